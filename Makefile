@@ -1,0 +1,56 @@
+# One command each: `make numa` shows the NUMA suite pass, `make test` checks everything.
+# `make help` lists the targets.
+
+SHELL := /bin/bash
+VENV := $(CURDIR)/.venv
+PYTHON ?= python3
+export PATH := $(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv prerequisites setup numa test lint unit build-image load-image deploy undeploy up down status clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(VENV)/.complete: requirements.txt dra-driver/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(f"expected Python 3.11 or newer, found {sys.version.split()[0]}; name another: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y --no-install-recommends python3-venv; } || { echo 'python3-venv is missing; install it: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r requirements.txt -r dra-driver/requirements.txt
+	$(VENV)/bin/pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+venv: $(VENV)/.complete ## the virtual environment from requirements.txt
+
+prerequisites: venv ## system packages that are missing (installed as root, else named)
+	@packages="$$(python -m lab.prerequisites)" || exit 1; \
+	if [ -n "$$packages" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    echo "installing:" $$packages; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$packages; \
+	  else echo "missing; install them as root: apt-get install" $$packages >&2; exit 1; fi; \
+	fi
+
+setup: prerequisites ## everything that a cluster needs, built or from the cache
+	@lab build
+
+numa: setup ## run suites/numa.robot on a real two-node cluster; report in results/
+	robot --outputdir results suites/numa.robot
+
+test: setup ## every check and every suite; ends with `N passed, N failed`
+	@python tests/run.py
+
+lint: venv ## style and types
+	@python tests/run.py --only lint
+
+unit: venv ## unit tests
+	@python tests/run.py --only unit
+
+build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
+	@$(MAKE) --no-print-directory -C dra-driver $@
+
+up down status: venv ## the cluster `default`
+	@lab $@
+
+clean: ## what runs wrote here; the cache stays
+	rm -rf results/* .mypy_cache .ruff_cache .pytest_cache

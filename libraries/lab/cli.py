@@ -1,0 +1,147 @@
+"""The ``lab`` command: clusters of mock accelerators, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from topology import TopologyError
+
+from lab import client, deploy, images, launcher, prerequisites, progress, ssh
+from lab.artifacts import StepError
+from lab.client import DEFAULT_NAME, DEFAULT_TOPOLOGY
+from lab.gobuild import build_embedded_k8s
+from lab.node_image import build_node_image
+from lab.qemu_root import ensure_qemu
+from lab.status import as_text
+
+_INTERRUPTED = 130
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    prerequisites.check()
+    with progress.step(f"cluster {arguments.name} ({arguments.topology})"):
+        cluster = client.up(arguments.topology, arguments.name)
+    cluster.stay()
+    print(as_text(cluster.status()))
+    print(f"logs\t{cluster.log_dir}\nkubeconfig\t{cluster.kubeconfig}")
+    cluster.release()
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    stopped = launcher.stop(arguments.name)
+    print(f"{arguments.name}\t{'stopped' if stopped else 'was not running'}")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    cluster = client.attach(arguments.name, "lab status")
+    status = cluster.status()
+    print(json.dumps(asdict(status), indent=1) if arguments.json else as_text(status))
+    return 0 if status.healthy else 1
+
+
+def _ssh(arguments: argparse.Namespace) -> int:
+    cluster = client.attach(arguments.name, "lab ssh")
+    return subprocess.run(ssh.argv(cluster.node(arguments.node), arguments.command), check=False).returncode
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    print(client.attach(arguments.name, "lab kubeconfig").kubeconfig)
+    return 0
+
+
+def _kubectl(arguments: argparse.Namespace) -> int:
+    cluster = client.attach(arguments.name, "lab kubectl")
+    command = [str(build_embedded_k8s() / "kubectl"), *arguments.command]
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    prerequisites.check()
+    for what in arguments.what or list(_BUILDS):
+        print(f"{what}\t{_BUILDS[what]()}")
+    return 0
+
+
+def _load_image(arguments: argparse.Namespace) -> int:
+    deploy.load_image(client.attach(arguments.name, "lab load-image"), arguments.archive)
+    return 0
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    cluster = client.attach(arguments.name, "lab deploy")
+    (deploy.remove_driver if arguments.undo else deploy.install_driver)(cluster)
+    return 0
+
+
+_BUILDS: dict[str, Callable[[], Path | str]] = {
+    "qemu": lambda: ensure_qemu().version,
+    "kubernetes": build_embedded_k8s,
+    "node-image": lambda: build_node_image().disk,
+    "kmod-image": deploy.kmod_image,
+    "driver-image": images.driver_image,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--name", default=DEFAULT_NAME, help="the cluster's name (default: %(default)s)")
+        return command
+
+    up = add("up", _up, "Start a cluster with kernel module, DRA driver and devices; it stays until 'lab down'.")
+    up.add_argument(
+        "--topology",
+        default=DEFAULT_TOPOLOGY,
+        help="name in variables/topologies, or the path of a .yaml file (default: %(default)s)",
+    )
+    add("down", _down, "Stop a cluster; nothing of it stays but its logs.")
+    status = add("status", _status, "Show guests, nodes, module, devices and driver pods; exit code 1 if unhealthy.")
+    status.add_argument("--json", action="store_true", help="machine-readable")
+    shell = add("ssh", _ssh, "A shell on a node, or one command there.")
+    shell.add_argument("node", metavar="NODE")
+    shell.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    add("kubeconfig", _kubeconfig, "Print the path of a kubeconfig for an administrator.")
+    kubectl = add("kubectl", _kubectl, "Run kubectl as an administrator.")
+    kubectl.add_argument("command", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    build = add("build", _build, "Build what a cluster needs, all or the named parts; what is cached is kept.")
+    build.add_argument("what", nargs="*", choices=[[], *_BUILDS], metavar="|".join(_BUILDS))
+    load = add("load-image", _load_image, "Put a container image (docker-archive tar) on every node.")
+    load.add_argument("archive", type=Path)
+    deploy_command = add("deploy", _deploy, "Install the DRA driver; the cluster has its image already.")
+    deploy_command.add_argument("--undo", action="store_true", help="remove the driver instead")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; exit code 1 for a step that failed, 2 for bad usage, 130 after Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        result: int = arguments.run(arguments)
+    except (StepError, TopologyError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyError as error:
+        print(f"lab: {error.args[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted; what was started for this command is stopped", file=sys.stderr)
+        return _INTERRUPTED
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""The processes that make a cluster, in the order in which they start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from topology import Node, Topology
+
+from lab import guest, network
+from lab.artifacts import StepError, run, write_file
+from lab.bootstrap import bootstrap
+from lab.controlplane import Component, ControlPlane, wait_ready
+from lab.kubeconfig import write_kubeconfig
+from lab.monitor import Monitor, MonitorError
+from lab.node_files import node_files
+from lab.pki import Pki, create_pki
+from lab.processes import Child, Children
+from lab.spec import ClusterSpec
+from lab.sshkeys import create_ssh_keys, known_hosts
+
+_SERVER_TIMEOUT_SECONDS = 30.0
+_QEMU_IMG_TIMEOUT_SECONDS = 30.0
+
+Step = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class ClusterProcesses:
+    """Network, certificates, guests, device servers and control plane of one cluster."""
+
+    def __init__(self, spec: ClusterSpec, topology: Topology, on_exit: Callable[[Child], None]) -> None:
+        self._spec = spec
+        self._paths = spec.paths
+        self._topology = topology
+        self._monitors = {node.name: Monitor(node) for node in topology.nodes}
+        self._services_components: list[Component] = []
+        self.children = Children(spec.paths.logs, on_exit)
+
+    def steps(self) -> list[Step]:
+        """What starts a cluster, as name and work. Guests go before the control plane, because they take longest."""
+        return [
+            ("network of the cluster", self._network),
+            ("certificates and keys", self._certificates),
+            ("device servers", self._device_servers),
+            ("guests", self._guests),
+            ("control plane", self._control_plane),
+            ("services", self._services),
+        ]
+
+    def monitor(self, node: str) -> Monitor:
+        """QEMU's monitor of ``node``; KeyError names the nodes there are."""
+        return self._monitors[self._topology.node(node).name]
+
+    async def plug(self, node: str, root_port: str, plug: bool) -> None:
+        """Hot-plug or unplug the slot behind ``root_port`` of ``node``."""
+        guest_node = self._topology.node(node)
+        for slot in guest_node.slots:
+            if slot.root_port == root_port:
+                monitor = self._monitors[guest_node.name]
+                await (monitor.plug(slot, Path(guest_node.name)) if plug else monitor.unplug(slot))
+                return
+        ports = ", ".join(slot.root_port for slot in guest_node.slots)
+        raise MonitorError(f"{node} has no slot behind root port {root_port!r}; it has {ports}")
+
+    async def _network(self) -> None:
+        await asyncio.to_thread(network.set_up, self._topology)
+
+    async def _certificates(self) -> None:
+        await asyncio.to_thread(self._make_certificates)
+
+    def _make_certificates(self) -> None:
+        nodes = [(node.name, node.address) for node in self._topology.nodes]
+        pki = create_pki(self._paths.pki, nodes)
+        keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
+        access = json.loads(self._paths.access.read_text())
+        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access["ssh_ports"].items())
+        write_file(self._paths.pki / "known_hosts", hosts)
+        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access['api_port']}")
+        for number, node in enumerate(self._topology.nodes, 1):
+            files = node_files(node, number, pki, keys)
+            unit = guest.network_unit(self._topology, number)
+            values = guest.credentials(node, unit, keys.user.public_line(), files)
+            guest.write_credentials(self._credentials(node), values)
+
+    def _credentials(self, node: Node) -> Path:
+        return self._paths.data / f"{node.name}.credentials"
+
+    async def _device_servers(self) -> None:
+        await asyncio.gather(*(self.start_device_server(node) for node in self._topology.nodes if node.functions))
+
+    async def start_device_server(self, node: Node) -> None:
+        """Start the process that serves all devices of ``node``, and wait until every socket listens."""
+        folder = self._paths.sockets / node.name
+        folder.mkdir(exist_ok=True)
+        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._topology.path)]
+        argv += ["--node", node.name, "--socket-dir", node.name]
+        name = f"devices-{node.name}"
+        child = await self.children.start(name, argv, cwd=self._paths.sockets, stdout=asyncio.subprocess.PIPE)
+        output = child.process.stdout
+        assert output is not None
+        try:
+            line = await asyncio.wait_for(output.readline(), _SERVER_TIMEOUT_SECONDS)
+        except TimeoutError:
+            line = b""
+        if not line.startswith(b"ready\t"):
+            raise StepError(f"{name}: expected 'ready', found {line.decode(errors='replace')!r}", child.log)
+
+    async def _guests(self) -> None:
+        for number, node in enumerate(self._topology.nodes, 1):
+            (self._paths.sockets / node.name).mkdir(exist_ok=True)
+            disk = self._paths.data / f"{node.name}.qcow2"
+            create = ["create", "-q", "-f", "qcow2", "-b", self._spec.image.disk, "-F", self._spec.image.disk_format]
+            await asyncio.to_thread(
+                run,
+                [*self._spec.qemu_img, *create, str(disk)],
+                timeout=_QEMU_IMG_TIMEOUT_SECONDS,
+                env=self._spec.qemu.env,
+            )
+            argv = guest.argv(
+                node,
+                number,
+                self._spec.qemu,
+                self._spec.image,
+                disk,
+                self._paths.logs / f"console-{node.name}.log",
+                sorted(self._credentials(node).iterdir()),
+            )
+            await self.children.start(f"qemu-{node.name}", argv, cwd=self._paths.sockets, env=self._spec.qemu.env)
+        for node in self._topology.nodes:
+            await self._monitors[node.name].connect(self._paths.sockets / node.name / "qmp.sock")
+
+    async def _control_plane(self) -> None:
+        """Start everything; wait for what the nodes need."""
+        pki = Pki(self._paths.pki)
+        plane = ControlPlane(Path(self._spec.binaries), self._paths.data / "control-plane", pki)
+        await asyncio.to_thread(plane.prepare)
+        components = plane.components()
+        for component in components:
+            if component.after == ("kube-apiserver",):
+                continue
+            await self._start_component(component)
+            await self._wait_ready(component)
+        await asyncio.to_thread(bootstrap, pki, dns=any(component.name == "coredns" for component in components))
+        late = [component for component in components if component.after == ("kube-apiserver",)]
+        for component in late:
+            await self._start_component(component)
+        await asyncio.gather(*(self._wait_ready(component) for component in late if component.needed_by_nodes))
+        self._services_components = [component for component in late if not component.needed_by_nodes]
+
+    async def _services(self) -> None:
+        await asyncio.gather(*(self._wait_ready(component) for component in self._services_components))
+
+    async def _start_component(self, component: Component) -> None:
+        await self.children.start(component.name, component.argv, cwd=self._paths.data, env=component.env)
+
+    async def _wait_ready(self, component: Component) -> None:
+        child = self.children[component.name]
+        await wait_ready(component, lambda: child.process.returncode is not None, child.log)

@@ -1,0 +1,127 @@
+"""A node as a QEMU guest: its command line, its configuration, its monitor."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from topology import Node, Topology
+
+from lab.artifacts import write_file
+from lab.network import tap_name
+from lab.spec import HOST_ADDRESS, PREFIX_LENGTH, ImageSpec, QemuSpec, pod_cidr
+
+_MIB = 1 << 20
+_KERNEL_OPTIONS = (
+    "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
+    # Nothing outside can reach a guest; mitigations cost much without hardware virtualisation.
+    "mitigations=off"
+)
+
+
+@dataclass(frozen=True)
+class GuestFile:
+    """A file that a guest finds at boot."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+def mac_address(number: int) -> str:
+    """Locally administered MAC address of node ``number``, which counts from 1."""
+    return f"52:54:00:4d:4f:{number:02x}"
+
+
+def network_unit(topology: Topology, number: int) -> str:
+    """systemd.network(5) file of node ``number``: its address and the routes to the other nodes' pods."""
+    node = topology.nodes[number - 1]
+    lines = ["[Match]", f"MACAddress={mac_address(number)}", "[Network]"]
+    lines += [f"Address={node.address}/{PREFIX_LENGTH}", f"Gateway={HOST_ADDRESS}"]
+    lines += ["LinkLocalAddressing=no", "IPv6AcceptRA=no"]
+    for other_number, other in enumerate(topology.nodes, 1):
+        if other_number != number:
+            lines += ["[Route]", f"Destination={pod_cidr(other_number)}", f"Gateway={other.address}"]
+    return "\n".join(lines) + "\n"
+
+
+def tmpfiles_lines(files: Sequence[GuestFile]) -> str:
+    """``files`` as tmpfiles.d(5) lines; ``~`` says that the argument is Base64."""
+    return "".join(
+        f"f~ {file.path} {file.mode:04o} root root - {base64.b64encode(file.content).decode()}\n" for file in files
+    )
+
+
+def credentials(node: Node, network: str, ssh_key: str, files: Sequence[GuestFile]) -> dict[str, bytes]:
+    """Values of SMBIOS type 11 strings, by the name of the file they are written to.
+
+    systemd.system-credentials(7): ``io.systemd.credential:NAME=text`` and
+    ``io.systemd.credential.binary:NAME=Base64``.
+    """
+
+    def binary(name: str, content: str) -> bytes:
+        return f"io.systemd.credential.binary:{name}={base64.b64encode(content.encode()).decode()}".encode()
+
+    return {
+        "hostname": f"io.systemd.credential:system.hostname={node.name}".encode(),
+        "network": binary("network.network.50-eth", network),
+        "ssh-key": binary("ssh.authorized_keys.root", ssh_key),
+        "files": binary("tmpfiles.extra", tmpfiles_lines(files)),
+    }
+
+
+def write_credentials(folder: Path, values: Mapping[str, bytes]) -> list[Path]:
+    """Write each credential to a file of its own, for QEMU's ``-smbios type=11,path=``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, value in values.items():
+        write_file(folder / name, value, 0o600)
+        paths.append(folder / name)
+    return paths
+
+
+def argv(
+    node: Node, number: int, qemu: QemuSpec, image: ImageSpec, disk: Path, console: Path, secrets: Sequence[Path]
+) -> list[str]:
+    """QEMU's command line. Sockets are relative to the working directory (path names of sockets are short)."""
+    accelerator = "tcg,thread=multi" if qemu.accelerator == "tcg" else qemu.accelerator
+    command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
+    command += ["-machine", "q35,smbios-entry-point-type=64", "-accel", accelerator]
+    command += ["-cpu", "max" if qemu.accelerator == "tcg" else "host"]
+    command += ["-smp", str(node.cpus), "-m", f"{node.memory // _MIB}M"]
+    command += ["-kernel", image.kernel, "-initrd", image.initrd, "-append", _KERNEL_OPTIONS]
+    command += ["-drive", f"if=none,id=root,file={disk},format=qcow2,cache=unsafe,discard=unmap"]
+    command += ["-device", "virtio-blk-pci,drive=root,bus=pcie.0"]
+    command += ["-netdev", f"tap,id=net,ifname={tap_name(number)},script=no,downscript=no"]
+    command += ["-device", f"virtio-net-pci,netdev=net,mac={mac_address(number)},romfile=,bus=pcie.0"]
+    command += ["-device", "virtio-rng-pci,bus=pcie.0"]
+    command += ["-serial", f"file:{console}", "-qmp", f"unix:{node.name}/qmp.sock,server=on,wait=off"]
+    for secret in secrets:
+        command += ["-smbios", f"type=11,path={secret}"]
+    return command + numa_options(node)
+
+
+def numa_options(node: Node) -> list[str]:
+    """Memory, CPUs and PCI bridges of each NUMA node.
+
+    Memory is shared, because vfio-user servers map it. Each NUMA node has a
+    ``pxb-pcie`` host bridge; the root ports behind it get the buses that follow.
+    """
+    options = []
+    first_cpu = 0
+    for numa in node.numa_nodes:
+        memory = f"memory-backend-memfd,id=mem{numa.id},share=on,size={numa.memory}"
+        cpus = f"cpus={first_cpu}-{first_cpu + numa.cpus - 1}"
+        options += ["-object", memory, "-numa", f"node,nodeid={numa.id},memdev=mem{numa.id},{cpus}"]
+        first_cpu += numa.cpus
+    chassis = 0
+    for numa in node.numa_nodes:
+        bridge = f"pxb-pcie,id=pxb{numa.id},bus=pcie.0,bus_nr={numa.bus},numa_node={numa.wired_to}"
+        options += ["-device", bridge]
+        for slot in numa.slots:
+            chassis += 1
+            port = f"pcie-root-port,id={slot.root_port},bus=pxb{numa.id},chassis={chassis},slot={chassis}"
+            options += ["-device", port]
+    return options

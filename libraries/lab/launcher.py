@@ -1,0 +1,147 @@
+"""Starts a cluster's supervisor in namespaces of its own, and waits until the cluster runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from topology import Topology
+
+from lab import progress
+from lab.accelerator import accelerator
+from lab.artifacts import PROJECT, StepError, remove_tree, write_file
+from lab.control import Control, NoClusterError
+from lab.gobuild import build_embedded_k8s
+from lab.node_image import build_node_image
+from lab.qemu_root import ensure_qemu
+from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
+
+_BACKLOG = 64
+_START_TIMEOUT_SECONDS = 30.0
+
+
+def topology_path(name: str) -> Path:
+    """File of a topology, given by its name in ``variables/topologies`` or as a path."""
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        return path.absolute()
+    folder = PROJECT / "variables" / "topologies"
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
+        raise StepError(f"no topology {name!r}; there are {known}, or give the path of a .yaml file")
+    return path
+
+
+def _listen(stack: ExitStack) -> socket.socket:
+    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
+    """Take the cluster's name; the lock goes on to the supervisor and is free when that has ended."""
+    paths.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = stack.enter_context(paths.lock.open("a+"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StepError(f"cluster {paths.root.name!r} runs already, or is being started or stopped") from None
+    return lock
+
+
+def _unshare() -> list[str]:
+    """unshare(1) with new namespaces; an ordinary user gets a user namespace in which they are root."""
+    command = ["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+    return command if os.geteuid() == 0 else [*command, "--user", "--map-root-user"]
+
+
+def launch(name: str, topology: Topology, who: str) -> Control:
+    """Start cluster ``name`` and return a connection that holds it.
+
+    Builds what is missing first. Shows each step. Raises StepError with the
+    step that failed and its log; nothing is left running then.
+    """
+    qemu = ensure_qemu()
+    binaries = build_embedded_k8s()
+    image = build_node_image()
+    paths = ClusterPaths.of(name)
+    with ExitStack() as stack:
+        lock = _claim(paths, stack)
+        if paths.root.exists():
+            remove_tree(paths.root)
+        for folder in (paths.logs, paths.data, paths.sockets):
+            folder.mkdir(parents=True)
+        control = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        control.bind(control_address(name))
+        control.listen(_BACKLOG)
+        api = _listen(stack)
+        ssh = {node.name: _listen(stack) for node in topology.nodes}
+        spec = ClusterSpec(
+            name=name,
+            topology=str(topology.path),
+            directory=str(paths.root),
+            qemu=QemuSpec(qemu.system_argv, qemu.env, accelerator()),
+            qemu_img=qemu.img_argv,
+            image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
+            binaries=str(binaries),
+            control_fd=control.fileno(),
+            api_fd=api.fileno(),
+            ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
+        )
+        spec.save(paths.spec)
+        access = {
+            "api_port": api.getsockname()[1],
+            "ssh_ports": {node: listener.getsockname()[1] for node, listener in ssh.items()},
+        }
+        write_file(paths.access, json.dumps(access))
+        with (paths.logs / "supervisor.log").open("ab") as log:
+            subprocess.Popen(
+                [*_unshare(), sys.executable, "-m", "lab.supervisor", str(paths.spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno(), control.fileno(), api.fileno(), *(s.fileno() for s in ssh.values())],
+                start_new_session=True,
+            )
+    connection = Control(name)
+    try:
+        connection.request("hold", who=who)
+        _show_start(connection, paths)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _show_start(connection: Control, paths: ClusterPaths) -> None:
+    with ExitStack() as stack:
+        for event in connection.follow():
+            if event.get("state") == "running" and "step" in event:
+                stack.enter_context(progress.step(event["step"], paths.logs))
+            elif event.get("state") == "done":
+                stack.close()
+            elif event.get("state") == "failed":
+                raise StepError(f"cluster {paths.root.name!r} did not start: {event['reason']}", paths.logs)
+
+
+def stop(name: str) -> bool:
+    """Stop cluster ``name``; False when it was not running. Raises StepError when it does not end."""
+    try:
+        with Control(name) as connection:
+            connection.request("stop")
+            connection.wait_closed(_START_TIMEOUT_SECONDS)
+    except NoClusterError:
+        return False
+    paths = ClusterPaths.of(name)
+    shutil.rmtree(paths.data, ignore_errors=True)
+    return True

@@ -1,0 +1,89 @@
+"""QEMU's monitor (QMP) of one guest, and the devices that are plugged over it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import EventListener, QMPClient
+from qemu.qmp.error import QMPError
+from topology import Node, Slot
+
+_CONNECT_TIMEOUT_SECONDS = 20.0
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_UNPLUG_TIMEOUT_SECONDS = 60.0
+_CONNECT_POLL_SECONDS = 0.05
+
+
+class MonitorError(Exception):
+    """A QMP command that failed, with what QEMU said."""
+
+
+class Monitor:
+    """Connection to one guest's QMP socket; it ends when QEMU does."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._client = QMPClient(node.name)
+
+    async def connect(self, path: Path) -> None:
+        """Connect as soon as QEMU listens. Raises MonitorError after 20 s."""
+        deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_SECONDS
+        while True:
+            try:
+                await self._client.connect(str(path))
+                return
+            except QMPError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise MonitorError(f"{self.node.name}: QEMU's monitor {path} does not answer: {error}") from error
+                # A client that failed to connect stays in that state until it is told to disconnect.
+                await self._client.disconnect()
+                await asyncio.sleep(_CONNECT_POLL_SECONDS)
+
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """Run one QMP command and return its ``return`` value."""
+        try:
+            async with asyncio.timeout(_COMMAND_TIMEOUT_SECONDS):
+                return await self._client.execute(command, arguments or None)
+        except TimeoutError as error:
+            raise MonitorError(
+                f"{self.node.name}: QMP {command}: no answer in {_COMMAND_TIMEOUT_SECONDS:.0f} s"
+            ) from error
+        except QMPError as error:
+            raise MonitorError(f"{self.node.name}: QMP {command}: {error}") from error
+
+    async def plug(self, slot: Slot, sockets: Path) -> None:
+        """Hot-plug all functions of ``slot``; function 0 goes last, since it makes the guest look.
+
+        ``sockets`` is the folder of the device servers' sockets, as QEMU sees it.
+        """
+        for function in sorted(slot.functions, key=lambda function: function.function == 0):
+            await self.execute(
+                "device_add",
+                driver="vfio-user-pci",
+                id=function.name,
+                bus=slot.root_port,
+                addr=f"{function.device:#x}.{function.function:#x}",
+                multifunction=function.multifunction,
+                rombar=0,
+                socket={"type": "unix", "path": str(sockets / f"{function.name}.sock")},
+            )
+
+    async def unplug(self, slot: Slot) -> None:
+        """Hot-unplug ``slot`` and wait until the guest has let go of every function."""
+        waiting = {function.name for function in slot.functions}
+        with self._client.listener("DEVICE_DELETED") as listener:
+            assert isinstance(listener, EventListener)
+            await self.execute("device_del", id=slot.functions[0].name)
+            try:
+                async with asyncio.timeout(_UNPLUG_TIMEOUT_SECONDS):
+                    async for event in listener:
+                        waiting.discard(event["data"].get("device", ""))
+                        if not waiting:
+                            return
+            except TimeoutError as error:
+                raise MonitorError(
+                    f"{self.node.name}: the guest has not released {', '.join(sorted(waiting))} of root port "
+                    f"{slot.root_port} after {_UNPLUG_TIMEOUT_SECONDS:.0f} s; see its console log"
+                ) from error

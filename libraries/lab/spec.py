@@ -1,0 +1,129 @@
+"""What a cluster's supervisor is told: written by the launcher, read once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.artifacts import cache_root, write_file
+
+HOST_ADDRESS = "192.168.122.1"
+"""The control plane's address on the cluster's bridge."""
+PREFIX_LENGTH = 24
+SERVICE_CIDR = "10.96.0.0/16"
+API_PORT = 6443
+SSH_PORT = 22
+
+
+def pod_cidr(number: int) -> str:
+    """Pod addresses of node ``number``, which counts from 1."""
+    return f"10.244.{number}.0/24"
+
+
+@dataclass(frozen=True)
+class QemuSpec:
+    """How to run QEMU."""
+
+    argv: list[str]
+    """The command, and what must stand before the machine's own options."""
+    env: dict[str, str]
+    accelerator: str
+    """``kvm`` or ``tcg``."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a guest boots from."""
+
+    disk: str
+    disk_format: str
+    kernel: str
+    initrd: str
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """One cluster: where its files are and what it is made of."""
+
+    name: str
+    topology: str
+    """Topology file."""
+    directory: str
+    qemu: QemuSpec
+    qemu_img: list[str]
+    image: ImageSpec
+    binaries: str
+    """Folder of the embedded Kubernetes."""
+    control_fd: int
+    """Listening abstract Unix socket of the host's namespace."""
+    api_fd: int
+    """Listening TCP socket, forwarded to the API server."""
+    ssh_fds: dict[str, int]
+    """Listening TCP socket of each node, forwarded to its SSH port."""
+
+    @property
+    def paths(self) -> ClusterPaths:
+        return ClusterPaths(Path(self.directory))
+
+    def save(self, path: Path) -> None:
+        write_file(path, json.dumps(asdict(self), indent=1))
+
+    @staticmethod
+    def load(path: Path) -> ClusterSpec:
+        fields = json.loads(path.read_text())
+        fields["qemu"] = QemuSpec(**fields["qemu"])
+        fields["image"] = ImageSpec(**fields["image"])
+        return ClusterSpec(**fields)
+
+
+@dataclass(frozen=True)
+class ClusterPaths:
+    """Files of a cluster."""
+
+    root: Path
+
+    @staticmethod
+    def of(name: str) -> ClusterPaths:
+        return ClusterPaths(cache_root() / "clusters" / name)
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def access(self) -> Path:
+        """How to reach the cluster, for its clients (JSON)."""
+        return self.root / "access.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts or runs the cluster."""
+        return self.root.with_name(f"{self.root.name}.lock")
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def data(self) -> Path:
+        """Disks, etcd's data: removed when the cluster ends."""
+        return self.root / "data"
+
+    @property
+    def sockets(self) -> Path:
+        """Mount point of the supervisor's own tmpfs for sockets, seen by nobody else."""
+        return self.root / "sockets"
+
+
+def control_address(name: str) -> str:
+    """Abstract Unix socket of a cluster's supervisor: it leaves no file, however the supervisor ends."""
+    return f"\0mock-device/{cache_root()}/{name}"

@@ -1,0 +1,156 @@
+"""How a cluster is: guests, nodes, module, devices, driver pods."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab import kubeclient
+from lab.artifacts import StepError
+from lab.ssh import on_node
+
+if TYPE_CHECKING:
+    from lab.client import Cluster
+
+_NODE_TIMEOUT_SECONDS = 60.0
+_NAMESPACE = "mock-device"
+# One command a node: each costs a new SSH session, most of a second without hardware virtualisation.
+_PROBE = (
+    "test -d /sys/module/mock_accel && echo module; "
+    "for d in /sys/class/mock-accel/*/; do [ -e $d/status ] && echo device $(basename $d) $(cat $d/status); done; true"
+)
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node of a cluster."""
+
+    name: str
+    guest: str
+    """QEMU's run state, ``running`` when all is well."""
+    memory: int
+    """Resident memory of the guest's QEMU on this machine, bytes."""
+    ready: str
+    """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
+    module: bool
+    devices: dict[str, str]
+    """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
+    expected_devices: int
+    """Devices in the topology, VFs that are not enabled left out."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """A pod of the driver's namespace."""
+
+    name: str
+    node: str
+    phase: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """A whole cluster."""
+
+    name: str
+    topology: str
+    state: str
+    holders: list[str]
+    nodes: list[NodeStatus]
+    pods: list[PodStatus]
+    slices: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything that a suite needs is there."""
+        nodes = all(
+            node.guest == "running"
+            and node.ready == "True"
+            and node.module
+            and len(node.devices) >= node.expected_devices
+            for node in self.nodes
+        )
+        return self.state == "running" and nodes and bool(self.pods) and all(pod.ready for pod in self.pods)
+
+
+def parse_probe(output: str) -> tuple[bool, dict[str, str]]:
+    """Whether the module is loaded and the devices' status, from what the probe prints."""
+    module = False
+    devices = {}
+    for line in output.splitlines():
+        match line.split():
+            case ["module"]:
+                module = True
+            case ["device", name, status]:
+                devices[name] = status
+            case ["device", name]:
+                devices[name] = "?"
+    return module, devices
+
+
+def collect(cluster: Cluster) -> ClusterStatus:
+    """Ask supervisor, QEMU, API server and every node, at the same time."""
+    supervisor = cluster.supervisor_status()
+    memory = {process["name"]: int(process["memory"]) for process in supervisor["processes"]}
+    api = kubeclient.connect(cluster.kubeconfig)
+    ready = kubeclient.nodes_ready(api)
+
+    def probe(name: str) -> tuple[bool, dict[str, str], str]:
+        try:
+            output = on_node(cluster.node(name), ["sh", "-c", _PROBE], timeout=_NODE_TIMEOUT_SECONDS)
+            return (*parse_probe(output), "")
+        except StepError as error:
+            return False, {}, str(error)
+
+    names = [node.name for node in cluster.topology.nodes]
+    with ThreadPoolExecutor(max(1, len(names))) as pool:
+        probes = dict(zip(names, pool.map(probe, names), strict=True))
+    nodes = []
+    for node in cluster.topology.nodes:
+        module, devices, error = probes[node.name]
+        try:
+            guest = cluster.qmp(node.name, "query-status")["status"]
+        except StepError as failure:
+            guest, error = "gone", error or str(failure)
+        nodes.append(
+            NodeStatus(
+                name=node.name,
+                guest=guest,
+                memory=memory.get(f"qemu-{node.name}", 0),
+                ready=ready.get(node.name, "absent"),
+                module=module,
+                devices=devices,
+                expected_devices=sum(not function.is_vf for function in node.functions),
+                error=error,
+            )
+        )
+    pods = [PodStatus(*fields) for fields in kubeclient.pods(api, _NAMESPACE)]
+    return ClusterStatus(
+        name=cluster.name,
+        topology=cluster.topology.name,
+        state=supervisor["state"],
+        holders=supervisor["holders"],
+        nodes=nodes,
+        pods=pods,
+        slices=kubeclient.count_slices(api),
+    )
+
+
+def as_text(status: ClusterStatus) -> str:
+    """``status`` as tab-separated lines with a heading each part."""
+    lines = [f"cluster\t{status.name}\t{status.topology}\t{status.state}\tslices {status.slices}"]
+    lines.append("node\tguest\tmemory\tready\tmodule\tdevices\tallocated")
+    for node in status.nodes:
+        allocated = [name for name, value in node.devices.items() if value == "1"]
+        module = "loaded" if node.module else "absent"
+        lines.append(
+            f"{node.name}\t{node.guest}\t{node.memory >> 20} MiB\t{node.ready}\t{module}\t"
+            f"{len(node.devices)} of {node.expected_devices}\t{','.join(allocated) or '-'}"
+            + (f"\t{node.error}" if node.error else "")
+        )
+    lines.append("pod\tnode\tphase\tready")
+    lines += [f"{pod.name}\t{pod.node}\t{pod.phase}\t{'yes' if pod.ready else 'no'}" for pod in status.pods]
+    return "\n".join(lines)

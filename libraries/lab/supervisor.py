@@ -1,0 +1,212 @@
+"""Owner of every process of one cluster.
+
+It runs as the first process of PID, mount and network namespaces of its own
+(``lab.launcher`` starts it by unshare(1)): when it ends, for whatever reason,
+the kernel ends all the others and the namespaces, mounts and sockets go too.
+
+Clients talk to it over an abstract Unix socket, a JSON object a line each way;
+``lab.control`` is their side. A cluster lives while somebody holds it, or until
+it is told to stop once it has been told to stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import topology as topologies
+
+from lab import network
+from lab.artifacts import StepError, run
+from lab.cluster_processes import ClusterProcesses
+from lab.monitor import MonitorError
+from lab.processes import Child
+from lab.spec import API_PORT, HOST_ADDRESS, SSH_PORT, ClusterSpec
+
+_FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
+_MAX_LINE_BYTES = 1 << 20
+
+
+class Supervisor:
+    """State of one cluster, and the requests of its clients."""
+
+    def __init__(self, spec: ClusterSpec) -> None:
+        self.spec = spec
+        self.paths = spec.paths
+        self.topology = topologies.load(spec.topology)
+        self.processes = ClusterProcesses(spec, self.topology, self._child_ended)
+        self.state = "starting"
+        self.reason = ""
+        self.started = time.time()
+        self._stay = False
+        self._holders: dict[int, str] = {}
+        self._changed = asyncio.Condition()
+        self._stop = asyncio.Event()
+        self._events: list[dict[str, Any]] = []
+
+    def _child_ended(self, child: Child) -> None:
+        if child.name.startswith("devices-"):
+            # The guests live on with a dead device, as with real hardware.
+            return
+        reason = f"{child.name} ended by itself with {child.process.returncode}, log: {child.log}"
+        if self.state != "stopping":
+            self.state, self.reason = "failed", reason
+            self._stop_if_starting()
+
+    def _stop_if_starting(self) -> None:
+        asyncio.get_running_loop().create_task(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _event(self, **event: Any) -> None:
+        async with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    async def run(self) -> None:
+        """Start the cluster, serve clients, and end with everything when nobody holds it any more."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        control = await asyncio.start_unix_server(
+            self._serve, sock=socket.socket(fileno=self.spec.control_fd), limit=_MAX_LINE_BYTES
+        )
+        starting = asyncio.create_task(self._start())
+        loop.call_later(_FIRST_HOLDER_TIMEOUT_SECONDS, self._stop_if_unheld)
+        await self._stop.wait()
+        self.state = "stopping"
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+        await self.processes.children.kill_all()
+        shutil.rmtree(self.paths.data, ignore_errors=True)
+        self.paths.access.unlink(missing_ok=True)
+        control.close()
+
+    def _stop_if_unheld(self) -> None:
+        if not self._holders and not self._stay:
+            self._stop.set()
+
+    async def _start(self) -> None:
+        servers = []
+        try:
+            for step, work in self.processes.steps():
+                begin = time.monotonic()
+                await self._event(step=step, state="running")
+                await work()
+                await self._event(step=step, state="done", seconds=time.monotonic() - begin)
+            servers.append(await network.forward(self.spec.api_fd, HOST_ADDRESS, API_PORT))
+            for node in self.topology.nodes:
+                servers.append(await network.forward(self.spec.ssh_fds[node.name], node.address, SSH_PORT))
+            if self.state == "starting":
+                self.state = "running"
+        except (StepError, MonitorError, OSError) as error:
+            if self.state != "failed":
+                self.state, self.reason = "failed", str(error)
+        await self._notify()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not _same_user(writer):
+                return
+            while line := await reader.readline():
+                try:
+                    await self._answer(json.loads(line), writer)
+                except (ValueError, KeyError, TypeError, MonitorError, StepError) as error:
+                    await _send(writer, error=str(error) or type(error).__name__)
+        except OSError:
+            pass
+        finally:
+            self._holders.pop(id(writer), None)
+            self._stop_if_unheld()
+            writer.close()
+
+    async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        match request:
+            case {"do": "hold", "who": str(who)}:
+                self._holders[id(writer)] = who
+                await _send(writer, result=True)
+            case {"do": "stay"}:
+                self._stay = True
+                await _send(writer, result=True)
+            case {"do": "stop"}:
+                await _send(writer, result=True)
+                self._stop.set()
+            case {"do": "follow"}:
+                await self._follow(writer)
+            case {"do": "status"}:
+                await _send(writer, result=self._status())
+            case {"do": "qmp", "node": str(node), "execute": str(command), "arguments": dict(arguments)}:
+                await _send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
+            case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
+                await self.processes.plug(node, slot, action == "plug")
+                await _send(writer, result=True)
+            case _:
+                raise ValueError(f"not a request of this supervisor: {json.dumps(request)[:200]}")
+
+    async def _follow(self, writer: asyncio.StreamWriter) -> None:
+        """Send the events of the start, past ones too, until it is over."""
+        sent = 0
+        while True:
+            async with self._changed:
+                while sent == len(self._events) and self.state == "starting":
+                    await self._changed.wait()
+                events, over = self._events[sent:], self.state != "starting"
+            for event in events:
+                await _send(writer, event=event)
+            sent += len(events)
+            if over:
+                break
+        await _send(writer, result={"state": self.state, "reason": self.reason})
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.spec.name,
+            "topology": str(self.topology.path),
+            "state": self.state,
+            "reason": self.reason,
+            "started": self.started,
+            "stays": self._stay,
+            "holders": list(self._holders.values()),
+            "processes": [asdict(state) for state in self.processes.children.states()],
+        }
+
+
+async def _send(writer: asyncio.StreamWriter, **message: Any) -> None:
+    writer.write(json.dumps(message).encode() + b"\n")
+    await writer.drain()
+
+
+def _same_user(writer: asyncio.StreamWriter) -> bool:
+    """Whether the client is this user or root: an abstract socket has no file permissions (unix(7))."""
+    peer: socket.socket = writer.get_extra_info("socket")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return uid in (0, Path("/proc/self").stat().st_uid)
+
+
+def main() -> int:
+    """Run a cluster from a spec file until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="lab.supervisor", description=main.__doc__)
+    parser.add_argument("spec", type=Path, help="spec.json, written by lab.launcher")
+    spec = ClusterSpec.load(parser.parse_args().spec)
+    # Sockets live on a file system of this mount namespace, so that none outlives it.
+    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
+    asyncio.run(Supervisor(spec).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

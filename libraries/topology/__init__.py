@@ -1,0 +1,19 @@
+"""Topologies: which nodes, NUMA nodes, slots and PCI functions a cluster has.
+
+``load`` reads and checks a YAML file; ``docs/topologies.md`` explains the format.
+"""
+
+from topology.loader import TopologyError, load, parse_size
+from topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
+
+__all__ = [
+    "CAPABILITIES",
+    "Function",
+    "Node",
+    "NumaNode",
+    "Slot",
+    "Topology",
+    "TopologyError",
+    "load",
+    "parse_size",
+]

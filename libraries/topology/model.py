@@ -1,0 +1,107 @@
+"""What a topology file says, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CAPABILITIES = {"compute": 1 << 0, "encryption": 1 << 1, "compression": 1 << 2, "p2p-dma": 1 << 3}
+"""Names of the bits of the capabilities register (BAR0 offset 0x28)."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One PCI function: a physical (PF) or virtual (VF) mock accelerator."""
+
+    name: str
+    """As in sysfs: ``mock0``, its VFs ``mock0_vf0`` and so on."""
+    uuid: str
+    bdf: str
+    """Full PCI address in the guest, ``0000:11:00.0``."""
+    device: int
+    function: int
+    numa_node: int
+    memory: int
+    """Bytes."""
+    capabilities: tuple[str, ...]
+    is_vf: bool
+    total_vfs: int
+    parent: str | None
+    """A VF's PF."""
+    multifunction: bool
+    """The slot has more than one function."""
+    root_port: str
+
+    @property
+    def capability_bits(self) -> int:
+        """Value of the capabilities register."""
+        return sum(CAPABILITIES[name] for name in self.capabilities)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A root port and the functions behind it."""
+
+    root_port: str
+    """QEMU id, ``rp11`` for the root port with secondary bus 0x11."""
+    bus: int
+    functions: tuple[Function, ...]
+
+
+@dataclass(frozen=True)
+class NumaNode:
+    """A NUMA node of a guest, with the ``pxb-pcie`` bridge of its devices."""
+
+    id: int
+    memory: int
+    """Bytes of guest memory."""
+    cpus: int
+    bus: int
+    """Bus number of the ``pxb-pcie`` bridge."""
+    wired_to: int
+    """NUMA node that the guest's bridge is really wired to."""
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A guest."""
+
+    name: str
+    address: str
+    """IPv4 address in the cluster's network namespace."""
+    numa_nodes: tuple[NumaNode, ...]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(slot for numa in self.numa_nodes for slot in numa.slots)
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """All functions in PCI order, VFs that are not enabled included."""
+        return tuple(function for slot in self.slots for function in slot.functions)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of guest memory."""
+        return sum(numa.memory for numa in self.numa_nodes)
+
+    @property
+    def cpus(self) -> int:
+        return sum(numa.cpus for numa in self.numa_nodes)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A cluster's nodes."""
+
+    name: str
+    path: Path
+    nodes: tuple[Node, ...]
+
+    def node(self, name: str) -> Node:
+        """The node ``name``; KeyError names the nodes there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(f"no node {name!r} in topology {self.name}; it has {', '.join(n.name for n in self.nodes)}")

@@ -1,0 +1,128 @@
+"""Runs every check of the project and counts: the last line is ``N passed, N failed``."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import client, kbuild, progress
+from lab.artifacts import StepError
+from robot.api import ExecutionResult
+
+PROJECT = Path(__file__).resolve().parents[1]
+RESULTS = PROJECT / "results"
+SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
+PACKAGES = ["lab", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many single checks passed and failed."""
+
+    passed: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.passed + other.passed, self.failed + other.failed)
+
+
+def command(name: str, *argv: str) -> Count:
+    """One check that is a command: its exit code decides."""
+    with progress.step(name):
+        code = subprocess.run(argv, cwd=PROJECT, check=False).returncode
+    return Count(passed=1) if code == 0 else Count(failed=1)
+
+
+def pytest(name: str, timeout: int, *selection: str) -> Count:
+    """Tests by pytest; a run that cannot collect counts as one failure."""
+    report = RESULTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "pytest", "-q", f"--timeout={timeout}", f"--junit-xml={report}", *selection]
+    with progress.step(name):
+        code = subprocess.run(argv, cwd=PROJECT, check=False).returncode
+    if not report.exists():
+        return Count(failed=1)
+    suite = next(ElementTree.parse(report).iter("testsuite"))
+    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    passed = int(suite.get("tests", 0)) - failed - int(suite.get("skipped", 0))
+    return Count(passed, failed if code == 0 or failed else 1)
+
+
+def suites() -> Count:
+    """Every acceptance suite, on the cluster that ``main`` holds."""
+    output = RESULTS / "output.xml"
+    output.unlink(missing_ok=True)
+    argv = [sys.executable, "-m", "robot", "--outputdir", str(RESULTS), "--xunit", "xunit.xml", "suites"]
+    with progress.step("acceptance suites"):
+        subprocess.run(argv, cwd=PROJECT, check=False)
+    if not output.exists():
+        return Count(failed=1)
+    totals = ExecutionResult(str(output)).statistics.total
+    return Count(totals.passed, totals.failed)
+
+
+def lint() -> Count:
+    """Style and types of everything."""
+    python = sys.executable
+    return (
+        command("ruff check", python, "-m", "ruff", "check", *SOURCES)
+        + command("ruff format", python, "-m", "ruff", "format", "--check", *SOURCES)
+        + command("mypy", python, "-m", "mypy", *(part for name in PACKAGES for part in ("-p", name)))
+    )
+
+
+def unit() -> Count:
+    """Tests that need no cluster; some boot a control plane or a single guest."""
+    return pytest("unit tests", 300, "-m", "not acceptance")
+
+
+def module() -> Count:
+    """The kernel module: no warning of ``make W=1`` and ``checkpatch.pl --strict``."""
+    with progress.step("kernel module"):
+        try:
+            kbuild.check_module()
+        except StepError as error:
+            print(error)
+            return Count(failed=1)
+    return Count(passed=1)
+
+
+def acceptance() -> Count:
+    """The suites, and the tests that expect them to notice a broken system, on one cluster."""
+    try:
+        with progress.step("cluster for the suites"):
+            cluster = client.up(who="make test")
+    except StepError as error:
+        print(error)
+        return Count(failed=1)
+    try:
+        return suites() + pytest("tests of the suites", 1200, "-m", "acceptance")
+    finally:
+        cluster.release()
+
+
+CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit": unit, "acceptance": acceptance}
+
+
+def main() -> int:
+    """Run all checks, or those named by ``--only``; exit code 1 when anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=list(CHECKS), action="append", help="run just this part (repeatable)")
+    arguments = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    counts = {}
+    for name in arguments.only or CHECKS:
+        counts[name] = CHECKS[name]()
+        progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
+    total = sum(counts.values(), Count())
+    print(f"{total.passed} passed, {total.failed} failed", flush=True)
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
