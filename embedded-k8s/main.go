@@ -28,6 +28,7 @@ import (
 )
 
 var components = map[string]func(){
+	"coredns":                 runDNS,
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"kube-apiserver":          func() { run(apiserver.NewAPIServerCommand()) },
 	"kube-controller-manager": func() { run(controllers.NewControllerManagerCommand()) },

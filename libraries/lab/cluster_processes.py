@@ -157,5 +157,4 @@ class ClusterProcesses:
         await self.children.start(component.name, component.argv, cwd=self._paths.data, env=component.env)
 
     async def _wait_ready(self, component: Component) -> None:
-        child = self.children[component.name]
-        await wait_ready(component, lambda: child.process.returncode is not None, child.log)
+        await wait_ready(component, self.children[component.name])

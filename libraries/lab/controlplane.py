@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,11 +21,9 @@ from lab.artifacts import StepError, write_file
 from lab.kubeconfig import write_kubeconfig
 from lab.pki import Identity, Pki
 from lab.processes import Child
-from lab.spec import API_PORT, HOST_ADDRESS
+from lab.spec import API_PORT, HOST_ADDRESS, SERVICE_CIDR
 
 CLUSTER_CIDR = "10.244.0.0/16"
-SERVICE_CIDR = "10.96.0.0/16"
-"""The cluster's namespace needs a route for it to the bridge: a packet must have a way out before nftables sees it."""
 DNS_ADDRESS = "10.96.0.10"
 DNS_DOMAIN = "cluster.local"
 API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
@@ -62,6 +60,8 @@ class Readiness:
     identity: Identity | None
     timeout: float
     """Seconds from the start of the component, generous: machines without hardware virtualisation are slow."""
+    shows: str = ""
+    """What the answer contains once the component is ready, if it answers 200 before."""
 
     def probe(self) -> str:
         """Ask once; an empty string says ready, another one why not."""
@@ -70,7 +70,7 @@ class Readiness:
         except (OSError, http.client.HTTPException) as error:
             return f"{self.url}: {error}"
         if status == _OK:
-            return ""
+            return "" if self.shows in body else f"{self.url} does not show {self.shows} yet: {body.strip()[:300]}"
         failed = [line for line in body.splitlines() if line.startswith("[-]")]
         return f"{self.url} answered {status}: {'; '.join(failed) or body.strip()[:300]}"
 
@@ -135,13 +135,13 @@ class ControlPlane:
         own = self.pki.identity("etcd")
         client, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
         options = {
-            "name": "default",
+            "name": "etcd",
             "data-dir": self.data / "etcd",
             "listen-client-urls": client,
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"default={peer}",
+            "initial-cluster": f"etcd={peer}",
             "cert-file": own.certificate,
             "key-file": own.key,
             "trusted-ca-file": own.ca,
@@ -164,7 +164,7 @@ class ControlPlane:
         kubelet, proxy = pki.identity("apiserver-kubelet-client"), pki.identity("front-proxy-client")
         options = {
             "advertise-address": HOST_ADDRESS,
-            "bind-address": "0.0.0.0",
+            "bind-address": HOST_ADDRESS,
             "secure-port": API_PORT,
             "permit-address-sharing": "true",
             "cert-dir": self.data / "apiserver",
@@ -232,8 +232,9 @@ class ControlPlane:
         return self._client_component("kube-scheduler", options, "https://127.0.0.1:10259/readyz")
 
     def _proxy(self) -> Component:
-        argv = self._argv("kube-proxy", {"config": self.data / "kube-proxy.yaml", "v": 1})
-        readiness = Readiness("http://127.0.0.1:10256/healthz", None, 120)
+        argv = self._argv("kube-proxy", {"config": self.data / "kube-proxy.yaml", "v": 0})
+        # Not /healthz, which wants a node of its name. There is a status once rules are written.
+        readiness = Readiness("http://127.0.0.1:10256/livez", None, 120, shows='"status":')
         return Component("kube-proxy", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
 
     def _dns(self) -> Component:
@@ -313,14 +314,7 @@ class ControlPlane:
 
 def _common_options() -> dict[str, object]:
     gates = ",".join(f"{name}={str(value).lower()}" for name, value in FEATURE_GATES.items())
-    return {"feature-gates": gates, "v": 1}
-
-
-def control_plane(binaries: Path, data: Path, pki: Pki, *, proxy_node: str = PROXY_NODE) -> list[Component]:
-    """Describe a control plane and write its configuration files; see ControlPlane for the arguments."""
-    plane = ControlPlane(binaries, data, pki, proxy_node)
-    plane.prepare()
-    return plane.components()
+    return {"feature-gates": gates, "v": 0}
 
 
 async def wait_ready(component: Component, child: Child) -> None:
@@ -337,38 +331,3 @@ async def wait_ready(component: Component, child: Child) -> None:
             message = f"{component.name} is not ready after {component.readiness.timeout:.0f} s: {reason}"
             raise StepError(message, child.log)
         await asyncio.sleep(_POLL_SECONDS)
-
-
-async def start_all(
-    components: Sequence[Component], start: Callable[[Component], Awaitable[Child]]
-) -> dict[str, Child]:
-    """Start every component as soon as those that it comes after are ready.
-
-    ``start`` runs a component's process. Returns the processes by name when all
-    that the nodes need are ready; await ``wait_ready`` for the others
-    (``needed_by_nodes`` false) before the cluster is called ready.
-    """
-    ready = {component.name: asyncio.Event() for component in components}
-    children: dict[str, Child] = {}
-
-    async def bring_up(component: Component) -> None:
-        for name in component.after:
-            await ready[name].wait()
-        child = children[component.name] = await start(component)
-        if component.needed_by_nodes:
-            await wait_ready(component, child)
-        ready[component.name].set()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for component in components:
-                group.create_task(bring_up(component))
-    except* (StepError, OSError) as errors:
-        raise _first(errors) from errors
-    return children
-
-
-def _first(errors: BaseExceptionGroup[StepError | OSError]) -> StepError | OSError:
-    """The first single error of a group."""
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

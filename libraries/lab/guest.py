@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lab.spec import HOST_ADDRESS, PREFIX_LENGTH, ImageSpec, QemuSpec, pod_cidr
 
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
-    "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
+    "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off fsck.mode=skip "
     # Nothing outside can reach a guest; mitigations cost much without hardware virtualisation.
     "mitigations=off"
 )
@@ -33,6 +34,11 @@ class GuestFile:
 def mac_address(number: int) -> str:
     """Locally administered MAC address of node ``number``, which counts from 1."""
     return f"52:54:00:4d:4f:{number:02x}"
+
+
+def machine_id(node: Node) -> str:
+    """machine-id(5) of a node, the same at every boot."""
+    return hashlib.sha256(node.name.encode()).hexdigest()[:32]
 
 
 def network_unit(topology: Topology, number: int) -> str:
@@ -90,8 +96,9 @@ def argv(
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
     command += ["-machine", "q35,smbios-entry-point-type=64", "-accel", accelerator]
     command += ["-cpu", "max" if qemu.accelerator == "tcg" else "host"]
-    command += ["-smp", str(node.cpus), "-m", f"{node.memory // _MIB}M"]
-    command += ["-kernel", image.kernel, "-initrd", image.initrd, "-append", _KERNEL_OPTIONS]
+    # A socket a CPU: no socket may span two NUMA nodes.
+    command += ["-smp", f"{node.cpus},sockets={node.cpus},cores=1,threads=1", "-m", f"{node.memory // _MIB}M"]
+    command += ["-kernel", image.kernel, "-initrd", image.initrd, "-append", f"{_KERNEL_OPTIONS} systemd.machine_id={machine_id(node)}"]
     command += ["-drive", f"if=none,id=root,file={disk},format=qcow2,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=root,bus=pcie.0"]
     command += ["-netdev", f"tap,id=net,ifname={tap_name(number)},script=no,downscript=no"]

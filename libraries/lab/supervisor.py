@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import shutil
 import signal
@@ -21,6 +20,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lab.spec import API_PORT, HOST_ADDRESS, SSH_PORT, ClusterSpec
 
 _FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
 _MAX_LINE_BYTES = 1 << 20
+_MAX_REQUESTS = 16
 
 
 class Supervisor:
@@ -54,6 +55,7 @@ class Supervisor:
         self._changed = asyncio.Condition()
         self._stop = asyncio.Event()
         self._events: list[dict[str, Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def _child_ended(self, child: Child) -> None:
         if child.name.startswith("devices-"):
@@ -61,11 +63,15 @@ class Supervisor:
             return
         reason = f"{child.name} ended by itself with {child.process.returncode}, log: {child.log}"
         if self.state != "stopping":
-            self.state, self.reason = "failed", reason
-            self._stop_if_starting()
+            self._fail(reason)
 
-    def _stop_if_starting(self) -> None:
-        asyncio.get_running_loop().create_task(self._notify())
+    def _fail(self, reason: str) -> None:
+        """Keep the first failure, and tell those who follow the start."""
+        if self.state != "failed":
+            self.state, self.reason = "failed", reason
+        task = asyncio.get_running_loop().create_task(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -84,13 +90,13 @@ class Supervisor:
         control = await asyncio.start_unix_server(
             self._serve, sock=socket.socket(fileno=self.spec.control_fd), limit=_MAX_LINE_BYTES
         )
-        starting = asyncio.create_task(self._start())
+        starting = loop.create_task(self._start())
+        starting.add_done_callback(self._start_ended)
         loop.call_later(_FIRST_HOLDER_TIMEOUT_SECONDS, self._stop_if_unheld)
         await self._stop.wait()
         self.state = "stopping"
         starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await starting
+        await asyncio.wait([starting])
         await self.processes.children.kill_all()
         shutil.rmtree(self.paths.data, ignore_errors=True)
         self.paths.access.unlink(missing_ok=True)
@@ -114,25 +120,37 @@ class Supervisor:
             if self.state == "starting":
                 self.state = "running"
         except (StepError, MonitorError, OSError) as error:
-            if self.state != "failed":
-                self.state, self.reason = "failed", str(error)
+            self._fail(str(error))
         await self._notify()
 
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours in the start must not leave clients waiting."""
+        if not task.cancelled() and (error := task.exception()):
+            traceback.print_exception(error)
+            self._fail(f"defect in the supervisor: {error!r}, log: {self.paths.logs / 'supervisor.log'}")
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a client's requests in order; its end is noticed at once, also while it waits for an answer."""
+        requests: asyncio.Queue[bytes] = asyncio.Queue(_MAX_REQUESTS)
+        answering = asyncio.create_task(self._answer_all(requests, writer))
         try:
-            if not _same_user(writer):
-                return
-            while line := await reader.readline():
-                try:
-                    await self._answer(json.loads(line), writer)
-                except (ValueError, KeyError, TypeError, MonitorError, StepError) as error:
-                    await _send(writer, error=str(error) or type(error).__name__)
-        except OSError:
-            pass
+            while _same_user(writer) and (line := await reader.readline()):
+                requests.put_nowait(line)
+        except (OSError, ValueError, asyncio.QueueFull) as error:
+            print(f"a client's connection ends: {error!r}", flush=True)
         finally:
+            answering.cancel()
             self._holders.pop(id(writer), None)
             self._stop_if_unheld()
             writer.close()
+
+    async def _answer_all(self, requests: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
+        while True:
+            line = await requests.get()
+            try:
+                await self._answer(json.loads(line), writer)
+            except (ValueError, KeyError, TypeError, MonitorError, StepError) as error:
+                await _send(writer, error=str(error) or type(error).__name__)
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         match request:

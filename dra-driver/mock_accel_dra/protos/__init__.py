@@ -1,0 +1,1 @@
+"""Messages of the kubelet's plugin protocols, generated from the .proto files beside."""

@@ -1,0 +1,1 @@
+"""Files that go into the guests as they are."""

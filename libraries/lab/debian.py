@@ -1,0 +1,31 @@
+"""Debian trees by mmdebstrap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.artifacts import run
+
+SUITE = "trixie"
+_TIMEOUT_SECONDS = 1200.0
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "apt", hooks: Sequence[str] = ()) -> None:
+    """Install ``packages`` and what they need into the new folder ``target``.
+
+    Uses mmdebstrap's own default mirror. ``hooks`` are its customize hooks:
+    shell lines with the folder as ``$1``. An ordinary user gets the tree by
+    user namespaces. Raises StepError.
+    """
+    argv = ["mmdebstrap", f"--variant={variant}", f"--keyring={_KEYRING}"]
+    argv.append("--mode=root" if os.geteuid() == 0 else "--mode=unshare")
+    argv += ["--aptopt=Apt::Install-Recommends false", "--aptopt=Acquire::Retries 3"]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
+    if packages:
+        argv.append(f"--include={','.join(packages)}")
+    argv += [f"--customize-hook={hook}" for hook in hooks]
+    run([*argv, SUITE, target], log=log, timeout=_TIMEOUT_SECONDS)
