@@ -17,8 +17,8 @@ _EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/us
 def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "apt", hooks: Sequence[str] = ()) -> None:
     """Install ``packages`` and what they need into the new folder ``target``.
 
-    Uses mmdebstrap's own default mirror. ``hooks`` are its customize hooks:
-    shell lines with the folder as ``$1``. An ordinary user gets the tree by
+    Uses mmdebstrap's own default mirror. ``hooks`` are shell
+    lines with the folder as ``$1``, run when the packages are there. An ordinary user gets the tree by
     user namespaces. Raises StepError.
     """
     argv = ["mmdebstrap", f"--variant={variant}", f"--keyring={_KEYRING}"]
@@ -27,5 +27,7 @@ def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "ap
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
     if packages:
         argv.append(f"--include={','.join(packages)}")
-    argv += [f"--customize-hook={hook}" for hook in hooks]
+    # The last stage of a variant that installs nothing is the extraction.
+    stage = "extract" if variant == "extract" else "customize"
+    argv += [f"--{stage}-hook={hook}" for hook in hooks]
     run([*argv, SUITE, target], log=log, timeout=_TIMEOUT_SECONDS)

@@ -48,22 +48,22 @@ _APPLETS = (
     'test -e "$1/usr/bin/$applet" || ln -s busybox "$1/usr/bin/$applet"; done'
 )
 _MERGED_USR = 'for d in bin sbin lib lib64; do test -e "$1/$d" || ln -s "usr/$d" "$1/$d"; done'
+_USELESS = ("dev", "etc/apt", "etc/dpkg", "var/cache", "var/lib/apt", "var/lib/dpkg", "usr/share/bug", "usr/share/lintian")
 _MOUNT_POINTS = 'mkdir -p "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/tmp" "$1/var/tmp" "$1/etc" "$1/root"'
-_NO_PACKAGE_DATA = 'rm -rf "$1/var/lib/dpkg" "$1/var/lib/apt" "$1/var/cache" "$1/usr/share/bug" "$1/usr/share/lintian"'
 
 BASE_IMAGES = (
     # catatonit -P waits for signals and reaps: what a sandbox's first process does.
-    BaseImage("pause", ("catatonit",), (_NO_PACKAGE_DATA,), 'ENTRYPOINT ["/usr/bin/catatonit", "-P"]\n'),
+    BaseImage("pause", ("catatonit",), (), 'ENTRYPOINT ["/usr/bin/catatonit", "-P"]\n'),
     BaseImage(
         "busybox",
         ("busybox-static",),
-        (_MERGED_USR, _APPLETS, _MOUNT_POINTS, _NO_PACKAGE_DATA),
+        (_MERGED_USR, _APPLETS, _MOUNT_POINTS),
         'ENV PATH=/usr/bin:/usr/sbin\nCMD ["sh"]\n',
     ),
     BaseImage(
         "kmod-base",
         ("base-files", "kmod", "busybox-static"),
-        (_APPLETS, _MOUNT_POINTS, _NO_PACKAGE_DATA),
+        (_APPLETS, _MOUNT_POINTS),
         "ENV PATH=/usr/sbin:/usr/bin\n",
     ),
     BaseImage(
@@ -74,7 +74,6 @@ BASE_IMAGES = (
             f'cd "$1/usr/lib/python{PYTHON_VERSION}" && rm -rf idlelib tkinter turtledemo test ensurepip lib2to3',
             f'chroot "$1" /usr/bin/python3 -m compileall -q -j 2 /usr/lib/python{PYTHON_VERSION}',
             _MOUNT_POINTS,
-            _NO_PACKAGE_DATA,
         ),
         "ENV PATH=/usr/bin:/usr/sbin\n",
     ),
@@ -122,6 +121,8 @@ def base_image(image: BaseImage) -> Path:
         log = log_path(f"image-{image.name}")
         tree = folder / "tree"
         debian.tree(tree, image.packages, log=log, variant="extract", hooks=image.hooks)
+        for useless in _USELESS:
+            shutil.rmtree(tree / useless, ignore_errors=True)
         containerfile = folder / "Containerfile"
         containerfile.write_text(f"FROM scratch\nCOPY . /\n{image.config}")
         _build(folder, log, tag=image.tag, containerfile=containerfile, context=tree)

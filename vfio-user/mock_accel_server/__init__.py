@@ -1,1 +1,1 @@
-"""vfio-user server of mock PCI accelerators."""
+"""Serves mock PCI accelerators to QEMU's ``vfio-user-pci``; ``python -m mock_accel_server --help``."""

@@ -1,72 +1,116 @@
-"""PCI configuration space of a mock accelerator: a PCI Express endpoint with one memory BAR.
+"""PCI configuration space of a mock accelerator.
 
-Registers by the PCI Local Bus Specification 3.0, chapter 6.1, and the PCI
-Express Base Specification 5.0, section 7.5.3 (PCI Express capability).
+Layout and reset values after the PCI Express Base Specification 5.0, chapter 7
+(7.5.1 common and type 0 header, 7.5.3 PCI Express capability), and for the
+SR-IOV capability 9.3.3; the names are those of linux/pci_regs.h.
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
 
-CONFIG_BYTES = 4096
-"""With the extended space, which only a function with a PCI Express capability has."""
-BAR0_BYTES = 4096
+from mock_accel_server.registers import PF_DEVICE_ID, VENDOR_ID, VF_DEVICE_ID, Identity, Registers
 
-VENDOR_ID = 0x1DE5
-DEVICE_ID_PF, DEVICE_ID_VF = 0x0001, 0x0002
+_REVISION_ID = 0x01
 _CLASS = 0x120000  # processing accelerator
-_REVISION = 1
-_COMMAND, _STATUS, _BAR0, _CAPABILITIES = 0x04, 0x06, 0x10, 0x34
-_STATUS_CAPABILITIES = 1 << 4
-_COMMAND_WRITABLE = 0x0007 | 1 << 6 | 1 << 8 | 1 << 10  # I/O, memory, master, parity, SERR, INTx off
-_MULTIFUNCTION = 0x80
-_EXPRESS = 0x40
-_CAPABILITY_EXPRESS = 0x10
-_EXPRESS_VERSION_ENDPOINT = 2  # version 2, type 0: endpoint
-_LINK_2_5_GT_X1 = 1 | 1 << 4
-_ROLE_BASED_ERRORS = 1 << 15
-_FUNCTION_LEVEL_RESET = 1 << 28
-_DEVICE_CONTROL_WRITABLE = 0x7FFF
+_STATUS_CAP_LIST = 1 << 4
+_HEADER_MULTIFUNCTION = 0x80
+
+_COMMAND_MASK = 0x0546  # memory, bus master, parity, SERR, INTx disable; there is no I/O space
+_BAR_MASK = 0xFFFFFFFF & ~(Registers.SIZE - 1)
+
+_EXP = 0x40  # where the PCI Express capability stands
+_EXP_ID = 0x10
+_EXP_FLAGS = 0x0002  # version 2, endpoint
+_EXP_DEVCAP = 1 << 15 | 1 << 28  # role-based error reporting, function level reset
+_EXP_DEVCTL = _EXP + 0x08
+_DEVCTL_RESET = 0x2810  # reads of 512 bytes, relaxed order, no snoop
+_DEVCTL_MASK = 0x78FF
+_DEVCTL_FLR = 1 << 15
+_SPEED_16GT = 4
+_WIDTH_X16 = 16 << 4
+_LNKSTA_SLOT_CLOCK = 1 << 12
+_LNKCTL_MASK = 0x00C3
+_LNKCAP2_SPEEDS = 0x1E  # 2.5 to 16 GT/s
+
+_SRIOV = 0x100
+_SRIOV_ID_VERSION_1 = 0x0010 | 1 << 16
+_SRIOV_PAGE_SIZES = 0x553  # 4K, 8K, 64K, 256K, 1M, 4M: what 9.3.3.13 asks of every device
 
 
 class ConfigSpace:
-    """4096 bytes, of which a driver may write those that ``_writable`` masks."""
+    """4096 bytes and, bit for bit, which of them can be written."""
 
-    def __init__(self, *, is_vf: bool, multifunction: bool) -> None:
-        self._initial = bytearray(CONFIG_BYTES)
-        self._writable = bytearray(CONFIG_BYTES)
-        device = DEVICE_ID_VF if is_vf else DEVICE_ID_PF
-        struct.pack_into("<HH", self._initial, 0x00, VENDOR_ID, device)
-        struct.pack_into("<H", self._initial, _STATUS, _STATUS_CAPABILITIES)
-        struct.pack_into("<I", self._initial, 0x08, _CLASS << 8 | _REVISION)
-        self._initial[0x0E] = _MULTIFUNCTION if multifunction else 0
-        struct.pack_into("<HH", self._initial, 0x2C, VENDOR_ID, device)
-        self._initial[_CAPABILITIES] = _EXPRESS
-        struct.pack_into("<H", self._writable, _COMMAND, _COMMAND_WRITABLE)
-        # The size of a BAR is what stays 0 when all ones are written.
-        struct.pack_into("<I", self._writable, _BAR0, ~(BAR0_BYTES - 1) & 0xFFFFFFFF)
-        self._writable[0x0C] = 0xFF  # cache line size
-        self._writable[0x3C] = 0xFF  # interrupt line
-        self._express_capability()
-        self._bytes = bytearray(self._initial)
+    SIZE = 4096
 
-    def _express_capability(self) -> None:
-        struct.pack_into("<BBH", self._initial, _EXPRESS, _CAPABILITY_EXPRESS, 0, _EXPRESS_VERSION_ENDPOINT)
-        struct.pack_into("<I", self._initial, _EXPRESS + 0x04, _ROLE_BASED_ERRORS | _FUNCTION_LEVEL_RESET)
-        struct.pack_into("<H", self._writable, _EXPRESS + 0x08, _DEVICE_CONTROL_WRITABLE)
-        struct.pack_into("<I", self._initial, _EXPRESS + 0x0C, _LINK_2_5_GT_X1)
-        struct.pack_into("<H", self._initial, _EXPRESS + 0x12, _LINK_2_5_GT_X1)
+    def __init__(self, identity: Identity, function_level_reset: Callable[[], None]) -> None:
+        """``function_level_reset`` is called when the guest asks for one in Device Control."""
+        self._initial = bytearray(self.SIZE)
+        self._mask = bytearray(self.SIZE)
+        self._function_level_reset = function_level_reset
+        self._header(identity)
+        self._express()
+        if identity.total_vfs:
+            self._sriov(identity)
+        self._data = bytearray(self._initial)
 
-    def reset(self) -> None:
-        """As after power-on."""
-        self._bytes[:] = self._initial
+    def _field(self, offset: int, size: int, value: int, mask: int = 0) -> None:
+        self._initial[offset : offset + size] = value.to_bytes(size, "little")
+        self._mask[offset : offset + size] = mask.to_bytes(size, "little")
+
+    def _header(self, identity: Identity) -> None:
+        device_id = VF_DEVICE_ID if identity.is_vf else PF_DEVICE_ID
+        self._field(0x00, 2, VENDOR_ID)
+        self._field(0x02, 2, device_id)
+        self._field(0x04, 2, 0, _COMMAND_MASK)
+        self._field(0x06, 2, _STATUS_CAP_LIST)
+        self._field(0x08, 4, _CLASS << 8 | _REVISION_ID)
+        self._field(0x0C, 1, 0, 0xFF)  # cache line size: read-write, no effect
+        self._field(0x0E, 1, _HEADER_MULTIFUNCTION if identity.multifunction else 0)
+        self._field(0x10, 4, 0, _BAR_MASK)  # 32-bit memory, not prefetchable
+        self._field(0x2C, 2, VENDOR_ID)
+        self._field(0x2E, 2, device_id)
+        self._field(0x34, 1, _EXP)
+        self._field(0x3C, 1, 0, 0xFF)  # interrupt line; pin 0: no INTx
+
+    def _express(self) -> None:
+        self._field(_EXP, 2, _EXP_ID)  # no further capability
+        self._field(_EXP + 0x02, 2, _EXP_FLAGS)
+        self._field(_EXP + 0x04, 4, _EXP_DEVCAP)
+        self._field(_EXP_DEVCTL, 2, _DEVCTL_RESET, _DEVCTL_MASK)
+        self._field(_EXP + 0x0C, 4, _SPEED_16GT | _WIDTH_X16)
+        self._field(_EXP + 0x10, 2, 0, _LNKCTL_MASK)
+        self._field(_EXP + 0x12, 2, _SPEED_16GT | _WIDTH_X16 | _LNKSTA_SLOT_CLOCK)
+        self._field(_EXP + 0x2C, 4, _LNKCAP2_SPEEDS)
+        self._field(_EXP + 0x30, 2, _SPEED_16GT, 0x000F)
+
+    def _sriov(self, identity: Identity) -> None:
+        """The real SR-IOV capability; QEMU 10.1 to 11.1 hide it from the guest. Enabling VFs here has no effect."""
+        self._field(_SRIOV, 4, _SRIOV_ID_VERSION_1)
+        self._field(_SRIOV + 0x08, 2, 0, 0x0009)  # VF enable, VF memory space enable
+        self._field(_SRIOV + 0x0C, 2, identity.total_vfs)  # initial
+        self._field(_SRIOV + 0x0E, 2, identity.total_vfs)
+        self._field(_SRIOV + 0x10, 2, 0, 0xFFFF)  # number of VFs
+        self._field(_SRIOV + 0x14, 2, 1)  # the first VF follows its PF
+        self._field(_SRIOV + 0x16, 2, 1)  # and the others follow it
+        self._field(_SRIOV + 0x1A, 2, VF_DEVICE_ID)
+        self._field(_SRIOV + 0x1C, 4, _SRIOV_PAGE_SIZES)
+        self._field(_SRIOV + 0x20, 4, 1, _SRIOV_PAGE_SIZES)
+        self._field(_SRIOV + 0x24, 4, 0, _BAR_MASK)
 
     def read(self, offset: int, count: int) -> bytes:
-        """``count`` bytes from ``offset``, which the caller has checked."""
-        return bytes(self._bytes[offset : offset + count])
+        """``count`` bytes from ``offset``, both within ``SIZE``, aligned or not."""
+        return bytes(self._data[offset : offset + count])
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write the bits of ``data`` that are writable; ``offset`` is checked by the caller."""
-        for position, value in enumerate(data, offset):
-            mask = self._writable[position]
-            self._bytes[position] = self._bytes[position] & ~mask | value & mask
+        """Write within ``SIZE``; bits that are read-only keep their value."""
+        for position, byte in enumerate(data, offset):
+            mask = self._mask[position]
+            self._data[position] = self._data[position] & ~mask | byte & mask
+        high = _EXP_DEVCTL + 1 - offset
+        if 0 <= high < len(data) and data[high] & _DEVCTL_FLR >> 8:
+            self._function_level_reset()
+
+    def reset(self) -> None:
+        """Back to the values after power on."""
+        self._data[:] = self._initial

@@ -1,18 +1,32 @@
-"""Messages of the vfio-user protocol.
+"""Wire format of vfio-user: QEMU's docs/interop/vfio-user.rst, here "the specification".
 
-Source: QEMU documentation, docs/interop/vfio-user.rst ("vfio-user Protocol
-Specification"); the sections are named below. All fields are little-endian, as
-the hosts that this runs on.
+All fields are in the byte order of the host ("Protocol Specification").
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import struct
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from errno import EINVAL
-from typing import Any
+
+HEADER = struct.Struct("=HHIII")
+"""Section "Header": message ID, command, message size with this header, flags, error."""
+
+TYPE_MASK = 0xF
+TYPE_COMMAND = 0x0
+TYPE_REPLY = 0x1
+NO_REPLY = 1 << 4
+ERROR = 1 << 5
+
+MAJOR_VERSION = 0
+MINOR_VERSION = 0
+
+MAX_DATA_XFER_SIZE = 1 << 20
+"""Bytes in one region read or write; what a client assumes when nothing is said (section ``VFIO_USER_VERSION``)."""
+MAX_MSG_FDS = 16
+"""File descriptors taken with one message; QEMU's own limit too."""
+MAX_DMA_MAPS = 1024
+PAGE_SIZE = 4096
 
 
 class Command(IntEnum):
@@ -28,140 +42,138 @@ class Command(IntEnum):
     DEVICE_SET_IRQS = 8
     REGION_READ = 9
     REGION_WRITE = 10
+    DMA_READ = 11
+    DMA_WRITE = 12
     DEVICE_RESET = 13
     REGION_WRITE_MULTI = 15
+    DEVICE_FEATURE = 16
+    MIG_DATA_READ = 17
+    MIG_DATA_WRITE = 18
 
 
-class Flag(IntFlag):
-    """Section "Header": type in bits 0 to 3, then single bits."""
+VERSION = struct.Struct("=HH")
+"""Section ``VFIO_USER_VERSION``: major, minor; then optional JSON, ended by NUL."""
 
-    REPLY = 1
-    NO_REPLY = 1 << 4
-    ERROR = 1 << 5
+DMA_MAP = struct.Struct("=IIQQQ")
+"""Section ``VFIO_USER_DMA_MAP``: argsz, flags, offset in the file, address, size."""
 
+DMA_UNMAP = struct.Struct("=IIQQ")
+"""Section ``VFIO_USER_DMA_UNMAP``: argsz, flags, address, size."""
 
-_TYPE_MASK = 0xF
-HEADER = struct.Struct("<HHIII")
-"""Message id, command, size with header, flags, errno."""
-VERSION = struct.Struct("<HH")
-DMA_MAP = struct.Struct("<IIQQQ")
-"""argsz, flags, offset, address, size."""
-DMA_UNMAP = struct.Struct("<IIQQ")
-"""argsz, flags, address, size."""
-DEVICE_INFO = struct.Struct("<IIII")
-"""argsz, flags, number of regions, number of IRQ types."""
-REGION_INFO = struct.Struct("<IIIIQQ")
-"""argsz, flags, index, offset of capabilities, size, offset."""
-IRQ_INFO = struct.Struct("<IIII")
-"""argsz, flags, index, count."""
-IRQ_SET = struct.Struct("<IIIII")
-"""argsz, flags, index, start, count."""
-REGION_ACCESS = struct.Struct("<QII")
-"""offset, region, count."""
-WRITE_MULTI = struct.Struct("<Q")
-"""Number of writes that follow."""
-WRITE_MULTI_DATA = 8
+DEVICE_INFO = struct.Struct("=IIII")
+"""Section ``VFIO_USER_DEVICE_GET_INFO``: argsz, flags, num_regions, num_irqs."""
 
-MAJOR, MINOR = 0, 1
-MAX_DATA_BYTES = 1 << 20
-"""Largest region access; announced as ``max_data_xfer_size``."""
-MAX_MESSAGE_BYTES = HEADER.size + REGION_ACCESS.size + MAX_DATA_BYTES
-MAX_FDS = 16
-"""Largest number of descriptors in a message; announced as ``max_msg_fds``."""
-MAX_WRITE_MULTI = 16
-"""Section "VFIO_USER_REGION_WRITE_MULTI": what QEMU sends at most."""
+REGION_INFO = struct.Struct("=IIIIQQ")
+"""Section ``VFIO_USER_DEVICE_GET_REGION_INFO``: argsz, flags, index, cap_offset, size, offset."""
 
-DEVICE_FLAG_RESET, DEVICE_FLAG_PCI = 1, 2
-REGION_FLAG_READ, REGION_FLAG_WRITE = 1, 2
-IRQ_FLAG_EVENTFD, IRQ_FLAG_NORESIZE = 1, 8
-DMA_FLAG_ALL = 3
-UNMAP_FLAG_ALL = 2
-IRQ_DATA_NONE, IRQ_DATA_BOOL, IRQ_DATA_EVENTFD = 1, 2, 4
-IRQ_ACTION_MASK, IRQ_ACTION_UNMASK, IRQ_ACTION_TRIGGER = 8, 16, 32
+IRQ_INFO = struct.Struct("=IIII")
+"""Section ``VFIO_USER_DEVICE_GET_IRQ_INFO``: argsz, flags, index, count."""
+
+IRQ_SET = struct.Struct("=IIIII")
+"""Section ``VFIO_USER_DEVICE_SET_IRQS``: argsz, flags, index, start, count; then booleans, if the flags say so."""
+
+REGION_ACCESS = struct.Struct("=QII")
+"""Sections ``VFIO_USER_REGION_READ`` and ``VFIO_USER_REGION_WRITE``: offset, region, count; then data."""
+
+WRITE_COUNT = struct.Struct("=Q")
+"""Section ``VFIO_USER_REGION_WRITE_MULTI``: number of writes; then as many of ``SINGLE_WRITE``."""
+
+SINGLE_WRITE = struct.Struct("=QII8s")
+"""Section "Single Device Write Format": offset, region, count, data (its first ``count`` bytes)."""
+
+MAX_MESSAGE_SIZE = HEADER.size + REGION_ACCESS.size + MAX_DATA_XFER_SIZE
+"""The largest command: a region write of ``MAX_DATA_XFER_SIZE`` bytes."""
 
 
-class RequestError(Exception):
-    """A request that is answered with an error; the connection goes on."""
+class DmaFlag(IntFlag):
+    """Flags of ``VFIO_USER_DMA_MAP``."""
 
-    def __init__(self, errno: int, reason: str) -> None:
-        self.errno = errno
+    READABLE = 1 << 0
+    WRITEABLE = 1 << 1
+
+
+DMA_UNMAP_ALL = 1 << 1
+"""``VFIO_DMA_UNMAP_FLAG_ALL`` of linux/vfio.h: not in the specification, but QEMU sends it."""
+
+
+class DeviceFlag(IntFlag):
+    """Flags of ``VFIO_USER_DEVICE_GET_INFO``."""
+
+    RESET = 1 << 0
+    PCI = 1 << 1
+
+
+class RegionFlag(IntFlag):
+    """Flags of ``VFIO_USER_DEVICE_GET_REGION_INFO``."""
+
+    READ = 1 << 0
+    WRITE = 1 << 1
+
+
+class RegionIndex(IntEnum):
+    """PCI regions as linux/vfio.h numbers them (``VFIO_PCI_*_REGION_INDEX``)."""
+
+    BAR0 = 0
+    CONFIG = 7
+
+
+REGION_COUNT = 9
+
+
+class IrqFlag(IntFlag):
+    """Flags of ``VFIO_USER_DEVICE_GET_IRQ_INFO``."""
+
+    EVENTFD = 1 << 0
+    MASKABLE = 1 << 1
+    AUTOMASKED = 1 << 2
+    NORESIZE = 1 << 3
+
+
+class IrqIndex(IntEnum):
+    """PCI interrupt types as linux/vfio.h numbers them (``VFIO_PCI_*_IRQ_INDEX``)."""
+
+    INTX = 0
+    MSI = 1
+    MSIX = 2
+    ERR = 3
+    REQ = 4
+
+
+class IrqSetFlag(IntFlag):
+    """Flags of ``VFIO_USER_DEVICE_SET_IRQS``: one of DATA, one of ACTION."""
+
+    DATA_NONE = 1 << 0
+    DATA_BOOL = 1 << 1
+    DATA_EVENTFD = 1 << 2
+    ACTION_MASK = 1 << 3
+    ACTION_UNMASK = 1 << 4
+    ACTION_TRIGGER = 1 << 5
+
+
+class RefusedError(Exception):
+    """A command that cannot be done: it gets an error reply with ``number`` (an errno)."""
+
+    def __init__(self, reason: str, number: int = errno.EINVAL) -> None:
         super().__init__(reason)
+        self.number = number
 
 
-class ConnectionEndError(Exception):
-    """A message after which the stream cannot be followed any further."""
+class EndConnectionError(RefusedError):
+    """As RefusedError, and nothing more can be understood on this connection: it ends after the reply."""
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message as it came."""
-
-    id: int
-    command: int
-    flags: int
-    payload: bytes
-
-    @property
-    def wants_reply(self) -> bool:
-        return not self.flags & Flag.NO_REPLY
+def reply(message_id: int, command: int, payload: bytes) -> bytes:
+    """A reply message. Section "Header"."""
+    return HEADER.pack(message_id, command, HEADER.size + len(payload), TYPE_REPLY, 0) + payload
 
 
-def take_message(buffer: bytearray) -> Message | None:
-    """Remove the first whole message from ``buffer``; None while it is incomplete.
-
-    Raises ConnectionEndError when the header cannot be one of a client's request.
-    """
-    if len(buffer) < HEADER.size:
-        return None
-    message_id, command, size, flags, _ = HEADER.unpack_from(buffer)
-    if not HEADER.size <= size <= MAX_MESSAGE_BYTES:
-        raise ConnectionEndError(f"message of {size} bytes, expected {HEADER.size} to {MAX_MESSAGE_BYTES}")
-    if flags & _TYPE_MASK:
-        raise ConnectionEndError(f"message type {flags & _TYPE_MASK}, expected a command (0)")
-    if len(buffer) < size:
-        return None
-    payload = bytes(buffer[HEADER.size : size])
-    del buffer[:size]
-    return Message(message_id, command, flags, payload)
+def error_reply(message_id: int, command: int, number: int) -> bytes:
+    """A reply that says the command failed with errno ``number``; only a header. Section "Header"."""
+    return HEADER.pack(message_id, command, HEADER.size, TYPE_REPLY | ERROR, number)
 
 
-def reply(request: Message, payload: bytes) -> bytes:
-    """Reply to ``request``."""
-    return HEADER.pack(request.id, request.command, HEADER.size + len(payload), Flag.REPLY, 0) + payload
-
-
-def error_reply(request: Message, errno: int) -> bytes:
-    """Reply that says that ``request`` failed."""
-    return HEADER.pack(request.id, request.command, HEADER.size, Flag.REPLY | Flag.ERROR, errno)
-
-
-def unpack(layout: struct.Struct, payload: bytes, *, more: bool = False) -> tuple[Any, ...]:
-    """Fields of ``payload``; ``more`` allows data behind them. Raises RequestError for another length."""
-    if len(payload) < layout.size or (len(payload) > layout.size and not more):
-        raise RequestError(EINVAL, f"payload of {len(payload)} bytes, expected {layout.size}")
-    return layout.unpack_from(payload)
-
-
-def parse_version(payload: bytes) -> dict[str, Any]:
-    """Capabilities of a client's VERSION request (section "VFIO_USER_VERSION")."""
-    major, minor = unpack(VERSION, payload, more=True)
-    if major != MAJOR:
-        raise RequestError(EINVAL, f"version {major}.{minor}, expected {MAJOR}.{MINOR} or another minor")
-    data = payload[VERSION.size :].rstrip(b"\0")
-    if not data:
-        return {}
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise RequestError(EINVAL, f"version data is not JSON: {error}") from error
-    capabilities = document.get("capabilities", {}) if isinstance(document, dict) else None
-    if not isinstance(capabilities, dict):
-        raise RequestError(EINVAL, "version data has no object 'capabilities'")
-    return capabilities
-
-
-def version_payload() -> bytes:
-    """This server's version and capabilities."""
-    capabilities = {"max_msg_fds": MAX_FDS, "max_data_xfer_size": MAX_DATA_BYTES, "write_multiple": True}
-    document = json.dumps({"capabilities": capabilities})
-    return VERSION.pack(MAJOR, MINOR) + document.encode() + b"\0"
+def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
+    """The fields of a payload that is ``layout`` and nothing more. Raises RefusedError."""
+    if len(payload) != layout.size:
+        raise RefusedError(f"expected {layout.size} bytes after the header, found {len(payload)}")
+    return layout.unpack(payload)

@@ -1,0 +1,53 @@
+"""HTTP for the kubelet's probes and for Prometheus: /healthz, /readyz, /metrics."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from mock_accel_dra import klog
+
+_REQUEST_TIMEOUT_SECONDS = 5.0
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text exposition format."""
+
+
+class HealthServer:
+    """Answers in threads of its own until ``close``."""
+
+    def __init__(self, port: int, ready: Callable[[], bool], metrics: Callable[[], bytes] | None = None) -> None:
+        """Listen on TCP ``port`` (0 picks a free one). Raises OSError."""
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _REQUEST_TIMEOUT_SECONDS
+
+            def do_GET(self) -> None:
+                status, body = HTTPStatus.NOT_FOUND, b"expected /healthz, /readyz or /metrics\n"
+                if self.path == "/healthz":
+                    status, body = HTTPStatus.OK, b"ok\n"
+                elif self.path == "/readyz":
+                    is_ready = ready()
+                    status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+                    body = b"ok\n" if is_ready else b"not ready\n"
+                elif self.path == "/metrics" and metrics is not None:
+                    status, body = HTTPStatus.OK, metrics()
+                self.send_response(status)
+                self.send_header("Content-Type", _TEXT)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: object) -> None:
+                klog.info(klog.SCAN, "Probe", path=self.path)
+
+        self._server = ThreadingHTTPServer(("", port), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()

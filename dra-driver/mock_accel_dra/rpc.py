@@ -1,0 +1,122 @@
+"""The kubelet's plugin protocols, over unix sockets.
+
+Services ``pluginregistration.Registration`` and
+``k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin`` (protos/*.proto). The method tables
+are written out here: generated stubs would only add imports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra.prepare import PrepareError, Preparer
+from mock_accel_dra.protos import dra_v1_pb2 as dra
+from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
+
+DRA_SERVICE = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin"
+REGISTRATION_SERVICE = "pluginregistration.Registration"
+SUPPORTED_VERSIONS = ("v1.DRAPlugin",)
+_LONGEST_SOCKET_PATH = 107
+"""sun_path of unix(7), less the NUL at its end."""
+_WORKERS = 4
+
+
+class ServeError(Exception):
+    """A socket that cannot be served."""
+
+
+def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler:
+    """The DRAPlugin service: every claim of a call gets its devices or its own error."""
+
+    def prepare(request: Any, _: grpc.ServicerContext) -> Any:
+        klog.info(klog.FLOW, "NodePrepareResources", claims=[claim.name for claim in request.claims])
+        response = dra.NodePrepareResourcesResponse()
+        for claim in request.claims:
+            entry = response.claims[claim.uid]
+            try:
+                results = preparer.prepare(claim.namespace, claim.name, claim.uid)
+            except PrepareError as error:
+                klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
+                entry.error = str(error)
+                continue
+            for result in results:
+                device = entry.devices.add(
+                    request_names=[result.request],
+                    pool_name=result.pool,
+                    device_name=result.device,
+                    cdi_device_ids=[result.cdi_id],
+                )
+                if result.share_id is not None:
+                    device.share_id = result.share_id
+        return response
+
+    def unprepare(request: Any, _: grpc.ServicerContext) -> Any:
+        klog.info(klog.FLOW, "NodeUnprepareResources", claims=[claim.name for claim in request.claims])
+        response = dra.NodeUnprepareResourcesResponse()
+        for claim in request.claims:
+            entry = response.claims[claim.uid]
+            try:
+                preparer.unprepare(claim.namespace, claim.name, claim.uid)
+            except PrepareError as error:
+                klog.error("Unprepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
+                entry.error = str(error)
+        return response
+
+    methods = {
+        "NodePrepareResources": _unary(prepare, dra.NodePrepareResourcesRequest),
+        "NodeUnprepareResources": _unary(unprepare, dra.NodeUnprepareResourcesRequest),
+    }
+    return grpc.method_handlers_generic_handler(DRA_SERVICE, methods)
+
+
+def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> grpc.GenericRpcHandler:
+    """The Registration service: tells the kubelet about ``endpoint``; ``registered`` is told what came of it."""
+
+    def get_info(_: Any, __: grpc.ServicerContext) -> Any:
+        klog.info(klog.FLOW, "GetInfo", endpoint=endpoint)
+        return registration.PluginInfo(
+            type="DRAPlugin", name=DRIVER_NAME, endpoint=str(endpoint), supported_versions=SUPPORTED_VERSIONS
+        )
+
+    def notify(status: Any, _: grpc.ServicerContext) -> Any:
+        if status.plugin_registered:
+            klog.info(klog.STATE, "Registered with the kubelet", endpoint=endpoint)
+        else:
+            klog.error("The kubelet did not register the driver", err=status.error)
+        registered(status.plugin_registered)
+        return registration.RegistrationStatusResponse()
+
+    methods = {
+        "GetInfo": _unary(get_info, registration.InfoRequest),
+        "NotifyRegistrationStatus": _unary(notify, registration.RegistrationStatus),
+    }
+    return grpc.method_handlers_generic_handler(REGISTRATION_SERVICE, methods)
+
+
+def serve(socket: Path, handler: grpc.GenericRpcHandler) -> grpc.Server:
+    """Serve ``handler`` on the unix socket ``socket``; a stale one is replaced. Raises ServeError."""
+    if len(str(socket)) > _LONGEST_SOCKET_PATH:
+        raise ServeError(f"expected a socket path of at most {_LONGEST_SOCKET_PATH} bytes, found {socket}")
+    try:
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix=socket.stem))
+        server.add_generic_rpc_handlers((handler,))
+        server.add_insecure_port(f"unix:{socket}")
+    except (OSError, RuntimeError) as error:  # gRPC's word for an address that it cannot bind
+        raise ServeError(f"cannot serve {socket}: {error}") from error
+    server.start()
+    klog.info(klog.OPERATION, "Serving", socket=socket)
+    return server
+
+
+def _unary(method: Callable[[Any, grpc.ServicerContext], Any], request: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=request.FromString, response_serializer=lambda answer: answer.SerializeToString()
+    )

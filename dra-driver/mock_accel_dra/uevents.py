@@ -1,0 +1,73 @@
+"""What the kernel announces about devices: a wake-up for discovery, never its source.
+
+Wire format: lib/kobject_uevent.c of the kernel. A datagram is
+``ACTION@DEVPATH`` and ``KEY=VALUE`` strings, each ended by NUL. The kernel sends
+group 1 to every network namespace of the initial user namespace, so a pod
+without hostNetwork hears it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mock_accel_dra import klog
+
+SUBSYSTEM = "mock-accel"
+_KERNEL_GROUP = 1
+_BUFFER_BYTES = 64 * 1024
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Uevent:
+    """An announcement of the kernel."""
+
+    action: str
+    path: str
+    subsystem: str
+
+
+def parse(datagram: bytes) -> Uevent | None:
+    """The announcement in ``datagram``; None when it is not one of the kernel's."""
+    head, _, rest = datagram.partition(b"\0")
+    action, at, path = head.decode(errors="replace").partition("@")
+    if not at:  # udev's own messages start with "libudev"
+        return None
+    values = dict(item.split("=", 1) for item in rest.decode(errors="replace").split("\0") if "=" in item)
+    return Uevent(action, path, values.get("SUBSYSTEM", ""))
+
+
+def open_socket() -> socket.socket:
+    """A socket that receives the kernel's announcements. Raises OSError."""
+    receiver = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_KOBJECT_UEVENT)
+    try:
+        receiver.bind((0, _KERNEL_GROUP))
+    except OSError:
+        receiver.close()
+        raise
+    receiver.settimeout(_POLL_SECONDS)
+    return receiver
+
+
+def listen(receiver: socket.socket, wake: Callable[[], None], stop: threading.Event) -> None:
+    """Call ``wake`` for every announcement about our devices until ``stop`` is set; closes the socket."""
+    with receiver:
+        while not stop.is_set():
+            try:
+                datagram, sender = receiver.recvfrom(_BUFFER_BYTES)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    klog.error("Kernel events end; devices are still found by rescan", err=error)
+                    return
+                wake()  # announcements were lost: look
+                continue
+            event = parse(datagram) if sender[0] == 0 else None  # port 0 is the kernel
+            if event is not None and event.subsystem == SUBSYSTEM:
+                klog.info(klog.FLOW, "Kernel event", action=event.action, path=event.path)
+                wake()

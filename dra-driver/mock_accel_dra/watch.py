@@ -1,0 +1,66 @@
+"""Wake-ups from the API server: that something changed, never what."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from mock_accel_dra import klog
+from mock_accel_dra.api import ApiError, Client
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+def follow(
+    client: Client,
+    path: str,
+    params: Mapping[str, str],
+    changed: Callable[[], None],
+    stop: threading.Event,
+    kinds: frozenset[str] = frozenset({"ADDED", "MODIFIED", "DELETED"}),
+) -> None:
+    """Call ``changed`` once for all there is, and then for each change of ``kinds``, until ``stop`` is set.
+
+    The caller looks for itself what there is: nothing is lost when a watch breaks.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        try:
+            version = client.get(path, params, metadata_only=True)["metadata"]["resourceVersion"]
+            changed()
+            for kind, _ in client.watch(path, params, version, metadata_only=True):
+                pause = _FIRST_PAUSE_SECONDS
+                if stop.is_set():
+                    return
+                if kind in kinds:
+                    changed()
+        except ApiError as error:
+            klog.warning("Watch broke off", path=path, err=error, retrySeconds=pause)
+            stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+class Wake:
+    """A wake-up call that many threads may make, answered once for a burst of them."""
+
+    _QUIET_SECONDS = 0.2
+    _LONGEST_BURST = 10
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def __call__(self) -> None:
+        """Wake up whoever waits."""
+        self._event.set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a call and for the end of its burst (at most two seconds); False after ``timeout`` seconds."""
+        if not self._event.wait(timeout):
+            return False
+        for _ in range(self._LONGEST_BURST):
+            self._event.clear()
+            if not self._event.wait(self._QUIET_SECONDS):
+                break
+        self._event.clear()
+        return True

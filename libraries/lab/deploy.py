@@ -1,0 +1,139 @@
+"""What makes a running cluster a cluster with mock accelerators: kernel module, devices, DRA driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubernetes import client
+
+from lab import images, kbuild, kubeclient, manifests, progress
+from lab.artifacts import PROJECT, StepError
+from lab.kubeexplain import explain_pods
+from lab.ssh import on_node
+
+if TYPE_CHECKING:
+    from lab.client import Cluster, NodeAccess
+
+NAMESPACE = "mock-device"
+MODULE_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
+MODULE_LOADER = "mock-accel-kmod"
+DRIVER_MANIFESTS = PROJECT / "dra-driver" / "manifests"
+NODE_AGENT = "mock-accel-node-agent"
+CONTROLLER = "mock-accel-controller"
+# Without hardware virtualisation a cluster of two nodes takes a third of these.
+_NODES_TIMEOUT_SECONDS = 400.0
+_LOAD_TIMEOUT_SECONDS = 300.0
+_ROLLOUT_TIMEOUT_SECONDS = 240.0
+_SLICES_TIMEOUT_SECONDS = 180.0
+_UNDEPLOY_TIMEOUT_SECONDS = 120.0
+
+
+def kmod_image() -> Path:
+    """Archive of the image with the kernel module for the nodes' kernel."""
+    module = kbuild.build_module()
+    return images.kmod_image(module, kbuild.module_kernel_release())
+
+
+def build_images() -> None:
+    """Build what ``bring_up`` loads, so that nothing is compiled while a cluster waits."""
+    kmod_image()
+    images.driver_image()
+
+
+def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
+    nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        for future in [pool.submit(work, node) for node in nodes]:
+            future.result()
+
+
+def load_image(cluster: Cluster, archive: Path) -> None:
+    """Put a docker-archive tar into the container store of every node. Raises StepError."""
+    if not archive.is_file():
+        raise StepError(f"no image archive {archive}; build one: make build-image")
+    log = cluster.log_dir / "load-image.log"
+
+    def load(node: NodeAccess) -> None:
+        command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
+        on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=archive)
+
+    _on_every_node(cluster, load)
+
+
+def install_module(cluster: Cluster) -> None:
+    """Load the kernel module on every node by a pod that carries it."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    manifests.apply(api, MODULE_MANIFEST)
+    count = len(cluster.topology.nodes)
+    kubeclient.wait_daemonset(api, NAMESPACE, MODULE_LOADER, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
+
+
+def _driver_manifests() -> list[Path]:
+    """In the order of their names, which starts with the namespace."""
+    return sorted(DRIVER_MANIFESTS.glob("*.yaml"))
+
+
+def install_driver(cluster: Cluster) -> None:
+    """Install the DRA driver and wait until it serves on every node and has published every device."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    for manifest in _driver_manifests():
+        manifests.apply(api, manifest)
+    count = len(cluster.topology.nodes)
+    kubeclient.wait_daemonset(api, NAMESPACE, NODE_AGENT, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
+    kubeclient.wait_deployment(api, NAMESPACE, CONTROLLER, _ROLLOUT_TIMEOUT_SECONDS)
+    wait_published(cluster)
+
+
+def remove_driver(cluster: Cluster) -> None:
+    """Take away what ``install_driver`` made; claims that are in use keep their devices until their pods end."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    for manifest in reversed(_driver_manifests()):
+        manifests.delete(api, manifest, timeout=_UNDEPLOY_TIMEOUT_SECONDS)
+
+
+def plug_devices(cluster: Cluster) -> None:
+    """Hot-plug every slot of the topology; QEMU takes some 10 ms for each, the guests go on from there."""
+    for node in cluster.topology.nodes:
+        for slot in node.slots:
+            cluster.plug(node.name, slot.root_port)
+
+
+def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -> None:
+    """Wait until every PF of the topology is in a ResourceSlice; StepError names those that are missing.
+
+    ``timeout`` is wall time in seconds.
+    """
+    expected = {
+        (node.name, function.name) for node in cluster.topology.nodes for function in node.functions if not function.is_vf
+    }
+    api = kubeclient.connect(cluster.kubeconfig)
+
+    def missing(slices: Mapping[str, kubeclient.Object]) -> set[tuple[str, str]]:
+        labels = [item.metadata.labels or {} for item in slices.values()]
+        return expected - {(found.get("node", ""), found.get("device", "")) for found in labels}
+
+    lister = client.ResourceV1Api(api).list_resource_slice
+    if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
+        names = ", ".join(f"{node} {device}" for node, device in sorted(left))
+        pods = explain_pods(api, NAMESPACE, {"app": NODE_AGENT})
+        raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
+
+
+def bring_up(cluster: Cluster) -> None:
+    """Everything between a started cluster and one that serves claims. Shows each step; raises StepError."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    log = cluster.log_dir
+    with progress.step("nodes Ready", log):
+        kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], _NODES_TIMEOUT_SECONDS)
+    with progress.step("images on the nodes", log):
+        for archive in (kmod_image(), images.driver_image()):
+            load_image(cluster, archive)
+    with progress.step("kernel module", log):
+        install_module(cluster)
+    with progress.step("devices plugged", log):
+        plug_devices(cluster)
+    with progress.step("DRA driver serves and has published all devices", log):
+        install_driver(cluster)

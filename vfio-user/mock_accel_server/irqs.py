@@ -1,0 +1,107 @@
+"""Interrupts of a mock accelerator: it raises none by itself, but clients can set up, try and drop them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_accel_server.protocol import IrqFlag, IrqIndex, IrqSetFlag, RefusedError
+
+_DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
+_ACTION = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
+_EVENTFD = "anon_inode:[eventfd]"
+
+
+@dataclass(frozen=True)
+class IrqInfo:
+    """What ``VFIO_USER_DEVICE_GET_IRQ_INFO`` says of an interrupt type."""
+
+    flags: IrqFlag
+    count: int
+
+
+IRQS = {
+    # No interrupt pin, no MSI and no MSI-X capability in the configuration space.
+    IrqIndex.INTX: IrqInfo(IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED, 0),
+    IrqIndex.MSI: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 0),
+    IrqIndex.MSIX: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 0),
+    # Without ERR, QEMU warns that it cannot enable error recovery.
+    IrqIndex.ERR: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 1),
+    IrqIndex.REQ: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 1),
+}
+
+
+class IrqTable:
+    """The eventfds of one connection."""
+
+    def __init__(self) -> None:
+        self._triggers: dict[tuple[int, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._triggers)
+
+    def set(self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]) -> None:
+        """Do one ``VFIO_USER_DEVICE_SET_IRQS``; takes the file descriptors out of ``fds``. Raises RefusedError."""
+        kind, action = self._check(flags, index, start, count, data, fds)
+        if kind == IrqSetFlag.DATA_EVENTFD:
+            self._assign(index, start, count, fds)
+        elif count == 0:
+            self._drop(index)
+        elif action == IrqSetFlag.ACTION_TRIGGER:
+            for number in range(count):
+                if kind == IrqSetFlag.DATA_NONE or data[number]:
+                    self._trigger(index, start + number)
+
+    def _check(
+        self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]
+    ) -> tuple[IrqSetFlag, IrqSetFlag]:
+        kind, action = IrqSetFlag(flags & _DATA), IrqSetFlag(flags & _ACTION)
+        if flags & ~(_DATA | _ACTION) or kind.bit_count() != 1 or action.bit_count() != 1:
+            raise RefusedError(f"interrupt flags {flags:#x}: expected one data and one action")
+        if index not in IRQS:
+            raise RefusedError(f"interrupt type {index} does not exist")
+        info = IRQS[IrqIndex(index)]
+        if action != IrqSetFlag.ACTION_TRIGGER and IrqFlag.MASKABLE not in info.flags:
+            raise RefusedError(f"interrupt type {index} cannot be masked")
+        if start + count > info.count:
+            raise RefusedError(f"interrupt type {index} has {info.count}, asked for {count} from {start}")
+        disable = kind == IrqSetFlag.DATA_NONE and action == IrqSetFlag.ACTION_TRIGGER and start == 0
+        if count == 0 and not disable:
+            raise RefusedError("count 0 is for disabling: no data, trigger, start 0")
+        if len(data) != (count if kind == IrqSetFlag.DATA_BOOL else 0):
+            raise RefusedError(f"{len(data)} bytes of data do not fit interrupt flags {flags:#x} and count {count}")
+        if fds and (kind != IrqSetFlag.DATA_EVENTFD or len(fds) != count):
+            raise RefusedError(f"{len(fds)} file descriptors do not fit interrupt flags {flags:#x} and count {count}")
+        for fd in fds:
+            # Another file could block a write for ever.
+            if str(Path(f"/proc/self/fd/{fd}").readlink()) != _EVENTFD:
+                raise RefusedError("a file descriptor for an interrupt is not an eventfd")
+        return kind, action
+
+    def _assign(self, index: int, start: int, count: int, fds: list[int]) -> None:
+        for number in range(start, start + count):
+            old = self._triggers.pop((index, number), None)
+            if old is not None:
+                os.close(old)
+            if fds:
+                fd = fds.pop(0)
+                os.set_blocking(fd, False)
+                self._triggers[index, number] = fd
+
+    def _trigger(self, index: int, number: int) -> None:
+        fd = self._triggers.get((index, number))
+        if fd is not None:
+            try:
+                os.eventfd_write(fd, 1)
+            except BlockingIOError:
+                pass  # its counter is full: the client has been told often enough
+
+    def _drop(self, index: int) -> None:
+        for key in [key for key in self._triggers if key[0] == index]:
+            os.close(self._triggers.pop(key))
+
+    def clear(self) -> None:
+        """Forget all eventfds."""
+        for index in IRQS:
+            self._drop(index)
