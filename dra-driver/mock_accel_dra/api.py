@@ -77,9 +77,7 @@ class Client:
         if not host or not port:
             raise ValueError("not in a pod (KUBERNETES_SERVICE_HOST is not set): say --api-server URL")
         host = f"[{host}]" if ":" in host else host
-        return cls(
-            f"https://{host}:{port}", ca_file=SERVICE_ACCOUNT / "ca.crt", token_file=SERVICE_ACCOUNT / "token"
-        )
+        return cls(f"https://{host}:{port}", ca_file=SERVICE_ACCOUNT / "ca.crt", token_file=SERVICE_ACCOUNT / "token")
 
     def get(self, path: str, params: Mapping[str, str] | None = None, *, metadata_only: bool = False) -> Object:
         """Read an object or a list. Raises ApiError, as all methods do."""

@@ -27,11 +27,11 @@ _LONGEST_SOCKET_PATH = 107
 _WORKERS = 4
 
 
-class ServeError(Exception):
+class ServeError(OSError):
     """A socket that cannot be served."""
 
 
-def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler:
+def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAPlugin service: every claim of a call gets its devices or its own error."""
 
     def prepare(request: Any, _: grpc.ServicerContext) -> Any:
@@ -75,7 +75,7 @@ def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(DRA_SERVICE, methods)
 
 
-def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> grpc.GenericRpcHandler:
+def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> grpc.GenericRpcHandler[Any, Any]:
     """The Registration service: tells the kubelet about ``endpoint``; ``registered`` is told what came of it."""
 
     def get_info(_: Any, __: grpc.ServicerContext) -> Any:
@@ -99,7 +99,7 @@ def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> 
     return grpc.method_handlers_generic_handler(REGISTRATION_SERVICE, methods)
 
 
-def serve(socket: Path, handler: grpc.GenericRpcHandler) -> grpc.Server:
+def serve(socket: Path, handler: grpc.GenericRpcHandler[Any, Any]) -> grpc.Server:
     """Serve ``handler`` on the unix socket ``socket``; a stale one is replaced. Raises ServeError."""
     if len(str(socket)) > _LONGEST_SOCKET_PATH:
         raise ServeError(f"expected a socket path of at most {_LONGEST_SOCKET_PATH} bytes, found {socket}")

@@ -71,7 +71,8 @@ def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, li
         else:
             klog.warning("VF left out: its PF is not there", device=device.name, physfn=device.physfn)
     return {
-        pool_name(node, pf.published_name): _pool(node, node_uid, pf, vfs[address]) for address, pf in by_address.items()
+        pool_name(node, pf.published_name): _pool(node, node_uid, pf, vfs[address])
+        for address, pf in by_address.items()
     }
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from mock_accel_dra import klog
 
 SUBSYSTEM = "mock-accel"
+_NETLINK_KOBJECT_UEVENT = 15
+"""linux/netlink.h; Python's socket module does not name it."""
 _KERNEL_GROUP = 1
 _BUFFER_BYTES = 64 * 1024
 _POLL_SECONDS = 1.0
@@ -43,7 +45,7 @@ def parse(datagram: bytes) -> Uevent | None:
 
 def open_socket() -> socket.socket:
     """A socket that receives the kernel's announcements. Raises OSError."""
-    receiver = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_KOBJECT_UEVENT)
+    receiver = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_KOBJECT_UEVENT)
     try:
         receiver.bind((0, _KERNEL_GROUP))
     except OSError:

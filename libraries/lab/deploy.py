@@ -107,7 +107,10 @@ def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -
     ``timeout`` is wall time in seconds.
     """
     expected = {
-        (node.name, function.name) for node in cluster.topology.nodes for function in node.functions if not function.is_vf
+        (node.name, function.name)
+        for node in cluster.topology.nodes
+        for function in node.functions
+        if not function.is_vf
     }
     api = kubeclient.connect(cluster.kubeconfig)
 

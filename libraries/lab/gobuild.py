@@ -6,7 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from lab.artifacts import PROJECT, StepError, cached, log_path, run
+from lab.artifacts import PROJECT, Input, StepError, cached, log_path, run
 
 COMPONENTS = (
     "coredns",
@@ -57,7 +57,7 @@ def build_embedded_k8s() -> Path:
         for name in COMPONENTS:
             (folder / name).symlink_to("embedded-k8s")
 
-    inputs = {"sources": sources, "components": COMPONENTS}
+    inputs: dict[str, Input] = {"sources": sources, "components": COMPONENTS}
     return cached("kubernetes", inputs, build, what=f"build Kubernetes {version} (about 10 minutes, once)")
 
 

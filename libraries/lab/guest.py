@@ -98,7 +98,14 @@ def argv(
     command += ["-cpu", "max" if qemu.accelerator == "tcg" else "host"]
     # A socket a CPU: no socket may span two NUMA nodes.
     command += ["-smp", f"{node.cpus},sockets={node.cpus},cores=1,threads=1", "-m", f"{node.memory // _MIB}M"]
-    command += ["-kernel", image.kernel, "-initrd", image.initrd, "-append", f"{_KERNEL_OPTIONS} systemd.machine_id={machine_id(node)}"]
+    command += [
+        "-kernel",
+        image.kernel,
+        "-initrd",
+        image.initrd,
+        "-append",
+        f"{_KERNEL_OPTIONS} systemd.machine_id={machine_id(node)}",
+    ]
     command += ["-drive", f"if=none,id=root,file={disk},format=qcow2,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=root,bus=pcie.0"]
     command += ["-netdev", f"tap,id=net,ifname={tap_name(number)},script=no,downscript=no"]

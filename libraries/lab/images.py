@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from lab import debian
-from lab.artifacts import PROJECT, cached, log_path, run
+from lab.artifacts import PROJECT, Input, cached, log_path, run
 
 REPOSITORY = "localhost/mock-device"
 KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
@@ -48,7 +48,16 @@ _APPLETS = (
     'test -e "$1/usr/bin/$applet" || ln -s busybox "$1/usr/bin/$applet"; done'
 )
 _MERGED_USR = 'for d in bin sbin lib lib64; do test -e "$1/$d" || ln -s "usr/$d" "$1/$d"; done'
-_USELESS = ("dev", "etc/apt", "etc/dpkg", "var/cache", "var/lib/apt", "var/lib/dpkg", "usr/share/bug", "usr/share/lintian")
+_USELESS = (
+    "dev",
+    "etc/apt",
+    "etc/dpkg",
+    "var/cache",
+    "var/lib/apt",
+    "var/lib/dpkg",
+    "usr/share/bug",
+    "usr/share/lintian",
+)
 _MOUNT_POINTS = 'mkdir -p "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/tmp" "$1/var/tmp" "$1/etc" "$1/root"'
 
 BASE_IMAGES = (
@@ -80,10 +89,10 @@ BASE_IMAGES = (
 )
 
 
-def _buildah(work: Path, log: Path, command: Sequence[str | Path]) -> None:
+def _buildah(work: Path, log: Path, command: Sequence[str]) -> None:
     """Run buildah on a storage of its own below ``work``: no other build can disturb it."""
-    argv: list[str | Path] = ["buildah", "--root", work / "storage", "--runroot", work / "run", "--storage-driver", "vfs"]
-    environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work), "STORAGE_DRIVER": "vfs"}
+    argv = ["buildah", "--root", f"{work}/storage", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
+    environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work)}
     run([*argv, *command], log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
 
 
@@ -92,23 +101,27 @@ def _build(
     log: Path,
     *,
     tag: str,
-    containerfile: Path,
     context: Path,
+    containerfile: Path | None = None,
     base: Path | None = None,
     arguments: Mapping[str, str] | None = None,
 ) -> None:
-    """Build one image to ``folder/image.tar``."""
+    """Build one image to ``folder/image.tar``, by ``context/Containerfile`` unless another is named."""
     work = folder / "buildah"
     work.mkdir()
     policy = work / "policy.json"
     policy.write_text(_POLICY)
-    trust = ["--signature-policy", policy]
+    trust = ["--signature-policy", str(policy)]
     try:
         if base is not None:
             _buildah(work, log, ["pull", "-q", *trust, f"docker-archive:{base}"])
         options = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         build = ["bud", "-q", *trust, "--pull-never", "--isolation", "chroot", "--layers=false", "--timestamp", "0"]
-        _buildah(work, log, [*build, *options, "-t", tag, "-f", containerfile, context])
+        _buildah(
+            work,
+            log,
+            [*build, *options, "-t", tag, "-f", str(containerfile or context / "Containerfile"), str(context)],
+        )
         _buildah(work, log, ["push", "-q", *trust, tag, f"docker-archive:{folder / _ARCHIVE}:{tag}"])
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -153,12 +166,15 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
         shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests"))
         shutil.copy2(module, context / module.name)
         arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
-        containerfile = context / "Containerfile"
-        log = log_path("image-kmod")
-        _build(folder, log, tag=KMOD_IMAGE, containerfile=containerfile, context=context, base=archive, arguments=arguments)
+        _build(folder, log_path("image-kmod"), tag=KMOD_IMAGE, context=context, base=archive, arguments=arguments)
         shutil.rmtree(context)
 
-    inputs = {"module": module, "room": _sources(room), "kernel": kernel_release, "base": str(archive)}
+    inputs: dict[str, Input] = {
+        "module": module,
+        "room": _sources(room),
+        "kernel": kernel_release,
+        "base": str(archive),
+    }
     return cached("image-kmod", inputs, build, what=f"image {KMOD_IMAGE}") / _ARCHIVE
 
 
@@ -194,12 +210,8 @@ def driver_image() -> Path:
         shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests", "__pycache__", "*.egg-info"))
         shutil.copytree(packages, context / "site-packages")
         arguments = {"BASE": base.tag}
-        containerfile = context / "Containerfile"
-        log = log_path("image-driver")
-        _build(
-            folder, log, tag=DRIVER_IMAGE, containerfile=containerfile, context=context, base=archive, arguments=arguments
-        )
+        _build(folder, log_path("image-driver"), tag=DRIVER_IMAGE, context=context, base=archive, arguments=arguments)
         shutil.rmtree(context)
 
-    inputs = {"room": _sources(room), "packages": str(packages), "base": str(archive)}
+    inputs: dict[str, Input] = {"room": _sources(room), "packages": str(packages), "base": str(archive)}
     return cached("image-driver", inputs, build, what=f"image {DRIVER_IMAGE}") / _ARCHIVE

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import EventListener, QMPClient
+from qemu.qmp import QMPClient
 from qemu.qmp.error import QMPError
 from topology import Node, Slot
 
@@ -74,12 +74,12 @@ class Monitor:
         """Hot-unplug ``slot`` and wait until the guest has let go of every function."""
         waiting = {function.name for function in slot.functions}
         with self._client.listener("DEVICE_DELETED") as listener:
-            assert isinstance(listener, EventListener)
             await self.execute("device_del", id=slot.functions[0].name)
             try:
                 async with asyncio.timeout(_UNPLUG_TIMEOUT_SECONDS):
                     async for event in listener:
-                        waiting.discard(event["data"].get("device", ""))
+                        data = event["data"]
+                        waiting.discard(str(data.get("device", "")) if isinstance(data, dict) else "")
                         if not waiting:
                             return
             except TimeoutError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from lab import debian
-from lab.artifacts import StepError, cached, log_path, run, write_file
+from lab.artifacts import Input, StepError, cached, log_path, run, write_file
 from lab.controlplane import CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN, FEATURE_GATES
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.images import build_base_images
@@ -162,9 +162,9 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
     )
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     with log.open("ab") as output:
-        argv = [programs / "containerd", "--config", config, "--log-level", "warn"]
+        argv = [str(programs / "containerd"), "--config", str(config), "--log-level", "warn"]
         daemon = subprocess.Popen(argv, stdout=output, stderr=output, env=environment, start_new_session=True)
-    ctr = [programs / "ctr", "--address", socket, "--namespace", "k8s.io"]
+    ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
     try:
         deadline = time.monotonic() + _START_TIMEOUT_SECONDS
         while not socket.exists():
@@ -172,7 +172,7 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
                 raise StepError("containerd did not start on this machine", log)
             time.sleep(_POLL_SECONDS)
         for archive in archives:
-            argv = [*ctr, "images", "import", "--snapshotter", "overlayfs", archive]
+            argv = [*ctr, "images", "import", "--snapshotter", "overlayfs", str(archive)]
             run(argv, log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
     finally:
         daemon.terminate()
@@ -202,7 +202,7 @@ def _build(folder: Path) -> None:
     disk = folder / "disk.raw"
     # No journal: a disk that was not closed cleanly is thrown away.
     features = ["-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
-    argv = ["mke2fs", "-q", "-t", "ext4", *features, "-d", tree, disk, f"{_DISK_BYTES >> 10}k"]
+    argv = ["mke2fs", "-q", "-t", "ext4", *features, "-d", str(tree), str(disk), f"{_DISK_BYTES >> 10}k"]
     run(argv, log=log, timeout=_DISK_TIMEOUT_SECONDS, env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
     disk.chmod(0o444)
     shutil.rmtree(tree)
@@ -212,7 +212,7 @@ def _build(folder: Path) -> None:
 @cache
 def build_node_image() -> NodeImage:
     """The image of every node; built when it is not cached. Raises StepError."""
-    inputs = {
+    inputs: dict[str, Input] = {
         "source": Path(__file__),
         "files": DATA,
         "debian": Path(debian.__file__),

@@ -44,7 +44,9 @@ def parse_version(text: str) -> tuple[int, int]:
 
 def _check(qemu: Qemu) -> str:
     """Why ``qemu`` cannot serve, or an empty string."""
-    output = run([*qemu.system_argv, "-machine", "q35", "-device", "help"], env=qemu.env, timeout=_PROBE_TIMEOUT_SECONDS)
+    output = run(
+        [*qemu.system_argv, "-machine", "q35", "-device", "help"], env=qemu.env, timeout=_PROBE_TIMEOUT_SECONDS
+    )
     return "" if f'"{_DEVICE}"' in output.decode() else f"it has no device {_DEVICE}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-class _Fields(dict[str, Any]):
+class _Fields(dict[Hashable, Any]):
     """A YAML mapping that knows the line of each key."""
 
     line = 0
@@ -76,7 +77,7 @@ class _Reader:
     def fields(self, value: object, line: int, what: str, required: set[str], optional: set[str]) -> _Fields:
         if not isinstance(value, _Fields):
             self.fail(line, f"{what}: expected a mapping, found {value!r}")
-        if unknown := sorted(set(value) - required - optional):
+        if unknown := sorted(str(key) for key in set(value) - required - optional):
             allowed = ", ".join(sorted(required | optional))
             self.fail(value.lines[unknown[0]], f"{what}: unknown key {unknown[0]!r}; allowed are {allowed}")
         if missing := sorted(required - set(value)):
@@ -161,7 +162,7 @@ def _numa_nodes(reader: _Reader, node: _Fields, name: str, uuids: dict[str, int]
         for item in items
     ]
     buses: dict[int, int] = {}
-    result = []
+    result: list[NumaNode] = []
     next_index = 0
     for position, fields in enumerate(parsed):
         what = f"{name} NUMA node {position}"

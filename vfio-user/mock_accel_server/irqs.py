@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +93,8 @@ class IrqTable:
     def _trigger(self, index: int, number: int) -> None:
         fd = self._triggers.get((index, number))
         if fd is not None:
-            try:
+            with suppress(BlockingIOError):  # its counter is full: the client has been told often enough
                 os.eventfd_write(fd, 1)
-            except BlockingIOError:
-                pass  # its counter is full: the client has been told often enough
 
     def _drop(self, index: int) -> None:
         for key in [key for key in self._triggers if key[0] == index]:

@@ -36,7 +36,7 @@ class Registers:
     """
 
     SIZE = 4096
-    _LAYOUT = struct.Struct("<II16sQII")
+    _LAYOUT = struct.Struct("<II16s8xQII")
     _ID = 0x4D4F434B
     _REVISION = 0x00010000
     _STATUS = slice(0x2C, 0x30)
@@ -56,10 +56,12 @@ class Registers:
 
     def write(self, offset: int, data: bytes) -> None:
         """Write within ``SIZE``. Bytes of ``status`` that are not in ``data`` keep their value."""
+        if offset >= self._STATUS.stop:
+            return
         written = self._data[: self._STATUS.stop]
         written[offset : offset + len(data)] = data
         value = int.from_bytes(written[self._STATUS], "little")
-        if offset < self._STATUS.stop and value in (0, 1):
+        if value in (0, 1):
             self._data[self._STATUS] = value.to_bytes(4, "little")
 
     def reset(self) -> None:

@@ -1,0 +1,206 @@
+"""A small API server over real HTTP: the paths, selectors and refusals that the driver meets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+Object = dict[str, Any]
+SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+NODES = "/api/v1/nodes"
+_COLLECTION = re.compile(r"(/api/v1/nodes|/apis/resource\.k8s\.io/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
+
+
+class FakeApiServer:
+    """Objects by path, with resource versions, field selectors and watches."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of every request."""
+        self.broken: int | None = None
+        """Status that every request is refused with."""
+        self._versions = itertools.count(1)
+        self._changed = threading.Condition()
+        self._events: list[tuple[str, str, Object]] = []
+        self._closing = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop, and end all watches."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, path: str, item: Object) -> None:
+        """Set an object as somebody else would."""
+        with self._changed:
+            kind = "MODIFIED" if path in self.objects else "ADDED"
+            self._store(path, item, kind)
+
+    def remove(self, path: str) -> None:
+        """Delete an object as somebody else would."""
+        with self._changed:
+            self._notify("DELETED", path, self.objects.pop(path))
+
+    def add_node(self, name: str, uid: str = "node-uid") -> None:
+        """Add a node."""
+        self.put(f"{NODES}/{name}", {"metadata": {"name": name, "uid": uid}})
+
+    def add_claim(self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default") -> None:
+        """Add a claim allocated to ``results``; None leaves it without allocation."""
+        path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
+        status = {} if results is None else {"allocation": {"devices": {"results": results}}}
+        self.put(path, {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}"}, "status": status})
+
+    def slices(self) -> dict[str, Object]:
+        """ResourceSlices by name."""
+        with self._changed:
+            return {path.rpartition("/")[2]: item for path, item in self.objects.items() if path.startswith(f"{SLICES}/")}
+
+    def writes(self) -> list[tuple[str, str]]:
+        """Requests that were not reads."""
+        return [request for request in self.requests if request[0] != "GET"]
+
+    def wait_for_slices(self, names: set[str], timeout: float = 10.0) -> None:
+        """Wait until exactly the slices ``names`` exist."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: set(self.slices()) == names, timeout):
+                raise AssertionError(f"expected slices {sorted(names)}, found {sorted(self.slices())}")
+
+    def answer(self, method: str, path: str, query: Mapping[str, str], body: Object | None) -> tuple[int, Object]:
+        """Status and content for one request that is not a watch."""
+        with self._changed:
+            self.requests.append((method, path))
+            if self.broken is not None:
+                return self.broken, {"message": "broken on purpose"}
+            match = _COLLECTION.fullmatch(path)
+            if match is None:
+                return 404, {"message": f"no such path {path}"}
+            if match[2] is None:
+                return self._create(path, body) if method == "POST" and body else (200, self._list(path, query))
+            if path not in self.objects:
+                return 404, {"message": f'"{match[2]}" not found'}
+            if method == "DELETE":
+                self._notify("DELETED", path, self.objects.pop(path))
+                return 200, {"status": "Success"}
+            if method == "PUT" and body:
+                return self._update(path, body)
+            return 200, self.objects[path]
+
+    def watch(self, path: str, query: Mapping[str, str], position: int) -> tuple[int, list[tuple[str, Object]]]:
+        """Wait for events on ``path`` after ``position``; an empty list when the server closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or len(self._events) > position)
+            new = self._events[position:]
+            return len(self._events), [
+                (kind, item) for kind, where, item in new if where.startswith(path) and _selected(item, query)
+            ]
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    def position_of(self, version: str) -> int:
+        """Where in the events a watch from ``version`` begins."""
+        with self._changed:
+            for index, (_, _, item) in enumerate(self._events):
+                if int(item["metadata"]["resourceVersion"]) > int(version):
+                    return index
+            return len(self._events)
+
+    def _list(self, path: str, query: Mapping[str, str]) -> Object:
+        items = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
+        items = [item for item in items if _selected(item, query)]
+        return {"metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
+
+    def _create(self, path: str, body: Object) -> tuple[int, Object]:
+        where = f"{path}/{body['metadata']['name']}"
+        if where in self.objects:
+            return 409, {"message": "already exists"}
+        self._store(where, body, "ADDED")
+        return 201, self.objects[where]
+
+    def _update(self, path: str, body: Object) -> tuple[int, Object]:
+        before = self.objects[path]
+        if body["metadata"].get("resourceVersion") != before["metadata"]["resourceVersion"]:
+            return 409, {"message": "the object has been modified"}
+        for field in ("driver", "nodeName"):
+            if body["spec"][field] != before["spec"][field]:
+                return 422, {"message": f"spec.{field}: field is immutable"}
+        if body["spec"]["pool"]["name"] != before["spec"]["pool"]["name"]:
+            return 422, {"message": "spec.pool.name: field is immutable"}
+        self._store(path, body, "MODIFIED")
+        return 200, self.objects[path]
+
+    def _store(self, path: str, item: Object, kind: str) -> None:
+        stored = json.loads(json.dumps(item))
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.objects[path] = stored
+        self._notify(kind, path, stored)
+
+    def _notify(self, kind: str, path: str, item: Object) -> None:
+        item = {**item, "metadata": {**item["metadata"], "resourceVersion": str(next(self._versions))}}
+        self._events.append((kind, path, item))
+        self._changed.notify_all()
+
+
+def _selected(item: Object, query: Mapping[str, str]) -> bool:
+    for term in filter(None, query.get("fieldSelector", "").split(",")):
+        field, _, value = term.partition("=")
+        if item["spec"].get(field.removeprefix("spec.")) != value:
+            return False
+    return True
+
+
+def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def _answer(self) -> None:
+            parts = urlsplit(self.path)
+            query = dict(parse_qsl(parts.query))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            if query.get("watch"):
+                self._watch(parts.path, query)
+                return
+            status, content = api.answer(self.command, parts.path, query, body)
+            data = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _answer
+
+        def _watch(self, path: str, query: Mapping[str, str]) -> None:
+            self.close_connection = True
+            self.send_response(200)
+            self.end_headers()
+            position = api.position_of(query["resourceVersion"])
+            while not api.closing:
+                position, events = api.watch(path, query, position)
+                try:
+                    for kind, item in events:
+                        self.wfile.write(json.dumps({"type": kind, "object": item}).encode() + b"\n")
+                        self.wfile.flush()
+                except ConnectionError:
+                    return
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    return Handler

@@ -1,0 +1,61 @@
+"""The kubelet's side of its plugin protocols, over real unix sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from mock_accel_dra.protos import dra_v1_pb2 as dra
+from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
+from mock_accel_dra.rpc import DRA_SERVICE, REGISTRATION_SERVICE
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class FakeKubelet:
+    """Calls one socket of a plugin."""
+
+    def __init__(self, socket: Path) -> None:
+        self._channel = grpc.insecure_channel(f"unix:{socket}")
+
+    def __enter__(self) -> FakeKubelet:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._channel.close()
+
+    def get_info(self) -> Any:
+        """PluginInfo of the plugin."""
+        return self._call(REGISTRATION_SERVICE, "GetInfo", registration.InfoRequest(), registration.PluginInfo)
+
+    def notify(self, registered: bool, error: str = "") -> None:
+        """Tell the plugin what came of its registration."""
+        status = registration.RegistrationStatus(plugin_registered=registered, error=error)
+        answer = registration.RegistrationStatusResponse
+        self._call(REGISTRATION_SERVICE, "NotifyRegistrationStatus", status, answer)
+
+    def prepare(self, claims: Iterable[tuple[str, str, str]]) -> Any:
+        """Prepare claims (namespace, name, uid); answers by uid."""
+        request = dra.NodePrepareResourcesRequest(claims=_claims(claims))
+        return self._call(DRA_SERVICE, "NodePrepareResources", request, dra.NodePrepareResourcesResponse).claims
+
+    def unprepare(self, claims: Iterable[tuple[str, str, str]]) -> Any:
+        """Unprepare claims (namespace, name, uid); answers by uid."""
+        request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
+        return self._call(DRA_SERVICE, "NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse).claims
+
+    def _call(self, service: str, method: str, request: Any, answer: Any) -> Any:
+        call: Any = self._channel.unary_unary(
+            f"/{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return call(request, timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
+
+
+def _claims(claims: Iterable[tuple[str, str, str]]) -> list[Any]:
+    return [dra.Claim(namespace=namespace, name=name, uid=uid) for namespace, name, uid in claims]

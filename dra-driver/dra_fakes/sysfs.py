@@ -1,0 +1,83 @@
+"""A folder that looks like sysfs of a node with mock accelerators."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+CAPABILITY_BITS = {"compute": 1, "encryption": 2, "compression": 4, "p2p-dma": 8}
+
+
+class SysfsTree:
+    """Devices as the mock_accel module shows them: class links, PCI folders, ``physfn``.
+
+    The layout was recorded on Linux: ``class/mock-accel/mock0`` is a relative link to
+    ``devices/pci0000:10/0000:10:00.0/0000:11:00.0/mock-accel/mock0``, which holds the
+    attributes and a ``device`` link to the PCI folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.classes = root / "class" / "mock-accel"
+        self.classes.mkdir(parents=True)
+        (root / "devices").mkdir()
+
+    def add(
+        self,
+        name: str,
+        address: str,
+        *,
+        root_bus: int = 0x10,
+        uuid: str = "",
+        memory: int = 16 << 30,
+        numa_node: int = 0,
+        capabilities: tuple[str, ...] = ("compute",),
+        physfn: str | None = None,
+        total_vfs: int | None = None,
+    ) -> Path:
+        """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes."""
+        port = f"0000:{root_bus:02x}:00.0"
+        pci = self.root / "devices" / f"pci0000:{root_bus:02x}" / port / address
+        folder = pci / "mock-accel" / name
+        folder.mkdir(parents=True)
+        values = {
+            "uuid": uuid or f"UUID-{name}",
+            "memory_size": str(memory),
+            "numa_node": str(numa_node),
+            "capabilities": f"{sum(CAPABILITY_BITS[bit] for bit in capabilities):#x}",
+            "status": "0",
+        }
+        if physfn is None:
+            values |= {"sriov_totalvfs": str(total_vfs or 0), "sriov_numvfs": "0"}
+        else:
+            (pci / "physfn").symlink_to(f"../{physfn}")
+        for attribute, value in values.items():
+            (folder / attribute).write_text(f"{value}\n")
+        (folder / "device").symlink_to("../../../" + address)
+        (self.classes / name).symlink_to(os.path.relpath(folder, self.classes))
+        return folder
+
+    def remove(self, name: str) -> None:
+        """Unplug a device."""
+        folder = (self.classes / name).resolve()
+        (self.classes / name).unlink()
+        shutil.rmtree(folder.parents[1])
+
+    def status(self, name: str) -> int:
+        """Value of the status register."""
+        return int((self.classes / name / "status").read_text())
+
+    def set_status(self, name: str, status: int) -> None:
+        """Change the status register behind the driver's back."""
+        (self.classes / name / "status").write_text(f"{status}\n")
+
+    def break_status(self, name: str) -> None:
+        """Make writes of the status register fail with an error that does not mean that the device is gone."""
+        path = self.classes / name / "status"
+        path.unlink()
+        path.mkdir()
+
+    def names(self) -> list[str]:
+        """Names of all devices."""
+        return sorted(path.name for path in self.classes.iterdir())

@@ -1,0 +1,128 @@
+"""The node agent: serves the kubelet, and publishes the node's devices while it does.
+
+Order of start: service socket, slices, registration. The kubelet deletes a
+node's slices when it starts, and 30 s after the driver is gone; the watch on
+them brings them back while this process lives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import grpc
+
+from mock_accel_dra import discovery, klog, rpc, uevents
+from mock_accel_dra.api import SLICES, ApiError, Client
+from mock_accel_dra.prepare import Preparer
+from mock_accel_dra.publisher import Publisher
+from mock_accel_dra.settings import AgentSettings
+from mock_accel_dra.state import State
+from mock_accel_dra.watch import Wake, follow
+
+_FIRST_PAUSE_SECONDS = 1.0
+_GRACE_SECONDS = 20.0
+"""For calls of the kubelet that are under way when the agent stops; a pod has 30 s."""
+
+
+class NodeAgent:
+    """One run of the driver on one node."""
+
+    def __init__(self, settings: AgentSettings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._publisher = Publisher(client, settings.node_name)
+        self._names: list[str] | None = None
+        self._wake = Wake()
+        self._stopping = threading.Event()
+        self._published = False
+        self._registered = False
+
+    def stop(self) -> None:
+        """Let ``run`` end; may be called by a signal handler or another thread."""
+        self._stopping.set()
+        self._wake()
+
+    def ready(self) -> bool:
+        """The kubelet knows the driver, and the devices are published."""
+        return self._registered and self._published
+
+    def run(self) -> None:
+        """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state cannot be had."""
+        settings = self._settings
+        settings.plugin_dir.mkdir(parents=True, exist_ok=True)
+        preparer = Preparer(
+            api=self._client,
+            node=settings.node_name,
+            sysfs=settings.sysfs_root,
+            cdi_folder=settings.cdi_root,
+            state=State.load(settings.state_file),
+        )
+        service = rpc.serve(settings.service_socket, rpc.dra_handler(preparer))
+        registration: grpc.Server | None = None
+        try:
+            # Even when the API server is away: the kubelet needs us for what is prepared already.
+            failed = not self._publish()
+            handler = rpc.registration_handler(settings.service_socket, self._on_registration)
+            registration = rpc.serve(settings.registration_socket, handler)
+            self._start_helpers()
+            self._follow_devices(failed)
+        finally:
+            klog.info(klog.STATE, "Stopping", node=settings.node_name)
+            if registration is not None:
+                settings.registration_socket.unlink(missing_ok=True)  # no new calls from here on
+                registration.stop(None).wait()
+            service.stop(_GRACE_SECONDS).wait()
+            settings.service_socket.unlink(missing_ok=True)
+
+    def _follow_devices(self, failed: bool) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._stopping.is_set():
+            self._wake.wait(pause if failed else self._settings.rescan_interval)
+            if self._stopping.is_set():
+                return
+            was_failed, failed = failed, not self._publish()
+            pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
+
+    def _publish(self) -> bool:
+        devices = discovery.discover(self._settings.sysfs_root)
+        klog.info(klog.SCAN, "Scanned devices", count=len(devices))
+        names = [device.name for device in devices]
+        if names != self._names:
+            before = self._names or []
+            added = [name for name in names if name not in before]
+            removed = [name for name in before if name not in names]
+            klog.info(klog.STATE, "Devices of this node", count=len(names), added=added, removed=removed)
+            self._names = names
+        try:
+            written = self._publisher.publish(devices)
+        except ApiError as error:
+            klog.error("Slices are not published", err=error)
+            return False
+        if written or not self._published:
+            klog.info(klog.STATE, "Published slices", devices=len(devices), written=written)
+        self._published = True
+        return True
+
+    def _on_registration(self, registered: bool) -> None:
+        self._registered = registered
+        self._wake()  # a kubelet that has just started deletes the slices
+
+    def _start_helpers(self) -> None:
+        """What can come later than serving: probes, kernel events, the watch on our slices."""
+        # Imported here because it costs time and the kubelet does not wait for it.
+        from mock_accel_dra.health import HealthServer
+
+        if self._settings.health_port:
+            HealthServer(self._settings.health_port, self.ready)
+        try:
+            receiver = uevents.open_socket()
+        except OSError as error:
+            klog.error("No kernel events; devices are found by rescan only", err=error)
+        else:
+            self._thread("uevents", lambda: uevents.listen(receiver, self._wake, self._stopping))
+        selector = self._publisher.selector
+        self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
+
+    def _thread(self, name: str, target: Callable[[], None]) -> None:
+        threading.Thread(target=target, name=name, daemon=True).start()

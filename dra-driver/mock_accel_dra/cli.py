@@ -1,0 +1,165 @@
+"""Command line of the driver: ``python -m mock_accel_dra {node-agent,controller}``.
+
+Every flag can be given by an environment variable instead: its name in upper
+case, with ``_`` for ``-``. A flag wins. Exit codes: 0 stopped by SIGTERM or
+SIGINT, 1 could not start, 2 bad usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from mock_accel_dra import klog
+from mock_accel_dra.settings import AgentSettings, ControllerSettings
+
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_URL = re.compile(r"https?://[^/\s]+/?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class _Program(Protocol):
+    def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Flag:
+    name: str
+    parse: Callable[[str], Any]
+    help: str
+
+    @property
+    def variable(self) -> str:
+        return self.name.upper().replace("-", "_")
+
+    @property
+    def destination(self) -> str:
+        return self.name.replace("-", "_")
+
+
+def _node_name(text: str) -> str:
+    if len(text) > 253 or not _DNS_SUBDOMAIN.fullmatch(text):
+        raise ValueError("expected the name of a node, a DNS subdomain like node-1.example.com")
+    return text
+
+
+def _folder(text: str) -> Path:
+    if not text.startswith("/"):
+        raise ValueError("expected an absolute path")
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text)
+    value = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
+    if not 0.1 <= value <= 24 * 3600:
+        raise ValueError("expected a time from 100ms to 24h, like 30s")
+    return value
+
+
+def _url(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise ValueError("expected an URL like https://10.96.0.1:443")
+    return text.rstrip("/")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError("expected a TCP port from 0 (none) to 65535")
+    return int(text)
+
+
+def _verbosity(text: str) -> int:
+    if text not in ("2", "3", "4", "5", "6"):
+        raise ValueError("expected a verbosity from 2 (state changes) to 6 (every resource)")
+    return int(text)
+
+
+_COMMON = (
+    _Flag("v", _verbosity, "log verbosity, 2 to 6 (default 2)"),
+    _Flag("api-server", _url, "URL of the API server, without credentials (default: the pod's own cluster)"),
+    _Flag("health-port", _port, "TCP port of /healthz, /readyz and /metrics, 0 for none (default 8080)"),
+)
+_AGENT = (
+    _Flag("node-name", _node_name, "node this agent runs on; needed"),
+    _Flag("sysfs-root", _folder, "where the node's sysfs is mounted (default /sys)"),
+    _Flag("cdi-root", _folder, "folder for CDI files (default /var/run/cdi)"),
+    _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),
+    _Flag("registry-dir", _folder, "folder that the kubelet watches for registration sockets"),
+    _Flag("rescan-interval", _seconds, "how often to look for devices without being told (default 30s)"),
+)
+_CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without being told (default 60s)"),)
+_COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}
+
+
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[AgentSettings | ControllerSettings, int]:
+    """Settings and log verbosity; a bad flag or variable ends the program with code 2 and says what was expected."""
+    parser = argparse.ArgumentParser(prog="mock_accel_dra", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{node-agent,controller}")
+    parsers = {}
+    for command, flags in _COMMANDS.items():
+        parsers[command] = commands.add_parser(command, allow_abbrev=False)
+        for flag in flags:
+            parsers[command].add_argument(
+                f"--{flag.name}", dest=flag.destination, help=f"{flag.help} [{flag.variable}]", metavar="VALUE"
+            )
+    arguments = parser.parse_args(argv)
+    chosen = parsers[arguments.command]
+    values: dict[str, Any] = {}
+    for flag in _COMMANDS[arguments.command]:
+        text, source = getattr(arguments, flag.destination), f"argument --{flag.name}"
+        if text is None:
+            text, source = environment.get(flag.variable), f"environment variable {flag.variable}"
+        if text is None:
+            continue
+        try:
+            values[flag.destination] = flag.parse(text)
+        except ValueError as error:
+            chosen.error(f"{source}: {error}, found {text!r}")
+    verbosity = values.pop("v", klog.STATE)
+    if arguments.command == "controller":
+        return ControllerSettings(**values), verbosity
+    if "node_name" not in values:
+        chosen.error("expected --node-name or environment variable NODE_NAME: the node this agent runs on")
+    return AgentSettings(**values), verbosity
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one of the two programs until a signal."""
+    settings, verbosity = parse(sys.argv[1:] if argv is None else argv, os.environ)
+    klog.configure(verbosity)
+    os.umask(0o077)
+    # Imported here so that usage errors do not wait for gRPC.
+    from mock_accel_dra.api import Client
+
+    try:
+        client = Client(settings.api_server) if settings.api_server else Client.in_cluster()
+        program = _program(settings, client)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: program.stop())
+        values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+        klog.info(klog.STATE, "Starting", program=type(program).__name__, **values)
+        program.run()
+    except (ValueError, OSError) as error:
+        klog.error("Cannot run", err=error)
+        return 1
+    return 0
+
+
+def _program(settings: AgentSettings | ControllerSettings, client: Any) -> _Program:
+    if isinstance(settings, AgentSettings):
+        from mock_accel_dra.agent import NodeAgent
+
+        return NodeAgent(settings, client)
+    from mock_accel_dra.controller import Controller
+
+    return Controller(settings, client)

@@ -1,0 +1,99 @@
+"""The controller: what is not bound to a node.
+
+It says how many devices the cluster has, and removes the slices of nodes that
+are gone (those whose agent can no longer do it).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra.api import NODES, SLICES, ApiError, Client, Object
+from mock_accel_dra.health import HealthServer
+from mock_accel_dra.metrics import ControllerMetrics
+from mock_accel_dra.settings import ControllerSettings
+from mock_accel_dra.watch import Wake, follow
+
+_SELECTOR = {"fieldSelector": f"spec.driver={DRIVER_NAME}"}
+_RETRY_SECONDS = 5.0
+
+
+class Controller:
+    """One run of the controller."""
+
+    def __init__(self, settings: ControllerSettings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._metrics = ControllerMetrics()
+        self._wake = Wake()
+        self._stopping = threading.Event()
+        self._count: int | None = None
+
+    def stop(self) -> None:
+        """Let ``run`` end; may be called by a signal handler or another thread."""
+        self._stopping.set()
+        self._wake()
+
+    def ready(self) -> bool:
+        """The inventory was taken at least once."""
+        return self._count is not None
+
+    def run(self) -> None:
+        """Work until ``stop``. Raises OSError when the port for probes cannot be had."""
+        health = None
+        if self._settings.health_port:
+            health = HealthServer(self._settings.health_port, self.ready, self._metrics.text)
+        self._follow(SLICES, _SELECTOR)
+        self._follow(NODES, {}, frozenset({"DELETED"}))
+        timeout = 0.0
+        while not self._stopping.is_set():
+            self._wake.wait(timeout)
+            if self._stopping.is_set():
+                break
+            try:
+                self.sync()
+                timeout = self._settings.resync_interval
+            except ApiError as error:
+                self._metrics.api_error()
+                klog.error("Inventory failed", err=error, retrySeconds=_RETRY_SECONDS)
+                timeout = _RETRY_SECONDS
+        klog.info(klog.STATE, "Stopping")
+        if health is not None:
+            health.close()
+
+    def sync(self) -> None:
+        """Take the inventory once, and remove what is stale. Raises ApiError."""
+        # Slices first: a node that publishes is there before its slices are.
+        slices = self._client.get(SLICES, _SELECTOR)["items"] or []
+        nodes = self._client.get(NODES, {}, metadata_only=True)["items"] or []
+        names = {node["metadata"]["name"] for node in nodes}
+        kept = []
+        for item in slices:
+            node = item["spec"].get("nodeName", "")
+            if node in names:
+                kept.append(item)
+            elif self._client.delete(f"{SLICES}/{item['metadata']['name']}"):
+                self._metrics.stale_slice_deleted()
+                klog.info(klog.STATE, "Deleted slice of a node that is gone", slice=item["metadata"]["name"], node=node)
+        self._report(kept)
+
+    def _report(self, slices: list[Object]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for item in slices:
+            for device in item["spec"].get("devices") or []:
+                kind = device.get("attributes", {}).get("deviceType", {}).get("string", "")
+                counts[item["spec"]["nodeName"], kind] += 1
+        total, nodes = counts.total(), len({node for node, _ in counts})
+        klog.info(klog.SCAN, "Inventory", devices=total, nodes=nodes)
+        if self._count is None:
+            klog.info(klog.STATE, f"Discovered {total} devices", nodes=nodes)
+        elif total != self._count:
+            klog.info(klog.STATE, f"Device count changed: {self._count} -> {total}", nodes=nodes)
+        self._count = total
+        self._metrics.devices(counts)
+
+    def _follow(self, path: str, params: dict[str, str], kinds: frozenset[str] | None = None) -> None:
+        arguments = (self._client, path, params, self._wake, self._stopping, *((kinds,) if kinds else ()))
+        threading.Thread(target=follow, args=arguments, name=path, daemon=True).start()

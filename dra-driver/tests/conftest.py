@@ -1,0 +1,79 @@
+"""A node in a folder, and an API server on loopback."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dra_fakes.apiserver import FakeApiServer
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import klog
+from topology import Node, load
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def node() -> Node:
+    """The first node of the default topology."""
+    return load(PROJECT / "variables" / "topologies" / "numa-cluster.yaml").nodes[0]
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> SysfsTree:
+    """sysfs without devices."""
+    return SysfsTree(tmp_path / "sys")
+
+
+@pytest.fixture
+def plug(sysfs: SysfsTree, node: Node) -> Callable[..., SysfsTree]:
+    """Function that plugs the devices of ``node`` into ``sysfs``; ``vfs`` says whether VFs are enabled."""
+
+    def plug(vfs: bool = False) -> SysfsTree:
+        addresses = {function.name: function.bdf for function in node.functions}
+        buses = {slot.bus: numa.bus for numa in node.numa_nodes for slot in numa.slots}
+        for function in node.functions:
+            if function.is_vf and not vfs:
+                continue
+            sysfs.add(
+                function.name,
+                function.bdf,
+                root_bus=buses[int(function.bdf[5:7], 16)],
+                uuid=function.uuid,
+                memory=function.memory,
+                numa_node=function.numa_node,
+                capabilities=function.capabilities,
+                physfn=addresses[function.parent] if function.parent else None,
+                total_vfs=function.total_vfs,
+            )
+        return sysfs
+
+    return plug
+
+
+@pytest.fixture
+def api(node: Node) -> Iterator[FakeApiServer]:
+    """An API server that knows ``node``."""
+    server = FakeApiServer()
+    server.add_node(node.name)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A folder with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="dra") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What is logged, at the highest verbosity."""
+    stream = io.StringIO()
+    klog.configure(klog.RESOURCE, stream)
+    yield stream
+    klog.configure(klog.STATE)

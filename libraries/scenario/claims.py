@@ -1,0 +1,181 @@
+"""ResourceClaims: what tests ask for, and what the scheduler gave them (resource.k8s.io/v1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from topology import Function, Topology
+
+from scenario import DRIVER, CheckError
+from scenario.slices import PublishedDevice, Value, qualified
+
+Object = dict[str, Any]
+
+
+class DeviceClass(Enum):
+    """The driver's DeviceClasses."""
+
+    PF = "mock-accel-pf"
+    VF = "mock-accel-vf"
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """One request of a claim: ``count`` devices of a class that meet all CEL selectors."""
+
+    name: str
+    count: int = 1
+    device_class: DeviceClass = DeviceClass.PF
+    selectors: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
+        return f"{self.count} of {self.device_class.value}{where}"
+
+
+@dataclass(frozen=True)
+class AllocatedDevice:
+    """A device that the scheduler gave to a claim."""
+
+    claim: str
+    request: str
+    published: PublishedDevice
+
+    @property
+    def node(self) -> str:
+        return self.published.node
+
+    @property
+    def name(self) -> str:
+        """Name in sysfs."""
+        return self.published.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.name
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.name} ({self.published.attribute('pciAddress')})"
+
+
+def numa_selector(numa_node: int) -> str:
+    """CEL: the device is on that NUMA node."""
+    return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
+
+
+def build(
+    name: str, requests: Sequence[DeviceRequest], match_attribute: str | None, labels: Mapping[str, str]
+) -> Object:
+    """A ResourceClaim, as in the API's JSON. Devices of all requests must have the same value of ``match_attribute``."""
+    devices: Object = {"requests": [_request(request) for request in requests]}
+    if match_attribute:
+        constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
+        devices["constraints"] = [constraint]
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"devices": devices},
+    }
+
+
+def _request(request: DeviceRequest) -> Object:
+    exactly: Object = {
+        "deviceClassName": request.device_class.value,
+        "allocationMode": "ExactCount",
+        "count": request.count,
+    }
+    if request.selectors:
+        exactly["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
+    return {"name": request.name, "exactly": exactly}
+
+
+def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) -> list[AllocatedDevice]:
+    """Devices of the driver that ``claim`` has, none while it is pending.
+
+    Raises CheckError when it has a device that no ResourceSlice publishes.
+    """
+    name = claim["metadata"]["name"]
+    known = {(device.pool, device.device): device for device in published}
+    result = []
+    for item in _results(claim):
+        device = known.get((item["pool"], item["device"]))
+        if device is None:
+            raise CheckError(
+                f"claim {name!r} has device {item['device']} of pool {item['pool']}, but no ResourceSlice publishes it; "
+                f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"
+            )
+        # A subrequest of firstAvailable is reported as REQUEST/SUBREQUEST.
+        result.append(AllocatedDevice(name, item["request"].partition("/")[0], device))
+    return result
+
+
+def _results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    allocation = (claim.get("status") or {}).get("allocation") or {}
+    results = (allocation.get("devices") or {}).get("results") or []
+    return [item for item in results if item["driver"] == DRIVER]
+
+
+def describe(claim: Mapping[str, Any]) -> str:
+    """What a claim asks for, and whether it has it, for a message."""
+    devices = claim["spec"].get("devices") or {}
+    asked = []
+    for request in devices.get("requests") or []:
+        exactly = request.get("exactly") or {}
+        cel = " and ".join(selector["cel"]["expression"] for selector in exactly.get("selectors") or [])
+        asked.append(
+            f"{exactly.get('count', 1)} of {exactly.get('deviceClassName', 'firstAvailable')}"
+            + (f" where {cel}" if cel else "")
+        )
+    same = [item["matchAttribute"] for item in devices.get("constraints") or [] if "matchAttribute" in item]
+    has = ", ".join(f"{item['pool'].partition('/')[0]} {item['device']}" for item in _results(claim))
+    return (
+        f"claim {claim['metadata']['name']!r} asks for {', '.join(asked)}"
+        + (f" with the same {', '.join(same)}" if same else "")
+        + (f" and has {has}" if has else " and has no devices yet")
+    )
+
+
+def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
+    """How many published PFs no claim has, by node and NUMA node. A NUMA node without any counts 0."""
+    taken = {(item["pool"], item["device"]) for claim in claims for item in _results(claim)}
+    counts: Counter[tuple[str, Value]] = Counter()
+    for device in published:
+        if device.attribute("deviceType") == "pf":
+            counts[device.node, device.numa_node] += (device.pool, device.device) not in taken
+    return counts
+
+
+def describe_free(counts: Counter[tuple[str, Value]]) -> str:
+    """Free devices in words, for a message."""
+    words = [
+        f"{node} NUMA node {'unknown' if numa is None else numa}: {count}"
+        for (node, numa), count in sorted(counts.items(), key=lambda item: (item[0][0], str(item[0][1])))
+    ]
+    return f"free PFs: {', '.join(words)}" if words else "no device is published"
+
+
+def function_of(topology: Topology, device: AllocatedDevice) -> Function:
+    """The device in the topology. Raises CheckError when it has no such device."""
+    for node in topology.nodes:
+        for function in node.functions:
+            if (node.name, function.name) == device.key:
+                return function
+    raise CheckError(f"claim {device.claim!r} has {device}, which topology {topology.name} does not have")
+
+
+def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], expected: int) -> list[str]:
+    """Devices that are on another NUMA node by the topology, a sentence each."""
+    complaints = []
+    for device in devices:
+        found = function_of(topology, device).numa_node
+        if found != expected:
+            complaints.append(
+                f"{device} of claim {device.claim!r}, request {device.request!r}: expected NUMA node {expected}, "
+                f"found {found} by topology {topology.name}; ResourceSlice says {device.published.numa_node}"
+            )
+    return complaints

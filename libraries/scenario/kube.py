@@ -1,0 +1,235 @@
+"""Objects that tests make in the cluster: made with a label, waited for by watches, and deleted by that label."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+from kubernetes.stream import stream
+from lab import kubeclient, kubeexplain, manifests
+
+from scenario import CheckError, claims, pods, slices
+from scenario.claims import AllocatedDevice
+from scenario.slices import PublishedDevice
+
+NAMESPACE = "default"
+LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
+"""On everything that tests make, so that also what a killed run left is found."""
+_SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+_REQUEST_TIMEOUT_SECONDS = 30.0
+
+Object = dict[str, Any]
+
+
+def create_claim(api: ApiClient, body: Object) -> None:
+    """Make a ResourceClaim. Raises CheckError with what the API server says against it."""
+    _create(client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
+
+
+def create_pod(api: ApiClient, body: Object) -> None:
+    """Make a pod. Raises CheckError with what the API server says against it."""
+    _create(client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
+
+
+def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
+    try:
+        create(NAMESPACE, model.from_dict(body), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        name = f"{body['kind']} {body['metadata']['name']!r}"
+        if error.status == HTTPStatus.CONFLICT:
+            raise CheckError(f"{name} exists already: an earlier test has not cleaned up") from error
+        raise CheckError(f"{name}: the API server refuses it, {error.status}: {error.body}") from error
+
+
+def apply_manifest(api: ApiClient, text: str) -> list[str]:
+    """Apply a manifest of several objects, with the label; names of what there is now."""
+    objects = manifests.read_manifest(text)
+    for item in objects:
+        _add_labels(item)
+        if item["kind"] == "ResourceClaimTemplate":
+            _add_labels(item["spec"])
+    return manifests.apply(api, yaml.safe_dump_all(objects), NAMESPACE)
+
+
+def _add_labels(item: Object) -> None:
+    metadata = item.setdefault("metadata", {})
+    metadata["labels"] = {**metadata.get("labels", {}), **LABELS}
+
+
+def published(api: ApiClient) -> list[PublishedDevice]:
+    """All devices of the driver that ResourceSlices publish."""
+    found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    return slices.parse(_json(api, item) for item in found.items)
+
+
+def all_claims(api: ApiClient) -> list[Object]:
+    """All ResourceClaims of the cluster, as in the API's JSON."""
+    lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
+    return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
+
+
+def devices_of_pod(api: ApiClient, name: str) -> list[AllocatedDevice]:
+    """Devices of all claims of a pod. Raises CheckError when the pod is not there, or has none."""
+    pod = get_pod(api, name)
+    wanted = pods.claim_names(pod)
+    known = published(api)
+    own = [
+        item
+        for item in all_claims(api)
+        if item["metadata"]["namespace"] == NAMESPACE and item["metadata"]["name"] in wanted
+    ]
+    devices = [device for item in own for device in claims.allocated(item, known)]
+    if not devices:
+        described = "; ".join(claims.describe(item) for item in own) or "it has no claims"
+        raise CheckError(f"pod {name!r} has no devices: {described}")
+    return devices
+
+
+def get_pod(api: ApiClient, name: str) -> Object:
+    """A pod as in the API's JSON. Raises CheckError when it is not there."""
+    try:
+        pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CheckError(f"there is no pod {name!r} in namespace {NAMESPACE}") from error
+    return _json(api, pod)
+
+
+def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout: timedelta, expected: str) -> Object:
+    """Wait until ``done(pod)``, and return the pod; CheckError says what it waits for instead.
+
+    A pod that has ended is not waited for.
+    """
+    last: list[Object] = []
+
+    def ready(found: Mapping[str, Any]) -> bool:
+        last[:] = [_json(api, found[name])] if name in found else []
+        return bool(last) and (done(last[0]) or pods.has_ended(last[0]))
+
+    seconds = timeout.total_seconds()
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    kubeclient.watch_until(lister, ready, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    if last and done(last[0]):
+        return last[0]
+    found = explain_pod(api, last[0]) if last else "there is no such pod"
+    raise CheckError(f"pod {name!r}: expected it to be {expected} within {seconds:.0f} s: {found}")
+
+
+def explain_pod(api: ApiClient, pod: Object) -> str:
+    """Phase of a pod, what hinders it, what its claims ask for, which devices are free, and its last event."""
+    model = client.V1Pod.from_dict(pod)
+    parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
+    everything = all_claims(api)
+    wanted = pods.claim_names(pod)
+    parts += [claims.describe(item) for item in everything if item["metadata"]["name"] in wanted]
+    parts.append(claims.describe_free(claims.free(published(api), everything)))
+    events: list[Any] = (
+        client.CoreV1Api(api)
+        .list_namespaced_event(
+            NAMESPACE,
+            field_selector=f"involvedObject.uid={pod['metadata']['uid']}",
+            _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+        )
+        .items
+    )
+    if events:
+        last = max(events, key=lambda event: event.metadata.creation_timestamp)
+        parts.append(f"last event: {last.reason}: {last.message}")
+    return "; ".join(parts)
+
+
+def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
+    """Delete a pod and wait until it is gone; one that is not there is no error."""
+    core = client.CoreV1Api(api)
+    try:
+        core.delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    selection = {"field_selector": f"metadata.name={name}"}
+    _wait_gone(api, "pods", core.list_namespaced_pod, selection, time.monotonic() + timeout.total_seconds())
+
+
+def delete_everything(api: ApiClient, timeout: timedelta) -> None:
+    """Delete all that tests made, in this run or an earlier one, and wait until it is gone.
+
+    ``timeout`` is for all of it; CheckError then names what is left.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
+    kinds = {
+        "pods": (core.delete_collection_namespaced_pod, core.list_namespaced_pod),
+        "resource claims": (
+            resource.delete_collection_namespaced_resource_claim,
+            resource.list_namespaced_resource_claim,
+        ),
+        "resource claim templates": (
+            resource.delete_collection_namespaced_resource_claim_template,
+            resource.list_namespaced_resource_claim_template,
+        ),
+    }
+    for delete, _ in kinds.values():
+        delete(NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    for what, (_, lister) in kinds.items():
+        _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
+
+
+def _wait_gone(
+    api: ApiClient, what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float
+) -> None:
+    # One look at least, also when what came before has used up the time.
+    seconds = max(deadline - time.monotonic(), 1.0)
+    left = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)
+    if left:
+        details = []
+        for name, item in left.items():
+            finalizers = ", ".join(item.metadata.finalizers or []) or "none"
+            state = f", phase {item.status.phase}" if what == "pods" else ""
+            details.append(f"{name} (finalizers: {finalizers}{state})")
+        raise CheckError(
+            f"{what} that do not go away: {'; '.join(details)}; look at kubelet's and the node agent's logs"
+        )
+
+
+def execute(api: ApiClient, pod: str, command: list[str], timeout: timedelta) -> str:
+    """Output of a command in the pod's container. Raises CheckError when it fails or takes too long."""
+    seconds = timeout.total_seconds()
+    try:
+        socket = stream(
+            client.CoreV1Api(api).connect_get_namespaced_pod_exec,
+            pod,
+            NAMESPACE,
+            command=command,
+            stdin=False,
+            stdout=True,
+            stderr=True,
+            tty=False,
+            _preload_content=False,
+        )
+    except ApiException as error:
+        raise CheckError(f"pod {pod!r}: {command[0]} cannot be started in it: {error.reason or error.body}") from error
+    try:
+        socket.run_forever(timeout=seconds)
+        if socket.is_open():
+            raise CheckError(f"pod {pod!r}: {command[0]} has not ended after {seconds:.0f} s")
+        output, errors = socket.read_stdout(), socket.read_stderr()
+        # Channel 3 brings a v1.Status as the last thing.
+        status = yaml.safe_load(socket.read_channel(3)) or {}
+    finally:
+        socket.close()
+    if status.get("status") != "Success":
+        said = errors.strip() or output.strip()
+        raise CheckError(f"pod {pod!r}: {command[0]} failed: {status.get('message', 'no status')}: {said}")
+    return str(output)
+
+
+def _json(api: ApiClient, model: Any) -> Object:
+    result: Object = api.sanitize_for_serialization(model)
+    return result

@@ -1,0 +1,189 @@
+"""Pods that use claims: how tests make them, why one does not run, and what its container sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from topology import Function
+
+from scenario.cdi import environment_of
+
+IMAGE = "localhost/mock-device/busybox:1"
+CLASS_FOLDER = "/sys/class/mock-accel"
+_NOBODY = 65534
+_GRACE_SECONDS = 2
+
+Object = dict[str, Any]
+
+# Ends at once when it is asked to: PID 1 ignores signals that it does not handle.
+_IDLE = "trap 'exit 0' TERM; sleep 2147483647 & wait"
+
+PROBE = rf"""
+env | while IFS= read -r line; do case "$line" in MOCK_ACCEL_*) printf 'env\t%s\n' "$line" ;; esac; done
+cd {CLASS_FOLDER} || exit 1
+for d in *; do
+  [ -L "$d" ] || [ -e "$d" ] || continue
+  uuid= numa= target=
+  [ -e "$d/uuid" ] && {{ IFS= read -r uuid <"$d/uuid"; IFS= read -r numa <"$d/numa_node"; }}
+  [ -e "$d/device/vendor" ] && target=$(cd -P "$d/device" && printf %s "$PWD")
+  printf 'device\t%s\t%s\t%s\t%s\n' "$d" "$uuid" "$numa" "$target"
+done
+echo end
+"""
+_DEVICE_FIELDS = 5
+
+
+@dataclass(frozen=True)
+class SeenDevice:
+    """An entry of the container's own /sys/class/mock-accel."""
+
+    name: str
+    uuid: str
+    numa_node: str
+    target: str
+    """Folder that its ``device`` link leads to; empty when it leads nowhere."""
+
+
+@dataclass(frozen=True)
+class ContainerView:
+    """What a container sees of its devices."""
+
+    environment: Mapping[str, str]
+    devices: tuple[SeenDevice, ...]
+
+
+def build(name: str, claims: Sequence[str], node: str | None, labels: Mapping[str, str]) -> Object:
+    """A pod with one idle container that has all devices of ``claims``.
+
+    With ``node`` the scheduler may use that node only (spec.nodeName would go round the scheduler).
+    """
+    spec: Object = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _NOBODY,
+            "runAsGroup": _NOBODY,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "resourceClaims": [{"name": claim, "resourceClaimName": claim} for claim in claims],
+        "containers": [
+            {
+                "name": "main",
+                "image": IMAGE,
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["sh", "-c", _IDLE],
+                "resources": {"claims": [{"name": claim} for claim in claims]},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
+    if node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
+
+
+def claim_names(pod: Mapping[str, Any]) -> list[str]:
+    """Names of the ResourceClaims of ``pod`` (API's JSON), those that were made from templates included."""
+    made = {
+        status["name"]: status.get("resourceClaimName")
+        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
+    }
+    names = [
+        entry.get("resourceClaimName") or made.get(entry["name"])
+        for entry in (pod.get("spec") or {}).get("resourceClaims") or []
+    ]
+    return [name for name in names if name]
+
+
+def runs(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod is Running with all its containers ready."""
+    status = pod.get("status") or {}
+    conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
+    return status.get("phase") == "Running" and conditions.get("Ready") == "True"
+
+
+def has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod has run and will not run again."""
+    return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+
+
+def unschedulable_reason(pod: Mapping[str, Any]) -> str | None:
+    """Why the scheduler has found no place for the pod; None while it has not said so."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return condition.get("message") or condition.get("reason") or "no reason given"
+    return None
+
+
+def parse_view(output: str) -> ContainerView:
+    """What PROBE printed in a container. Raises ValueError with the line that is not as it should be."""
+    lines = output.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError(f"the container's list of devices has no end: {output[-200:]!r}")
+    environment: dict[str, str] = {}
+    devices: list[SeenDevice] = []
+    for line in lines[:-1]:
+        fields = line.split("\t")
+        if fields[0] == "env" and "=" in line:
+            name, _, value = line.removeprefix("env\t").partition("=")
+            environment[name] = value
+        elif fields[0] == "device" and len(fields) == _DEVICE_FIELDS:
+            devices.append(SeenDevice(*fields[1:]))
+        else:
+            raise ValueError(f"expected a variable or device of the container, found {line!r}")
+    return ContainerView(environment, tuple(devices))
+
+
+def view_complaints(view: ContainerView, functions: Iterable[Function]) -> list[str]:
+    """Where the container sees something else than exactly its devices ``functions``."""
+    expected = {function.name: function for function in functions}
+    names = [device.name for device in view.devices]
+    found: list[str] = []
+    if sorted(names) != sorted(expected):
+        listing = f"expected {', '.join(sorted(expected))}, found {', '.join(sorted(names)) or 'nothing'}"
+        found.append(f"{CLASS_FOLDER} in the container: {listing}")
+    for device in view.devices:
+        if function := expected.get(device.name):
+            found += _device_complaints(device, function)
+    return found + _environment_complaints(view.environment, expected)
+
+
+def _device_complaints(device: SeenDevice, function: Function) -> list[str]:
+    what = f"{device.name} ({function.bdf}) in the container"
+    found = []
+    if device.uuid != function.uuid:
+        found.append(f"{what}: expected UUID {function.uuid}, found {device.uuid or 'none'}")
+    if device.numa_node != str(function.numa_node):
+        found.append(f"{what}: expected NUMA node {function.numa_node}, found {device.numa_node or 'none'}")
+    if device.target.rpartition("/")[2] != function.bdf:
+        found.append(f"{what}: expected a device link to {function.bdf}, it leads to {device.target or 'nowhere'}")
+    return found
+
+
+def _environment_complaints(environment: Mapping[str, str], functions: Mapping[str, Function]) -> list[str]:
+    wanted = {variable for function in functions.values() for variable in environment_of(function)}
+    names = {variable.partition("=")[0] for variable in wanted}
+    short = ("MOCK_ACCEL_DEVICE", "MOCK_ACCEL_UUID", "MOCK_ACCEL_PCI")
+    has = {f"{name}={value}" for name, value in environment.items()}
+    found = [f"environment of the container: expected {variable}, it is not there" for variable in sorted(wanted - has)]
+    found += [
+        f"environment of the container: {name}={environment[name]} belongs to none of its devices"
+        for name in sorted(environment.keys() - names - set(short))
+    ]
+    # With several devices the short variables are those of one of them.
+    shorts = tuple(environment.get(name) for name in short)
+    one_of = [(function.name, function.uuid, function.bdf) for function in functions.values()]
+    if shorts not in one_of:
+        expected = " or ".join(" ".join(values) for values in one_of)
+        said = " ".join(value or "(unset)" for value in shorts)
+        found.append(f"environment of the container: expected {', '.join(short)} to be {expected}, found {said}")
+    return found

@@ -1,0 +1,31 @@
+"""The container runtime of a node."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+# The configuration as the running version understands it, defaults and imports included.
+PROBE = "containerd config dump"
+_PLUGIN = "io.containerd.cri.v1.runtime"
+
+
+@dataclass(frozen=True)
+class ContainerRuntime:
+    """What runs containers when a pod asks for nothing else."""
+
+    name: str
+    binary: str
+
+
+def default_runtime(config: str) -> ContainerRuntime:
+    """Default runtime of containerd's configuration (version 3, TOML). Raises ValueError when it has none."""
+    document: dict[str, Any] = tomllib.loads(config)
+    try:
+        settings = document["plugins"][_PLUGIN]["containerd"]
+        name = settings["default_runtime_name"]
+        options = settings["runtimes"][name].get("options", {})
+    except KeyError as error:
+        raise ValueError(f"containerd's configuration has no {error} for a default runtime of {_PLUGIN}") from error
+    return ContainerRuntime(name, options.get("BinaryName", ""))

@@ -1,0 +1,105 @@
+"""Devices as a guest's kernel shows them: on its PCI bus, and as mock_accel's class in sysfs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+VENDOR = 0x1DE5
+
+# One run reads everything, with nothing but the shell's own commands: no process is started for a file.
+PROBE = r"""
+for d in /sys/bus/pci/devices/*; do
+  IFS= read -r vendor <"$d/vendor" || continue
+  [ "$vendor" = 0x1de5 ] || continue
+  IFS= read -r device <"$d/device"; IFS= read -r numa <"$d/numa_node"
+  printf 'pci\t%s\t%s\t%s\n' "${d##*/}" "$device" "$numa"
+done
+for d in /sys/class/mock-accel/*; do
+  [ -e "$d/uuid" ] || continue
+  IFS= read -r uuid <"$d/uuid"; IFS= read -r memory <"$d/memory_size"; IFS= read -r numa <"$d/numa_node"
+  IFS= read -r capabilities <"$d/capabilities"; IFS= read -r status <"$d/status"
+  bdf=$(cd -P "$d/device" && printf %s "${PWD##*/}")
+  printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${d##*/}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf"
+done
+echo end
+"""
+_PCI_FIELDS = 4
+_ACCEL_FIELDS = 8
+
+
+@dataclass(frozen=True)
+class PciFunction:
+    """A mock accelerator on a guest's PCI bus, with or without a driver."""
+
+    bdf: str
+    device_id: int
+    numa_node: int
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A device of class mock-accel."""
+
+    name: str
+    uuid: str
+    memory: int
+    """Bytes."""
+    numa_node: int
+    capabilities: int
+    status: int
+    """0 free, 1 allocated."""
+    bdf: str
+
+
+@dataclass(frozen=True)
+class NodeDevices:
+    """What one guest shows."""
+
+    node: str
+    pci: tuple[PciFunction, ...]
+    accelerators: tuple[Accelerator, ...]
+
+
+def parse(node: str, output: str) -> NodeDevices:
+    """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
+    pci: list[PciFunction] = []
+    accelerators: list[Accelerator] = []
+    lines = output.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError(f"{node}: the list of devices has no end: {output[-200:]!r}")
+    for line in lines[:-1]:
+        fields = line.split("\t")
+        try:
+            if fields[0] == "pci" and len(fields) == _PCI_FIELDS:
+                pci.append(PciFunction(fields[1], int(fields[2], 16), int(fields[3])))
+            elif fields[0] == "accel" and len(fields) == _ACCEL_FIELDS:
+                _, name, uuid, memory, numa, capabilities, status, bdf = fields
+                numbers = (int(memory), int(numa), int(capabilities, 16), int(status))
+                accelerators.append(Accelerator(name, uuid, *numbers, bdf))
+            else:
+                raise ValueError("unknown line")
+        except ValueError as error:
+            raise ValueError(f"{node}: expected a device, found {line!r} ({error})") from error
+    return NodeDevices(node, tuple(pci), tuple(accelerators))
+
+
+def register_complaints(found: Iterable[NodeDevices], allocated: Collection[tuple[str, str]]) -> list[str]:
+    """Devices whose status register contradicts ``allocated``, which has the node and name of each allocated device."""
+    complaints = []
+    seen: set[tuple[str, str]] = set()
+    for node in found:
+        for device in node.accelerators:
+            seen.add((node.node, device.name))
+            expected = int((node.node, device.name) in allocated)
+            if device.status != expected:
+                what = "allocated" if expected else "free"
+                complaints.append(
+                    f"{node.node} {device.name} ({device.bdf}): expected status register {expected} ({what}), "
+                    f"found {device.status}; look at /sys/class/mock-accel/{device.name}/status and the node agent's log"
+                )
+    complaints += [
+        f"{node} {device}: is allocated, but not in the node's /sys/class/mock-accel"
+        for node, device in sorted(set(allocated) - seen)
+    ]
+    return complaints

@@ -1,0 +1,201 @@
+"""What one client may ask, command by command. No sockets here: bytes and file descriptors in, bytes out."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from typing import Any
+
+from mock_accel_server import protocol
+from mock_accel_server.device import Device
+from mock_accel_server.dma import DmaTable
+from mock_accel_server.irqs import IRQS, IrqTable
+from mock_accel_server.protocol import (
+    Command,
+    DeviceFlag,
+    EndConnectionError,
+    IrqIndex,
+    RefusedError,
+    RegionFlag,
+    unpack,
+)
+
+_CAPABILITIES: dict[str, int | bool] = {
+    "max_msg_fds": protocol.MAX_MSG_FDS,
+    "max_data_xfer_size": protocol.MAX_DATA_XFER_SIZE,
+    "max_dma_maps": protocol.MAX_DMA_MAPS,
+    "pgsizes": protocol.PAGE_SIZE,
+    "write_multiple": True,
+}
+_MAX_VERSION_DATA = 4096
+_READ_WRITE = RegionFlag.READ | RegionFlag.WRITE
+
+Handler = Callable[[bytes, list[int]], bytes]
+
+
+class Session:
+    """One client's negotiated state, DMA ranges and interrupts, on a device that outlives it.
+
+    A handler gets the payload of a command and returns that of the reply, or
+    raises RefusedError. It takes the file descriptors it keeps out of the list;
+    the caller closes the rest.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.dma = DmaTable()
+        self.irqs = IrqTable()
+        self.negotiated = False
+        self._handlers: dict[int, Handler] = {
+            Command.VERSION: self._version,
+            Command.DMA_MAP: self._dma_map,
+            Command.DMA_UNMAP: self._dma_unmap,
+            Command.DEVICE_GET_INFO: self._device_info,
+            Command.DEVICE_GET_REGION_INFO: self._region_info,
+            Command.DEVICE_GET_IRQ_INFO: self._irq_info,
+            Command.DEVICE_SET_IRQS: self._set_irqs,
+            Command.REGION_READ: self._region_read,
+            Command.REGION_WRITE: self._region_write,
+            Command.DEVICE_RESET: self._reset,
+        }
+        self._takes_fds = {Command.DMA_MAP, Command.DEVICE_SET_IRQS}
+
+    def handle(self, command: int, payload: bytes, fds: list[int]) -> bytes:
+        """Do ``command``. Raises RefusedError, or EndConnectionError when the connection is of no use any more."""
+        if not self.negotiated and command != Command.VERSION:
+            raise EndConnectionError(f"expected VERSION first, found command {command}")
+        handler = self._handlers.get(command)
+        if handler is None:
+            raise RefusedError(f"command {command} is not supported", errno.EOPNOTSUPP)
+        if fds and command not in self._takes_fds:
+            raise RefusedError(f"command {command} takes no file descriptors, found {len(fds)}")
+        return handler(payload, fds)
+
+    def close(self) -> None:
+        """Forget what belongs to the client. Section "Client Disconnection": the device keeps its state."""
+        self.dma.clear()
+        self.irqs.clear()
+
+    def _version(self, payload: bytes, _fds: list[int]) -> bytes:
+        """Section ``VFIO_USER_VERSION``. The reply has of the proposed capabilities those that are known here."""
+        if self.negotiated:
+            raise RefusedError("VERSION comes once")
+        size = protocol.VERSION.size
+        if not size <= len(payload) <= size + _MAX_VERSION_DATA:
+            raise EndConnectionError(f"VERSION has {len(payload)} bytes")
+        major, minor = protocol.VERSION.unpack(payload[:size])
+        if major != protocol.MAJOR_VERSION:
+            raise EndConnectionError(f"expected major version {protocol.MAJOR_VERSION}, found {major}")
+        answer = protocol.VERSION.pack(major, min(minor, protocol.MINOR_VERSION))
+        if len(payload) > size:
+            proposed = _capabilities(payload[size:])
+            agreed = {name: value for name, value in _CAPABILITIES.items() if proposed.get(name, False) is not False}
+            answer += json.dumps({"capabilities": agreed}).encode() + b"\0"
+            if "write_multiple" in agreed:
+                self._handlers[Command.REGION_WRITE_MULTI] = self._region_write_multi
+        self.negotiated = True
+        return answer
+
+    def _dma_map(self, payload: bytes, fds: list[int]) -> bytes:
+        argsz, flags, offset, address, size = unpack(protocol.DMA_MAP, payload)
+        _check_argsz(argsz, protocol.DMA_MAP.size)
+        self.dma.add(address, size, flags, offset, fds)
+        return b""
+
+    def _dma_unmap(self, payload: bytes, _fds: list[int]) -> bytes:
+        argsz, flags, address, size = unpack(protocol.DMA_UNMAP, payload)
+        _check_argsz(argsz, protocol.DMA_UNMAP.size)
+        if flags == protocol.DMA_UNMAP_ALL:
+            self.dma.clear()
+        elif flags:
+            raise RefusedError(f"unknown DMA unmap flags {flags:#x}")
+        else:
+            self.dma.remove(address, size)
+        return payload
+
+    def _device_info(self, payload: bytes, _fds: list[int]) -> bytes:
+        argsz, *_ = unpack(protocol.DEVICE_INFO, payload)
+        _check_argsz(argsz, protocol.DEVICE_INFO.size)
+        flags = DeviceFlag.RESET | DeviceFlag.PCI
+        return protocol.DEVICE_INFO.pack(protocol.DEVICE_INFO.size, flags, protocol.REGION_COUNT, len(IRQS))
+
+    def _region_info(self, payload: bytes, _fds: list[int]) -> bytes:
+        argsz, _, index, *_ = unpack(protocol.REGION_INFO, payload)
+        _check_argsz(argsz, protocol.REGION_INFO.size)
+        if index >= protocol.REGION_COUNT:
+            raise RefusedError(f"region {index} does not exist")
+        size = self.device.region_size(index)
+        return protocol.REGION_INFO.pack(protocol.REGION_INFO.size, _READ_WRITE if size else 0, index, 0, size, 0)
+
+    def _irq_info(self, payload: bytes, _fds: list[int]) -> bytes:
+        argsz, _, index, _ = unpack(protocol.IRQ_INFO, payload)
+        _check_argsz(argsz, protocol.IRQ_INFO.size)
+        if index not in IRQS:
+            raise RefusedError(f"interrupt type {index} does not exist")
+        info = IRQS[IrqIndex(index)]
+        return protocol.IRQ_INFO.pack(protocol.IRQ_INFO.size, info.flags, index, info.count)
+
+    def _set_irqs(self, payload: bytes, fds: list[int]) -> bytes:
+        fixed = protocol.IRQ_SET.size
+        argsz, flags, index, start, count = unpack(protocol.IRQ_SET, payload[:fixed])
+        _check_argsz(argsz, fixed)
+        self.irqs.set(flags, index, start, count, payload[fixed:], fds)
+        return b""
+
+    def _region_read(self, payload: bytes, _fds: list[int]) -> bytes:
+        offset, region, count = unpack(protocol.REGION_ACCESS, payload)
+        return payload + self.device.read(region, offset, count)
+
+    def _region_write(self, payload: bytes, _fds: list[int]) -> bytes:
+        fixed = protocol.REGION_ACCESS.size
+        offset, region, count = unpack(protocol.REGION_ACCESS, payload[:fixed])
+        if len(payload) - fixed != count:
+            raise RefusedError(f"write of {count} bytes has {len(payload) - fixed}")
+        self.device.write(region, offset, payload[fixed:])
+        return payload[:fixed]
+
+    def _region_write_multi(self, payload: bytes, _fds: list[int]) -> bytes:
+        """Section ``VFIO_USER_REGION_WRITE_MULTI``; nothing is written when one of the writes is wrong."""
+        fixed, each = protocol.WRITE_COUNT.size, protocol.SINGLE_WRITE.size
+        (number,) = unpack(protocol.WRITE_COUNT, payload[:fixed])
+        if number * each != len(payload) - fixed:
+            raise RefusedError(f"{number} writes have {len(payload) - fixed} bytes")
+        writes = list(protocol.SINGLE_WRITE.iter_unpack(payload[fixed:]))
+        for offset, region, count, data in writes:
+            if count > len(data):
+                raise RefusedError(f"write of {count} bytes in a message for {len(data)} at most")
+            self.device.check(region, offset, count)
+        for offset, region, count, data in writes:
+            self.device.write(region, offset, data[:count])
+        return protocol.WRITE_COUNT.pack(number)
+
+    def _reset(self, payload: bytes, _fds: list[int]) -> bytes:
+        if payload:
+            raise RefusedError(f"DEVICE_RESET has {len(payload)} bytes after the header")
+        self.device.reset()
+        return b""
+
+
+def _check_argsz(argsz: int, needed: int) -> None:
+    """Section "Message sizes". No reply here is longer than its fixed part."""
+    if argsz < needed:
+        raise RefusedError(f"argsz {argsz}, needs {needed}")
+
+
+def _capabilities(data: bytes) -> dict[str, Any]:
+    """The capabilities in the JSON of VERSION. Raises EndConnectionError."""
+    if not data.endswith(b"\0"):
+        raise EndConnectionError("the JSON of VERSION has no NUL at its end")
+    try:
+        document = json.loads(data[:-1].decode())
+    except (ValueError, RecursionError) as error:
+        raise EndConnectionError(f"VERSION has no JSON: {error}") from error
+    capabilities = document.get("capabilities", {}) if isinstance(document, dict) else None
+    if not isinstance(capabilities, dict):
+        raise EndConnectionError("the JSON of VERSION is no object, or its capabilities are none")
+    for name, ours in _CAPABILITIES.items():
+        theirs = capabilities.get(name, ours)
+        if type(theirs) is not type(ours) or theirs < 0:
+            raise EndConnectionError(f"capability {name} cannot be {theirs!r}")
+    return capabilities

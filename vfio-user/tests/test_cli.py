@@ -1,0 +1,250 @@
+"""The command line and the socket files, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import topology
+from mock_accel_server.protocol import Command
+from vfio_user_client import Client
+
+PROJECT = Path(__file__).resolve().parents[2]
+TOPOLOGY = PROJECT / "variables/topologies/numa-cluster.yaml"
+NODE = "mock-cluster-node2"
+TIMEOUT = 30.0
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT / "vfio-user"), str(PROJECT / "libraries")])}
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts the command in ``folder`` and waits for its first line; kills what is left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "mock_accel_server", *arguments]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(argv, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        process.first_line = process.stdout.readline()  # type: ignore[attr-defined]
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate(timeout=TIMEOUT)
+
+
+def finish(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
+    """End a server by a signal; its stderr."""
+    process.send_signal(number)
+    stderr = process.communicate(timeout=TIMEOUT)[1]
+    assert process.returncode == 0, stderr
+    return stderr
+
+
+def fails(start: Start, code: int, *arguments: str) -> str:
+    """The error of a command that must fail."""
+    process = start(*arguments)
+    out, error = process.communicate(timeout=TIMEOUT)
+    assert process.first_line + out == ""  # type: ignore[attr-defined]
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    return error
+
+
+def test_one_device(start: Start, folder: Path):
+    arguments = ["--uuid", "MY-CARD", "--memory", "512M", "--capabilities", "encryption,p2p-dma", "--total-vfs", "3"]
+    process = start(*arguments, "card.sock")
+    assert process.first_line == "ready\t1\tcard.sock\n"  # type: ignore[attr-defined]
+    path = folder / "card.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with Client(path) as client:
+        assert client.read(0x08, 16).rstrip(b"\0") == b"MY-CARD"
+        assert int.from_bytes(client.read(0x20, 8), "little") == 512 << 20
+        assert client.read(0x28, 4) == b"\x0b\0\0\0"
+        assert client.config(0x0E, 1) == 0x80
+        assert client.config(0x10E, 2) == 3
+        assert finish(process) == ""
+        assert client.at_end()
+    assert list(folder.iterdir()) == []
+
+
+def test_vf_and_defaults(start: Start, folder: Path):
+    start("--vf", "vf.sock")
+    start("pf.sock")
+    with Client(folder / "vf.sock") as vf, Client(folder / "pf.sock") as pf:
+        assert (vf.config(2, 2), pf.config(2, 2)) == (2, 1)
+        assert (vf.config(0x0E, 1), pf.config(0x0E, 1)) == (0x80, 0)
+        memory = [int.from_bytes(client.read(0x20, 8), "little") >> 30 for client in (vf, pf)]
+        assert memory == [2, 16]
+
+
+def test_all_devices_of_a_node(start: Start, folder: Path):
+    node = topology.load(TOPOLOGY).node(NODE)
+    process = start("--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".")
+    assert process.first_line == f"ready\t{len(node.functions)}\t.\n"  # type: ignore[attr-defined]
+    assert {path.name for path in folder.iterdir()} == {f"{function.name}.sock" for function in node.functions}
+    for function in node.functions:
+        with Client(folder / f"{function.name}.sock") as client:
+            assert client.read(0x08, 16).rstrip(b"\0").decode() == function.uuid
+            assert int.from_bytes(client.read(0x20, 8), "little") == function.memory
+            assert int.from_bytes(client.read(0x28, 4), "little") == function.capability_bits
+            assert client.config(2, 2) == (2 if function.is_vf else 1)
+            assert client.config(0x0E, 1) == (0x80 if function.multifunction else 0)
+            assert client.config(0x10E, 2) == function.total_vfs
+    finish(process, signal.SIGINT)
+    assert list(folder.iterdir()) == []
+
+
+def test_verbose_shows_messages(start: Start, folder: Path):
+    process = start("--verbose", "a.sock")
+    with Client(folder / "a.sock") as client:
+        client.read(0, 4)
+        client.send(Command.DMA_READ)
+        client.receive()
+    errors = finish(process)
+    assert "client connected" in errors
+    assert "REGION_READ" in errors and b"KCOM".hex() in errors
+    assert "command 11 refused" in errors
+
+
+def test_stale_socket_is_replaced(start: Start, folder: Path):
+    process = start("a.sock")
+    process.kill()
+    process.wait(TIMEOUT)
+    assert (folder / "a.sock").is_socket()
+    again = start("a.sock")
+    with Client(folder / "a.sock") as client:
+        assert client.read(0, 4) == b"KCOM"
+    finish(again)
+
+
+def test_live_socket_is_left_alone(start: Start, folder: Path):
+    first = start("a.sock")
+    assert "a server listens there already" in fails(start, 1, "a.sock")
+    with Client(folder / "a.sock") as client:
+        assert "a server listens there already" in fails(start, 1, "a.sock")
+        assert client.read(0, 4) == b"KCOM"
+    finish(first)
+
+
+def test_live_socket_of_another_program_is_left_alone(start: Start, folder: Path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(folder / "a.sock"))
+        other.listen(0)
+        busy = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        for client in busy:  # its queue is full
+            client.setblocking(False)
+            client.connect_ex(str(folder / "a.sock"))
+        assert "a server listens there already" in fails(start, 1, "a.sock")
+        for client in busy:
+            client.close()
+        assert (folder / "a.sock").is_socket()
+
+
+def test_one_live_socket_of_many_leaves_nothing_behind(start: Start, folder: Path):
+    start("mock3.sock")
+    many = ["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", "."]
+    assert "mock3.sock: a server listens there already" in fails(start, 1, *many)
+    assert [path.name for path in folder.iterdir()] == ["mock3.sock"]
+
+
+def test_somebody_elses_socket_file_is_not_removed(start: Start, folder: Path):
+    first = start("a.sock")
+    (folder / "a.sock").unlink()
+    second = start("a.sock")
+    finish(first)
+    with Client(folder / "a.sock") as client:
+        assert client.read(0, 4) == b"KCOM"
+    finish(second)
+
+
+def test_servers_started_at_once_on_a_stale_socket(folder: Path):
+    """Exactly one gets it."""
+    path = folder / "a.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    argv = [sys.executable, "-m", "mock_accel_server", str(path)]
+    pipe = subprocess.PIPE
+    servers = [subprocess.Popen(argv, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while sum(server.poll() is None for server in servers) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        codes = sorted(str(server.poll()) for server in servers)
+        assert codes == ["1", "1", "1", "None"]
+        with Client(path) as client:
+            assert client.read(0, 4) == b"KCOM"
+    finally:
+        for server in servers:
+            server.terminate()
+            server.communicate(timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_other_files_are_left_alone(start: Start, folder: Path, make: Callable[[Path], None]):
+    make(folder / "a.sock")
+    assert "expected nothing or a socket" in fails(start, 1, "a.sock")
+    assert (folder / "a.sock").exists()
+
+
+def test_paths_that_cannot_be(start: Start):
+    assert "at most 107 bytes" in fails(start, 1, "x" * 108)
+    assert "No such file or directory" in fails(start, 1, "missing/a.sock")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "SOCKET is missing"),
+        (["--uuid", "0123456789ABCDEFG", "a"], "--uuid: expected 1 to 16"),
+        (["--uuid", "", "a"], "--uuid: expected 1 to 16"),
+        (["--uuid", "ÜÜÜ", "a"], "--uuid: expected 1 to 16 printable ASCII"),
+        (["--uuid", "a\tb", "a"], "--uuid: expected 1 to 16 printable ASCII"),
+        (["--memory", "lots", "a"], "--memory: expected a size such as 16G"),
+        (["--memory", "", "a"], "--memory: expected a size such as 16G"),
+        (["--memory", "0", "a"], "--memory: expected a size such as 16G"),
+        (["--memory", "-1G", "a"], "--memory"),
+        (["--memory", "16777216T", "a"], "--memory: expected less than"),
+        (["--capabilities", "compute,flying", "a"], "'flying'"),
+        (["--capabilities", "", "a"], "--capabilities: expected names"),
+        (["--total-vfs", "8", "a"], "--total-vfs: expected 0 to 7"),
+        (["--total-vfs", "-1", "a"], "--total-vfs"),
+        (["--total-vfs", "two", "a"], "--total-vfs"),
+        (["--vf", "--total-vfs", "2", "a"], "only a physical function has VFs"),
+        (["--unknown", "a"], "--unknown"),
+        (["a", "b"], "unrecognized arguments: b"),
+        (["--topology", str(TOPOLOGY)], "--topology needs --node and --socket-dir too"),
+        (["--node", NODE], "--node needs --topology and --socket-dir too"),
+        (["--topology", str(TOPOLOGY), "--node", "nobody", "--socket-dir", "."], "no node 'nobody'"),
+        (["--topology", "none.yaml", "--node", NODE, "--socket-dir", "."], "none.yaml: cannot be read"),
+        (["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", "none"], "--socket-dir: expected an existing"),
+        (["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".", "--vf"], "does not go with --vf"),
+        (["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".", "a"], "does not go with SOCKET"),
+    ],
+)
+def test_bad_options(start: Start, folder: Path, arguments: list[str], reason: str):
+    assert reason in fails(start, 2, *arguments)
+    assert list(folder.iterdir()) == []
+
+
+def test_help(start: Start):
+    process = start("--help")
+    rest = process.communicate(timeout=TIMEOUT)[0]
+    text = process.first_line + rest  # type: ignore[attr-defined]
+    assert process.returncode == 0
+    for word in ("SOCKET", "--uuid", "--topology", "ready", "Exit code"):
+        assert word in text
