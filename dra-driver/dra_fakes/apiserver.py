@@ -62,12 +62,16 @@ class FakeApiServer:
         """Add a claim allocated to ``results``; None leaves it without allocation."""
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
         status = {} if results is None else {"allocation": {"devices": {"results": results}}}
-        self.put(path, {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}"}, "status": status})
+        self.put(
+            path, {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}"}, "status": status}
+        )
 
     def slices(self) -> dict[str, Object]:
         """ResourceSlices by name."""
         with self._changed:
-            return {path.rpartition("/")[2]: item for path, item in self.objects.items() if path.startswith(f"{SLICES}/")}
+            return {
+                path.rpartition("/")[2]: item for path, item in self.objects.items() if path.startswith(f"{SLICES}/")
+            }
 
     def writes(self) -> list[tuple[str, str]]:
         """Requests that were not reads."""

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 from mock_accel_dra.rpc import DRA_SERVICE, REGISTRATION_SERVICE
@@ -25,7 +24,9 @@ class FakeKubelet:
     def __enter__(self) -> FakeKubelet:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._channel.close()
 
     def get_info(self) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mock_accel_server import protocol
 from mock_accel_server.protocol import DmaFlag, RefusedError
 
+_FLAGS = int(DmaFlag.READABLE | DmaFlag.WRITEABLE)  # int: ~ of an IntFlag keeps to bits that have names
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -36,7 +38,7 @@ class DmaTable:
 
     def add(self, address: int, size: int, flags: int, offset: int, fds: list[int]) -> None:
         """Add a range; takes the file descriptor out of ``fds``. Raises RefusedError."""
-        if flags & ~(DmaFlag.READABLE | DmaFlag.WRITEABLE):
+        if flags & ~_FLAGS:
             raise RefusedError(f"unknown DMA map flags {flags:#x}")
         if len(fds) > 1:
             raise RefusedError(f"expected at most one file descriptor with a DMA map, found {len(fds)}")

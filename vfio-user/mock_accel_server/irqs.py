@@ -11,6 +11,7 @@ from mock_accel_server.protocol import IrqFlag, IrqIndex, IrqSetFlag, RefusedErr
 
 _DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
 _ACTION = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
+_FLAGS = int(_DATA | _ACTION)  # int: ~ of an IntFlag keeps to bits that have names
 _EVENTFD = "anon_inode:[eventfd]"
 
 
@@ -58,7 +59,7 @@ class IrqTable:
         self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]
     ) -> tuple[IrqSetFlag, IrqSetFlag]:
         kind, action = IrqSetFlag(flags & _DATA), IrqSetFlag(flags & _ACTION)
-        if flags & ~(_DATA | _ACTION) or kind.bit_count() != 1 or action.bit_count() != 1:
+        if flags & ~_FLAGS or kind.bit_count() != 1 or action.bit_count() != 1:
             raise RefusedError(f"interrupt flags {flags:#x}: expected one data and one action")
         if index not in IRQS:
             raise RefusedError(f"interrupt type {index} does not exist")

@@ -117,21 +117,18 @@ def test_irq_info_has_the_two_that_qemu_asks_for(connect: Connect):
     client = connect()
     counts = {}
     for index in IrqIndex:
-        answer = protocol.IRQ_INFO.unpack(
-            client.call(Command.DEVICE_GET_IRQ_INFO, protocol.IRQ_INFO.pack(16, 0, index, 0))
-        )
-        assert answer[0] == 16 and answer[1] & 1 and answer[2] == index
-        counts[index.name] = answer[3]
+        answer = client.call(Command.DEVICE_GET_IRQ_INFO, protocol.IRQ_INFO.pack(16, 0, index, 0))
+        argsz, flags, same, count = protocol.IRQ_INFO.unpack(answer)
+        assert (argsz, flags & 1, same) == (16, 1, index)
+        counts[index.name] = count
     assert counts == {"INTX": 0, "MSI": 0, "MSIX": 0, "ERR": 1, "REQ": 1}
 
 
 @pytest.mark.parametrize("number", [0xFFFFFFFF, 9])
 def test_unknown_indexes_are_refused(connect: Connect, number: int):
     client = connect()
-    assert (
-        refused(client, Command.DEVICE_GET_REGION_INFO, protocol.REGION_INFO.pack(32, 0, number, 0, 0, 0))
-        == errno.EINVAL
-    )
+    region = protocol.REGION_INFO.pack(32, 0, number, 0, 0, 0)
+    assert refused(client, Command.DEVICE_GET_REGION_INFO, region) == errno.EINVAL
     assert refused(client, Command.DEVICE_GET_IRQ_INFO, protocol.IRQ_INFO.pack(16, 0, number, 0)) == errno.EINVAL
     assert refused(client, Command.REGION_READ, protocol.REGION_ACCESS.pack(0, number, 4)) == errno.EINVAL
     assert refused(client, Command.DEVICE_SET_IRQS, irq_set(TRIGGER | 1, number, 0, 0)) == errno.EINVAL

@@ -140,9 +140,7 @@ def test_second_client_is_refused_before_the_first_has_negotiated(connect: Conne
     assert first.read(0, 4) == b"KCOM"
 
 
-def test_reconnect_at_once_keeps_status_and_forgets_the_rest(
-    connect: Connect, folder: Path, memory: int, no_leak: None
-):
+def test_reconnect_keeps_status_and_forgets_the_rest(connect: Connect, folder: Path, memory: int, no_leak: None):
     mapping = protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000)
     for _ in range(100):
         with Client(folder / "pf.sock") as client:
@@ -215,7 +213,7 @@ def test_too_many_file_descriptors_end_the_connection(
     assert serves(folder)
 
 
-def test_file_descriptors_in_every_part_of_a_message_are_counted(
+def test_file_descriptors_in_parts_of_a_message_are_counted(
     folder: Path, running: RunningServer, memory: int, no_leak: None
 ):
     with Client(folder / "pf.sock") as client:

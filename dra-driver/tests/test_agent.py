@@ -1,0 +1,205 @@
+"""The node agent as the kubelet and the API server see it: real sockets, real HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dra_fakes.apiserver import SLICES, FakeApiServer
+from dra_fakes.kubelet import FakeKubelet
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import agent, rpc
+from mock_accel_dra.agent import NodeAgent
+from mock_accel_dra.api import Client
+from mock_accel_dra.settings import AgentSettings
+from topology import Node
+
+PREFIX = "mock-accel.example.com-mock-cluster-node1-"
+_DEADLINE_SECONDS = 20
+
+
+@pytest.fixture
+def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
+    return AgentSettings(
+        node_name=node.name,
+        sysfs_root=plug().root,
+        cdi_root=run_dir / "cdi",
+        plugin_dir=run_dir / "plugin",
+        registry_dir=run_dir / "registry",
+        rescan_interval=0.2,
+        health_port=0,
+    )
+
+
+@pytest.fixture
+def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
+    program = NodeAgent(settings, Client(api.url))
+    thread = threading.Thread(target=program.run)
+    thread.start()
+    yield program
+    program.stop()
+    thread.join(_DEADLINE_SECONDS)
+    assert not thread.is_alive()
+    assert not settings.service_socket.exists()
+    assert not settings.registration_socket.exists()
+
+
+def published(names: str) -> set[str]:
+    return {PREFIX + name for name in names.split()}
+
+
+ALL = published("mock0 mock1 mock2 mock3 mock4 mock5")
+
+
+def test_registration(running: NodeAgent, settings: AgentSettings, api: FakeApiServer) -> None:
+    api.wait_for_slices(ALL)
+    with FakeKubelet(settings.registration_socket) as kubelet:
+        info = kubelet.get_info()
+        assert info.type == "DRAPlugin"
+        assert info.name == "mock-accel.example.com"
+        assert info.endpoint == str(settings.service_socket)
+        assert list(info.supported_versions) == ["v1.DRAPlugin"]
+        assert not running.ready()
+        kubelet.notify(True)
+        assert running.ready()
+        kubelet.notify(False, "no")
+        assert not running.ready()
+
+
+def test_every_claim_gets_its_own_answer(running: NodeAgent, settings: AgentSettings, api: FakeApiServer) -> None:
+    driver, pool = "mock-accel.example.com", f"{settings.node_name}/mock1"
+    allocated = {"request": "r", "driver": driver, "pool": pool, "device": "mock1"}
+    api.add_claim("good", [allocated])
+    api.add_claim("greedy", [allocated])
+    api.add_claim("pending", None)
+    claims = [("default", name, f"uid-{name}") for name in ("good", "greedy", "pending", "missing")]
+    with FakeKubelet(settings.service_socket) as kubelet:
+        answers = kubelet.prepare(claims)
+        assert set(answers) == {uid for _, _, uid in claims}
+        (device,) = answers["uid-good"].devices
+        assert not answers["uid-good"].error
+        assert list(device.request_names) == ["r"]
+        assert (device.pool_name, device.device_name) == (pool, "mock1")
+        assert list(device.cdi_device_ids) == ["example.com/mock-accel=mock1"]
+        assert not device.HasField("share_id")
+        assert "still prepared for claim default/good" in answers["uid-greedy"].error
+        assert "not allocated" in answers["uid-pending"].error
+        assert "404" in answers["uid-missing"].error
+        assert (settings.cdi_root / "example.com_mock-accel-mock1.json").exists()
+        answers = kubelet.unprepare(claims)
+        assert {uid: answer.error for uid, answer in answers.items()} == {uid: "" for _, _, uid in claims}
+    assert not list(settings.cdi_root.iterdir())
+
+
+def test_devices_are_followed(running: NodeAgent, api: FakeApiServer, sysfs: SysfsTree) -> None:
+    api.wait_for_slices(ALL)
+    sysfs.remove("mock5")
+    api.wait_for_slices(published("mock0 mock1 mock2 mock3 mock4"))
+    sysfs.add("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0")
+    api.wait_for_slices(published("mock0 mock0-vf0 mock0-counters mock1 mock2 mock3 mock4"))
+
+
+def test_a_deleted_slice_comes_back_at_once(
+    settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = AgentSettings(**{**vars(settings), "rescan_interval": 600.0})
+    program = NodeAgent(slow, Client(api.url))
+    thread = threading.Thread(target=program.run)
+    thread.start()
+    try:
+        api.wait_for_slices(ALL)
+        api.remove(f"{SLICES}/{PREFIX}mock2")
+        api.wait_for_slices(ALL)
+    finally:
+        program.stop()
+        thread.join(_DEADLINE_SECONDS)
+
+
+def test_serves_while_the_api_server_is_away(
+    settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_FIRST_PAUSE_SECONDS", 0.05)
+    api.broken = 503
+    program = NodeAgent(settings, Client(api.url))
+    thread = threading.Thread(target=program.run)
+    thread.start()
+    try:
+        with FakeKubelet(settings.registration_socket) as kubelet:
+            kubelet.notify(True)
+        assert not program.ready()
+        with FakeKubelet(settings.service_socket) as kubelet:
+            assert "503" in kubelet.prepare([("default", "one", "uid")])["uid"].error
+            assert not kubelet.unprepare([("default", "one", "uid")])["uid"].error
+        api.broken = None
+        api.wait_for_slices(ALL)
+    finally:
+        program.stop()
+        thread.join(_DEADLINE_SECONDS)
+
+
+def test_a_stale_socket_is_replaced_and_a_long_path_refused(settings: AgentSettings, run_dir: Path) -> None:
+    settings.registry_dir.mkdir()
+    settings.registration_socket.touch()
+    handler = rpc.registration_handler(settings.service_socket, lambda _: None)
+    server = rpc.serve(settings.registration_socket, handler)
+    assert stat.S_ISSOCK(settings.registration_socket.stat().st_mode)
+    server.stop(None).wait()
+    with pytest.raises(rpc.ServeError, match="at most 107 bytes"):
+        rpc.serve(run_dir / ("x" * 100) / "dra.sock", handler)
+
+
+def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: FakeApiServer) -> None:
+    flags = ["sysfs-root", "cdi-root", "plugin-dir", "registry-dir"]
+    argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", api.url, "--v", "5"]
+    argv += [f"--{flag}={getattr(settings, flag.replace('-', '_'))}" for flag in flags]
+    port = free_port()
+    environment = {**os.environ, "NODE_NAME": settings.node_name, "HEALTH_PORT": str(port)}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        with FakeKubelet(settings.registration_socket) as kubelet:
+            assert kubelet.get_info().name == "mock-accel.example.com"
+            kubelet.notify(True)
+        api.wait_for_slices(ALL)
+        assert settings.service_socket.stat().st_mode & 0o077 == 0
+        assert http_status(port, "/healthz") == 200
+        assert http_status(port, "/readyz") == 200
+        assert http_status(port, "/secret") == 404
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=_DEADLINE_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, log
+    assert '"Stopping" node="mock-cluster-node1"' in log
+    assert not settings.service_socket.exists()
+    assert not settings.registration_socket.exists()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def http_status(port: int, path: str) -> int:
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except urllib.error.URLError:
+            threading.Event().wait(0.05)
+    raise AssertionError(f"no HTTP on port {port} after 10 s")

@@ -1,0 +1,88 @@
+"""CDI files: valid, complete, and never half written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import cdi, files
+from mock_accel_dra.discovery import Device, read_device
+from referencing import Registry, Resource
+
+SCHEMAS = Path(__file__).parents[2] / "tests" / "data" / "cdi-schema"
+
+
+@pytest.fixture
+def vf(sysfs: SysfsTree) -> Device:
+    sysfs.add("mock0", "0000:11:00.0", total_vfs=2)
+    sysfs.add("mock0_vf0", "0000:11:00.1", uuid="NODE1-NUMA0-VF0", physfn="0000:11:00.0")
+    return read_device(sysfs.root, "mock0_vf0")
+
+
+def check(spec: Any) -> None:
+    contents = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
+    registry: Registry[Any] = Registry()
+    for name, content in contents.items():
+        content.setdefault("$schema", "http://json-schema.org/draft-07/schema#")
+        registry = registry.with_resource(name, Resource.from_contents(content))
+    jsonschema.Draft7Validator(contents["schema.json"], registry=registry).validate(spec)
+
+
+def test_spec_is_valid(vf: Device) -> None:
+    check(cdi.spec(vf))
+    with pytest.raises(jsonschema.ValidationError):
+        check({**cdi.spec(vf), "devices": [{"name": 1}]})
+
+
+def test_content(vf: Device, tmp_path: Path) -> None:
+    folder = tmp_path / "cdi"
+    assert cdi.write(folder, vf)
+    path = folder / "example.com_mock-accel-mock0_vf0.json"
+    spec = json.loads(path.read_text())
+    assert spec["cdiVersion"] == "0.8.0"
+    assert spec["kind"] == "example.com/mock-accel"
+    (device,) = spec["devices"]
+    assert device["name"] == "mock0_vf0"
+    assert set(device["containerEdits"]["env"]) == {
+        "MOCK_ACCEL_DEVICE=mock0_vf0",
+        "MOCK_ACCEL_UUID=NODE1-NUMA0-VF0",
+        "MOCK_ACCEL_PCI=0000:11:00.1",
+        "MOCK_ACCEL_DEVICE_MOCK0_VF0=mock0_vf0",
+        "MOCK_ACCEL_UUID_MOCK0_VF0=NODE1-NUMA0-VF0",
+        "MOCK_ACCEL_PCI_MOCK0_VF0=0000:11:00.1",
+    }
+    cover, link = device["containerEdits"]["mounts"]
+    assert (cover["type"], cover["containerPath"]) == ("tmpfs", "/sys/class/mock-accel")
+    assert link["hostPath"] == link["containerPath"] == "/sys/class/mock-accel/mock0_vf0"
+    assert "copy-symlink" in link["options"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_writing_is_repeatable_and_repairs(vf: Device, tmp_path: Path) -> None:
+    assert cdi.write(tmp_path, vf)
+    assert not cdi.write(tmp_path, vf)
+    path = cdi.file_of(tmp_path, vf.name)
+    path.write_bytes(b"\xff{")
+    assert cdi.write(tmp_path, vf)
+    check(json.loads(path.read_text()))
+    assert cdi.delete(tmp_path, vf.name)
+    assert not cdi.delete(tmp_path, vf.name)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.json"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(path, "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.json"]
+    assert path.read_text() == "old"

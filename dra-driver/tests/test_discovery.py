@@ -1,0 +1,89 @@
+"""Devices are read as sysfs shows them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import discovery
+from mock_accel_dra.discovery import DeviceError, capability_names, discover, read_device
+from topology import Node
+
+
+def test_default_topology_is_found(plug: Callable[..., SysfsTree], node: Node) -> None:
+    devices = {device.name: device for device in discover(plug(vfs=True).root)}
+    assert list(devices) == [function.name for function in node.functions]
+    for function in node.functions:
+        device = devices[function.name]
+        assert device.uuid == function.uuid
+        assert device.memory == function.memory
+        assert device.numa_node == function.numa_node
+        assert set(device.capabilities) == set(function.capabilities)
+        assert device.pci_address == function.bdf
+        assert device.pcie_root == ("pci0000:10" if function.numa_node == 0 else "pci0000:20")
+        assert device.is_vf == function.is_vf
+        assert device.total_vfs == function.total_vfs
+        assert device.status == 0
+        parent = devices[function.parent].pci_address if function.parent else None
+        assert device.physfn == parent
+
+
+def test_names_are_in_natural_order(sysfs: SysfsTree) -> None:
+    sysfs.add("mock10", "0000:12:00.0")
+    sysfs.add("mock2", "0000:11:00.0")
+    sysfs.add("mock2_vf0", "0000:11:00.1", physfn="0000:11:00.0")
+    assert [device.name for device in discover(sysfs.root)] == ["mock2", "mock2_vf0", "mock10"]
+
+
+def test_module_not_loaded_means_no_devices(sysfs: SysfsTree) -> None:
+    sysfs.classes.rmdir()
+    assert discover(sysfs.root) == []
+
+
+def test_a_device_that_vanishes_while_it_is_read_is_left_out(
+    sysfs: SysfsTree, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    sysfs.add("mock0", "0000:11:00.0")
+    sysfs.add("mock1", "0000:12:00.0")
+    read = discovery.read_device
+
+    def unplugged(root: object, name: str) -> discovery.Device:
+        if name == "mock0":
+            sysfs.remove("mock0")
+        return read(sysfs.root, name)
+
+    monkeypatch.setattr(discovery, "read_device", unplugged)
+    assert [device.name for device in discover(sysfs.root)] == ["mock1"]
+    assert '"Device left out" device="mock0"' in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("memory_size", "16G", "memory_size: expected a number of base 10, found '16G'"),
+        ("capabilities", "0xzz", "capabilities: expected a number of base 16"),
+        ("status", "", "status: expected a number"),
+    ],
+)
+def test_a_broken_attribute_is_named(sysfs: SysfsTree, attribute: str, value: str, message: str) -> None:
+    (sysfs.add("mock0", "0000:11:00.0") / attribute).write_text(value)
+    with pytest.raises(DeviceError, match=message):
+        read_device(sysfs.root, "mock0")
+    assert discover(sysfs.root) == []
+
+
+def test_a_device_that_is_not_pci_is_refused(sysfs: SysfsTree) -> None:
+    sysfs.add("mock0", "platform-device")
+    with pytest.raises(DeviceError, match="expected a PCI address"):
+        read_device(sysfs.root, "mock0")
+
+
+def test_unknown_capabilities_have_names() -> None:
+    assert capability_names(0b100011) == ("compute", "encryption", "bit5")
+
+
+def test_unknown_numa_node(sysfs: SysfsTree) -> None:
+    sysfs.add("mock0", "0000:11:00.0", numa_node=-1)
+    assert read_device(sysfs.root, "mock0").numa_node == -1

@@ -1,0 +1,67 @@
+"""An initial RAM disk from a container image: what runs in the guest is what the loader's pod has.
+
+Wire format of the disk: "newc", Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+_TYPES = {tarfile.REGTYPE: stat.S_IFREG, tarfile.DIRTYPE: stat.S_IFDIR, tarfile.SYMTYPE: stat.S_IFLNK}
+
+INIT = b"""#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/usr/local/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /tmp
+stty -F /dev/ttyS1 raw -echo
+exec </dev/ttyS1 >/dev/ttyS1 2>&1
+echo '@@0'
+# Each line is a command; the answer is its output and a line @@EXIT-CODE.
+while read -r line; do
+	(eval "$line") </dev/null 2>&1
+	echo "@@$?"
+done
+"""
+
+
+def _entry(out: BinaryIO, name: str, mode: int, data: bytes = b"") -> None:
+    encoded = name.encode() + b"\0"
+    fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0]
+    header = b"070701" + b"".join(b"%08x" % field for field in fields) + encoded
+    out.write(header + bytes(-len(header) % 4))
+    out.write(data + bytes(-len(data) % 4))
+
+
+def _layers(image: tarfile.TarFile) -> list[str]:
+    manifest = image.extractfile("manifest.json")
+    assert manifest is not None
+    layers = json.load(manifest)[0]["Layers"]
+    assert isinstance(layers, list)
+    return layers
+
+
+def write_initramfs(target: Path, archive: Path) -> None:
+    """Write ``target`` with all files of the docker-archive ``archive``, and an init that runs commands from ttyS1."""
+    entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, INIT)}
+    with tarfile.open(archive) as image:
+        for layer in _layers(image):
+            with tarfile.open(fileobj=image.extractfile(layer)) as files:
+                for member in files:
+                    data = member.linkname.encode() if member.issym() else b""
+                    if member.isreg() or member.islnk():
+                        content = files.extractfile(member)
+                        data = content.read() if content else b""
+                    kind = stat.S_IFREG if member.islnk() else _TYPES.get(member.type)
+                    if kind is not None:
+                        entries[member.name.strip("./") or "."] = (kind | member.mode, data)
+    with target.open("wb") as out:
+        # A folder comes before what is in it.
+        for name in sorted(entries):
+            _entry(out, name, *entries[name])
+        _entry(out, "TRAILER!!!", 0)

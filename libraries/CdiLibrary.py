@@ -1,0 +1,36 @@
+"""Robot Framework library: CDI files on the nodes, read over SSH."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, cdi, session
+from scenario.cdi import CdiFile
+from scenario.claims import AllocatedDevice, function_of
+from scenario.observe import read_cdi_files
+from scenario.waiting import until_no_complaints
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class CdiLibrary:
+    """Reads the files by which the driver tells the container runtime of devices, on all nodes at once."""
+
+    @keyword(name="CDI Files Should Describe")
+    def cdi_files_should_describe(self, devices: list[AllocatedDevice]) -> None:
+        """Check that there is a CDI file for each of ``devices`` and no other, with its name, UUID and PCI address."""
+        topology = session.current().topology
+        expected = {device.key: function_of(topology, device) for device in devices}
+        if complaints := cdi.complaints(self._read(), expected):
+            raise CheckError("\n".join(complaints))
+
+    @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
+    def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
+        """Wait until no node has a CDI file of the driver; fails with the files that are left."""
+        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "CDI files that nobody removed")
+
+    def _read(self) -> list[CdiFile]:
+        files = read_cdi_files(session.current())
+        logger.debug("\n".join(f"{file.node} {file.path}\n{file.text}" for file in files) or "no CDI files")
+        return files

@@ -1,0 +1,122 @@
+"""Robot Framework library: nodes and pods of the cluster."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lab import kubeclient
+from lab.artifacts import PROJECT
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, kube, pods, runtime, session
+from scenario.claims import function_of
+
+EXAMPLES = PROJECT / "docs" / "examples"
+_COMMAND_TIMEOUT_SECONDS = 60.0
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class KubernetesLibrary:
+    """Makes pods, waits for them, looks into them, and takes them away.
+
+    Everything is made in namespace ``default`` with a label, by which
+    `Delete Everything Made By Tests` finds it again. Timeouts are wall time.
+    """
+
+    @keyword(tags=["wait"])
+    def nodes_should_be_ready(self, timeout: timedelta = timedelta(seconds=60)) -> None:
+        """Wait until every node of the topology is Ready; fails with what the others lack."""
+        current = session.current()
+        kubeclient.wait_nodes_ready(current.api, current.node_names, timeout.total_seconds())
+
+    @keyword
+    def default_container_runtime_should_be(self, name: str) -> None:
+        """Check on every node which OCI runtime containerd uses for a pod that asks for none."""
+        outputs = session.current().on_nodes(runtime.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        found = {node: runtime.default_runtime(output) for node, output in outputs.items()}
+        wrong = [
+            f"{node}: expected default runtime {name}, found {item.name} ({item.binary or 'no binary given'})"
+            for node, item in found.items()
+            if item.name != name or item.binary.rpartition("/")[2] != name
+        ]
+        if wrong:
+            raise CheckError("\n".join(wrong))
+
+    @keyword
+    def apply_example(self, name: str) -> None:
+        """Apply ``docs/examples/<name>.yaml`` as a reader of it would."""
+        path = EXAMPLES / f"{name}.yaml"
+        if not path.is_file():
+            there = ", ".join(sorted(example.stem for example in EXAMPLES.glob("*.yaml"))) or "none"
+            raise CheckError(f"there is no example {path}; there are {there}")
+        logger.info(", ".join(kube.apply_manifest(session.current().api, path.read_text())))
+
+    @keyword
+    def create_pod(self, name: str, *claims: str, node: str | None = None) -> None:
+        """Make a pod with one idle container that has all devices of ``claims``.
+
+        With ``node``, the scheduler may put it on that node only.
+        """
+        kube.create_pod(session.current().api, pods.build(name, claims, node, kube.LABELS))
+
+    @keyword(tags=["wait"])
+    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(seconds=120)) -> None:
+        """Wait until the pod runs and its containers are ready.
+
+        Fails with the scheduler's reason, what its claims ask for, how many
+        devices are free, and the pod's last event.
+        """
+        pod = kube.wait_pod(session.current().api, name, pods.runs, timeout, "Running")
+        logger.info(f"{name} runs on {pod['spec']['nodeName']}")
+
+    @keyword(tags=["wait"])
+    def pod_should_stay_pending(
+        self,
+        name: str,
+        because: str = "cannot allocate all claims",
+        timeout: timedelta = timedelta(seconds=60),
+    ) -> str:
+        """Wait until the scheduler says that it has no place for the pod, and return its reason.
+
+        ``because`` must be part of the reason. A pod that is scheduled instead fails.
+        """
+
+        def decided(pod: kube.Object) -> bool:
+            return because in (pods.unschedulable_reason(pod) or "") or bool(pod["spec"].get("nodeName"))
+
+        expected = f"Pending because {because!r}"
+        pod = kube.wait_pod(session.current().api, name, decided, timeout, expected)
+        if place := pod["spec"].get("nodeName"):
+            raise CheckError(f"pod {name!r}: expected it to be {expected}, but the scheduler put it on {place}")
+        reason = pods.unschedulable_reason(pod) or ""
+        logger.info(f"{name} waits: {reason}")
+        return reason
+
+    @keyword(tags=["wait"])
+    def delete_pod(self, name: str, timeout: timedelta = timedelta(seconds=90)) -> None:
+        """Delete the pod and wait until it is gone, its devices given back."""
+        kube.delete_pod(session.current().api, name, timeout)
+
+    @keyword
+    def execute_in_pod(self, name: str, *command: str, timeout: timedelta = timedelta(seconds=60)) -> str:
+        """Run a command (not a shell line) in the pod's container and return what it prints; fails when it does."""
+        return kube.execute(session.current().api, name, list(command), timeout)
+
+    @keyword
+    def container_should_see_exactly_its_devices(self, pod: str, timeout: timedelta = timedelta(seconds=60)) -> None:
+        """Check from inside the container: environment, ``/sys/class/mock-accel``, and where its links lead.
+
+        Names, UUIDs, PCI addresses and NUMA nodes must be those that the topology
+        has for the devices of the pod's claims, and no other device may show.
+        """
+        current = session.current()
+        functions = [function_of(current.topology, device) for device in kube.devices_of_pod(current.api, pod)]
+        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout)
+        logger.info(output)
+        if complaints := pods.view_complaints(pods.parse_view(output), functions):
+            raise CheckError("\n".join(f"pod {pod}: {complaint}" for complaint in complaints))
+
+    @keyword(tags=["wait"])
+    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(seconds=120)) -> None:
+        """Delete pods, claims and templates that this or an earlier run made, and wait until they are gone."""
+        kube.delete_everything(session.current().api, timeout)

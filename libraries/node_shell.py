@@ -1,0 +1,82 @@
+"""Commands on a node over SSH, by the client of SSHLibrary, on a connection that is kept."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from lab.client import NodeAccess
+from scenario import CheckError
+from SSHLibrary.abstractclient import SSHClientException
+from SSHLibrary.client import SSHClient
+
+_LOGIN_TIMEOUT_SECONDS = 60
+_KEEPALIVE_SECONDS = "15s"
+
+
+class _CheckingClient(SSHClient):  # type: ignore[misc]
+    """SSHLibrary's client, which takes any host key, made to take the node's own only."""
+
+    def __init__(self, access: NodeAccess) -> None:
+        self._known_hosts: Path = access.known_hosts
+        super().__init__(access.host, port=access.port, timeout=_LOGIN_TIMEOUT_SECONDS)
+
+    def _get_client(self) -> paramiko.SSHClient:
+        client = paramiko.SSHClient()
+        client.load_host_keys(str(self._known_hosts))
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        return client
+
+
+class NodeShell:
+    """A connection to one node. It is made on first use, and again when it broke."""
+
+    def __init__(self, access: NodeAccess) -> None:
+        self._access = access
+        self._client: Any = None
+
+    def run(self, command: str, timeout: float) -> str:
+        """Standard output of ``command``, run by the node's ``sh``.
+
+        ``timeout`` is in seconds. Raises CheckError when the node cannot be
+        reached, or the command fails or takes too long.
+        """
+        try:
+            output, errors, code = self._execute(command, timeout)
+        except (SSHClientException, paramiko.SSHException, OSError, EOFError) as error:
+            self.close()
+            node = self._access
+            raise CheckError(
+                f"{node.name}: no answer over SSH ({node.host}:{node.port}) within {timeout:.0f} s: "
+                f"{type(error).__name__}: {error}; look at the guest's console: lab status"
+            ) from error
+        if code:
+            first = command.strip().partition("\n")[0]
+            raise CheckError(f"{self._access.name}: {first!r} ended with {code}: {(errors or output).strip()}")
+        return str(output)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _execute(self, command: str, timeout: float) -> tuple[str, str, int]:
+        transport = self._client.client.get_transport() if self._client else None
+        if transport is None or not transport.is_active():
+            self.close()
+            self._client = self._login()
+        result: tuple[str, str, int] = self._client.execute_command(command, timeout=timeout)
+        return result
+
+    def _login(self) -> Any:
+        client = _CheckingClient(self._access)
+        try:
+            client.login_with_public_key(
+                self._access.user, str(self._access.key_file), None, keep_alive_interval=_KEEPALIVE_SECONDS
+            )
+        except (SSHClientException, paramiko.SSHException, socket.error):
+            client.close()
+            raise
+        return client

@@ -1,0 +1,27 @@
+"""Waiting for what no event announces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from scenario import CheckError
+
+_POLL_SECONDS = 0.5
+
+
+def until_no_complaints(complaints: Callable[[], list[str]], timeout: timedelta, what: str) -> None:
+    """Ask again and again until there are none; CheckError has those of the last time.
+
+    It is asked once more when the time is up, so that a slow answer counts.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    while True:
+        last_time = time.monotonic() >= deadline
+        found = complaints()
+        if not found:
+            return
+        if last_time:
+            raise CheckError(f"{what} after {timeout.total_seconds():.0f} s:\n" + "\n".join(found))
+        time.sleep(_POLL_SECONDS)

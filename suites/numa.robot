@@ -1,0 +1,91 @@
+*** Settings ***
+Documentation       Devices, claims and pods keep to the NUMA nodes that the topology declares.
+...
+...                 What is expected comes from the topology file of the cluster that the suite runs on.
+Resource            ../resources/cluster.resource
+Resource            ../resources/devices.resource
+Resource            ../resources/claims.resource
+Suite Setup         Borrow Cluster    numa
+Suite Teardown      Return Cluster
+Test Teardown       Clean Up And Check That Nothing Leaks
+Test Timeout        6 minutes
+Test Tags           numa    dra
+
+
+*** Test Cases ***
+Nodes Are Ready And Run Containers By Crun
+    [Documentation]    The guests run with all devices plugged, and both their nodes take pods.
+    Guests Should Be Running
+    Guests Should Have All Devices Plugged
+    Nodes Should Be Ready
+    Default Container Runtime Should Be    crun
+
+Guest PCI Bus Agrees With Topology
+    [Documentation]    The first of three looks at the NUMA node of each device. The one that fails names the
+    ...    broken layer: a layer is not blamed for devices that were wrong before it, the test is skipped then.
+    [Tags]    agreement
+    Guest PCI Bus Should Agree With Topology On NUMA Nodes
+
+Sysfs Agrees With Topology
+    [Documentation]    What the kernel module shows in ``/sys/class/mock-accel``.
+    [Tags]    agreement
+    Sysfs Should Agree With Topology On NUMA Nodes
+
+ResourceSlices Agree With Topology
+    [Documentation]    What the DRA driver publishes to the scheduler.
+    [Tags]    agreement
+    ResourceSlices Should Agree With Topology On NUMA Nodes
+
+Two Devices Share A NUMA Node
+    [Documentation]    ``docs/examples/numa-locality.yaml``, as a reader would apply it.
+    Apply Example    numa-locality
+    Pod Should Be Running    numa-locality-test
+    Pod Should Have Devices    numa-locality-test    2
+    Devices Of Pod Should Share Attribute    numa-locality-test    numaNode
+    Devices Of Pod Should Be On One NUMA Node    numa-locality-test
+    Container Should See Exactly Its Devices    numa-locality-test
+    Nodes Should Agree With Allocations
+
+Claim Pinned To Each NUMA Node In Turn
+    [Documentation]    A CEL selector picks the NUMA node.
+    [Template]    Claim Pinned To NUMA Node Should Get A Device There
+    ${NUMA_NODES}[0]
+    ${NUMA_NODES}[-1]
+
+Claim Across NUMA Nodes Gets A Device Of Each
+    [Documentation]    Two requests of one claim, each with a CEL selector of its own.
+    ${near}    Request Devices    near    numa_node=${NUMA_NODES}[0]
+    ${far}    Request Devices    far    numa_node=${NUMA_NODES}[-1]
+    Create Claim    cross-numa    ${near}    ${far}
+    Create Pod    cross-numa    cross-numa
+    Pod Should Be Running    cross-numa
+    Devices Of Pod Should Be On NUMA Node    cross-numa    ${NUMA_NODES}[0]    request=near
+    Devices Of Pod Should Be On NUMA Node    cross-numa    ${NUMA_NODES}[-1]    request=far
+    Container Should See Exactly Its Devices    cross-numa
+    Nodes Should Agree With Allocations
+
+Full NUMA Node Makes The Next Claim Wait
+    [Documentation]    All devices of one NUMA node fit into one claim; one more claim waits until they are given back.
+    ${all}    Count PFs On NUMA Node    ${NODES}[0]    ${NUMA_NODES}[0]
+    Run Pod On NUMA Node    takes-all    ${NODES}[0]    ${NUMA_NODES}[0]    count=${all}
+    Devices Of Pod Should Be On NUMA Node    takes-all    ${NUMA_NODES}[0]
+    Start Pod On NUMA Node    one-more    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${reason}    Pod Should Stay Pending    one-more    because=cannot allocate all claims
+    Set Test Message    While it waited, the scheduler said: ${reason}
+    Delete Pod    takes-all
+    Pod Should Be Running    one-more
+    Devices Of Pod Should Be On NUMA Node    one-more    ${NUMA_NODES}[0]
+    Nodes Should Agree With Allocations
+
+Pair On One NUMA Node Is Found Beside Taken Devices
+    [Documentation]    With one device of each NUMA node taken, a claim for two devices of one NUMA node still finds them.
+    Run Pod On NUMA Node    takes-near    ${NODES}[0]    ${NUMA_NODES}[0]
+    Run Pod On NUMA Node    takes-far    ${NODES}[0]    ${NUMA_NODES}[-1]
+    ${two}    Request Devices    pair    count=2
+    Create Claim    pair    ${two}    match_attribute=numaNode
+    Create Pod    pair    pair    node=${NODES}[0]
+    Pod Should Be Running    pair
+    Pod Should Have Devices    pair    2
+    Devices Of Pod Should Be On One NUMA Node    pair
+    Container Should See Exactly Its Devices    pair
+    Nodes Should Agree With Allocations
