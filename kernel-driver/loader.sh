@@ -10,8 +10,11 @@ if [ ! -d "/opt/lib/modules/$kernel" ]; then
 	exit 1
 fi
 
+# The full path: a shell of busybox takes its own modprobe.
+modprobe=/usr/sbin/modprobe
+
 unload() {
-	if modprobe -r "$module"; then
+	if "$modprobe" -r "$module"; then
 		echo "$module unloaded"
 	else
 		echo "$module stays loaded: a device is in use"
@@ -19,7 +22,7 @@ unload() {
 	exit 0
 }
 
-modprobe -d /opt "$module"
+"$modprobe" -d /opt "$module"
 echo "$module loaded for kernel $kernel"
 trap unload TERM INT
 # A shell runs its trap only between commands: wait in the background.
