@@ -14,7 +14,7 @@ from topology import Topology
 from lab import deploy, status
 from lab.artifacts import StepError
 from lab.control import Control, NoClusterError
-from lab.launcher import launch, topology_path
+from lab.launcher import RUN_PREFIX, launch, topology_path
 from lab.spec import ClusterPaths, ClusterSpec
 from lab.status import ClusterStatus
 
@@ -130,8 +130,8 @@ def borrow(topology: str = DEFAULT_TOPOLOGY, who: str = "robot") -> Cluster:
     try:
         cluster = attach(DEFAULT_NAME, who)
     except NoClusterError:
-        return up(topology, f"run-{os.getpid()}", who)
+        return up(topology, f"{RUN_PREFIX}{os.getpid()}", who)
     if cluster.topology.path != wanted:
         cluster.release()
-        return up(topology, f"run-{os.getpid()}", who)
+        return up(topology, f"{RUN_PREFIX}{os.getpid()}", who)
     return cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from lab import images, kbuild, kubeclient, manifests, progress
 from lab.artifacts import PROJECT, StepError
 from lab.kubeexplain import explain_pods
 from lab.ssh import on_node
+from lab.thin_image import layers_of, write_thin
 
 if TYPE_CHECKING:
     from lab.client import Cluster, NodeAccess
@@ -55,12 +57,15 @@ def load_image(cluster: Cluster, archive: Path) -> None:
     if not archive.is_file():
         raise StepError(f"no image archive {archive}; build one: make build-image")
     log = cluster.log_dir / "load-image.log"
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+        thin = Path(folder, "image.tar")
+        write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
 
-    def load(node: NodeAccess) -> None:
-        command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
-        on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=archive)
+        def load(node: NodeAccess) -> None:
+            command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
+            on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
 
-    _on_every_node(cluster, load)
+        _on_every_node(cluster, load)
 
 
 def install_module(cluster: Cluster) -> None:

@@ -81,7 +81,8 @@ BASE_IMAGES = (
         (
             f'ln -s python{PYTHON_VERSION} "$1/usr/bin/python3"; test -e "$1/usr/bin/sh" || ln -s dash "$1/usr/bin/sh"',
             f'cd "$1/usr/lib/python{PYTHON_VERSION}" && rm -rf idlelib tkinter turtledemo test ensurepip lib2to3',
-            f'chroot "$1" /usr/bin/python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash /usr/lib/python{PYTHON_VERSION}',
+            'chroot "$1" /usr/bin/python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash '
+            f"/usr/lib/python{PYTHON_VERSION}",
             _MOUNT_POINTS,
         ),
         "ENV PATH=/usr/bin:/usr/sbin\n",

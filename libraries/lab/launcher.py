@@ -24,6 +24,9 @@ from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
 from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
 
+RUN_PREFIX = "run-"
+"""Names of clusters that are started for one process begin so."""
+_KEPT_RUNS = 5
 _BACKLOG = 64
 _START_TIMEOUT_SECONDS = 30.0
 
@@ -59,6 +62,28 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
     return lock
 
 
+def prune_runs(folder: Path) -> None:
+    """Remove what clusters that were started for one process and have ended left in ``folder``.
+
+    The logs of the last five stay.
+    """
+    ended = sorted(folder.glob(f"{RUN_PREFIX}*.lock"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for number, path in enumerate(ended):
+        root = path.with_suffix("")
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if number < _KEPT_RUNS:
+                for part in root.glob("*"):
+                    if part.name != "logs":
+                        shutil.rmtree(part) if part.is_dir() else part.unlink()
+            else:
+                shutil.rmtree(root, ignore_errors=True)
+                path.unlink()
+
+
 def _unshare() -> list[str]:
     """unshare(1) with new namespaces; an ordinary user gets a user namespace in which they are root."""
     command = ["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
@@ -75,6 +100,7 @@ def launch(name: str, topology: Topology, who: str) -> Control:
     binaries = build_embedded_k8s()
     image = build_node_image()
     paths = ClusterPaths.of(name)
+    prune_runs(paths.root.parent)
     with ExitStack() as stack:
         lock = _claim(paths, stack)
         if paths.root.exists():

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _REMINDER_SECONDS = 30.0
@@ -30,42 +31,58 @@ def _elapsed(start: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
-def _tick(what: str, start: float, done: threading.Event) -> None:
-    """Repeat the step's name with its elapsed time until ``done``."""
-    if sys.stderr.isatty():
-        with _console.status("") as status:
-            while not done.wait(1.0):
-                status.update(f"{what}  [dim]{_elapsed(start)}[/dim]")
-        return
-    while not done.wait(_REMINDER_SECONDS):
-        say(f"  … {what} ({_elapsed(start)})")
+class _Ticker:
+    """Repeats a step's name with its elapsed time."""
+
+    def __init__(self, what: str, start: float) -> None:
+        self._what = what
+        self._start = start
+        self._done = threading.Event()
+        self.start()
+
+    def start(self) -> None:
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._tick, args=(self._done,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _tick(self, done: threading.Event) -> None:
+        if sys.stderr.isatty():
+            with _console.status("") as status:
+                while not done.wait(1.0):
+                    status.update(f"{escape(self._what)}  [dim]{_elapsed(self._start)}[/dim]")
+            return
+        while not done.wait(_REMINDER_SECONDS):
+            say(f"  … {self._what} ({_elapsed(self._start)})")
 
 
 @contextmanager
 def step(what: str, log: Path | None = None) -> Iterator[None]:
     """Show that ``what`` runs, for how long, and how it ended.
 
-    Steps may nest; only the outermost redraws a terminal's line. ``log`` is
+    Steps may nest; only the innermost reports its time while it runs. ``log`` is
     named in the end when the step fails.
     """
     start = time.monotonic()
-    nested = getattr(_active, "depth", 0)
-    _active.depth = nested + 1
-    done = threading.Event()
-    ticker: threading.Thread | None = None
+    outer: list[_Ticker] = _active.__dict__.setdefault("tickers", [])
+    nested = len(outer)
     say(f"{'  ' * nested}» {what}")
-    if not nested or not sys.stderr.isatty():
-        ticker = threading.Thread(target=_tick, args=(what, start, done), daemon=True)
-        ticker.start()
+    if outer:
+        outer[-1].stop()
+    ticker = _Ticker(what, start)
+    outer.append(ticker)
     failed = True
     try:
         yield
         failed = False
     finally:
-        _active.depth = nested
-        done.set()
-        if ticker:
-            ticker.join()
+        ticker.stop()
+        outer.pop()
+        if outer:
+            outer[-1].start()
         end = "✗" if failed else "✓"
         where = f", log: {log}" if failed and log else ""
         say(f"{'  ' * nested}{end} {what} ({_elapsed(start)}){where}")

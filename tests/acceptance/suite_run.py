@@ -1,0 +1,40 @@
+"""Runs an acceptance suite that is expected to fail, and says how each of its tests ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.artifacts import PROJECT
+from robot.api import ExecutionResult
+
+_TIMEOUT_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one test ended."""
+
+    status: str
+    """``PASS``, ``FAIL`` or ``SKIP``."""
+    message: str
+
+
+def run_numa_suite(folder: Path, *options: str) -> dict[str, Ended]:
+    """Run ``suites/numa.robot`` until its first failure; how each test ended, by its name.
+
+    What could not be run any more is left out: it failed because of the first.
+    """
+    argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
+    run = subprocess.run(
+        [*argv, "suites/numa.robot"], cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+    )
+    assert (folder / "output.xml").exists(), run.stdout + run.stderr
+    result = ExecutionResult(str(folder / "output.xml"))
+    return {
+        test.name: Ended(test.status, test.message)
+        for test in result.suite.all_tests
+        if not test.tags.match("robot:exit")
+    }

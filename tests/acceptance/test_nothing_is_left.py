@@ -1,0 +1,129 @@
+"""Whoever dies in whatever way: nothing of a cluster outlives its holder, and the next start finds no trace."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from lab.artifacts import PROJECT
+from lab.client import Cluster
+from lab.control import Control, NoClusterError
+from lab.spec import ClusterPaths
+
+pytestmark = pytest.mark.acceptance
+
+START_SECONDS = 120.0
+END_SECONDS = 10.0
+TOPOLOGY = PROJECT / "tests/data/topologies/miswired.yaml"
+
+
+class Run:
+    """A robot run that has started a cluster of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--variable", f"TOPOLOGY:{TOPOLOGY}"]
+        self.process = subprocess.Popen(
+            [*argv, "suites/numa.robot"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.cluster = f"run-{self.process.pid}"
+        self.paths = ClusterPaths.of(self.cluster)
+        self.supervisor = self._wait_guest_runs()
+        self.namespaces = {kind: namespace(self.supervisor.pid, kind) for kind in ("net", "mnt", "pid", "ipc")}
+
+    def _wait_guest_runs(self) -> psutil.Process:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, "robot ended before its cluster started"
+            for process in psutil.process_iter():
+                if "lab.supervisor" in cmdline(process) and str(self.paths.spec) in cmdline(process):
+                    children = [child.name() for child in process.children(recursive=True)]
+                    if any("qemu" in name for name in children) and "kube-apiserver" in children:
+                        return process
+            time.sleep(0.2)
+        raise AssertionError(f"no guest after {START_SECONDS:.0f} s")
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def namespace(pid: int, kind: str) -> str:
+    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
+
+
+def traces(run: Run) -> list[str]:
+    """What there is of the cluster outside its folder of logs."""
+    found = []
+    for pid in psutil.pids():
+        try:
+            inside = [kind for kind, name in run.namespaces.items() if namespace(pid, kind) == name]
+        except OSError:
+            continue
+        if inside:
+            found.append(f"process {pid} is in its namespaces {inside}")
+    directory = str(run.paths.root)
+    found += [
+        f"process {process.pid}: {line}"
+        for process in psutil.process_iter()
+        if directory in (line := " ".join(cmdline(process)))
+    ]
+    for table in ("/proc/self/mountinfo", "/proc/net/unix"):
+        found += [
+            f"{table}: {line}"
+            for line in Path(table).read_text().splitlines()
+            if directory in line or run.cluster in line
+        ]
+    if run.paths.lock.exists():
+        with run.paths.lock.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(f"{run.paths.lock} is locked")
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = Run(tmp_path)
+    assert traces(run), "the search for traces does not find a cluster that runs"
+    yield run
+    run.process.kill()
+    run.process.wait()
+
+
+@pytest.mark.parametrize("victim", ["robot", "supervisor"])
+def test_kill_leaves_nothing(run: Run, victim: str) -> None:
+    process = {"robot": run.process.pid, "supervisor": run.supervisor.pid}[victim]
+    os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + END_SECONDS
+    while (left := traces(run)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left, "\n".join(left)
+    with pytest.raises(NoClusterError):
+        Control(run.cluster)
+
+
+def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
+    """A cluster of ``lab up`` belongs to nobody who borrows it."""
+    script = "import os; from lab import client; client.attach(who='victim'); print('held', flush=True); os.read(0, 1)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"held\n"
+        assert "victim" in cluster.supervisor_status()["holders"]
+        victim.kill()
+    deadline = time.monotonic() + END_SECONDS
+    while "victim" in (holders := cluster.supervisor_status()["holders"]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "victim" not in holders
+    assert cluster.supervisor_status()["state"] == "running"

@@ -1,0 +1,108 @@
+"""``suites/numa.robot`` goes red in the right test when the system is broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from kubernetes import client
+from lab import deploy, kubeclient
+from lab.artifacts import PROJECT
+from lab.client import Cluster
+from suite_run import Ended, run_numa_suite
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
+
+FIRST = "Nodes Are Ready And Run Containers By Crun"
+PCI_BUS = "Guest PCI Bus Agrees With Topology"
+SYSFS = "Sysfs Agrees With Topology"
+SLICES = "ResourceSlices Agree With Topology"
+
+WRONG = "mock1"
+# Python imports a module of this name at its start, before the driver.
+SITECUSTOMIZE = dedent(f"""\
+    from dataclasses import replace
+    from mock_accel_dra import discovery
+
+    right = discovery.discover
+
+    def wrong(*arguments, **options):
+        devices = right(*arguments, **options)
+        return [replace(d, numa_node=1 - d.numa_node) if d.name == "{WRONG}" else d for d in devices]
+
+    discovery.discover = wrong
+    """)
+FAULT = "wrong-numa-node"
+TIMEOUT_SECONDS = 240.0
+
+
+def statuses(tests: dict[str, Ended]) -> dict[str, str]:
+    return {name: test.status for name, test in tests.items()}
+
+
+def test_guest_wired_to_another_numa_node_than_declared(tmp_path: Path) -> None:
+    topology = PROJECT / "tests/data/topologies/miswired.yaml"
+    tests = run_numa_suite(tmp_path, "--variable", f"TOPOLOGY:{topology}")
+    assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "FAIL"}
+    assert tests[PCI_BUS].message == (
+        "miswired-node mock2 (0000:21:00.0): expected NUMA node 1 by topology miswired, guest PCI bus says 0"
+    )
+
+
+@pytest.fixture
+def driver_with_wrong_numa_node(cluster: Cluster) -> Iterator[None]:
+    """The node agents publish device mock1 of every node with another NUMA node than it has."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
+    name, namespace = deploy.NODE_AGENT, deploy.NAMESPACE
+    right = apps.read_namespaced_daemon_set(name, namespace)
+    core.create_namespaced_config_map(
+        namespace, client.V1ConfigMap(metadata={"name": FAULT}, data={"sitecustomize.py": SITECUSTOMIZE})
+    )
+    try:
+        apps.patch_namespaced_daemon_set(name, namespace, with_fault(api.sanitize_for_serialization(right)))
+        wait_rolled_out(cluster)
+        yield
+    finally:
+        patch = [
+            {"op": "replace", "path": "/spec/template", "value": api.sanitize_for_serialization(right.spec.template)}
+        ]
+        apps.patch_namespaced_daemon_set(name, namespace, patch)
+        core.delete_namespaced_config_map(FAULT, namespace)
+        wait_rolled_out(cluster)
+
+
+def with_fault(daemon_set: dict[str, Any]) -> dict[str, Any]:
+    """A strategic merge patch that puts SITECUSTOMIZE before the driver's modules."""
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    path = "/opt/mock-accel:/opt/mock-accel/site-packages"
+    patched = {
+        "name": container["name"],
+        "env": [{"name": "PYTHONPATH", "value": f"/{FAULT}:{path}"}],
+        "volumeMounts": [{"name": FAULT, "mountPath": f"/{FAULT}"}],
+    }
+    spec = {"containers": [patched], "volumes": [{"name": FAULT, "configMap": {"name": FAULT}}]}
+    return {"spec": {"template": {"spec": spec}}}
+
+
+def wait_rolled_out(cluster: Cluster) -> None:
+    api = kubeclient.connect(cluster.kubeconfig)
+    nodes = len(cluster.topology.nodes)
+    kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, TIMEOUT_SECONDS, nodes=nodes)
+
+
+@pytest.mark.usefixtures("driver_with_wrong_numa_node")
+def test_driver_that_publishes_a_wrong_numa_node(cluster: Cluster, tmp_path: Path) -> None:
+    tests = run_numa_suite(tmp_path)
+    assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "PASS", SYSFS: "PASS", SLICES: "FAIL"}
+    assert tests[SLICES].message.splitlines() == [
+        f"{node.name} {WRONG} ({function.bdf}): expected NUMA node {function.numa_node} "
+        f"by topology numa-cluster, ResourceSlice says {1 - function.numa_node}"
+        for node in cluster.topology.nodes
+        for function in node.functions
+        if function.name == WRONG
+    ], json.dumps(statuses(tests))
