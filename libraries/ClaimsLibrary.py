@@ -41,7 +41,7 @@ class ClaimsLibrary:
         numa_node: int | None = None,
         cel: str | None = None,
     ) -> DeviceRequest:
-        """A request for `Create Claim`: ``count`` devices, on ``numa_node`` and meeting the expression ``cel`` if given."""
+        """A request for `Create Claim`: ``count`` devices, on ``numa_node`` and meeting ``cel`` if these are given."""
         selectors = [claims.numa_selector(numa_node)] if numa_node is not None else []
         if cel:
             selectors.append(cel)
@@ -108,7 +108,7 @@ class ClaimsLibrary:
 
     @keyword(name="Devices Of Pod Should Be On NUMA Node")
     def devices_of_pod_should_be_on_numa_node(self, pod: str, numa_node: int, request: str | None = None) -> None:
-        """Check by the topology that all devices of the pod, or of one ``request`` of its claims, are on ``numa_node``."""
+        """Check by the topology that all devices of the pod, or of one ``request``, are on ``numa_node``."""
         current = session.current()
         devices = self.get_devices_of_pod(pod, request)
         if not devices:

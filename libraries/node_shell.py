@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ class NodeShell:
             client.login_with_public_key(
                 self._access.user, str(self._access.key_file), None, keep_alive_interval=_KEEPALIVE_SECONDS
             )
-        except (SSHClientException, paramiko.SSHException, socket.error):
+        except (OSError, SSHClientException, paramiko.SSHException):
             client.close()
             raise
         return client

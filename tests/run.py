@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +33,17 @@ class Count:
 
 def command(name: str, *argv: str) -> Count:
     """One check that is a command: its exit code decides."""
-    with progress.step(name):
-        code = subprocess.run(argv, cwd=PROJECT, check=False).returncode
-    return Count(passed=1) if code == 0 else Count(failed=1)
+    return Count(passed=1) if _run(name, argv) == 0 else Count(failed=1)
+
+
+def _run(name: str, argv: Sequence[str]) -> int:
+    """Run a command as a step; its exit code."""
+    try:
+        with progress.step(name):
+            subprocess.run(argv, cwd=PROJECT, check=True)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
 
 
 def pytest(name: str, timeout: int, *selection: str) -> Count:
@@ -43,8 +51,7 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "pytest", "-q", f"--timeout={timeout}", f"--junit-xml={report}", *selection]
-    with progress.step(name):
-        code = subprocess.run(argv, cwd=PROJECT, check=False).returncode
+    code = _run(name, argv)
     if not report.exists():
         return Count(failed=1)
     suite = next(ElementTree.parse(report).iter("testsuite"))
@@ -58,8 +65,7 @@ def suites() -> Count:
     output = RESULTS / "output.xml"
     output.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(RESULTS), "--xunit", "xunit.xml", "suites"]
-    with progress.step("acceptance suites"):
-        subprocess.run(argv, cwd=PROJECT, check=False)
+    _run("acceptance suites", argv)
     if not output.exists():
         return Count(failed=1)
     totals = ExecutionResult(str(output)).statistics.total

@@ -1,8 +1,10 @@
-"""Fixtures: one guest that runs the image's loader and the module, with devices from the default topology."""
+"""Fixtures: one guest that has what the loader's image has, and the devices of a node of the default topology."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,12 +15,11 @@ import topology
 
 sys.path.insert(0, str(Path(__file__).parent))  # for module_guest, initramfs, device_servers
 
-from device_servers import ServerProcess
+from device_servers import serving
 from initramfs import write_initramfs
 from module_guest import ModuleGuest
 
-PROJECT = Path(__file__).resolve().parents[2]
-TOPOLOGY = PROJECT / "variables/topologies/numa-cluster.yaml"
+TOPOLOGY = Path(__file__).resolve().parents[2] / "variables/topologies/numa-cluster.yaml"
 _NUMA_NODE_MEMORY = 192 << 20  # enough for a kernel and a shell
 
 
@@ -30,24 +31,34 @@ def node() -> topology.Node:
 
 
 @pytest.fixture(scope="session")
-def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a short name: a socket's path has at most 107 bytes."""
-    return tmp_path_factory.mktemp("k")
+def spare(node: topology.Node) -> topology.Slot:
+    """A slot for one PF more, after all others in PCI order."""
+    bus = node.slots[-1].bus + 1
+    like = next(function for function in node.slots[-1].functions if not function.total_vfs)
+    pf = replace(like, name="spare", uuid="SPARE", bdf=f"0000:{bus:02x}:00.0", function=0, multifunction=False)
+    return topology.Slot("spare", bus, (replace(pf, root_port="spare"),))
 
 
 @pytest.fixture(scope="session")
-def guest(node: topology.Node, sockets: Path) -> Iterator[ModuleGuest]:
-    """A booted guest with its device servers: nothing is plugged and the module is not loaded yet."""
+def folder() -> Iterator[Path]:
+    """A folder with a short name: a socket's path has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="mock-accel-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def guest(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
+    """A booted guest: nothing is plugged and the module is not loaded."""
     from lab import deploy
     from lab.node_image import build_node_image
     from lab.qemu_root import ensure_qemu
 
-    initrd = sockets / "initrd"
-    write_initramfs(initrd, deploy.kmod_image())
+    write_initramfs(folder / "initrd", deploy.kmod_image())
+    *others, last = node.numa_nodes
+    wired = replace(node, numa_nodes=(*others, replace(last, slots=(*last.slots, spare))))
     with ExitStack() as stack:
-        options = ["--topology", str(TOPOLOGY), "--node", node.name, "--socket-dir", str(sockets)]
-        stack.callback(ServerProcess(sockets / "servers.log", options).stop)
-        guest = ModuleGuest(ensure_qemu(), build_node_image().kernel, initrd, node, sockets)
-        stack.callback(guest.close)
+        stack.enter_context(serving(node.functions, folder))
+        guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder))
         guest.boot()
         yield guest

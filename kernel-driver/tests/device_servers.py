@@ -1,37 +1,34 @@
-"""A ``python -m mock_accel_server`` process."""
+"""Devices of the topology, served by a thread of the test."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
-_PROJECT = Path(__file__).resolve().parents[2]
+from mock_accel_server.device import Device
+from mock_accel_server.registers import Identity
+from mock_accel_server.server import Server
+from topology import Function
+
 _STOP_SECONDS = 10.0
 
 
-class ServerProcess:
-    """Listens on its sockets as soon as it is made."""
+def _device(function: Function) -> Device:
+    return Device(Identity(**{field.name: getattr(function, field.name) for field in fields(Identity)}))
 
-    def __init__(self, log: Path, options: list[str]) -> None:
-        paths = os.pathsep.join([str(_PROJECT / "vfio-user"), str(_PROJECT / "libraries")])
-        argv = [sys.executable, "-m", "mock_accel_server", *options]
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=errors, env=os.environ | {"PYTHONPATH": paths}
-            )
-        assert self._process.stdout is not None
-        ready = self._process.stdout.readline()
-        self._process.stdout.close()
-        assert ready.startswith(b"ready\t"), f"the server did not start: {log.read_text()}"
 
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self._process.kill()
-        self._process.wait(_STOP_SECONDS)
-
-    def stop(self) -> None:
-        """End it as its supervisor would; nothing when it has ended."""
-        self._process.terminate()
-        self._process.wait(_STOP_SECONDS)
+@contextmanager
+def serving(functions: Iterable[Function], folder: Path) -> Iterator[None]:
+    """Serve each function at ``folder/<name>.sock``; at the end the devices die, plugged or not."""
+    server = Server([(folder / f"{function.name}.sock", _device(function)) for function in functions])
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        thread.join(_STOP_SECONDS)
+        server.close()

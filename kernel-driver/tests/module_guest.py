@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -10,22 +9,28 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypeVar
 
 from lab.accelerator import accelerator
 from lab.guest import numa_options
 from lab.qemu_root import Qemu
+from qemu.qmp.legacy import QEMUMonitorProtocol
 from topology import Node, Slot
 
 CLASS = "/sys/class/mock-accel"
-EXTRA_PORT = "extra"
-"""Root port with the highest bus number; no slot of the topology is there."""
+DONE = ""
+"""What ``write`` returns when it succeeds."""
 _BOOT_SECONDS = 90.0
 _ANSWER_SECONDS = 30.0
-_PLUG_SECONDS = 30.0
-_POLL_SECONDS = 0.1
+_WAIT_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+_EVIDENCE_BYTES = 3000
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -36,110 +41,62 @@ class Answer:
 
 
 class ModuleGuest:
-    """Boots a kernel and an initial RAM disk of ``initramfs``; ``run`` and ``read`` talk to its shell."""
+    """Boots ``kernel`` and ``folder/initrd``; device servers listen in ``folder``. A context manager."""
 
-    def __init__(self, qemu: Qemu, kernel: Path, initrd: Path, node: Node, folder: Path) -> None:
-        self.node = node
+    def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path) -> None:
         self._folder = folder
-        self.console = folder / "console.log"
-        self._log = folder / "qemu.log"
+        self.plugged: list[Slot] = []
         accel = accelerator()
-        argv = [*qemu.system_argv, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
+        argv = [*qemu.system_argv, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
         argv += ["-machine", "q35", "-accel", accel, "-cpu", "max" if accel == "tcg" else "host"]
-        argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M", "-no-reboot"]
-        argv += ["-kernel", str(kernel), "-initrd", str(initrd)]
+        argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
+        argv += ["-kernel", str(kernel), "-initrd", "initrd"]
         argv += ["-append", "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off"]
-        argv += ["-serial", f"file:{self.console}", "-serial", "unix:shell.sock,server=on,wait=off"]
-        argv += ["-qmp", "unix:qmp.sock,server=on,wait=off"]
-        argv += numa_options(node)
-        argv += ["-device", f"pcie-root-port,id={EXTRA_PORT},bus=pxb{node.numa_nodes[-1].id},chassis=99,slot=99"]
-        with self._log.open("wb") as log:
+        argv += ["-serial", "file:console.log", "-serial", "unix:shell.sock,server=on,wait=off"]
+        argv += ["-qmp", "unix:qmp.sock,server=on,wait=off", *numa_options(node)]
+        with ExitStack() as stack:
+            log = stack.enter_context((folder / "qemu.log").open("wb"))
             self._process = subprocess.Popen(argv, cwd=folder, env=os.environ | qemu.env, stdout=log, stderr=log)
-        self._open: list[BinaryIO | socket.socket] = []
-        self._events: list[dict[str, Any]] = []
-        try:
-            self._qmp = self._connect("qmp.sock").makefile("rwb", buffering=0)
-            self._open.append(self._qmp)
-            self._shell = self._connect("shell.sock")
-            self._message()
-            self.qmp("qmp_capabilities")
-        except BaseException:
-            self.close()
-            raise
+            stack.callback(self._process.wait, _ANSWER_SECONDS)
+            stack.callback(self._process.kill)
+            self._shell = stack.enter_context(self._connected("shell.sock"))
+            self._monitor = QEMUMonitorProtocol(self._connected("qmp.sock"))
+            self._monitor.settimeout(_ANSWER_SECONDS)
+            self._monitor.connect()
+            stack.callback(self._monitor.close)
+            self._stack = stack.pop_all()
 
-    def _connect(self, name: str) -> socket.socket:
+    def __enter__(self) -> ModuleGuest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _connected(self, name: str) -> socket.socket:
         deadline = time.monotonic() + _ANSWER_SECONDS
         client = socket.socket(socket.AF_UNIX)
-        self._open.append(client)
         while client.connect_ex(str(self._folder / name)):
-            assert self._process.poll() is None and time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.02)
-        client.settimeout(_ANSWER_SECONDS)
+            running = self._process.poll() is None and time.monotonic() < deadline
+            assert running, f"QEMU does not listen on {name}: {self._evidence()}"
+            time.sleep(_POLL_SECONDS)
         return client
 
-    def close(self) -> None:
-        """End the guest."""
-        for file in self._open:
-            file.close()
-        self._process.kill()
-        self._process.wait(_ANSWER_SECONDS)
-
-    # QMP
-
-    def _message(self) -> dict[str, Any]:
-        line = self._qmp.readline()
-        assert line, f"QEMU went away: {self._log.read_text()}"
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def qmp(self, command: str, **arguments: Any) -> Any:
-        """Run a QMP command; fails with what QEMU says."""
-        self._qmp.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        while True:
-            message = self._message()
-            if "event" in message:
-                self._events.append(message)
-                continue
-            assert "error" not in message, f"{command} {arguments}: {message['error']}"
-            return message["return"]
-
-    def plug(self, name: str, root_port: str, address: str, multifunction: bool = True) -> None:
-        """Plug the device of ``<folder>/<name>.sock``; function 0 makes the guest look."""
-        where = {"type": "unix", "path": f"{self._folder}/{name}.sock"}
-        options = {"bus": root_port, "addr": address, "multifunction": multifunction, "rombar": 0}
-        self.qmp("device_add", driver="vfio-user-pci", id=name, socket=where, **options)
-
-    def plug_slot(self, slot: Slot) -> None:
-        """Plug all functions of a slot, function 0 last, and wait until its PFs are published."""
-        for function in sorted(slot.functions, key=lambda function: -function.function):
-            self.plug(function.name, slot.root_port, f"{function.device:#x}.{function.function:#x}")
-        expected = {function.bdf for function in slot.functions if not function.is_vf}
-        self.until(lambda: expected <= set(self.devices().values()), f"published: {', '.join(sorted(expected))}")
-
-    def unplug(self, *names: str) -> None:
-        """Unplug the slot with these functions, and wait until the guest has let go of all."""
-        self._events.clear()
-        self.qmp("device_del", id=names[0])
-        waiting = set(names)
-        deadline = time.monotonic() + _PLUG_SECONDS
-        while waiting:
-            assert time.monotonic() < deadline, f"not unplugged after {_PLUG_SECONDS:.0f} s: {', '.join(waiting)}"
-            message = self._events.pop() if self._events else self._message()
-            if message["event"] == "DEVICE_DELETED":
-                waiting.discard(message["data"].get("device", ""))
+    def _evidence(self) -> str:
+        logs = [self._folder / name for name in ("qemu.log", "console.log")]
+        return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-_EVIDENCE_BYTES:]}" for log in logs)
 
     # The shell
 
-    def _answer(self, timeout: float) -> Answer:
+    def _answer(self, seconds: float) -> Answer:
         data = b""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         while not (end := re.search(rb"(?:^|\n)@@(\d+)\r?\n$", data)):
             self._shell.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
                 got = self._shell.recv(4096)
             except TimeoutError:
                 got = b""
-            assert got, f"no answer in {timeout:.0f} s but {data!r}; console:\n{self.console.read_text()[-2000:]}"
+            assert got, f"the guest gave no answer in {seconds:.0f} s, only {data!r}; {self._evidence()}"
             data += got
         return Answer(int(end[1]), data[: end.start()].decode(errors="replace").replace("\r", "").strip("\n"))
 
@@ -165,22 +122,62 @@ class ModuleGuest:
         return answer.text if answer.code == 0 else answer.text.rpartition(": ")[2]
 
     def write(self, name: str, attribute: str, value: str) -> str:
-        """Write an attribute; an empty string, or the reason why it cannot be written."""
-        # One write(2) with exactly these bytes; the shell's own echo does not always say why it failed.
-        answer = self.run(f"printf %s {shlex.quote(value)} | dd of={CLASS}/{name}/{attribute} 2>&1 >/dev/null")
-        return "" if answer.code == 0 else answer.text.rpartition(": ")[2]
+        """Write an attribute, by one write(2): ``DONE``, or the reason why it cannot be written."""
+        answer = self.run(f"printf %b {shlex.quote(value)} | dd of={CLASS}/{name}/{attribute} status=none")
+        return DONE if answer.code == 0 else answer.text.rpartition(": ")[2]
 
     def devices(self) -> dict[str, str]:
         """PCI address by the name of each published device."""
         text = self.ok(f"cd {CLASS} 2>/dev/null || exit 0; for n in *; do readlink $n/device | sed s,.*/,$n\\ ,; done")
         return dict(line.split(" ") for line in text.splitlines())
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until ``condition`` holds; ``what`` names it."""
-        deadline = time.monotonic() + _PLUG_SECONDS
-        while not condition():
+    def until(self, found: Callable[[], T], expected: T) -> None:
+        """Wait until ``found()`` is ``expected``."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while (value := found()) != expected:
             assert time.monotonic() < deadline, (
-                f"after {_PLUG_SECONDS:.0f} s not {what}; devices: {self.devices()}; "
-                f"console:\n{self.console.read_text()[-2000:]}"
+                f"expected {expected!r} within {_WAIT_SECONDS:.0f} s, found {value!r}; {self._evidence()}"
             )
             time.sleep(_POLL_SECONDS)
+
+    # Slots
+
+    def plug(self, slot: Slot) -> None:
+        """Plug all functions of a slot; function 0 makes the guest look and goes last."""
+        for function in sorted(slot.functions, key=lambda function: -function.function):
+            self._monitor.cmd(
+                "device_add",
+                driver="vfio-user-pci",
+                id=function.name,
+                bus=slot.root_port,
+                addr=f"{function.device:#x}.{function.function:#x}",
+                multifunction=function.multifunction,
+                rombar=0,
+                socket={"type": "unix", "path": str(self._folder / f"{function.name}.sock")},
+            )
+        self.plugged.append(slot)
+
+    def unplug(self, slot: Slot) -> None:
+        """Ask the guest for a slot, as QEMU's ``device_del`` does: it waits 5 s for somebody to change their mind."""
+        self._monitor.clear_events()
+        self._monitor.cmd("device_del", id=slot.functions[0].name)
+        self._wait_unplugged([slot])
+
+    def power_off(self, *slots: Slot) -> None:
+        """Unplug slots at once, by the guest's own switch."""
+        self._monitor.clear_events()
+        for slot in slots:
+            switch = f"$(dirname $(grep -lx 0000:{slot.bus:02x}:00 /sys/bus/pci/slots/*/address))/power"
+            self.ok(f"(echo 0 > {switch}) &")
+        self._wait_unplugged(slots)
+
+    def _wait_unplugged(self, slots: list[Slot] | tuple[Slot, ...]) -> None:
+        left = {function.name for slot in slots for function in slot.functions}
+        while left:
+            try:
+                event = self._monitor.pull_event(_WAIT_SECONDS)
+            except TimeoutError:
+                raise AssertionError(f"the guest does not let go of {sorted(left)}; {self._evidence()}") from None
+            if event and event["event"] == "DEVICE_DELETED":
+                left.discard(event["data"].get("device", ""))
+        self.plugged = [slot for slot in self.plugged if slot not in slots]

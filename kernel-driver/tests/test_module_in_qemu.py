@@ -1,4 +1,4 @@
-"""The module's ABI on a real kernel, with real vfio-user devices, in a guest that has nothing but the loader's image."""
+"""The module's ABI, in a guest that has the loader's image and nothing else, with real vfio-user devices."""
 
 from __future__ import annotations
 
@@ -7,265 +7,305 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import topology
-from device_servers import ServerProcess
-from module_guest import CLASS, EXTRA_PORT, ModuleGuest
+from device_servers import serving
+from mock_accel_server.registers import Registers
+from module_guest import CLASS, DONE, ModuleGuest
+from topology import Function, Node, Slot
 
 pytestmark = pytest.mark.slow
 
+PCI = "/sys/bus/pci/devices"
+LOAD = "/usr/sbin/modprobe -d /opt mock_accel"
+UNLOAD = "/usr/sbin/modprobe -d /opt -r mock_accel"
 LOADER = "/usr/local/bin/loader"
-MODPROBE = "/usr/sbin/modprobe -d /opt"
-LOADED = "test -d /sys/module/mock_accel"
 INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
-# What lib/ and kernel/ print when something in the kernel is wrong.
+# What the kernel prints when something in it is wrong.
 COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
 
 
-def load(guest: ModuleGuest) -> None:
-    guest.ok(f"{MODPROBE} mock_accel")
+def published(functions: list[Function] | tuple[Function, ...]) -> dict[str, str]:
+    """Name and PCI address of each function, as the topology says."""
+    return {function.name: function.bdf for function in functions}
 
 
-def unload(guest: ModuleGuest) -> None:
-    guest.ok(f"{MODPROBE} -r mock_accel")
+def pfs(node: Node) -> dict[str, str]:
+    return published([function for function in node.functions if not function.is_vf])
 
 
-def names(node: topology.Node, *, vfs: bool = False) -> dict[str, str]:
-    """Name and PCI address of each device, as the topology says."""
-    return {function.name: function.bdf for function in node.functions if vfs or not function.is_vf}
-
-
-def card_with_vfs(node: topology.Node) -> topology.Slot:
+def card(node: Node) -> Slot:
+    """The first slot with a PF and two VFs."""
     return next(slot for slot in node.slots if slot.functions[0].total_vfs == 2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def plugged(guest: ModuleGuest, node: topology.Node) -> None:
-    """All slots of the node, plugged in an order of their own, with the module loaded after the first."""
-    order = [node.slots[position] for position in (3, 0, 2, 1)]
-    for function in sorted(order[0].functions, key=lambda function: -function.function):
-        guest.plug(function.name, order[0].root_port, f"{function.device:#x}.{function.function:#x}")
-    count = len(order[0].functions)
-    guest.until(lambda: guest.ok("grep -lx 0x1de5 /sys/bus/pci/devices/*/vendor | wc -l") == str(count), "on the bus")
-    load(guest)
-    assert list(guest.devices()) == [f"mock{number}" for number in range(count)]
-    for slot in order[1:]:
-        guest.plug_slot(slot)
-        addresses = list(guest.devices().items())
-        assert sorted(addresses) == sorted(addresses, key=lambda item: item[1])
+def restore(guest: ModuleGuest, node: Node) -> None:
+    """The topology's slots are plugged, the module is loaded, PFs have their names, no VF is there, all are free."""
+    guest.run(f"for f in {CLASS}/*/status {CLASS}/*/sriov_numvfs; do echo 0 > $f; done 2>/dev/null")
+    guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
+    missing = [slot for slot in node.slots if slot not in guest.plugged]
+    for slot in missing:
+        guest.plug(slot)
+    guest.until(lambda: int(guest.ok(f"ls {PCI}/*/vendor | xargs grep -lx 0x1de5 | wc -l")), len(node.functions))
+    if guest.run(f"{LOAD}").code or missing or guest.devices() != pfs(node):
+        guest.ok(f"{UNLOAD}; {LOAD}")
+    assert guest.devices() == pfs(node)
 
 
 @pytest.fixture(autouse=True)
-def free(guest: ModuleGuest, plugged: None, node: topology.Node) -> Iterator[None]:
-    """Every test begins and ends with all PFs there, no VF, all free, and no complaint of the kernel."""
-    assert guest.devices() == names(node)
+def known_state(guest: ModuleGuest, node: Node) -> Iterator[None]:
+    """Every test begins with all PFs, no VF, everything free, and ends without a complaint of the kernel."""
+    restore(guest, node)
+    guest.ok("dmesg -c")
     yield
-    assert guest.devices() == names(node)
-    assert set(guest.ok(f"cat {CLASS}/*/status").split()) == {"0"}
-    complaints = [line for line in guest.ok("dmesg").splitlines() if COMPLAINT.search(line)]
-    assert not complaints
+    assert not [line for line in guest.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]
 
 
-def test_attributes_are_those_of_the_topology(guest: ModuleGuest, node: topology.Node):
-    pf = card_with_vfs(node).functions[0]
+def test_attributes_are_those_of_the_topology(guest: ModuleGuest, node: Node) -> None:
     for function in node.functions:
         if function.total_vfs:
-            assert guest.write(function.name, "sriov_numvfs", str(function.total_vfs)) == ""
-    assert guest.devices() == names(node, vfs=True)
+            assert guest.write(function.name, "sriov_numvfs", str(function.total_vfs)) == DONE
+    assert guest.devices() == published(node.functions)
     for function in node.functions:
-        found = {name: guest.read(function.name, name) for name in ("uuid", "memory_size", "numa_node", "capabilities")}
-        assert found == {
+        expected = {
             "uuid": function.uuid,
             "memory_size": str(function.memory),
             "numa_node": str(function.numa_node),
             "capabilities": f"{function.capability_bits:#010x}",
+            "status": "0",
+            "sriov_totalvfs": "No such file or directory" if function.is_vf else str(function.total_vfs),
+            "sriov_numvfs": "No such file or directory" if function.is_vf else str(function.total_vfs),
         }
-        sriov = set(guest.ok(f"ls {CLASS}/{function.name}").split()) & {"sriov_totalvfs", "sriov_numvfs"}
-        assert len(sriov) == (0 if function.is_vf else 2)
-        if not function.is_vf:
-            assert guest.read(function.name, "sriov_totalvfs") == str(function.total_vfs)
-    modes = guest.ok(f"stat -c '%n %a %u' {CLASS}/{pf.name}/*").replace(f"{CLASS}/{pf.name}/", "")
-    for attribute, mode in {"uuid": 444, "status": 644, "sriov_totalvfs": 444, "sriov_numvfs": 644}.items():
-        assert f"{attribute} {mode} 0" in modes
-    for function in node.functions:
-        if function.total_vfs:
-            assert guest.write(function.name, "sriov_numvfs", "0") == ""
+        assert {name: guest.read(function.name, name) for name in expected} == expected
 
 
-def test_status_takes_0_and_1_and_nothing_else(guest: ModuleGuest):
-    for value in ("2", "-1", "", "\n", "x", "1x", "0 1", "+1", "01", "4294967297"):
-        assert guest.write("mock1", "status", value) in ({INVALID} if value else {INVALID, ""})
-        assert guest.read("mock1", "status") == "0", f"after writing {value!r}"
-    for value in ("1", "1\n", "0\n", "0"):
-        assert guest.write("mock1", "status", value) == ""
-        assert guest.read("mock1", "status") == value.strip()
-    assert guest.ok(f"cat {CLASS}/mock0/status") == "0"
+def test_only_root_writes_and_only_what_can_change(guest: ModuleGuest, node: Node) -> None:
+    files = guest.ok(f"cd {CLASS}/mock0/; stat -c '%n %a %u' *")
+    modes = {name: f"{mode} {owner}" for name, mode, owner in (line.split() for line in files.splitlines())}
+    constant = dict.fromkeys(("uuid", "memory_size", "numa_node", "capabilities", "sriov_totalvfs"), "444 0")
+    assert modes.items() >= (constant | dict.fromkeys(("status", "sriov_numvfs"), "644 0")).items()
 
 
-def test_vfs_come_and_go(guest: ModuleGuest, node: topology.Node):
-    pf, *vfs = card_with_vfs(node).functions
-    folder = f"/sys/bus/pci/devices/{pf.bdf}"
+def test_status_is_of_one_device(guest: ModuleGuest, node: Node) -> None:
+    for value in (r"1", r"1\n", r"0", r"0\n"):
+        assert guest.write("mock1", "status", value) == DONE
+        assert {name: guest.read(name, "status") for name in pfs(node)} == dict.fromkeys(pfs(node), "0") | {
+            "mock1": value[0]
+        }
+
+
+@pytest.mark.parametrize("value", ["2", "-1", r"\n", "x", "1x", "0 1", "4294967297"])
+def test_status_is_0_or_1(guest: ModuleGuest, value: str) -> None:
+    for status in ("0", "1"):
+        assert guest.write("mock0", "status", status) == DONE
+        assert guest.write("mock0", "status", value) == INVALID
+        assert guest.read("mock0", "status") == status
+
+
+def test_vfs_come_and_go_with_their_links(guest: ModuleGuest, node: Node) -> None:
+    pf, *vfs = card(node).functions
     for count in (1, 0, 2, 0, 1, 2, 2, 1, 0):
-        assert guest.write(pf.name, "sriov_numvfs", str(count)) == "", f"to {count}"
+        assert guest.write(pf.name, "sriov_numvfs", str(count)) == DONE
         assert guest.read(pf.name, "sriov_numvfs") == str(count)
-        assert guest.devices() == names(node) | {vf.name: vf.bdf for vf in vfs[:count]}
-        links = guest.ok(f"for l in {folder}/virtfn*; do readlink $l; done").split()
-        assert links == [f"../{vf.bdf}" for vf in vfs[:count]]
-        for vf in vfs[:count]:
-            assert guest.ok(f"basename $(readlink -f {CLASS}/{vf.name}/device/physfn)") == pf.bdf
-        for vf in vfs[count:]:
-            assert guest.run(f"test -e /sys/bus/pci/devices/{vf.bdf}/physfn").code == 1
-    for value in (str(pf.total_vfs + 1), "-1", "x", "4294967295", "\n"):
-        assert guest.write(pf.name, "sriov_numvfs", value) == INVALID
-        assert guest.read(pf.name, "sriov_numvfs") == "0"
-    assert guest.read("mock1", "sriov_totalvfs") == "0"
-    assert guest.write("mock1", "sriov_numvfs", "1") == INVALID
+        assert guest.devices() == pfs(node) | published(vfs[:count])
+        links = guest.ok(
+            f"cd {PCI}; for l in {pf.bdf}/virtfn* *:*/physfn; do ! test -L $l || echo $l $(readlink $l); done"
+        )
+        assert links.splitlines() == [
+            f"{pf.bdf}/virtfn{number} ../{vf.bdf}" for number, vf in enumerate(vfs[:count])
+        ] + [f"{vf.bdf}/physfn ../{pf.bdf}" for vf in vfs[:count]]
 
 
-def test_vfs_stay_while_one_is_allocated(guest: ModuleGuest, node: topology.Node):
-    pf, first, second = card_with_vfs(node).functions
-    assert guest.write(pf.name, "sriov_numvfs", "1") == ""
-    assert guest.write(first.name, "status", "1") == ""
+@pytest.mark.parametrize("value", ["3", "-1", r"\n", "x", "4294967295", "4294967296"])
+def test_numvfs_is_at_most_totalvfs(guest: ModuleGuest, node: Node, value: str) -> None:
+    pf, *vfs = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    assert guest.write(pf.name, "sriov_numvfs", value) == INVALID
+    assert guest.read(pf.name, "sriov_numvfs") == "1"
+    assert guest.devices() == pfs(node) | published(vfs[:1])
+
+
+def test_pf_without_vfs_has_none_to_enable(guest: ModuleGuest, node: Node) -> None:
+    pf = next(function for function in node.functions if not function.is_vf and not function.total_vfs)
+    assert guest.write(pf.name, "sriov_numvfs", "1") == INVALID
+    assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
+
+
+def test_vfs_stay_while_one_is_allocated(guest: ModuleGuest, node: Node) -> None:
+    pf, first, second = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    assert guest.write(first.name, "status", "1") == DONE
     assert guest.write(pf.name, "sriov_numvfs", "0") == BUSY
-    assert guest.write(pf.name, "sriov_numvfs", "1") == ""
-    assert guest.write(pf.name, "sriov_numvfs", "2") == "", "growing disturbs nobody"
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE, "growing disturbs nobody"
     assert guest.write(pf.name, "sriov_numvfs", "1") == BUSY
-    assert guest.devices() == names(node) | {vf.name: vf.bdf for vf in (first, second)}
-    assert guest.write(first.name, "status", "0") == ""
-    assert guest.write(pf.name, "sriov_numvfs", "0") == ""
+    assert guest.devices() == pfs(node) | published([first, second])
+    assert guest.write(first.name, "status", "0") == DONE
+    assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
 
 
-def test_user_space_hears_of_changes(guest: ModuleGuest, node: topology.Node):
-    pf, vf, _ = card_with_vfs(node).functions
-    guest.ok("uevent sh -c 'echo $ACTION ${DEVPATH##*/} >> /tmp/uevents' & echo $! > /tmp/uevent.pid")
-    socket_is_there = "grep -q ' 15 ' /proc/net/netlink && awk '$2 == 15 && $3 != 0' /proc/net/netlink | grep -q ."
-    guest.until(lambda: guest.run(socket_is_there).code == 0, "uevent listens")
-    for name, attribute, value in ((pf.name, "sriov_numvfs", "1"), (vf.name, "status", "1"), (vf.name, "status", "0")):
-        assert guest.write(name, attribute, value) == ""
-    assert guest.write(pf.name, "sriov_numvfs", "0") == ""
-    expected = [f"{action} {vf.name}" for action in ("add", "change", "change", "remove")]
-    guest.until(lambda: guest.run("cat /tmp/uevents").text.splitlines() == expected, f"told {expected}")
-    guest.ok("kill $(cat /tmp/uevent.pid); rm /tmp/uevents")
+def test_user_space_hears_of_changes(guest: ModuleGuest, node: Node) -> None:
+    pf, vf, _ = card(node).functions
+    guest.ok(
+        "rm -f /tmp/uevents; uevent sh -c 'echo $ACTION ${DEVPATH##*/} >> /tmp/uevents' & echo $! > /tmp/uevent.pid"
+    )
+    try:
+        # Netlink family 15 is KOBJECT_UEVENT; the kernel's own socket has port 0.
+        guest.until(lambda: guest.ok("awk '$2 == 15 && $3 != 0' /proc/net/netlink | wc -l"), "1")
+        for name, attribute, value in (
+            (pf.name, "sriov_numvfs", "1"),
+            (vf.name, "status", "1"),
+            (vf.name, "status", "1"),
+            (vf.name, "status", "0"),
+            (pf.name, "sriov_numvfs", "0"),
+        ):
+            assert guest.write(name, attribute, value) == DONE
+        told = "\n".join(f"{action} {vf.name}" for action in ("add", "change", "change", "remove"))
+        guest.until(lambda: guest.run("cat /tmp/uevents").text, told)
+    finally:
+        guest.ok("kill $(cat /tmp/uevent.pid)")
 
 
-def test_module_goes_and_comes_again_unless_a_device_is_in_use(guest: ModuleGuest, node: topology.Node):
-    pf, vf, _ = card_with_vfs(node).functions
-    unload(guest)
-    assert guest.devices() == {}
-    load(guest)
-    assert guest.devices() == names(node)
-    assert guest.write(pf.name, "sriov_numvfs", "1") == ""
-    for name in (pf.name, vf.name, pf.name):
-        assert guest.write(name, "status", "1") == ""
-        assert guest.write(name, "status", "1") == "", "again is no error"
-        assert "in use" in guest.run(f"{MODPROBE} -r mock_accel").text
-        assert guest.write(name, "status", "0") == ""
-        assert guest.write(name, "status", "0") == ""
-    unload(guest)
-    links = guest.run(f"ls -d /sys/bus/pci/devices/{pf.bdf}/virtfn* /sys/bus/pci/devices/{vf.bdf}/physfn")
-    assert links.code != 0
-    load(guest)
+def test_module_goes_and_comes_again(guest: ModuleGuest, node: Node) -> None:
+    pf, *_ = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    guest.ok(UNLOAD)
+    assert guest.run(f"ls -d {CLASS} {PCI}/*/virtfn* {PCI}/*/physfn 2>/dev/null").text == ""
+    guest.ok(LOAD)
+    assert guest.devices() == pfs(node)
     assert guest.read(pf.name, "sriov_numvfs") == "0"
-    # A device that is allocated when its driver comes is held, too.
-    driver = "/sys/bus/pci/drivers/mock_accel"
-    assert guest.write("mock2", "status", "1") == ""
-    address = names(node)["mock2"]
-    guest.ok(f"printf {address} > {driver}/unbind; printf {address} > {driver}/bind")
-    guest.until(lambda: guest.devices() == names(node), "back with its name")
+
+
+def test_module_stays_while_a_device_is_allocated(guest: ModuleGuest, node: Node) -> None:
+    pf, vf, _ = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    for name in (pf.name, vf.name):
+        for _ in ("allocated", "allocated once more"):
+            assert guest.write(name, "status", "1") == DONE
+            assert "in use" in guest.run(UNLOAD).text
+        for _ in ("free", "free once more"):
+            assert guest.write(name, "status", "0") == DONE
+    guest.ok(UNLOAD)
+
+
+def test_module_stays_for_a_device_that_was_allocated_before(guest: ModuleGuest, node: Node) -> None:
+    """Such as one that an administrator unbound and bound again."""
+    assert guest.write("mock2", "status", "1") == DONE
+    for switch in ("unbind", "bind"):
+        guest.ok(f"printf {pfs(node)['mock2']} > /sys/bus/pci/drivers/mock_accel/{switch}")
+    guest.until(guest.devices, pfs(node))
     assert guest.read("mock2", "status") == "1"
-    assert "in use" in guest.run(f"{MODPROBE} -r mock_accel").text
-    assert guest.write("mock2", "status", "0") == ""
-    unload(guest)
-    load(guest)
+    assert "in use" in guest.run(UNLOAD).text
+    assert guest.write("mock2", "status", "0") == DONE
+    guest.ok(UNLOAD)
 
 
-def test_loader_loads_and_unloads(guest: ModuleGuest, node: topology.Node):
-    """The container's own entry point; SIGTERM is what the kubelet sends."""
-    unload(guest)
-    guest.ok(f"{LOADER} > /tmp/loader.log 2>&1 & echo $! > /tmp/loader.pid")
-    guest.until(lambda: guest.run("grep -q loaded /tmp/loader.log").code == 0, "loaded by the loader")
-    assert guest.devices() == names(node)
-    assert guest.write("mock0", "status", "1") == ""
-    stop = "kill $(cat /tmp/loader.pid); while kill -0 $(cat /tmp/loader.pid) 2>/dev/null; do usleep 20000; done"
-    guest.ok(stop)
-    assert guest.run(LOADED).code == 0
-    assert "in use" in guest.ok("cat /tmp/loader.log")
-    # The next pod finds it loaded.
-    assert guest.write("mock0", "status", "0") == ""
-    guest.ok(f"{LOADER} > /tmp/loader.log 2>&1 & echo $! > /tmp/loader.pid")
-    guest.until(lambda: guest.run("grep -q loaded /tmp/loader.log").code == 0, "found by the loader")
-    guest.ok(stop)
-    assert guest.run(LOADED).code == 1, guest.ok("cat /tmp/loader.log")
-    load(guest)
+@pytest.mark.parametrize("status", ["0", "1"])
+def test_loader_unloads_what_is_not_in_use(guest: ModuleGuest, node: Node, status: str) -> None:
+    """The container's entry point; SIGTERM is what the kubelet sends."""
+    guest.ok(UNLOAD)
+    command = f"sh -c 'echo $$ > /tmp/loader.pid; exec {LOADER}'; echo exit $?"
+    guest.ok(f"({command}) > /tmp/loader.log 2>&1 &")
+    guest.until(lambda: guest.run("grep -c 'mock_accel loaded for kernel' /tmp/loader.log").text, "1")
+    assert guest.devices() == pfs(node)
+    assert guest.write("mock0", "status", status) == DONE
+    guest.ok("kill $(cat /tmp/loader.pid)")
+    guest.until(lambda: guest.ok("tail -n 1 /tmp/loader.log"), "exit 0")
+    assert guest.devices() == ({} if status == "0" else pfs(node)), guest.ok("cat /tmp/loader.log")
 
 
-def test_allocated_devices_keep_their_names(guest: ModuleGuest, node: topology.Node, sockets: Path):
-    """While one is allocated, what comes between the others is numbered after them."""
-    before, after = node.slots[1], node.slots[2]
-    extra = ServerProcess(sockets / "extra.log", ["--uuid", "EXTRA", str(sockets / "late.sock")])
-    try:
-        guest.unplug(*(function.name for function in before.functions))
-        unload(guest)
-        load(guest)
-        shifted = guest.devices()
-        allocated = next(name for name, address in shifted.items() if address == after.functions[0].bdf)
-        assert allocated != after.functions[0].name
-        assert guest.write(allocated, "status", "1") == ""
-        guest.plug_slot(before)
-        assert guest.devices().items() >= shifted.items()
-        number = len(shifted)
-        assert [guest.devices()[f"mock{number + i}"] for i in range(2)] == [f.bdf for f in before.functions]
-        # Now that numbers are out of order, a device after all others must not get one that is taken.
-        guest.plug("late", EXTRA_PORT, "0.0", multifunction=False)
-        guest.until(lambda: f"mock{number + 2}" in guest.devices(), f"mock{number + 2} is there")
-        assert guest.read(f"mock{number + 2}", "uuid") == "EXTRA"
-        assert guest.write(allocated, "status", "0") == ""
-        assert guest.devices()[allocated] == after.functions[0].bdf, "names change when a device comes, at no other time"
-        guest.unplug("late")
-        guest.unplug(*(function.name for function in before.functions))
-        guest.plug_slot(before)
-        guest.until(lambda: guest.devices() == names(node), "named in PCI order")
-    finally:
-        extra.stop()
+def test_names_follow_pci_order_whatever_comes_first(guest: ModuleGuest, node: Node) -> None:
+    guest.power_off(*node.slots)
+    assert guest.devices() == {}
+    addresses: list[str] = []
+    for position in (3, 0, 2, 1):
+        slot = node.slots[position]
+        guest.plug(slot)
+        addresses = sorted(addresses + [function.bdf for function in slot.functions if not function.is_vf])
+        guest.until(guest.devices, {f"mock{number}": address for number, address in enumerate(addresses)})
+    assert guest.devices() == pfs(node)
 
 
-def test_slot_goes_with_its_vfs_and_comes_back(guest: ModuleGuest, node: topology.Node):
-    slot = card_with_vfs(node)
+def test_names_stay_while_a_device_is_allocated(guest: ModuleGuest, node: Node, spare: Slot, folder: Path) -> None:
+    """What comes between them is numbered after them, until something comes when all are free."""
+    between, after = node.slots[1], node.slots[2].functions[0]
+    guest.power_off(between)
+    guest.ok(f"{UNLOAD}; {LOAD}")
+    before = guest.devices()
+    name = next(name for name, address in before.items() if address == after.bdf)
+    assert name != after.name
+    assert guest.write(name, "status", "1") == DONE
+    guest.plug(between)
+    late = [function.bdf for function in between.functions]
+    expected = before | {f"mock{number}": address for number, address in enumerate(late, len(before))}
+    guest.until(guest.devices, expected)
+    with serving(spare.functions, folder):
+        guest.plug(spare)
+        guest.until(guest.devices, expected | {f"mock{len(expected)}": spare.functions[0].bdf})
+        assert guest.write(name, "status", "0") == DONE
+        assert guest.devices().items() >= before.items(), "names change when a device comes, at no other time"
+        guest.power_off(spare)
+        guest.plug(spare)
+        guest.until(guest.devices, pfs(node) | {f"mock{len(pfs(node))}": spare.functions[0].bdf})
+
+
+def test_unplugged_slot_takes_its_vfs_along(guest: ModuleGuest, node: Node) -> None:
+    slot = card(node)
     pf, vf, _ = slot.functions
-    assert guest.write(pf.name, "sriov_numvfs", "2") == ""
-    assert guest.write(vf.name, "status", "1") == ""
-    gone = {function.name for function in slot.functions}
-    guest.unplug(*(function.name for function in slot.functions))
-    assert guest.devices() == {name: bdf for name, bdf in names(node).items() if name not in gone}
-    unload(guest)
-    load(guest)
-    unplugged = [bdf for name, bdf in names(node).items() if name not in gone]
-    assert list(guest.devices().values()) == unplugged
-    guest.plug_slot(slot)
-    guest.until(lambda: guest.devices() == names(node), "named in PCI order")
-    assert guest.read(pf.name, "sriov_numvfs") == "0"
-    assert guest.write(pf.name, "sriov_numvfs", "2") == ""
-    assert {guest.read(f.name, "status") for f in slot.functions} == {"0"}, "a slot that was unplugged is reset"
-    assert guest.write(pf.name, "sriov_numvfs", "0") == ""
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.write(vf.name, "status", "1") == DONE
+    guest.unplug(slot)
+    left = {name: address for name, address in pfs(node).items() if name != pf.name}
+    assert guest.devices() == left
+    guest.plug(slot)
+    guest.until(guest.devices, pfs(node))
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert [guest.read(function.name, "status") for function in slot.functions] == ["0"] * 3, "plugging is a reset"
+    guest.power_off(slot)
+    guest.ok(UNLOAD)
 
 
-def test_device_whose_server_died(guest: ModuleGuest, node: topology.Node, sockets: Path):
-    name = f"mock{len(names(node))}"
-    server = ServerProcess(sockets / "extra.log", ["--uuid", "EXTRA", str(sockets / "extra.sock")])
+def test_device_that_died(guest: ModuleGuest, node: Node, spare: Slot, folder: Path) -> None:
+    name = f"mock{len(pfs(node))}"
+    with serving(spare.functions, folder):
+        guest.plug(spare)
+        guest.until(lambda: guest.read(name, "uuid"), spare.functions[0].uuid)
+        assert guest.write(name, "status", "1") == DONE
+    for attribute in ("status", "uuid", "memory_size", "capabilities"):
+        assert guest.read(name, attribute) == IO_ERROR
+    for value in ("0", "1"):
+        assert guest.write(name, "status", value) == IO_ERROR
+    assert guest.read(name, "numa_node") == str(spare.functions[0].numa_node)
+    assert guest.read("mock0", "status") == "0", "others live on"
+    guest.power_off(spare)
+    assert guest.devices() == pfs(node)
+    guest.ok(UNLOAD)
+
+
+def test_device_with_a_wrong_id_is_refused(
+    guest: ModuleGuest, node: Node, spare: Slot, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registers, "_ID", 0xBAD)
+    address = spare.functions[0].bdf
+    with serving(spare.functions, folder):
+        guest.plug(spare)
+        guest.until(lambda: guest.run(f"dmesg | grep -c '{address}.*id register is 0xbad'").text, "1")
+        assert guest.run(f"test -e {PCI}/{address}/driver").code == 1
+        guest.ok(f"{UNLOAD}; {LOAD}")
+        assert guest.devices() == pfs(node)
+
+
+def test_attributes_are_used_while_devices_come_and_go(guest: ModuleGuest, node: Node) -> None:
+    """Nobody waits for ever for anybody else."""
+    pf, *vfs = card(node).functions
+    guest.ok(
+        f"(while test -e /sys/module; do cat {CLASS}/*/* ; echo 1 > {CLASS}/{vfs[0].name}/status; "
+        f"echo 0 > {CLASS}/{vfs[0].name}/status; done) > /dev/null 2>&1 & echo $! > /tmp/users.pid"
+    )
     try:
-        guest.plug("extra", EXTRA_PORT, "0.0", multifunction=False)
-        guest.until(lambda: name in guest.devices(), f"{name} is there")
-        assert guest.write(name, "status", "1") == ""
-        server.kill()
-        for attribute in ("status", "uuid", "memory_size", "capabilities"):
-            assert guest.read(name, attribute) == IO_ERROR
-        for value in ("0", "1"):
-            assert guest.write(name, "status", value) == IO_ERROR
-        assert guest.read(name, "numa_node") == str(node.numa_nodes[-1].id)
-        assert guest.read("mock0", "status") == "0"
-        guest.unplug("extra")
-        guest.until(lambda: name not in guest.devices(), f"{name} is gone")
+        for _ in range(20):
+            guest.until(lambda: guest.write(pf.name, "sriov_numvfs", "0"), DONE)
+            guest.until(lambda: guest.write(pf.name, "sriov_numvfs", "2"), DONE)
+        for _ in range(5):
+            guest.until(lambda: guest.run(UNLOAD).code, 0)
+            guest.ok(LOAD)
     finally:
-        server.kill()
-    # What was allocated on a dead device does not hold the module once the device is gone.
-    unload(guest)
-    load(guest)
+        guest.ok("kill $(cat /tmp/users.pid)")

@@ -15,7 +15,7 @@ from topology import TopologyError
 
 from lab import client, deploy, images, launcher, prerequisites, progress, ssh
 from lab.artifacts import StepError
-from lab.client import DEFAULT_NAME, DEFAULT_TOPOLOGY
+from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
@@ -27,7 +27,7 @@ _INTERRUPTED = 130
 def _up(arguments: argparse.Namespace) -> int:
     prerequisites.check()
     with progress.step(f"cluster {arguments.name} ({arguments.topology})"):
-        cluster = client.up(arguments.topology, arguments.name)
+        cluster = client.up(arguments.topology, arguments.name, profile=arguments.profile)
     cluster.stay()
     print(as_text(cluster.status()))
     print(f"logs\t{cluster.log_dir}\nkubeconfig\t{cluster.kubeconfig}")
@@ -107,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
         "--topology",
         default=DEFAULT_TOPOLOGY,
         help="name in variables/topologies, or the path of a .yaml file (default: %(default)s)",
+    )
+    up.add_argument(
+        "--profile",
+        default=DEFAULT_PROFILE,
+        help="name in variables, or the path of a .yaml file (default: %(default)s)",
     )
     add("down", _down, "Stop a cluster; nothing of it stays but its logs.")
     status = add("status", _status, "Show guests, nodes, module, devices and driver pods; exit code 1 if unhealthy.")

@@ -12,6 +12,7 @@ import topology as topologies
 from topology import Topology
 
 from lab import deploy, status
+from lab import profile as profiles
 from lab.artifacts import StepError
 from lab.control import Control, NoClusterError
 from lab.launcher import RUN_PREFIX, launch, topology_path
@@ -19,6 +20,7 @@ from lab.spec import ClusterPaths, ClusterSpec
 from lab.status import ClusterStatus
 
 DEFAULT_TOPOLOGY = "numa-cluster"
+DEFAULT_PROFILE = "embedded"
 DEFAULT_NAME = "default"
 
 
@@ -91,15 +93,18 @@ class Cluster:
         self._control.close()
 
 
-def up(topology: str = DEFAULT_TOPOLOGY, name: str = DEFAULT_NAME, who: str = "lab up") -> Cluster:
+def up(
+    topology: str = DEFAULT_TOPOLOGY, name: str = DEFAULT_NAME, who: str = "lab up", profile: str = DEFAULT_PROFILE
+) -> Cluster:
     """Start a cluster with module, driver and devices, held by this process.
 
-    ``topology`` is a name in ``variables/topologies`` or the path of a file.
-    Raises TopologyError or StepError.
+    ``topology`` is a name in ``variables/topologies``, ``profile`` one in
+    ``variables``, or they are paths of files. Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
+    loaded_profile = profiles.load(profile)
     deploy.build_images()
-    cluster = Cluster(launch(name, loaded, who))
+    cluster = Cluster(launch(name, loaded, loaded_profile, who))
     try:
         deploy.bring_up(cluster)
     except BaseException:

@@ -80,7 +80,7 @@ class ClusterProcesses:
         write_file(self._paths.pki / "known_hosts", hosts)
         write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access['api_port']}")
         for number, node in enumerate(self._topology.nodes, 1):
-            files = node_files(node, number, pki, keys)
+            files = node_files(node, number, pki, keys, self._spec.feature_gates)
             unit = guest.network_unit(self._topology, number)
             values = guest.credentials(node, unit, keys.user.public_line(), files)
             guest.write_credentials(self._credentials(node), values)
@@ -135,7 +135,9 @@ class ClusterProcesses:
     async def _control_plane(self) -> None:
         """Start everything; wait for what the nodes need."""
         pki = Pki(self._paths.pki)
-        plane = ControlPlane(Path(self._spec.binaries), self._paths.data / "control-plane", pki)
+        plane = ControlPlane(
+            Path(self._spec.binaries), self._paths.data / "control-plane", pki, self._spec.feature_gates
+        )
         await asyncio.to_thread(plane.prepare)
         components = plane.components()
         for component in components:

@@ -28,20 +28,6 @@ DNS_ADDRESS = "10.96.0.10"
 DNS_DOMAIN = "cluster.local"
 API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
 
-FEATURE_GATES: Mapping[str, bool] = {
-    # Shared counters: a PF and its VFs exclude each other.
-    "DRAPartitionableDevices": True,
-    # The driver's device health in the status of pods.
-    "ResourceHealthStatus": True,
-}
-"""Beta features that the project leans on, for every component and the kubelets.
-
-Kubernetes 1.37 has them on; they are named so that another version that has not
-fails loudly. Device taints and taint rules, admin access, prioritized lists and
-device status are general there and cannot or need not be named. The standard
-``numaNode`` attribute is a plain integer and has no gate.
-"""
-
 HOST_COMMANDS: Mapping[str, str] = {"nft": "nftables"}
 """Commands that the control plane runs on the host, with the Debian package of each."""
 
@@ -99,11 +85,13 @@ class ControlPlane:
     30 s for that node, then does without; naming a node that is registered with
     its address already (a restored cluster) saves the wait, but ties kube-proxy
     to it: it ends when that node goes away or changes its address.
+    ``feature_gates`` is the value of ``--feature-gates`` for every component.
     """
 
     binaries: Path
     data: Path
     pki: Pki
+    feature_gates: str = ""
     proxy_node: str = PROXY_NODE
 
     def prepare(self) -> None:
@@ -196,7 +184,7 @@ class ControlPlane:
             "service-account-signing-key-file": pki.service_account_key,
             "service-cluster-ip-range": SERVICE_CIDR,
             "profiling": "false",
-            **_common_options(),
+            **self._common_options(),
         }
         readiness = Readiness(f"{API_SERVER}/readyz", pki.identity("admin"), 180)
         return Component("kube-apiserver", self._argv("kube-apiserver", options), readiness, after=("etcd",))
@@ -219,7 +207,7 @@ class ControlPlane:
             "kube-api-qps": 100,
             "kube-api-burst": 200,
             "profiling": "false",
-            **_common_options(),
+            **self._common_options(),
         }
         return self._client_component("kube-controller-manager", options, "https://127.0.0.1:10257/healthz")
 
@@ -227,7 +215,7 @@ class ControlPlane:
         options = {
             **self._secure_serving("scheduler", 10259),
             "config": self.data / "scheduler.yaml",
-            **_common_options(),
+            **self._common_options(),
         }
         return self._client_component("kube-scheduler", options, "https://127.0.0.1:10259/readyz")
 
@@ -245,6 +233,10 @@ class ControlPlane:
     def _client_component(self, name: str, options: Mapping[str, object], url: str) -> Component:
         readiness = Readiness(url, self.pki.identity("admin"), 120)
         return Component(name, self._argv(name, options), readiness, after=("kube-apiserver",))
+
+    def _common_options(self) -> dict[str, object]:
+        gates = {"feature-gates": self.feature_gates} if self.feature_gates else {}
+        return {**gates, "v": 0}
 
     def _secure_serving(self, name: str, port: int) -> dict[str, object]:
         own, kubeconfig = self.pki.identity(name), self._kubeconfig(name)
@@ -310,11 +302,6 @@ class ControlPlane:
     }}
 }}
 """
-
-
-def _common_options() -> dict[str, object]:
-    gates = ",".join(f"{name}={str(value).lower()}" for name, value in FEATURE_GATES.items())
-    return {"feature-gates": gates, "v": 0}
 
 
 async def wait_ready(component: Component, child: Child) -> None:

@@ -196,7 +196,7 @@ def _site_packages() -> Path:
             argv += ["--platform", platform]
         run([*argv, "-r", requirements], log=log_path("driver-packages"), timeout=_PIP_TIMEOUT_SECONDS)
 
-    inputs = {"requirements": requirements, "python": PYTHON_VERSION}
+    inputs: dict[str, Input] = {"requirements": requirements, "python": PYTHON_VERSION}
     return cached("driver-packages", inputs, build, what="Python packages of the driver") / "site-packages"
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from lab import debian
-from lab.artifacts import PROJECT, StepError, cached, log_path, run
+from lab.artifacts import PROJECT, Input, StepError, cached, log_path, run
 from lab.node_image import build_node_image
 
 _ROOM = PROJECT / "kernel-driver"
@@ -44,7 +44,7 @@ def build_root() -> Path:
     def build(folder: Path) -> None:
         debian.tree(folder / "root", packages, log=log_path("kbuild"), hooks=hooks)
 
-    inputs = {"packages": packages, "hooks": hooks, "debian": Path(debian.__file__)}
+    inputs: dict[str, Input] = {"packages": packages, "hooks": hooks, "debian": Path(debian.__file__)}
     return cached("kbuild", inputs, build, what=f"compiler and headers of Linux {release}") / "root"
 
 

@@ -15,12 +15,12 @@ from typing import IO
 
 from topology import Topology
 
-from lab import progress
-from lab.accelerator import accelerator
+from lab import profile, progress
 from lab.artifacts import PROJECT, StepError, remove_tree, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.node_image import build_node_image
+from lab.profile import Profile
 from lab.qemu_root import ensure_qemu
 from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
 
@@ -90,7 +90,7 @@ def _unshare() -> list[str]:
     return command if os.geteuid() == 0 else [*command, "--user", "--map-root-user"]
 
 
-def launch(name: str, topology: Topology, who: str) -> Control:
+def launch(name: str, topology: Topology, cluster_profile: Profile, who: str) -> Control:
     """Start cluster ``name`` and return a connection that holds it.
 
     Builds what is missing first. Shows each step. Raises StepError with the
@@ -116,10 +116,11 @@ def launch(name: str, topology: Topology, who: str) -> Control:
             name=name,
             topology=str(topology.path),
             directory=str(paths.root),
-            qemu=QemuSpec(qemu.system_argv, qemu.env, accelerator()),
+            qemu=QemuSpec(qemu.system_argv, qemu.env, cluster_profile.accelerator),
             qemu_img=qemu.img_argv,
             image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
             binaries=str(binaries),
+            feature_gates=profile.flag(cluster_profile.feature_gates),
             control_fd=control.fileno(),
             api_fd=api.fileno(),
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},

@@ -34,8 +34,11 @@ def cni_config(number: int) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "mock", "plugins": [bridge, portmap]}, indent=1)
 
 
-def node_files(node: Node, number: int, pki: Pki, keys: SshKeys) -> list[GuestFile]:
-    """The files of node ``number`` (from 1); the contract with ``lab.node_image``'s units."""
+def node_files(node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str) -> list[GuestFile]:
+    """The files of node ``number`` (from 1); the contract with ``lab.node_image``'s units.
+
+    ``feature_gates`` is the value of the kubelet's ``--feature-gates``.
+    """
     server = f"https://{HOST_ADDRESS}:{API_PORT}"
     identity = pki.node(node.name)
     host_key = keys.host(node.name)
@@ -45,7 +48,7 @@ def node_files(node: Node, number: int, pki: Pki, keys: SshKeys) -> list[GuestFi
         GuestFile("/etc/kubernetes/kubelet.key", identity.key.read_bytes(), 0o600),
         GuestFile("/etc/kubernetes/kubelet.conf", kubeconfig(identity, server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kube-proxy.conf", kubeconfig(pki.node_proxy(node.name), server).encode(), 0o600),
-        GuestFile("/etc/kubernetes/kubelet.env", f"NODE_IP={node.address}\n".encode()),
+        GuestFile("/etc/kubernetes/kubelet.env", f"NODE_IP={node.address}\nFEATURE_GATES={feature_gates}\n".encode()),
         GuestFile("/etc/cni/net.d/10-mock.conflist", cni_config(number).encode()),
         GuestFile("/etc/ssh/ssh_host_ed25519_key", host_key.private.read_bytes(), 0o600),
         GuestFile("/etc/ssh/ssh_host_ed25519_key.pub", host_key.public.read_bytes()),

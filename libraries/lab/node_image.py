@@ -18,7 +18,7 @@ import yaml
 
 from lab import debian
 from lab.artifacts import Input, StepError, cached, log_path, run, write_file
-from lab.controlplane import CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN, FEATURE_GATES
+from lab.controlplane import CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.images import build_base_images
 
@@ -105,7 +105,6 @@ def kubelet_config() -> dict[str, object]:
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": "/etc/resolv.conf",
-        "featureGates": dict(FEATURE_GATES),
         "maxPods": 200,
         # The disk is thrown away with the cluster, and images cannot be had again.
         "imageGCHighThresholdPercent": 100,
@@ -126,6 +125,7 @@ def kube_proxy_config() -> dict[str, object]:
 
 def _install_files(tree: Path) -> None:
     shutil.copytree(DATA, tree, dirs_exist_ok=True)
+    (tree / "etc/kubernetes").mkdir()
     for name, config in (("kubelet", kubelet_config()), ("kube-proxy", kube_proxy_config())):
         write_file(tree / "etc/kubernetes" / f"{name}.yaml", yaml.safe_dump(config))
     # A machine id comes with the kernel's command line; an empty file is not a first boot's.

@@ -55,6 +55,8 @@ class ClusterSpec:
     image: ImageSpec
     binaries: str
     """Folder of the embedded Kubernetes."""
+    feature_gates: str
+    """Value of ``--feature-gates`` for every component and the kubelets."""
     control_fd: int
     """Listening abstract Unix socket of the host's namespace."""
     api_fd: int

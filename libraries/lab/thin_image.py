@@ -95,7 +95,7 @@ def _read(tar: tarfile.TarFile, name: str) -> bytes:
 def _layer(tar: tarfile.TarFile, name: str) -> dict[str, Any]:
     file = tar.extractfile(name)
     if file is None:
-        raise StepError(f"{tar.name}: layer {name} is not a file")
+        raise StepError(f"{tar.name!r}: layer {name} is not a file")
     digest, size, start = hashlib.sha256(), 0, b""
     while chunk := file.read(_CHUNK_BYTES):
         start = start or chunk[: len(_GZIP)]

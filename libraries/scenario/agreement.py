@@ -1,4 +1,4 @@
-"""Whether each layer, from the guest's PCI bus to the ResourceSlices, has every device on the NUMA node of the topology.
+"""Whether each layer, from the guest's PCI bus to the ResourceSlices, has every device on its NUMA node.
 
 A device that is wrong on one layer is wrong on all that follow. So that the
 broken one is seen, a layer is blamed only for devices that are right on the
@@ -108,7 +108,9 @@ def judge(topology: Topology, layers: Iterable[Layer]) -> Judgement:
     for node, name in sorted(last.sightings.keys() - expected.keys()):
         whose = before[-1].title if (node, name) in known else f"topology {topology.name}"
         message = f"{node} {name}: {last.title} shows a device that {whose} does not have"
-        if any((node, name) in layer.sightings for layer in before):
+        # A stranger may have come in on a layer before, on the PCI bus by its address; what the topology knows has not.
+        keys = {(node, name), (node, last.sightings[node, name][0].bdf)}
+        if (node, name) not in known and any(keys & layer.sightings.keys() for layer in before):
             excused.append(message)
         else:
             blamed.append(message)
@@ -133,10 +135,11 @@ def _faults(topology: Topology, key: Key, function: Function, layer: Layer) -> I
         yield f"{claim}, {layer.title} has no such device"
         return
     if (found := sightings[0].bdf) != function.bdf:
-        yield f"{node} {name}: expected PCI address {function.bdf} by topology {topology.name}, {layer.title} says {found}"
+        by_topology = f"expected PCI address {function.bdf} by topology {topology.name}"
+        yield f"{node} {name}: {by_topology}, {layer.title} says {found}"
     wrong = [sighting for sighting in sightings if sighting.numa_node != function.numa_node]
     for value in dict.fromkeys(sighting.numa_node for sighting in wrong):
         said = "nothing" if value is None else str(value)
-        where = ", ".join(sighting.where for sighting in wrong if sighting.numa_node == value and sighting.where)
-        only_some = f" (attribute {where})" if where and len(wrong) < len(sightings) else ""
+        where = [sighting.where for sighting in wrong if sighting.numa_node == value and sighting.where]
+        only_some = f" (attribute {', '.join(where)})" if 0 < len(where) < len(sightings) else ""
         yield f"{claim}, {layer.title} says {said}{only_some}"

@@ -73,7 +73,8 @@ def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Fun
         function = missing.pop(key)
         result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file.text, function)]
     result += [
-        f"{node} {name} ({function.bdf}): is allocated, but the node has no {path_of(name)}; look at the node agent's log"
+        f"{node} {name} ({function.bdf}): is allocated, but the node has no {path_of(name)}; "
+        "look at the node agent's log"
         for (node, name), function in missing.items()
     ]
     return result
@@ -85,7 +86,7 @@ def _content_complaints(text: str, function: Function) -> list[str]:
         devices = spec["devices"]
         names = [device["name"] for device in devices]
         edits = devices[0]["containerEdits"] if names else {}
-        environment = set(edits.get("env", []))
+        environment = {str(variable) for variable in edits.get("env", [])}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return [f"expected a CDI specification, found {text[:200]!r} ({error!r})"]
     found = []

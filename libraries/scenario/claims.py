@@ -70,7 +70,7 @@ def numa_selector(numa_node: int) -> str:
 def build(
     name: str, requests: Sequence[DeviceRequest], match_attribute: str | None, labels: Mapping[str, str]
 ) -> Object:
-    """A ResourceClaim, as in the API's JSON. Devices of all requests must have the same value of ``match_attribute``."""
+    """A ResourceClaim (API's JSON). Devices of all requests must have the same value of ``match_attribute``."""
     devices: Object = {"requests": [_request(request) for request in requests]}
     if match_attribute:
         constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
@@ -106,7 +106,8 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
         device = known.get((item["pool"], item["device"]))
         if device is None:
             raise CheckError(
-                f"claim {name!r} has device {item['device']} of pool {item['pool']}, but no ResourceSlice publishes it; "
+                f"claim {name!r} has device {item['device']} of pool {item['pool']}, "
+                "but no ResourceSlice publishes it; "
                 f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"
             )
         # A subrequest of firstAvailable is reported as REQUEST/SUBREQUEST.

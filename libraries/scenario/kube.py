@@ -231,5 +231,5 @@ def execute(api: ApiClient, pod: str, command: list[str], timeout: timedelta) ->
 
 
 def _json(api: ApiClient, model: Any) -> Object:
-    result: Object = api.sanitize_for_serialization(model)
+    result: Object = api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
     return result

@@ -68,7 +68,7 @@ class Session:
                 shell.close()
             self._shells.clear()
             if "api" in self.__dict__:
-                self.api.close()
+                self.api.close()  # type: ignore[no-untyped-call]
         finally:
             self.cluster.release()
 
@@ -92,7 +92,7 @@ def current() -> Session:
 
 def end() -> None:
     """Give the cluster back; without one, nothing happens."""
-    global _session  # noqa: PLW0603
+    global _session
     if _session is not None:
         session, _session = _session, None
         session.close()

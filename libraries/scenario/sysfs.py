@@ -12,11 +12,13 @@ PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
   IFS= read -r vendor <"$d/vendor" || continue
   [ "$vendor" = 0x1de5 ] || continue
+  device= numa=
   IFS= read -r device <"$d/device"; IFS= read -r numa <"$d/numa_node"
   printf 'pci\t%s\t%s\t%s\n' "${d##*/}" "$device" "$numa"
 done
 for d in /sys/class/mock-accel/*; do
   [ -e "$d/uuid" ] || continue
+  uuid= memory= numa= capabilities= status=
   IFS= read -r uuid <"$d/uuid"; IFS= read -r memory <"$d/memory_size"; IFS= read -r numa <"$d/numa_node"
   IFS= read -r capabilities <"$d/capabilities"; IFS= read -r status <"$d/status"
   bdf=$(cd -P "$d/device" && printf %s "${PWD##*/}")
@@ -96,7 +98,8 @@ def register_complaints(found: Iterable[NodeDevices], allocated: Collection[tupl
                 what = "allocated" if expected else "free"
                 complaints.append(
                     f"{node.node} {device.name} ({device.bdf}): expected status register {expected} ({what}), "
-                    f"found {device.status}; look at /sys/class/mock-accel/{device.name}/status and the node agent's log"
+                    f"found {device.status}; look at /sys/class/mock-accel/{device.name}/status "
+                    "and the node agent's log"
                 )
     complaints += [
         f"{node} {device}: is allocated, but not in the node's /sys/class/mock-accel"

@@ -1,0 +1,133 @@
+"""CDI files on the nodes against the devices that claims have."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import topology
+from mock_accel_dra import cdi as driver
+from mock_accel_dra.discovery import Device
+from scenario import cdi
+from scenario.cdi import CdiFile
+
+CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
+NODE = "mock-cluster-node1"
+PF, VF = CLUSTER.node(NODE).functions[:2]
+ALLOCATED = {(NODE, PF.name): PF}
+PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
+
+
+def device_of(function: topology.Function) -> Device:
+    """``function`` as the driver finds it on its node."""
+    return Device(
+        name=function.name,
+        uuid=function.uuid,
+        memory=function.memory,
+        numa_node=function.numa_node,
+        capabilities=function.capabilities,
+        status=0,
+        pci_address=function.bdf,
+        pcie_root="pci0000:10",
+    )
+
+
+def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) -> None:
+    driver.write(tmp_path, device_of(PF))
+    driver.write(tmp_path, device_of(VF))
+    (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
+    (tmp_path / "nvidia.json").write_text("{}")
+    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
+    assert [file.text for file in files] == [
+        json.dumps(driver.spec(device_of(PF)), indent=2),
+        json.dumps(driver.spec(device_of(VF)), indent=2),
+        "",
+    ]
+    assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
+        f"{NODE}: /var/run/cdi/.example.com_mock-accel-mock1.json.7.tmp is there, but no allocated device belongs to it"
+    ]
+
+
+def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path / "cdi"))
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert cdi.parse(NODE, output) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "node1: the list of CDI files has no end: ''"),
+        ("file\t/a.json\n+{", "node1: the list of CDI files has no end: 'file\\t/a.json\\n+{'"),
+        ("+{}\nend\n", "node1: expected the line of a CDI file, found '+{}'"),
+        ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
+    ],
+)
+def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        cdi.parse("node1", output)
+    assert str(caught.value) == message
+
+
+def test_device_belongs_to_its_node() -> None:
+    text = json.dumps(driver.spec(device_of(PF)))
+    assert cdi.complaints([CdiFile("mock-cluster-node2", PATH, text)], ALLOCATED) == [
+        f"mock-cluster-node2: {PATH} is there, but no allocated device belongs to it",
+        f"{NODE} mock0 (0000:11:00.0): is allocated, but the node has no {PATH}; look at the node agent's log",
+    ]
+
+
+def _edits(spec: dict[str, Any]) -> dict[str, Any]:
+    edits: dict[str, Any] = spec["devices"][0]["containerEdits"]
+    return edits
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda spec: spec.update(cdiVersion="0.5.0"), "expected cdiVersion '0.8.0', found '0.5.0'"),
+        (lambda spec: spec.pop("kind"), "expected kind 'example.com/mock-accel', found None"),
+        (lambda spec: spec["devices"][0].update(name="mock1"), "expected device 'mock0' alone, found ['mock1']"),
+        (lambda spec: spec["devices"].append({"name": "all"}), "expected device 'mock0' alone, found ['mock0', 'all']"),
+        (
+            lambda spec: _edits(spec).update(env=["MOCK_ACCEL_DEVICE_MOCK0=mock0", "MOCK_ACCEL_PCI_MOCK0=0000:12:00.0"]),
+            "expected environment MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, "
+            "found MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:12:00.0",
+        ),
+        (
+            lambda spec: _edits(spec).pop("env"),
+            "expected environment MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, "
+            "MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, found none",
+        ),
+        (
+            lambda spec: _edits(spec).update(env=[7]),
+            "expected environment MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, "
+            "MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, found 7",
+        ),
+    ],
+)
+def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    spec = driver.spec(device_of(PF))
+    change(spec)
+    assert cdi.complaints([CdiFile(NODE, PATH, json.dumps(spec))], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "JSONDecodeError("),
+        ("[]", "TypeError("),
+        ("{}", "KeyError('devices')"),
+        ('{"devices": [{"name": "mock0"}]}', "KeyError('containerEdits')"),
+        ('{"devices": [{"name": "mock0", "containerEdits": null}]}', "AttributeError("),
+    ],
+)
+def test_file_that_is_no_cdi_specification(text: str, error: str) -> None:
+    (message,) = cdi.complaints([CdiFile(NODE, PATH, text)], ALLOCATED)
+    assert message.startswith(f"{NODE}: {PATH}: expected a CDI specification, found {text!r} ({error}")
