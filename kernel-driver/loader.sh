@@ -11,20 +11,22 @@ if [ ! -d "/opt/lib/modules/$kernel" ]; then
 fi
 
 # The full path: a shell of busybox takes its own modprobe.
-modprobe=/usr/sbin/modprobe
+modprobe() {
+	/usr/sbin/modprobe -d /opt "$@"
+}
 
 unload() {
-	if "$modprobe" -r "$module"; then
+	if modprobe -r "$module"; then
 		echo "$module unloaded"
 	else
-		echo "$module stays loaded: a device is in use"
+		echo "$module stays loaded, probably because a device is in use"
 	fi
 	exit 0
 }
 
-"$modprobe" -d /opt "$module"
-echo "$module loaded for kernel $kernel"
 trap unload TERM INT
+modprobe "$module"
+echo "$module loaded for kernel $kernel"
 # A shell runs its trap only between commands: wait in the background.
 while :; do
 	sleep 86400 &

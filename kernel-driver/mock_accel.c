@@ -97,13 +97,16 @@ static int mock_compare(struct pci_dev *a, struct pci_dev *b)
 	return (int)pci_dev_id(a) - (int)pci_dev_id(b);
 }
 
-/* The VF after @last (or the first, when NULL) of those that follow @pf in its slot. */
+/*
+ * The VF after @last (or the first, when NULL) of those that follow @pf in its
+ * slot and were not made by the PCI core.
+ */
 static struct mock_accel *mock_next_vf(struct mock_accel *pf, struct mock_accel *last)
 {
 	struct mock_accel *next = list_next_entry(last ?: pf, node);
 
 	if (list_entry_is_head(next, &mock_devices, node) ||
-	    !next->is_vf || !mock_same_slot(pf, next))
+	    !next->is_vf || next->pdev->is_virtfn || !mock_same_slot(pf, next))
 		return NULL;
 	return next;
 }
@@ -136,9 +139,9 @@ static ssize_t uuid_show(struct device *dev, struct device_attribute *attr, char
 	char uuid[MOCK_UUID_SIZE + 1] = "";
 	int i;
 
+	memcpy_fromio(uuid, mock->regs + MOCK_REG_UUID, MOCK_UUID_SIZE);
 	if (!mock_alive(mock))
 		return -EIO;
-	memcpy_fromio(uuid, mock->regs + MOCK_REG_UUID, MOCK_UUID_SIZE);
 	for (i = 0; uuid[i]; i++)
 		if (!isascii(uuid[i]) || !isprint(uuid[i]))
 			uuid[i] = '?';
@@ -307,6 +310,45 @@ static int mock_set_numvfs(struct mock_accel *pf, unsigned int count)
 	return err;
 }
 
+/* For kernels that show the capability; the PCI core checks the number. */
+static int mock_sriov_configure(struct pci_dev *pdev, int count)
+{
+	struct mock_accel *pf = pci_get_drvdata(pdev);
+	bool busy;
+	int err;
+
+	if (count) {
+		err = pci_enable_sriov(pdev, count);
+		return err ?: count;
+	}
+	mutex_lock(&mock_lock);
+	busy = mock_vf_allocated(pf);
+	mutex_unlock(&mock_lock);
+	if (busy)
+		return -EBUSY;
+	pci_disable_sriov(pdev);
+	return 0;
+}
+
+/* Like a write to the PCI device's own sriov_numvfs: only from 0 and to 0. */
+static int mock_set_real_numvfs(struct mock_accel *pf, unsigned int count)
+{
+	struct pci_dev *pdev = pf->pdev;
+	int err = 0;
+
+	if (count > mock_total_vfs(pf))
+		return -EINVAL;
+	/* Who unbinds the driver has this lock and waits for the attribute. */
+	if (!device_trylock(&pdev->dev))
+		return restart_syscall();
+	if (count && pci_num_vf(pdev) && count != pci_num_vf(pdev))
+		err = -EBUSY;
+	else if (count != pci_num_vf(pdev))
+		err = mock_sriov_configure(pdev, count);
+	device_unlock(&pdev->dev);
+	return min(err, 0);
+}
+
 static ssize_t sriov_numvfs_store(struct device *dev, struct device_attribute *attr,
 				  const char *buf, size_t count)
 {
@@ -316,6 +358,10 @@ static ssize_t sriov_numvfs_store(struct device *dev, struct device_attribute *a
 
 	if (kstrtou32(buf, 10, &number))
 		return -EINVAL;
+	if (mock_has_sriov(pf)) {
+		err = mock_set_real_numvfs(pf, number);
+		return err ?: count;
+	}
 	if (!mutex_trylock(&mock_lock))
 		return restart_syscall();
 	err = mock_set_numvfs(pf, number);
@@ -342,6 +388,39 @@ static const struct attribute_group *mock_pf_groups[] = {
 
 /* Publishing: the class device of a function, with the lock held. */
 
+/* A VF that the PCI core made. */
+static int mock_publish_real_vf(struct mock_accel *pf, struct mock_accel *vf)
+{
+	struct device *dev;
+
+	vf->index = pci_iov_vf_id(vf->pdev);
+	dev = device_create_with_groups(&mock_class, &vf->pdev->dev, MKDEV(0, 0), vf,
+					mock_groups, "mock%d_vf%d", pf->index, vf->index);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	vf->dev = dev;
+	vf->pf = pf;
+	return 0;
+}
+
+/* All VFs of @pf that the PCI core made and that are bound; none while @pf is not published. */
+static int mock_publish_real_vfs(struct mock_accel *pf)
+{
+	struct mock_accel *vf;
+	int err;
+
+	if (!pf->dev)
+		return 0;
+	list_for_each_entry(vf, &mock_devices, node) {
+		if (!vf->pdev->is_virtfn || vf->dev || pci_physfn(vf->pdev) != pf->pdev)
+			continue;
+		err = mock_publish_real_vf(pf, vf);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static int mock_publish_pf(struct mock_accel *pf)
 {
 	struct device *dev;
@@ -353,6 +432,8 @@ static int mock_publish_pf(struct mock_accel *pf)
 		return PTR_ERR(dev);
 	}
 	pf->dev = dev;
+	if (mock_has_sriov(pf))
+		return mock_publish_real_vfs(pf);
 	return mock_publish_vfs(pf, pf->numvfs);
 }
 
@@ -416,24 +497,6 @@ static void mock_unpublish_pf(struct mock_accel *pf)
 	pf->dev = NULL;
 }
 
-/* A VF that the PCI core made: published as soon as it is there. */
-static int mock_publish_real_vf(struct mock_accel *vf)
-{
-	struct mock_accel *pf = pci_get_drvdata(pci_physfn(vf->pdev));
-	struct device *dev;
-
-	if (!pf || !pf->dev)
-		return -ENODEV;
-	vf->index = pci_iov_vf_id(vf->pdev);
-	dev = device_create_with_groups(&mock_class, &vf->pdev->dev, MKDEV(0, 0), vf,
-					mock_groups, "mock%d_vf%d", pf->index, vf->index);
-	if (IS_ERR(dev))
-		return PTR_ERR(dev);
-	vf->dev = dev;
-	vf->pf = pf;
-	return 0;
-}
-
 /* Names */
 
 /* The number of the next PF after @pf that is published, or INT_MAX. */
@@ -445,7 +508,7 @@ static int mock_next_index(struct mock_accel *pf)
 	return INT_MAX;
 }
 
-/* Give numbers to PFs that have none; false when order leaves no room for one. */
+/* Give numbers to PFs that have none; false when there is no room for one, or names are out of order. */
 static bool mock_fill_gaps(void)
 {
 	struct mock_accel *mock;
@@ -458,6 +521,8 @@ static bool mock_fill_gaps(void)
 			if (last + 1 >= mock_next_index(mock))
 				return false;
 			mock->index = last + 1;
+		} else if (mock->index <= last) {
+			return false;
 		}
 		last = mock->index;
 	}
@@ -530,9 +595,20 @@ static void mock_insert(struct mock_accel *mock)
 	list_add_tail(&mock->node, &other->node);
 }
 
-static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+/* NULL for a device that is not bound. */
+static struct mock_accel *mock_find(struct pci_dev *pdev)
 {
 	struct mock_accel *mock;
+
+	list_for_each_entry(mock, &mock_devices, node)
+		if (mock->pdev == pdev)
+			return mock;
+	return NULL;
+}
+
+static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct mock_accel *mock, *pf;
 	int err = 0;
 
 	mock = devm_kzalloc(&pdev->dev, sizeof(*mock), GFP_KERNEL);
@@ -552,15 +628,16 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return dev_err_probe(&pdev->dev, -ENODEV, "id register is %#x, expected %#x\n",
 				     ioread32(mock->regs + MOCK_REG_ID), MOCK_ID);
 	mock->pdev = pdev;
-	mock->is_vf = id->device == MOCK_DEVICE_ID_VF;
+	mock->is_vf = pdev->device == MOCK_DEVICE_ID_VF;
 	mock->index = -1;
 	pci_set_drvdata(pdev, mock);
 
 	mutex_lock(&mock_lock);
 	mock->holds_module = mock_allocated(mock) && try_module_get(THIS_MODULE);
 	mock_insert(mock);
-	if (pdev->is_virtfn) {
-		err = mock_publish_real_vf(mock);
+	pf = pdev->is_virtfn ? mock_find(pci_physfn(pdev)) : NULL;
+	if (pf) {
+		err = mock_publish_real_vfs(pf);
 		if (err)
 			list_del(&mock->node);
 	}
@@ -593,26 +670,6 @@ static void mock_remove(struct pci_dev *pdev)
 	mutex_unlock(&mock_lock);
 	if (mock->holds_module)
 		module_put(THIS_MODULE);
-}
-
-/* For kernels that show the capability; the PCI core checks the number. */
-static int mock_sriov_configure(struct pci_dev *pdev, int count)
-{
-	struct mock_accel *pf = pci_get_drvdata(pdev);
-	bool busy;
-	int err;
-
-	if (count) {
-		err = pci_enable_sriov(pdev, count);
-		return err ?: count;
-	}
-	mutex_lock(&mock_lock);
-	busy = mock_vf_allocated(pf);
-	mutex_unlock(&mock_lock);
-	if (busy)
-		return -EBUSY;
-	pci_disable_sriov(pdev);
-	return 0;
 }
 
 static const struct pci_device_id mock_ids[] = {
@@ -649,8 +706,9 @@ static int __init mock_init(void)
 
 static void __exit mock_exit(void)
 {
-	cancel_delayed_work_sync(&mock_settle_work);
 	pci_unregister_driver(&mock_driver);
+	/* Only now that nothing is probed any more, nothing starts it again. */
+	cancel_delayed_work_sync(&mock_settle_work);
 	class_unregister(&mock_class);
 }
 

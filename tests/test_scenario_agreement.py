@@ -9,7 +9,7 @@ import pytest
 import topology
 from scenario import agreement
 from scenario.agreement import PCI_BUS, SLICES, SYSFS, Judgement, Layer, Sighting, judge
-from scenario.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice
+from scenario.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice, Value
 from scenario.sysfs import Accelerator, NodeDevices, PciFunction
 
 CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
@@ -20,7 +20,7 @@ POSITIONS = {PCI_BUS: 0, SYSFS: 1, SLICES: 2}
 
 def publish(node: str, function: topology.Function, slice_name: str = "s") -> PublishedDevice:
     name = function.name.replace("_", "-")
-    attributes = {
+    attributes: dict[str, Value] = {
         "mock-accel.example.com/pciAddress": function.bdf,
         NUMA_NODE: function.numa_node,
         STANDARD_NUMA_NODE: function.numa_node,

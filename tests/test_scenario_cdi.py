@@ -96,7 +96,9 @@ def _edits(spec: dict[str, Any]) -> dict[str, Any]:
         (lambda spec: spec["devices"][0].update(name="mock1"), "expected device 'mock0' alone, found ['mock1']"),
         (lambda spec: spec["devices"].append({"name": "all"}), "expected device 'mock0' alone, found ['mock0', 'all']"),
         (
-            lambda spec: _edits(spec).update(env=["MOCK_ACCEL_DEVICE_MOCK0=mock0", "MOCK_ACCEL_PCI_MOCK0=0000:12:00.0"]),
+            lambda spec: _edits(spec).update(
+                env=["MOCK_ACCEL_DEVICE_MOCK0=mock0", "MOCK_ACCEL_PCI_MOCK0=0000:12:00.0"]
+            ),
             "expected environment MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, "
             "found MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:12:00.0",
         ),

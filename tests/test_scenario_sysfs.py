@@ -14,7 +14,7 @@ from scenario.sysfs import Accelerator, NodeDevices, PciFunction
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
-# As the kernel module of numa-cluster's first node prints it.
+# What PROBE prints for the tree below.
 RECORDED = """\
 pci\t0000:11:00.0\t0x0001\t0
 pci\t0000:11:00.1\t0x0002\t0
@@ -89,6 +89,7 @@ def test_device_without_numa_node_does_not_get_that_of_the_one_before(tree: Sysf
     [
         ("", "node1: the list of devices has no end: ''"),
         ("pci\t0000:11:00.0", "node1: the list of devices has no end: 'pci\\t0000:11:00.0'"),
+        ("accel\tmock0\nend\n", "node1: expected a device, found 'accel\\tmock0' (unknown line)"),
         ("sh: not found\nend\n", "node1: expected a device, found 'sh: not found' (unknown line)"),
         ("pci\t0000:11:00.0\t0x1\nend\n", "node1: expected a device, found 'pci\\t0000:11:00.0\\t0x1' (unknown line)"),
         (

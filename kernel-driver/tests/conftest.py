@@ -34,9 +34,10 @@ def node() -> topology.Node:
 def spare(node: topology.Node) -> topology.Slot:
     """A slot for one PF more, after all others in PCI order."""
     bus = node.slots[-1].bus + 1
+    port = f"rp{bus:02x}"
     like = next(function for function in node.slots[-1].functions if not function.total_vfs)
-    pf = replace(like, name="spare", uuid="SPARE", bdf=f"0000:{bus:02x}:00.0", function=0, multifunction=False)
-    return topology.Slot("spare", bus, (replace(pf, root_port="spare"),))
+    where = {"bdf": f"0000:{bus:02x}:00.0", "function": 0, "multifunction": False, "root_port": port}
+    return topology.Slot(port, bus, (replace(like, name="spare", uuid="SPARE", **where),))
 
 
 @pytest.fixture(scope="session")

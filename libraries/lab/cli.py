@@ -50,7 +50,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _ssh(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab ssh")
-    return subprocess.run(ssh.argv(cluster.node(arguments.node), arguments.command), check=False).returncode
+    # As ssh(1) does: several words are one line for a shell.
+    command = ["sh", "-c", " ".join(arguments.command)] if arguments.command else []
+    return subprocess.run(ssh.argv(cluster.node(arguments.node), command), check=False).returncode
 
 
 def _kubeconfig(arguments: argparse.Namespace) -> int:

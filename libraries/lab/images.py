@@ -77,7 +77,7 @@ BASE_IMAGES = (
     ),
     BaseImage(
         "python-base",
-        ("base-files", f"python{PYTHON_VERSION}-minimal", f"libpython{PYTHON_VERSION}-stdlib", "dash"),
+        ("base-files", f"python{PYTHON_VERSION}-minimal", f"libpython{PYTHON_VERSION}-stdlib", "libstdc++6", "dash"),
         (
             f'ln -s python{PYTHON_VERSION} "$1/usr/bin/python3"; test -e "$1/usr/bin/sh" || ln -s dash "$1/usr/bin/sh"',
             f'cd "$1/usr/lib/python{PYTHON_VERSION}" && rm -rf idlelib tkinter turtledemo test ensurepip lib2to3',

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, ApiException
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _EVENTS = 3
+_LOG_LINES = 5
 
 
 def explain_node(name: str, node: Any) -> str:
@@ -43,9 +44,30 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
         ).items
         last = sorted(events, key=lambda event: event.metadata.creation_timestamp)[-_EVENTS:]
         said = "".join(f"; event {event.reason}: {event.message}" for event in last)
+        said += "".join(_last_words(core, pod))
         where = pod.spec.node_name or "no node"
         lines.append(f"pod {pod.metadata.name} on {where} is {pod.status.phase}: {', '.join(reasons)}{said}")
     return "\n  ".join(lines) or "all its pods are ready by now"
+
+
+def _last_words(core: Any, pod: Any) -> Iterator[str]:
+    """The end of the log of each container that has ended with an error."""
+    for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
+        now, before = container.state and container.state.terminated, container.last_state.terminated
+        if not (ended := now or before) or not ended.exit_code:
+            continue
+        try:
+            log: str = core.read_namespaced_pod_log(
+                pod.metadata.name,
+                pod.metadata.namespace,
+                container=container.name,
+                previous=not now,
+                tail_lines=_LOG_LINES,
+                _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+            )
+        except ApiException:
+            continue
+        yield f"; log of {container.name}:" + "".join(f"\n    {line}" for line in log.strip().splitlines())
 
 
 def pod_reasons(pod: Any) -> Iterator[str]:

@@ -77,18 +77,20 @@ def all_claims(api: ApiClient) -> list[Object]:
 def devices_of_pod(api: ApiClient, name: str) -> list[AllocatedDevice]:
     """Devices of all claims of a pod. Raises CheckError when the pod is not there, or has none."""
     pod = get_pod(api, name)
-    wanted = pods.claim_names(pod)
     known = published(api)
-    own = [
-        item
-        for item in all_claims(api)
-        if item["metadata"]["namespace"] == NAMESPACE and item["metadata"]["name"] in wanted
-    ]
+    own = _claims_of(pod, all_claims(api))
     devices = [device for item in own for device in claims.allocated(item, known)]
     if not devices:
         described = "; ".join(claims.describe(item) for item in own) or "it has no claims"
         raise CheckError(f"pod {name!r} has no devices: {described}")
     return devices
+
+
+def _claims_of(pod: Object, everything: list[Object]) -> list[Object]:
+    names = pods.claim_names(pod)
+    return [
+        item for item in everything if item["metadata"]["namespace"] == NAMESPACE and item["metadata"]["name"] in names
+    ]
 
 
 def get_pod(api: ApiClient, name: str) -> Object:
@@ -127,8 +129,7 @@ def explain_pod(api: ApiClient, pod: Object) -> str:
     model = client.V1Pod.from_dict(pod)
     parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
     everything = all_claims(api)
-    wanted = pods.claim_names(pod)
-    parts += [claims.describe(item) for item in everything if item["metadata"]["name"] in wanted]
+    parts += [claims.describe(item) for item in _claims_of(pod, everything)]
     parts.append(claims.describe_free(claims.free(published(api), everything)))
     events: list[Any] = (
         client.CoreV1Api(api)

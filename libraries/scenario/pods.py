@@ -174,10 +174,10 @@ def _environment_complaints(environment: Mapping[str, str], functions: Mapping[s
     names = {variable.partition("=")[0] for variable in wanted}
     short = ("MOCK_ACCEL_DEVICE", "MOCK_ACCEL_UUID", "MOCK_ACCEL_PCI")
     has = {f"{name}={value}" for name, value in environment.items()}
-    found = [
-        f"environment of the container: expected {variable}, found {environment.get(variable.partition('=')[0], 'none')}"
-        for variable in sorted(wanted - has)
-    ]
+    found = []
+    for variable in sorted(wanted - has):
+        value = environment.get(variable.partition("=")[0], "none")
+        found.append(f"environment of the container: expected {variable}, found {value}")
     found += [
         f"environment of the container: {name}={environment[name]} belongs to none of its devices"
         for name in sorted(environment.keys() - names - set(short))
