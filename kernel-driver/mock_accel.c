@@ -508,7 +508,7 @@ static int mock_next_index(struct mock_accel *pf)
 	return INT_MAX;
 }
 
-/* Give numbers to PFs that have none; false when there is no room for one, or names are out of order. */
+/* Give numbers to PFs that have none; false when the order of names leaves no room for one. */
 static bool mock_fill_gaps(void)
 {
 	struct mock_accel *mock;

@@ -96,10 +96,10 @@ class ClaimsLibrary:
         """Check by the topology that all devices of the pod are on one NUMA node, and return it."""
         current = session.current()
         devices = kube.devices_of_pod(current.api, pod)
-        places = {device: claims.function_of(current.topology, device).numa_node for device in devices}
-        numa_nodes = set(places.values())
+        places = [(device, claims.function_of(current.topology, device).numa_node) for device in devices]
+        numa_nodes = {numa_node for _, numa_node in places}
         if len(numa_nodes) != 1:
-            listing = ", ".join(f"{device} on {numa_node}" for device, numa_node in places.items())
+            listing = ", ".join(f"{device} on {numa_node}" for device, numa_node in places)
             raise CheckError(
                 f"pod {pod!r}: expected its devices on one NUMA node, found {listing} "
                 f"by topology {current.topology.name}"

@@ -36,8 +36,8 @@ def spare(node: topology.Node) -> topology.Slot:
     bus = node.slots[-1].bus + 1
     port = f"rp{bus:02x}"
     like = next(function for function in node.slots[-1].functions if not function.total_vfs)
-    where = {"bdf": f"0000:{bus:02x}:00.0", "function": 0, "multifunction": False, "root_port": port}
-    return topology.Slot(port, bus, (replace(like, name="spare", uuid="SPARE", **where),))
+    pf = replace(like, name="spare", uuid="SPARE", bdf=f"0000:{bus:02x}:00.0", function=0, multifunction=False)
+    return topology.Slot(port, bus, (replace(pf, root_port=port),))
 
 
 @pytest.fixture(scope="session")

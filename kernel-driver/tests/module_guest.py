@@ -121,6 +121,15 @@ class ModuleGuest:
         answer = self.run(f"cat {CLASS}/{name}/{attribute}")
         return answer.text if answer.code == 0 else answer.text.rpartition(": ")[2]
 
+    def read_all(self) -> dict[str, dict[str, str]]:
+        """Values by name by device, of everything that can be read and is a single line."""
+        lines = self.ok(f"cd {CLASS}; grep -sH '' */[a-z]*").splitlines()
+        found: dict[str, dict[str, str]] = {}
+        for file, _, value in (line.partition(":") for line in lines):
+            name, _, attribute = file.partition("/")
+            found.setdefault(name, {})[attribute] = value
+        return found
+
     def write(self, name: str, attribute: str, value: str) -> str:
         """Write an attribute, by one write(2): ``DONE``, or the reason why it cannot be written."""
         answer = self.run(f"printf %b {shlex.quote(value)} | dd of={CLASS}/{name}/{attribute} status=none")

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from kubernetes.client import ApiException
 from topology import TopologyError
+from urllib3.exceptions import HTTPError
 
 from lab import client, deploy, images, launcher, prerequisites, progress, ssh
 from lab.artifacts import StepError
@@ -94,6 +96,13 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
 }
 
 
+def _buildable(name: str) -> str:
+    # Not argparse's choices: Python 3.11 refuses an empty list of arguments then.
+    if name not in _BUILDS:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(_BUILDS)}, found {name!r}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -125,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     kubectl = add("kubectl", _kubectl, "Run kubectl as an administrator.")
     kubectl.add_argument("command", metavar="ARGUMENT", nargs=argparse.REMAINDER)
     build = add("build", _build, "Build what a cluster needs, all or the named parts; what is cached is kept.")
-    build.add_argument("what", nargs="*", choices=[[], *_BUILDS], metavar="|".join(_BUILDS))
+    build.add_argument("what", nargs="*", type=_buildable, metavar="|".join(_BUILDS))
     load = add("load-image", _load_image, "Put a container image (docker-archive tar) on every node.")
     load.add_argument("archive", type=Path)
     deploy_command = add("deploy", _deploy, "Install the DRA driver; the cluster has its image already.")
@@ -143,6 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyError as error:
         print(f"lab: {error.args[0]}", file=sys.stderr)
+        return 1
+    except HTTPError as error:
+        print(f"lab: the cluster's API server does not answer, see: lab status\n  {error}", file=sys.stderr)
+        return 1
+    except ApiException as error:
+        print(f"lab: the cluster's API server says {error.status} {error.reason}: {error.body}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab: interrupted; what was started for this command is stopped", file=sys.stderr)
