@@ -1,4 +1,5 @@
 *** Settings ***
+Name                NUMA
 Documentation       Devices, claims and pods keep to the NUMA nodes that the topology declares.
 ...
 ...                 What is expected comes from the topology file of the cluster that the suite runs on.

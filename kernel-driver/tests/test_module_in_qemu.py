@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,8 +152,8 @@ def test_user_space_hears_of_changes(guest: ModuleGuest, node: Node) -> None:
         changes = ((pf.name, "sriov_numvfs", "1"), *((vf.name, "status", value) for value in "1100"))
         for name, attribute, value in (*changes, (pf.name, "sriov_numvfs", "0")):
             assert guest.write(name, attribute, value) == DONE
-        told = [f"{action} {vf.name}" for action in ("add", "change", "change", "remove")]
-        guest.until(lambda: guest.run("cat /tmp/uevents").text.splitlines(), told)
+        told = "\n".join(f"{action} {vf.name}" for action in ("add", "change", "change", "remove"))
+        guest.until(lambda: guest.run("cat /tmp/uevents").text, told)
     finally:
         guest.ok("kill $(cat /tmp/uevent.pid)")
 
@@ -294,7 +295,7 @@ def test_attributes_are_used_while_devices_come_and_go(guest: ModuleGuest, node:
     try:
         for _ in range(5):
             for count in ("2", "1", "0"):
-                guest.until(lambda count=count: guest.write(pf.name, "sriov_numvfs", count), DONE)  # type: ignore[misc]
+                guest.until(partial(guest.write, pf.name, "sriov_numvfs", count), DONE)
         for _ in range(3):
             guest.until(lambda: guest.run(UNLOAD).code, 0)
             guest.ok(LOAD)

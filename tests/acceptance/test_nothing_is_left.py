@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lab.artifacts import PROJECT
+from lab.artifacts import PROJECT, StepError
 from lab.client import Cluster
 from lab.control import Control, NoClusterError
 from lab.spec import ClusterPaths
@@ -35,20 +35,24 @@ class Run:
         )
         self.cluster = f"run-{self.process.pid}"
         self.paths = ClusterPaths.of(self.cluster)
-        self.supervisor = self._wait_guest_runs()
-        self.namespaces = {kind: namespace(self.supervisor.pid, kind) for kind in ("net", "mnt", "pid", "ipc")}
 
-    def _wait_guest_runs(self) -> psutil.Process:
+    def wait_guest_runs(self) -> None:
+        """Wait until a guest and the control plane run, and learn who the supervisor is."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+        while not {"qemu-miswired-node", "kube-apiserver"} <= self._running():
             assert self.process.poll() is None, "robot ended before its cluster started"
-            for process in psutil.process_iter():
-                if "lab.supervisor" in cmdline(process) and str(self.paths.spec) in cmdline(process):
-                    children = [child.name() for child in process.children(recursive=True)]
-                    if any("qemu" in name for name in children) and "kube-apiserver" in children:
-                        return process
+            assert time.monotonic() < deadline, f"no guest after {START_SECONDS:.0f} s"
             time.sleep(0.2)
-        raise AssertionError(f"no guest after {START_SECONDS:.0f} s")
+        module = ["-m", "lab.supervisor", str(self.paths.spec)]
+        (self.supervisor,) = (process.pid for process in psutil.process_iter() if cmdline(process)[1:] == module)
+        self.namespaces = {kind: namespace(self.supervisor, kind) for kind in ("net", "mnt", "pid", "ipc")}
+
+    def _running(self) -> set[str]:
+        try:
+            with Control(self.cluster) as control:
+                return {process["name"] for process in control.request("status")["processes"]}
+        except StepError:
+            return set()
 
 
 def cmdline(process: psutil.Process) -> list[str]:
@@ -96,15 +100,18 @@ def traces(run: Run) -> list[str]:
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     run = Run(tmp_path)
-    assert traces(run), "the search for traces does not find a cluster that runs"
-    yield run
-    run.process.kill()
-    run.process.wait()
+    try:
+        run.wait_guest_runs()
+        assert traces(run), "the search for traces does not find a cluster that runs"
+        yield run
+    finally:
+        run.process.kill()
+        run.process.wait()
 
 
 @pytest.mark.parametrize("victim", ["robot", "supervisor"])
 def test_kill_leaves_nothing(run: Run, victim: str) -> None:
-    process = {"robot": run.process.pid, "supervisor": run.supervisor.pid}[victim]
+    process = {"robot": run.process.pid, "supervisor": run.supervisor}[victim]
     os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + END_SECONDS
     while (left := traces(run)) and time.monotonic() < deadline:

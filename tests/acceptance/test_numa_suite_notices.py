@@ -59,18 +59,19 @@ def driver_with_wrong_numa_node(cluster: Cluster) -> Iterator[None]:
     api = kubeclient.connect(cluster.kubeconfig)
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
     name, namespace = deploy.NODE_AGENT, deploy.NAMESPACE
-    right = apps.read_namespaced_daemon_set(name, namespace)
+    right = api.sanitize_for_serialization(  # type: ignore[no-untyped-call]
+        apps.read_namespaced_daemon_set(name, namespace)
+    )
     core.create_namespaced_config_map(
-        namespace, client.V1ConfigMap(metadata={"name": FAULT}, data={"sitecustomize.py": SITECUSTOMIZE})
+        namespace,
+        client.V1ConfigMap(metadata=client.V1ObjectMeta(name=FAULT), data={"sitecustomize.py": SITECUSTOMIZE}),
     )
     try:
-        apps.patch_namespaced_daemon_set(name, namespace, with_fault(api.sanitize_for_serialization(right)))
+        apps.patch_namespaced_daemon_set(name, namespace, with_fault(right))
         wait_rolled_out(cluster)
         yield
     finally:
-        patch = [
-            {"op": "replace", "path": "/spec/template", "value": api.sanitize_for_serialization(right.spec.template)}
-        ]
+        patch = [{"op": "replace", "path": "/spec/template", "value": right["spec"]["template"]}]
         apps.patch_namespaced_daemon_set(name, namespace, patch)
         core.delete_namespaced_config_map(FAULT, namespace)
         wait_rolled_out(cluster)
