@@ -112,7 +112,7 @@ def acceptance() -> Count:
     """The suites, and the tests that expect them to notice a broken system, on one cluster."""
     try:
         with progress.step("cluster for the suites"):
-            cluster = client.up(who="make test")
+            cluster = client.default("make test")
     except StepError as error:
         print(error)
         return Count(failed=1)

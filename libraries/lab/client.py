@@ -126,6 +126,14 @@ def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
     return Cluster(control)
 
 
+def default(who: str) -> Cluster:
+    """The cluster of ``lab up``, held by this process; started for it when there is none."""
+    try:
+        return attach(DEFAULT_NAME, who)
+    except NoClusterError:
+        return up(who=who)
+
+
 def borrow(topology: str = DEFAULT_TOPOLOGY, who: str = "robot") -> Cluster:
     """The cluster of ``lab up`` if it runs with that topology, else one started for this process.
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -28,7 +29,9 @@ RUN_PREFIX = "run-"
 """Names of clusters that are started for one process begin so."""
 _KEPT_RUNS = 5
 _BACKLOG = 64
-_START_TIMEOUT_SECONDS = 30.0
+_END_TIMEOUT_SECONDS = 5.0
+_LOCK_POLL_SECONDS = 0.1
+_STOP_TIMEOUT_SECONDS = 30.0
 
 
 def topology_path(name: str) -> Path:
@@ -55,11 +58,18 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
     """Take the cluster's name; the lock goes on to the supervisor and is free when that has ended."""
     paths.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = stack.enter_context(paths.lock.open("a+"))
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StepError(f"cluster {paths.root.name!r} runs already, or is being started or stopped") from None
-    return lock
+    deadline = time.monotonic() + _END_TIMEOUT_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            # One that is being stopped is gone in a moment.
+            if time.monotonic() > deadline:
+                name = paths.root.name
+                message = f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}"
+                raise StepError(message) from None
+            time.sleep(_LOCK_POLL_SECONDS)
 
 
 def prune_runs(folder: Path) -> None:
@@ -166,7 +176,7 @@ def stop(name: str) -> bool:
     try:
         with Control(name) as connection:
             connection.request("stop")
-            connection.wait_closed(_START_TIMEOUT_SECONDS)
+            connection.wait_closed(_STOP_TIMEOUT_SECONDS)
     except NoClusterError:
         return False
     paths = ClusterPaths.of(name)

@@ -16,7 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Not sys.stderr, which Robot Framework replaces while a keyword runs: nothing would be seen until its end.
+_stderr = sys.__stderr__ or sys.stderr
+_console = Console(file=_stderr, highlight=False, soft_wrap=True)
 _REMINDER_SECONDS = 30.0
 _active = threading.local()
 
@@ -50,7 +52,7 @@ class _Ticker:
         self._thread.join()
 
     def _tick(self, done: threading.Event) -> None:
-        if sys.stderr.isatty():
+        if _stderr.isatty():
             with _console.status("") as status:
                 while not done.wait(1.0):
                     status.update(f"{escape(self._what)}  [dim]{_elapsed(self._start)}[/dim]")

@@ -12,17 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # for suite_run
 
 from lab import client
 from lab.client import Cluster
-from lab.control import NoClusterError
-
-WHO = "tests of the suites"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The default cluster, started for these tests when nobody has done so."""
-    try:
-        cluster = client.attach(who=WHO)
-    except NoClusterError:
-        cluster = client.up(who=WHO)
+    cluster = client.default("tests of the suites")
     yield cluster
     cluster.release()

@@ -123,7 +123,7 @@ def test_kill_leaves_nothing(run: Run, victim: str) -> None:
 
 def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
     """A cluster of ``lab up`` belongs to nobody who borrows it."""
-    script = "import os; from lab import client; client.attach(who='victim'); print('held', flush=True); os.read(0, 1)"
+    script = "from lab import client; held = client.attach(who='victim'); print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"held\n"
