@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from lab.accelerator import accelerator
 from lab.guest import numa_options
+from lab.monitor import device_add_arguments
 from lab.qemu_root import Qemu
 from qemu.qmp.legacy import QEMUMonitorProtocol
 from topology import Node, Slot
@@ -152,18 +153,9 @@ class ModuleGuest:
     # Slots
 
     def plug(self, slot: Slot) -> None:
-        """Plug all functions of a slot; function 0 makes the guest look and goes last."""
-        for function in sorted(slot.functions, key=lambda function: -function.function):
-            self._monitor.cmd(
-                "device_add",
-                driver="vfio-user-pci",
-                id=function.name,
-                bus=slot.root_port,
-                addr=f"{function.device:#x}.{function.function:#x}",
-                multifunction=function.multifunction,
-                rombar=0,
-                socket={"type": "unix", "path": str(self._folder / f"{function.name}.sock")},
-            )
+        """Plug all functions of a slot."""
+        for arguments in device_add_arguments(slot, self._folder):
+            self._monitor.cmd("device_add", **arguments)
         self.plugged.append(slot)
 
     def unplug(self, slot: Slot) -> None:

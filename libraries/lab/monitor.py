@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ _CONNECT_POLL_SECONDS = 0.05
 
 class MonitorError(Exception):
     """A QMP command that failed, with what QEMU said."""
+
+
+def device_add_arguments(slot: Slot, sockets: Path) -> Iterator[dict[str, Any]]:
+    """Arguments of QMP ``device_add`` for each function of ``slot``; function 0, which makes the guest look, last."""
+    for function in sorted(slot.functions, key=lambda function: function.function == 0):
+        yield {
+            "driver": "vfio-user-pci",
+            "id": function.name,
+            "bus": slot.root_port,
+            "addr": f"{function.device:#x}.{function.function:#x}",
+            "multifunction": function.multifunction,
+            # QEMU complains about an option ROM of size zero.
+            "rombar": 0,
+            "socket": {"type": "unix", "path": str(sockets / f"{function.name}.sock")},
+        }
 
 
 class Monitor:
@@ -54,21 +70,12 @@ class Monitor:
             raise MonitorError(f"{self.node.name}: QMP {command}: {error}") from error
 
     async def plug(self, slot: Slot, sockets: Path) -> None:
-        """Hot-plug all functions of ``slot``; function 0 goes last, since it makes the guest look.
+        """Hot-plug all functions of ``slot``.
 
         ``sockets`` is the folder of the device servers' sockets, as QEMU sees it.
         """
-        for function in sorted(slot.functions, key=lambda function: function.function == 0):
-            await self.execute(
-                "device_add",
-                driver="vfio-user-pci",
-                id=function.name,
-                bus=slot.root_port,
-                addr=f"{function.device:#x}.{function.function:#x}",
-                multifunction=function.multifunction,
-                rombar=0,
-                socket={"type": "unix", "path": str(sockets / f"{function.name}.sock")},
-            )
+        for arguments in device_add_arguments(slot, sockets):
+            await self.execute("device_add", **arguments)
 
     async def unplug(self, slot: Slot) -> None:
         """Hot-unplug ``slot`` and wait until the guest has let go of every function."""
