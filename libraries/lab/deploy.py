@@ -93,9 +93,12 @@ def install_driver(cluster: Cluster) -> None:
 
 
 def remove_driver(cluster: Cluster) -> None:
-    """Take away what ``install_driver`` made; claims that are in use keep their devices until their pods end."""
+    """Take away what ``install_driver`` made but the namespace, in which the kernel module's loader is, too.
+
+    Claims that are in use keep their devices.
+    """
     api = kubeclient.connect(cluster.kubeconfig)
-    for manifest in reversed(_driver_manifests()):
+    for manifest in reversed(_driver_manifests()[1:]):
         manifests.delete(api, manifest, timeout=_UNDEPLOY_TIMEOUT_SECONDS)
 
 
