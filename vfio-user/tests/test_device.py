@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 
 import pytest
-from conftest import PF, VF, Connect
 from mock_accel_server.config_space import ConfigSpace
 from mock_accel_server.protocol import RegionIndex
 from mock_accel_server.registers import Identity, Registers
+from running_server import PF, VF, Connect
 from vfio_user_client import Client, Refused
 
 

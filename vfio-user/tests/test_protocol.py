@@ -7,9 +7,9 @@ import os
 import struct
 
 import pytest
-from conftest import Connect, RunningServer
 from mock_accel_server import protocol
 from mock_accel_server.protocol import Command, IrqIndex, IrqSetFlag, RegionIndex
+from running_server import Connect, RunningServer
 from vfio_user_client import QEMU_CAPABILITIES, Client, Refused, version
 
 READ_WRITE = 3

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PF, Connect, RunningServer
 from mock_accel_server import protocol
 from mock_accel_server.device import Device
 from mock_accel_server.protocol import Command, RegionIndex
+from running_server import PF, Connect, RunningServer
 from vfio_user_client import Client, version
 
 DEADLINE_SECONDS = 10.0
