@@ -39,7 +39,7 @@ def command(name: str, *argv: str) -> Count:
 def _run(name: str, argv: Sequence[str]) -> int:
     """Run a command as a step; its exit code."""
     try:
-        with progress.step(name):
+        with progress.step(name, speaks=True):
             subprocess.run(argv, cwd=PROJECT, check=True)
     except subprocess.CalledProcessError as error:
         return error.returncode
@@ -117,7 +117,7 @@ def acceptance() -> Count:
         print(error)
         return Count(failed=1)
     try:
-        return suites() + pytest("tests of the suites", 1200, "-m", "acceptance")
+        return suites() + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/acceptance")
     finally:
         cluster.release()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_step_that_fails_names_its_log(output: io.StringIO) -> None:
     with pytest.raises(ValueError), progress.step("work", Path("/logs/work.log")):
         raise ValueError
     assert lines(output)[-1] == "✗ work (N s), log: /logs/work.log"
+
+
+def test_step_that_speaks_for_itself_is_not_interrupted(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_REMINDER_SECONDS", 0.01)
+    with progress.step("robot", speaks=True):
+        with progress.step("inner"):
+            while "… inner" not in output.getvalue():
+                pass
+        begin = len(output.getvalue())
+        threading.Event().wait(0.1)
+        assert output.getvalue()[begin:] == ""
 
 
 def test_only_the_innermost_step_reports_its_time(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

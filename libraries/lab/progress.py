@@ -36,20 +36,25 @@ def _elapsed(start: float) -> str:
 class _Ticker:
     """Repeats a step's name with its elapsed time."""
 
-    def __init__(self, what: str, start: float) -> None:
+    def __init__(self, what: str, start: float, *, silent: bool) -> None:
         self._what = what
         self._start = start
+        self._silent = silent
         self._done = threading.Event()
+        self._thread: threading.Thread | None = None
         self.start()
 
     def start(self) -> None:
+        if self._silent:
+            return
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tick, args=(self._done,), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         self._done.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
 
     def _tick(self, done: threading.Event) -> None:
         if _stderr.isatty():
@@ -62,11 +67,11 @@ class _Ticker:
 
 
 @contextmanager
-def step(what: str, log: Path | None = None) -> Iterator[None]:
+def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterator[None]:
     """Show that ``what`` runs, for how long, and how it ended.
 
-    Steps may nest; only the innermost reports its time while it runs. ``log`` is
-    named in the end when the step fails.
+    Steps may nest; only the innermost reports its time while it runs, unless
+    it ``speaks`` for itself. ``log`` is named in the end when the step fails.
     """
     start = time.monotonic()
     outer: list[_Ticker] = _active.__dict__.setdefault("tickers", [])
@@ -74,7 +79,7 @@ def step(what: str, log: Path | None = None) -> Iterator[None]:
     say(f"{'  ' * nested}» {what}")
     if outer:
         outer[-1].stop()
-    ticker = _Ticker(what, start)
+    ticker = _Ticker(what, start, silent=speaks)
     outer.append(ticker)
     failed = True
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from lab.artifacts import PROJECT
 from robot.api import ExecutionResult
 
+RESULTS = PROJECT / "results" / "broken-on-purpose"
 _TIMEOUT_SECONDS = 900
 
 
@@ -22,11 +23,14 @@ class Ended:
     message: str
 
 
-def run_numa_suite(folder: Path, *options: str) -> dict[str, Ended]:
+def run_numa_suite(fault: str, *options: str) -> dict[str, Ended]:
     """Run ``suites/numa.robot`` until its first failure; how each test ended, by its name.
 
     What could not be run any more is left out: it failed because of the first.
+    The report stays in ``results/broken-on-purpose/<fault>``.
     """
+    folder = RESULTS / fault
+    shutil.rmtree(folder, ignore_errors=True)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
     run = subprocess.run(
         [*argv, "suites/numa.robot"], cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False

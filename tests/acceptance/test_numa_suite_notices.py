@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -44,9 +43,9 @@ def statuses(tests: dict[str, Ended]) -> dict[str, str]:
     return {name: test.status for name, test in tests.items()}
 
 
-def test_guest_wired_to_another_numa_node_than_declared(tmp_path: Path) -> None:
+def test_guest_wired_to_another_numa_node_than_declared() -> None:
     topology = PROJECT / "tests/data/topologies/miswired.yaml"
-    tests = run_numa_suite(tmp_path, "--variable", f"TOPOLOGY:{topology}")
+    tests = run_numa_suite("miswired-guest", "--variable", f"TOPOLOGY:{topology}")
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "FAIL"}
     assert tests[PCI_BUS].message == (
         "miswired-node mock2 (0000:21:00.0): expected NUMA node 1 by topology miswired, guest PCI bus says 0"
@@ -97,8 +96,8 @@ def wait_rolled_out(cluster: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("driver_with_wrong_numa_node")
-def test_driver_that_publishes_a_wrong_numa_node(cluster: Cluster, tmp_path: Path) -> None:
-    tests = run_numa_suite(tmp_path)
+def test_driver_that_publishes_a_wrong_numa_node(cluster: Cluster) -> None:
+    tests = run_numa_suite(FAULT)
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "PASS", SYSFS: "PASS", SLICES: "FAIL"}
     assert tests[SLICES].message.splitlines() == [
         f"{node.name} {WRONG} ({function.bdf}): expected NUMA node {function.numa_node} "
