@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from lab.client import NodeAccess
+from lab.cluster import NodeAccess
 from scenario import CheckError
 from SSHLibrary.abstractclient import SSHClientException
 from SSHLibrary.client import SSHClient

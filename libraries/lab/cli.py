@@ -29,7 +29,7 @@ _INTERRUPTED = 130
 def _up(arguments: argparse.Namespace) -> int:
     prerequisites.check()
     with progress.step(f"cluster {arguments.name} ({arguments.topology})"):
-        cluster = client.up(arguments.topology, arguments.name, profile=arguments.profile)
+        cluster = client.up(arguments.topology, arguments.name, profile=arguments.profile, cold=arguments.cold)
     cluster.stay()
     print(as_text(cluster.status()))
     print(f"logs\t{cluster.log_dir}\nkubeconfig\t{cluster.kubeconfig}")
@@ -83,7 +83,11 @@ def _load_image(arguments: argparse.Namespace) -> int:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab deploy")
-    (deploy.remove_driver if arguments.undo else deploy.install_driver)(cluster)
+    if arguments.undo:
+        deploy.remove_driver(cluster)
+    else:
+        deploy.install_driver(cluster)
+        deploy.wait_published(cluster)
     return 0
 
 
@@ -124,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_PROFILE,
         help="name in variables, or the path of a .yaml file (default: %(default)s)",
     )
+    up.add_argument("--cold", action="store_true", help="boot it, instead of restoring a saved one")
     add("down", _down, "Stop a cluster; nothing of it stays but its logs.")
     status = add("status", _status, "Show guests, nodes, module, devices and driver pods; exit code 1 if unhealthy.")
     status.add_argument("--json", action="store_true", help="machine-readable")

@@ -1,116 +1,65 @@
-"""Clusters as their users see them: borrowed, asked, given back."""
+"""Clusters for those who need one: started, borrowed, given back."""
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import topology as topologies
 from topology import Topology
 
-from lab import deploy, status
+from lab import deploy, golden, progress
 from lab import profile as profiles
 from lab.artifacts import StepError
+from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
 from lab.launcher import RUN_PREFIX, launch, topology_path
-from lab.spec import ClusterPaths, ClusterSpec
-from lab.status import ClusterStatus
+from lab.profile import Profile
 
 DEFAULT_TOPOLOGY = "numa-cluster"
 DEFAULT_PROFILE = "embedded"
 DEFAULT_NAME = "default"
 
 
-@dataclass(frozen=True)
-class NodeAccess:
-    """How to reach a node by SSH, from this machine's loopback."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    key_file: Path
-    known_hosts: Path
-
-
-class Cluster:
-    """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
-
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        self.name = control.name
-        self._paths = ClusterPaths.of(control.name)
-        self.topology: Topology = topologies.load(ClusterSpec.load(self._paths.spec).topology)
-        self._access = json.loads(self._paths.access.read_text())
-
-    @property
-    def kubeconfig(self) -> Path:
-        """Kubeconfig of a cluster administrator, for use on this machine."""
-        return self._paths.kubeconfig
-
-    @property
-    def log_dir(self) -> Path:
-        """Consoles of the guests and logs of all processes."""
-        return self._paths.logs
-
-    def node(self, name: str) -> NodeAccess:
-        """How to reach node ``name``; KeyError names the nodes there are."""
-        node = self.topology.node(name)
-        keys = self._paths.pki
-        port = self._access["ssh_ports"][node.name]
-        return NodeAccess(node.name, "127.0.0.1", port, "root", keys / "id_ed25519", keys / "known_hosts")
-
-    def qmp(self, node: str, command: str, **arguments: Any) -> Any:
-        """Run a QMP command in the monitor of a node's guest and return its result."""
-        return self._control.request("qmp", node=self.topology.node(node).name, execute=command, arguments=arguments)
-
-    def plug(self, node: str, root_port: str) -> None:
-        """Hot-plug the devices of a slot, named by its root port (``rp11``)."""
-        self._control.request("plug", node=node, slot=root_port)
-
-    def unplug(self, node: str, root_port: str) -> None:
-        """Hot-unplug the devices of a slot and wait until the guest has let go of them."""
-        self._control.request("unplug", node=node, slot=root_port)
-
-    def supervisor_status(self) -> dict[str, Any]:
-        """What the supervisor says of itself and its processes."""
-        result: dict[str, Any] = self._control.request("status")
-        return result
-
-    def status(self) -> ClusterStatus:
-        """Guests, nodes, module, devices and driver pods."""
-        return status.collect(self)
-
-    def stay(self) -> None:
-        """Let the cluster live on when nobody holds it, until ``lab down``."""
-        self._control.request("stay")
-
-    def release(self) -> None:
-        """Give the cluster back; it ends if it was started for this process only."""
-        self._control.close()
-
-
 def up(
-    topology: str = DEFAULT_TOPOLOGY, name: str = DEFAULT_NAME, who: str = "lab up", profile: str = DEFAULT_PROFILE
+    topology: str = DEFAULT_TOPOLOGY,
+    name: str = DEFAULT_NAME,
+    who: str = "lab up",
+    profile: str = DEFAULT_PROFILE,
+    *,
+    cold: bool = False,
 ) -> Cluster:
     """Start a cluster with module, driver and devices, held by this process.
 
-    ``topology`` is a name in ``variables/topologies``, ``profile`` one in
-    ``variables``, or they are paths of files. Raises TopologyError or StepError.
+    It is restored from a golden cluster, which is made first when there is none
+    that fits; ``cold`` boots it instead. ``topology`` is a name in
+    ``variables/topologies``, ``profile`` one in ``variables``, or they are paths
+    of files. Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
     loaded_profile = profiles.load(profile)
     deploy.build_images()
-    cluster = Cluster(launch(name, loaded, loaded_profile, who))
+    if cold:
+        cluster = Cluster(launch(name, loaded, loaded_profile, who))
+        finish = deploy.bring_up
+    else:
+        cluster = _restore(name, loaded, loaded_profile, who)
+        finish = deploy.add_devices
     try:
-        deploy.bring_up(cluster)
+        finish(cluster)
     except BaseException:
         cluster.release()
         raise
     return cluster
+
+
+def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Cluster:
+    """A cluster from a golden one; a golden one that cannot be restored is set aside and made anew, once."""
+    folder = golden.with_driver(topology, profile)
+    try:
+        return Cluster(launch(name, topology, profile, who, golden=folder))
+    except StepError as error:
+        progress.say(f"{error}\nthis golden cluster is kept as {golden.set_aside(folder, error)}, and made anew")
+    return Cluster(launch(name, topology, profile, who, golden=golden.with_driver(topology, profile)))
 
 
 def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from topology import Node, Topology
 
-from lab import guest, network
+from lab import guest, network, saving
 from lab.artifacts import StepError, run, write_file
 from lab.bootstrap import bootstrap
-from lab.controlplane import Component, ControlPlane, wait_ready
+from lab.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
 from lab.kubeconfig import write_kubeconfig
 from lab.monitor import Monitor, MonitorError
 from lab.node_files import node_files
 from lab.pki import Pki, create_pki
 from lab.processes import Child, Children
+from lab.saving import set_clock
 from lab.spec import ClusterSpec
-from lab.sshkeys import create_ssh_keys, known_hosts
+from lab.sshkeys import SshKeys, create_ssh_keys, known_hosts
 
 _SERVER_TIMEOUT_SECONDS = 30.0
 _QEMU_IMG_TIMEOUT_SECONDS = 30.0
@@ -37,10 +39,21 @@ class ClusterProcesses:
         self._topology = topology
         self._monitors = {node.name: Monitor(node) for node in topology.nodes}
         self._services_components: list[Component] = []
+        self._components: list[str] = []
+        self._golden = Path(spec.golden) if spec.golden else None
         self.children = Children(spec.paths.logs, on_exit)
 
     def steps(self) -> list[Step]:
         """What starts a cluster, as name and work. Guests go before the control plane, because they take longest."""
+        if self._golden:
+            return [
+                ("network of the cluster", self._network),
+                ("certificates and keys", self._certificates),
+                ("device servers", self._device_servers),
+                ("guests", self._guests),
+                ("control plane, and memory of the guests", self._restore),
+                ("guests go on", self._resume),
+            ]
         return [
             ("network of the cluster", self._network),
             ("certificates and keys", self._certificates),
@@ -73,8 +86,12 @@ class ClusterProcesses:
 
     def _make_certificates(self) -> None:
         nodes = [(node.name, node.address) for node in self._topology.nodes]
-        pki = create_pki(self._paths.pki, nodes)
-        keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
+        if self._golden:
+            shutil.copytree(self._golden / "pki", self._paths.pki)
+            pki, keys = Pki(self._paths.pki), SshKeys(self._paths.pki)
+        else:
+            pki = create_pki(self._paths.pki, nodes)
+            keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
         access = json.loads(self._paths.access.read_text())
         hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access["ssh_ports"].items())
         write_file(self._paths.pki / "known_hosts", hosts)
@@ -112,7 +129,9 @@ class ClusterProcesses:
         for number, node in enumerate(self._topology.nodes, 1):
             (self._paths.sockets / node.name).mkdir(exist_ok=True)
             disk = self._paths.data / f"{node.name}.qcow2"
-            create = ["create", "-q", "-f", "qcow2", "-b", self._spec.image.disk, "-F", self._spec.image.disk_format]
+            image = self._spec.image
+            base = (str(self._golden / disk.name), "qcow2") if self._golden else (image.disk, image.disk_format)
+            create = ["create", "-q", "-f", "qcow2", "-b", base[0], "-F", base[1]]
             await asyncio.to_thread(
                 run,
                 [*self._spec.qemu_img, *create, str(disk)],
@@ -127,25 +146,48 @@ class ClusterProcesses:
                 disk,
                 self._paths.logs / f"console-{node.name}.log",
                 sorted(self._credentials(node).iterdir()),
+                restored=self._golden is not None,
             )
             await self.children.start(f"qemu-{node.name}", argv, cwd=self._paths.sockets, env=self._spec.qemu.env)
         for node in self._topology.nodes:
-            await self._monitors[node.name].connect(self._paths.sockets / node.name / "qmp.sock")
+            await self._monitors[node.name].connect(Path(node.name, "qmp.sock"))
+
+    async def _restore(self) -> None:
+        assert self._golden is not None
+        loads = (monitor.load(self._golden / f"{node}.ram") for node, monitor in self._monitors.items())
+        await asyncio.gather(self._control_plane(), *loads)
+
+    async def _resume(self) -> None:
+        """Let the guests go on, with the right time."""
+        await asyncio.gather(*(monitor.execute("cont") for monitor in self._monitors.values()))
+        await asyncio.gather(*(set_clock(Path(node, "clock.sock")) for node in self._monitors))
+
+    async def save(self, folder: Path) -> None:
+        """Stop guests and control plane, and save them to ``folder``. Raises MonitorError, OSError."""
+        addresses = {node.address for node in self._topology.nodes}
+        await saving.save(
+            self.children, self._components, self._monitors, self._paths.data, self._paths.pki, folder, addresses
+        )
 
     async def _control_plane(self) -> None:
         """Start everything; wait for what the nodes need."""
         pki = Pki(self._paths.pki)
-        plane = ControlPlane(
-            Path(self._spec.binaries), self._paths.data / "control-plane", pki, self._spec.feature_gates
-        )
+        data = self._paths.data / "control-plane"
+        # A node of a restored cluster is known from the start, with its address.
+        proxy_node = self._topology.nodes[0].name if self._golden else PROXY_NODE
+        plane = ControlPlane(Path(self._spec.binaries), data, pki, self._spec.feature_gates, proxy_node)
         await asyncio.to_thread(plane.prepare)
+        if self._golden:
+            await asyncio.to_thread(shutil.copytree, self._golden / "control-plane", data, dirs_exist_ok=True)
         components = plane.components()
+        self._components = [component.name for component in components]
         for component in components:
             if component.after == ("kube-apiserver",):
                 continue
             await self._start_component(component)
             await self._wait_ready(component)
-        await asyncio.to_thread(bootstrap, pki, dns=any(component.name == "coredns" for component in components))
+        if not self._golden:
+            await asyncio.to_thread(bootstrap, pki, dns=any(component.name == "coredns" for component in components))
         late = [component for component in components if component.after == ("kube-apiserver",)]
         for component in late:
             await self._start_component(component)

@@ -17,7 +17,7 @@ from lab.ssh import on_node
 from lab.thin_image import layers_of, write_thin
 
 if TYPE_CHECKING:
-    from lab.client import Cluster, NodeAccess
+    from lab.cluster import Cluster, NodeAccess
 
 NAMESPACE = "mock-device"
 MODULE_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
@@ -39,10 +39,15 @@ def kmod_image() -> Path:
     return images.kmod_image(module, kbuild.module_kernel_release())
 
 
+def driver_image() -> Path:
+    """Archive of the DRA driver's image."""
+    return images.driver_image()
+
+
 def build_images() -> None:
-    """Build what ``bring_up`` loads, so that nothing is compiled while a cluster waits."""
+    """Build what ``install_everything`` loads, so that nothing is compiled while a cluster waits."""
     kmod_image()
-    images.driver_image()
+    driver_image()
 
 
 def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
@@ -82,14 +87,13 @@ def _driver_manifests() -> list[Path]:
 
 
 def install_driver(cluster: Cluster) -> None:
-    """Install the DRA driver and wait until it serves on every node and has published every device."""
+    """Install the DRA driver and wait until it serves on every node."""
     api = kubeclient.connect(cluster.kubeconfig)
     for manifest in _driver_manifests():
         manifests.apply(api, manifest)
     count = len(cluster.topology.nodes)
     kubeclient.wait_daemonset(api, NAMESPACE, NODE_AGENT, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
     kubeclient.wait_deployment(api, NAMESPACE, CONTROLLER, _ROLLOUT_TIMEOUT_SECONDS)
-    wait_published(cluster)
 
 
 def remove_driver(cluster: Cluster) -> None:
@@ -133,18 +137,36 @@ def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -
         raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
 
 
-def bring_up(cluster: Cluster) -> None:
-    """Everything between a started cluster and one that serves claims. Shows each step; raises StepError."""
+def wait_nodes(cluster: Cluster) -> None:
+    """Wait until every node is Ready. Raises StepError."""
     api = kubeclient.connect(cluster.kubeconfig)
-    log = cluster.log_dir
-    with progress.step("nodes Ready", log):
+    with progress.step("nodes Ready", cluster.log_dir):
         kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], _NODES_TIMEOUT_SECONDS)
+
+
+def install_everything(cluster: Cluster) -> None:
+    """Kernel module and driver, on nodes that are Ready. Shows each step; raises StepError."""
+    log = cluster.log_dir
     with progress.step("images on the nodes", log):
-        for archive in (kmod_image(), images.driver_image()):
+        for archive in (kmod_image(), driver_image()):
             load_image(cluster, archive)
     with progress.step("kernel module", log):
         install_module(cluster)
+    with progress.step("DRA driver serves", log):
+        install_driver(cluster)
+
+
+def add_devices(cluster: Cluster) -> None:
+    """Plug the devices of the topology, and wait until all are published. Shows each step; raises StepError."""
+    log = cluster.log_dir
     with progress.step("devices plugged", log):
         plug_devices(cluster)
-    with progress.step("DRA driver serves and has published all devices", log):
-        install_driver(cluster)
+    with progress.step("devices published", log):
+        wait_published(cluster)
+
+
+def bring_up(cluster: Cluster) -> None:
+    """Everything between a booted cluster and one that serves claims. Shows each step; raises StepError."""
+    wait_nodes(cluster)
+    install_everything(cluster)
+    add_devices(cluster)

@@ -89,9 +89,20 @@ def write_credentials(folder: Path, values: Mapping[str, bytes]) -> list[Path]:
 
 
 def argv(
-    node: Node, number: int, qemu: QemuSpec, image: ImageSpec, disk: Path, console: Path, secrets: Sequence[Path]
+    node: Node,
+    number: int,
+    qemu: QemuSpec,
+    image: ImageSpec,
+    disk: Path,
+    console: Path,
+    secrets: Sequence[Path],
+    *,
+    restored: bool = False,
 ) -> list[str]:
-    """QEMU's command line. Sockets are relative to the working directory (path names of sockets are short)."""
+    """QEMU's command line. Sockets are relative to the working directory (path names of sockets are short).
+
+    A guest that is to be ``restored`` waits for its memory instead of booting.
+    """
     accelerator = "tcg,thread=multi" if qemu.accelerator == "tcg" else qemu.accelerator
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
     command += ["-machine", "q35,smbios-entry-point-type=64", "-accel", accelerator]
@@ -111,7 +122,10 @@ def argv(
     command += ["-netdev", f"tap,id=net,ifname={tap_name(number)},script=no,downscript=no"]
     command += ["-device", f"virtio-net-pci,netdev=net,mac={mac_address(number)},romfile=,bus=pcie.0"]
     command += ["-device", "virtio-rng-pci,bus=pcie.0"]
-    command += ["-serial", f"file:{console}", "-qmp", f"unix:{node.name}/qmp.sock,server=on,wait=off"]
+    command += ["-serial", f"file:{console}", "-serial", f"unix:{node.name}/clock.sock,server=on,wait=off"]
+    command += ["-qmp", f"unix:{node.name}/qmp.sock,server=on,wait=off"]
+    if restored:
+        command += ["-incoming", "defer"]
     for secret in secrets:
         command += ["-smbios", f"type=11,path={secret}"]
     return command + numa_options(node)

@@ -100,11 +100,12 @@ def _unshare() -> list[str]:
     return command if os.geteuid() == 0 else [*command, "--user", "--map-root-user"]
 
 
-def launch(name: str, topology: Topology, cluster_profile: Profile, who: str) -> Control:
+def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *, golden: Path | None = None) -> Control:
     """Start cluster ``name`` and return a connection that holds it.
 
-    Builds what is missing first. Shows each step. Raises StepError with the
-    step that failed and its log; nothing is left running then.
+    It boots, or is restored from the folder of a ``golden`` cluster. Builds what
+    is missing first. Shows each step. Raises StepError with the step that failed
+    and its log; nothing is left running then.
     """
     qemu = ensure_qemu()
     binaries = build_embedded_k8s()
@@ -131,6 +132,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str) ->
             image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
             binaries=str(binaries),
             feature_gates=profile.flag(cluster_profile.feature_gates),
+            golden=str(golden or ""),
             control_fd=control.fileno(),
             api_fd=api.fileno(),
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ _CONNECT_TIMEOUT_SECONDS = 20.0
 _COMMAND_TIMEOUT_SECONDS = 30.0
 _UNPLUG_TIMEOUT_SECONDS = 60.0
 _CONNECT_POLL_SECONDS = 0.05
+_SAVE_TIMEOUT_SECONDS = 180.0
+_LOAD_TIMEOUT_SECONDS = 60.0
+_MIGRATION_POLL_SECONDS = 0.02
 
 
 class MonitorError(Exception):
@@ -76,6 +80,36 @@ class Monitor:
         """
         for arguments in device_add_arguments(slot, sockets):
             await self.execute("device_add", **arguments)
+
+    async def save(self, path: Path) -> None:
+        """Stop the guest and write its memory and devices to ``path``; its disk is complete afterwards."""
+        await self._use_mapped_ram()
+        await self.execute("stop")
+        await self.execute("migrate", uri=f"file:{path}")
+        await self._migrated("save", _SAVE_TIMEOUT_SECONDS)
+
+    async def load(self, path: Path) -> None:
+        """Read what ``save`` wrote into a guest that waits for it; it stays paused until ``cont``."""
+        await self._use_mapped_ram()
+        await self.execute("migrate-incoming", uri=f"file:{path}")
+        await self._migrated("load", _LOAD_TIMEOUT_SECONDS)
+
+    async def quit(self) -> None:
+        """End QEMU."""
+        with contextlib.suppress(QMPError, EOFError):
+            await self._client.execute("quit")
+
+    async def _use_mapped_ram(self) -> None:
+        await self.execute("migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}])
+
+    async def _migrated(self, what: str, timeout: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (found := await self.execute("query-migrate")).get("status") != "completed":
+            if found.get("status") in {"failed", "cancelled"}:
+                raise MonitorError(f"{self.node.name}: {what}: {found.get('error-desc', found['status'])}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise MonitorError(f"{self.node.name}: {what} is not complete after {timeout:.0f} s: {found}")
+            await asyncio.sleep(_MIGRATION_POLL_SECONDS)
 
     async def unplug(self, slot: Slot) -> None:
         """Hot-unplug ``slot`` and wait until the guest has let go of every function."""

@@ -42,7 +42,7 @@ PACKAGES = (
     "pciutils",
 )
 NODE_PROGRAMS = ("kubelet", "kube-proxy")
-SERVICES = ("containerd", "kubelet", "kube-proxy", "systemd-networkd", "ssh")
+SERVICES = ("containerd", "kubelet", "kube-proxy", "systemd-networkd", "ssh", "lab-clock")
 # Each costs a start that nobody waits for; together about half of the boot without hardware virtualisation.
 MASKED = (
     "apt-daily.timer",

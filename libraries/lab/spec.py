@@ -57,6 +57,8 @@ class ClusterSpec:
     """Folder of the embedded Kubernetes."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
+    golden: str
+    """Folder of the golden cluster that this one is restored from; empty for one that boots."""
     control_fd: int
     """Listening abstract Unix socket of the host's namespace."""
     api_fd: int

@@ -13,7 +13,7 @@ _CONNECT_TIMEOUT_SECONDS = 30
 
 
 class SshTarget(Protocol):
-    """What is needed to reach a node; ``lab.client.NodeAccess`` is one."""
+    """What is needed to reach a node; ``lab.cluster.NodeAccess`` is one."""
 
     @property
     def name(self) -> str: ...

@@ -11,7 +11,7 @@ from lab.artifacts import StepError
 from lab.ssh import on_node
 
 if TYPE_CHECKING:
-    from lab.client import Cluster
+    from lab.cluster import Cluster
 
 _NODE_TIMEOUT_SECONDS = 60.0
 _NAMESPACE = "mock-device"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -149,7 +150,7 @@ class Supervisor:
             line = await requests.get()
             try:
                 await self._answer(json.loads(line), writer)
-            except (ValueError, KeyError, TypeError, MonitorError, StepError) as error:
+            except (ValueError, KeyError, TypeError, OSError, MonitorError, StepError) as error:
                 await _send(writer, error=str(error) or type(error).__name__)
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -169,6 +170,10 @@ class Supervisor:
                 await _send(writer, result=self._status())
             case {"do": "qmp", "node": str(node), "execute": str(command), "arguments": dict(arguments)}:
                 await _send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
+            case {"do": "save", "folder": str(folder)}:
+                self.state = "saved"
+                await self.processes.save(Path(folder))
+                await _send(writer, result=True)
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
                 await self.processes.plug(node, slot, action == "plug")
                 await _send(writer, result=True)
@@ -222,6 +227,8 @@ def main() -> int:
     spec = ClusterSpec.load(parser.parse_args().spec)
     # Sockets live on a file system of this mount namespace, so that none outlives it.
     run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
+    # A socket's path has at most 107 bytes: from here they are short.
+    os.chdir(spec.paths.sockets)
     asyncio.run(Supervisor(spec).run())
     return 0
 

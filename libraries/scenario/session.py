@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kubernetes.client import ApiClient
 from lab import kubeclient
-from lab.client import Cluster, NodeAccess
+from lab.cluster import Cluster, NodeAccess
 from topology import Topology
 
 from scenario import CheckError

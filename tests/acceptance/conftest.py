@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for suite_run
 
 from lab import client
-from lab.client import Cluster
+from lab.cluster import Cluster
 
 
 @pytest.fixture(scope="session")

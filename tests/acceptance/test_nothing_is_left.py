@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from lab.artifacts import PROJECT, StepError
-from lab.client import Cluster
+from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
 from lab.spec import ClusterPaths
 

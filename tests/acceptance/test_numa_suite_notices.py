@@ -11,7 +11,7 @@ import pytest
 from kubernetes import client
 from lab import deploy, kubeclient
 from lab.artifacts import PROJECT
-from lab.client import Cluster
+from lab.cluster import Cluster
 from suite_run import Ended, run_numa_suite
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from lab import images, kubeclient, manifests
-from lab.client import Cluster
+from lab.cluster import Cluster
 from scenario import kube, pods
 
 pytestmark = pytest.mark.acceptance

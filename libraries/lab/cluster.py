@@ -1,0 +1,89 @@
+"""A running cluster as its users see it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import topology as topologies
+from topology import Topology
+
+from lab import status
+from lab.control import Control
+from lab.spec import ClusterPaths, ClusterSpec
+from lab.status import ClusterStatus
+
+
+@dataclass(frozen=True)
+class NodeAccess:
+    """How to reach a node by SSH, from this machine's loopback."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
+
+
+class Cluster:
+    """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self.name = control.name
+        self._paths = ClusterPaths.of(control.name)
+        self.topology: Topology = topologies.load(ClusterSpec.load(self._paths.spec).topology)
+        self._access = json.loads(self._paths.access.read_text())
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Kubeconfig of a cluster administrator, for use on this machine."""
+        return self._paths.kubeconfig
+
+    @property
+    def log_dir(self) -> Path:
+        """Consoles of the guests and logs of all processes."""
+        return self._paths.logs
+
+    def node(self, name: str) -> NodeAccess:
+        """How to reach node ``name``; KeyError names the nodes there are."""
+        node = self.topology.node(name)
+        keys = self._paths.pki
+        port = self._access["ssh_ports"][node.name]
+        return NodeAccess(node.name, "127.0.0.1", port, "root", keys / "id_ed25519", keys / "known_hosts")
+
+    def qmp(self, node: str, command: str, **arguments: Any) -> Any:
+        """Run a QMP command in the monitor of a node's guest and return its result."""
+        return self._control.request("qmp", node=self.topology.node(node).name, execute=command, arguments=arguments)
+
+    def plug(self, node: str, root_port: str) -> None:
+        """Hot-plug the devices of a slot, named by its root port (``rp11``)."""
+        self._control.request("plug", node=node, slot=root_port)
+
+    def unplug(self, node: str, root_port: str) -> None:
+        """Hot-unplug the devices of a slot and wait until the guest has let go of them."""
+        self._control.request("unplug", node=node, slot=root_port)
+
+    def supervisor_status(self) -> dict[str, Any]:
+        """What the supervisor says of itself and its processes."""
+        result: dict[str, Any] = self._control.request("status")
+        return result
+
+    def status(self) -> ClusterStatus:
+        """Guests, nodes, module, devices and driver pods."""
+        return status.collect(self)
+
+    def save(self, folder: Path) -> None:
+        """Save guests and control plane to ``folder``; the cluster has stopped then. No device may be plugged."""
+        self._control.request("save", folder=str(folder))
+
+    def stay(self) -> None:
+        """Let the cluster live on when nobody holds it, until ``lab down``."""
+        self._control.request("stay")
+
+    def release(self) -> None:
+        """Give the cluster back; it ends if it was started for this process only."""
+        self._control.close()

@@ -1,0 +1,122 @@
+"""Golden clusters: booted once, saved without devices, and restored in seconds as often as one likes.
+
+There are two tiers. The first has Ready nodes; the second, made from the first,
+has kernel module and driver as well, so that a change to the driver costs the
+second only. Each is an artifact of the cache, keyed by all that goes into it.
+
+Files of a golden cluster: ``NODE.ram`` (QEMU's mapped-ram migration format),
+``NODE.qcow2`` (read-only base of the restored guests' disks), ``control-plane/etcd``
+and ``pki``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from topology import Topology
+
+from lab import deploy, progress
+from lab.artifacts import Input, StepError, cached, write_file
+from lab.cluster import Cluster
+from lab.gobuild import build_embedded_k8s
+from lab.launcher import RUN_PREFIX, launch
+from lab.node_image import build_node_image
+from lab.profile import Profile, flag
+from lab.qemu_root import ensure_qemu
+
+_TIERS = ("golden-nodes", "golden-driver")
+# What of the lab decides how a saved cluster looks and how it is restored.
+_CODE = (
+    "bootstrap",
+    "cluster_processes",
+    "controlplane",
+    "golden",
+    "guest",
+    "kubeconfig",
+    "monitor",
+    "network",
+    "node_files",
+    "pki",
+    "saving",
+    "spec",
+    "sshkeys",
+)
+
+
+def shape(topology: Topology) -> str:
+    """What of a topology a cluster without devices depends on (JSON)."""
+    return json.dumps(
+        [
+            [
+                node.name,
+                node.address,
+                [
+                    [numa.id, numa.memory, numa.cpus, numa.bus, numa.wired_to, len(numa.slots)]
+                    for numa in node.numa_nodes
+                ],
+            ]
+            for node in topology.nodes
+        ]
+    )
+
+
+def with_nodes(topology: Topology, profile: Profile) -> Path:
+    """Folder of the golden cluster whose nodes are Ready. Raises StepError."""
+    inputs: dict[str, Input] = {
+        "shape": shape(topology),
+        "profile": [profile.accelerator, flag(profile.feature_gates)],
+        "qemu": ensure_qemu().version,
+        "kubernetes": str(build_embedded_k8s()),
+        "image": str(build_node_image().disk),
+        "code": [Path(__file__).with_name(f"{name}.py") for name in _CODE],
+    }
+
+    def build(folder: Path) -> None:
+        cluster = Cluster(launch(_name(), topology, profile, "golden cluster"))
+        try:
+            deploy.wait_nodes(cluster)
+            _save(cluster, folder)
+        finally:
+            cluster.release()
+
+    return cached(_TIERS[0], inputs, build, what="golden cluster: nodes Ready (booted once)")
+
+
+def with_driver(topology: Topology, profile: Profile) -> Path:
+    """Folder of the golden cluster with kernel module and driver. Raises StepError."""
+    base = with_nodes(topology, profile)
+    inputs: dict[str, Input] = {
+        "base": str(base),
+        "images": [str(deploy.kmod_image()), str(deploy.driver_image())],
+        "manifests": [deploy.MODULE_MANIFEST, deploy.DRIVER_MANIFESTS],
+    }
+
+    def build(folder: Path) -> None:
+        cluster = Cluster(launch(_name(), topology, profile, "golden cluster", golden=base))
+        try:
+            deploy.install_everything(cluster)
+            _save(cluster, folder)
+        finally:
+            cluster.release()
+
+    return cached(_TIERS[1], inputs, build, what="golden cluster: kernel module and DRA driver deployed")
+
+
+def set_aside(folder: Path, error: StepError) -> Path:
+    """Put a golden cluster that cannot be restored where nobody looks for it, with the reason; its new folder."""
+    aside = folder.with_name(f"{folder.name}.failed-{int(time.time())}")
+    folder.rename(aside)
+    write_file(aside / "reason.txt", f"{error}\n")
+    return aside
+
+
+def _name() -> str:
+    return f"{RUN_PREFIX}golden-{os.getpid()}"
+
+
+def _save(cluster: Cluster, folder: Path) -> None:
+    with progress.step("cluster saved", cluster.log_dir):
+        cluster.save(folder)
