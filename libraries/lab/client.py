@@ -15,7 +15,7 @@ from lab import deploy, status
 from lab import profile as profiles
 from lab.artifacts import StepError
 from lab.control import Control, NoClusterError
-from lab.launcher import RUN_PREFIX, launch, topology_path
+from lab.launcher import RUN_PREFIX, launch, topology_path, wait_ended
 from lab.spec import ClusterPaths, ClusterSpec
 from lab.status import ClusterStatus
 
@@ -39,8 +39,9 @@ class NodeAccess:
 class Cluster:
     """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, *, ends_here: bool = False) -> None:
         self._control = control
+        self._ends_here = ends_here
         self.name = control.name
         self._paths = ClusterPaths.of(control.name)
         self.topology: Topology = topologies.load(ClusterSpec.load(self._paths.spec).topology)
@@ -87,10 +88,13 @@ class Cluster:
     def stay(self) -> None:
         """Let the cluster live on when nobody holds it, until ``lab down``."""
         self._control.request("stay")
+        self._ends_here = False
 
     def release(self) -> None:
-        """Give the cluster back; it ends if it was started for this process only."""
+        """Give the cluster back. One that was started by this process, and not told to stay, has ended then."""
         self._control.close()
+        if self._ends_here:
+            wait_ended(self.name)
 
 
 def up(
@@ -104,7 +108,7 @@ def up(
     loaded = topologies.load(topology_path(topology))
     loaded_profile = profiles.load(profile)
     deploy.build_images()
-    cluster = Cluster(launch(name, loaded, loaded_profile, who))
+    cluster = Cluster(launch(name, loaded, loaded_profile, who), ends_here=True)
     try:
         deploy.bring_up(cluster)
     except BaseException:
