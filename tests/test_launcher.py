@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from lab import launcher
 from lab.artifacts import StepError
-from lab.launcher import prune_runs, topology_path
+from lab.launcher import prune_runs, topology_path, wait_ended
+from lab.spec import ClusterPaths
 
 
 def ended_run(folder: Path, number: int) -> Path:
@@ -37,6 +39,18 @@ def test_run_that_lives_is_left_alone(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         prune_runs(tmp_path)
     assert (root / "data").exists()
+
+
+def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(launcher, "_STOP_TIMEOUT_SECONDS", 0.2)
+    paths = ClusterPaths.of("some")
+    paths.lock.parent.mkdir()
+    with paths.lock.open("a+") as supervisor:
+        fcntl.flock(supervisor, fcntl.LOCK_EX)
+        with pytest.raises(StepError, match="cluster 'some' has not ended after 0 s"):
+            wait_ended("some")
+    wait_ended("some")
 
 
 def test_unknown_topology_names_those_there_are() -> None:

@@ -10,9 +10,9 @@ from topology import Topology
 from lab import deploy, golden, progress
 from lab import profile as profiles
 from lab.artifacts import StepError
-from lab.cluster import Cluster
+from lab.cluster import Cluster, start
 from lab.control import Control, NoClusterError
-from lab.launcher import RUN_PREFIX, launch, topology_path
+from lab.launcher import RUN_PREFIX, topology_path
 from lab.profile import Profile
 
 DEFAULT_TOPOLOGY = "numa-cluster"
@@ -39,7 +39,7 @@ def up(
     loaded_profile = profiles.load(profile)
     deploy.build_images()
     if cold:
-        cluster = Cluster(launch(name, loaded, loaded_profile, who))
+        cluster = start(name, loaded, loaded_profile, who)
         finish = deploy.bring_up
     else:
         cluster = _restore(name, loaded, loaded_profile, who)
@@ -56,10 +56,10 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Clust
     """A cluster from a golden one; a golden one that cannot be restored is set aside and made anew, once."""
     folder = golden.with_driver(topology, profile)
     try:
-        return Cluster(launch(name, topology, profile, who, golden=folder))
+        return start(name, topology, profile, who, golden=folder)
     except StepError as error:
         progress.say(f"{error}\nthis golden cluster is kept as {golden.set_aside(folder, error)}, and made anew")
-    return Cluster(launch(name, topology, profile, who, golden=golden.with_driver(topology, profile)))
+    return start(name, topology, profile, who, golden=golden.with_driver(topology, profile))
 
 
 def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:

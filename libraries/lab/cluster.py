@@ -12,6 +12,8 @@ from topology import Topology
 
 from lab import status
 from lab.control import Control
+from lab.launcher import launch, wait_ended
+from lab.profile import Profile
 from lab.spec import ClusterPaths, ClusterSpec
 from lab.status import ClusterStatus
 
@@ -31,8 +33,9 @@ class NodeAccess:
 class Cluster:
     """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, *, ends_here: bool = False) -> None:
         self._control = control
+        self._ends_here = ends_here
         self.name = control.name
         self._paths = ClusterPaths.of(control.name)
         self.topology: Topology = topologies.load(ClusterSpec.load(self._paths.spec).topology)
@@ -83,7 +86,15 @@ class Cluster:
     def stay(self) -> None:
         """Let the cluster live on when nobody holds it, until ``lab down``."""
         self._control.request("stay")
+        self._ends_here = False
 
     def release(self) -> None:
-        """Give the cluster back; it ends if it was started for this process only."""
+        """Give the cluster back. One that was started by this process, and not told to stay, has ended then."""
         self._control.close()
+        if self._ends_here:
+            wait_ended(self.name)
+
+
+def start(name: str, topology: Topology, profile: Profile, who: str, *, golden: Path | None = None) -> Cluster:
+    """Start a cluster, which ends with this process unless it is told to stay; see ``lab.launcher.launch``."""
+    return Cluster(launch(name, topology, profile, who, golden=golden), ends_here=True)

@@ -60,17 +60,6 @@ class Control:
             yield message["event"]
         raise StepError(f"cluster {self.name!r}: its supervisor ended while it started")
 
-    def wait_closed(self, timeout: float) -> None:
-        """Wait until the supervisor has gone. Raises StepError after ``timeout`` seconds."""
-        self._socket.settimeout(timeout)
-        try:
-            while self._socket.recv(4096):
-                pass
-        except TimeoutError as error:
-            raise StepError(f"cluster {self.name!r} has not ended after {timeout:.0f} s") from error
-        except ConnectionError:
-            pass
-
     def _exchange(self, do: str, fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
         try:
             self._socket.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")

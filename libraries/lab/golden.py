@@ -20,13 +20,14 @@ from topology import Topology
 
 from lab import deploy, progress
 from lab.artifacts import Input, StepError, cached, write_file
-from lab.cluster import Cluster
+from lab.cluster import Cluster, start
 from lab.gobuild import build_embedded_k8s
-from lab.launcher import RUN_PREFIX, launch
+from lab.launcher import RUN_PREFIX
 from lab.node_image import build_node_image
 from lab.profile import Profile, flag
 from lab.qemu_root import ensure_qemu
 
+_WHO = "golden cluster"
 _TIERS = ("golden-nodes", "golden-driver")
 # What of the lab decides how a saved cluster looks and how it is restored.
 _CODE = (
@@ -75,7 +76,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     }
 
     def build(folder: Path) -> None:
-        cluster = Cluster(launch(_name(), topology, profile, "golden cluster"))
+        cluster = start(_name(), topology, profile, _WHO)
         try:
             deploy.wait_nodes(cluster)
             _save(cluster, folder)
@@ -95,7 +96,7 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
     }
 
     def build(folder: Path) -> None:
-        cluster = Cluster(launch(_name(), topology, profile, "golden cluster", golden=base))
+        cluster = start(_name(), topology, profile, _WHO, golden=base)
         try:
             deploy.install_everything(cluster)
             _save(cluster, folder)

@@ -29,7 +29,7 @@ RUN_PREFIX = "run-"
 """Names of clusters that are started for one process begin so."""
 _KEPT_RUNS = 5
 _BACKLOG = 64
-_END_TIMEOUT_SECONDS = 5.0
+_CLAIM_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.1
 _STOP_TIMEOUT_SECONDS = 30.0
 
@@ -58,17 +58,30 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
     """Take the cluster's name; the lock goes on to the supervisor and is free when that has ended."""
     paths.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = stack.enter_context(paths.lock.open("a+"))
-    deadline = time.monotonic() + _END_TIMEOUT_SECONDS
+    # One that is being stopped is gone in a moment.
+    if not _locked_within(lock, _CLAIM_SECONDS):
+        name = paths.root.name
+        raise StepError(f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}")
+    return lock
+
+
+def wait_ended(name: str) -> None:
+    """Wait until nothing of a cluster that was given back is left. Raises StepError."""
+    with ClusterPaths.of(name).lock.open("a+") as lock:
+        if not _locked_within(lock, _STOP_TIMEOUT_SECONDS):
+            raise StepError(f"cluster {name!r} has not ended after {_STOP_TIMEOUT_SECONDS:.0f} s")
+
+
+def _locked_within(lock: IO[str], timeout: float) -> bool:
+    """Lock a file that a supervisor holds as long as it lives; False when it still has it after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
+            return True
         except BlockingIOError:
-            # One that is being stopped is gone in a moment.
             if time.monotonic() > deadline:
-                name = paths.root.name
-                message = f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}"
-                raise StepError(message) from None
+                return False
             time.sleep(_LOCK_POLL_SECONDS)
 
 
@@ -178,9 +191,8 @@ def stop(name: str) -> bool:
     try:
         with Control(name) as connection:
             connection.request("stop")
-            connection.wait_closed(_STOP_TIMEOUT_SECONDS)
     except NoClusterError:
         return False
-    paths = ClusterPaths.of(name)
-    shutil.rmtree(paths.data, ignore_errors=True)
+    wait_ended(name)
+    shutil.rmtree(ClusterPaths.of(name).data, ignore_errors=True)
     return True
