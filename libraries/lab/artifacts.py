@@ -53,6 +53,25 @@ def log_path(kind: str) -> Path:
     return folder / f"{kind}.log"
 
 
+class NotCachedError(StepError):
+    """An artifact that would have to be built, while ``only_looking``."""
+
+
+_asked_for: set[Path] = set()
+_looking = False
+
+
+@contextmanager
+def only_looking() -> Iterator[set[Path]]:
+    """Build nothing: what is not cached raises NotCachedError. Gives the set of all artifacts that are asked for."""
+    global _looking  # noqa: PLW0603 - one process looks or builds
+    _looking = True
+    try:
+        yield _asked_for
+    finally:
+        _looking = False
+
+
 def _hash_path(digest: hashlib._Hash, path: Path) -> None:
     if path.is_symlink():
         digest.update(b"link " + str(path.readlink()).encode())
@@ -129,9 +148,13 @@ def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None]
     build it once. Whatever ``build`` raises leaves nothing behind but the log.
     """
     final = cache_root() / kind / key_of(inputs)
+    _asked_for.add(final)
     if final.is_dir():
-        final.touch()
+        if not _looking:
+            final.touch()
         return final
+    if _looking:
+        raise NotCachedError(f"{what}: not in the cache")
     with locked(cache_root() / kind / f"{final.name}.lock", what):
         if final.is_dir():
             return final

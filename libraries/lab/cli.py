@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from kubernetes.client import ApiException
 from topology import TopologyError
 from urllib3.exceptions import HTTPError
 
-from lab import client, deploy, images, launcher, prerequisites, progress, ssh
+from lab import cache, client, deploy, images, launcher, prerequisites, progress, ssh
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
@@ -91,6 +92,20 @@ def _deploy(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _cache(arguments: argparse.Namespace) -> int:
+    found = cache.prune() if arguments.prune else cache.entries()
+    if arguments.json:
+        print(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in found], indent=1))
+        return 0
+    print("kind\tsize\tlast used\tneeded\tpath")
+    for entry in found:
+        age = datetime.timedelta(seconds=int(entry.age))
+        print(f"{entry.kind}\t{entry.size >> 20} MiB\t{age} ago\t{'yes' if entry.current else 'no'}\t{entry.path}")
+    total = sum(entry.size for entry in found)
+    print(f"{'removed' if arguments.prune else 'total'}\t{total >> 20} MiB")
+    return 0
+
+
 _BUILDS: dict[str, Callable[[], Path | str]] = {
     "qemu": lambda: ensure_qemu().version,
     "kubernetes": build_embedded_k8s,
@@ -140,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     kubectl.add_argument("command", metavar="ARGUMENT", nargs=argparse.REMAINDER)
     build = add("build", _build, "Build what a cluster needs, all or the named parts; what is cached is kept.")
     build.add_argument("what", nargs="*", type=_buildable, metavar="|".join(_BUILDS))
+    cache_command = add("cache", _cache, "List what is built and saved, with sizes and ages.")
+    cache_command.add_argument("--prune", action="store_true", help="remove what today's inputs do not need")
+    cache_command.add_argument("--json", action="store_true", help="machine-readable")
     load = add("load-image", _load_image, "Put a container image (docker-archive tar) on every node.")
     load.add_argument("archive", type=Path)
     deploy_command = add("deploy", _deploy, "Install the DRA driver; the cluster has its image already.")

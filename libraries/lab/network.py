@@ -13,6 +13,8 @@ from topology import Topology
 from lab.spec import HOST_ADDRESS, PREFIX_LENGTH, SERVICE_CIDR, pod_cidr
 
 BRIDGE = "cluster"
+# The same in every cluster: a restored guest has it in its ARP cache, and would wait 30 s for another one.
+_BRIDGE_MAC = "52:54:00:4d:4f:fe"
 _CHUNK_BYTES = 1 << 16
 _CONNECT_TIMEOUT_SECONDS = 10.0
 
@@ -26,7 +28,7 @@ def set_up(topology: Topology) -> None:
     """Make bridge, taps and routes to the pods of every node. Needs CAP_NET_ADMIN in the namespace."""
     with IPRoute() as ip:
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        ip.link("add", ifname=BRIDGE, kind="bridge")
+        ip.link("add", ifname=BRIDGE, kind="bridge", address=_BRIDGE_MAC)
         bridge = ip.link_lookup(ifname=BRIDGE)[0]
         ip.addr("add", index=bridge, address=HOST_ADDRESS, prefixlen=PREFIX_LENGTH)
         ip.link("set", index=bridge, state="up")

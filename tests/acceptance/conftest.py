@@ -1,4 +1,4 @@
-"""The cluster of ``lab up``, which the suites that these tests start use as well."""
+"""Clusters for the tests of the suites."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for suite_run
 
-from lab import client
+import topology
+from lab import client, golden, profile
+from lab.artifacts import PROJECT
 from lab.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def miswired() -> Path:
+    """A topology that contradicts itself; its golden cluster is there, so that clusters of it start soon."""
+    path = PROJECT / "tests/data/topologies/miswired.yaml"
+    golden.with_driver(topology.load(path), profile.load(client.DEFAULT_PROFILE))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,13 @@ pytestmark = pytest.mark.acceptance
 
 START_SECONDS = 120.0
 END_SECONDS = 10.0
-TOPOLOGY = PROJECT / "tests/data/topologies/miswired.yaml"
 
 
 class Run:
     """A robot run that has started a cluster of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--variable", f"TOPOLOGY:{TOPOLOGY}"]
+    def __init__(self, folder: Path, topology: Path) -> None:
+        argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--variable", f"TOPOLOGY:{topology}"]
         self.process = subprocess.Popen(
             [*argv, "suites/numa.robot"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -98,8 +97,8 @@ def traces(run: Run) -> list[str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path)
+def run(tmp_path: Path, miswired: Path) -> Iterator[Run]:
+    run = Run(tmp_path, miswired)
     try:
         run.wait_guest_runs()
         assert traces(run), "the search for traces does not find a cluster that runs"

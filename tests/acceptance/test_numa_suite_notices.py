@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 from kubernetes import client
 from lab import deploy, kubeclient
-from lab.artifacts import PROJECT
 from lab.cluster import Cluster
 from suite_run import Ended, run_numa_suite
 
@@ -43,9 +43,8 @@ def statuses(tests: dict[str, Ended]) -> dict[str, str]:
     return {name: test.status for name, test in tests.items()}
 
 
-def test_guest_wired_to_another_numa_node_than_declared() -> None:
-    topology = PROJECT / "tests/data/topologies/miswired.yaml"
-    tests = run_numa_suite("miswired-guest", "--variable", f"TOPOLOGY:{topology}")
+def test_guest_wired_to_another_numa_node_than_declared(miswired: Path) -> None:
+    tests = run_numa_suite("miswired-guest", "--variable", f"TOPOLOGY:{miswired}")
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "FAIL"}
     assert tests[PCI_BUS].message == (
         "miswired-node mock2 (0000:21:00.0): expected NUMA node 1 by topology miswired, guest PCI bus says 0"
