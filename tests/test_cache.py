@@ -18,7 +18,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def artifact(name: str) -> Path:
-    return cached("thing", {"name": name}, lambda folder: folder.joinpath("file").write_text("x" * 10_000), what=name)
+    def build(folder: Path) -> None:
+        (folder / "file").write_text("x" * 10_000)
+
+    return cached("thing", {"name": name}, build, what=name)
 
 
 def test_looking_builds_nothing_but_knows_what_is_wanted(root: Path) -> None:
