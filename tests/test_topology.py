@@ -41,6 +41,29 @@ def load(tmp_path: Path, text: str) -> topology.Topology:
     return topology.load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "nodes", "pfs", "vfs"),
+    [
+        ("dense", 1, 100, 0),
+        ("no-sriov", 2, 12, 0),
+        ("numa-cluster", 2, 12, 8),
+        ("single-node", 1, 6, 4),
+        ("three-nodes", 3, 18, 12),
+    ],
+)
+def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) -> None:
+    found = topology.load(PROJECT / f"variables/topologies/{name}.yaml")
+    functions = [function for node in found.nodes for function in node.functions]
+    assert found.name == name
+    assert len(found.nodes) == nodes
+    assert sum(not function.is_vf for function in functions) == pfs
+    assert sum(function.is_vf for function in functions) == vfs
+
+
+def test_every_topology_of_the_project_is_known_to_the_test_above() -> None:
+    assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
+
+
 def test_default_topology_is_the_one_of_the_design() -> None:
     cluster = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
     assert [node.name for node in cluster.nodes] == ["mock-cluster-node1", "mock-cluster-node2"]
