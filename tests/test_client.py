@@ -1,0 +1,57 @@
+"""How a cluster is started from a golden one that may be broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import client, golden, progress
+from lab.artifacts import StepError
+
+
+class Goldens:
+    """Golden clusters 0, 1, …: one is made whenever the one before was set aside."""
+
+    def __init__(self, root: Path, broken: set[int]) -> None:
+        self.root = root
+        self.broken = broken
+
+    def with_driver(self, *_: object) -> Path:
+        folder = self.root / "key"
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "number").write_text(str(len(list(self.root.glob("key.failed-*")))))
+        return folder
+
+    def start(self, *_: object, golden: Path) -> str:
+        number = int((golden / "number").read_text())
+        if number in self.broken:
+            raise StepError(f"golden {number} does not wake up")
+        return f"cluster of golden {number}"
+
+
+def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> Any:
+    goldens = Goldens(tmp_path, broken)
+    monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
+    monkeypatch.setattr(client, "start", goldens.start)
+    monkeypatch.setattr(progress, "say", lambda _: None)
+    unused: Any = None
+    return client._restore("name", unused, unused, "test")
+
+
+def test_golden_that_works_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restore(tmp_path, monkeypatch, set()) == "cluster of golden 0"
+    assert restore(tmp_path, monkeypatch, set()) == "cluster of golden 0"
+
+
+def test_broken_one_is_set_aside_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restore(tmp_path, monkeypatch, {0}) == "cluster of golden 1"
+    (aside,) = tmp_path.glob("key.failed-*")
+    assert (aside / "reason.txt").read_text() == "golden 0 does not wake up\n"
+
+
+def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StepError, match="golden 1 does not wake up"):
+        restore(tmp_path, monkeypatch, {0, 1, 2})
+    assert len(list(tmp_path.glob("key.failed-*"))) == 1
