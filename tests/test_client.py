@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lab import client, golden, progress
 from lab.artifacts import StepError
+from lab.launcher import StartError
 
 
 class Goldens:
@@ -27,7 +28,7 @@ class Goldens:
     def start(self, *_: object, golden: Path) -> str:
         number = int((golden / "number").read_text())
         if number in self.broken:
-            raise StepError(f"golden {number} does not wake up")
+            raise StartError(f"golden {number} does not wake up")
         return f"cluster of golden {number}"
 
 
@@ -49,6 +50,21 @@ def test_broken_one_is_set_aside_and_made_anew(tmp_path: Path, monkeypatch: pyte
     assert restore(tmp_path, monkeypatch, {0}) == "cluster of golden 1"
     (aside,) = tmp_path.glob("key.failed-*")
     assert (aside / "reason.txt").read_text() == "golden 0 does not wake up\n"
+
+
+def test_name_that_is_taken_does_not_count_against_the_golden_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object, golden: Path) -> str:
+        raise StepError("runs already")
+
+    goldens = Goldens(tmp_path, set())
+    monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
+    monkeypatch.setattr(client, "start", taken)
+    unused: Any = None
+    with pytest.raises(StepError, match="runs already"):
+        client._restore("name", unused, unused, "test")
+    assert not list(tmp_path.glob("key.failed-*"))
 
 
 def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

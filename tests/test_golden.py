@@ -50,8 +50,12 @@ def test_golden_that_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: P
     folder = tmp_path / "0123"
     folder.mkdir()
     (folder / "node1.ram").touch()
-    aside = golden.set_aside(folder, StepError("guest does not wake up"))
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "qemu.log").touch()
+    aside = golden.set_aside(folder, StepError("guest does not wake up", logs))
     assert not folder.exists()
     assert aside.parent == tmp_path
     assert (aside / "node1.ram").exists()
-    assert (aside / "reason.txt").read_text() == "guest does not wake up\n"
+    assert (aside / "reason.txt").read_text().startswith("guest does not wake up\n")
+    assert (aside / "logs" / "qemu.log").exists()

@@ -12,7 +12,7 @@ from lab import profile as profiles
 from lab.artifacts import StepError
 from lab.cluster import Cluster, start
 from lab.control import Control, NoClusterError
-from lab.launcher import RUN_PREFIX, topology_path
+from lab.launcher import RUN_PREFIX, StartError, topology_path
 from lab.profile import Profile
 
 DEFAULT_TOPOLOGY = "numa-cluster"
@@ -57,7 +57,7 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Clust
     folder = golden.with_driver(topology, profile)
     try:
         return start(name, topology, profile, who, golden=folder)
-    except StepError as error:
+    except StartError as error:
         progress.say(f"{error}\nthis golden cluster is kept as {golden.set_aside(folder, error)}, and made anew")
     return start(name, topology, profile, who, golden=golden.with_driver(topology, profile))
 

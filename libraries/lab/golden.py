@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -34,7 +35,6 @@ _CODE = (
     "bootstrap",
     "cluster_processes",
     "controlplane",
-    "golden",
     "guest",
     "kubeconfig",
     "monitor",
@@ -107,10 +107,12 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
 
 
 def set_aside(folder: Path, error: StepError) -> Path:
-    """Put a golden cluster that cannot be restored where nobody looks for it, with the reason; its new folder."""
+    """Put a golden cluster that cannot be restored where nobody looks for it, with reason and logs; its new folder."""
     aside = folder.with_name(f"{folder.name}.failed-{int(time.time())}")
     folder.rename(aside)
     write_file(aside / "reason.txt", f"{error}\n")
+    if error.log and error.log.is_dir():
+        shutil.copytree(error.log, aside / "logs")
     return aside
 
 

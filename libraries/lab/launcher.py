@@ -34,6 +34,10 @@ _LOCK_POLL_SECONDS = 0.1
 _STOP_TIMEOUT_SECONDS = 30.0
 
 
+class StartError(StepError):
+    """A cluster that was there, but did not get to run."""
+
+
 def topology_path(name: str) -> Path:
     """File of a topology, given by its name in ``variables/topologies`` or as a path."""
     path = Path(name)
@@ -117,8 +121,8 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     """Start cluster ``name`` and return a connection that holds it.
 
     It boots, or is restored from the folder of a ``golden`` cluster. Builds what
-    is missing first. Shows each step. Raises StepError with the step that failed
-    and its log; nothing is left running then.
+    is missing first. Shows each step. Raises StartError with the step that failed
+    and its log, StepError when it came to no start; nothing is left running then.
     """
     qemu = ensure_qemu()
     binaries = build_embedded_k8s()
@@ -169,6 +173,10 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     try:
         connection.request("hold", who=who)
         _show_start(connection, paths)
+    except StepError as error:
+        connection.close()
+        wait_ended(name)
+        raise StartError(str(error), paths.logs) from error
     except BaseException:
         connection.close()
         raise
@@ -183,7 +191,7 @@ def _show_start(connection: Control, paths: ClusterPaths) -> None:
             elif event.get("state") == "done":
                 stack.close()
             elif event.get("state") == "failed":
-                raise StepError(f"cluster {paths.root.name!r} did not start: {event['reason']}", paths.logs)
+                raise StepError(f"cluster {paths.root.name!r} did not start: {event['reason']}")
 
 
 def stop(name: str) -> bool:
