@@ -78,17 +78,20 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _load_image(arguments: argparse.Namespace) -> int:
-    deploy.load_image(client.attach(arguments.name, "lab load-image"), arguments.archive)
+    cluster = client.attach(arguments.name, "lab load-image")
+    with progress.step(f"{arguments.archive} on {len(cluster.topology.nodes)} nodes", cluster.log_dir):
+        deploy.load_image(cluster, arguments.archive)
     return 0
 
 
 def _deploy(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab deploy")
-    if arguments.undo:
-        deploy.remove_driver(cluster)
-    else:
-        deploy.install_driver(cluster)
-        deploy.wait_published(cluster)
+    with progress.step("DRA driver removed" if arguments.undo else "DRA driver deployed", cluster.log_dir):
+        if arguments.undo:
+            deploy.remove_driver(cluster)
+        else:
+            deploy.install_driver(cluster)
+            deploy.wait_published(cluster)
     return 0
 
 
