@@ -35,7 +35,7 @@ _STOP_TIMEOUT_SECONDS = 30.0
 
 
 class StartError(StepError):
-    """A cluster that was there, but did not get to run."""
+    """A step of the start failed, by the supervisor's word. One that was killed says nothing."""
 
 
 def topology_path(name: str) -> Path:
@@ -173,10 +173,10 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     try:
         connection.request("hold", who=who)
         _show_start(connection, paths)
-    except StepError as error:
+    except StartError:
         connection.close()
         wait_ended(name)
-        raise StartError(str(error), paths.logs) from error
+        raise
     except BaseException:
         connection.close()
         raise
@@ -191,7 +191,7 @@ def _show_start(connection: Control, paths: ClusterPaths) -> None:
             elif event.get("state") == "done":
                 stack.close()
             elif event.get("state") == "failed":
-                raise StepError(f"cluster {paths.root.name!r} did not start: {event['reason']}")
+                raise StartError(f"cluster {paths.root.name!r} did not start: {event['reason']}", paths.logs)
 
 
 def stop(name: str) -> bool:
