@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lab.artifacts import PROJECT, StepError
+from lab.artifacts import PROJECT, StepError, cache_root
 from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
 from lab.spec import ClusterPaths
@@ -32,6 +32,7 @@ class Run:
         self.process = subprocess.Popen(
             [*argv, "suites/numa.robot"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.begin = time.time()
         self.cluster = f"run-{self.process.pid}"
         self.paths = ClusterPaths.of(self.cluster)
 
@@ -118,6 +119,9 @@ def test_kill_leaves_nothing(run: Run, victim: str) -> None:
     assert not left, "\n".join(left)
     with pytest.raises(NoClusterError):
         Control(run.cluster)
+    assert run.process.wait(END_SECONDS) != 0
+    set_aside = [path for kind in cache_root().glob("golden-*") for path in kind.glob("*.failed-*")]
+    assert not [path for path in set_aside if path.stat().st_ctime > run.begin], "the golden cluster is not to blame"
 
 
 def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
