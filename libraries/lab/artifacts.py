@@ -14,12 +14,12 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lab import progress
 
@@ -57,6 +57,7 @@ class NotCachedError(StepError):
     """An artifact that would have to be built, while ``only_looking``."""
 
 
+# Of the whole process: builders remember their artifacts, and ask for them once only.
 _asked_for: set[Path] = set()
 _looking = False
 
@@ -105,6 +106,15 @@ def key_of(inputs: Mapping[str, Input]) -> str:
     return digest.hexdigest()[:16]
 
 
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; False when another one has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file ``path``; says who has it while it waits.
@@ -116,18 +126,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
     deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     told = False
     with path.open("a+") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    file.seek(0)
-                    progress.say(f"waiting for process {file.read().strip() or '?'}, which works on: {what}")
-                    told = True
-                if time.monotonic() > deadline:
-                    raise StepError(f"{what}: {path} is still locked after {_LOCK_TIMEOUT_SECONDS:.0f} s") from None
-                time.sleep(_LOCK_POLL_SECONDS)
+        while not try_lock(file):
+            if not told:
+                file.seek(0)
+                progress.say(f"waiting for process {file.read().strip() or '?'}, which works on: {what}")
+                told = True
+            if time.monotonic() > deadline:
+                raise StepError(f"{what}: {path} is still locked after {_LOCK_TIMEOUT_SECONDS:.0f} s")
+            time.sleep(_LOCK_POLL_SECONDS)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -240,8 +246,3 @@ def write_file(path: Path, data: str | bytes, mode: int = 0o644) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
-
-
-def python() -> str:
-    """The interpreter of this environment, for child processes."""
-    return sys.executable

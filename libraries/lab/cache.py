@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import topology as topologies
 
 from lab import deploy, golden, images, kbuild, profile
-from lab.artifacts import PROJECT, NotCachedError, cache_root, only_looking, remove_tree
+from lab.artifacts import PROJECT, NotCachedError, cache_root, only_looking, remove_tree, try_lock
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
@@ -54,12 +53,9 @@ def prune() -> list[Entry]:
             continue
         key = entry.path.name.partition(".")[0]
         with entry.path.with_name(f"{key}.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            remove_tree(entry.path)
-            removed.append(entry)
+            if try_lock(lock):
+                remove_tree(entry.path)
+                removed.append(entry)
     return removed
 
 
@@ -84,7 +80,7 @@ def _current() -> set[Path]:
         build_node_image,
         kbuild.check_module,
         deploy.kmod_image,
-        deploy.driver_image,
+        images.driver_image,
     ]
     for file in [*PROJECT.glob("variables/topologies/*.yaml"), *PROJECT.glob("tests/data/topologies/*.yaml")]:
         for profile_file in PROJECT.glob("variables/*.yaml"):

@@ -39,15 +39,10 @@ def kmod_image() -> Path:
     return images.kmod_image(module, kbuild.module_kernel_release())
 
 
-def driver_image() -> Path:
-    """Archive of the DRA driver's image."""
-    return images.driver_image()
-
-
 def build_images() -> None:
     """Build what ``install_everything`` loads, so that nothing is compiled while a cluster waits."""
     kmod_image()
-    driver_image()
+    images.driver_image()
 
 
 def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
@@ -148,7 +143,7 @@ def install_everything(cluster: Cluster) -> None:
     """Kernel module and driver, on nodes that are Ready. Shows each step; raises StepError."""
     log = cluster.log_dir
     with progress.step("images on the nodes", log):
-        for archive in (kmod_image(), driver_image()):
+        for archive in (kmod_image(), images.driver_image()):
             load_image(cluster, archive)
     with progress.step("kernel module", log):
         install_module(cluster)

@@ -15,11 +15,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from topology import Topology
 
-from lab import deploy, progress
+from lab import deploy, images, progress
 from lab.artifacts import Input, StepError, cached, write_file
 from lab.cluster import Cluster, start
 from lab.gobuild import build_embedded_k8s
@@ -28,8 +29,6 @@ from lab.node_image import build_node_image
 from lab.profile import Profile, flag
 from lab.qemu_root import ensure_qemu
 
-_WHO = "golden cluster"
-_TIERS = ("golden-nodes", "golden-driver")
 # What of the lab decides how a saved cluster looks and how it is restored.
 _CODE = (
     "bootstrap",
@@ -74,16 +73,8 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         "image": str(build_node_image().disk),
         "code": [Path(__file__).with_name(f"{name}.py") for name in _CODE],
     }
-
-    def build(folder: Path) -> None:
-        cluster = start(_name(), topology, profile, _WHO)
-        try:
-            deploy.wait_nodes(cluster)
-            _save(cluster, folder)
-        finally:
-            cluster.release()
-
-    return cached(_TIERS[0], inputs, build, what="golden cluster: nodes Ready (booted once)")
+    build = _build(topology, profile, deploy.wait_nodes)
+    return cached("golden-nodes", inputs, build, what="golden cluster: nodes Ready (booted once)")
 
 
 def with_driver(topology: Topology, profile: Profile) -> Path:
@@ -91,19 +82,11 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
     base = with_nodes(topology, profile)
     inputs: dict[str, Input] = {
         "base": str(base),
-        "images": [str(deploy.kmod_image()), str(deploy.driver_image())],
+        "images": [str(deploy.kmod_image()), str(images.driver_image())],
         "manifests": [deploy.MODULE_MANIFEST, deploy.DRIVER_MANIFESTS],
     }
-
-    def build(folder: Path) -> None:
-        cluster = start(_name(), topology, profile, _WHO, golden=base)
-        try:
-            deploy.install_everything(cluster)
-            _save(cluster, folder)
-        finally:
-            cluster.release()
-
-    return cached(_TIERS[1], inputs, build, what="golden cluster: kernel module and DRA driver deployed")
+    build = _build(topology, profile, deploy.install_everything, base)
+    return cached("golden-driver", inputs, build, what="golden cluster: kernel module and DRA driver deployed")
 
 
 def set_aside(folder: Path, error: StepError) -> Path:
@@ -116,10 +99,18 @@ def set_aside(folder: Path, error: StepError) -> Path:
     return aside
 
 
-def _name() -> str:
-    return f"{RUN_PREFIX}golden-{os.getpid()}"
+def _build(
+    topology: Topology, profile: Profile, prepare: Callable[[Cluster], None], base: Path | None = None
+) -> Callable[[Path], None]:
+    """How a golden cluster is made: one that boots, or is restored from ``base``, is prepared and saved."""
 
+    def build(folder: Path) -> None:
+        cluster = start(f"{RUN_PREFIX}golden-{os.getpid()}", topology, profile, "golden cluster", golden=base)
+        try:
+            prepare(cluster)
+            with progress.step("cluster saved", cluster.log_dir):
+                cluster.save(folder)
+        finally:
+            cluster.release()
 
-def _save(cluster: Cluster, folder: Path) -> None:
-    with progress.step("cluster saved", cluster.log_dir):
-        cluster.save(folder)
+    return build

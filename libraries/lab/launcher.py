@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import IO
 from topology import Topology
 
 from lab import profile, progress
-from lab.artifacts import PROJECT, StepError, remove_tree, write_file
+from lab.artifacts import PROJECT, StepError, remove_tree, try_lock, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.node_image import build_node_image
@@ -79,14 +78,11 @@ def wait_ended(name: str) -> None:
 def _locked_within(lock: IO[str], timeout: float) -> bool:
     """Lock a file that a supervisor holds as long as it lives; False when it still has it after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_LOCK_POLL_SECONDS)
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOCK_POLL_SECONDS)
+    return True
 
 
 def prune_runs(folder: Path) -> None:
@@ -98,9 +94,7 @@ def prune_runs(folder: Path) -> None:
     for number, path in enumerate(ended):
         root = path.with_suffix("")
         with path.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(lock):
                 continue
             if number < _KEPT_RUNS:
                 for part in root.glob("*"):

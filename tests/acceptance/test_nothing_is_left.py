@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lab.artifacts import PROJECT, StepError, cache_root
+from lab.artifacts import PROJECT, StepError, cache_root, try_lock
 from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
 from lab.spec import ClusterPaths
@@ -90,9 +89,7 @@ def traces(run: Run) -> list[str]:
         ]
     if run.paths.lock.exists():
         with run.paths.lock.open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(lock):
                 found.append(f"{run.paths.lock} is locked")
     return found
 
