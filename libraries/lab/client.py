@@ -17,7 +17,8 @@ from lab.profile import Profile
 
 DEFAULT_TOPOLOGY = "numa-cluster"
 DEFAULT_PROFILE = "embedded"
-DEFAULT_NAME = "default"
+DEFAULT_NAME = os.environ.get("LAB_CLUSTER") or "default"
+"""Name of the cluster of ``lab up``; another one for a shell that has LAB_CLUSTER set."""
 
 
 def up(
