@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa test lint unit build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance rerun test lint unit build-image load-image deploy undeploy up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,18 @@ setup: prerequisites ## everything that a cluster needs, built or from the cache
 
 numa: setup ## run suites/numa.robot on a real two-node cluster; report in results/
 	robot --outputdir results suites/numa.robot
+
+# How many clusters run at once, and of which topologies (empty: what all suites need).
+# ARGS: suites, --cold, and after -- options of robot.
+CLUSTERS ?= 2
+TOPOLOGIES ?=
+ARGS ?=
+
+acceptance: setup ## all suites, side by side on a pool of CLUSTERS=2 clusters; report in results/
+	@acceptance --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
+
+rerun: setup ## what failed last time again; merged into results/, with the first failure
+	@acceptance --rerun --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 test: setup ## every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py

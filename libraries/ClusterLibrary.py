@@ -2,41 +2,106 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lab import client
-from lab.status import as_text
+from lab.artifacts import StepError
+from lab.client import NoTopologyError
+from lab.pool_server import Membership
+from lab.status import as_text, health_complaints
 from node_shell import NodeShell
+from robot import result, running
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 from scenario import CheckError, session
-from scenario.features import Feature, missing
 from scenario.session import Session
 from topology import Topology
+from topology.features import Feature, missing
 
 
-@library(scope="GLOBAL", auto_keywords=False)
+@library(scope="GLOBAL", auto_keywords=False, listener="SELF")
 class ClusterLibrary:
     """Borrows a cluster for a suite, gives it back, and tells what its topology has."""
 
+    ROBOT_LISTENER_API_VERSION = 3
+
+    def __init__(self) -> None:
+        self._membership: Membership | None = None
+        self._value_set = ""
+        self._replaces = ""
+
+    def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
+        """Let those who watch the cluster see which test runs."""
+        if session.active():
+            with contextlib.suppress(StepError):
+                session.current().cluster.says(f"robot: {data.parent.name if data.parent else ''} / {data.name}")
+
     @keyword
     def start_session(self, topology: str, *features: Feature) -> None:
-        """Borrow a cluster with ``topology`` and use it in all keywords until `End Session`.
+        """Borrow a cluster and use it in all keywords until `End Session`.
 
-        ``topology`` is a name in ``variables/topologies`` or the path of a file.
-        The cluster of ``lab up`` serves if it has that topology; otherwise one is
-        started, which ends with this process. A suite whose ``features`` the
-        topology lacks is skipped.
+        ``topology`` is a name in ``variables/topologies`` or the path of a file;
+        empty, any that has all ``features`` will do. The cluster of ``lab up``
+        serves if it fits; otherwise one is started, which ends with this
+        process. The suite is skipped when the topology lacks a feature.
         """
-        cluster = client.borrow(topology)
+        try:
+            cluster = client.borrow(topology or None, features, f"robot: {_suite()}")
+        except NoTopologyError as error:
+            raise SkipExecution(str(error)) from error
         if lacking := missing(cluster.topology, features):
             cluster.release()
             raise SkipExecution(f"no {', '.join(lacking)} in topology {cluster.topology.name}")
         session.begin(Session(cluster, NodeShell))
 
     @keyword
+    def join_pool(self, pool: str, *features: Feature) -> None:
+        """Become a member of the run's pool of clusters, until `Leave Pool`.
+
+        The suite is skipped when no cluster of the pool has all ``features``.
+        """
+        builtin = BuiltIn()
+        caller, uri = builtin.get_variable_value("${CALLER_ID}"), builtin.get_variable_value("${PABOTLIBURI}")
+        if not caller or not uri:
+            raise CheckError("a pool needs pabot, which sets ${CALLER_ID} and ${PABOTLIBURI}; run: make acceptance")
+        self._membership = Membership(pool, _suite(), caller, uri)
+        if reason := self._membership.lacking(features):
+            raise SkipExecution(reason)
+
+    @keyword
+    def start_session_on_value_set(self, value_set: str) -> None:
+        """Borrow the cluster of an acquired value set, started if need be, and use it in all keywords."""
+        if self._membership is None:
+            raise CheckError("no pool has been joined: use 'Borrow Cluster Of Pool'")
+        name, self._replaces = self._membership.borrow(value_set)
+        self._value_set = value_set
+        session.begin(Session(client.attach(name, f"robot: {_suite()}"), NodeShell))
+
+    @keyword
+    def leave_pool(self) -> None:
+        """End the membership of `Join Pool`, if there is one."""
+        if self._membership:
+            membership, self._membership = self._membership, None
+            membership.leave()
+
+    @keyword
     def end_session(self) -> None:
-        """Close all connections and give the cluster back. Without a session, nothing happens."""
+        """Close all connections and give the cluster back. Without a session, nothing happens.
+
+        Looks first whether the cluster is healthy and all its devices are free.
+        If it is not, log and report say so, and a cluster of a pool is retired.
+        """
+        if not session.active():
+            return
+        complaint = "; ".join(health_complaints(session.current().cluster))
+        if complaint:
+            BuiltIn().set_suite_metadata("Cluster left unhealthy", complaint)
+            logger.warn(f"{_suite()} leaves cluster {session.current().cluster.name} unhealthy: {complaint}")
         session.end()
+        if self._membership and self._value_set:
+            self._value_set = ""
+            self._membership.give_back(complaint)
 
     @keyword
     def show_cluster_in_report(self) -> None:
@@ -46,8 +111,11 @@ class ClusterLibrary:
         """
         cluster = session.current().cluster
         builtin = BuiltIn()
-        builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name})")
+        place = f", value set {self._value_set}" if self._value_set else ""
+        builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
+        if self._replaces:
+            builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")
         logger.info(f"{cluster.topology.path}\nkubeconfig: {cluster.kubeconfig}")
 
@@ -78,3 +146,7 @@ class ClusterLibrary:
 
 def _topology() -> Topology:
     return session.current().topology
+
+
+def _suite() -> str:
+    return str(BuiltIn().get_variable_value("${SUITE_NAME}"))

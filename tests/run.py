@@ -17,7 +17,7 @@ from robot.api import ExecutionResult
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
-PACKAGES = ["lab", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
+PACKAGES = ["acceptance", "lab", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lab import launcher
 from lab.artifacts import StepError
-from lab.launcher import prune_runs, topology_path, wait_ended
+from lab.launcher import prune_runs, wait_ended
 from lab.spec import ClusterPaths
 
 
@@ -51,8 +51,3 @@ def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(StepError, match="cluster 'some' has not ended after 0 s"):
             wait_ended("some")
     wait_ended("some")
-
-
-def test_unknown_topology_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no topology 'huge'; there are .*numa-cluster"):
-        topology_path("huge")

@@ -27,19 +27,22 @@ def test_healthy_cluster() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "complaint"),
     [
-        replace(HEALTHY, state="failed"),
-        replace(HEALTHY, pods=[]),
-        replace(HEALTHY, pods=[replace(POD, ready=False)]),
-        replace(HEALTHY, nodes=[replace(NODE, guest="paused")]),
-        replace(HEALTHY, nodes=[replace(NODE, ready="Unknown")]),
-        replace(HEALTHY, nodes=[replace(NODE, module=False)]),
-        replace(HEALTHY, nodes=[replace(NODE, devices={"mock0": "0"})]),
+        (replace(HEALTHY, state="failed"), "the cluster is failed"),
+        (replace(HEALTHY, pods=[]), "no pods in namespace mock-device"),
+        (replace(HEALTHY, pods=[replace(POD, ready=False)]), "pod agent-1 on node1 is not ready (Running)"),
+        (replace(HEALTHY, slices=1), "expected 2 ResourceSlices, found 1"),
+        (replace(HEALTHY, nodes=[replace(NODE, guest="paused")]), "node1: its guest is paused"),
+        (replace(HEALTHY, nodes=[replace(NODE, ready="Unknown")]), "node1: expected Ready True, found Unknown"),
+        (replace(HEALTHY, nodes=[replace(NODE, module=False)]), "node1: kernel module mock_accel is not loaded"),
+        (replace(HEALTHY, nodes=[replace(NODE, devices={"mock0": "0"})]), "node1: expected 2 devices, found 1"),
+        (replace(HEALTHY, nodes=[replace(NODE, error="no answer over SSH")]), "node1: no answer over SSH"),
     ],
 )
-def test_whatever_is_missing_makes_it_unhealthy(broken: ClusterStatus) -> None:
+def test_whatever_is_missing_makes_it_unhealthy(broken: ClusterStatus, complaint: str) -> None:
     assert not broken.healthy
+    assert broken.complaints() == [complaint]
 
 
 def test_node_that_does_not_answer_is_shown_with_the_reason() -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import topology as topologies
 from topology import Topology
+from topology.features import Feature, missing
 
 from lab import deploy, golden, progress
 from lab import profile as profiles
 from lab.artifacts import StepError
 from lab.cluster import Cluster, start
 from lab.control import Control, NoClusterError
-from lab.launcher import RUN_PREFIX, StartError, topology_path
+from lab.launcher import RUN_PREFIX, StartError
 from lab.profile import Profile
+from lab.variables import topology_names, topology_path
 
 DEFAULT_TOPOLOGY = "numa-cluster"
 DEFAULT_PROFILE = "embedded"
 DEFAULT_NAME = os.environ.get("LAB_CLUSTER") or "default"
 """Name of the cluster of ``lab up``; another one for a shell that has LAB_CLUSTER set."""
+
+
+class NoTopologyError(StepError):
+    """No topology offers what is asked for."""
 
 
 def up(
@@ -84,17 +91,29 @@ def default(who: str) -> Cluster:
         return up(who=who)
 
 
-def borrow(topology: str = DEFAULT_TOPOLOGY, who: str = "robot") -> Cluster:
-    """The cluster of ``lab up`` if it runs with that topology, else one started for this process.
+def borrow(topology: str | None = None, features: Collection[Feature] = (), who: str = "robot") -> Cluster:
+    """The cluster of ``lab up`` if it fits, else one started for this process.
 
-    A cluster that was started for this process ends with it, also by kill -9.
+    Without a ``topology``, any that offers the ``features`` fits; the default
+    one goes first. Raises NoTopologyError when there is none. A cluster that was
+    started for this process ends with it, also by kill -9.
     """
-    wanted = topology_path(topology)
     try:
         cluster = attach(DEFAULT_NAME, who)
     except NoClusterError:
-        return up(topology, f"{RUN_PREFIX}{os.getpid()}", who)
-    if cluster.topology.path != wanted:
-        cluster.release()
-        return up(topology, f"{RUN_PREFIX}{os.getpid()}", who)
-    return cluster
+        return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
+    fits = cluster.topology.path == topology_path(topology) if topology else not missing(cluster.topology, features)
+    if fits:
+        return cluster
+    cluster.release()
+    return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
+
+
+def _fitting(features: Collection[Feature]) -> str:
+    """Name of a topology of the project that offers ``features``."""
+    names = [DEFAULT_TOPOLOGY, *topology_names()]
+    for name in names:
+        if not missing(topologies.load(topology_path(name)), features):
+            return name
+    wanted = ", ".join(feature.value for feature in features)
+    raise NoTopologyError(f"no topology of the project offers all of {wanted}; there are {', '.join(names[1:])}")

@@ -11,6 +11,7 @@ import topology as topologies
 from topology import Topology
 
 from lab import status
+from lab.artifacts import StepError
 from lab.control import Control
 from lab.launcher import launch, wait_ended
 from lab.profile import Profile
@@ -74,6 +75,17 @@ class Cluster:
         """What the supervisor says of itself and its processes."""
         result: dict[str, Any] = self._control.request("status")
         return result
+
+    def alive(self) -> bool:
+        """Whether the supervisor answers, and all that it watches runs."""
+        try:
+            return bool(self.supervisor_status()["state"] == "running")
+        except StepError:
+            return False
+
+    def says(self, who: str) -> None:
+        """Tell the supervisor what its holder does now, for those who watch."""
+        self._control.request("hold", who=who)
 
     def status(self) -> ClusterStatus:
         """Guests, nodes, module, devices and driver pods."""

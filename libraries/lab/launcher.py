@@ -16,7 +16,7 @@ from typing import IO
 from topology import Topology
 
 from lab import profile, progress
-from lab.artifacts import PROJECT, StepError, remove_tree, try_lock, write_file
+from lab.artifacts import StepError, remove_tree, try_lock, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.node_image import build_node_image
@@ -35,19 +35,6 @@ _STOP_TIMEOUT_SECONDS = 30.0
 
 class StartError(StepError):
     """A step of the start failed, by the supervisor's word. One that was killed says nothing."""
-
-
-def topology_path(name: str) -> Path:
-    """File of a topology, given by its name in ``variables/topologies`` or as a path."""
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"}:
-        return path.absolute()
-    folder = PROJECT / "variables" / "topologies"
-    path = folder / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
-        raise StepError(f"no topology {name!r}; there are {known}, or give the path of a .yaml file")
-    return path
 
 
 def _listen(stack: ExitStack) -> socket.socket:

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 import yaml
 
 from lab.accelerator import accelerator
-from lab.artifacts import PROJECT, StepError
+from lab.artifacts import StepError
+from lab.variables import profile_path
 
 KINDS = ("embedded",)
 ACCELERATORS = ("auto", "kvm", "tcg")
-_FOLDER = PROJECT / "variables"
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ class Profile:
 
 def load(name: str) -> Profile:
     """A profile, by its name in ``variables`` or as the path of a file. Raises StepError with file and reason."""
-    path = Path(name) if Path(name).suffix in {".yaml", ".yml"} else _FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(other.stem for other in _FOLDER.glob("*.yaml")))
-        raise StepError(f"no profile {name!r}; there are {there}, or give the path of a .yaml file")
+    path = profile_path(name)
     try:
         fields = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -25,7 +25,8 @@ _active = threading.local()
 
 def say(message: str) -> None:
     """Write one line of progress to standard error."""
-    _console.print(message, markup=False)
+    if not getattr(_active, "muted", False):
+        _console.print(message, markup=False)
 
 
 def _elapsed(start: float) -> str:
@@ -45,7 +46,7 @@ class _Ticker:
         self.start()
 
     def start(self) -> None:
-        if self._silent:
+        if self._silent or getattr(_active, "muted", False):
             return
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tick, args=(self._done,), daemon=True)
@@ -93,3 +94,20 @@ def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterato
         end = "✗" if failed else "✓"
         where = f", log: {log}" if failed and log else ""
         say(f"{'  ' * nested}{end} {what} ({_elapsed(start)}){where}")
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Do the work of this thread without a word, and say at the end how long it took and how it ended.
+
+    For work that goes on beside other work, whose lines would mix.
+    """
+    start = time.monotonic()
+    _active.muted = True
+    end = "✗"
+    try:
+        yield
+        end = "✓"
+    finally:
+        _active.muted = False
+        say(f"{end} {what} ({_elapsed(start)})")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
 
 from lab import kubeclient
 from lab.artifacts import StepError
@@ -66,14 +70,48 @@ class ClusterStatus:
     @property
     def healthy(self) -> bool:
         """Whether everything that a suite needs is there."""
-        nodes = all(
-            node.guest == "running"
-            and node.ready == "True"
-            and node.module
-            and len(node.devices) >= node.expected_devices
-            for node in self.nodes
-        )
-        return self.state == "running" and nodes and bool(self.pods) and all(pod.ready for pod in self.pods)
+        return not self.complaints()
+
+    def complaints(self) -> list[str]:
+        """What a suite needs and is not there, a phrase each."""
+        found = [] if self.state == "running" else [f"the cluster is {self.state}"]
+        for node in self.nodes:
+            found += [f"{node.name}: {complaint}" for complaint in _node_complaints(node)]
+        found += [f"pod {pod.name} on {pod.node} is not ready ({pod.phase})" for pod in self.pods if not pod.ready]
+        if not self.pods:
+            found.append(f"no pods in namespace {_NAMESPACE}")
+        if self.slices < (expected := sum(node.expected_devices for node in self.nodes)):
+            found.append(f"expected {expected} ResourceSlices, found {self.slices}")
+        return found
+
+
+def _node_complaints(node: NodeStatus) -> Iterator[str]:
+    if node.guest != "running":
+        yield f"its guest is {node.guest}"
+    if node.ready != "True":
+        yield f"expected Ready True, found {node.ready}"
+    if node.error:
+        yield node.error
+        return
+    if not node.module:
+        yield "kernel module mock_accel is not loaded"
+    if len(node.devices) < node.expected_devices:
+        yield f"expected {node.expected_devices} devices, found {len(node.devices)}"
+
+
+def health_complaints(cluster: Cluster) -> list[str]:
+    """Why ``cluster`` is not as a suite must leave it, a phrase each: healthy, and all devices free."""
+    try:
+        found = collect(cluster)
+    except (StepError, ApiException, HTTPError) as error:
+        return [str(error)]
+    taken = [
+        f"{node.name}: {name} is still allocated"
+        for node in found.nodes
+        for name, value in node.devices.items()
+        if value == "1"
+    ]
+    return found.complaints() + taken
 
 
 def parse_probe(output: str) -> tuple[bool, dict[str, str]]:

@@ -4,9 +4,9 @@ It runs as the first process of PID, mount and network namespaces of its own
 (``lab.launcher`` starts it by unshare(1)): when it ends, for whatever reason,
 the kernel ends all the others and the namespaces, mounts and sockets go too.
 
-Clients talk to it over an abstract Unix socket, a JSON object a line each way;
-``lab.control`` is their side. A cluster lives while somebody holds it, or until
-it is told to stop once it has been told to stay.
+Clients talk to it as ``lab.json_lines`` says; ``lab.control`` is their side. A
+cluster lives while somebody holds it, or until it is told to stop once it has
+been told to stay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import sys
 import time
 import traceback
@@ -31,13 +30,12 @@ import topology as topologies
 from lab import network
 from lab.artifacts import StepError, run
 from lab.cluster_processes import ClusterProcesses
+from lab.json_lines import MAX_LINE_BYTES, send, serve
 from lab.monitor import MonitorError
 from lab.processes import Child
 from lab.spec import API_PORT, HOST_ADDRESS, SSH_PORT, ClusterSpec
 
 _FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
-_MAX_LINE_BYTES = 1 << 20
-_MAX_REQUESTS = 16
 
 
 class Supervisor:
@@ -89,7 +87,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         control = await asyncio.start_unix_server(
-            self._serve, sock=socket.socket(fileno=self.spec.control_fd), limit=_MAX_LINE_BYTES
+            self._serve, sock=socket.socket(fileno=self.spec.control_fd), limit=MAX_LINE_BYTES
         )
         starting = loop.create_task(self._start())
         starting.add_done_callback(self._start_ended)
@@ -131,52 +129,37 @@ class Supervisor:
             self._fail(f"defect in the supervisor: {error!r}, log: {self.paths.logs / 'supervisor.log'}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a client's requests in order; its end is noticed at once, also while it waits for an answer."""
-        requests: asyncio.Queue[bytes] = asyncio.Queue(_MAX_REQUESTS)
-        answering = asyncio.create_task(self._answer_all(requests, writer))
+        """Answer a client's requests; what it held is given back when it is gone."""
         try:
-            while _same_user(writer) and (line := await reader.readline()):
-                requests.put_nowait(line)
-        except (OSError, ValueError, asyncio.QueueFull) as error:
-            print(f"a client's connection ends: {error!r}", flush=True)
+            await serve(reader, writer, lambda request: self._answer(request, writer), (MonitorError,))
         finally:
-            answering.cancel()
             self._holders.pop(id(writer), None)
             self._stop_if_unheld()
-            writer.close()
-
-    async def _answer_all(self, requests: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
-        while True:
-            line = await requests.get()
-            try:
-                await self._answer(json.loads(line), writer)
-            except (ValueError, KeyError, TypeError, OSError, MonitorError, StepError) as error:
-                await _send(writer, error=str(error) or type(error).__name__)
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         match request:
             case {"do": "hold", "who": str(who)}:
                 self._holders[id(writer)] = who
-                await _send(writer, result=True)
+                await send(writer, result=True)
             case {"do": "stay"}:
                 self._stay = True
-                await _send(writer, result=True)
+                await send(writer, result=True)
             case {"do": "stop"}:
-                await _send(writer, result=True)
+                await send(writer, result=True)
                 self._stop.set()
             case {"do": "follow"}:
                 await self._follow(writer)
             case {"do": "status"}:
-                await _send(writer, result=self._status())
+                await send(writer, result=self._status())
             case {"do": "qmp", "node": str(node), "execute": str(command), "arguments": dict(arguments)}:
-                await _send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
+                await send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
             case {"do": "save", "folder": str(folder)}:
                 self.state = "saved"
                 await self.processes.save(Path(folder))
-                await _send(writer, result=True)
+                await send(writer, result=True)
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
                 await self.processes.plug(node, slot, action == "plug")
-                await _send(writer, result=True)
+                await send(writer, result=True)
             case _:
                 raise ValueError(f"not a request of this supervisor: {json.dumps(request)[:200]}")
 
@@ -189,11 +172,11 @@ class Supervisor:
                     await self._changed.wait()
                 events, over = self._events[sent:], self.state != "starting"
             for event in events:
-                await _send(writer, event=event)
+                await send(writer, event=event)
             sent += len(events)
             if over:
                 break
-        await _send(writer, result={"state": self.state, "reason": self.reason})
+        await send(writer, result={"state": self.state, "reason": self.reason})
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -206,18 +189,6 @@ class Supervisor:
             "holders": list(self._holders.values()),
             "processes": [asdict(state) for state in self.processes.children.states()],
         }
-
-
-async def _send(writer: asyncio.StreamWriter, **message: Any) -> None:
-    writer.write(json.dumps(message).encode() + b"\n")
-    await writer.drain()
-
-
-def _same_user(writer: asyncio.StreamWriter) -> bool:
-    """Whether the client is this user or root: an abstract socket has no file permissions (unix(7))."""
-    peer: socket.socket = writer.get_extra_info("socket")
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return uid in (0, Path("/proc/self").stat().st_uid)
 
 
 def main() -> int:

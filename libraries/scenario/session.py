@@ -90,6 +90,11 @@ def current() -> Session:
     return _session
 
 
+def active() -> bool:
+    """Whether a cluster is borrowed."""
+    return _session is not None
+
+
 def end() -> None:
     """Give the cluster back; without one, nothing happens."""
     global _session

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from topology import Topology
+from topology.model import Topology
+
+_MANY_DEVICES = 100
 
 
 class Feature(Enum):
@@ -16,6 +18,8 @@ class Feature(Enum):
     TWO_NODES = "two-nodes"
     SRIOV = "sriov"
     """A PF with VFs."""
+    DENSE = "dense"
+    """A node with 100 PFs."""
 
 
 def offered(topology: Topology) -> set[Feature]:
@@ -27,6 +31,8 @@ def offered(topology: Topology) -> set[Feature]:
         found.add(Feature.TWO_NODES)
     if any(function.total_vfs for node in topology.nodes for function in node.functions):
         found.add(Feature.SRIOV)
+    if any(sum(not function.is_vf for function in node.functions) >= _MANY_DEVICES for node in topology.nodes):
+        found.add(Feature.DENSE)
     return found
 
 

@@ -1,0 +1,180 @@
+"""The ``acceptance`` command: all suites, side by side on a pool of clusters, and one report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import topology as topologies
+from lab import client, deploy, golden, launcher, prerequisites, profile, progress
+from lab.artifacts import PROJECT, StepError, write_file
+from lab.cluster import Cluster
+from lab.launcher import RUN_PREFIX
+from lab.pool import Pool, Retired, ValueSet, resource_file, value_sets
+from lab.pool_server import PoolServer, address
+from lab.variables import topology_path
+from robot.errors import DataError
+from topology import Topology, TopologyError
+
+from acceptance import pabot_run, report
+from acceptance.memory import check_memory
+from acceptance.report import OUTPUT, Summary
+
+_MAX_CLUSTERS = 8
+_INTERRUPTED = 130
+_END_SECONDS = 4.0
+_TOPOLOGIES = (client.DEFAULT_TOPOLOGY, "dense")
+_AGAIN = "rerun"
+"""Folder of what was run again, beside what was run first."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="acceptance", description=__doc__)
+    parser.add_argument(
+        "--clusters", type=_clusters, default=2, help=f"how many may run at once, 1 to {_MAX_CLUSTERS} (default: 2)"
+    )
+    parser.add_argument(
+        "--topology",
+        action="append",
+        metavar="NAME-OR-FILE",
+        help="of the clusters; repeat it for suites that need what the first one lacks (default: numa-cluster, dense)",
+    )
+    parser.add_argument("--cold", action="store_true", help="boot clusters, instead of restoring saved ones")
+    parser.add_argument("--rerun", action="store_true", help="run what failed last time, and merge the results")
+    parser.add_argument("--outputdir", type=Path, default=PROJECT / "results", help="default: results")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="SUITE|OPTION", help="suites (default: suites), and options for robot after --"
+    )
+    return parser
+
+
+def _clusters(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_CLUSTERS:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MAX_CLUSTERS}, found {text!r}")
+    return int(text)
+
+
+def _start(cold: bool, name: str, topology: Topology) -> Cluster:
+    """A cluster for the pool; many may start at once, so one line says all."""
+    with progress.one_line(f"cluster {name} ({topology.name})"):
+        return client.up(str(topology.path), name, "pool", cold=cold)
+
+
+def _prepare(found: Sequence[Topology], cold: bool) -> None:
+    """Build what clusters of these topologies start from, so that no suite waits for it."""
+    deploy.build_images()
+    if not cold:
+        for topology in found:
+            golden.with_driver(topology, profile.load(client.DEFAULT_PROFILE))
+
+
+class Run:
+    """One run of suites over a pool."""
+
+    def __init__(self, sets: Sequence[ValueSet], clusters: int, cold: bool, folder: Path) -> None:
+        self._clusters = clusters
+        self._folder = folder
+        self.pool = Pool(sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, cold), launcher.stop)
+
+    async def run(self, options: Sequence[str]) -> tuple[int, bool]:
+        """Run pabot with ``options``; its exit code, and whether it was interrupted. No cluster is left."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        server = PoolServer(self.pool, pabot_run.release_value_set)
+        await server.start()
+        resources = self._folder / "value-sets.ini"
+        write_file(resources, resource_file([*self.pool.sets.values()]))
+        command = pabot_run.argv(self._clusters, resources, {"POOL": address()}, options)
+        try:
+            return await pabot_run.run(command, self._folder, stop), stop.is_set()
+        finally:
+            server.close()
+            await asyncio.wait_for(self.pool.close(), _END_SECONDS)
+
+
+def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot."""
+    paths = [Path(item).absolute() for item in arguments if not item.startswith("-") and Path(item).exists()]
+    options = [item for item in arguments if item.startswith("-") or not Path(item).exists()]
+    return paths or [PROJECT / "suites"], options
+
+
+def _acceptance(arguments: argparse.Namespace) -> int:
+    prerequisites.check()
+    outputdir: Path = arguments.outputdir.absolute()
+    first = outputdir / OUTPUT
+    if arguments.rerun and not _anything_to_run_again(first):
+        return 0
+    found = [topologies.load(topology_path(name)) for name in arguments.topology or _TOPOLOGIES]
+    paths, options = _suites_and_options(arguments.arguments)
+    # Options may leave suites out: which ones is then not known before.
+    expected = [] if arguments.rerun or options else report.names_of_suites(paths)
+    check_memory(found, arguments.clusters)
+    _prepare(found, arguments.cold)
+    folder = outputdir / _AGAIN if arguments.rerun else outputdir
+    if arguments.rerun:
+        shutil.rmtree(folder, ignore_errors=True)
+        options += ["--rerunfailed", str(first)]
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / OUTPUT
+    output.unlink(missing_ok=True)
+    run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
+    options += ["--outputdir", str(folder), "--xunit", "xunit.xml"]
+    code, interrupted = asyncio.run(run.run([*options, *map(str, paths)]))
+    if interrupted and not output.is_file():
+        raise KeyboardInterrupt
+    if not output.is_file():
+        raise StepError(f"pabot ended with {code} and left no {output}", folder / "pabot_manager.log")
+    if arguments.rerun:
+        report.merge(first, output)
+    summary = report.summarise(first, expected)
+    _tell(summary, run.pool.retired, outputdir)
+    if interrupted:
+        raise KeyboardInterrupt
+    return 1 if summary.failed else 0
+
+
+def _anything_to_run_again(output: Path) -> bool:
+    if not output.is_file():
+        raise StepError(f"nothing to run again: there is no {output}; run: make acceptance")
+    if report.failed_tests(output):
+        return True
+    print(f"nothing to run again: no test failed in {output}")
+    return False
+
+
+def _tell(summary: Summary, retired: Sequence[Retired], outputdir: Path) -> None:
+    print(summary.as_text())
+    for item in retired:
+        print(f"retired\t{item}; logs: {item.logs}")
+    print(f"report\t{outputdir / 'report.html'}")
+    content = {**asdict(summary), "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired]}
+    write_file(outputdir / "acceptance.json", json.dumps(content, indent=1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the suites; exit code 1 for failed tests or a step that failed, 2 for bad usage, 130 after Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _acceptance(arguments)
+    except (StepError, TopologyError, DataError) as error:
+        print(f"acceptance: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("acceptance: interrupted; its clusters have ended", file=sys.stderr)
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What a run of the suites came to: counts, suites that are lost, tests that are flaky."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robot.api import ExecutionResult, ResultVisitor, TestSuite
+from robot.rebot import rebot
+from robot.result import Result, TestCase
+from robot.result import TestSuite as SuiteResult
+
+FLAKY = "flaky"
+OUTPUT = "output.xml"
+
+
+@dataclass(frozen=True)
+class SuiteEnd:
+    """How one suite ended."""
+
+    name: str
+    cluster: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    flaky: list[str]
+    """Names of tests that failed first and passed when they were run again."""
+    unhealthy: str
+    """What was wrong with its cluster when it gave it back; empty when nothing was."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How all suites ended."""
+
+    suites: list[SuiteEnd] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Suites that were to run and are not in the output: their process was killed."""
+
+    @property
+    def passed(self) -> int:
+        return sum(suite.passed for suite in self.suites)
+
+    @property
+    def failed(self) -> int:
+        """Failed tests; a lost suite counts as one."""
+        return sum(suite.failed for suite in self.suites) + len(self.lost)
+
+    def as_text(self) -> str:
+        """Tab-separated lines with a heading."""
+        lines = ["suite\tpassed\tfailed\tskipped\tseconds\tcluster"]
+        for suite in self.suites:
+            counts = f"{suite.passed}\t{suite.failed}\t{suite.skipped}\t{suite.seconds:.0f}"
+            lines.append(f"{suite.name}\t{counts}\t{suite.cluster or '-'}")
+            lines += [f"flaky\t{suite.name}: {test}" for test in suite.flaky]
+            lines += [f"unhealthy\t{suite.name}: {suite.unhealthy}"] if suite.unhealthy else []
+        lines += [f"lost\t{name}: its process ended without a result" for name in self.lost]
+        return "\n".join(lines)
+
+
+def summarise(output: Path, expected: Sequence[str]) -> Summary:
+    """How the suites in ``output`` (Robot Framework's output.xml) ended; ``expected`` are the full names of all."""
+    result: Result = ExecutionResult(str(output))
+    ends = {suite.full_name: _suite_end(suite) for suite in _leaves(result.suite)}
+    return Summary(list(ends.values()), [name for name in expected if name not in ends])
+
+
+def names_of_suites(paths: Sequence[Path]) -> list[str]:
+    """Full names of the suites in ``paths`` that have tests. Raises robot's DataError for files that cannot be read."""
+    return [suite.full_name for suite in _leaves(TestSuite.from_file_system(*paths))]
+
+
+def _leaves(suite: SuiteResult) -> Iterator[SuiteResult]:
+    if suite.tests:
+        yield suite
+    for child in suite.suites:
+        yield from _leaves(child)
+
+
+def _suite_end(suite: SuiteResult) -> SuiteEnd:
+    counts = suite.statistics
+    return SuiteEnd(
+        name=suite.name,
+        cluster=suite.metadata.get("Cluster", ""),
+        passed=counts.passed,
+        failed=counts.failed,
+        skipped=counts.skipped,
+        seconds=suite.elapsed_time.total_seconds(),
+        flaky=[test.name for test in suite.tests if FLAKY in test.tags],
+        unhealthy=suite.metadata.get("Cluster left unhealthy", ""),
+    )
+
+
+class _Failed(ResultVisitor):  # type: ignore[misc]
+    """Collects the full names of failed tests."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def visit_test(self, test: TestCase) -> None:
+        if test.failed:
+            self.names.add(test.full_name)
+
+
+class _MarkFlaky(ResultVisitor):  # type: ignore[misc]
+    """Marks tests that failed before and pass now. The merge keeps the first failure in their messages."""
+
+    def __init__(self, failed_first: set[str]) -> None:
+        self._failed_first = failed_first
+
+    def visit_test(self, test: TestCase) -> None:
+        if test.passed and test.full_name in self._failed_first:
+            test.tags.add(FLAKY)
+
+
+def failed_tests(output: Path) -> set[str]:
+    """Full names of the tests that failed."""
+    failed = _Failed()
+    ExecutionResult(str(output)).visit(failed)
+    return failed.names
+
+
+def merge(first: Path, again: Path) -> None:
+    """Merge the results of tests that were run ``again`` into ``first``, and make the reports beside it anew.
+
+    Log and report show each test's last result with its first failure; those
+    that passed at last have the tag ``flaky``.
+    """
+    failed_first = failed_tests(first)
+    result = ExecutionResult(str(first), str(again), merge=True)
+    result.visit(_MarkFlaky(failed_first))
+    merged = first.with_name(f".{first.name}.{os.getpid()}")
+    result.save(str(merged))
+    with merged.open("rb") as file:
+        os.fsync(file.fileno())
+    merged.rename(first)
+    write_reports(first)
+
+
+def write_reports(output: Path) -> None:
+    """log.html, report.html and xunit.xml of ``output``, beside it."""
+    rebot(str(output), outputdir=str(output.parent), xunit="xunit.xml")

@@ -1,0 +1,55 @@
+"""How the ``acceptance`` command understands its arguments, and what it refuses before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+import topology
+from acceptance import cli, memory, pabot_run
+from lab.artifacts import PROJECT, StepError
+
+SUITE = PROJECT / "suites" / "numa.robot"
+
+
+@pytest.mark.parametrize("number", ["0", "9", "two", "-1"])
+def test_number_of_clusters_is_bounded(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([f"--clusters={number}"])
+    assert ended.value.code == 2
+    assert f"expected a number from 1 to 8, found '{number}'" in capsys.readouterr().err
+
+
+def test_suites_and_options_are_told_apart() -> None:
+    assert cli._suites_and_options([]) == ([PROJECT / "suites"], [])
+    assert cli._suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])
+
+
+def test_bad_topology_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("nodes:\n  - name: Node_1\n    address: 192.168.122.211\n    numa: []\n")
+    assert cli.main(["--topology", str(path), "--outputdir", str(tmp_path)]) == 1
+    assert f"{path}:2: node name 'Node_1' is not a DNS label" in capsys.readouterr().err
+
+
+def test_nothing_to_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--rerun", "--outputdir", str(tmp_path)]) == 1
+    assert f"there is no {tmp_path}/output.xml; run: make acceptance" in capsys.readouterr().err
+
+
+def test_more_clusters_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+    needed = memory.needed(loaded)
+    assert 3 << 30 < needed < 8 << 30
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2 * needed}))
+    memory.check_memory([loaded], 2)
+    with pytest.raises(StepError, match=r"3 clusters \(numa-cluster is the largest\) need .* GiB are available"):
+        memory.check_memory([loaded], 3)
+
+
+def test_pabot_takes_a_free_port_and_the_value_sets() -> None:
+    argv = pabot_run.argv(3, Path("/r/sets.ini"), {"POOL": "a/b"}, ["--include", "x", "suites"])
+    options = " ".join(argv)
+    assert options.startswith("setpriv --pdeathsig KILL unshare --pid --fork --kill-child=SIGKILL")
+    assert "--processes 3 --pabotlibport 0 --resourcefile /r/sets.ini --variable POOL:a/b --include x suites" in options
