@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance rerun test lint unit build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance rerun test bench-lab lint unit build-image load-image deploy undeploy up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ rerun: setup ## what failed last time again; merged into results/, with the firs
 
 test: setup ## every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
+
+bench-lab: setup ## measure starts, restores, memory, runs; about 20 minutes, nothing else should run; into results/
+	@python tests/bench_lab.py $(ARGS)
 
 lint: venv ## style and types
 	@python tests/run.py --only lint

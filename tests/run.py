@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +13,6 @@ from pathlib import Path
 
 from lab import client, kbuild, progress
 from lab.artifacts import StepError
-from robot.api import ExecutionResult
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
@@ -61,15 +61,15 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 
 def suites() -> Count:
-    """Every acceptance suite, on the cluster that ``main`` holds."""
-    output = RESULTS / "output.xml"
-    output.unlink(missing_ok=True)
-    argv = [sys.executable, "-m", "robot", "--outputdir", str(RESULTS), "--xunit", "xunit.xml", "suites"]
-    _run("acceptance suites", argv)
-    if not output.exists():
+    """Every acceptance suite, by pabot on a pool of clusters."""
+    summary = RESULTS / "acceptance.json"
+    summary.unlink(missing_ok=True)
+    _run("acceptance suites", [sys.executable, "-m", "acceptance.cli", "--outputdir", str(RESULTS)])
+    if not summary.exists():
         return Count(failed=1)
-    totals = ExecutionResult(str(output)).statistics.total
-    return Count(totals.passed, totals.failed)
+    said = json.loads(summary.read_text())
+    counts = [Count(suite["passed"], suite["failed"]) for suite in said["suites"]]
+    return sum(counts, Count(failed=len(said["lost"])))
 
 
 def lint() -> Count:
@@ -109,15 +109,16 @@ def module() -> Count:
 
 
 def acceptance() -> Count:
-    """The suites, and the tests that expect them to notice a broken system, on one cluster."""
+    """The suites on a pool, then the tests that expect them to notice a broken system, on one cluster."""
+    counts = suites()
     try:
-        with progress.step("cluster for the suites"):
+        with progress.step("cluster for the tests of the suites"):
             cluster = client.default("make test")
     except StepError as error:
         print(error)
-        return Count(failed=1)
+        return counts + Count(failed=1)
     try:
-        return suites() + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/acceptance")
+        return counts + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/acceptance")
     finally:
         cluster.release()
 

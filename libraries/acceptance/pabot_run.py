@@ -13,8 +13,8 @@ from pathlib import Path
 from robot.errors import RemoteError
 from robot.libraries.Remote import Remote
 
-# What pabot may take after Ctrl-C to end its suites and write a report.
-_INTERRUPT_SECONDS = 5.0
+# What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
+_INTERRUPT_SECONDS = 3.0
 
 
 def argv(processes: int, resource_file: Path, variables: Mapping[str, str], options: Sequence[str]) -> list[str]:

@@ -20,6 +20,9 @@ _KERNEL_OPTIONS = (
     # Nothing outside can reach a guest; mitigations cost much without hardware virtualisation.
     "mitigations=off"
 )
+# QEMU's emulated TSC is the host's. Linux distrusts it because emulation stalls now and then, and would read the HPET
+# instead: no vDSO, and a device access under QEMU's big lock each time.
+_TCG_KERNEL_OPTIONS = " tsc=reliable"
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,11 @@ def argv(
 
     A guest that is to be ``restored`` waits for its memory instead of booting.
     """
-    accelerator = "tcg,thread=multi" if qemu.accelerator == "tcg" else qemu.accelerator
+    emulated = qemu.accelerator == "tcg"
+    accelerator = "tcg,thread=multi" if emulated else qemu.accelerator
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
-    command += ["-machine", "q35,smbios-entry-point-type=64", "-accel", accelerator]
-    command += ["-cpu", "max" if qemu.accelerator == "tcg" else "host"]
+    command += ["-machine", f"q35,smbios-entry-point-type=64{',hpet=off' if emulated else ''}", "-accel", accelerator]
+    command += ["-cpu", "max" if emulated else "host"]
     # A socket a CPU: no socket may span two NUMA nodes.
     command += ["-smp", f"{node.cpus},sockets={node.cpus},cores=1,threads=1", "-m", f"{node.memory // _MIB}M"]
     command += [
@@ -115,7 +119,7 @@ def argv(
         "-initrd",
         image.initrd,
         "-append",
-        f"{_KERNEL_OPTIONS} systemd.machine_id={machine_id(node)}",
+        f"{_KERNEL_OPTIONS}{_TCG_KERNEL_OPTIONS if emulated else ''} systemd.machine_id={machine_id(node)}",
     ]
     command += ["-drive", f"if=none,id=root,file={disk},format=qcow2,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=root,bus=pcie.0"]

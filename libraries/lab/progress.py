@@ -68,6 +68,17 @@ class _Ticker:
 
 
 @contextmanager
+def recorded() -> Iterator[list[tuple[str, float]]]:
+    """Also keep name and seconds of each step of this thread that ends, in the order in which they end."""
+    steps: list[tuple[str, float]] = []
+    _active.recorder = steps
+    try:
+        yield steps
+    finally:
+        _active.recorder = None
+
+
+@contextmanager
 def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterator[None]:
     """Show that ``what`` runs, for how long, and how it ended.
 
@@ -91,6 +102,8 @@ def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterato
         outer.pop()
         if outer:
             outer[-1].start()
+        if (recorder := getattr(_active, "recorder", None)) is not None:
+            recorder.append((what, time.monotonic() - start))
         end = "✗" if failed else "✓"
         where = f", log: {log}" if failed and log else ""
         say(f"{'  ' * nested}{end} {what} ({_elapsed(start)}){where}")

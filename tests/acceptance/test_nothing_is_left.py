@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,113 +13,136 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lab.artifacts import PROJECT, StepError, cache_root, try_lock
+from lab.artifacts import PROJECT, StepError, cache_root
 from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
-from lab.spec import ClusterPaths
+from lab.pool_server import DIED
+from traces import Traces, python_module
 
 pytestmark = pytest.mark.acceptance
 
 START_SECONDS = 120.0
 END_SECONDS = 10.0
+REPORT_SECONDS = 60.0
+POLL_SECONDS = 0.1
+SUITE = "suites/numa.robot"
 
 
 class Run:
-    """A robot run that has started a cluster of its own."""
+    """A run of a suite, which starts a cluster of its own."""
 
-    def __init__(self, folder: Path, topology: Path) -> None:
-        argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--variable", f"TOPOLOGY:{topology}"]
-        self.process = subprocess.Popen(
-            [*argv, "suites/numa.robot"], cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    def __init__(self, cluster: str, *argv: str) -> None:
+        """``cluster`` is its name, with ``PID`` for the number of the process."""
         self.begin = time.time()
-        self.cluster = f"run-{self.process.pid}"
-        self.paths = ClusterPaths.of(self.cluster)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *argv],
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.cluster = cluster.replace("PID", str(self.process.pid))
 
-    def wait_guest_runs(self) -> None:
-        """Wait until a guest and the control plane run, and learn who the supervisor is."""
+    def wait_for(self, state: str, *processes: str) -> Traces:
+        """Wait until the cluster is in ``state`` and has all these ``processes``."""
         deadline = time.monotonic() + START_SECONDS
-        while not {"qemu-miswired-node", "kube-apiserver"} <= self._running():
-            assert self.process.poll() is None, "robot ended before its cluster started"
-            assert time.monotonic() < deadline, f"no guest after {START_SECONDS:.0f} s"
-            time.sleep(0.2)
-        module = ["-m", "lab.supervisor", str(self.paths.spec)]
-        (self.supervisor,) = (process.pid for process in psutil.process_iter() if cmdline(process)[1:] == module)
-        self.namespaces = {kind: namespace(self.supervisor, kind) for kind in ("net", "mnt", "pid", "ipc")}
+        while (found := self._status()) is None or found[0] != state or not found[1].issuperset(processes):
+            assert self.process.poll() is None, "the run ended before its cluster started"
+            assert time.monotonic() < deadline, f"not {state} after {START_SECONDS:.0f} s"
+            time.sleep(POLL_SECONDS)
+        return Traces(self.cluster)
 
-    def _running(self) -> set[str]:
+    def _status(self) -> tuple[str, set[str]] | None:
         try:
             with Control(self.cluster) as control:
-                return {process["name"] for process in control.request("status")["processes"]}
+                status = control.request("status")
         except StepError:
-            return set()
+            return None
+        return status["state"], {process["name"] for process in status["processes"]}
 
+    def pid_of(self, module: str) -> int:
+        """The process among its descendants that runs a Python module."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        (pid,) = (child.pid for child in children if python_module(child) == module)
+        return pid
 
-def cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def namespace(pid: int, kind: str) -> str:
-    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
-
-
-def traces(run: Run) -> list[str]:
-    """What there is of the cluster outside its folder of logs."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            inside = [kind for kind, name in run.namespaces.items() if namespace(pid, kind) == name]
-        except OSError:
-            continue
-        if inside:
-            found.append(f"process {pid} is in its namespaces {inside}")
-    directory = str(run.paths.root)
-    found += [
-        f"process {process.pid}: {line}"
-        for process in psutil.process_iter()
-        if directory in (line := " ".join(cmdline(process)))
-    ]
-    for table in ("/proc/self/mountinfo", "/proc/net/unix"):
-        found += [
-            f"{table}: {line}"
-            for line in Path(table).read_text().splitlines()
-            if directory in line or run.cluster in line
-        ]
-    if run.paths.lock.exists():
-        with run.paths.lock.open() as lock:
-            if not try_lock(lock):
-                found.append(f"{run.paths.lock} is locked")
-    return found
+    def end(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @pytest.fixture
-def run(tmp_path: Path, miswired: Path) -> Iterator[Run]:
-    run = Run(tmp_path, miswired)
-    try:
-        run.wait_guest_runs()
-        assert traces(run), "the search for traces does not find a cluster that runs"
-        yield run
-    finally:
-        run.process.kill()
-        run.process.wait()
+def robot(tmp_path: Path, miswired: Path) -> Iterator[Run]:
+    run = Run("run-PID", "robot", "--outputdir", str(tmp_path), "--variable", f"TOPOLOGY:{miswired}", SUITE)
+    yield run
+    run.end()
 
 
-@pytest.mark.parametrize("victim", ["robot", "supervisor"])
-def test_kill_leaves_nothing(run: Run, victim: str) -> None:
-    process = {"robot": run.process.pid, "supervisor": run.supervisor}[victim]
-    os.kill(process, signal.SIGKILL)
-    deadline = time.monotonic() + END_SECONDS
-    while (left := traces(run)) and time.monotonic() < deadline:
-        time.sleep(0.2)
+@pytest.fixture
+def pool(tmp_path: Path, miswired: Path) -> Iterator[Run]:
+    options = ["--clusters", "1", "--topology", str(miswired), "--outputdir", str(tmp_path)]
+    run = Run("run-pool-PID-1", "acceptance.cli", *options, SUITE, "--", "--exitonfailure")
+    yield run
+    run.end()
+
+
+def nothing_is_left(run: Run, traces: Traces) -> None:
+    left = traces.left_after(END_SECONDS)
     assert not left, "\n".join(left)
     with pytest.raises(NoClusterError):
         Control(run.cluster)
-    assert run.process.wait(END_SECONDS) != 0
     set_aside = [path for kind in cache_root().glob("golden-*") for path in kind.glob("*.failed-*")]
     assert not [path for path in set_aside if path.stat().st_ctime > run.begin], "the golden cluster is not to blame"
+
+
+@pytest.mark.parametrize("victim", ["robot", "supervisor"])
+def test_killed_robot_or_supervisor(robot: Run, victim: str) -> None:
+    traces = robot.wait_for("starting", "qemu-miswired-node", "kube-apiserver")
+    os.kill(robot.process.pid if victim == "robot" else traces.supervisor, signal.SIGKILL)
+    nothing_is_left(robot, traces)
+    assert robot.process.wait(END_SECONDS) != 0
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_interrupted_pool(pool: Run, state: str) -> None:
+    """Ctrl-C, which a terminal sends to the whole process group."""
+    traces = pool.wait_for(state, "qemu-miswired-node")
+    begin = time.monotonic()
+    os.killpg(pool.process.pid, signal.SIGINT)
+    assert pool.process.wait(END_SECONDS) == 130
+    nothing_is_left(pool, traces)
+    assert time.monotonic() - begin < END_SECONDS
+
+
+@pytest.mark.parametrize("victim", ["acceptance", "pabot"])
+def test_killed_head_of_a_pool_takes_everything_with_it(pool: Run, victim: str) -> None:
+    traces = pool.wait_for("running")
+    children = psutil.Process(pool.process.pid).children(recursive=True)
+    os.kill(pool.process.pid if victim == "acceptance" else pool.pid_of("pabot.pabot"), signal.SIGKILL)
+    nothing_is_left(pool, traces)
+    assert pool.process.wait(END_SECONDS) != 0
+    assert not psutil.wait_procs(children, timeout=END_SECONDS)[1]
+
+
+def test_killed_suite_costs_its_cluster_and_the_report_says_so(pool: Run, tmp_path: Path) -> None:
+    traces = pool.wait_for("running")
+    os.kill(pool.pid_of("robot"), signal.SIGKILL)
+    nothing_is_left(pool, traces)
+    assert pool.process.wait(REPORT_SECONDS) == 1
+    said = json.loads((tmp_path / "acceptance.json").read_text())
+    assert said["lost"] == ["NUMA"]
+    assert [(item["cluster"], item["reason"]) for item in said["retired"]] == [(pool.cluster, DIED)]
+
+
+def test_killed_supervisor_of_a_pool_makes_the_run_red_and_ends_its_cluster_only(pool: Run, tmp_path: Path) -> None:
+    traces = pool.wait_for("running")
+    os.kill(traces.supervisor, signal.SIGKILL)
+    nothing_is_left(pool, traces)
+    assert pool.process.wait(START_SECONDS) == 1
+    said = json.loads((tmp_path / "acceptance.json").read_text())
+    assert [item["cluster"] for item in said["retired"]] == [pool.cluster]
+    assert said["suites"][0]["failed"]
 
 
 def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
