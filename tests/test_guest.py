@@ -35,13 +35,21 @@ def test_every_numa_node_has_its_bridge_memory_and_root_ports(cluster: topology.
     assert len({port.partition("chassis=")[2] for port in ports}) == 4
 
 
-def test_kvm_takes_the_hosts_cpu(cluster: topology.Topology) -> None:
+@pytest.mark.parametrize(
+    ("accelerator", "cpu", "machine", "clock"),
+    [
+        ("kvm", "host", "q35,smbios-entry-point-type=64", False),
+        ("tcg", "max", "q35,smbios-entry-point-type=64,hpet=off", True),
+    ],
+)
+def test_cpu_and_clock(cluster: topology.Topology, accelerator: str, cpu: str, machine: str, clock: bool) -> None:
     image = ImageSpec("/disk", "raw", "/kernel", "/initrd")
-    for accelerator, cpu in (("kvm", "host"), ("tcg", "max")):
-        qemu = QemuSpec(["qemu"], {}, accelerator)
-        line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [Path("/secret")])
-        assert line[line.index("-cpu") + 1] == cpu
-        assert "type=11,path=/secret" in line
+    qemu = QemuSpec(["qemu"], {}, accelerator)
+    line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [Path("/secret")])
+    assert line[line.index("-cpu") + 1] == cpu
+    assert line[line.index("-machine") + 1] == machine
+    assert ("tsc=reliable" in line[line.index("-append") + 1].split()) == clock
+    assert "type=11,path=/secret" in line
 
 
 def test_network_unit_routes_to_the_pods_of_the_others(cluster: topology.Topology) -> None:

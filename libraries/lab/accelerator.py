@@ -1,10 +1,20 @@
-"""Whether this machine can run guests on hardware virtualisation."""
+"""Whether this machine can run guests on hardware virtualisation, and what of its CPU a saved guest depends on."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
 from pathlib import Path
+
+_MHZ_STEP = 5
+
+
+@cache
+def _first_cpu() -> dict[str, str]:
+    """Fields of the first CPU in /proc/cpuinfo (proc_cpuinfo(5))."""
+    first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @cache
@@ -14,10 +24,19 @@ def accelerator() -> str:
     A ``/dev/kvm`` that opens is no proof: inside some virtual machines it is
     there but cannot run a stock kernel.
     """
-    flags: set[str] = set()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            flags.update(line.partition(":")[2].split())
-            break
+    flags = set(_first_cpu().get("flags", "").split())
     usable = flags & {"vmx", "svm"} and os.access("/dev/kvm", os.R_OK | os.W_OK)
     return "kvm" if usable else "tcg"
+
+
+def host_cpu(accelerator: str) -> str:
+    """What of this machine's CPU a guest takes for granted for as long as it lives, also when it is saved and restored.
+
+    With KVM its model and features; without, the rate of its time stamp counter,
+    which the guest has measured once and takes as its clock (MHz; the kernel's
+    BogoMIPS is twice that).
+    """
+    cpu = _first_cpu()
+    if accelerator == "kvm":
+        return f"{cpu.get('model name')} {cpu.get('flags')}"
+    return f"{round(float(cpu.get('bogomips', 0)) / 2 / _MHZ_STEP) * _MHZ_STEP} MHz"

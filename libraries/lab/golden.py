@@ -21,6 +21,7 @@ from pathlib import Path
 from topology import Topology
 
 from lab import deploy, images, progress
+from lab.accelerator import host_cpu
 from lab.artifacts import Input, StepError, cached, write_file
 from lab.cluster import Cluster, start
 from lab.gobuild import build_embedded_k8s
@@ -68,6 +69,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     inputs: dict[str, Input] = {
         "shape": shape(topology),
         "profile": [profile.accelerator, flag(profile.feature_gates)],
+        "cpu": host_cpu(profile.accelerator),
         "qemu": ensure_qemu().version,
         "kubernetes": str(build_embedded_k8s()),
         "image": str(build_node_image().disk),
