@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from kubernetes.client import ApiException
 from topology import TopologyError
 from urllib3.exceptions import HTTPError
 
-from lab import cache, client, deploy, images, launcher, prerequisites, progress, ssh
+from lab import cache, client, deploy, images, launcher, overview, prerequisites, progress, ssh, watching
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
@@ -25,6 +26,7 @@ from lab.qemu_root import ensure_qemu
 from lab.status import as_text
 
 _INTERRUPTED = 130
+_INTERVAL_SECONDS = 1.0
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -45,10 +47,22 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    if arguments.watch:
+        watching.watch(arguments.interval, as_json=arguments.json)
+        return 0
     cluster = client.attach(arguments.name, "lab status")
     status = cluster.status()
     print(json.dumps(asdict(status), indent=1) if arguments.json else as_text(status))
     return 0 if status.healthy else 1
+
+
+def _clusters(arguments: argparse.Namespace) -> int:
+    clusters = overview.look()
+    if arguments.json:
+        print(json.dumps([cluster.as_dict() for cluster in clusters], indent=1))
+    else:
+        print(watching.as_text(clusters))
+    return 0
 
 
 def _ssh(arguments: argparse.Namespace) -> int:
@@ -125,13 +139,27 @@ def _buildable(name: str) -> str:
     return name
 
 
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not watching.MIN_INTERVAL_SECONDS <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected {watching.MIN_INTERVAL_SECONDS} s or more, found {text!r}")
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def add_unnamed(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
+        return command
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = add_unnamed(name, run, text)
         command.add_argument(
             "--name", default=DEFAULT_NAME, help="the cluster's name (default: %(default)s; LAB_CLUSTER)"
         )
@@ -151,7 +179,17 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cold", action="store_true", help="boot it, instead of restoring a saved one")
     add("down", _down, "Stop a cluster; nothing of it stays but its logs.")
     status = add("status", _status, "Show guests, nodes, module, devices and driver pods; exit code 1 if unhealthy.")
-    status.add_argument("--json", action="store_true", help="machine-readable")
+    status.add_argument("--json", action="store_true", help="machine-readable; with --watch one document a line")
+    status.add_argument("--watch", action="store_true", help="show all clusters instead, live, until Ctrl-C")
+    status.add_argument(
+        "--interval",
+        type=_interval,
+        default=_INTERVAL_SECONDS,
+        metavar="SECONDS",
+        help=f"between two looks of --watch, {watching.MIN_INTERVAL_SECONDS} or more (default: %(default)s)",
+    )
+    clusters = add_unnamed("clusters", _clusters, "List all clusters that run: who holds them, what they take.")
+    clusters.add_argument("--json", action="store_true", help="machine-readable")
     shell = add("ssh", _ssh, "A shell on a node, or one command there.")
     shell.add_argument("node", metavar="NODE")
     shell.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
@@ -160,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     kubectl.add_argument("command", metavar="ARGUMENT", nargs=argparse.REMAINDER)
     build = add("build", _build, "Build what a cluster needs, all or the named parts; what is cached is kept.")
     build.add_argument("what", nargs="*", type=_buildable, metavar="|".join(_BUILDS))
-    cache_command = add("cache", _cache, "List what is built and saved, with sizes and ages.")
+    cache_command = add_unnamed("cache", _cache, "List what is built and saved, with sizes and ages.")
     cache_command.add_argument("--prune", action="store_true", help="remove what today's inputs do not need")
     cache_command.add_argument("--json", action="store_true", help="machine-readable")
     load = add("load-image", _load_image, "Put a container image (docker-archive tar) on every node.")

@@ -34,7 +34,7 @@ class NodeStatus:
     guest: str
     """QEMU's run state, ``running`` when all is well."""
     memory: int
-    """Resident memory of the guest's QEMU on this machine, bytes."""
+    """Memory of the guest's QEMU on this machine, bytes; see ``lab.processes.ProcessState``."""
     ready: str
     """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
     module: bool

@@ -48,6 +48,7 @@ class Supervisor:
         self.processes = ClusterProcesses(spec, self.topology, self._child_ended)
         self.state = "starting"
         self.reason = ""
+        self.step = ""
         self.started = time.time()
         self._stay = False
         self._holders: dict[int, str] = {}
@@ -110,6 +111,7 @@ class Supervisor:
         try:
             for step, work in self.processes.steps():
                 begin = time.monotonic()
+                self.step = step
                 await self._event(step=step, state="running")
                 await work()
                 await self._event(step=step, state="done", seconds=time.monotonic() - begin)
@@ -184,6 +186,7 @@ class Supervisor:
             "topology": str(self.topology.path),
             "state": self.state,
             "reason": self.reason,
+            "step": self.step if self.state == "starting" else "",
             "started": self.started,
             "stays": self._stay,
             "holders": list(self._holders.values()),
