@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from lab.artifacts import PROJECT, StepError, cache_root, try_lock
+from lab.artifacts import PROJECT, StepError, cache_root
 from lab.cluster import Cluster
 from lab.control import Control, NoClusterError
-from lab.spec import ClusterPaths
+from traces import Traces
 
 pytestmark = pytest.mark.acceptance
 
@@ -33,7 +32,7 @@ class Run:
         )
         self.begin = time.time()
         self.cluster = f"run-{self.process.pid}"
-        self.paths = ClusterPaths.of(self.cluster)
+        self.traces = Traces(self.cluster)
 
     def wait_guest_runs(self) -> None:
         """Wait until a guest and the control plane run, and learn who the supervisor is."""
@@ -42,9 +41,7 @@ class Run:
             assert self.process.poll() is None, "robot ended before its cluster started"
             assert time.monotonic() < deadline, f"no guest after {START_SECONDS:.0f} s"
             time.sleep(0.2)
-        module = ["-m", "lab.supervisor", str(self.paths.spec)]
-        (self.supervisor,) = (process.pid for process in psutil.process_iter() if cmdline(process)[1:] == module)
-        self.namespaces = {kind: namespace(self.supervisor, kind) for kind in ("net", "mnt", "pid", "ipc")}
+        self.traces.learn()
 
     def _running(self) -> set[str]:
         try:
@@ -54,52 +51,12 @@ class Run:
             return set()
 
 
-def cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def namespace(pid: int, kind: str) -> str:
-    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
-
-
-def traces(run: Run) -> list[str]:
-    """What there is of the cluster outside its folder of logs."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            inside = [kind for kind, name in run.namespaces.items() if namespace(pid, kind) == name]
-        except OSError:
-            continue
-        if inside:
-            found.append(f"process {pid} is in its namespaces {inside}")
-    directory = str(run.paths.root)
-    found += [
-        f"process {process.pid}: {line}"
-        for process in psutil.process_iter()
-        if directory in (line := " ".join(cmdline(process)))
-    ]
-    for table in ("/proc/self/mountinfo", "/proc/net/unix"):
-        found += [
-            f"{table}: {line}"
-            for line in Path(table).read_text().splitlines()
-            if directory in line or run.cluster in line
-        ]
-    if run.paths.lock.exists():
-        with run.paths.lock.open() as lock:
-            if not try_lock(lock):
-                found.append(f"{run.paths.lock} is locked")
-    return found
-
-
 @pytest.fixture
 def run(tmp_path: Path, miswired: Path) -> Iterator[Run]:
     run = Run(tmp_path, miswired)
     try:
         run.wait_guest_runs()
-        assert traces(run), "the search for traces does not find a cluster that runs"
+        assert run.traces.found(), "the search for traces does not find a cluster that runs"
         yield run
     finally:
         run.process.kill()
@@ -108,10 +65,10 @@ def run(tmp_path: Path, miswired: Path) -> Iterator[Run]:
 
 @pytest.mark.parametrize("victim", ["robot", "supervisor"])
 def test_kill_leaves_nothing(run: Run, victim: str) -> None:
-    process = {"robot": run.process.pid, "supervisor": run.supervisor}[victim]
+    process = {"robot": run.process.pid, "supervisor": run.traces.supervisor}[victim]
     os.kill(process, signal.SIGKILL)
     deadline = time.monotonic() + END_SECONDS
-    while (left := traces(run)) and time.monotonic() < deadline:
+    while (left := run.traces.found()) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not left, "\n".join(left)
     with pytest.raises(NoClusterError):
