@@ -109,3 +109,18 @@ def test_write_file_replaces_whole(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tree_is_removed_whatever_its_folders_allow(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "closed" / "deeper").mkdir(parents=True)
+    (tree / "link").symlink_to(tmp_path)
+    for folder in (tree / "closed" / "deeper", tree / "closed", tree):
+        folder.chmod(0)
+    artifacts.remove_tree(tree)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_commands_are_found_where_an_ordinary_user_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/bin")
+    assert artifacts.run(["sh", "-c", "echo $PATH"], timeout=10) == b"/bin:/usr/sbin:/sbin\n"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import namespaces
 from lab.controlplane import ControlPlane
 from lab.gobuild import build_embedded_k8s
 from lab.pki import create_pki
 
 PROJECT = Path(__file__).parents[1]
-UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 HOST_DEFAULTS = [
     Path(name) for name in ("/run/kubernetes", "/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/lib/etcd")
 ]
@@ -46,17 +45,13 @@ def test_api_server_lets_in_certificates_only(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What ``control_plane_inside.py`` found, run once."""
-    trial = [*UNSHARE, "true"]
-    if shutil.which("unshare") is None:
-        pytest.skip("no unshare(1): install util-linux")
-    tried = subprocess.run(trial, capture_output=True, text=True, timeout=10, check=False)
-    if tried.returncode:
-        pytest.skip(f"namespaces are not to be had here: {tried.stderr.strip()}")
+    if forbidden := namespaces.forbidden():
+        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("control-plane")
     inside = Path(__file__).with_name("control_plane_inside.py")
     before = [path.exists() for path in HOST_DEFAULTS]
     run = subprocess.run(
-        [*UNSHARE, sys.executable, str(inside), str(build_embedded_k8s()), str(folder)],
+        [*namespaces.unshare(), sys.executable, str(inside), str(build_embedded_k8s()), str(folder)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,

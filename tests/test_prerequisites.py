@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lab import prerequisites
+from lab import namespaces, prerequisites
 from lab.artifacts import StepError
+from lab.namespaces import Forbidden
 
 
 def test_everything_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +28,15 @@ def test_packages_go_to_standard_output_and_the_rest_to_standard_error(
     output = capsys.readouterr()
     assert "buildah" in output.out.splitlines()
     assert "found none" in output.err
+
+
+def test_forbidden_namespaces_are_named_with_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    forbidden = Forbidden("user.max_user_namespaces = 0", "as root: sysctl -w user.max_user_namespaces=10000")
+    monkeypatch.setattr(namespaces, "forbidden", lambda: forbidden)
+    with pytest.raises(StepError) as error:
+        prerequisites.check()
+    assert "namespaces for this user (user.max_user_namespaces = 0): " in str(error.value)
+    assert "; as root: sysctl -w user.max_user_namespaces=10000" in str(error.value)
 
 
 def test_this_machine_has_all() -> None:

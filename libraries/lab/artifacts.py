@@ -141,10 +141,18 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, also when it holds folders without write permission (Go's module cache does)."""
-    for folder, _, _ in os.walk(path):
-        Path(folder).chmod(0o700)
+    """Remove a folder, also when it holds folders without permissions (of Go's module cache, of overlayfs)."""
+    path.chmod(0o700)
+    for folder, folders, _ in os.walk(path):
+        for child in folders:
+            if not Path(folder, child).is_symlink():
+                Path(folder, child).chmod(0o700)
     shutil.rmtree(path)
+
+
+def search_path() -> str:
+    """PATH for commands that are run: an ordinary user's lacks where nft and mke2fs are."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None], *, what: str) -> Path:
@@ -212,7 +220,7 @@ def run(
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, "PATH": search_path(), **(env or {})},
                 cwd=cwd,
                 start_new_session=True,
             )

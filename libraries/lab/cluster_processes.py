@@ -11,7 +11,7 @@ from pathlib import Path
 
 from topology import Node, Topology
 
-from lab import guest, network, saving
+from lab import guest, link, network, saving
 from lab.artifacts import StepError, run, write_file
 from lab.bootstrap import bootstrap
 from lab.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
@@ -40,6 +40,7 @@ class ClusterProcesses:
         self._monitors = {node.name: Monitor(node) for node in topology.nodes}
         self._services_components: list[Component] = []
         self._components: list[str] = []
+        self._links: list[asyncio.Server] = []
         self._golden = Path(spec.golden) if spec.golden else None
         self.children = Children(spec.paths.logs, on_exit)
 
@@ -80,6 +81,12 @@ class ClusterProcesses:
 
     async def _network(self) -> None:
         await asyncio.to_thread(network.set_up, self._topology)
+        for number, node in enumerate(self._topology.nodes, 1):
+            folder = self._paths.sockets / node.name
+            folder.mkdir()
+            # Relative: a socket's path has at most 107 bytes.
+            path = Path(node.name, guest.NETWORK_SOCKET)
+            self._links.append(await link.serve(path, network.guest_device(number)))
 
     async def _certificates(self) -> None:
         await asyncio.to_thread(self._make_certificates)
@@ -110,8 +117,6 @@ class ClusterProcesses:
 
     async def start_device_server(self, node: Node) -> None:
         """Start the process that serves all devices of ``node``, and wait until every socket listens."""
-        folder = self._paths.sockets / node.name
-        folder.mkdir(exist_ok=True)
         argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._topology.path)]
         argv += ["--node", node.name, "--socket-dir", node.name]
         name = f"devices-{node.name}"
@@ -127,7 +132,6 @@ class ClusterProcesses:
 
     async def _guests(self) -> None:
         for number, node in enumerate(self._topology.nodes, 1):
-            (self._paths.sockets / node.name).mkdir(exist_ok=True)
             disk = self._paths.data / f"{node.name}.qcow2"
             image = self._spec.image
             base = (str(self._golden / disk.name), "qcow2") if self._golden else (image.disk, image.disk_format)

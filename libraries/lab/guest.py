@@ -11,9 +11,10 @@ from pathlib import Path
 from topology import Node, Topology
 
 from lab.artifacts import write_file
-from lab.network import tap_name
 from lab.spec import HOST_ADDRESS, PREFIX_LENGTH, ImageSpec, QemuSpec, pod_cidr
 
+NETWORK_SOCKET = "net.sock"
+"""In the node's folder of sockets: where its network card is connected to."""
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off fsck.mode=skip "
@@ -123,7 +124,7 @@ def argv(
     ]
     command += ["-drive", f"if=none,id=root,file={disk},format=qcow2,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=root,bus=pcie.0"]
-    command += ["-netdev", f"tap,id=net,ifname={tap_name(number)},script=no,downscript=no"]
+    command += ["-netdev", f"stream,id=net,server=off,addr.type=unix,addr.path={node.name}/{NETWORK_SOCKET}"]
     command += ["-device", f"virtio-net-pci,netdev=net,mac={mac_address(number)},romfile=,bus=pcie.0"]
     command += ["-device", "virtio-rng-pci,bus=pcie.0"]
     command += ["-serial", f"file:{console}", "-serial", f"unix:{node.name}/clock.sock,server=on,wait=off"]

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from lab import debian
-from lab.artifacts import PROJECT, Input, cached, log_path, run
+from lab.artifacts import PROJECT, Input, cached, log_path, remove_tree, run
+from lab.tree_root import as_root
 
 REPOSITORY = "localhost/mock-device"
 KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
@@ -94,7 +95,7 @@ def _buildah(work: Path, log: Path, command: Sequence[str]) -> None:
     """Run buildah on a storage of its own below ``work``: no other build can disturb it."""
     argv = ["buildah", "--root", f"{work}/storage", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
     environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work)}
-    run([*argv, *command], log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
+    run(as_root([*argv, *command]), log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
 
 
 def _build(
@@ -125,7 +126,7 @@ def _build(
         )
         _buildah(work, log, ["push", "-q", *trust, tag, f"docker-archive:{folder / _ARCHIVE}:{tag}"])
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
 
 
 def base_image(image: BaseImage) -> Path:
@@ -140,7 +141,7 @@ def base_image(image: BaseImage) -> Path:
         containerfile = folder / "Containerfile"
         containerfile.write_text(f"FROM scratch\nCOPY . /\n{image.config}")
         _build(folder, log, tag=image.tag, containerfile=containerfile, context=tree)
-        shutil.rmtree(tree)
+        remove_tree(tree)
 
     inputs = {"packages": image.packages, "hooks": image.hooks, "config": image.config, "tag": image.tag}
     return cached(f"image-{image.name}", inputs, build, what=f"image {image.tag}") / _ARCHIVE

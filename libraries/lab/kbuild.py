@@ -12,6 +12,7 @@ from pathlib import Path
 from lab import debian
 from lab.artifacts import PROJECT, Input, StepError, cached, log_path, run
 from lab.node_image import build_node_image
+from lab.tree_root import in_tree
 
 _ROOM = PROJECT / "kernel-driver"
 _SOURCES = ("mock_accel.c", "Makefile")
@@ -57,9 +58,9 @@ def _make(folder: Path, target: str, log: Path) -> None:
         for name in _SOURCES:
             shutil.copy2(_ROOM / name, work)
         kernel = f"/lib/modules/{release}/build"
-        argv = ["chroot", str(root), "make", "-C", f"/{_WORK}/{folder.name}", f"KDIR={kernel}", target]
+        argv = ["make", "-C", f"/{_WORK}/{folder.name}", f"KDIR={kernel}", target]
         argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
-        run(argv, log=log, timeout=_TIMEOUT_SECONDS)
+        run(in_tree(root, argv), log=log, timeout=_TIMEOUT_SECONDS)
         for built in work.glob("*.ko"):
             shutil.copy2(built, folder)
     finally:

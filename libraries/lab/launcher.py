@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from lab import profile, progress
 from lab.artifacts import StepError, remove_tree, try_lock, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
+from lab.namespaces import unshare
 from lab.node_image import build_node_image
 from lab.profile import Profile
 from lab.qemu_root import ensure_qemu
@@ -92,12 +92,6 @@ def prune_runs(folder: Path) -> None:
                 path.unlink()
 
 
-def _unshare() -> list[str]:
-    """unshare(1) with new namespaces; an ordinary user gets a user namespace in which they are root."""
-    command = ["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
-    return command if os.geteuid() == 0 else [*command, "--user", "--map-root-user"]
-
-
 def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *, golden: Path | None = None) -> Control:
     """Start cluster ``name`` and return a connection that holds it.
 
@@ -143,7 +137,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
         write_file(paths.access, json.dumps(access))
         with (paths.logs / "supervisor.log").open("ab") as log:
             subprocess.Popen(
-                [*_unshare(), sys.executable, "-m", "lab.supervisor", str(paths.spec)],
+                [*unshare(), sys.executable, "-m", "lab.supervisor", str(paths.spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

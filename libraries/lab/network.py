@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import socket
+import struct
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -14,34 +17,51 @@ from lab.spec import HOST_ADDRESS, PREFIX_LENGTH, SERVICE_CIDR, pod_cidr
 
 BRIDGE = "cluster"
 # The same in every cluster: a restored guest has it in its ARP cache, and would wait 30 s for another one.
-_BRIDGE_MAC = "52:54:00:4d:4f:fe"
+BRIDGE_MAC = "52:54:00:4d:4f:fe"
 _CHUNK_BYTES = 1 << 16
 _CONNECT_TIMEOUT_SECONDS = 10.0
+# linux/sockios.h, linux/ethtool.h, linux/if.h
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_STXCSUM = 0x17
+_IFNAMSIZ = 16
 
 
-def tap_name(number: int) -> str:
-    """Tap device of node ``number``, which counts from 1."""
-    return f"tap{number}"
+def guest_device(number: int) -> str:
+    """Network device that the frames of node ``number`` go through, see ``lab.link``; nodes count from 1."""
+    return f"guest{number}"
 
 
 def set_up(topology: Topology) -> None:
-    """Make bridge, taps and routes to the pods of every node. Needs CAP_NET_ADMIN in the namespace."""
+    """Make bridge, devices of the guests and routes to the pods of every node. Needs CAP_NET_ADMIN in the namespace."""
+    # Nobody here speaks IPv6, and each device would announce itself to all guests.
+    _sysctl("net/ipv6/conf/default/disable_ipv6", "1")
     with IPRoute() as ip:
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
-        ip.link("add", ifname=BRIDGE, kind="bridge", address=_BRIDGE_MAC)
+        ip.link("add", ifname=BRIDGE, kind="bridge", address=BRIDGE_MAC)
         bridge = ip.link_lookup(ifname=BRIDGE)[0]
         ip.addr("add", index=bridge, address=HOST_ADDRESS, prefixlen=PREFIX_LENGTH)
         ip.link("set", index=bridge, state="up")
         # A packet for a service needs a way out before kube-proxy's rules see it.
         ip.route("add", dst=SERVICE_CIDR, oif=bridge)
         for number, node in enumerate(topology.nodes, 1):
-            ip.link("add", ifname=tap_name(number), kind="tuntap", mode="tap")
-            tap = ip.link_lookup(ifname=tap_name(number))[0]
-            ip.link("set", index=tap, master=bridge, state="up")
+            port = f"port{number}"
+            ip.link("add", ifname=port, kind="veth", peer={"ifname": guest_device(number)})
+            _checksum_frames(port)
+            ip.link("set", index=ip.link_lookup(ifname=port)[0], master=bridge, state="up")
+            # This end is the guest's, and this machine must not answer there.
+            ip.link("set", index=ip.link_lookup(ifname=guest_device(number))[0], arp=False, state="up")
             ip.route("add", dst=pod_cidr(number), gateway=node.address)
     _sysctl("net/ipv4/ip_forward", "1")
     # Frames between guests are switched, not filtered: services are translated in each guest.
     _sysctl("net/bridge/bridge-nf-call-iptables", "0")
+
+
+def _checksum_frames(device: str) -> None:
+    """Have the kernel finish checksums and segments before ``device``: a guest's card does neither for it."""
+    value = array.array("I", [_ETHTOOL_STXCSUM, 0])
+    request = struct.pack(f"{_IFNAMSIZ}sP", device.encode(), value.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
 
 def _sysctl(name: str, value: str) -> None:

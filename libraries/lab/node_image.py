@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -17,10 +18,11 @@ from pathlib import Path
 import yaml
 
 from lab import debian
-from lab.artifacts import Input, StepError, cached, log_path, run, write_file
+from lab.artifacts import Input, StepError, cached, log_path, remove_tree, run, write_file
 from lab.controlplane import CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.images import build_base_images
+from lab.tree_root import as_root, in_tree
 
 DATA = Path(__file__).parent / "data" / "node"
 PACKAGES = (
@@ -144,9 +146,9 @@ def _install_files(tree: Path) -> None:
 
 def _set_up_boot(tree: Path, log: Path) -> None:
     for service in SERVICES:
-        run(["chroot", tree, "systemctl", "enable", service], log=log, timeout=_START_TIMEOUT_SECONDS)
-    run(["chroot", tree, "systemctl", "mask", *MASKED], log=log, timeout=_START_TIMEOUT_SECONDS)
-    run(["chroot", tree, "update-initramfs", "-u"], log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
+        run(in_tree(tree, ["systemctl", "enable", service]), log=log, timeout=_START_TIMEOUT_SECONDS)
+    run(in_tree(tree, ["systemctl", "mask", *MASKED]), log=log, timeout=_START_TIMEOUT_SECONDS)
+    run(in_tree(tree, ["update-initramfs", "-u"]), log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
 
 
 def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path) -> None:
@@ -162,7 +164,7 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
     )
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     with log.open("ab") as output:
-        argv = [str(programs / "containerd"), "--config", str(config), "--log-level", "warn"]
+        argv = as_root([programs / "containerd", "--config", config, "--log-level", "warn"])
         daemon = subprocess.Popen(argv, stdout=output, stderr=output, env=environment, start_new_session=True)
     ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
     try:
@@ -189,9 +191,9 @@ def _build(folder: Path) -> None:
     debian.tree(tree, PACKAGES, log=log)
     _install_files(tree)
     _set_up_boot(tree, log)
-    work = folder / "work"
-    work.mkdir()
-    _import_images(tree, build_base_images(), work, log)
+    # Not in the folder: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as work:
+        _import_images(tree, build_base_images(), Path(work), log)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     release = kernel.name.removeprefix("vmlinuz-")
     shutil.copy2(kernel, folder / "vmlinuz")
@@ -203,10 +205,9 @@ def _build(folder: Path) -> None:
     # No journal: a disk that was not closed cleanly is thrown away.
     features = ["-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
     argv = ["mke2fs", "-q", "-t", "ext4", *features, "-d", str(tree), str(disk), f"{_DISK_BYTES >> 10}k"]
-    run(argv, log=log, timeout=_DISK_TIMEOUT_SECONDS, env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+    run(as_root(argv), log=log, timeout=_DISK_TIMEOUT_SECONDS)
     disk.chmod(0o444)
-    shutil.rmtree(tree)
-    shutil.rmtree(work)
+    remove_tree(tree)
 
 
 @cache

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.artifacts import StepError
+from lab import namespaces
+from lab.artifacts import StepError, search_path
 
 _PYTHON = (3, 11)
 _GO = (1, 26)
@@ -46,8 +46,8 @@ class Missing:
 
 
 def _which(command: str) -> str | None:
-    """Like shutil.which, also where an ordinary user's PATH lacks sbin."""
-    return shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    """Like shutil.which, where the lab's own commands are looked for."""
+    return shutil.which(command, path=search_path())
 
 
 def _go_version() -> tuple[int, ...] | None:
@@ -77,6 +77,9 @@ def missing() -> list[Missing]:
     if not _KEYRING.exists():
         package = "debian-archive-keyring"
         found.append(Missing(str(_KEYRING), "checks Debian's packages", f"apt-get install {package}", package))
+    if _which("unshare") and (forbidden := namespaces.forbidden()):
+        what = f"namespaces for this user ({forbidden.found})"
+        found.append(Missing(what, "hold a cluster, and everything that root would be needed for", forbidden.remedy))
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.artifacts import StepError
+from lab.artifacts import StepError, search_path
 
 _END_TIMEOUT_SECONDS = 5.0
 
@@ -83,7 +83,7 @@ class Children:
                 process = await asyncio.create_subprocess_exec(
                     *argv,
                     cwd=cwd,
-                    env={**os.environ, **(env or {})},
+                    env={**os.environ, "PATH": search_path(), **(env or {})},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output if stdout is None else stdout,
                     stderr=output,

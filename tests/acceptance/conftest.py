@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for suite_run
+sys.path.insert(0, str(Path(__file__).parent))  # for suite_run and traces
 
 import topology
 from lab import client, golden, profile

@@ -19,9 +19,9 @@ class Traces:
     """Traces of one cluster that runs now."""
 
     def __init__(self, cluster: str) -> None:
-        self._cluster = cluster
-        self._paths = ClusterPaths.of(cluster)
-        module = ["-m", "lab.supervisor", str(self._paths.spec)]
+        self.cluster = cluster
+        self.paths = ClusterPaths.of(cluster)
+        module = ["-m", "lab.supervisor", str(self.paths.spec)]
         (self.supervisor,) = (process.pid for process in psutil.process_iter() if cmdline(process)[1:] == module)
         self._namespaces = {kind: namespace(self.supervisor, kind) for kind in _KINDS}
         assert list(self.find()), "the search for traces does not find a cluster that runs"
@@ -41,18 +41,18 @@ class Traces:
                 continue
             if inside:
                 yield f"process {pid} is in its namespaces {inside}"
-        directory = str(self._paths.root)
+        directory = str(self.paths.root)
         for process in psutil.process_iter():
             if directory in (line := " ".join(cmdline(process))):
                 yield f"process {process.pid}: {line}"
         for table in ("/proc/self/mountinfo", "/proc/net/unix"):
             for line in Path(table).read_text().splitlines():
-                if directory in line or self._cluster in line:
+                if directory in line or self.cluster in line:
                     yield f"{table}: {line}"
-        if self._paths.lock.exists():
-            with self._paths.lock.open() as lock:
+        if self.paths.lock.exists():
+            with self.paths.lock.open() as lock:
                 if not try_lock(lock):
-                    yield f"{self._paths.lock} is locked"
+                    yield f"{self.paths.lock} is locked"
 
 
 def cmdline(process: psutil.Process) -> list[str]:

@@ -1,0 +1,75 @@
+"""Namespaces of a cluster: how to get them, as root and as an ordinary user, and what is in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SYSCTL = Path("/proc/sys")
+_TRIAL_TIMEOUT_SECONDS = 10.0
+_ENOUGH = "10000"
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """Why there are no namespaces to be had, and what to do."""
+
+    found: str
+    remedy: str
+
+
+def unshare() -> list[str]:
+    """unshare(1) with new namespaces; an ordinary user gets a user namespace in which they are root."""
+    command = ["unshare", "--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+    return command if os.geteuid() == 0 else [*command, "--user", "--map-root-user"]
+
+
+def forbidden() -> Forbidden | None:
+    """Try to do in new namespaces what a cluster's supervisor does first; None when it works.
+
+    That some setting looks right or wrong is no proof: whether it counts is
+    seen by the trial only.
+    """
+    try:
+        trial = subprocess.run(
+            [*unshare(), "mount", "-t", "tmpfs", "tmpfs", "/tmp"],
+            capture_output=True,
+            text=True,
+            timeout=_TRIAL_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return explain(_settings(), str(error), root=os.geteuid() == 0)
+    return explain(_settings(), trial.stderr, root=os.geteuid() == 0) if trial.returncode else None
+
+
+def _settings() -> dict[str, str]:
+    """Values of the kernel's settings that can forbid namespaces; those that this kernel has."""
+    limits = [f"user.max_{kind}_namespaces" for kind in ("user", "net", "mnt", "pid", "ipc")]
+    names = [*limits, "kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unprivileged_userns"]
+    paths = {name: _SYSCTL / name.replace(".", "/") for name in names}
+    return {name: path.read_text().strip() for name, path in paths.items() if path.exists()}
+
+
+def explain(settings: Mapping[str, str], message: str, *, root: bool) -> Forbidden:
+    """What a trial failed at, by the kernel's ``settings`` (sysctl(8)) and what it said."""
+    wanted = {name: _ENOUGH for name, value in settings.items() if name.startswith("user.max_") and value == "0"}
+    if not root:
+        # Settings of Debian's and of Ubuntu's kernels; root is not subject to them.
+        for name, right in (
+            ("kernel.unprivileged_userns_clone", "1"),
+            ("kernel.apparmor_restrict_unprivileged_userns", "0"),
+        ):
+            if name in settings and settings[name] != right:
+                wanted[name] = right
+    if not wanted:
+        found = message.strip().splitlines()[-1] if message.strip() else "no reason given"
+        where = "a container must be started with more privileges"
+        return Forbidden(found, where if root else f"become root, or allow user namespaces; {where}")
+    found = ", ".join(f"{name} = {settings[name]}" for name in wanted)
+    lines = " ".join(f"{name}={value}" for name, value in wanted.items())
+    keep = "(to keep it, write it into a file in /etc/sysctl.d)"
+    return Forbidden(found, f"as root: sysctl -w {lines} {keep}")

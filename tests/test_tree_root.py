@@ -1,0 +1,67 @@
+"""What root does to trees, done by an ordinary user."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab import namespaces
+from lab.tree_root import as_root, in_tree
+
+TIMEOUT_SECONDS = 30
+
+
+def run(argv: list[str | Path]) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True).stdout
+
+
+def test_root_needs_no_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert as_root(["mke2fs", "x"]) == ["mke2fs", "x"]
+    assert in_tree(Path("/tree"), ["make"]) == ["chroot", Path("/tree"), "make"]
+
+
+@pytest.fixture
+def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what an ordinary user does; root can do that, too."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    if forbidden := namespaces.forbidden():
+        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_changing_an_owner_succeeds_and_does_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
+    code = (
+        "import os, sys; file, link = sys.argv[1:]; os.setgroups([44]); os.chown(file, 33, 44); "
+        "os.lchown(link, 33, 44); "
+        "descriptor = os.open(file, os.O_RDONLY); os.fchown(descriptor, 33, 44); "
+        "os.chown(os.path.basename(file), 33, 44, dir_fd=os.open(os.path.dirname(file), os.O_RDONLY)); "
+        "print(os.geteuid(), os.stat(file).st_uid, os.lstat(link).st_gid)"
+    )
+    assert run(as_root([sys.executable, "-c", code, file, link])).split() == ["0", "0", "0"]
+    assert file.owner() == Path("/proc/self").owner()
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_tree_has_devices_while_a_command_runs_in_it(tmp_path: Path) -> None:
+    """The whole of this machine serves as a tree."""
+    (tmp_path / "dev").mkdir()
+    for name in ("usr", "bin", "lib", "lib64"):
+        (tmp_path / name).symlink_to(f"/host/{name}")
+    (tmp_path / "host").mkdir()
+    argv = in_tree(tmp_path, ["sh", "-c", "echo root here > /dev/null && ls /"])
+    at = argv.index("-c") + 1
+    argv[at] = f"mount --rbind / '{tmp_path}/host' && {argv[at]}"
+    assert {"dev", "host"} <= set(run(argv).split())
+    assert list((tmp_path / "dev").iterdir()) == []
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_command_that_fails_says_so() -> None:
+    assert subprocess.run(as_root(["false"]), timeout=TIMEOUT_SECONDS, check=False).returncode == 1
