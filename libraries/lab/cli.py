@@ -132,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
-        command.add_argument("--name", default=DEFAULT_NAME, help="the cluster's name (default: %(default)s; LAB_CLUSTER)")
+        command.add_argument(
+            "--name", default=DEFAULT_NAME, help="the cluster's name (default: %(default)s; LAB_CLUSTER)"
+        )
         return command
 
     up = add("up", _up, "Start a cluster with kernel module, DRA driver and devices; it stays until 'lab down'.")
