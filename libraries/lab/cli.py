@@ -17,7 +17,7 @@ from kubernetes.client import ApiException
 from topology import TopologyError
 from urllib3.exceptions import HTTPError
 
-from lab import cache, client, deploy, images, launcher, overview, prerequisites, progress, ssh, watching
+from lab import cache, client, deploy, disk, images, launcher, overview, prerequisites, progress, ssh, watching
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
@@ -218,6 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyError as error:
         print(f"lab: {error.args[0]}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not disk.says_full(error):
+            raise
+        print(f"lab: the disk is full, see: lab cache\n  {error}", file=sys.stderr)
         return 1
     except HTTPError as error:
         print(f"lab: the cluster's API server does not answer, see: lab status\n  {error}", file=sys.stderr)

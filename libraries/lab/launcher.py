@@ -14,8 +14,8 @@ from typing import IO
 
 from topology import Topology
 
-from lab import profile, progress
-from lab.artifacts import StepError, remove_tree, try_lock, write_file
+from lab import disk, profile, progress
+from lab.artifacts import DiskFullError, StepError, remove_tree, try_lock, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.namespaces import unshare
@@ -97,7 +97,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
 
     It boots, or is restored from the folder of a ``golden`` cluster. Builds what
     is missing first. Shows each step. Raises StartError with the step that failed
-    and its log, StepError when it came to no start; nothing is left running then.
+    and its log, StepError when it came to no start or the disk is full; nothing is left running then.
     """
     qemu = ensure_qemu()
     binaries = build_embedded_k8s()
@@ -148,9 +148,13 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     try:
         connection.request("hold", who=who)
         _show_start(connection, paths)
-    except StartError:
+    except StartError as error:
+        full = disk.shortage(paths.root)
         connection.close()
         wait_ended(name)
+        if full:
+            # What it was to be restored from is not to blame.
+            raise DiskFullError(f"{full}; free some space, see: lab cache\n  {error}") from error
         raise
     except BaseException:
         connection.close()

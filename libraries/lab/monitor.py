@@ -12,6 +12,8 @@ from qemu.qmp import QMPClient
 from qemu.qmp.error import QMPError
 from topology import Node, Slot
 
+from lab import disk
+
 _CONNECT_TIMEOUT_SECONDS = 20.0
 _COMMAND_TIMEOUT_SECONDS = 30.0
 _UNPLUG_TIMEOUT_SECONDS = 60.0
@@ -82,11 +84,19 @@ class Monitor:
             await self.execute("device_add", **arguments)
 
     async def save(self, path: Path) -> None:
-        """Stop the guest and write its memory and devices to ``path``; its disk is complete afterwards."""
+        """Stop the guest and write its memory and devices to ``path``; its disk is complete afterwards.
+
+        Raises MonitorError, which says so when the disk is full: QEMU may call it an Input/output error.
+        """
         await self._use_mapped_ram()
         await self.execute("stop")
-        await self.execute("migrate", uri=f"file:{path}")
-        await self._migrated("save", _SAVE_TIMEOUT_SECONDS)
+        try:
+            await self.execute("migrate", uri=f"file:{path}")
+            await self._migrated("save", _SAVE_TIMEOUT_SECONDS)
+        except MonitorError as error:
+            if full := disk.shortage(path.parent):
+                raise MonitorError(f"{error}; {full}") from error
+            raise
 
     async def load(self, path: Path) -> None:
         """Read what ``save`` wrote into a guest that waits for it; it stays paused until ``cont``."""
