@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from lab import namespaces
+from lab.artifacts import StepError, run
 from lab.tree_root import as_root, in_tree
 
 TIMEOUT_SECONDS = 30
-
-
-def run(argv: list[str | Path]) -> str:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True).stdout
 
 
 def test_root_needs_no_help(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +40,7 @@ def test_changing_an_owner_succeeds_and_does_nothing(tmp_path: Path) -> None:
         "os.chown(os.path.basename(file), 33, 44, dir_fd=os.open(os.path.dirname(file), os.O_RDONLY)); "
         "print(os.geteuid(), os.stat(file).st_uid, os.lstat(link).st_gid)"
     )
-    assert run(as_root([sys.executable, "-c", code, file, link])).split() == ["0", "0", "0"]
+    assert run(as_root([sys.executable, "-c", code, file, link]), timeout=TIMEOUT_SECONDS).split() == [b"0", b"0", b"0"]
     assert file.owner() == Path("/proc/self").owner()
 
 
@@ -58,10 +54,11 @@ def test_tree_has_devices_while_a_command_runs_in_it(tmp_path: Path) -> None:
     argv = in_tree(tmp_path, ["sh", "-c", "echo root here > /dev/null && ls /"])
     at = argv.index("-c") + 1
     argv[at] = f"mount --rbind / '{tmp_path}/host' && {argv[at]}"
-    assert {"dev", "host"} <= set(run(argv).split())
+    assert {b"dev", b"host"} <= set(run(argv, timeout=TIMEOUT_SECONDS).split())
     assert list((tmp_path / "dev").iterdir()) == []
 
 
 @pytest.mark.usefixtures("ordinary")
 def test_command_that_fails_says_so() -> None:
-    assert subprocess.run(as_root(["false"]), timeout=TIMEOUT_SECONDS, check=False).returncode == 1
+    with pytest.raises(StepError, match="ended with 1"):
+        run(as_root(["false"]), timeout=TIMEOUT_SECONDS)
