@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, cdi, session
+from scenario import CheckError, cdi, cdi_schema, session
 from scenario.cdi import CdiFile
 from scenario.claims import AllocatedDevice, function_of
 from scenario.observe import read_cdi_files
@@ -23,6 +23,18 @@ class CdiLibrary:
         topology = session.current().topology
         expected = {device.key: function_of(topology, device) for device in devices}
         if complaints := cdi.complaints(self._read(), expected):
+            raise CheckError("\n".join(complaints))
+
+    @keyword(name="CDI Files Should Match The Official Schema")
+    def cdi_files_should_match_the_official_schema(self) -> None:
+        """Check every CDI file of the driver on all nodes against the JSON schema of the CDI project.
+
+        Fails also when there is no file at all.
+        """
+        files = self._read()
+        if not files:
+            raise CheckError("expected CDI files of the driver, found none on any node; look at the node agents' logs")
+        if complaints := cdi_schema.complaints(files):
             raise CheckError("\n".join(complaints))
 
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])

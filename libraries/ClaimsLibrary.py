@@ -6,8 +6,10 @@ from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, agreement, claims, kube, session
-from scenario.claims import AllocatedDevice, DeviceClass, DeviceRequest
+from scenario.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
 from scenario.observe import read_devices
+from scenario.places import bus_of
+from topology import Function
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -48,8 +50,15 @@ class ClaimsLibrary:
         return DeviceRequest(name, count, device_class, tuple(selectors))
 
     @keyword
-    def create_claim(self, name: str, *requests: DeviceRequest, match_attribute: str | None = None) -> None:
-        """Make a claim of one or more `Request Devices`.
+    def request_first_available(self, name: str, *alternatives: DeviceRequest) -> AlternativeRequests:
+        """A request for `Create Claim`, met by the first of several `Request Devices` for which there are devices."""
+        return AlternativeRequests(name, alternatives)
+
+    @keyword
+    def create_claim(
+        self, name: str, *requests: DeviceRequest | AlternativeRequests, match_attribute: str | None = None
+    ) -> None:
+        """Make a claim of one or more `Request Devices` or `Request First Available`.
 
         All its devices get the same value of ``match_attribute``, a name of the
         driver's domain (``numaNode``) or a full one (``resource.kubernetes.io/pcieRoot``).
@@ -57,6 +66,24 @@ class ClaimsLibrary:
         body = claims.build(name, requests, match_attribute, kube.LABELS)
         kube.create_claim(session.current().api, body)
         logger.info(claims.describe(body))
+
+    @keyword
+    def create_claim_template(self, name: str, *requests: DeviceRequest | AlternativeRequests) -> None:
+        """Make a ResourceClaimTemplate, from which each pod that names it gets a claim of its own."""
+        kube.create_claim_template(session.current().api, claims.build_template(name, requests, None, kube.LABELS))
+
+    @keyword
+    def create_claim_should_be_refused(self, name: str, *requests: DeviceRequest, because: str) -> str:
+        """Check that the API server refuses a claim, with ``because`` among its reasons, and return what it says."""
+        try:
+            self.create_claim(name, *requests)
+        except CheckError as error:
+            if because in str(error):
+                return str(error)
+            raise CheckError(
+                f"claim {name!r}: expected it to be refused because {because!r}, found: {error}"
+            ) from error
+        raise CheckError(f"claim {name!r}: expected the API server to refuse it because {because!r}, it was accepted")
 
     @keyword
     def get_devices_of_pod(self, pod: str, request: str | None = None) -> list[AllocatedDevice]:
@@ -81,6 +108,76 @@ class ClaimsLibrary:
             raise CheckError(f"pod {pod!r}: expected {count} devices, found {len(devices)}: {listing}")
 
     @keyword
+    def devices_of_pod_should_be(self, pod: str, *functions: Function, request: str | None = None) -> None:
+        """Check that the pod, or one ``request`` of it, has all ``functions`` of the topology and no other devices."""
+        devices = self.get_devices_of_pod(pod, request)
+        if complaints := claims.other_devices(devices, functions):
+            expected = ", ".join(f"{function.name} ({function.bdf})" for function in functions)
+            raise CheckError(f"pod {pod!r}: expected devices {expected}: {'; '.join(complaints)}")
+
+    @keyword
+    def devices_of_pod_should_be_of_class(
+        self, pod: str, device_class: DeviceClass, count: int, request: str | None = None
+    ) -> None:
+        """Check by the topology that the pod, or one ``request`` of it, has ``count`` PFs or VFs and no others."""
+        topology = session.current().topology
+        devices = self.get_devices_of_pod(pod, request)
+        is_vf = device_class is DeviceClass.VF
+        wrong = [device for device in devices if claims.function_of(topology, device).is_vf != is_vf]
+        if wrong or len(devices) != count:
+            listing = ", ".join(map(str, devices)) or "none"
+            raise CheckError(f"pod {pod!r}: expected {count} {device_class.name}s by the topology, found {listing}")
+
+    @keyword
+    def pod_should_not_have_parent_and_child(self, pod: str) -> None:
+        """Check by the topology that no device of the pod is a VF of another one."""
+        topology = session.current().topology
+        devices = kube.devices_of_pod(session.current().api, pod)
+        names = {device.name for device in devices}
+        wrong = [device for device in devices if claims.function_of(topology, device).parent in names]
+        if wrong:
+            listing = ", ".join(map(str, devices))
+            raise CheckError(f"pod {pod!r}: {wrong[0]} is a VF of another device of it: {listing}")
+
+    @keyword
+    def alternative_of_pod_should_be(self, pod: str, request: str, alternative: str) -> None:
+        """Check which alternative of a `Request First Available` the scheduler took for the pod."""
+        found = {device.alternative for device in self.get_devices_of_pod(pod, request)}
+        if found != {alternative}:
+            listing = ", ".join(sorted(found)) or "no device"
+            raise CheckError(f"pod {pod!r}, request {request!r}: expected alternative {alternative}, found {listing}")
+
+    @keyword
+    def claim_should_have_no_devices(self, name: str) -> None:
+        """Check that nothing is allocated to a claim of the tests, and that no pod has it reserved."""
+        claim = kube.get_claim(session.current().api, name)
+        if claim.get("status"):
+            raise CheckError(f"expected that nothing is allocated: {claims.describe(claim)}; status {claim['status']}")
+
+    @keyword
+    def pods_should_have_different_devices(self, *pods: str) -> None:
+        """Check that no device belongs to more than one of ``pods``."""
+        api = session.current().api
+        owners: dict[tuple[str, str], list[str]] = {}
+        for pod in pods:
+            for device in kube.devices_of_pod(api, pod):
+                owners.setdefault(device.key, []).append(pod)
+        if shared := {key: names for key, names in owners.items() if len(names) > 1}:
+            listing = "; ".join(f"{' '.join(key)}: {', '.join(names)}" for key, names in shared.items())
+            raise CheckError(f"expected different devices for all pods, found {listing}")
+
+    @keyword
+    def pods_should_have_the_same_devices(self, *pods: str) -> None:
+        """Check that all ``pods`` have one and the same devices."""
+        api = session.current().api
+        found = {pod: {device.key for device in kube.devices_of_pod(api, pod)} for pod in pods}
+        if len(set(map(frozenset, found.values()))) != 1:
+            listing = "; ".join(
+                f"{pod}: {', '.join(' '.join(key) for key in sorted(keys))}" for pod, keys in found.items()
+            )
+            raise CheckError(f"expected one and the same devices for all pods, found {listing}")
+
+    @keyword
     def devices_of_pod_should_share_attribute(self, pod: str, attribute: str) -> None:
         """Check that ResourceSlices publish one value of ``attribute`` for all devices of the pod."""
         devices = kube.devices_of_pod(session.current().api, pod)
@@ -89,6 +186,39 @@ class ClaimsLibrary:
             listing = ", ".join(f"{device}: {device.published.attribute(attribute)}" for device in devices)
             raise CheckError(
                 f"pod {pod!r}: expected one value of attribute {attribute} for all devices, found {listing}"
+            )
+
+    @keyword(name="Devices Of Pod Should Be Under One PCIe Root")
+    def devices_of_pod_should_be_under_one_pcie_root(self, pod: str) -> str:
+        """Check by the topology that all devices of the pod are under one PCIe root, and return it."""
+        current = session.current()
+        devices = kube.devices_of_pod(current.api, pod)
+        places = {
+            str(device): current.topology.node(device.node).pcie_root_of(claims.function_of(current.topology, device))
+            for device in devices
+        }
+        roots = set(places.values())
+        if len(roots) != 1:
+            listing = ", ".join(f"{device} under {root}" for device, root in places.items())
+            raise CheckError(
+                f"pod {pod!r}: expected its devices under one PCIe root, found {listing} "
+                f"by topology {current.topology.name}"
+            )
+        return roots.pop()
+
+    @keyword
+    def devices_of_pod_should_be_on_bus(self, pod: str, bus: str) -> None:
+        """Check by the topology that all devices of the pod are on PCI bus ``bus`` (``0000:12``)."""
+        topology = session.current().topology
+        wrong = [
+            device
+            for device in kube.devices_of_pod(session.current().api, pod)
+            if bus_of(claims.function_of(topology, device)) != bus
+        ]
+        if wrong:
+            listing = ", ".join(map(str, wrong))
+            raise CheckError(
+                f"pod {pod!r}: expected all devices on bus {bus} by topology {topology.name}, found {listing}"
             )
 
     @keyword(name="Devices Of Pod Should Be On One NUMA Node")

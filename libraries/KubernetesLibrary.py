@@ -10,6 +10,7 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, kube, pods, runtime, session
 from scenario.claims import function_of
+from scenario.waiting import Deadline
 
 EXAMPLES = PROJECT / "docs" / "examples"
 _COMMAND_TIMEOUT_SECONDS = 60.0
@@ -52,15 +53,23 @@ class KubernetesLibrary:
         logger.info(", ".join(kube.apply_manifest(session.current().api, path.read_text())))
 
     @keyword
-    def create_pod(self, name: str, *claims: str, node: str | None = None) -> None:
+    def create_pod(self, name: str, *claims: str, node: str | None = None, template: str | None = None) -> None:
         """Make a pod with one idle container that has all devices of ``claims``.
 
-        With ``node``, the scheduler may put it on that node only.
+        With ``template``, it has those of a claim that is made from that template
+        as well. With ``node``, the scheduler may put it on that node only.
         """
-        kube.create_pod(session.current().api, pods.build(name, claims, node, kube.LABELS))
+        kube.create_pod(session.current().api, pods.build(name, claims, node, kube.LABELS, template=template))
+
+    @keyword
+    def create_pod_with_containers(self, name: str, **containers: str) -> None:
+        """Make a pod with several idle containers, each given as ``container=claim``, of which it has the devices."""
+        claims = list(dict.fromkeys(containers.values()))
+        used = {container: [claim] for container, claim in containers.items()}
+        kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
 
     @keyword(tags=["wait"])
-    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(seconds=120)) -> None:
+    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(seconds=180)) -> None:
         """Wait until the pod runs and its containers are ready.
 
         Fails with the scheduler's reason, what its claims ask for, how many
@@ -68,6 +77,13 @@ class KubernetesLibrary:
         """
         pod = kube.wait_pod(session.current().api, name, pods.runs, timeout, "Running")
         logger.info(f"{name} runs on {pod['spec']['nodeName']}")
+
+    @keyword(tags=["wait"])
+    def pods_should_be_running(self, *names: str, timeout: timedelta = timedelta(seconds=240)) -> None:
+        """Wait until all pods run; like `Pod Should Be Running`, with ``timeout`` for all of them together."""
+        deadline = Deadline(timeout)
+        for name in names:
+            self.pod_should_be_running(name, deadline.left())
 
     @keyword(tags=["wait"])
     def pod_should_stay_pending(
@@ -93,7 +109,7 @@ class KubernetesLibrary:
         return reason
 
     @keyword(tags=["wait"])
-    def delete_pod(self, name: str, timeout: timedelta = timedelta(seconds=90)) -> None:
+    def delete_pod(self, name: str, timeout: timedelta = timedelta(seconds=180)) -> None:
         """Delete the pod and wait until it is gone, its devices given back."""
         kube.delete_pod(session.current().api, name, timeout)
 
@@ -103,20 +119,26 @@ class KubernetesLibrary:
         return kube.execute(session.current().api, name, list(command), timeout)
 
     @keyword
-    def container_should_see_exactly_its_devices(self, pod: str, timeout: timedelta = timedelta(seconds=60)) -> None:
+    def container_should_see_exactly_its_devices(
+        self, pod: str, container: str | None = None, timeout: timedelta = timedelta(seconds=60)
+    ) -> None:
         """Check from inside the container: environment, ``/sys/class/mock-accel``, and where its links lead.
 
-        Names, UUIDs, PCI addresses and NUMA nodes must be those that the topology
-        has for the devices of the pod's claims, and no other device may show.
+        Names, UUIDs, PCI addresses, NUMA nodes and parents of VFs must be those
+        that the topology has for the devices that the container uses, and no other
+        device may show. ``container`` may be left out when the pod has only one.
         """
         current = session.current()
-        functions = [function_of(current.topology, device) for device in kube.devices_of_pod(current.api, pod)]
-        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout)
+        devices = kube.devices_of_pod(current.api, pod, container)
+        functions = [function_of(current.topology, device) for device in devices]
+        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout, container)
         logger.info(output)
-        if complaints := pods.view_complaints(pods.parse_view(output), functions):
-            raise CheckError("\n".join(f"pod {pod}: {complaint}" for complaint in complaints))
+        node = current.topology.node(devices[0].node)
+        where = f"pod {pod}, container {container}" if container else f"pod {pod}"
+        if complaints := pods.view_complaints(pods.parse_view(output), node, functions):
+            raise CheckError("\n".join(f"{where}: {complaint}" for complaint in complaints))
 
     @keyword(tags=["wait"])
-    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(seconds=120)) -> None:
+    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(seconds=240)) -> None:
         """Delete pods, claims and templates that this or an earlier run made, and wait until they are gone."""
         kube.delete_everything(session.current().api, timeout)

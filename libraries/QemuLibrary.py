@@ -5,6 +5,7 @@ from __future__ import annotations
 from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, qemu, session
+from scenario.places import SlotOfNode
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -32,3 +33,23 @@ class QemuLibrary:
             complaints += qemu.plug_complaints(node, found)
         if complaints:
             raise CheckError("\n".join(complaints))
+
+    @keyword
+    def unplug_slot(self, slot: SlotOfNode) -> None:
+        """Hot-unplug all devices of a slot, and wait until the guest has let go of them."""
+        session.current().cluster.unplug(slot.node, slot.slot.root_port)
+
+    @keyword
+    def plug_slot(self, slot: SlotOfNode) -> None:
+        """Hot-plug the devices of a slot; the guest finds them a moment later."""
+        session.current().cluster.plug(slot.node, slot.slot.root_port)
+
+    @keyword
+    def plug_all_devices(self) -> None:
+        """Hot-plug the devices of all slots that are empty; the guests find them a moment later."""
+        current = session.current()
+        for node in current.topology.nodes:
+            found = qemu.accelerators(current.cluster.qmp(node.name, "query-pci"))
+            for slot in qemu.empty_slots(node, found):
+                logger.info(f"{node.name}: plugs {slot.root_port}")
+                current.cluster.plug(node.name, slot.root_port)

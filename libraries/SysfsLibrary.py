@@ -7,11 +7,15 @@ from datetime import timedelta
 from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, agreement, session, sysfs
+from scenario import CheckError, agreement, lspci, session, sysfs
 from scenario.claims import AllocatedDevice
-from scenario.observe import read_devices
-from scenario.sysfs import NodeDevices
+from scenario.driver import Component
+from scenario.observe import read_devices, read_module_states
+from scenario.places import SlotOfNode
+from scenario.sysfs import MODULE_LIVES, NodeDevices
 from scenario.waiting import until_no_complaints
+
+_COMMAND_TIMEOUT_SECONDS = 60.0
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -35,6 +39,58 @@ class SysfsLibrary:
         found = self._read()
         layers = [agreement.pci_bus(current.topology, found), agreement.sysfs(found)]
         report(agreement.judge(current.topology, layers))
+
+    @keyword
+    def kernel_module_should_be_loaded(self) -> None:
+        """Check that mock_accel is loaded, and lives, on every node."""
+        states = read_module_states(session.current())
+        wrong = [
+            f"{node}: expected {MODULE_LIVES}, found {state}" for node, state in states.items() if state != MODULE_LIVES
+        ]
+        if wrong:
+            raise CheckError(
+                f"kernel module mock_accel: {'; '.join(wrong)}; look at the pods of {Component.MODULE_LOADER.value}"
+            )
+
+    @keyword
+    def lspci_should_show_all_devices(self) -> None:
+        """Check that ``lspci`` lists on each node every function of the topology at its address, and no other.
+
+        VFs are functions of the guest's bus whether they are enabled or not.
+        """
+        current = session.current()
+        complaints = []
+        for node, output in current.on_nodes(lspci.COMMAND, _COMMAND_TIMEOUT_SECONDS).items():
+            logger.info(f"{node}:\n{output}")
+            complaints += lspci.complaints(current.topology.node(node), lspci.parse(node, output))
+        if complaints:
+            raise CheckError("\n".join(complaints))
+
+    @keyword(tags=["wait"])
+    def sysfs_should_describe_all_devices(
+        self, but: SlotOfNode | None = None, timeout: timedelta = timedelta(seconds=30)
+    ) -> None:
+        """Wait until class mock-accel has every PF with all values of the topology, and VFs that are enabled likewise.
+
+        Devices of slot ``but`` must not be there. Fails with all differences.
+        """
+        current = session.current()
+        absent = [(but.node, function.name) for function in but.functions] if but else []
+        until_no_complaints(
+            lambda: sysfs.value_complaints(current.topology, self._read(), absent),
+            timeout,
+            "sysfs is not as the topology has it",
+        )
+
+    @keyword(tags=["wait"])
+    def sysfs_should_show_no_devices(self, node: str, timeout: timedelta = timedelta(seconds=30)) -> None:
+        """Wait until class mock-accel of ``node`` is empty or not there, as without the kernel module."""
+
+        def complaints() -> list[str]:
+            shown = [device.name for item in self._read() if item.node == node for device in item.accelerators]
+            return [f"{node}: expected no device in /sys/class/mock-accel, found {', '.join(shown)}"] if shown else []
+
+        until_no_complaints(complaints, timeout, "devices that should not be there")
 
     @keyword
     def status_registers_should_mark(self, devices: list[AllocatedDevice]) -> None:

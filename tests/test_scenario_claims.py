@@ -10,7 +10,7 @@ import pytest
 import topology
 import yaml
 from scenario import CheckError, claims
-from scenario.claims import AllocatedDevice, DeviceClass, DeviceRequest
+from scenario.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
 from scenario.slices import NUMA_NODE, PublishedDevice
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -46,10 +46,31 @@ def claim(*results: dict[str, str], selectors: tuple[str, ...] = (), match: str 
     return body
 
 
-def test_claim_is_that_of_the_example() -> None:
-    manifest = (PROJECT / "docs/examples/numa-locality.yaml").read_text()
+ANY, PAIR = DeviceRequest("accelerators"), DeviceRequest("accelerators", 2)
+TWO_VFS = DeviceRequest("accelerators", 2, DeviceClass.VF)
+
+
+@pytest.mark.parametrize(
+    ("example_name", "name", "requests", "match"),
+    [
+        ("numa-locality", "numa-locality-claim", [PAIR], "numaNode"),
+        ("basic-allocation", "basic-allocation-claim", [ANY], None),
+        ("sriov-vf-allocation", "sriov-vf-claim", [TWO_VFS], "physfn"),
+        (
+            "mixed-pf-vf",
+            "mixed-pf-vf-claim",
+            [DeviceRequest("pf"), DeviceRequest("vf", device_class=DeviceClass.VF)],
+            None,
+        ),
+        ("pcie-locality", "pcie-locality-claim", [PAIR], "resource.kubernetes.io/pcieRoot"),
+    ],
+)
+def test_claim_is_that_of_the_example(
+    example_name: str, name: str, requests: list[claims.Request], match: str | None
+) -> None:
+    manifest = (PROJECT / f"docs/examples/{example_name}.yaml").read_text()
     example = next(item for item in yaml.safe_load_all(manifest) if item and item["kind"] == "ResourceClaim")
-    built = claims.build("numa-locality-claim", [DeviceRequest("accelerators", 2)], "numaNode", {"a": "b"})
+    built = claims.build(name, requests, match, {"a": "b"})
     assert built["metadata"].pop("labels") == {"a": "b"}
     assert built == example
 
@@ -85,6 +106,57 @@ def test_claim_with_two_requests_and_selectors() -> None:
     ]
 
 
+def test_alternatives_in_the_claim_and_in_words() -> None:
+    first = DeviceRequest("first", device_class=DeviceClass.VF)
+    second = DeviceRequest("second", 2, selectors=("true",))
+    either = AlternativeRequests("either", (first, second))
+    body = claims.build("choice", [either], None, {})
+    assert body["spec"]["devices"]["requests"] == [
+        {
+            "name": "either",
+            "firstAvailable": [
+                {
+                    "name": "first",
+                    "deviceClassName": "mock-accel-vf",
+                    "allocationMode": "ExactCount",
+                    "count": 1,
+                },
+                {
+                    "name": "second",
+                    "deviceClassName": "mock-accel-pf",
+                    "allocationMode": "ExactCount",
+                    "count": 2,
+                    "selectors": [{"cel": {"expression": "true"}}],
+                },
+            ],
+        }
+    ]
+    words = "1 of mock-accel-vf or else 2 of mock-accel-pf where true"
+    assert str(either) == words
+    assert claims.describe(body) == f"claim 'choice' asks for {words} and has no devices yet"
+
+
+def test_template_gives_its_claims_the_labels() -> None:
+    body = claims.build_template("each", [ANY], None, {"a": "b"})
+    assert body["metadata"] == {"name": "each", "labels": {"a": "b"}}
+    assert body["spec"]["metadata"] == {"labels": {"a": "b"}}
+    assert body["spec"]["spec"] == claims.build("each", [ANY], None, {})["spec"]
+
+
+def test_devices_that_are_not_the_expected_ones() -> None:
+    mock0, mock1 = CLUSTER.node(NODE).pfs[:2]
+    devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
+    assert claims.other_devices(devices, [mock1, mock0]) == []
+    assert claims.other_devices(devices[:1], [mock1]) == [
+        "mock-cluster-node1 mock0 (0000:11:00.0) is not among those",
+        "mock1 (0000:12:00.0) is missing",
+    ]
+    elsewhere = AllocatedDevice("pair", "r", publish(mock1, "mock-cluster-node2"))
+    assert claims.other_devices([devices[0], elsewhere], [mock0, mock1]) == [
+        "they are on several nodes: mock-cluster-node1, mock-cluster-node2"
+    ]
+
+
 @pytest.mark.parametrize(
     "status", [None, {}, {"allocation": None}, {"allocation": {"devices": {}}}, {"allocation": {"nodeSelector": {}}}]
 )
@@ -97,7 +169,7 @@ def test_allocated_devices_are_those_of_the_driver() -> None:
     found = claims.allocated(claim(result("mock3"), result("mock1", driver="gpu.example.com"), vf), PUBLISHED)
     assert found == [
         AllocatedDevice("pair", "accelerators", NAMED["mock3"]),
-        AllocatedDevice("pair", "first", NAMED["mock0_vf0"]),
+        AllocatedDevice("pair", "first", NAMED["mock0_vf0"], alternative="vf"),
     ]
     assert [device.key for device in found] == [(NODE, "mock3"), (NODE, "mock0_vf0")]
     assert str(found[1]) == "mock-cluster-node1 mock0_vf0 (0000:11:00.1)"

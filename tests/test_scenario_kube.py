@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from kubernetes.client import ApiClient, Configuration
+from dra_fakes.answers import Answers, Object, api_server, listing
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.slices import desired
 from scenario import CheckError, claims, kube, pods
@@ -24,40 +18,6 @@ CLAIMS = "/apis/resource.k8s.io/v1/resourceclaims"
 OWN_CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 WHY = "0/2 nodes are available: 2 cannot allocate all claims."
-
-Object = dict[str, Any]
-Answers = dict[str, tuple[int, Object]]
-
-
-@contextmanager
-def api_server(answers: Answers) -> Iterator[ApiClient]:
-    """A client of a server that gives to each path, whatever the method, the status and body of ``answers``."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content = answers.get(urlsplit(self.path).path, (404, {"message": "not found"}))
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_POST = do_DELETE = do_GET
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        host = f"http://127.0.0.1:{server.server_address[1]}"
-        with ApiClient(Configuration(host=host)) as client:
-            yield client
-        server.shutdown()
-
-
-def listing(*items: Object) -> tuple[int, Object]:
-    return 200, {"metadata": {"resourceVersion": "1"}, "items": list(items)}
 
 
 def claim(*devices: str, namespace: str = "default") -> Object:

@@ -15,7 +15,8 @@ from scenario import pods
 from scenario.pods import ContainerView, SeenDevice
 
 CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
-MOCK0, MOCK0_VF0 = CLUSTER.node("mock-cluster-node1").functions[:2]
+NODE = CLUSTER.node("mock-cluster-node1")
+MOCK0, MOCK0_VF0 = NODE.functions[:2]
 FUNCTIONS = [MOCK0, MOCK0_VF0]
 SHORT = {"MOCK_ACCEL_DEVICE": "mock0_vf0", "MOCK_ACCEL_UUID": "NODE1-NUMA0-VF0", "MOCK_ACCEL_PCI": "0000:11:00.1"}
 ENVIRONMENT = SHORT | {
@@ -27,7 +28,13 @@ ENVIRONMENT = SHORT | {
     "MOCK_ACCEL_PCI_MOCK0_VF0": "0000:11:00.1",
 }
 SEEN_PF = SeenDevice("mock0", "NODE1-NUMA0-PF", "0", "/sys/devices/pci0000:10/0000:10:00.0/0000:11:00.0")
-SEEN_VF = SeenDevice("mock0_vf0", "NODE1-NUMA0-VF0", "0", "/sys/devices/pci0000:10/0000:10:00.0/0000:11:00.1")
+SEEN_VF = SeenDevice(
+    "mock0_vf0",
+    "NODE1-NUMA0-VF0",
+    "0",
+    "/sys/devices/pci0000:10/0000:10:00.0/0000:11:00.1",
+    parent=SEEN_PF.target,
+)
 VIEW = ContainerView(ENVIRONMENT, (SEEN_PF, SEEN_VF))
 
 
@@ -38,6 +45,27 @@ def test_pod_gives_all_its_claims_to_its_container() -> None:
     assert container["resources"]["claims"] == [{"name": "near"}, {"name": "far"}]
     assert pods.claim_names(pod) == ["near", "far"]
     assert "nodeSelector" not in pod["spec"]
+
+
+def test_each_container_has_its_claims_and_that_of_a_template_has_the_templates_name() -> None:
+    pod = pods.build("two", ["near"], None, {}, template="far", containers={"a": ["near"], "b": ["far"]})
+    assert pods.container_names(pod) == ["a", "b"]
+    assert [container["resources"]["claims"] for container in pod["spec"]["containers"]] == [
+        [{"name": "near"}],
+        [{"name": "far"}],
+    ]
+    assert pod["spec"]["resourceClaims"][1] == {"name": "far", "resourceClaimTemplateName": "far"}
+    assert pods.uses(pod, "b") == set()
+    pod["status"] = {"resourceClaimStatuses": [{"name": "far", "resourceClaimName": "two-far-x7k2p"}]}
+    assert (pods.uses(pod, "a"), pods.uses(pod, "b")) == ({("near", None)}, {("two-far-x7k2p", None)})
+
+
+def test_container_that_uses_one_request_of_a_claim() -> None:
+    pod = pods.build("one", ["pair"], None, {})
+    pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": "pair", "request": "near"}]
+    assert pods.uses(pod, "main") == {("pair", "near")}
+    with pytest.raises(KeyError, match="no container 'side' in the pod; it has main"):
+        pods.uses(pod, "side")
 
 
 def test_pod_for_a_node_still_goes_through_the_scheduler() -> None:
@@ -113,7 +141,13 @@ def test_state(status: dict[str, Any] | None, runs: bool, ended: bool, reason: s
 def test_probe_finds_exactly_what_the_container_has(tmp_path: Path) -> None:
     tree = SysfsTree(tmp_path.resolve())
     for function in FUNCTIONS:
-        folder = tree.add(function.name, function.bdf, uuid=function.uuid, numa_node=function.numa_node)
+        folder = tree.add(
+            function.name,
+            function.bdf,
+            uuid=function.uuid,
+            numa_node=function.numa_node,
+            physfn=MOCK0.bdf if function.is_vf else None,
+        )
         (folder / "device" / "vendor").write_text("0x1de5\n")
     (tree.classes / "mock9").symlink_to("../../devices/gone")
     script = pods.PROBE.replace(pods.CLASS_FOLDER, str(tree.classes))
@@ -141,7 +175,7 @@ def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_short_variables_may_be_those_of_any_device(function: topology.Function) -> None:
     short = dict(zip(SHORT, (function.name, function.uuid, function.bdf), strict=True))
-    assert pods.view_complaints(replace(VIEW, environment=ENVIRONMENT | short), FUNCTIONS) == []
+    assert pods.view_complaints(replace(VIEW, environment=ENVIRONMENT | short), NODE, FUNCTIONS) == []
 
 
 @pytest.mark.parametrize(
@@ -174,10 +208,19 @@ def test_short_variables_may_be_those_of_any_device(function: topology.Function)
             [replace(SEEN_PF, target=""), SEEN_VF],
             "mock0 (0000:11:00.0) in the container: expected a device link to 0000:11:00.0, it leads to nowhere",
         ),
+        (
+            [SEEN_PF, replace(SEEN_VF, parent="")],
+            "mock0_vf0 (0000:11:00.1) in the container: expected device/physfn to lead to 0000:11:00.0, "
+            "it leads to nowhere",
+        ),
+        (
+            [replace(SEEN_PF, parent=SEEN_VF.target), SEEN_VF],
+            f"mock0 (0000:11:00.0) in the container: expected no device/physfn, it leads to {SEEN_VF.target}",
+        ),
     ],
 )
 def test_container_that_sees_other_devices(devices: list[SeenDevice], message: str) -> None:
-    assert pods.view_complaints(replace(VIEW, devices=tuple(devices)), FUNCTIONS) == [message]
+    assert pods.view_complaints(replace(VIEW, devices=tuple(devices)), NODE, FUNCTIONS) == [message]
 
 
 SHORTS = "MOCK_ACCEL_DEVICE, MOCK_ACCEL_UUID, MOCK_ACCEL_PCI"
@@ -199,6 +242,6 @@ BOTH = "mock0 NODE1-NUMA0-PF 0000:11:00.0 or mock0_vf0 NODE1-NUMA0-VF0 0000:11:0
 )
 def test_environment_of_other_devices(change: dict[str, str | None], message: str) -> None:
     environment = {name: value for name, value in (ENVIRONMENT | change).items() if value}
-    assert pods.view_complaints(replace(VIEW, environment=environment), FUNCTIONS) == [
+    assert pods.view_complaints(replace(VIEW, environment=environment), NODE, FUNCTIONS) == [
         f"environment of the container: {message}"
     ]

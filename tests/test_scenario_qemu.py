@@ -45,3 +45,10 @@ def test_devices_of_other_vendors_and_empty_root_ports_do_not_count() -> None:
 def test_device_that_is_not_where_the_topology_has_it(change: dict[str, str | None], message: str) -> None:
     found = {name: bdf for name, bdf in (PLUGGED | change).items() if bdf}
     assert qemu.plug_complaints(NODE, found) == [f"mock-cluster-node1 {next(iter(change))}: {message}"]
+
+
+def test_slots_that_are_empty() -> None:
+    """A slot that lost only some of its functions is not: what is left keeps its root port."""
+    assert qemu.empty_slots(NODE, PLUGGED) == []
+    left = {name: bdf for name, bdf in PLUGGED.items() if name not in {"mock0", "mock0_vf0", "mock0_vf1", "mock1"}}
+    assert [slot.root_port for slot in qemu.empty_slots(NODE, left)] == ["rp11"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.slices import desired
@@ -54,3 +56,29 @@ def test_slice_without_labels_and_attributes(driver: str, names: list[str]) -> N
     found = slices.parse([{"metadata": {"name": "s"}, "spec": spec}])
     assert [item.name for item in found] == names
     assert all(item.numa_node is None for item in found)
+
+
+def test_capacity_and_labels() -> None:
+    (found,) = published(device("mock0", "0000:11:00.0", 0))
+    assert found.capacity == {"mock-accel.example.com/memory": "1Gi"}
+    assert found.labels == {"driver": "mock-accel.example.com", "node": NODE, "device": "mock0"}
+
+
+def _part(pool: str, generation: int, count: int, driver: str = "mock-accel.example.com") -> dict[str, Any]:
+    return {
+        "spec": {"driver": driver, "pool": {"name": pool, "generation": generation, "resourceSliceCount": count}},
+    }
+
+
+def test_pools_whose_slices_are_not_all_there() -> None:
+    items = [
+        *(_part("whole", 1, 2) for _ in range(2)),
+        _part("half", 3, 2),
+        _part("mixed", 1, 1),
+        _part("mixed", 2, 2),
+        _part("foreign", 1, 9, "gpu.example.com"),
+    ]
+    assert slices.incomplete_pools(items) == [
+        "pool half: expected 2 slices of one generation, found 1 of generations 3",
+        "pool mixed: expected 2 slices of one generation, found 2 of generations 1, 2",
+    ]

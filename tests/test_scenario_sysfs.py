@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import topology
 from dra_fakes.sysfs import SysfsTree
 from scenario import sysfs
 from scenario.sysfs import Accelerator, NodeDevices, PciFunction
 
+CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
@@ -133,3 +136,56 @@ LOOK = "look at /sys/class/mock-accel/{}/status and the node agent's log"
 def test_status_registers(status: int, allocated: list[tuple[str, str]], complaints: list[str]) -> None:
     found = replace(SHOWN, accelerators=(MOCK0, replace(MOCK3, status=status)))
     assert sysfs.register_complaints([found], allocated) == complaints
+
+
+def topology_shown() -> list[NodeDevices]:
+    """What nodes show whose sysfs is as the topology has it, no VF enabled."""
+    return [
+        NodeDevices(
+            node.name,
+            (),
+            tuple(
+                Accelerator(pf.name, pf.uuid, pf.memory, pf.numa_node, pf.capability_bits, 0, pf.bdf) for pf in node.pfs
+            ),
+        )
+        for node in CLUSTER.nodes
+    ]
+
+
+def test_values_of_the_topology() -> None:
+    found = topology_shown()
+    vf = Accelerator("mock0_vf0", "NODE1-NUMA0-VF0", 2 << 30, 0, 0b11, 0, "0000:11:00.1")
+    assert sysfs.value_complaints(CLUSTER, found) == []
+    found[0] = replace(found[0], accelerators=(*found[0].accelerators, vf))
+    assert sysfs.value_complaints(CLUSTER, found) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"bdf": "0000:12:00.0"},
+            "expected PCI address 0000:11:00.0 by topology numa-cluster, sysfs says 0000:12:00.0",
+        ),
+        ({"uuid": "X"}, "expected UUID NODE1-NUMA0-PF by topology numa-cluster, sysfs says X"),
+        ({"memory": 1}, "expected memory size 17179869184 by topology numa-cluster, sysfs says 1"),
+        ({"numa_node": -1}, "expected NUMA node 0 by topology numa-cluster, sysfs says -1"),
+        ({"capabilities": 1}, "expected capabilities 0x7 by topology numa-cluster, sysfs says 0x1"),
+    ],
+)
+def test_value_that_is_not_the_topologys(change: dict[str, Any], message: str) -> None:
+    found = topology_shown()
+    first, *others = found[0].accelerators
+    found[0] = replace(found[0], accelerators=(replace(first, **change), *others))
+    assert sysfs.value_complaints(CLUSTER, found) == [f"{NODE} mock0 (0000:11:00.0): {message}"]
+
+
+def test_devices_that_are_missing_or_should_be() -> None:
+    found = topology_shown()
+    gone, unplugged, *others = found[0].accelerators
+    found[0] = replace(found[0], accelerators=(unplugged, *others, replace(gone, name="mock9")))
+    assert sysfs.value_complaints(CLUSTER, found, [(NODE, "mock1")]) == [
+        f"{NODE} mock0 (0000:11:00.0): /sys/class/mock-accel has no such device",
+        f"{NODE} mock1 (0000:12:00.0): expected no such device, /sys/class/mock-accel has it",
+        f"{NODE} mock9: topology numa-cluster does not have such a device",
+    ]

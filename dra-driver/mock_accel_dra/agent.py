@@ -115,14 +115,18 @@ class NodeAgent:
 
         if self._settings.health_port:
             HealthServer(self._settings.health_port, self.ready)
+        if self._settings.kernel_events:
+            self._listen_to_kernel()
+        selector = self._publisher.selector
+        self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
+
+    def _listen_to_kernel(self) -> None:
         try:
             receiver = uevents.open_socket()
         except OSError as error:
             klog.error("No kernel events; devices are found by rescan only", err=error)
         else:
             self._thread("uevents", lambda: uevents.listen(receiver, self._wake, self._stopping))
-        selector = self._publisher.selector
-        self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name=name, daemon=True).start()

@@ -72,6 +72,12 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError("expected a TCP port from 0 (none) to 65535")
@@ -96,6 +102,7 @@ _AGENT = (
     _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),
     _Flag("registry-dir", _folder, "folder that the kubelet watches for registration sockets"),
     _Flag("rescan-interval", _seconds, "how often to look for devices without being told (default 30s)"),
+    _Flag("kernel-events", _boolean, "look at once when the kernel announces a change (default true)"),
 )
 _CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without being told (default 60s)"),)
 _COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}

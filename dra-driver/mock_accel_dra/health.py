@@ -40,7 +40,8 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *arguments: object) -> None:
-                klog.info(klog.SCAN, "Probe", path=self.path)
+                # A client that says nothing until it is late has no path.
+                klog.info(klog.SCAN, "Probe", path=getattr(self, "path", ""))
 
         self._server = ThreadingHTTPServer(("", port), Handler)
         self._server.daemon_threads = True

@@ -20,14 +20,14 @@ STATE, OPERATION, FLOW, SCAN, RESOURCE = 2, 3, 4, 5, 6
 
 _lock = threading.Lock()
 _verbosity = STATE
-_stream: TextIO = sys.stderr
+_stream: TextIO | None = None
 
 
 def configure(verbosity: int, stream: TextIO | None = None) -> None:
     """Show lines up to ``verbosity``, on ``stream`` (standard error when None)."""
     global _verbosity, _stream  # noqa: PLW0603 - a log has one place in a process
     _verbosity = verbosity
-    _stream = sys.stderr if stream is None else stream
+    _stream = stream
 
 
 def info(verbosity: int, message: str, **values: object) -> None:
@@ -65,5 +65,6 @@ def _write(severity: str, message: str, values: dict[str, object]) -> None:
     pairs = "".join(f" {name}={_quoted(value)}" for name, value in values.items())
     line = f"{header} {place}] {_quoted(message)}{pairs}\n"
     with _lock:
-        _stream.write(line)
-        _stream.flush()
+        stream = _stream or sys.stderr  # as it is now: who redirects it gets the lines
+        stream.write(line)
+        stream.flush()

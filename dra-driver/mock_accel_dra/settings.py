@@ -19,6 +19,8 @@ class AgentSettings:
     registry_dir: Path = Path("/var/lib/kubelet/plugins_registry")
     rescan_interval: float = 30.0
     """Seconds."""
+    kernel_events: bool = True
+    """Rescan at once when the kernel announces a change."""
     api_server: str = ""
     """URL; empty in a pod, which finds it by itself."""
     health_port: int = 8080

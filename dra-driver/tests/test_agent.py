@@ -11,13 +11,14 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import agent, rpc
+from mock_accel_dra import agent, rpc, uevents
 from mock_accel_dra.agent import NodeAgent
 from mock_accel_dra.api import Client
 from mock_accel_dra.settings import AgentSettings
@@ -106,6 +107,30 @@ def test_devices_are_followed(running: NodeAgent, api: FakeApiServer, sysfs: Sys
     api.wait_for_slices(published("mock0 mock1 mock2 mock3 mock4"))
     sysfs.add("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0")
     api.wait_for_slices(published("mock0 mock0-vf0 mock0-counters mock1 mock2 mock3 mock4"))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_kernel_events_are_listened_to_when_wanted(
+    settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    opened = threading.Event()
+
+    def open_socket() -> None:
+        opened.set()
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(uevents, "open_socket", open_socket)
+    program = NodeAgent(replace(settings, kernel_events=wanted), Client(api.url))
+    thread = threading.Thread(target=program.run)
+    thread.start()
+    try:
+        api.wait_for_slices(ALL)
+        api.remove(f"{SLICES}/{PREFIX}mock2")
+        api.wait_for_slices(ALL)  # by rescan; by then the helpers are there
+        assert opened.is_set() == wanted
+    finally:
+        program.stop()
+        thread.join(_DEADLINE_SECONDS)
 
 
 def test_a_deleted_slice_comes_back_at_once(

@@ -16,6 +16,7 @@ def test_defaults_are_the_paths_of_kubernetes() -> None:
     assert str(settings.service_socket) == "/var/lib/kubelet/plugins/mock-accel.example.com/dra.sock"
     assert str(settings.registration_socket) == "/var/lib/kubelet/plugins_registry/mock-accel.example.com-reg.sock"
     assert settings.rescan_interval == 30
+    assert settings.kernel_events
     assert settings.cdi_root == Path("/var/run/cdi")
 
 
@@ -24,6 +25,12 @@ def test_a_flag_wins_over_a_variable() -> None:
     settings, verbosity = parse(["node-agent", "--rescan-interval", "500ms", "--v=6"], environment)
     assert isinstance(settings, AgentSettings)
     assert (settings.rescan_interval, settings.cdi_root, verbosity) == (0.5, Path("/cdi"), 6)
+
+
+def test_kernel_events_can_be_left_to_the_rescan() -> None:
+    settings, _ = parse(["node-agent"], {"NODE_NAME": "node1", "KERNEL_EVENTS": "false"})
+    assert isinstance(settings, AgentSettings)
+    assert not settings.kernel_events
 
 
 def test_controller() -> None:
@@ -45,6 +52,7 @@ def test_controller() -> None:
         (["controller", "--api-server", "10.0.0.1"], {}, "expected an URL like https://"),
         (["node-agent", "--node-name=n", "--cdi-root=cdi"], {}, "argument --cdi-root: expected an absolute path"),
         (["controller", "--cdi-root=/cdi"], {}, "unrecognized arguments: --cdi-root=/cdi"),
+        (["node-agent", "--node-name=n", "--kernel-events=no"], {}, "expected true or false, found 'no'"),
         (["node-agent", "--node=n"], {}, "unrecognized arguments: --node=n"),
     ],
 )

@@ -38,12 +38,28 @@ class DeviceRequest:
 
 
 @dataclass(frozen=True)
+class AlternativeRequests:
+    """A request that the first of ``alternatives`` meets for which there are devices (``firstAvailable``)."""
+
+    name: str
+    alternatives: tuple[DeviceRequest, ...]
+
+    def __str__(self) -> str:
+        return " or else ".join(str(alternative) for alternative in self.alternatives)
+
+
+Request = DeviceRequest | AlternativeRequests
+
+
+@dataclass(frozen=True)
 class AllocatedDevice:
     """A device that the scheduler gave to a claim."""
 
     claim: str
     request: str
     published: PublishedDevice
+    alternative: str = ""
+    """Name of the alternative that was taken, for a request with alternatives."""
 
     @property
     def node(self) -> str:
@@ -67,31 +83,52 @@ def numa_selector(numa_node: int) -> str:
     return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
 
 
-def build(
-    name: str, requests: Sequence[DeviceRequest], match_attribute: str | None, labels: Mapping[str, str]
-) -> Object:
+def build(name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]) -> Object:
     """A ResourceClaim (API's JSON). Devices of all requests must have the same value of ``match_attribute``."""
-    devices: Object = {"requests": [_request(request) for request in requests]}
-    if match_attribute:
-        constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
-        devices["constraints"] = [constraint]
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaim",
         "metadata": {"name": name, "labels": dict(labels)},
-        "spec": {"devices": devices},
+        "spec": _spec(requests, match_attribute),
     }
 
 
-def _request(request: DeviceRequest) -> Object:
-    exactly: Object = {
+def build_template(
+    name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]
+) -> Object:
+    """A ResourceClaimTemplate (API's JSON) of such claims, which have the labels as well."""
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"metadata": {"labels": dict(labels)}, "spec": _spec(requests, match_attribute)},
+    }
+
+
+def _spec(requests: Sequence[Request], match_attribute: str | None) -> Object:
+    devices: Object = {"requests": [_request(request) for request in requests]}
+    if match_attribute:
+        constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
+        devices["constraints"] = [constraint]
+    return {"devices": devices}
+
+
+def _request(request: Request) -> Object:
+    if isinstance(request, AlternativeRequests):
+        alternatives = [{"name": item.name, **_wanted(item)} for item in request.alternatives]
+        return {"name": request.name, "firstAvailable": alternatives}
+    return {"name": request.name, "exactly": _wanted(request)}
+
+
+def _wanted(request: DeviceRequest) -> Object:
+    wanted: Object = {
         "deviceClassName": request.device_class.value,
         "allocationMode": "ExactCount",
         "count": request.count,
     }
     if request.selectors:
-        exactly["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
-    return {"name": request.name, "exactly": exactly}
+        wanted["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
+    return wanted
 
 
 def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) -> list[AllocatedDevice]:
@@ -111,7 +148,8 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
                 f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"
             )
         # A subrequest of firstAvailable is reported as REQUEST/SUBREQUEST.
-        result.append(AllocatedDevice(name, item["request"].partition("/")[0], device))
+        request, _, alternative = item["request"].partition("/")
+        result.append(AllocatedDevice(name, request, device, alternative))
     return result
 
 
@@ -124,14 +162,10 @@ def _results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
 def describe(claim: Mapping[str, Any]) -> str:
     """What a claim asks for, and whether it has it, for a message."""
     devices = claim["spec"].get("devices") or {}
-    asked = []
-    for request in devices.get("requests") or []:
-        exactly = request.get("exactly") or {}
-        cel = " and ".join(selector["cel"]["expression"] for selector in exactly.get("selectors") or [])
-        asked.append(
-            f"{exactly.get('count', 1)} of {exactly.get('deviceClassName', 'firstAvailable')}"
-            + (f" where {cel}" if cel else "")
-        )
+    asked = [
+        " or else ".join(_describe_wanted(wanted) for wanted in request.get("firstAvailable") or [request["exactly"]])
+        for request in devices.get("requests") or []
+    ]
     same = [item["matchAttribute"] for item in devices.get("constraints") or [] if "matchAttribute" in item]
     has = ", ".join(f"{item['pool'].partition('/')[0]} {item['device']}" for item in _results(claim))
     return (
@@ -139,6 +173,11 @@ def describe(claim: Mapping[str, Any]) -> str:
         + (f" with the same {', '.join(same)}" if same else "")
         + (f" and has {has}" if has else " and has no devices yet")
     )
+
+
+def _describe_wanted(wanted: Mapping[str, Any]) -> str:
+    cel = " and ".join(selector["cel"]["expression"] for selector in wanted.get("selectors") or [])
+    return f"{wanted.get('count', 1)} of {wanted['deviceClassName']}" + (f" where {cel}" if cel else "")
 
 
 def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
@@ -167,6 +206,17 @@ def function_of(topology: Topology, device: AllocatedDevice) -> Function:
             if (node.name, function.name) == device.key:
                 return function
     raise CheckError(f"claim {device.claim!r} has {device}, which topology {topology.name} does not have")
+
+
+def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Function]) -> list[str]:
+    """Where ``devices`` are not exactly ``expected``, which are of one node, a sentence each."""
+    names = {function.name: function for function in expected}
+    found = {device.name: device for device in devices}
+    complaints = [f"{found[name]} is not among those" for name in sorted(found.keys() - names.keys())]
+    complaints += [f"{name} ({names[name].bdf}) is missing" for name in sorted(names.keys() - found.keys())]
+    if len(nodes := {device.node for device in found.values()}) > 1:
+        complaints.append(f"they are on several nodes: {', '.join(sorted(nodes))}")
+    return complaints
 
 
 def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], expected: int) -> list[str]:

@@ -32,6 +32,12 @@ def create_claim(api: ApiClient, body: Object) -> None:
     _create(client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
 
 
+def create_claim_template(api: ApiClient, body: Object) -> None:
+    """Make a ResourceClaimTemplate. Raises CheckError with what the API server says against it."""
+    create = client.ResourceV1Api(api).create_namespaced_resource_claim_template
+    _create(create, client.V1ResourceClaimTemplate, body)
+
+
 def create_pod(api: ApiClient, body: Object) -> None:
     """Make a pod. Raises CheckError with what the API server says against it."""
     _create(client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
@@ -68,21 +74,64 @@ def published(api: ApiClient) -> list[PublishedDevice]:
     return slices.parse(_json(api, item) for item in found.items)
 
 
+def count_slices(api: ApiClient, label_selector: str) -> int:
+    """How many ResourceSlices have the labels."""
+    lister = client.ResourceV1Api(api).list_resource_slice
+    return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
+
+
+def wait_published(
+    api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
+) -> None:
+    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
+    last: list[str] = []
+
+    def done(found: Mapping[str, Any]) -> bool:
+        items = [_json(api, item) for item in found.values()]
+        last[:] = slices.incomplete_pools(items) + complaints(slices.parse(items))
+        return not last
+
+    seconds = timeout.total_seconds()
+    kubeclient.watch_until(client.ResourceV1Api(api).list_resource_slice, done, seconds)
+    if last:
+        raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))
+
+
+def delete_slice(api: ApiClient, name: str) -> None:
+    """Delete a ResourceSlice behind the driver's back."""
+    client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+
+
 def all_claims(api: ApiClient) -> list[Object]:
     """All ResourceClaims of the cluster, as in the API's JSON."""
     lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
     return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
-def devices_of_pod(api: ApiClient, name: str) -> list[AllocatedDevice]:
-    """Devices of all claims of a pod. Raises CheckError when the pod is not there, or has none."""
+def get_claim(api: ApiClient, name: str) -> Object:
+    """A ResourceClaim of the tests. Raises CheckError when it is not there."""
+    for item in all_claims(api):
+        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
+            return item
+    raise CheckError(f"there is no claim {name!r} in namespace {NAMESPACE}")
+
+
+def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> list[AllocatedDevice]:
+    """Devices of all claims of a pod, or those that one ``container`` of it uses.
+
+    Raises CheckError when the pod is not there, or has none.
+    """
     pod = get_pod(api, name)
     known = published(api)
     own = _claims_of(pod, all_claims(api))
     devices = [device for item in own for device in claims.allocated(item, known)]
+    if container is not None:
+        used = pods.uses(pod, container)
+        devices = [item for item in devices if {(item.claim, None), (item.claim, item.request)} & used]
     if not devices:
         described = "; ".join(claims.describe(item) for item in own) or "it has no claims"
-        raise CheckError(f"pod {name!r} has no devices: {described}")
+        where = f", container {container!r}," if container else ""
+        raise CheckError(f"pod {name!r}{where} has no devices: {described}")
     return devices
 
 
@@ -199,14 +248,26 @@ def _wait_gone(
         )
 
 
-def execute(api: ApiClient, pod: str, command: list[str], timeout: timedelta) -> str:
-    """Output of a command in the pod's container. Raises CheckError when it fails or takes too long."""
+def execute(
+    api: ApiClient,
+    pod: str,
+    command: list[str],
+    timeout: timedelta,
+    container: str | None = None,
+    namespace: str = NAMESPACE,
+) -> str:
+    """Output of a command in a container of the pod, which may be left out when there is but one.
+
+    Raises CheckError when it fails or takes too long.
+    """
     seconds = timeout.total_seconds()
+    selection = {"container": container} if container else {}
     try:
         socket = stream(
             client.CoreV1Api(api).connect_get_namespaced_pod_exec,
             pod,
-            NAMESPACE,
+            namespace,
+            **selection,
             command=command,
             stdin=False,
             stdout=True,

@@ -16,6 +16,11 @@ def read_devices(session: Session) -> list[NodeDevices]:
     return [sysfs.parse(node, output) for node, output in outputs.items()]
 
 
+def read_module_states(session: Session) -> dict[str, str]:
+    """State of the kernel module on every node, MODULE_LIVES when all is well."""
+    return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE, _TIMEOUT_SECONDS).items()}
+
+
 def read_cdi_files(session: Session) -> list[CdiFile]:
     """The driver's CDI files of every node. Raises CheckError when a node does not answer."""
     outputs = session.on_nodes(cdi.PROBE, _TIMEOUT_SECONDS)

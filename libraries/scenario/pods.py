@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from topology import Function
+from topology import Function, Node
 
 from scenario.cdi import environment_of
 
@@ -25,14 +25,15 @@ env | while IFS= read -r line; do case "$line" in MOCK_ACCEL_*) printf 'env\t%s\
 cd {CLASS_FOLDER} || exit 1
 for d in *; do
   [ -L "$d" ] || [ -e "$d" ] || continue
-  uuid= numa= target=
+  uuid= numa= target= parent=
   [ -e "$d/uuid" ] && {{ IFS= read -r uuid <"$d/uuid"; IFS= read -r numa <"$d/numa_node"; }}
   [ -e "$d/device/vendor" ] && target=$(cd -P "$d/device" && printf %s "$PWD")
-  printf 'device\t%s\t%s\t%s\t%s\n' "$d" "$uuid" "$numa" "$target"
+  [ -e "$d/device/physfn/vendor" ] && parent=$(cd -P "$d/device/physfn" && printf %s "$PWD")
+  printf 'device\t%s\t%s\t%s\t%s\t%s\n' "$d" "$uuid" "$numa" "$target" "$parent"
 done
 echo end
 """
-_DEVICE_FIELDS = 5
+_DEVICE_FIELDS = 6
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class SeenDevice:
     numa_node: str
     target: str
     """Folder that its ``device`` link leads to; empty when it leads nowhere."""
+    parent: str = ""
+    """Folder that ``device/physfn`` leads to; empty when it leads nowhere, as that of a PF."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,27 @@ class ContainerView:
     devices: tuple[SeenDevice, ...]
 
 
-def build(name: str, claims: Sequence[str], node: str | None, labels: Mapping[str, str]) -> Object:
-    """A pod with one idle container that has all devices of ``claims``.
+def build(
+    name: str,
+    claims: Sequence[str],
+    node: str | None,
+    labels: Mapping[str, str],
+    *,
+    template: str | None = None,
+    containers: Mapping[str, Sequence[str]] | None = None,
+) -> Object:
+    """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
 
-    With ``node`` the scheduler may use that node only (spec.nodeName would go round the scheduler).
+    ``containers`` says which of the claims each has. From the ResourceClaimTemplate
+    ``template``, one more claim is made for the pod, and has its name. With
+    ``node`` the scheduler may use that node only (spec.nodeName would go round the
+    scheduler).
     """
+    entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
+    if template:
+        entries.append({"name": template, "resourceClaimTemplateName": template})
+    if containers is None:
+        containers = {"main": [entry["name"] for entry in entries]}
     spec: Object = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
@@ -70,38 +89,63 @@ def build(name: str, claims: Sequence[str], node: str | None, labels: Mapping[st
             "runAsGroup": _NOBODY,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "resourceClaims": [{"name": claim, "resourceClaimName": claim} for claim in claims],
-        "containers": [
-            {
-                "name": "main",
-                "image": IMAGE,
-                "imagePullPolicy": "IfNotPresent",
-                "command": ["sh", "-c", _IDLE],
-                "resources": {"claims": [{"name": claim} for claim in claims]},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            }
-        ],
+        "resourceClaims": entries,
+        "containers": [_container(container, used) for container, used in containers.items()],
     }
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
+def _container(name: str, claims: Sequence[str]) -> Object:
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", _IDLE],
+        "resources": {"claims": [{"name": claim} for claim in claims]},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def container_names(pod: Mapping[str, Any]) -> list[str]:
+    """Names of the containers of ``pod`` (API's JSON)."""
+    return [container["name"] for container in pod["spec"]["containers"]]
+
+
+def uses(pod: Mapping[str, Any], container: str) -> set[tuple[str, str | None]]:
+    """Name of the ResourceClaim, and of the request in it, that ``container`` of ``pod`` uses; None for all requests.
+
+    Raises KeyError with the containers there are.
+    """
+    for item in pod["spec"]["containers"]:
+        if item["name"] == container:
+            wanted = (item.get("resources") or {}).get("claims") or []
+            named = _named_claims(pod)
+            return {(named[entry["name"]], entry.get("request")) for entry in wanted if entry["name"] in named}
+    raise KeyError(f"no container {container!r} in the pod; it has {', '.join(container_names(pod))}")
+
+
 def claim_names(pod: Mapping[str, Any]) -> list[str]:
     """Names of the ResourceClaims of ``pod`` (API's JSON), those that were made from templates included."""
+    return list(_named_claims(pod).values())
+
+
+def _named_claims(pod: Mapping[str, Any]) -> dict[str, str]:
+    """ResourceClaims by the name that the pod's containers know them by."""
     made = {
         status["name"]: status.get("resourceClaimName")
         for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
     }
-    names = [
-        entry.get("resourceClaimName") or made.get(entry["name"])
+    names = {
+        entry["name"]: entry.get("resourceClaimName") or made.get(entry["name"])
         for entry in (pod.get("spec") or {}).get("resourceClaims") or []
-    ]
-    return [name for name in names if name]
+    }
+    return {name: claim for name, claim in names.items() if claim}
 
 
 def runs(pod: Mapping[str, Any]) -> bool:
@@ -143,8 +187,8 @@ def parse_view(output: str) -> ContainerView:
     return ContainerView(environment, tuple(devices))
 
 
-def view_complaints(view: ContainerView, functions: Iterable[Function]) -> list[str]:
-    """Where the container sees something else than exactly its devices ``functions``."""
+def view_complaints(view: ContainerView, node: Node, functions: Iterable[Function]) -> list[str]:
+    """Where the container sees something else than exactly its devices, ``functions`` of ``node``."""
     expected = {function.name: function for function in functions}
     names = [device.name for device in view.devices]
     found: list[str] = []
@@ -153,11 +197,11 @@ def view_complaints(view: ContainerView, functions: Iterable[Function]) -> list[
         found.append(f"{CLASS_FOLDER} in the container: {listing}")
     for device in view.devices:
         if function := expected.get(device.name):
-            found += _device_complaints(device, function)
+            found += _device_complaints(device, function, node.parent_of(function))
     return found + _environment_complaints(view.environment, expected)
 
 
-def _device_complaints(device: SeenDevice, function: Function) -> list[str]:
+def _device_complaints(device: SeenDevice, function: Function, parent: Function | None) -> list[str]:
     what = f"{device.name} ({function.bdf}) in the container"
     found = []
     if device.uuid != function.uuid:
@@ -166,6 +210,9 @@ def _device_complaints(device: SeenDevice, function: Function) -> list[str]:
         found.append(f"{what}: expected NUMA node {function.numa_node}, found {device.numa_node or 'none'}")
     if device.target.rpartition("/")[2] != function.bdf:
         found.append(f"{what}: expected a device link to {function.bdf}, it leads to {device.target or 'nowhere'}")
+    if device.parent.rpartition("/")[2] != (parent.bdf if parent else ""):
+        wanted = f"device/physfn to lead to {parent.bdf}" if parent else "no device/physfn"
+        found.append(f"{what}: expected {wanted}, it leads to {device.parent or 'nowhere'}")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from topology import Node
+from topology import Node, Slot
 
 from scenario.sysfs import VENDOR
 
@@ -40,3 +40,8 @@ def plug_complaints(node: Node, found: Mapping[str, str]) -> list[str]:
             seen = f"at {found[name]}" if name in found else "none"
             complaints.append(f"{node.name} {name}: expected {wanted} by the topology, QEMU has {seen}")
     return complaints
+
+
+def empty_slots(node: Node, found: Mapping[str, str]) -> list[Slot]:
+    """Slots of which the guest has no function; ``found`` has the addresses of those it has by their names."""
+    return [slot for slot in node.slots if not any(function.name in found for function in slot.functions)]

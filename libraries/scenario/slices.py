@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scenario import DRIVER
@@ -27,6 +27,10 @@ class PublishedDevice:
     slice_name: str
     attributes: Mapping[str, Value]
     """By qualified name (``DOMAIN/NAME``)."""
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    """Quantities by qualified name."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the slice."""
 
     def attribute(self, name: str) -> Value:
         """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""
@@ -65,6 +69,28 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
                     name=labels.get("device") or device["name"].replace("-", "_"),
                     slice_name=metadata["name"],
                     attributes=attributes,
+                    capacity={
+                        qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()
+                    },
+                    labels=labels,
                 )
             )
     return devices
+
+
+def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Pools of the driver whose slices are not all there in one generation, which the scheduler does not use."""
+    pools: dict[str, list[Mapping[str, Any]]] = {}
+    for item in items:
+        if item["spec"]["driver"] == DRIVER:
+            pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"]["pool"])
+    complaints = []
+    for name, parts in sorted(pools.items()):
+        generations = sorted({part["generation"] for part in parts})
+        count = max(part["resourceSliceCount"] for part in parts)
+        if len(generations) > 1 or len(parts) != count:
+            complaints.append(
+                f"pool {name}: expected {count} slices of one generation, found {len(parts)} "
+                f"of generations {', '.join(map(str, generations))}"
+            )
+    return complaints

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from topology import Topology
+
 VENDOR = 0x1DE5
 
 # One run reads everything, with nothing but the shell's own commands: no process is started for a file.
@@ -26,6 +28,8 @@ for d in /sys/class/mock-accel/*; do
 done
 echo end
 """
+MODULE_LIVES = "live"
+MODULE_PROBE = "cat /sys/module/mock_accel/initstate 2>/dev/null || echo not loaded"
 _PCI_FIELDS = 4
 _ACCEL_FIELDS = 8
 
@@ -84,6 +88,41 @@ def parse(node: str, output: str) -> NodeDevices:
         except ValueError as error:
             raise ValueError(f"{node}: expected a device, found {line!r} ({error})") from error
     return NodeDevices(node, tuple(pci), tuple(accelerators))
+
+
+def value_complaints(
+    topology: Topology, found: Iterable[NodeDevices], absent: Collection[tuple[str, str]] = ()
+) -> list[str]:
+    """Where class mock-accel does not show each PF with all its values, and VFs that are enabled with theirs.
+
+    ``absent`` has the node and name of devices that must not be there.
+    """
+    shown = {(node.node, device.name): device for node in found for device in node.accelerators}
+    complaints = []
+    for node in topology.nodes:
+        for function in node.functions:
+            key = (node.name, function.name)
+            device = shown.pop(key, None)
+            where = f"{node.name} {function.name} ({function.bdf})"
+            if key in absent:
+                complaints += [f"{where}: expected no such device, /sys/class/mock-accel has it"] if device else []
+            elif device is None:
+                complaints += [] if function.is_vf else [f"{where}: /sys/class/mock-accel has no such device"]
+            else:
+                pairs = (
+                    ("PCI address", function.bdf, device.bdf),
+                    ("UUID", function.uuid, device.uuid),
+                    ("memory size", function.memory, device.memory),
+                    ("NUMA node", function.numa_node, device.numa_node),
+                    ("capabilities", hex(function.capability_bits), hex(device.capabilities)),
+                )
+                complaints += [
+                    f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {said}"
+                    for what, expected, said in pairs
+                    if expected != said
+                ]
+    complaints += [f"{node} {name}: topology {topology.name} does not have such a device" for node, name in shown]
+    return complaints
 
 
 def register_complaints(found: Iterable[NodeDevices], allocated: Collection[tuple[str, str]]) -> list[str]:

@@ -11,6 +11,17 @@ from scenario import CheckError
 _POLL_SECONDS = 0.5
 
 
+class Deadline:
+    """A time that several steps have together."""
+
+    def __init__(self, timeout: timedelta) -> None:
+        self._end = time.monotonic() + timeout.total_seconds()
+
+    def left(self) -> timedelta:
+        """What of it is left, at least a second, so that the last step looks once."""
+        return timedelta(seconds=max(self._end - time.monotonic(), 1.0))
+
+
 def until_no_complaints(complaints: Callable[[], list[str]], timeout: timedelta, what: str) -> None:
     """Ask again and again until there are none; CheckError has those of the last time.
 

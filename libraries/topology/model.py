@@ -82,6 +82,24 @@ class Node:
         return tuple(function for slot in self.slots for function in slot.functions)
 
     @property
+    def pfs(self) -> tuple[Function, ...]:
+        """All physical functions in PCI order."""
+        return tuple(function for function in self.functions if not function.is_vf)
+
+    def vfs_of(self, pf: Function) -> tuple[Function, ...]:
+        """Virtual functions of ``pf`` in PCI order."""
+        return tuple(function for function in self.functions if function.parent == pf.name)
+
+    def parent_of(self, vf: Function) -> Function | None:
+        """The PF of ``vf``; None for a PF."""
+        return next((function for function in self.functions if function.name == vf.parent), None)
+
+    def pcie_root_of(self, function: Function) -> str:
+        """The PCIe root above ``function`` as Kubernetes names it, ``pci0000:10``: the NUMA node's ``pxb-pcie``."""
+        (bus,) = (numa.bus for numa in self.numa_nodes for slot in numa.slots if function in slot.functions)
+        return f"pci0000:{bus:02x}"
+
+    @property
     def memory(self) -> int:
         """Bytes of guest memory."""
         return sum(numa.memory for numa in self.numa_nodes)

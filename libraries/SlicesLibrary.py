@@ -1,0 +1,47 @@
+"""Robot Framework library: ResourceSlices, followed by a watch and compared with sysfs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, kube, publication, session
+from scenario.observe import read_devices
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class SlicesLibrary:
+    """What the driver publishes to the scheduler."""
+
+    @keyword(name="ResourceSlices Should Follow Sysfs", tags=["wait"])
+    def slices_should_follow_sysfs(self, timeout: timedelta = timedelta(seconds=60)) -> None:
+        """Wait until every device of sysfs, as it is now on all nodes, is published once, and nothing else.
+
+        Names, labels, pools, all attributes and capacities are compared. Fails
+        with all differences.
+        """
+        current = session.current()
+        found = read_devices(current)
+        kube.wait_published(
+            current.api,
+            lambda published: publication.complaints(current.topology, found, published),
+            timeout,
+            "ResourceSlices to describe what sysfs shows",
+        )
+
+    @keyword(name="Count ResourceSlices")
+    def count_slices(self, label_selector: str) -> int:
+        """How many ResourceSlices ``kubectl get resourceslices -l <label_selector>`` lists."""
+        count = kube.count_slices(session.current().api, label_selector)
+        logger.info(f"{count} ResourceSlices with {label_selector}")
+        return count
+
+    @keyword(name="Delete ResourceSlice Of Device")
+    def delete_slice_of_device(self, node: str, device: str) -> None:
+        """Delete the ResourceSlice of ``device`` (name in sysfs) behind the driver's back."""
+        current = session.current()
+        names = [item.slice_name for item in kube.published(current.api) if (item.node, item.name) == (node, device)]
+        if len(names) != 1:
+            raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
+        kube.delete_slice(current.api, names[0])

@@ -1,0 +1,87 @@
+"""Robot Framework library: what the topology says, for tests that pick devices by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from robot.api import SkipExecution
+from robot.api.deco import keyword, library
+from scenario import places, session
+from scenario.places import Lacking, SlotOfNode
+from topology import Function, Node
+
+T = TypeVar("T")
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class TopologyLibrary:
+    """Devices of the topology, with their names, addresses and values.
+
+    A keyword that finds nothing to pick skips the test, and says what the
+    topology lacks.
+    """
+
+    @keyword(name="Get PFs")
+    def get_pfs(
+        self, node: str, capability: str | None = None, memory: int | None = None, bus: str | None = None
+    ) -> list[Function]:
+        """PFs of ``node``: with ``capability``, with at least ``memory`` bytes, on ``bus`` (``0000:12``), if given."""
+        return places.pfs(_node(node), capability=capability, memory=memory, bus=bus)
+
+    @keyword(name="Get PF With VFs")
+    def get_pf_with_vfs(self, node: str) -> Function:
+        """The PF of ``node`` that has the most VFs."""
+        return _pick(places.pf_with_vfs, node)
+
+    @keyword(name="Get PF Without VFs")
+    def get_pf_without_vfs(self, node: str) -> Function:
+        """A PF of ``node`` that has no VFs."""
+        return _pick(places.pf_without_vfs, node)
+
+    @keyword(name="Get VFs Of")
+    def get_vfs_of(self, node: str, pf: Function) -> list[Function]:
+        """VFs of ``pf`` on ``node``, enabled or not."""
+        return list(_node(node).vfs_of(pf))
+
+    @keyword
+    def get_telling_capability(self, node: str) -> str:
+        """A capability that some PFs of ``node`` have and others have not."""
+        return _pick(places.telling_capability, node)
+
+    @keyword
+    def get_largest_memory(self, node: str) -> int:
+        """Bytes of the largest PFs of ``node``; there are smaller ones."""
+        return _pick(places.largest_memory, node)
+
+    @keyword
+    def get_bus_with_several_pfs(self, node: str) -> str:
+        """A bus of ``node``, as in ``0000:12``, that has more than one PF."""
+        return _pick(places.shared_bus, node)
+
+    @keyword(name="Get PFs Under Largest Root")
+    def get_pfs_under_largest_root(self) -> list[Function]:
+        """PFs under the PCIe root that has the most of them, of all nodes."""
+        return max((places.pfs_under_largest_root(node) for node in session.current().topology.nodes), key=len)
+
+    @keyword
+    def get_slot_to_unplug(self, node: str) -> SlotOfNode:
+        """The slot of ``node`` that has the fewest PFs."""
+        return places.slot_to_unplug(_node(node))
+
+    @keyword(name="Count PFs")
+    def count_pfs(self) -> int:
+        """How many PFs the cluster has."""
+        return sum(len(node.pfs) for node in session.current().topology.nodes)
+
+
+def _node(name: str) -> Node:
+    return session.current().topology.node(name)
+
+
+def _pick(choose: Callable[[Node], T], node: str) -> T:
+    topology = session.current().topology
+    try:
+        return choose(topology.node(node))
+    except Lacking as error:
+        raise SkipExecution(f"{error} in topology {topology.name}") from error

@@ -1,0 +1,50 @@
+*** Settings ***
+Name                Environment
+Documentation       What all other suites stand on: guests, nodes, container runtime, kernel module, devices, driver.
+...
+...                 When another suite fails, look here first. The tests follow the way of a device.
+Resource            ../resources/cluster.resource
+Resource            ../resources/driver.resource
+Suite Setup         Borrow Cluster
+Suite Teardown      Return Cluster
+Test Timeout        3 minutes
+Test Tags           environment
+
+
+*** Test Cases ***
+Guests Are Running
+    [Documentation]    QEMU runs every guest, with every function of the topology plugged at its address.
+    Guests Should Be Running
+    Guests Should Have All Devices Plugged
+
+Nodes Are Ready
+    Nodes Should Be Ready
+
+Containers Run By Crun
+    [Documentation]    crun's ``copy-symlink`` mounts are what a container sees its devices by.
+    Default Container Runtime Should Be    crun
+
+Every Device Is Listed By Lspci
+    [Documentation]    ``lspci -d 1de5:`` in each guest: PFs and VFs, with device id and class.
+    Lspci Should Show All Devices
+
+Kernel Module Is Loaded
+    Kernel Module Should Be Loaded
+
+Every Device Is In Sysfs
+    [Documentation]    ``/sys/class/mock-accel`` has all PFs of each node, with the topology's UUID, memory,
+    ...    NUMA node, capabilities and PCI address.
+    Sysfs Should Describe All Devices
+    No VF Should Be Enabled
+
+Guest PCI Bus Agrees With Topology On NUMA Nodes
+    [Tags]    agreement
+    Guest PCI Bus Should Agree With Topology On NUMA Nodes
+
+Sysfs Agrees With Topology On NUMA Nodes
+    [Tags]    agreement
+    Sysfs Should Agree With Topology On NUMA Nodes
+
+Driver Pods Are Running
+    [Documentation]    Module loader and node agent on every node, and the controller.
+    Driver Pods Should Be Running

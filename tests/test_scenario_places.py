@@ -1,0 +1,64 @@
+"""Devices that tests pick from a topology."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import topology
+from scenario import CheckError, places
+from scenario.places import Lacking
+from topology import Node
+
+FOLDER = Path(__file__).resolve().parents[1] / "variables/topologies"
+NODE = topology.load(FOLDER / "numa-cluster.yaml").nodes[0]
+DENSE = topology.load(FOLDER / "dense.yaml").nodes[0]
+BARE = replace(NODE, numa_nodes=tuple(replace(numa, slots=()) for numa in NODE.numa_nodes))
+
+
+def names(functions: list[topology.Function]) -> list[str]:
+    return [function.name for function in functions]
+
+
+def test_pfs_by_what_they_have() -> None:
+    assert names(places.pfs(NODE)) == ["mock0", "mock1", "mock2", "mock3", "mock4", "mock5"]
+    assert names(places.pfs(NODE, capability="p2p-dma")) == ["mock3", "mock4"]
+    assert names(places.pfs(NODE, memory=32 << 30)) == ["mock1", "mock4"]
+    assert names(places.pfs(NODE, bus="0000:12", capability="encryption")) == ["mock1"]
+
+
+def test_picked_devices() -> None:
+    assert places.pf_with_vfs(NODE).name == "mock0"
+    assert places.pf_without_vfs(NODE).name == "mock1"
+    assert places.telling_capability(NODE) == "encryption"
+    assert places.largest_memory(NODE) == 32 << 30
+    assert places.shared_bus(NODE) == "0000:12"
+    assert names(places.pfs_under_largest_root(NODE)) == ["mock0", "mock1", "mock2"]
+    slot = places.slot_to_unplug(NODE)
+    assert (slot.pf_count, str(slot)) == (1, "mock-cluster-node1 rp11 (mock0, mock0_vf0, mock0_vf1)")
+
+
+@pytest.mark.parametrize(
+    ("choose", "node", "reason"),
+    [
+        (places.pf_with_vfs, DENSE, f"no PF with VFs on {DENSE.name}"),
+        (places.pf_with_vfs, BARE, "no PF with VFs on mock-cluster-node1"),
+        (places.pf_without_vfs, BARE, "no PF without VFs on mock-cluster-node1"),
+        (places.telling_capability, BARE, "all PFs of mock-cluster-node1 have the same capabilities"),
+        (places.largest_memory, BARE, "all PFs of mock-cluster-node1 have the same memory"),
+        (places.shared_bus, BARE, "no two PFs on one bus on mock-cluster-node1"),
+    ],
+)
+def test_node_that_lacks_what_a_test_needs(choose: Callable[[Node], Any], node: Node, reason: str) -> None:
+    with pytest.raises(Lacking) as caught:
+        choose(node)
+    assert str(caught.value) == reason
+
+
+def test_node_without_devices() -> None:
+    assert places.pfs_under_largest_root(BARE) == []
+    with pytest.raises(CheckError, match="^mock-cluster-node1 has no devices by the topology$"):
+        places.slot_to_unplug(BARE)
