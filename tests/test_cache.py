@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import socket
+import struct
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from lab import artifacts, cache
+from lab import artifacts, cache, cli
 from lab.artifacts import NotCachedError, cached, only_looking
+from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
 
 
 @pytest.fixture
@@ -43,15 +48,105 @@ def test_prune_removes_what_is_not_wanted_and_not_in_use(root: Path, monkeypatch
     monkeypatch.setattr(cache, "_current", lambda: {wanted})
     with busy.with_name(f"{busy.name}.lock").open("a+") as builder:
         fcntl.flock(builder, fcntl.LOCK_EX)
+        assert {entry.path for entry in cache.prune(dry_run=True)} == {old, failed}
+        assert old.exists()
+        needed = {entry.path: entry.needed_by for entry in cache.entries()}
+        assert needed == {wanted: ["inputs"], busy: ["a build"], old: [], failed: []}
         removed = cache.prune()
     assert {entry.path for entry in removed} == {old, failed}
-    assert wanted.exists()
-    assert busy.exists()
-    assert not old.exists()
+    assert {path for path in (root / "thing").iterdir() if path.is_dir()} == {wanted, busy}
     assert (root / "clusters" / "default").exists()
     (entry,) = [entry for entry in cache.entries() if entry.path == wanted]
-    assert (entry.kind, entry.current) == ("thing", True)
+    assert entry.kind == "thing"
     assert entry.size >= 10_000
+
+
+def qcow2(path: Path, base: Path) -> None:
+    """The part of a qcow2 disk that says what it is based on."""
+    name = str(base).encode()
+    path.write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 104, len(name)).ljust(104, b"\0") + name)
+
+
+def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
+    """A supervisor's socket, and a spec that names old artifacts; those, and what they are based on."""
+    image, nodes, driver, binaries, qemu = (artifact(part) for part in ("image", "nodes", "driver", "binaries", "qemu"))
+    (image / "disk.raw").touch()
+    qcow2(nodes / "node1.qcow2", image / "disk.raw")
+    qcow2(driver / "node1.qcow2", nodes / "node1.qcow2")
+    paths = ClusterPaths.of(name)
+    paths.root.mkdir(parents=True)
+    boot = ImageSpec("/elsewhere/disk.raw", "raw", "/elsewhere/vmlinuz", "/elsewhere/initrd")
+    emulator = QemuSpec([f"{qemu}/root/ld.so", "-L", "/usr/share"], {}, "tcg")
+    listening = [str(paths.root), emulator, ["qemu-img"], boot, str(binaries), "", str(driver), 3, 4, {}]
+    ClusterSpec(name, "/t.yaml", *listening).save(paths.spec)  # type: ignore[arg-type]
+    stack = ExitStack()
+    supervisor = stack.enter_context(socket.socket(socket.AF_UNIX))
+    supervisor.bind(control_address(name))
+    supervisor.listen()
+    return stack, {image, nodes, driver, binaries, qemu}
+
+
+def test_prune_keeps_what_a_running_cluster_uses(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_current", set)
+    old = artifact("old")
+    stack, used = running_cluster(root, "default")
+    with stack:
+        assert cache.used_by("default") == used
+        assert {entry.path for entry in cache.entries() if entry.needed_by == ["cluster default"]} == used
+        assert [entry.path for entry in cache.prune()] == [old]
+        assert all((path / "file").exists() for path in used)
+    assert {entry.path for entry in cache.prune()} == used
+
+
+def test_interrupted_prune_leaves_nothing_that_is_believed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_current", set)
+    old = artifact("old")
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as slow:
+        slow.setattr(cache, "remove_tree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.prune()
+    assert not old.exists()
+    (entry,) = cache.prune()
+    assert entry.path.name.startswith(f"{old.name}.tmp")
+    assert not [path for path in old.parent.iterdir() if path.is_dir()]
+
+
+def test_what_a_disk_is_based_on(tmp_path: Path) -> None:
+    qcow2(tmp_path / "absolute", Path("/base.raw"))
+    qcow2(tmp_path / "relative", Path("base.raw"))
+    (tmp_path / "alone").write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 0, 0))
+    (tmp_path / "raw").write_bytes(b"x")
+    found = [cache.backing_file(tmp_path / name) for name in ("absolute", "relative", "alone", "raw")]
+    assert found == [Path("/base.raw"), tmp_path / "base.raw", None, None]
+
+
+def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted, old = artifact("wanted"), artifact("old")
+    monkeypatch.setattr(cache, "_current", lambda: {wanted})
+
+    def output(*arguments: str) -> str:
+        assert cli.main(["cache", *arguments]) == 0
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    heading, *lines, total = (line.split("\t") for line in output().splitlines())
+    assert heading == ["kind", "size", "last used", "needed by", "path"]
+    assert {line[4]: line[3] for line in lines} == {str(wanted): "inputs", str(old): "nothing"}
+    assert total[0] == "total"
+    for arguments in (["--json", "prune", "--dry-run"], ["prune", "--dry-run", "--json"]):
+        (entry,) = json.loads(output(*arguments))
+        assert (entry["kind"], entry["path"], entry["needed_by"]) == ("thing", str(old), [])
+    assert output("prune", "--dry-run").splitlines()[-1].startswith("would be removed\t")
+    assert old.exists()
+    assert output("prune").splitlines()[-1].endswith(" in 1 folders")
+    assert not old.exists()
+    assert output("prune") == "removed\t0 MiB in 0 folders\n"
+    with pytest.raises(SystemExit):
+        cli.main(["cache", "--prune"])
 
 
 def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None]
             with progress.step(what, log_path(kind)), explained_when_full(partial, what):
                 log_path(kind).write_text("")
                 build(partial)
-                # Not fsync(2) of each file: that takes 13 s for QEMU's tree, this 0.1 s.
+                # Not fsync(2) of each file: that takes 13 s for QEMU's tree, this 0.4 s.
                 disk.sync(descriptor)
             partial.rename(final)
         except BaseException:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,11 +14,12 @@ from pathlib import Path
 
 import topology as topologies
 
-from lab import deploy, golden, images, kbuild, profile
+from lab import deploy, golden, images, kbuild, overview, profile
 from lab.artifacts import PROJECT, NotCachedError, cache_root, only_looking, remove_tree, try_lock
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
+from lab.spec import ClusterPaths
 
 _BLOCK_BYTES = 512
 _NO_ARTIFACTS = {"clusters", "logs"}
@@ -29,8 +34,8 @@ class Entry:
     """Bytes on disk."""
     age: float
     """Seconds since it was used."""
-    current: bool
-    """Whether today's inputs lead to it."""
+    needed_by: list[str]
+    """``inputs`` when today's lead to it, ``cluster NAME`` for each that runs on it, ``a build`` that makes it."""
 
     @property
     def kind(self) -> str:
@@ -39,29 +44,96 @@ class Entry:
 
 def entries() -> list[Entry]:
     """All artifacts, those of one kind together, the newest first."""
-    wanted = _current()
+    users: dict[Path, list[str]] = {}
+    for path in _current():
+        users.setdefault(path, []).append("inputs")
+    for name in overview.running():
+        for path in used_by(name):
+            users.setdefault(path, []).append(f"cluster {name}")
     now = time.time()
-    found = [Entry(path, disk_usage(path), now - path.stat().st_mtime, path in wanted) for path in _folders()]
+    found = []
+    for path in _folders():
+        with contextlib.suppress(FileNotFoundError):
+            busy = [] if path in users or not _locked(path) else ["a build"]
+            age = now - path.stat().st_mtime
+            found.append(Entry(path, disk_usage(path), age, users.get(path, busy)))
     return sorted(found, key=lambda entry: (entry.kind, entry.age))
 
 
-def prune() -> list[Entry]:
-    """Remove what no input leads to any more, but nothing that is being built; what was removed."""
+def prune(*, dry_run: bool = False) -> list[Entry]:
+    """Remove what nothing needs, or with ``dry_run`` nothing at all; what was, or would be, removed."""
     removed = []
     for entry in entries():
-        if entry.current:
+        if entry.needed_by:
             continue
-        key = entry.path.name.partition(".")[0]
-        with entry.path.with_name(f"{key}.lock").open("a+") as lock:
-            if try_lock(lock):
-                remove_tree(entry.path)
+        if dry_run:
+            removed.append(entry)
+            continue
+        with _lock_of(entry.path).open("a+") as lock:
+            # A cluster may have been started from it meanwhile.
+            if try_lock(lock) and not any(entry.path in used_by(name) for name in overview.running()):
+                # Half removed it must not have a name that is believed.
+                grave = Path(tempfile.mkdtemp(prefix=f"{entry.path.name}.tmp", dir=entry.path.parent))
+                remove_tree(entry.path.rename(grave))
                 removed.append(entry)
     return removed
 
 
+def used_by(name: str) -> set[Path]:
+    """Artifacts that the running cluster ``name`` was started with, and those that they are based on.
+
+    Whatever path the cluster's spec names counts, also as a part of an argument.
+    """
+    try:
+        spec = ClusterPaths.of(name).spec.read_text()
+    except FileNotFoundError:
+        # It has ended, or nothing is used yet.
+        return set()
+    names = re.findall(rf"{re.escape(str(cache_root()))}/([\w.-]+/[\w.-]+)", spec)
+    used: set[Path] = set()
+    waiting = [path for path in map(cache_root().joinpath, names) if path.parent.name not in _NO_ARTIFACTS]
+    while waiting:
+        if (path := waiting.pop()) not in used:
+            used.add(path)
+            bases = [base for disk in path.glob("*.qcow2") if (base := backing_file(disk))]
+            waiting += [base.parent for base in bases if base.is_relative_to(cache_root())]
+    return used
+
+
+def backing_file(disk: Path) -> Path | None:
+    """The file that a qcow2 disk is based on; None when there is none, or when it is no such disk.
+
+    QEMU's docs/interop/qcow2.txt, section Header.
+    """
+    with disk.open("rb") as file:
+        magic, _, offset, size = struct.unpack(">4sIQI", file.read(20).ljust(20, b"\0"))
+        if magic != b"QFI\xfb" or not offset:
+            return None
+        file.seek(offset)
+        return disk.parent / os.fsdecode(file.read(size))
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name.partition('.')[0]}.lock")
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process makes this artifact."""
+    try:
+        with _lock_of(path).open() as lock:
+            return not try_lock(lock)
+    except FileNotFoundError:
+        return False
+
+
 def disk_usage(path: Path) -> int:
     """Bytes that a folder takes on disk; holes of sparse files do not count."""
-    return sum(item.lstat().st_blocks * _BLOCK_BYTES for item in path.rglob("*"))
+    total = 0
+    for item in path.rglob("*"):
+        # A build that runs may remove what it has just made.
+        with contextlib.suppress(FileNotFoundError):
+            total += item.lstat().st_blocks * _BLOCK_BYTES
+    return total
 
 
 def _folders() -> Iterator[Path]:

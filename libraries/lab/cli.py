@@ -110,16 +110,26 @@ def _deploy(arguments: argparse.Namespace) -> int:
 
 
 def _cache(arguments: argparse.Namespace) -> int:
-    found = cache.prune() if arguments.prune else cache.entries()
-    if arguments.json:
-        print(json.dumps([{**asdict(entry), "path": str(entry.path)} for entry in found], indent=1))
+    return _show_entries(cache.entries(), "total", as_json=arguments.json)
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    found = cache.prune(dry_run=arguments.dry_run)
+    return _show_entries(found, "would be removed" if arguments.dry_run else "removed", as_json=arguments.json)
+
+
+def _show_entries(found: Sequence[cache.Entry], total: str, *, as_json: bool) -> int:
+    if as_json:
+        fields = ({**asdict(entry), "kind": entry.kind, "path": str(entry.path)} for entry in found)
+        print(json.dumps(list(fields), indent=1))
         return 0
-    print("kind\tsize\tlast used\tneeded\tpath")
+    if found:
+        print("kind\tsize\tlast used\tneeded by\tpath")
     for entry in found:
         age = datetime.timedelta(seconds=int(entry.age))
-        print(f"{entry.kind}\t{entry.size >> 20} MiB\t{age} ago\t{'yes' if entry.current else 'no'}\t{entry.path}")
-    total = sum(entry.size for entry in found)
-    print(f"{'removed' if arguments.prune else 'total'}\t{total >> 20} MiB")
+        users = ", ".join(entry.needed_by) or "nothing"
+        print(f"{entry.kind}\t{disk.mebibytes(entry.size)}\t{age} ago\t{users}\t{entry.path}")
+    print(f"{total}\t{disk.mebibytes(sum(entry.size for entry in found))} in {len(found)} folders")
     return 0
 
 
@@ -198,9 +208,14 @@ def _parser() -> argparse.ArgumentParser:
     kubectl.add_argument("command", metavar="ARGUMENT", nargs=argparse.REMAINDER)
     build = add("build", _build, "Build what a cluster needs, all or the named parts; what is cached is kept.")
     build.add_argument("what", nargs="*", type=_buildable, metavar="|".join(_BUILDS))
-    cache_command = add_unnamed("cache", _cache, "List what is built and saved, with sizes and ages.")
-    cache_command.add_argument("--prune", action="store_true", help="remove what today's inputs do not need")
+    cache_command = add_unnamed("cache", _cache, "List what is built and saved, with sizes, ages, and what needs it.")
     cache_command.add_argument("--json", action="store_true", help="machine-readable")
+    text = "Remove what neither today's inputs nor a running cluster nor a build needs."
+    prune = cache_command.add_subparsers(metavar="[prune]").add_parser("prune", help=text, description=text)
+    prune.set_defaults(run=_prune)
+    prune.add_argument("--dry-run", action="store_true", help="only list it")
+    # Without a default of its own: the one above may have been given already.
+    prune.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="machine-readable")
     load = add("load-image", _load_image, "Put a container image (docker-archive tar) on every node.")
     load.add_argument("archive", type=Path)
     deploy_command = add("deploy", _deploy, "Install the DRA driver; the cluster has its image already.")
