@@ -73,9 +73,11 @@ def test_suite_without_a_result_is_lost_and_counts_as_a_failure(output: Path, su
     assert "lost\tFirst: its process ended without a result" in found.as_text()
 
 
-def test_names_are_known_before_the_run(output: Path, suites: Path) -> None:
-    names = report.names_of_suites([suites])
-    assert [name.rpartition(".")[2] for name in names] == ["First", "Second"]
+def test_names_of_suites_are_those_that_pabot_was_to_run(tmp_path: Path) -> None:
+    (tmp_path / ".pabotsuitenames").write_text(
+        "datasources:d6c6\nfile:8b23\n--suite Suites.NUMA\n--suite Suites.SR-IOV\n"
+    )
+    assert report.names_of_suites(tmp_path) == ["Suites.NUMA", "Suites.SR-IOV"]
 
 
 def test_merge_keeps_the_first_failure_and_marks_the_test_flaky(output: Path, suites: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from topology import Topology, TopologyError
 
 from acceptance import pabot_run, report
 from acceptance.memory import check_memory
-from acceptance.report import OUTPUT, Summary
+from acceptance.report import OUTPUT, SUITE_NAMES, Summary
 
 _MAX_CLUSTERS = 8
 _INTERRUPTED = 130
@@ -118,8 +118,6 @@ def _acceptance(arguments: argparse.Namespace) -> int:
         return 0
     found = [topologies.load(topology_path(name)) for name in arguments.topology or _TOPOLOGIES]
     paths, options = _suites_and_options(arguments.arguments)
-    # Options may leave suites out: which ones is then not known before.
-    expected = [] if arguments.rerun or options else report.names_of_suites(paths)
     check_memory(found, arguments.clusters)
     _prepare(found, arguments.cold)
     folder = outputdir / _AGAIN if arguments.rerun else outputdir
@@ -129,6 +127,7 @@ def _acceptance(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / OUTPUT
     output.unlink(missing_ok=True)
+    (folder / SUITE_NAMES).unlink(missing_ok=True)
     run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
     options += ["--outputdir", str(folder), "--xunit", "xunit.xml"]
     code, interrupted = asyncio.run(run.run([*options, *map(str, paths)]))
@@ -138,10 +137,13 @@ def _acceptance(arguments: argparse.Namespace) -> int:
         raise StepError(f"pabot ended with {code} and left no {output}", folder / "pabot_manager.log")
     if arguments.rerun:
         report.merge(first, output)
+    expected = report.names_of_suites(folder)
     summary = report.summarise(first, expected)
     _tell(summary, run.pool.retired, outputdir)
     if interrupted:
         raise KeyboardInterrupt
+    if code and not summary.failed and not arguments.rerun:
+        raise StepError(f"no test failed, but pabot ended with {code}", folder / "pabot_manager.log")
     return 1 if summary.failed else 0
 
 

@@ -7,11 +7,9 @@ import contextlib
 import os
 import signal
 import sys
+import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from robot.errors import RemoteError
-from robot.libraries.Remote import Remote
 
 # What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
 _INTERRUPT_SECONDS = 3.0
@@ -65,9 +63,8 @@ async def release_value_set(borrower: Mapping[str, str]) -> None:
     """
 
     def release() -> None:
-        # The server's answer to one that has no value set is no error; pabot may be gone already.
-        with contextlib.suppress(RemoteError, RuntimeError, OSError):
-            server = Remote(borrower["uri"])  # type: ignore[no-untyped-call]
-            server.run_keyword("release_value_set", [borrower["caller"]], {})  # type: ignore[no-untyped-call]
+        # pabot's server speaks XML-RPC (Robot Framework's remote library interface). It may be gone already.
+        with contextlib.suppress(xmlrpc.client.Error, OSError), xmlrpc.client.ServerProxy(borrower["uri"]) as server:
+            server.run_keyword("release_value_set", [borrower["caller"]], {})
 
     await asyncio.to_thread(release)

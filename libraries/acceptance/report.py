@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robot.api import ExecutionResult, ResultVisitor, TestSuite
+from robot.api import ExecutionResult, ResultVisitor
 from robot.rebot import rebot
 from robot.result import Result, TestCase
 from robot.result import TestSuite as SuiteResult
 
 FLAKY = "flaky"
 OUTPUT = "output.xml"
+SUITE_NAMES = ".pabotsuitenames"
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ def summarise(output: Path, expected: Sequence[str]) -> Summary:
     return Summary(list(ends.values()), [name for name in expected if name not in ends])
 
 
-def names_of_suites(paths: Sequence[Path]) -> list[str]:
-    """Full names of the suites in ``paths`` that have tests. Raises robot's DataError for files that cannot be read."""
-    return [suite.full_name for suite in _leaves(TestSuite.from_file_system(*paths))]
+def names_of_suites(folder: Path) -> list[str]:
+    """Full names of the suites that pabot was to run in ``folder``, from its ``.pabotsuitenames``."""
+    lines = (folder / SUITE_NAMES).read_text().splitlines()
+    return [line.removeprefix("--suite ") for line in lines if line.startswith("--suite ")]
 
 
 def _leaves(suite: SuiteResult) -> Iterator[SuiteResult]:

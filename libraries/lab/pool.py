@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+import contextlib
 import io
 import itertools
+import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from topology import Topology
 from topology.features import Feature, offered
 
 from lab.artifacts import StepError
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class PooledCluster(Protocol):
@@ -203,7 +208,7 @@ class Pool:
         await self._make_room()
         if self._closed:
             raise StepError("the pool ends")
-        cluster = await asyncio.to_thread(self._start, cluster_name, topology)
+        cluster = await _in_daemon_thread(self._start, cluster_name, topology)
         if self._closed:
             await asyncio.to_thread(cluster.release)
             raise StepError("the pool ends")
@@ -230,3 +235,32 @@ class Pool:
         self.retired.append(retired)
         place.replaces = retired
         await asyncio.to_thread(cluster.release)
+
+
+async def _in_daemon_thread(
+    work: Callable[_Arguments, _Result], *arguments: _Arguments.args, **options: _Arguments.kwargs
+) -> _Result:
+    """Like ``asyncio.to_thread``, but a thread that still runs does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def set_result(result: _Result) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    def set_error(error: BaseException) -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    def run() -> None:
+        # The loop may be closed by the time that the work is done: nobody wants the result then.
+        with contextlib.suppress(RuntimeError):
+            try:
+                result = work(*arguments, **options)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+                loop.call_soon_threadsafe(set_error, error)
+            else:
+                loop.call_soon_threadsafe(set_result, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
