@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,20 +46,31 @@ class Run:
 
     def wait_for(self, state: str, *processes: str) -> Traces:
         """Wait until the cluster is in ``state`` and has all these ``processes``."""
-        deadline = time.monotonic() + START_SECONDS
-        while (found := self._status()) is None or found[0] != state or not found[1].issuperset(processes):
-            assert self.process.poll() is None, "the run ended before its cluster started"
-            assert time.monotonic() < deadline, f"not {state} after {START_SECONDS:.0f} s"
-            time.sleep(POLL_SECONDS)
+        self._wait(
+            state,
+            lambda said: said["state"] == state and {item["name"] for item in said["processes"]}.issuperset(processes),
+        )
         return Traces(self.cluster)
 
-    def _status(self) -> tuple[str, set[str]] | None:
+    def wait_for_suite(self) -> Traces:
+        """Wait until the suite has its cluster."""
+        self._wait("used by a suite", lambda said: any(who.startswith("robot") for who in said["holders"]))
+        return Traces(self.cluster)
+
+    def _wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while (said := self._status()) is None or not done(said):
+            assert self.process.poll() is None, "the run ended before its cluster started"
+            assert time.monotonic() < deadline, f"not {what} after {START_SECONDS:.0f} s"
+            time.sleep(POLL_SECONDS)
+
+    def _status(self) -> dict[str, Any] | None:
         try:
             with Control(self.cluster) as control:
-                status = control.request("status")
+                said: dict[str, Any] = control.request("status")
         except StepError:
             return None
-        return status["state"], {process["name"] for process in status["processes"]}
+        return said
 
     def pid_of(self, module: str) -> int:
         """The process among its descendants that runs a Python module."""
@@ -104,10 +116,13 @@ def test_killed_robot_or_supervisor(robot: Run, victim: str) -> None:
     assert robot.process.wait(END_SECONDS) != 0
 
 
-@pytest.mark.parametrize("state", ["starting", "running"])
-def test_interrupted_pool(pool: Run, state: str) -> None:
+@pytest.mark.parametrize("moment", ["its cluster starts", "its devices are plugged", "a suite runs"])
+def test_interrupted_pool(pool: Run, moment: str) -> None:
     """Ctrl-C, which a terminal sends to the whole process group."""
-    traces = pool.wait_for(state, "qemu-miswired-node")
+    if moment == "a suite runs":
+        traces = pool.wait_for_suite()
+    else:
+        traces = pool.wait_for("starting" if moment == "its cluster starts" else "running", "qemu-miswired-node")
     begin = time.monotonic()
     os.killpg(pool.process.pid, signal.SIGINT)
     assert pool.process.wait(END_SECONDS) == 130
@@ -126,7 +141,7 @@ def test_killed_head_of_a_pool_takes_everything_with_it(pool: Run, victim: str) 
 
 
 def test_killed_suite_costs_its_cluster_and_the_report_says_so(pool: Run, tmp_path: Path) -> None:
-    traces = pool.wait_for("running")
+    traces = pool.wait_for_suite()
     os.kill(pool.pid_of("robot"), signal.SIGKILL)
     nothing_is_left(pool, traces)
     assert pool.process.wait(REPORT_SECONDS) == 1
@@ -136,7 +151,7 @@ def test_killed_suite_costs_its_cluster_and_the_report_says_so(pool: Run, tmp_pa
 
 
 def test_killed_supervisor_of_a_pool_makes_the_run_red_and_ends_its_cluster_only(pool: Run, tmp_path: Path) -> None:
-    traces = pool.wait_for("running")
+    traces = pool.wait_for_suite()
     os.kill(traces.supervisor, signal.SIGKILL)
     nothing_is_left(pool, traces)
     assert pool.process.wait(START_SECONDS) == 1
