@@ -11,7 +11,7 @@ from topology.features import Feature, missing
 
 from lab import deploy, golden, progress
 from lab import profile as profiles
-from lab.artifacts import StepError
+from lab.artifacts import StepError, explained_when_full
 from lab.cluster import Cluster, start
 from lab.control import Control, NoClusterError
 from lab.launcher import RUN_PREFIX, StartError
@@ -53,7 +53,9 @@ def up(
         cluster = _restore(name, loaded, loaded_profile, who)
         finish = deploy.add_devices
     try:
-        finish(cluster)
+        # QEMU stops a guest that finds the disk full, and others would only say that they waited in vain.
+        with explained_when_full(cluster.log_dir, f"cluster {name}"):
+            finish(cluster)
     except BaseException:
         cluster.release()
         raise

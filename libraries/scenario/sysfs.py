@@ -9,7 +9,7 @@ from topology import Topology
 
 VENDOR = 0x1DE5
 
-# One run reads everything, with nothing but the shell's own commands: no process is started for a file.
+# One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
 PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
   IFS= read -r vendor <"$d/vendor" || continue
@@ -23,7 +23,7 @@ for d in /sys/class/mock-accel/*; do
   uuid= memory= numa= capabilities= status=
   IFS= read -r uuid <"$d/uuid"; IFS= read -r memory <"$d/memory_size"; IFS= read -r numa <"$d/numa_node"
   IFS= read -r capabilities <"$d/capabilities"; IFS= read -r status <"$d/status"
-  bdf=$(cd -P "$d/device" && printf %s "${PWD##*/}")
+  bdf=; cd -P "$d/device" && bdf=${PWD##*/}
   printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${d##*/}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf"
 done
 echo end
