@@ -10,7 +10,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        10 minutes
-Test Tags           allocation    dra
+Test Tags           allocation    dra    not-verified
 
 
 *** Test Cases ***
@@ -22,6 +22,125 @@ One Device For A Pod
     Container Should See Exactly Its Devices    basic-allocation-test
     Nodes Should Agree With Allocations
     CDI Files Should Match The Official Schema
+
+Device Is Given Back With The Pod
+    [Documentation]    Status register 0 and no CDI file any more; then the same claim gets a device again.
+    Run Pod With Claim    comes-back
+    Delete Pod    comes-back
+    Wait Until All Devices Are Free
+    Wait Until No CDI File Is Left
+    Claim Should Have No Devices    comes-back
+    Create Pod    comes-back    comes-back
+    Pod Should Be Running    comes-back
+    Container Should See Exactly Its Devices    comes-back
+    Nodes Should Agree With Allocations
+
+Each Pod Of A Template Has A Claim Of Its Own
+    ${request}    Request Devices    device
+    Create Claim Template    each    ${request}
+    Create Pod    first-of-template    template=each
+    Create Pod    second-of-template    template=each
+    Pods Should Be Running    first-of-template    second-of-template
+    Pods Should Have Different Devices    first-of-template    second-of-template
+    Container Should See Exactly Its Devices    first-of-template
+    Container Should See Exactly Its Devices    second-of-template
+    Nodes Should Agree With Allocations
+
+Two Pods Share A Claim
+    [Documentation]    The device is given back with the last of them.
+    Run Pod With Claim    shared
+    Create Pod    shares    shared
+    Pod Should Be Running    shares
+    Pods Should Have The Same Devices    shared    shares
+    Container Should See Exactly Its Devices    shares
+    Delete Pod    shared
+    Container Should See Exactly Its Devices    shares
+    Nodes Should Agree With Allocations
+    Delete Pod    shares
+    Wait Until All Devices Are Free
+
+Two Claims In One Container
+    ${request}    Request Devices    device
+    Create Claim    one    ${request}
+    Create Claim    other    ${request}
+    Create Pod    two-claims    one    other
+    Pod Should Be Running    two-claims
+    Pod Should Have Devices    two-claims    2
+    Container Should See Exactly Its Devices    two-claims
+    Nodes Should Agree With Allocations
+    CDI Files Should Match The Official Schema
+
+Two Containers Of A Pod Have A Claim Each
+    [Documentation]    Neither sees the device of the other.
+    ${request}    Request Devices    device
+    Create Claim    left    ${request}
+    Create Claim    right    ${request}
+    Create Pod With Containers    two-containers    first=left    second=right
+    Pod Should Be Running    two-containers
+    Pod Should Have Devices    two-containers    2
+    Container Should See Exactly Its Devices    two-containers    container=first
+    Container Should See Exactly Its Devices    two-containers    container=second
+    Nodes Should Agree With Allocations
+
+All Devices At Once, And One More Claim Waits
+    ${all}    Count PFs
+    @{pods}    Run Pods That Take All Devices
+    ${devices}    Get Allocated Devices
+    Length Should Be    ${devices}    ${all}
+    Nodes Should Agree With Allocations
+    Start Pod With Claim    one-more
+    ${reason}    Pod Should Stay Pending    one-more
+    Set Test Message    While all ${all} devices were taken, the scheduler said: ${reason}
+    Delete Pod    ${pods}[0]
+    Pod Should Be Running    one-more
+
+Selector By UUID Picks That Device
+    ${pfs}    Get PFs    ${NODES}[-1]
+    Run Pod With Selected Devices    by-uuid    ${DEVICE}.uuid == "${pfs[-1].uuid}"
+    Devices Of Pod Should Be    by-uuid    ${pfs}[-1]
+    Container Should See Exactly Its Devices    by-uuid
+
+Selector By Memory Picks The Largest Devices
+    [Documentation]    As many as there are on one node, and exactly those. ``capacity`` is compared as a quantity.
+    ${memory}    Get Largest Memory    ${NODES}[0]
+    @{largest}    Get PFs    ${NODES}[0]    memory=${memory}
+    VAR    ${cel}    ${CAPACITY}.memory.compareTo(quantity("${memory}")) >= 0
+    Run Pod With Selected Devices    by-memory    ${cel}    count=${{ len($largest) }}    node=${NODES}[0]
+    Devices Of Pod Should Be    by-memory    @{largest}
+    Container Should See Exactly Its Devices    by-memory
+
+Selector By Capability Picks The Devices That Have It
+    [Documentation]    As many as there are on one node, and exactly those.
+    ${capability}    Get Telling Capability    ${NODES}[0]
+    @{capable}    Get PFs    ${NODES}[0]    capability=${capability}
+    VAR    ${cel}    "${capability}" in ${DEVICE}.capabilities.split(",")
+    Run Pod With Selected Devices    by-capability    ${cel}    count=${{ len($capable) }}    node=${NODES}[0]
+    Devices Of Pod Should Be    by-capability    @{capable}
+    Container Should See Exactly Its Devices    by-capability
+
+First Available Alternative Is Taken
+    ${pfs}    Get PFs    ${NODES}[0]
+    ${first}    Request Devices    first    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
+    ${second}    Request Devices    second
+    ${request}    Request First Available    either    ${first}    ${second}
+    Run Pod With Request    first-choice    ${request}
+    Alternative Of Pod Should Be    first-choice    either    first
+    Devices Of Pod Should Be    first-choice    ${pfs}[0]
+    Container Should See Exactly Its Devices    first-choice
+    Nodes Should Agree With Allocations
+
+Second Alternative Is Taken When The First Is Not To Be Had
+    [Documentation]    ``firstAvailable``: the device of the first alternative is another pod's.
+    ${pfs}    Get PFs    ${NODES}[0]
+    ${first}    Request Devices    first    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
+    Run Pod With Request    was-faster    ${first}
+    ${second}    Request Devices    second    cel=${DEVICE}.uuid == "${pfs[-1].uuid}"
+    ${request}    Request First Available    either    ${first}    ${second}
+    Run Pod With Request    second-choice    ${request}
+    Alternative Of Pod Should Be    second-choice    either    second
+    Devices Of Pod Should Be    second-choice    ${pfs}[-1]
+    Container Should See Exactly Its Devices    second-choice
+    Nodes Should Agree With Allocations
 
 Claim That Can Never Be Met Stays Pending
     [Documentation]    The scheduler's reason is in the report.
@@ -47,3 +166,20 @@ CEL That Fails For A Device Is Reported
     ${reason}    Pod Should Stay Pending    fails    because=CEL runtime error
     Set Test Message    The scheduler says: ${reason}
     Should Contain    ${reason}    no such key: color
+
+
+*** Keywords ***
+Run Pods That Take All Devices
+    [Documentation]    A pod for each NUMA node of each node, with all its devices; returns the names of the pods.
+    @{pods}    Create List
+    FOR    ${node}    IN    @{NODES}
+        ${numa_nodes}    Get NUMA Nodes    ${node}
+        FOR    ${numa_node}    IN    @{numa_nodes}
+            ${count}    Count PFs On NUMA Node    ${node}    ${numa_node}
+            VAR    ${name}    takes-all-${node}-${numa_node}
+            Start Pod On NUMA Node    ${name}    ${node}    ${numa_node}    count=${count}
+            VAR    @{pods}    @{pods}    ${name}
+        END
+    END
+    Pods Should Be Running    @{pods}
+    RETURN    ${pods}

@@ -11,7 +11,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        10 minutes
-Test Tags           pcie    dra
+Test Tags           pcie    dra    not-verified
 
 
 *** Variables ***
@@ -32,3 +32,44 @@ Two Devices Under One PCIe Root
     Devices Of Pod Should Be Under One PCIe Root    pcie-locality-test
     Container Should See Exactly Its Devices    pcie-locality-test
     Nodes Should Agree With Allocations
+
+Two Devices On One Bus
+    [Documentation]    Two functions of one card: a CEL selector picks the bus by the PCI address.
+    ${bus}    Get Bus With Several PFs    ${NODES}[0]
+    Run Pod With Selected Devices    one-bus    ${DEVICE}.pciAddress.startsWith("${bus}:")    count=2
+    Devices Of Pod Should Be On Bus    one-bus    ${bus}
+    Container Should See Exactly Its Devices    one-bus
+    Nodes Should Agree With Allocations
+
+All Devices Of A PCIe Root, But Not One More
+    [Documentation]    The largest root's devices fit into a claim; a claim for one more under one root cannot be met.
+    @{most}    Get PFs Under Largest Root
+    Start Pod Under One PCIe Root    fits    ${{ len($most) }}
+    Pod Should Be Running    fits
+    Devices Of Pod Should Be Under One PCIe Root    fits
+    Container Should See Exactly Its Devices    fits
+    Delete Pod    fits
+    Wait Until All Devices Are Free
+    Start Pod Under One PCIe Root    too-many    ${{ len($most) + 1 }}
+    ${reason}    Pod Should Stay Pending    too-many
+    Set Test Message    For ${{ len($most) + 1 }} devices under one root, the scheduler says: ${reason}
+
+Pair Under One PCIe Root Is Found Beside Taken Devices
+    [Documentation]    With one device of each root of a node taken, a claim for a pair still finds one.
+    Run Pod On NUMA Node    takes-near    ${NODES}[0]    ${NUMA_NODES}[0]
+    Run Pod On NUMA Node    takes-far    ${NODES}[0]    ${NUMA_NODES}[-1]
+    Start Pod Under One PCIe Root    pair    2    node=${NODES}[0]
+    Pod Should Be Running    pair
+    Pod Should Have Devices    pair    2
+    Devices Of Pod Should Be Under One PCIe Root    pair
+    Container Should See Exactly Its Devices    pair
+    Nodes Should Agree With Allocations
+
+
+*** Keywords ***
+Start Pod Under One PCIe Root
+    [Documentation]    Makes a pod ``name`` with a claim ``name`` for ``count`` devices under one root.
+    [Arguments]    ${name}    ${count}    ${node}=${None}
+    ${request}    Request Devices    devices    count=${count}
+    Create Claim    ${name}    ${request}    match_attribute=${PCIE_ROOT}
+    Create Pod    ${name}    ${name}    node=${node}

@@ -17,6 +17,8 @@ from lab.artifacts import StepError
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
+NOT_VERIFIED = "not-verified"
+"""Tag of suites that have not passed in a pool yet (docs/scenarios.md); `make acceptance` runs them."""
 PACKAGES = ["acceptance", "lab", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
 
 
@@ -61,10 +63,11 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 
 def suites() -> Count:
-    """Every acceptance suite, by pabot on a pool of clusters."""
+    """The acceptance suites, by pabot on a pool of clusters."""
     summary = RESULTS / "acceptance.json"
     summary.unlink(missing_ok=True)
-    _run("acceptance suites", [sys.executable, "-m", "acceptance.cli", "--outputdir", str(RESULTS)])
+    argv = [sys.executable, "-m", "acceptance.cli", "--outputdir", str(RESULTS), "--", "--exclude", NOT_VERIFIED]
+    _run("acceptance suites", argv)
     if not summary.exists():
         return Count(failed=1)
     said = json.loads(summary.read_text())
