@@ -6,13 +6,14 @@ Not a test: nothing fails for being slow. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import psutil
 import topology as topologies
-from lab import client, deploy, golden, kubeclient, profile, progress
+from lab import client, deploy, golden, kubeclient, overview, profile, progress
 from lab.artifacts import PROJECT, StepError, write_file
 from lab.cluster import Cluster
 from lab.cluster import start as start_bare
@@ -106,11 +107,6 @@ def machine() -> dict[str, str]:
     }
 
 
-def memory(cluster: Cluster) -> int:
-    """Resident MiB of all processes of a cluster; guests' memory is their QEMU's."""
-    return sum(int(process["memory"]) for process in cluster.supervisor_status()["processes"]) // MIB
-
-
 def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple[Cluster, Start]:
     """Start a cluster and a pod with a device on each node; the cluster, and how long it took."""
     measured = Start(topology, "booted" if cold else "restored", beside)
@@ -127,7 +123,7 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
             kube.wait_pod(api, node.name, pods.runs, POD_TIMEOUT, "Running")
     measured.pods_seconds = time.monotonic() - begin
     measured.steps = [*steps, *more]
-    measured.memory_mib = memory(cluster)
+    measured.memory_mib = overview.view(cluster.supervisor_status()).memory.total // MIB
     return cluster, measured
 
 
@@ -158,15 +154,15 @@ def idle(cluster: Cluster, seconds: float) -> float:
     return (busy() - begin) / seconds
 
 
-def cluster_pids(cluster: Cluster) -> Iterator[int]:
-    """Processes of the cluster's PID namespace, in that of this process."""
+def cluster_pids(cluster: Cluster) -> set[int]:
+    """Processes of the cluster, in the PID namespace of this process; each once, however many of its parents match."""
     directory = str(cluster.log_dir.parent)
+    found = set()
     for process in psutil.process_iter():
-        try:
+        with contextlib.suppress(psutil.Error):
             if any(directory in word for word in process.cmdline()):
-                yield from (child.pid for child in process.children(recursive=True))
-        except psutil.Error:
-            continue
+                found |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+    return found
 
 
 def measure_starts(bench: Bench) -> None:

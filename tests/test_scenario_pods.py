@@ -13,6 +13,7 @@ import topology
 from dra_fakes.sysfs import SysfsTree
 from scenario import pods
 from scenario.pods import ContainerView, SeenDevice
+from scenario.sysfs import CLASS_FOLDER
 
 CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.node("mock-cluster-node1")
@@ -150,7 +151,7 @@ def test_probe_finds_exactly_what_the_container_has(tmp_path: Path) -> None:
         )
         (folder / "device" / "vendor").write_text("0x1de5\n")
     (tree.classes / "mock9").symlink_to("../../devices/gone")
-    script = pods.PROBE.replace(pods.CLASS_FOLDER, str(tree.classes))
+    script = pods.PROBE.replace(CLASS_FOLDER, str(tree.classes))
     environment = {"PATH": os.environ["PATH"], "HOME": "/", **ENVIRONMENT}
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environment).stdout
     view = pods.parse_view(output.replace(str(tree.root), "/sys"))

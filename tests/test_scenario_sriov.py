@@ -11,6 +11,7 @@ import topology
 from dra_fakes.sysfs import SysfsTree
 from scenario import sriov
 from scenario.sriov import SriovDevice
+from scenario.sysfs import CLASS_FOLDER
 
 CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
@@ -27,7 +28,7 @@ MOCK1 = SriovDevice("mock1", "0000:12:00.0", 0, 0, "", {})
 
 
 def probe(root: Path, script: str) -> str:
-    script = script.replace(sriov.CLASS_FOLDER, str(root / "class/mock-accel"))
+    script = script.replace(CLASS_FOLDER, str(root / "class/mock-accel"))
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
@@ -60,7 +61,7 @@ def test_nothing_to_disable_without_the_module(tmp_path: Path) -> None:
 
 def test_command_names_the_error(tmp_path: Path) -> None:
     """printf(1) says what strerror(3) does, on /dev/full here as for a refused attribute."""
-    command = sriov.command("mock0", "-1").replace(f"{sriov.CLASS_FOLDER}/mock0/sriov_numvfs", "/dev/full")
+    command = sriov.command("mock0", "-1").replace(f"{CLASS_FOLDER}/mock0/sriov_numvfs", "/dev/full")
     run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert run.returncode
     assert "No space left on device" in run.stderr

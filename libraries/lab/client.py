@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection
 
@@ -100,14 +101,11 @@ def borrow(topology: str | None = None, features: Collection[Feature] = (), who:
     one goes first. Raises NoTopologyError when there is none. A cluster that was
     started for this process ends with it, also by kill -9.
     """
-    try:
+    with contextlib.suppress(NoClusterError):
         cluster = attach(DEFAULT_NAME, who)
-    except NoClusterError:
-        return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
-    fits = cluster.topology.path == topology_path(topology) if topology else not missing(cluster.topology, features)
-    if fits:
-        return cluster
-    cluster.release()
+        if cluster.topology.path == topology_path(topology) if topology else not missing(cluster.topology, features):
+            return cluster
+        cluster.release()
     return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
 
 

@@ -142,7 +142,6 @@ class Pool:
     ) -> None:
         self.sets = {item.name: item for item in sets}
         self.retired: list[Retired] = []
-        self.started = 0
         self._capacity = capacity
         self._prefix = prefix
         self._start = start
@@ -212,7 +211,6 @@ class Pool:
         if self._closed:
             await asyncio.to_thread(cluster.release)
             raise StepError("the pool ends")
-        self.started += 1
         place.cluster = cluster
 
     async def _make_room(self) -> None:

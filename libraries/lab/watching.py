@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lab.disk import mebibytes
 from lab.overview import ClusterView, Overview
 
 MIN_INTERVAL_SECONDS = 0.5
@@ -35,7 +36,7 @@ def as_text(clusters: Sequence[ClusterView]) -> str:
     for cluster in clusters:
         memory = cluster.memory
         cells = [cluster.name, cluster.topology or "-", _state(cluster), _since(cluster), _holders(cluster)]
-        cells += [_mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)]
+        cells += [mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)]
         lines.append("\t".join([*map(_one_line, cells), _one_line(", ".join(cluster.died)) or "-"]))
     return "\n".join(lines)
 
@@ -63,7 +64,7 @@ def as_table(clusters: Sequence[ClusterView], now: float) -> Table | Text:
             Text(_state(cluster), style=_STYLES.get(cluster.state, "")),
             _elapsed(now - cluster.started) if cluster.started else "",
             Text("\n".join(cluster.holders) or _holders(cluster)),
-            *(_mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)),
+            *(mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)),
             Text("\n".join(cluster.died)),
         )
     return table
@@ -79,10 +80,6 @@ def _holders(cluster: ClusterView) -> str:
 
 def _one_line(cell: str) -> str:
     return " ".join(cell.split())
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size >> 20} MiB"
 
 
 def _clock(seconds: float) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from topology import Function, Node
 
 from scenario.cdi import environment_of
+from scenario.sysfs import CLASS_FOLDER
 
 IMAGE = "localhost/mock-device/busybox:1"
-CLASS_FOLDER = "/sys/class/mock-accel"
 _NOBODY = 65534
 _GRACE_SECONDS = 2
 

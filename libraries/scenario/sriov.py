@@ -12,7 +12,7 @@ from enum import Enum
 
 from topology import Function, Node
 
-CLASS_FOLDER = "/sys/class/mock-accel"
+from scenario.sysfs import CLASS_FOLDER
 
 PROBE = rf"""
 for d in {CLASS_FOLDER}/*; do

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from topology import Topology
 
 VENDOR = 0x1DE5
+CLASS_FOLDER = "/sys/class/mock-accel"
 
 # One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
 PROBE = r"""
