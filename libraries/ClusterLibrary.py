@@ -17,7 +17,7 @@ from robot.libraries.BuiltIn import BuiltIn
 from scenario import CheckError, session
 from scenario.session import Session
 from topology import Topology
-from topology.features import Feature, missing
+from topology.features import Feature
 
 
 @library(scope="GLOBAL", auto_keywords=False, listener="SELF")
@@ -50,9 +50,6 @@ class ClusterLibrary:
             cluster = client.borrow(topology or None, features, f"robot: {_suite()}")
         except NoTopologyError as error:
             raise SkipExecution(str(error)) from error
-        if lacking := missing(cluster.topology, features):
-            cluster.release()
-            raise SkipExecution(f"no {', '.join(lacking)} in topology {cluster.topology.name}")
         session.begin(Session(cluster, NodeShell))
 
     @keyword

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from lab import client, golden, progress
 from lab.artifacts import StepError
+from lab.client import NoTopologyError
 from lab.launcher import StartError
+from topology.features import Feature
 
 
 class Goldens:
@@ -71,3 +73,13 @@ def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StepError, match="golden 1 does not wake up"):
         restore(tmp_path, monkeypatch, {0, 1, 2})
     assert len(list(tmp_path.glob("key.failed-*"))) == 1
+
+
+def test_topology_that_lacks_a_feature_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a cluster was looked for or started")
+
+    monkeypatch.setattr(client, "attach", forbidden)
+    monkeypatch.setattr(client, "up", forbidden)
+    with pytest.raises(NoTopologyError, match="no sriov in topology no-sriov"):
+        client.borrow("no-sriov", [Feature.SRIOV])

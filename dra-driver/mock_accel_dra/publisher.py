@@ -35,11 +35,11 @@ class Publisher:
         written = 0
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                known = self._node_uid
                 plan = self._plan(devices)
-                if plan:
-                    # A node that was deleted and came back has another uid, and its
-                    # slices went away with the old one.
-                    self._node_uid = ""
+                # A node that was deleted and came back has another uid, and its
+                # slices went away with the old one.
+                if plan and known and self._read_node_uid() != known:
                     plan = self._plan(devices)
                 written += self._execute(plan)
                 return written
@@ -51,10 +51,14 @@ class Publisher:
 
     def _plan(self, devices: Sequence[Device]) -> Changes:
         if not self._node_uid:
-            node = self._client.get(f"{NODES}/{self._node}", metadata_only=True)
-            self._node_uid = node["metadata"]["uid"]
+            self._read_node_uid()
         published = self._client.get(SLICES, self.selector)["items"] or []
         return changes(desired(self._node, self._node_uid, devices), published)
+
+    def _read_node_uid(self) -> str:
+        node = self._client.get(f"{NODES}/{self._node}", metadata_only=True)
+        self._node_uid = node["metadata"]["uid"]
+        return self._node_uid
 
     def _execute(self, plan: Changes) -> int:
         for name in plan.delete:

@@ -98,12 +98,17 @@ def borrow(topology: str | None = None, features: Collection[Feature] = (), who:
     """The cluster of ``lab up`` if it fits, else one started for this process.
 
     Without a ``topology``, any that offers the ``features`` fits; the default
-    one goes first. Raises NoTopologyError when there is none. A cluster that was
-    started for this process ends with it, also by kill -9.
+    one goes first. Raises NoTopologyError when there is none, or when
+    ``topology`` lacks one of them. A cluster that was started for this process
+    ends with it, also by kill -9.
     """
+    if topology:
+        wanted = topologies.load(topology_path(topology))
+        if lacking := missing(wanted, features):
+            raise NoTopologyError(f"no {', '.join(lacking)} in topology {wanted.name}")
     with contextlib.suppress(NoClusterError):
         cluster = attach(DEFAULT_NAME, who)
-        if cluster.topology.path == topology_path(topology) if topology else not missing(cluster.topology, features):
+        if cluster.topology.path == wanted.path if topology else not missing(cluster.topology, features):
             return cluster
         cluster.release()
     return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from kubernetes import client, config, watch
 from kubernetes.client import ApiClient, ApiException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from lab.artifacts import StepError
 from lab.kubeexplain import explain_node, explain_pods
@@ -25,6 +25,8 @@ from lab.kubeexplain import explain_node, explain_pods
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
+_REFUSED_SECONDS = 10.0
+"""A cluster whose port nobody listens to for so long has ended: its forwarder takes connections while it lives."""
 
 Object = Any
 """A model of the Kubernetes client, whose attributes it gives no useful types."""
@@ -157,14 +159,16 @@ def watch_until(
     Returns the objects as they were last seen; the caller asks ``done`` again
     to know which of the two it was. Names must be unique among the objects. An
     API server that is away for a while is asked again; what it refuses raises
-    ApiException.
+    ApiException. StepError when nobody listens to its port for 10 s.
     """
     deadline = time.monotonic() + timeout
+    refused_since: float | None = None
     objects: dict[str, Object] = {}
     while (left := deadline - time.monotonic()) > 0:
         try:
             listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(left, 1.0)))
             objects = {item.metadata.name: item for item in listing.items}
+            refused_since = None
             if done(objects):
                 break
             version = listing.metadata.resource_version
@@ -178,10 +182,18 @@ def watch_until(
         except ApiException as error:
             if error.status != HTTPStatus.GONE:
                 raise
-        except HTTPError:
+        except HTTPError as error:
             # Not there, or gone for a moment: nothing to watch, so ask again in a while.
+            refused_since = (refused_since or time.monotonic()) if _refused(error) else None
+            if refused_since and time.monotonic() - refused_since > _REFUSED_SECONDS:
+                raise StepError(f"the cluster has ended, nobody listens to its API server's port: {error}") from error
             time.sleep(min(_RETRY_SECONDS, max(deadline - time.monotonic(), 0)))
     return objects
+
+
+def _refused(error: HTTPError) -> bool:
+    reason = error.reason if isinstance(error, MaxRetryError) else error
+    return reason is not None and isinstance(reason.__cause__, ConnectionRefusedError)
 
 
 def _events(

@@ -15,11 +15,12 @@ from topology import Node, Slot
 from lab import disk
 
 _CONNECT_TIMEOUT_SECONDS = 20.0
-_COMMAND_TIMEOUT_SECONDS = 30.0
+# Long, because a good golden cluster must not be given up when the machine is only busy.
+_COMMAND_TIMEOUT_SECONDS = 120.0
 _UNPLUG_TIMEOUT_SECONDS = 60.0
 _CONNECT_POLL_SECONDS = 0.05
-_SAVE_TIMEOUT_SECONDS = 180.0
-_LOAD_TIMEOUT_SECONDS = 60.0
+_SAVE_TIMEOUT_SECONDS = 300.0
+_LOAD_TIMEOUT_SECONDS = 120.0
 _MIGRATION_POLL_SECONDS = 0.02
 
 

@@ -1,0 +1,36 @@
+"""Waiting for objects of an API server that is not there."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+from kubernetes import client
+from lab import kubeclient
+from lab.artifacts import StepError
+
+PATIENCE_SECONDS = 0.2
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_cluster_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
+    settings = client.Configuration(host=f"http://127.0.0.1:{closed_port()}", retries=0)
+    nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
+    begin = time.monotonic()
+    with pytest.raises(StepError, match="the cluster has ended"):
+        kubeclient.watch_until(nodes, lambda _: False, timeout=60)
+    assert PATIENCE_SECONDS <= time.monotonic() - begin < 10
+
+
+def test_api_server_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = client.Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}", retries=0)
+        nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
+        assert kubeclient.watch_until(nodes, lambda _: False, timeout=1) == {}
