@@ -79,7 +79,7 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 def _kubectl(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab kubectl")
-    command = [str(build_embedded_k8s() / "kubectl"), *arguments.command]
+    command = [str(build_embedded_k8s() / "kubectl"), *arguments.command[1:]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -223,9 +223,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _separated(argv: Sequence[str]) -> list[str]:
+    """``argv`` with ``--`` before what is kubectl's: argparse takes an option that comes first for its own."""
+    start = 1
+    while start < len(argv) and argv[start].startswith("--name"):
+        start += 1 if "=" in argv[start] else 2
+    if argv[:1] != ["kubectl"] or argv[start : start + 1] in (["-h"], ["--help"]):
+        return list(argv)
+    return [*argv[:start], "--", *argv[start:]]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 1 for a step that failed, 2 for bad usage, 130 after Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_separated(list(sys.argv[1:] if argv is None else argv)))
     try:
         result: int = arguments.run(arguments)
     except (StepError, TopologyError) as error:
