@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import topology
+from driver_device import device_of
 from mock_accel_dra import cdi as driver
-from mock_accel_dra.discovery import Device
 from scenario import cdi
 from scenario.cdi import CdiFile
 
@@ -22,31 +22,22 @@ ALLOCATED = {(NODE, PF.name): PF}
 PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
 
 
-def device_of(function: topology.Function) -> Device:
-    """``function`` as the driver finds it on its node."""
-    return Device(
-        name=function.name,
-        uuid=function.uuid,
-        memory=function.memory,
-        numa_node=function.numa_node,
-        capabilities=function.capabilities,
-        status=0,
-        pci_address=function.bdf,
-        pcie_root="pci0000:10",
-    )
+def content(function: topology.Function) -> dict[str, Any]:
+    """What the driver writes for ``function``."""
+    return driver.spec(device_of(CLUSTER.node(NODE), function))
 
 
 def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) -> None:
-    driver.write(tmp_path, device_of(PF))
-    driver.write(tmp_path, device_of(VF))
+    driver.write(tmp_path, device_of(CLUSTER.node(NODE), PF))
+    driver.write(tmp_path, device_of(CLUSTER.node(NODE), VF))
     (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
     (tmp_path / "nvidia.json").write_text("{}")
     script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
     assert [file.text for file in files] == [
-        json.dumps(driver.spec(device_of(PF)), indent=2),
-        json.dumps(driver.spec(device_of(VF)), indent=2),
+        json.dumps(content(PF), indent=2),
+        json.dumps(content(VF), indent=2),
         "",
     ]
     assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
@@ -76,7 +67,7 @@ def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> 
 
 
 def test_device_belongs_to_its_node() -> None:
-    text = json.dumps(driver.spec(device_of(PF)))
+    text = json.dumps(content(PF))
     assert cdi.complaints([CdiFile("mock-cluster-node2", PATH, text)], ALLOCATED) == [
         f"mock-cluster-node2: {PATH} is there, but no allocated device belongs to it",
         f"{NODE} mock0 (0000:11:00.0): is allocated, but the node has no {PATH}; look at the node agent's log",
@@ -115,7 +106,7 @@ def _edits(spec: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], None], message: str) -> None:
-    spec = driver.spec(device_of(PF))
+    spec = content(PF)
     change(spec)
     assert cdi.complaints([CdiFile(NODE, PATH, json.dumps(spec))], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
 

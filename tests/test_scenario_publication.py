@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import topology
-from mock_accel_dra.discovery import Device
+from driver_device import device_of
 from mock_accel_dra.slices import desired
 from scenario import publication, slices
 from scenario.slices import PublishedDevice
@@ -29,21 +29,7 @@ DOMAIN = "mock-accel.example.com"
 
 def as_the_driver_publishes() -> list[PublishedDevice]:
     """The driver's own slices of FUNCTIONS."""
-    devices = [
-        Device(
-            name=function.name,
-            uuid=function.uuid,
-            memory=function.memory,
-            numa_node=function.numa_node,
-            capabilities=function.capabilities,
-            status=0,
-            pci_address=function.bdf,
-            pcie_root=NODE.pcie_root_of(function),
-            physfn="0000:11:00.0" if function.is_vf else None,
-            total_vfs=function.total_vfs,
-        )
-        for function in FUNCTIONS
-    ]
+    devices = [device_of(NODE, function) for function in FUNCTIONS]
     return slices.parse(item for pool in desired(NODE.name, "uid", devices).values() for item in pool)
 
 
