@@ -13,20 +13,23 @@ from urllib.parse import urlsplit
 from kubernetes.client import ApiClient, Configuration
 
 Object = dict[str, Any]
-Answers = dict[str, tuple[int, Object]]
+Answers = dict[str, tuple[int, Object | str]]
 
 
 @contextmanager
 def api_server(answers: Answers) -> Iterator[ApiClient]:
-    """A client of a server that gives to each path, whatever the method, the status and body of ``answers``."""
+    """A client of a server that gives to each path, whatever the method, the status and body of ``answers``.
+
+    An object is sent as JSON, a string as it is.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, content = answers.get(urlsplit(self.path).path, (404, {"message": "not found"}))
-            data = json.dumps(content).encode()
+            data = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if isinstance(content, str) else "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -39,7 +39,10 @@ class Cluster:
         self._ends_here = ends_here
         self.name = control.name
         self._paths = ClusterPaths.of(control.name)
-        self.topology: Topology = topologies.load(ClusterSpec.load(self._paths.spec).topology)
+        spec = ClusterSpec.load(self._paths.spec)
+        self.topology: Topology = topologies.load(spec.topology)
+        self.accelerator = spec.qemu.accelerator
+        """QEMU's, ``kvm`` or ``tcg``."""
         self._access = json.loads(self._paths.access.read_text())
 
     @property

@@ -8,6 +8,8 @@ from lab.artifacts import PROJECT, StepError
 
 _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
+LIMITS = _PROFILES / "limits.yaml"
+"""Limits of what the suites of performance measure; no profile."""
 
 
 def profile_path(name: str) -> Path:
@@ -28,6 +30,6 @@ def topology_names() -> list[str]:
 def _find(what: str, name: str, folder: Path) -> Path:
     path = Path(name).absolute() if Path(name).suffix in {".yaml", ".yml"} else folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml")))
+        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml") if other != LIMITS))
         raise StepError(f"no {what} {name!r}; there are {known}, or give the path of a .yaml file")
     return path

@@ -53,6 +53,11 @@ def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str
     return names[0]
 
 
+def pods_of(api: ApiClient, component: Component) -> list[str]:
+    """Names of the pods of ``component``, those that end at the moment left out."""
+    return list(_pods(api, component))
+
+
 def _pods(api: ApiClient, component: Component) -> dict[str, Any]:
     """Pods that do not end at the moment, by name."""
     lister = client.CoreV1Api(api).list_namespaced_pod

@@ -1,0 +1,129 @@
+"""Robot Framework library: how long things take, what they may take, and where the figures are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lab.variables import LIMITS
+from robot.api import SkipExecution, logger
+from robot.api.deco import keyword, library
+from robot.libraries.BuiltIn import BuiltIn
+from scenario import chart, measuring, performance, session
+from scenario.chart import Bar
+from scenario.performance import Figure, Measured
+
+
+@dataclass(frozen=True)
+class PodFigures:
+    """Figures of pods that were started and deleted together."""
+
+    all_run: Figure
+    """From the first request until all ran."""
+    start: Figure
+    end: Figure
+    throughput: Figure
+    """Pods a second until all ran."""
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class PerformanceLibrary:
+    """Measures, compares with ``variables/limits.yaml``, and keeps all figures in ``performance.json`` beside the log.
+
+    Limits are the guide's; without hardware virtualisation they are multiplied
+    with the factor of that file.
+    """
+
+    def __init__(self) -> None:
+        self._suite = ""
+        self._began = ""
+        self._figures: list[Figure] = []
+
+    @keyword
+    def measure_scans(self, node: str, times: int = 10) -> Figure:
+        """Let the node agent of ``node`` scan its devices ``times`` times, and take the time from its own figures."""
+        current = session.current()
+        size = len(current.topology.node(node).pfs)
+        values = measuring.scans(current, node, times)
+        return self._keep(performance.figure("scan", size, values, _limit("scan", size)))
+
+    @keyword
+    def measure_sysfs_reads(self, node: str, times: int = 10) -> Figure:
+        """Read all attributes of each device of ``node`` ``times`` times; the figure is of one device."""
+        values = measuring.sysfs_reads(session.current(), node, times)
+        return self._keep(performance.figure("sysfs-read", 1, values, _limit("sysfs-read", 1)))
+
+    @keyword(tags=["wait"])
+    def measure_pods_without_claims(self, count: int) -> PodFigures:
+        """Start ``count`` pods at once, wait until they run, delete them, wait until they are gone.
+
+        Fails when one of the two takes longer than pods with claims may take.
+        """
+        return self._measure_pods(count, with_claims=False)
+
+    @keyword(tags=["wait"])
+    def measure_pods_with_a_claim_each(self, count: int) -> PodFigures:
+        """Like `Measure Pods Without Claims`, but each pod has a claim of its own for one device.
+
+        Also keeps how long the node agents took to prepare and unprepare the claims.
+        """
+        return self._measure_pods(count, with_claims=True)
+
+    @keyword
+    def figure_should_be_within_limit(self, figure: Figure) -> None:
+        """Check the figure's median against its limit."""
+        performance.check(figure)
+
+    @keyword
+    def show_chart(self, title: str, *figures: Figure) -> None:
+        """Draw the figures, which have one unit, as bars into the log, with a line at the limit of each."""
+        bars = [Bar(str(figure), figure.value, figure.limit) for figure in figures]
+        logger.info(chart.svg(title, bars, figures[0].unit), html=True)
+
+    @keyword(name="Skip Unless Topology Has PFs")
+    def skip_unless_topology_has_pfs(self, count: int) -> None:
+        """Skip the test when the cluster has fewer PFs than ``count``."""
+        topology = session.current().topology
+        found = sum(len(node.pfs) for node in topology.nodes)
+        if found < count:
+            raise SkipExecution(
+                f"{count} pods with a device each need {count} PFs, topology {topology.name} has {found}"
+            )
+
+    def _measure_pods(self, count: int, *, with_claims: bool) -> PodFigures:
+        limit = _limit("allocation", count)
+        times = measuring.run_pods(session.current(), count, with_claims, timedelta(seconds=limit))
+        suffix = "" if with_claims else "-without-claims"
+        if with_claims:
+            self._keep(performance.of_histogram("prepare", count, times.prepared))
+            self._keep(performance.of_histogram("unprepare", count, times.unprepared))
+        name = "allocation" if with_claims else "pods-without-claims"
+        all_run = performance.figure(name, count, [times.all_run], limit if with_claims else None)
+        return PodFigures(
+            self._keep(all_run),
+            self._keep(performance.figure(f"pod-start{suffix}", count, times.starts)),
+            self._keep(performance.figure(f"pod-end{suffix}", count, times.ends)),
+            self._keep(performance.figure(f"throughput{suffix}", count, [count / times.all_run], unit="pods/s")),
+        )
+
+    def _keep(self, figure: Figure) -> Figure:
+        """Write the figure into log and file."""
+        builtin = BuiltIn()
+        # Without the folders above: they differ between `robot` and `make acceptance`.
+        suite = str(builtin.get_variable_value("${SUITE_NAME}")).rpartition(".")[2]
+        if suite != self._suite:
+            self._suite, self._began, self._figures = suite, datetime.now(UTC).isoformat(timespec="seconds"), []
+            builtin.set_suite_metadata("Figures", f"[{performance.FILE}|{performance.FILE}]", top=False)
+        self._figures.append(figure)
+        cluster = session.current().cluster
+        measured = Measured(
+            suite, self._began, cluster.name, cluster.topology.name, cluster.accelerator, tuple(self._figures)
+        )
+        performance.write(Path(str(builtin.get_variable_value("${OUTPUT_DIR}"))) / performance.FILE, measured)
+        logger.info(performance.as_text([figure]))
+        return figure
+
+
+def _limit(name: str, size: int) -> float:
+    return performance.load_limits(LIMITS).of(name, size, session.current().cluster.accelerator)

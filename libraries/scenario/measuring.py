@@ -1,0 +1,193 @@
+"""What the suites of performance measure on a cluster, in seconds of wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient
+from lab import deploy, kubeclient
+
+from scenario import CheckError, claims, driver, kube, metrics, pods
+from scenario.claims import DeviceRequest
+from scenario.driver import Component
+from scenario.metrics import Histogram
+from scenario.session import Session
+from scenario.sysfs import CLASS_FOLDER
+from scenario.waiting import until_no_complaints
+
+# The kernel announces the first device again (KOBJ_CHANGE), and the node agent scans all.
+_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
+_COMMAND_TIMEOUT_SECONDS = 60.0
+_COUNTED_TIMEOUT = timedelta(seconds=30)
+_REQUEST_TIMEOUT_SECONDS = 30.0
+
+# In the node agent's container, where the node's sysfs is. Every attribute of each device, as the driver reads them.
+_READ = """
+import os, sys, time
+root = "/host-sys/class/mock-accel/"
+for _ in range(int(sys.argv[1])):
+    for name in os.listdir(root):
+        begin = time.perf_counter()
+        for attribute in ("uuid", "memory_size", "numa_node", "capabilities", "status"):
+            with open(root + name + "/" + attribute) as file:
+                file.read()
+        print(name, time.perf_counter() - begin)
+"""
+
+LABELS = {**kube.LABELS, "mock-device/measured": "pods"}
+_SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+
+
+def scans(session: Session, node: str, times: int) -> list[float]:
+    """How long each of ``times`` scans of all devices took the node agent of ``node``, by its own figures."""
+    pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
+
+    def histogram() -> Histogram:
+        return metrics.parse(metrics.read(session.api, pod), metrics.SCANS)
+
+    found = []
+    for _ in range(times):
+        before = histogram()
+        session.on_node(node, _ANNOUNCE, _COMMAND_TIMEOUT_SECONDS)
+        # A rescan may come in between: then it is the mean of the two.
+        found.append(_counted(histogram, before, 1, f"scans of {pod}").mean)
+    return found
+
+
+def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what: str) -> Histogram:
+    """What came after ``before`` as soon as it is ``count`` or more. Raises CheckError."""
+    last = [Histogram()]
+
+    def complaints() -> list[str]:
+        last[0] = read().since(before)
+        return [] if last[0].count >= count else [f"expected {count}, found {last[0].count}"]
+
+    until_no_complaints(complaints, _COUNTED_TIMEOUT, f"{what}, by /metrics")
+    return last[0]
+
+
+def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
+    """How long it took to read all attributes of a device, for each device of ``node``, ``times`` times."""
+    pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
+    command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
+    timeout = timedelta(seconds=_COMMAND_TIMEOUT_SECONDS)
+    return parse_reads(kube.execute(session.api, pod, command, timeout, namespace=deploy.NAMESPACE))
+
+
+def parse_reads(output: str) -> list[float]:
+    """Seconds of each line ``NAME SECONDS``. Raises CheckError when there is none, or it is another."""
+    try:
+        found = [float(seconds) for _, seconds in (line.split() for line in output.splitlines())]
+    except ValueError as error:
+        raise CheckError(f"expected the seconds of each device, found {output[-200:]!r}") from error
+    if not found:
+        raise CheckError("expected the seconds of each device, found no device in sysfs of the node agent's container")
+    return found
+
+
+@dataclass(frozen=True)
+class PodTimes:
+    """How long pods took to start and to end."""
+
+    starts: list[float]
+    """Of each pod, from its creation until it ran with all containers ready."""
+    all_run: float
+    """From the first request, that for the first claim if there are claims, until all ran."""
+    ends: list[float]
+    """Of each pod, from the request to delete them all until it was gone."""
+    prepared: Histogram
+    """What the node agents counted of claims that they prepared meanwhile."""
+    unprepared: Histogram
+
+
+def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta) -> PodTimes:
+    """Make ``count`` pods, each with a claim for one device or all without, wait until they run, and delete them.
+
+    ``timeout`` is for the start, and for the end again. Raises CheckError.
+    """
+    before = _claim_figures(session.api)
+    starts, all_run = _start(session.api, count, with_claims, timeout)
+    ends = _end(session.api, set(starts), timeout)
+    expected = count if with_claims else 0
+
+    def counted(operation: str) -> Histogram:
+        what = f"claims to {operation}, of all node agents"
+        return _counted(lambda: _claim_figures(session.api)[operation], before[operation], expected, what)
+
+    prepared, unprepared = counted("prepare"), counted("unprepare")
+    kube.delete_everything(session.api, timeout)
+    return PodTimes(list(starts.values()), all_run, list(ends.values()), prepared, unprepared)
+
+
+def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
+    """What all node agents together have counted of each operation that went well."""
+    texts = [metrics.read(api, pod) for pod in driver.pods_of(api, Component.NODE_AGENT)]
+    return {
+        operation: metrics.total(
+            metrics.parse(text, metrics.CLAIMS, operation=operation, result="ok") for text in texts
+        )
+        for operation in ("prepare", "unprepare")
+    }
+
+
+def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
+    """Seconds until each pod ran, by its name, and until all did since the first request."""
+    names = [f"measured-{number}" for number in range(count)]
+    begin = time.monotonic()
+    if with_claims:
+        for name in names:
+            kube.create_claim(api, claims.build(name, [DeviceRequest("device")], None, LABELS))
+    created = {}
+    for name in names:
+        created[name] = time.monotonic()
+        kube.create_pod(api, pods.build(name, [name] if with_claims else [], None, LABELS))
+    seen: dict[str, float] = {}
+
+    def all_seen(found: Mapping[str, Any]) -> bool:
+        now = time.monotonic()
+        ended = False
+        for name in created.keys() & found.keys() - seen.keys():
+            # The conversion costs more than all else here.
+            if found[name].status.phase == "Pending":
+                continue
+            pod: kube.Object = api.sanitize_for_serialization(found[name])  # type: ignore[no-untyped-call]
+            if pods.runs(pod):
+                seen[name] = now - created[name]
+            ended = ended or pods.has_ended(pod)
+        return ended or len(seen) == count
+
+    seconds = timeout.total_seconds()
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    kubeclient.watch_until(lister, all_seen, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
+    if missing := sorted(created.keys() - seen.keys()):
+        why = kube.explain_pod(api, kube.get_pod(api, missing[0]))
+        raise CheckError(f"{len(seen)} of {count} pods run within {seconds:.0f} s; {missing[0]}: {why}")
+    return seen, max(created[name] + seen[name] for name in names) - begin
+
+
+def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
+    """Seconds until each pod was gone, by its name."""
+    core = client.CoreV1Api(api)
+    gone: dict[str, float] = {}
+    begin = time.monotonic()
+    core.delete_collection_namespaced_pod(
+        kube.NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+    )
+
+    def all_gone(found: Mapping[str, Any]) -> bool:
+        now = time.monotonic()
+        gone.update(dict.fromkeys(names - found.keys() - gone.keys(), now - begin))
+        return len(gone) == len(names)
+
+    seconds = timeout.total_seconds()
+    lister = core.list_namespaced_pod
+    kubeclient.watch_until(lister, all_gone, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
+    if left := sorted(names - gone.keys()):
+        why = kube.explain_pod(api, kube.get_pod(api, left[0]))
+        raise CheckError(f"{len(left)} of {len(names)} pods are not gone after {seconds:.0f} s; {left[0]}: {why}")
+    return gone
