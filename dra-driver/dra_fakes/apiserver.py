@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 Object = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
-_COLLECTION = re.compile(r"(/api/v1/nodes|/apis/resource\.k8s\.io/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
+_COLLECTION = re.compile(r"(/api(?:s/resource\.k8s\.io)?/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
 
 
 class FakeApiServer:
@@ -92,6 +92,8 @@ class FakeApiServer:
             match = _COLLECTION.fullmatch(path)
             if match is None:
                 return 404, {"message": f"no such path {path}"}
+            if match[2] is None and method == "DELETE":
+                return self._delete_all(path)
             if match[2] is None:
                 return self._create(path, body) if method == "POST" and body else (200, self._list(path, query))
             if path not in self.objects:
@@ -133,8 +135,14 @@ class FakeApiServer:
         where = f"{path}/{body['metadata']['name']}"
         if where in self.objects:
             return 409, {"message": "already exists"}
-        self._store(where, body, "ADDED")
+        self._store(where, {**body, "status": {"phase": "Pending"}} if path.endswith("/pods") else body, "ADDED")
         return 201, self.objects[where]
+
+    def _delete_all(self, path: str) -> tuple[int, Object]:
+        """Delete a whole collection; labels are not looked at."""
+        for where in [where for where in self.objects if where.rpartition("/")[0] == path]:
+            self._notify("DELETED", where, self.objects.pop(where))
+        return 200, {"status": "Success"}
 
     def _update(self, path: str, body: Object) -> tuple[int, Object]:
         before = self.objects[path]
@@ -150,6 +158,7 @@ class FakeApiServer:
 
     def _store(self, path: str, item: Object, kind: str) -> None:
         stored = json.loads(json.dumps(item))
+        stored["metadata"].setdefault("uid", f"uid-{stored['metadata']['name']}")
         stored["metadata"]["resourceVersion"] = str(next(self._versions))
         self.objects[path] = stored
         self._notify(kind, path, stored)
@@ -193,13 +202,16 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
         def _watch(self, path: str, query: Mapping[str, str]) -> None:
             self.close_connection = True
             self.send_response(200)
+            # Chunks, as the real one has them: some clients wait for a whole buffer else.
+            self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             position = api.position_of(query["resourceVersion"])
             while not api.closing:
                 position, events = api.watch(path, query, position)
                 try:
                     for kind, item in events:
-                        self.wfile.write(json.dumps({"type": kind, "object": item}).encode() + b"\n")
+                        line = json.dumps({"type": kind, "object": item}).encode() + b"\n"
+                        self.wfile.write(b"%x\r\n%b\r\n" % (len(line), line))
                         self.wfile.flush()
                 except ConnectionError:
                     return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,8 @@ _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done
 _COMMAND_TIMEOUT_SECONDS = 60.0
 _COUNTED_TIMEOUT = timedelta(seconds=30)
 _REQUEST_TIMEOUT_SECONDS = 30.0
+_WATCH_SECONDS = 10.0
+"""So long a watch may last that knows nothing of a pod that could not be made."""
 
 # In the node agent's container, where the node's sysfs is. Every attribute of each device, as the driver reads them.
 _READ = """
@@ -135,39 +138,63 @@ def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
     }
 
 
+class _Starts:
+    """Notes when each of ``count`` pods was created, and when a watch showed for the first time that it runs."""
+
+    def __init__(self, api: ApiClient, count: int) -> None:
+        self._api = api
+        self.names = [f"measured-{number}" for number in range(count)]
+        self.created: dict[str, float] = {}
+        self.ran: dict[str, float] = {}
+        self._ended = False
+
+    def create(self, with_claims: bool) -> None:
+        """Make the claims and then the pods."""
+        if with_claims:
+            for name in self.names:
+                kube.create_claim(self._api, claims.build(name, [DeviceRequest("device")], None, LABELS))
+        for name in self.names:
+            self.created[name] = time.monotonic()
+            kube.create_pod(self._api, pods.build(name, [name] if with_claims else [], None, LABELS))
+
+    def look(self, found: Mapping[str, Any]) -> bool:
+        """Look at the pods there are; whether there is nothing more to wait for."""
+        now = time.monotonic()
+        for name in found.keys() - self.ran.keys():
+            # The conversion costs more than all else here.
+            if name not in self.created or found[name].status.phase == "Pending":
+                continue
+            pod: kube.Object = self._api.sanitize_for_serialization(found[name])  # type: ignore[no-untyped-call]
+            if pods.runs(pod):
+                self.ran[name] = now
+            self._ended = self._ended or pods.has_ended(pod)
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether all run, or one has ended and never will."""
+        return self._ended or len(self.ran) == len(self.names)
+
+
 def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
     """Seconds until each pod ran, by its name, and until all did since the first request."""
-    names = [f"measured-{number}" for number in range(count)]
-    begin = time.monotonic()
-    if with_claims:
-        for name in names:
-            kube.create_claim(api, claims.build(name, [DeviceRequest("device")], None, LABELS))
-    created = {}
-    for name in names:
-        created[name] = time.monotonic()
-        kube.create_pod(api, pods.build(name, [name] if with_claims else [], None, LABELS))
-    seen: dict[str, float] = {}
-
-    def all_seen(found: Mapping[str, Any]) -> bool:
-        now = time.monotonic()
-        ended = False
-        for name in created.keys() & found.keys() - seen.keys():
-            # The conversion costs more than all else here.
-            if found[name].status.phase == "Pending":
-                continue
-            pod: kube.Object = api.sanitize_for_serialization(found[name])  # type: ignore[no-untyped-call]
-            if pods.runs(pod):
-                seen[name] = now - created[name]
-            ended = ended or pods.has_ended(pod)
-        return ended or len(seen) == count
-
-    seconds = timeout.total_seconds()
+    starts = _Starts(api, count)
     lister = client.CoreV1Api(api).list_namespaced_pod
-    kubeclient.watch_until(lister, all_seen, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
-    if missing := sorted(created.keys() - seen.keys()):
+    begin = time.monotonic()
+    seconds = timeout.total_seconds()
+    # Watched while they are made: the first may run before the last is there.
+    with ThreadPoolExecutor(1) as pool:
+        creation = pool.submit(starts.create, with_claims)
+        while not starts.over and (left := begin + seconds - time.monotonic()) > 0:
+            kubeclient.watch_until(
+                lister, starts.look, min(left, _WATCH_SECONDS), namespace=kube.NAMESPACE, label_selector=_SELECTOR
+            )
+            if creation.done():
+                creation.result()
+    if missing := [name for name in starts.names if name not in starts.ran]:
         why = kube.explain_pod(api, kube.get_pod(api, missing[0]))
-        raise CheckError(f"{len(seen)} of {count} pods run within {seconds:.0f} s; {missing[0]}: {why}")
-    return seen, max(created[name] + seen[name] for name in names) - begin
+        raise CheckError(f"{len(starts.ran)} of {count} pods run within {seconds:.0f} s; {missing[0]}: {why}")
+    return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
 
 
 def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
