@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 Object = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
+_WATCH_SECONDS = 3600.0
 _COLLECTION = re.compile(r"(/api(?:s/resource\.k8s\.io)?/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
 
 
@@ -105,10 +108,12 @@ class FakeApiServer:
                 return self._update(path, body)
             return 200, self.objects[path]
 
-    def watch(self, path: str, query: Mapping[str, str], position: int) -> tuple[int, list[tuple[str, Object]]]:
-        """Wait for events on ``path`` after ``position``; an empty list when the server closes."""
+    def watch(
+        self, path: str, query: Mapping[str, str], position: int, seconds: float
+    ) -> tuple[int, list[tuple[str, Object]]]:
+        """Wait for events on ``path`` after ``position``; an empty list when the server closes, or after ``seconds``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or len(self._events) > position)
+            self._changed.wait_for(lambda: self._closing or len(self._events) > position, seconds)
             new = self._events[position:]
             return len(self._events), [
                 (kind, item) for kind, where, item in new if where.startswith(path) and _selected(item, query)
@@ -206,8 +211,9 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             position = api.position_of(query["resourceVersion"])
-            while not api.closing:
-                position, events = api.watch(path, query, position)
+            end = time.monotonic() + float(query.get("timeoutSeconds", _WATCH_SECONDS))
+            while not api.closing and (left := end - time.monotonic()) > 0:
+                position, events = api.watch(path, query, position, left)
                 try:
                     for kind, item in events:
                         line = json.dumps({"type": kind, "object": item}).encode() + b"\n"
@@ -215,6 +221,8 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
                         self.wfile.flush()
                 except ConnectionError:
                     return
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, *arguments: object) -> None:
             pass
