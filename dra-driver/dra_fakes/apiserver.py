@@ -111,7 +111,7 @@ class FakeApiServer:
     def watch(
         self, path: str, query: Mapping[str, str], position: int, seconds: float
     ) -> tuple[int, list[tuple[str, Object]]]:
-        """Wait for events on ``path`` after ``position``; an empty list when the server closes, or after ``seconds``."""
+        """Wait for events on ``path`` after ``position``; an empty list on close or after ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or len(self._events) > position, seconds)
             new = self._events[position:]
