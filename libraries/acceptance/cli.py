@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from topology import Topology, TopologyError
 
 from acceptance import pabot_run, report
 from acceptance.memory import check_memory
-from acceptance.report import OUTPUT, SUITE_NAMES, Summary
+from acceptance.report import OUTPUT, Summary
+from acceptance.slowest import Slowest
 
 _MAX_CLUSTERS = 8
 _INTERRUPTED = 130
@@ -85,8 +86,11 @@ class Run:
         self._folder = folder
         self.pool = Pool(sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, cold), launcher.stop)
 
-    async def run(self, options: Sequence[str]) -> tuple[int, bool]:
-        """Run pabot with ``options``; its exit code, and whether it was interrupted. No cluster is left."""
+    async def run(self, options: Sequence[str], variables: Mapping[str, str]) -> tuple[int, bool]:
+        """Run pabot with ``options``, and ``variables`` for the suites.
+
+        Returns its exit code, and whether it was interrupted. No cluster is left.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -95,7 +99,7 @@ class Run:
         await server.start()
         resources = self._folder / "value-sets.ini"
         write_file(resources, resource_file([*self.pool.sets.values()]))
-        command = pabot_run.argv(self._clusters, resources, {"POOL": address()}, options)
+        command = pabot_run.argv(self._clusters, resources, {"POOL": address(), **variables}, options)
         try:
             return await pabot_run.run(command, self._folder, stop), stop.is_set()
         finally:
@@ -124,13 +128,11 @@ def _acceptance(arguments: argparse.Namespace) -> int:
     if arguments.rerun:
         shutil.rmtree(folder, ignore_errors=True)
         options += ["--rerunfailed", str(first)]
-    folder.mkdir(parents=True, exist_ok=True)
+    variables = report.prepare(folder, outputdir)
     output = folder / OUTPUT
-    output.unlink(missing_ok=True)
-    (folder / SUITE_NAMES).unlink(missing_ok=True)
     run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
-    options += ["--outputdir", str(folder), "--xunit", "xunit.xml"]
-    code, interrupted = asyncio.run(run.run([*options, *map(str, paths)]))
+    options += ["--outputdir", str(folder), *report.OPTIONS]
+    code, interrupted = asyncio.run(run.run([*options, *map(str, paths)], variables))
     if interrupted and not output.is_file():
         raise KeyboardInterrupt
     if not output.is_file():
@@ -139,7 +141,7 @@ def _acceptance(arguments: argparse.Namespace) -> int:
         report.merge(first, output)
     expected = report.names_of_suites(folder)
     summary = report.summarise(first, expected)
-    _tell(summary, run.pool.retired, outputdir)
+    _tell(summary, run.pool.retired, report.write_extras(folder, outputdir), outputdir)
     if interrupted:
         raise KeyboardInterrupt
     if code and not summary.failed and not arguments.rerun:
@@ -156,12 +158,16 @@ def _anything_to_run_again(output: Path) -> bool:
     return False
 
 
-def _tell(summary: Summary, retired: Sequence[Retired], outputdir: Path) -> None:
+def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, outputdir: Path) -> None:
     print(summary.as_text())
     for item in retired:
         print(f"retired\t{item}; logs: {item.logs}")
     print(f"report\t{outputdir / 'report.html'}")
-    content = {**asdict(summary), "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired]}
+    content = {
+        **asdict(summary),
+        "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired],
+        "slowest": asdict(slowest),
+    }
     write_file(outputdir / "acceptance.json", json.dumps(content, indent=1))
 
 

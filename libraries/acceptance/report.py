@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.artifacts import write_file
 from robot.api import ExecutionResult, ResultVisitor
 from robot.rebot import rebot
 from robot.result import Result, TestCase
 from robot.result import TestSuite as SuiteResult
+from scenario import evidence, performance
+
+from acceptance import slowest
+from acceptance.slowest import Slowest
 
 FLAKY = "flaky"
 OUTPUT = "output.xml"
 SUITE_NAMES = ".pabotsuitenames"
+_XUNIT = "xunit.xml"
+# Robot Framework makes a link of [address|text] in metadata.
+OPTIONS = ("--xunit", _XUNIT, "--metadata", f"Slowest tests and keywords:[{slowest.FILE}|{slowest.FILE}]")
+"""Options of robot for a run whose reports are to have all that is written beside them."""
 
 
 @dataclass(frozen=True)
@@ -144,4 +154,26 @@ def merge(first: Path, again: Path) -> None:
 
 def write_reports(output: Path) -> None:
     """log.html, report.html and xunit.xml of ``output``, beside it."""
-    rebot(str(output), outputdir=str(output.parent), xunit="xunit.xml")
+    rebot(str(output), outputdir=str(output.parent), xunit=_XUNIT)
+
+
+def prepare(folder: Path, outputdir: Path) -> dict[str, str]:
+    """Make ``folder`` for the output of a run, without what an earlier one left; variables for its suites.
+
+    Reports are in ``outputdir``, which is ``folder`` unless something is run again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (OUTPUT, SUITE_NAMES, slowest.FILE, performance.FILE):
+        (folder / name).unlink(missing_ok=True)
+    kept = outputdir / evidence.FOLDER
+    if folder == outputdir:
+        shutil.rmtree(kept, ignore_errors=True)
+    return {"EVIDENCE": str(kept)}
+
+
+def write_extras(folder: Path, outputdir: Path) -> Slowest:
+    """Put figures of performance of the suites in ``folder``, and the tables of what is slowest, into ``outputdir``."""
+    performance.merge(folder.glob(f"pabot_results/**/{performance.FILE}"), outputdir / performance.FILE)
+    found = slowest.find(outputdir / OUTPUT)
+    write_file(outputdir / slowest.FILE, found.as_text())
+    return found
