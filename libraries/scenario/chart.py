@@ -28,7 +28,8 @@ def svg(title: str, bars: Sequence[Bar], unit: str) -> str:
     width, height = _LABEL_WIDTH + _BAR_WIDTH + _VALUE_WIDTH, (len(bars) + 1) * _ROW_HEIGHT
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        'font-family="sans-serif" font-size="12">',
+        # The page's own colour of text: Robot Framework's log may be dark.
+        'font-family="sans-serif" font-size="12" fill="currentColor">',
         f'<text x="0" y="15" font-weight="bold">{escape(title)}</text>',
     ]
     for row, bar in enumerate(bars, 1):
@@ -43,6 +44,7 @@ def svg(title: str, bars: Sequence[Bar], unit: str) -> str:
         ]
         if bar.limit is not None:
             x = _LABEL_WIDTH + bar.limit / longest * _BAR_WIDTH
-            lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 3}" y2="{top + _BAR_HEIGHT + 3}" stroke="#222"/>')
+            ends = f'x1="{x:.1f}" x2="{x:.1f}" y1="{top - 3}" y2="{top + _BAR_HEIGHT + 3}"'
+            lines.append(f'<line {ends} stroke="currentColor"/>')
         lines.append(f'<text x="{_LABEL_WIDTH + _BAR_WIDTH + 8}" y="{top + 12}">{escape(words)}</text>')
     return "\n".join([*lines, "</svg>"])
