@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance rerun test bench-lab lint unit build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance rerun test bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,9 @@ lint: venv ## style and types
 
 unit: venv ## unit tests
 	@python tests/run.py --only unit
+
+docs: venv ## docs/keywords, made from the documentation of keywords
+	@python -m acceptance.keyword_docs
 
 build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@
