@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess, run
@@ -77,3 +79,24 @@ def test_files_that_the_page_names_are_there(page: Path) -> None:
     there = {"suites/my-first-scenario.robot", "variables/topologies/small.yaml"}
     missing = [name for name in named if not (PROJECT / name).exists() and name not in there]
     assert missing == []
+
+
+def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
+    """No place but prose keeps the old name, and what compares names still agrees: unit tests of both sides pass."""
+    (command,) = re.findall(r"^ +(git grep .*)$", (DOCS / "test-your-driver.md").read_text(), re.MULTILINE)
+    files = run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in files.rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, tmp_path / name)
+    run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    run(["git", "add", "--all"], cwd=tmp_path, check=True)
+    run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, check=True, timeout=60)
+    left = run(["git", "grep", "-l", "mock-accel.example.com"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert all(name.endswith(".md") for name in left.stdout.split())
+    assert 'DRIVER_NAME = "my-accel.example.com"' in (tmp_path / "dra-driver/mock_accel_dra/__init__.py").read_text()
+    tests = ["dra-driver/tests/test_slices.py", "dra-driver/tests/test_cli.py", "tests/test_scenario_publication.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path[1:]))}
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    ended = run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 0, ended.stdout[-3000:]
