@@ -8,12 +8,15 @@ them brings them back while this process lives.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 
 from mock_accel_dra import discovery, klog, rpc, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
+from mock_accel_dra.durations import Durations
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.settings import AgentSettings
@@ -32,6 +35,9 @@ class NodeAgent:
         self._settings = settings
         self._client = client
         self._publisher = Publisher(client, settings.node_name)
+        self._state = State(settings.state_file)
+        self.claim_durations = Durations(("operation", "result"))
+        self.scan_durations = Durations()
         self._names: list[str] | None = None
         self._wake = Wake()
         self._stopping = threading.Event()
@@ -47,18 +53,35 @@ class NodeAgent:
         """The kubelet knows the driver, and the devices are published."""
         return self._registered and self._published
 
+    @property
+    def api_errors(self) -> int:
+        """Requests to the API server that failed."""
+        return self._client.errors
+
+    @property
+    def state_file(self) -> Path:
+        """The checkpoint."""
+        return self._settings.state_file
+
+    def devices_by_state(self) -> dict[str, int]:
+        """Number of this node's devices that are free and allocated, by the last scan and the prepared claims."""
+        allocated = {device.name for claim in self._state.claims() for device in claim.devices if not device.admin}
+        names = set(self._names or ())
+        return {"free": len(names - allocated), "allocated": len(names & allocated)}
+
     def run(self) -> None:
         """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state cannot be had."""
         settings = self._settings
         settings.plugin_dir.mkdir(parents=True, exist_ok=True)
+        self._state = State.load(settings.state_file)
         preparer = Preparer(
             api=self._client,
             node=settings.node_name,
             sysfs=settings.sysfs_root,
             cdi_folder=settings.cdi_root,
-            state=State.load(settings.state_file),
+            state=self._state,
         )
-        service = rpc.serve(settings.service_socket, rpc.dra_handler(preparer))
+        service = rpc.serve(settings.service_socket, rpc.dra_handler(preparer, self.claim_durations))
         registration: grpc.Server | None = None
         try:
             # Even when the API server is away: the kubelet needs us for what is prepared already.
@@ -85,8 +108,11 @@ class NodeAgent:
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 
     def _publish(self) -> bool:
+        begin = time.monotonic()
         devices = discovery.discover(self._settings.sysfs_root)
-        klog.info(klog.SCAN, "Scanned devices", count=len(devices))
+        seconds = time.monotonic() - begin
+        self.scan_durations.observe(seconds)
+        klog.info(klog.SCAN, "Scanned devices", count=len(devices), seconds=round(seconds, 4))
         names = [device.name for device in devices]
         if names != self._names:
             before = self._names or []
@@ -114,11 +140,17 @@ class NodeAgent:
         from mock_accel_dra.health import HealthServer
 
         if self._settings.health_port:
-            HealthServer(self._settings.health_port, self.ready)
+            HealthServer(self._settings.health_port, self.ready, self._metrics)
         if self._settings.kernel_events:
             self._listen_to_kernel()
         selector = self._publisher.selector
         self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
+
+    def _metrics(self) -> bytes:
+        # Imported when somebody asks for the first time: it takes longer than all else at the start.
+        from mock_accel_dra.metrics import AgentMetrics
+
+        return AgentMetrics(self).text()
 
     def _listen_to_kernel(self) -> None:
         try:

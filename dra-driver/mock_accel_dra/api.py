@@ -69,6 +69,8 @@ class Client:
             # Python 3.13 made this the default; CAs of k3s and of older kubeadm do not pass.
             self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._local = threading.local()
+        self.errors = 0
+        """Requests that failed; for one of two threads that fail at once it may miss one."""
 
     @classmethod
     def in_cluster(cls) -> Client:
@@ -176,9 +178,11 @@ class Client:
                 # The server may close a connection while it idles. To send twice is
                 # safe: a second create or delete of a name is refused.
                 if not reused:
+                    self.errors += 1
                     raise ApiUnreachableError(f"{method} {path} on {self.url}: {error!r}") from error
         klog.info(klog.SCAN, "API request", method=method, path=path, status=response.status)
         if response.status >= http.client.BAD_REQUEST:
+            self.errors += 1
             raise _refusal(method, path, response.status, data)
         try:
             answer: Object = json.loads(data)

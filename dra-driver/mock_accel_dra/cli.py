@@ -1,8 +1,9 @@
 """Command line of the driver: ``python -m mock_accel_dra {node-agent,controller}``.
 
 Every flag can be given by an environment variable instead: its name in upper
-case, with ``_`` for ``-``. A flag wins. Exit codes: 0 stopped by SIGTERM or
-SIGINT, 1 could not start, 2 bad usage.
+case, with ``_`` for ``-``. A flag wins. Signal SIGRTMIN+N sets the log verbosity
+to N (2 to 6). Exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start, 2
+bad usage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +24,7 @@ from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _URL = re.compile(r"https?://[^/\s]+/?")
+_VERBOSITIES = range(klog.STATE, klog.RESOURCE + 1)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -85,7 +88,7 @@ def _port(text: str) -> int:
 
 
 def _verbosity(text: str) -> int:
-    if text not in ("2", "3", "4", "5", "6"):
+    if text not in map(str, _VERBOSITIES):
         raise ValueError("expected a verbosity from 2 (state changes) to 6 (every resource)")
     return int(text)
 
@@ -153,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         program = _program(settings, client)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: program.stop())
+        for verbosity in _VERBOSITIES:
+            signal.signal(signal.SIGRTMIN + verbosity, _set_verbosity)
         values = {field.name: getattr(settings, field.name) for field in fields(settings)}
         klog.info(klog.STATE, "Starting", program=type(program).__name__, **values)
         program.run()
@@ -160,6 +165,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         klog.error("Cannot run", err=error)
         return 1
     return 0
+
+
+def _set_verbosity(number: int, _: object) -> None:
+    verbosity = number - signal.SIGRTMIN
+    klog.set_verbosity(verbosity)
+    # Not here: what the signal interrupts may be in the middle of a log line.
+    threading.Thread(target=klog.info, args=(klog.STATE, "Log verbosity"), kwargs={"v": verbosity}).start()
 
 
 def _program(settings: AgentSettings | ControllerSettings, client: Any) -> _Program:

@@ -30,6 +30,12 @@ def configure(verbosity: int, stream: TextIO | None = None) -> None:
     _stream = stream
 
 
+def set_verbosity(verbosity: int) -> None:
+    """Show lines up to ``verbosity`` from now on."""
+    global _verbosity  # noqa: PLW0603 - as above
+    _verbosity = verbosity
+
+
 def info(verbosity: int, message: str, **values: object) -> None:
     """Write a line when the verbosity asked for is at least ``verbosity``."""
     if verbosity <= _verbosity:

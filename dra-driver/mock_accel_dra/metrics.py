@@ -1,10 +1,74 @@
-"""Figures of the controller, for Prometheus."""
+"""Figures of the two programs, for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mock_accel_dra.durations import BOUNDS, Durations
+
+
+class Agent(Protocol):
+    """What the node agent's figures are read from."""
+
+    @property
+    def claim_durations(self) -> Durations: ...
+    @property
+    def scan_durations(self) -> Durations: ...
+    @property
+    def api_errors(self) -> int: ...
+    @property
+    def state_file(self) -> Path: ...
+    def devices_by_state(self) -> Mapping[str, int]: ...
+
+
+class AgentMetrics(Collector):
+    """The node agent's figures, read when somebody asks."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """All figures as they are now."""
+        agent = self._agent
+        yield _histogram(
+            "mock_accel_claim_duration_seconds", "Preparing and unpreparing claims, one by one", agent.claim_durations
+        )
+        yield _histogram("mock_accel_scan_duration_seconds", "Reading all devices from sysfs", agent.scan_durations)
+        devices = GaugeMetricFamily("mock_accel_devices", "Devices of this node", labels=("state",))
+        for state, count in agent.devices_by_state().items():
+            devices.add_metric([state], count)
+        yield devices
+        yield CounterMetricFamily(
+            "mock_accel_api_errors", "Requests to the API server that failed", value=agent.api_errors
+        )
+        age = GaugeMetricFamily("mock_accel_checkpoint_age_seconds", "Time since the checkpoint was written last")
+        with contextlib.suppress(FileNotFoundError):  # nothing was prepared yet
+            age.add_metric([], max(0.0, time.time() - agent.state_file.stat().st_mtime))
+        yield age
+
+    def text(self) -> bytes:
+        """Prometheus' text exposition format."""
+        return generate_latest(self._registry)
+
+
+def _histogram(name: str, help_text: str, durations: Durations) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, help_text, labels=durations.labels)
+    for labels, histogram in durations.snapshot().items():
+        bounds = [*map(str, BOUNDS), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))
+        family.add_metric(labels, buckets, histogram.seconds)
+    return family
 
 
 class ControllerMetrics:

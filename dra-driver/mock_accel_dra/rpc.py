@@ -7,14 +7,17 @@ are written out here: generated stubs would only add imports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra.durations import Durations
 from mock_accel_dra.prepare import PrepareError, Preparer
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
@@ -31,8 +34,11 @@ class ServeError(OSError):
     """A socket that cannot be served."""
 
 
-def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler[Any, Any]:
-    """The DRAPlugin service: every claim of a call gets its devices or its own error."""
+def dra_handler(preparer: Preparer, durations: Durations) -> grpc.GenericRpcHandler[Any, Any]:
+    """The DRAPlugin service: every claim of a call gets its devices or its own error.
+
+    ``durations`` has the labels operation (prepare, unprepare) and result (ok, error).
+    """
 
     def prepare(request: Any, _: grpc.ServicerContext) -> Any:
         klog.info(klog.FLOW, "NodePrepareResources", claims=[claim.name for claim in request.claims])
@@ -40,7 +46,8 @@ def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler[Any, Any]:
         for claim in request.claims:
             entry = response.claims[claim.uid]
             try:
-                results = preparer.prepare(claim.namespace, claim.name, claim.uid)
+                with _timed(durations, "prepare"):
+                    results = preparer.prepare(claim.namespace, claim.name, claim.uid)
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
@@ -62,7 +69,8 @@ def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler[Any, Any]:
         for claim in request.claims:
             entry = response.claims[claim.uid]
             try:
-                preparer.unprepare(claim.namespace, claim.name, claim.uid)
+                with _timed(durations, "unprepare"):
+                    preparer.unprepare(claim.namespace, claim.name, claim.uid)
             except PrepareError as error:
                 klog.error("Unprepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
@@ -73,6 +81,17 @@ def dra_handler(preparer: Preparer) -> grpc.GenericRpcHandler[Any, Any]:
         "NodeUnprepareResources": _unary(unprepare, dra.NodeUnprepareResourcesRequest),
     }
     return grpc.method_handlers_generic_handler(DRA_SERVICE, methods)
+
+
+@contextmanager
+def _timed(durations: Durations, operation: str) -> Iterator[None]:
+    begin = time.monotonic()
+    try:
+        yield
+    except PrepareError:
+        durations.observe(time.monotonic() - begin, operation, "error")
+        raise
+    durations.observe(time.monotonic() - begin, operation, "ok")
 
 
 def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> grpc.GenericRpcHandler[Any, Any]:

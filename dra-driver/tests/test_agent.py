@@ -199,6 +199,9 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
         assert http_status(port, "/healthz") == 200
         assert http_status(port, "/readyz") == 200
         assert http_status(port, "/secret") == 404
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert b'mock_accel_devices{state="free"} 6.0\n' in answer.read()
+        process.send_signal(signal.SIGRTMIN + 6)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=_DEADLINE_SECONDS)
     finally:
@@ -206,6 +209,7 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
         process.wait()
     assert process.returncode == 0, log
     assert '"Stopping" node="mock-cluster-node1"' in log
+    assert '"Log verbosity" v=6' in log
     assert not settings.service_socket.exists()
     assert not settings.registration_socket.exists()
 

@@ -21,6 +21,7 @@ from lab import cache, client, deploy, disk, images, launcher, overview, prerequ
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
+from lab.kubeclient import refusal
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
 from lab.status import as_text
@@ -79,7 +80,7 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 def _kubectl(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab kubectl")
-    command = [str(build_embedded_k8s() / "kubectl"), *arguments.command]
+    command = [str(build_embedded_k8s() / "kubectl"), *arguments.command[1:]]
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -223,9 +224,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _separated(argv: Sequence[str]) -> list[str]:
+    """``argv`` with ``--`` before what is kubectl's: argparse takes an option that comes first for its own."""
+    start = 1
+    while start < len(argv) and argv[start].startswith("--name"):
+        start += 1 if "=" in argv[start] else 2
+    if argv[:1] != ["kubectl"] or argv[start : start + 1] in (["-h"], ["--help"]):
+        return list(argv)
+    return [*argv[:start], "--", *argv[start:]]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 1 for a step that failed, 2 for bad usage, 130 after Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_separated(list(sys.argv[1:] if argv is None else argv)))
     try:
         result: int = arguments.run(arguments)
     except (StepError, TopologyError) as error:
@@ -243,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lab: the cluster's API server does not answer, see: lab status\n  {error}", file=sys.stderr)
         return 1
     except ApiException as error:
-        print(f"lab: the cluster's API server says {error.status} {error.reason}: {error.body}", file=sys.stderr)
+        print(f"lab: the cluster's API server says {refusal(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab: interrupted; what was started for this command is stopped", file=sys.stderr)

@@ -1,0 +1,68 @@
+"""What Prometheus reads of the node agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mock_accel_dra.durations import BOUNDS, Durations
+from mock_accel_dra.metrics import AgentMetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+
+class Agent:
+    """An agent that did a little."""
+
+    def __init__(self, state_file: Path) -> None:
+        self.claim_durations = Durations(("operation", "result"))
+        self.scan_durations = Durations()
+        self.api_errors = 2
+        self.state_file = state_file
+
+    def devices_by_state(self) -> Mapping[str, int]:
+        return {"free": 5, "allocated": 1}
+
+
+def samples(agent: Agent) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    families = text_string_to_metric_families(AgentMetrics(agent).text().decode())
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_durations_are_cumulative_histograms(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "state.json")
+    for seconds in (0.004, 0.005, 0.3, 60):
+        agent.claim_durations.observe(seconds, "prepare", "ok")
+    found = samples(agent)
+
+    def bucket(bound: str) -> float:
+        labels = (("le", bound), ("operation", "prepare"), ("result", "ok"))
+        return found["mock_accel_claim_duration_seconds_bucket", labels]
+
+    assert [bucket(str(bound)) for bound in (0.0025, 0.005, 0.25, 0.5, 10.0)] == [0, 2, 2, 3, 3]
+    assert bucket("+Inf") == 4
+    labels = (("operation", "prepare"), ("result", "ok"))
+    assert found["mock_accel_claim_duration_seconds_count", labels] == 4
+    assert found["mock_accel_claim_duration_seconds_sum", labels] == 60.309
+
+
+def test_histogram_without_labels(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "state.json")
+    agent.scan_durations.observe(BOUNDS[-1] + 1)
+    found = samples(agent)
+    assert found["mock_accel_scan_duration_seconds_bucket", (("le", str(BOUNDS[-1])),)] == 0
+    assert found["mock_accel_scan_duration_seconds_count", ()] == 1
+
+
+def test_devices_errors_and_checkpoint(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "state.json")
+    found = samples(agent)
+    assert found["mock_accel_devices", (("state", "free"),)] == 5
+    assert found["mock_accel_devices", (("state", "allocated"),)] == 1
+    assert found["mock_accel_api_errors_total", ()] == 2
+    assert ("mock_accel_checkpoint_age_seconds", ()) not in found
+    agent.state_file.touch()
+    assert 0 <= samples(agent)["mock_accel_checkpoint_age_seconds", ()] < 60
