@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -15,6 +14,8 @@ from lab.artifacts import PROJECT
 DOCS = PROJECT / "docs"
 GUIDE = DOCS / "write-a-scenario.md"
 SUITE = DOCS / "examples" / "my-first-scenario.robot"
+DRIVER_GUIDE = DOCS / "test-your-driver.md"
+DRIVER_SUITE = DOCS / "examples" / "my-driver.robot"
 PAGES = [PROJECT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
@@ -36,12 +37,14 @@ def dry_run(suite: Path) -> CompletedProcess[str]:
     return run([*argv, str(suite)], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_listing_of_the_guide_is_the_file() -> None:
-    assert listings(GUIDE)[0] == SUITE.read_text()
+@pytest.mark.parametrize(("guide", "suite"), [(GUIDE, SUITE), (DRIVER_GUIDE, DRIVER_SUITE)])
+def test_listing_of_the_guide_is_the_file(guide: Path, suite: Path) -> None:
+    assert listings(guide)[0] == suite.read_text()
 
 
-def test_suite_of_the_guide_passes_a_dry_run(place: Path) -> None:
-    place.write_text(SUITE.read_text())
+@pytest.mark.parametrize("suite", [SUITE, DRIVER_SUITE])
+def test_suite_of_the_guide_passes_a_dry_run(place: Path, suite: Path) -> None:
+    place.write_text(suite.read_text())
     ended = dry_run(place)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "3 tests, 3 passed, 0 failed" in ended.stdout
@@ -76,14 +79,14 @@ def test_files_that_the_page_names_are_there(page: Path) -> None:
     """In backticks, from the project's folder; names with capitals or wildcards stand for others."""
     folders = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
     named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
-    there = {"suites/my-first-scenario.robot", "variables/topologies/small.yaml"}
+    there = {"suites/my-first-scenario.robot", "suites/my-driver.robot", "variables/topologies/small.yaml"}
     missing = [name for name in named if not (PROJECT / name).exists() and name not in there]
     assert missing == []
 
 
 def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
     """No place but prose keeps the old name, and what compares names still agrees: unit tests of both sides pass."""
-    (command,) = re.findall(r"^ +(git grep .*)$", (DOCS / "test-your-driver.md").read_text(), re.MULTILINE)
+    (command,) = re.findall(r"^ +(git grep .*)$", DRIVER_GUIDE.read_text(), re.MULTILINE)
     files = run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in files.rstrip("\0").split("\0"):
         if (PROJECT / name).is_file():
@@ -92,11 +95,12 @@ def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
     run(["git", "init", "-q"], cwd=tmp_path, check=True)
     run(["git", "add", "--all"], cwd=tmp_path, check=True)
     run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, check=True, timeout=60)
-    left = run(["git", "grep", "-l", "mock-accel.example.com"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    left = run(
+        ["git", "grep", "-l", "mock-accel.example.com"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert all(name.endswith(".md") for name in left.stdout.split())
     assert 'DRIVER_NAME = "my-accel.example.com"' in (tmp_path / "dra-driver/mock_accel_dra/__init__.py").read_text()
     tests = ["dra-driver/tests/test_slices.py", "dra-driver/tests/test_cli.py", "tests/test_scenario_publication.py"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path[1:]))}
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    ended = run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    ended = run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
     assert ended.returncode == 0, ended.stdout[-3000:]
