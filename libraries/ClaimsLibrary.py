@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
@@ -147,12 +149,14 @@ class ClaimsLibrary:
             listing = ", ".join(sorted(found)) or "no device"
             raise CheckError(f"pod {pod!r}, request {request!r}: expected alternative {alternative}, found {listing}")
 
-    @keyword
-    def claim_should_have_no_devices(self, name: str) -> None:
-        """Check that nothing is allocated to a claim of the tests, and that no pod has it reserved."""
-        claim = kube.get_claim(session.current().api, name)
-        if claim.get("status"):
-            raise CheckError(f"expected that nothing is allocated: {claims.describe(claim)}; status {claim['status']}")
+    @keyword(tags=["wait"])
+    def claim_should_have_no_devices(self, name: str, timeout: timedelta = timedelta(seconds=30)) -> None:
+        """Wait until nothing is allocated to a claim of the tests, and no pod has it reserved.
+
+        Kubernetes takes devices back some time after their pod is gone.
+        """
+        expected = "it to have no devices and no pods"
+        kube.wait_claim(session.current().api, name, claims.allocation_complaints, timeout, expected)
 
     @keyword
     def pods_should_have_different_devices(self, *pods: str) -> None:

@@ -62,7 +62,6 @@ ResourceSlices Follow The Kernel Module
 Without Kernel Events Devices Are Found By Rescan
     [Documentation]    The node agents run with ``--kernel-events=false --rescan-interval=2s``.
     [Setup]    Set Node Agent Settings    rescan_interval=2s    kernel_events=False
-    [Teardown]    Reset Settings And Restore Devices
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${log}    Start Of Log    NODE_AGENT    ${NODES}[0]
     Unplug Slot    ${slot}
@@ -98,9 +97,3 @@ Controller Logs How Many Devices There Are
     Plug Slot    ${slot}
     Log Should Say    ${log}    "Device count changed: \\d+ -> ${all}"    timeout=${AT_ONCE}
 
-
-*** Keywords ***
-Reset Settings And Restore Devices
-    [Documentation]    The node agents run as their manifest says again, then everything else is put back.
-    Reset Node Agent Settings
-    Clean Up And Restore Devices

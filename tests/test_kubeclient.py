@@ -34,3 +34,17 @@ def test_api_server_that_does_not_answer_is_waited_for(monkeypatch: pytest.Monke
         settings = client.Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}", retries=0)
         nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
         assert kubeclient.watch_until(nodes, lambda _: False, timeout=1) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"kind": "Status", "message": "claim is invalid"}', "422: claim is invalid"),
+        ("not JSON", "422: not JSON"),
+        (None, "422: Unprocessable Entity"),
+    ],
+)
+def test_refusal_is_the_message_of_the_status(body: str | None, said: str) -> None:
+    error = client.ApiException(422, "Unprocessable Entity")
+    error.body = body
+    assert kubeclient.refusal(error) == said

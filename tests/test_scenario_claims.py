@@ -252,3 +252,16 @@ def test_device_that_the_topology_does_not_have() -> None:
     assert str(caught.value) == (
         "claim 'pair' has mock-cluster-node3 mock0 (0000:11:00.0), which topology numa-cluster does not have"
     )
+
+
+def test_claim_is_nobodys_when_neither_allocated_nor_reserved() -> None:
+    assert claims.allocation_complaints(claim()) == []
+    assert claims.allocation_complaints({**claim(), "status": {}}) == []
+    held = claim(result("mock1"))
+    held["status"]["reservedFor"] = [{"resource": "pods", "name": "user", "uid": "1"}]
+    assert claims.allocation_complaints(held) == [
+        f"claim 'pair' asks for 2 of mock-accel-pf and has {NODE} mock1",
+        "it is reserved for pods user",
+    ]
+    del held["status"]["allocation"]
+    assert claims.allocation_complaints(held) == ["it is reserved for pods user"]

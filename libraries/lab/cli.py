@@ -21,6 +21,7 @@ from lab import cache, client, deploy, disk, images, launcher, overview, prerequ
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
+from lab.kubeclient import refusal
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
 from lab.status import as_text
@@ -253,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lab: the cluster's API server does not answer, see: lab status\n  {error}", file=sys.stderr)
         return 1
     except ApiException as error:
-        print(f"lab: the cluster's API server says {error.status} {error.reason}: {error.body}", file=sys.stderr)
+        print(f"lab: the cluster's API server says {refusal(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lab: interrupted; what was started for this command is stopped", file=sys.stderr)

@@ -6,6 +6,7 @@ Waiting lists once and then watches, so that nothing is missed and nothing is po
 from __future__ import annotations
 
 import functools
+import json
 import os
 import time
 from base64 import b64decode
@@ -57,6 +58,15 @@ def _memory_file(data: str) -> str:
     descriptor = os.memfd_create("kubeconfig")
     os.write(descriptor, b64decode(data))
     return f"/proc/self/fd/{descriptor}"
+
+
+def refusal(error: ApiException) -> str:
+    """What the API server says against a request: its status code and the message of the Status in its answer."""
+    try:
+        message = json.loads(error.body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.body or error.reason
+    return f"{error.status}: {message}"
 
 
 def nodes_ready(api: ApiClient) -> dict[str, str]:

@@ -15,6 +15,7 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 
+from lab import kubeclient
 from lab.artifacts import StepError
 
 _FIELD_MANAGER = "lab"
@@ -57,7 +58,7 @@ def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) ->
             except ResourceNotFoundError as error:
                 raise StepError(f"{title}: the cluster has no {item['apiVersion']} {item['kind']}") from error
             except ApiException as error:
-                raise StepError(f"{title}: the API server refuses it, {error.status}: {error.body}") from error
+                raise StepError(f"{title}: the API server refuses it, {kubeclient.refusal(error)}") from error
             done.append(title)
     return done
 

@@ -159,6 +159,14 @@ def _results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
     return [item for item in results if item["driver"] == DRIVER]
 
 
+def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
+    """What is allocated to ``claim``, and which pods have it reserved, a sentence each; none when it is nobody's."""
+    status = claim.get("status") or {}
+    found = [describe(claim)] if status.get("allocation") else []
+    pods = [f"{user['resource']} {user['name']}" for user in status.get("reservedFor") or []]
+    return found + ([f"it is reserved for {', '.join(pods)}"] if pods else [])
+
+
 def describe(claim: Mapping[str, Any]) -> str:
     """What a claim asks for, and whether it has it, for a message."""
     devices = claim["spec"].get("devices") or {}

@@ -50,7 +50,7 @@ def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
             raise CheckError(f"{name} exists already: an earlier test has not cleaned up") from error
-        raise CheckError(f"{name}: the API server refuses it, {error.status}: {error.body}") from error
+        raise CheckError(f"{name}: the API server refuses it, {kubeclient.refusal(error)}") from error
 
 
 def apply_manifest(api: ApiClient, text: str) -> list[str]:
@@ -108,12 +108,21 @@ def all_claims(api: ApiClient) -> list[Object]:
     return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
-def get_claim(api: ApiClient, name: str) -> Object:
-    """A ResourceClaim of the tests. Raises CheckError when it is not there."""
-    for item in all_claims(api):
-        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
-            return item
-    raise CheckError(f"there is no claim {name!r} in namespace {NAMESPACE}")
+def wait_claim(
+    api: ApiClient, name: str, complaints: Callable[[Object], list[str]], timeout: timedelta, expected: str
+) -> None:
+    """Wait until ``complaints(claim)`` has none; CheckError has them else."""
+    last: list[str] = []
+
+    def done(found: Mapping[str, Any]) -> bool:
+        last[:] = complaints(_json(api, found[name])) if name in found else ["there is no such claim"]
+        return not last
+
+    seconds = timeout.total_seconds()
+    lister = client.ResourceV1Api(api).list_namespaced_resource_claim
+    kubeclient.watch_until(lister, done, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    if last:
+        raise CheckError(f"claim {name!r}: expected {expected} within {seconds:.0f} s: {'; '.join(last)}")
 
 
 def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> list[AllocatedDevice]:
