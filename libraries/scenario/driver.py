@@ -78,25 +78,31 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
     wait_ready(api, nodes, timeout)
 
 
-def log_of(api: ApiClient, pod: str, **selection: int) -> str:
-    """The log of a pod of the driver, whole or what the API's ``tail_lines`` or ``since_seconds`` select."""
+def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
+    """The log of a pod of the driver, without a selection the whole of it."""
     # As it is: the client would take a log that looks like JSON for an object.
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
-        pod, deploy.NAMESPACE, **selection, _preload_content=False, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        pod,
+        deploy.NAMESPACE,
+        tail_lines=tail_lines,
+        since_seconds=since_seconds,
+        _preload_content=False,
+        _request_timeout=_REQUEST_TIMEOUT_SECONDS,
     )
     return str(answer.data, "utf-8", "replace")
 
 
-def follow_log(api: ApiClient, pod: str, **selection: int) -> Iterator[str]:
+def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) -> Iterator[str]:
     """Lines of the log of a pod of the driver, those to come as well, until the pod has ended."""
+    # A log may say nothing for as long as it likes.
+    timeouts: Any = (_REQUEST_TIMEOUT_SECONDS, None)
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
         pod,
         deploy.NAMESPACE,
-        **selection,
+        since_seconds=since_seconds,
         follow=True,
         _preload_content=False,
-        # A log may say nothing for as long as it likes.
-        _request_timeout=(_REQUEST_TIMEOUT_SECONDS, None),
+        _request_timeout=timeouts,
     )
     for line in answer:
         yield str(line, "utf-8", "replace").rstrip("\n")
@@ -141,6 +147,11 @@ def agent_environment(api: ApiClient) -> set[str]:
     )
     (container,) = daemon_set.spec.template.spec.containers
     return {variable.name for variable in container.env or []}
+
+
+def place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
+    """Let node agents run on nodes with ``labels`` only, with None on all; returns before they come or go."""
+    _patch_agent(api, {"template": {"spec": {"nodeSelector": labels}}})
 
 
 def load_module(api: ApiClient, node: str) -> None:

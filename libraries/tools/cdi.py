@@ -136,7 +136,11 @@ def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]
     return result
 
 
-def watch(look: Callable[[], list[CdiFile]], seconds: float | None, pause: float = _PAUSE_SECONDS) -> Iterator[Change]:
+def watch(
+    look: Callable[[], list[CdiFile]],
+    seconds: float | None,
+    pause: float = _PAUSE_SECONDS,
+) -> Iterator[Change]:
     """What ``look`` finds, and what changes between looks that are ``pause`` seconds apart.
 
     It ends after ``seconds``, without them never. A file that lives shorter than

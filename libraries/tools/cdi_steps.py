@@ -34,7 +34,8 @@ def _folder_complaints(observed: Observed) -> Iterator[tuple[str, str, str]]:
     """Node, remedy and complaint."""
     for node, there in observed.cdi_folders.items():
         agent = observed.agent_folders.get(node)
-        uncover = on_node(node, f"umount {cdi.FOLDER}")
+        # containerd reads the folder again when a file there goes.
+        uncover = on_node(node, f"umount {cdi.FOLDER} && touch {cdi.FOLDER}/.again && rm {cdi.FOLDER}/.again")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
             yield node, f"{make} && {AGENTS_AGAIN}", f"expected directory {cdi.FOLDER}, found {there.kind}"
@@ -109,7 +110,8 @@ def default_runtime(observed: Observed) -> Finding:
 
 def containers(observed: Observed) -> Finding:
     """Each container sees its devices, in its environment and in sysfs, and no others."""
-    wrong, remedy, count = [], "", 0
+    wrong: list[str] = []
+    remedy, count = "", 0
     for pod in chosen(observed):
         if not pod["spec"].get("nodeName"):
             continue

@@ -133,18 +133,13 @@ def pods(session: Session, component: Component | None, node: str | None) -> lis
 
 def read(session: Session, selection: Selection) -> list[LogLine]:
     """The lines there are."""
-    window = _window(selection)
     names = pods(session, selection.component, selection.node)
-    return select([(pod, _log(session.api, pod, window)) for pod in names], selection)
+    return select([(pod, _log(session.api, pod, selection.since)) for pod in names], selection)
 
 
-def _window(selection: Selection) -> dict[str, int]:
-    return {} if selection.since is None else {"since_seconds": selection.since}
-
-
-def _log(api: ApiClient, pod: str, window: dict[str, int]) -> str:
+def _log(api: ApiClient, pod: str, since: int | None) -> str:
     try:
-        return driver.log_of(api, pod, **window)
+        return driver.log_of(api, pod, since_seconds=since)
     except ApiException as error:
         # A container that has not started yet has no log; those of other pods are wanted then more than ever.
         if error.status != HTTPStatus.BAD_REQUEST:
@@ -164,7 +159,7 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
     def pump(pod: str) -> None:
         parser = Parser(pod)
         try:
-            for text in driver.follow_log(session.api, pod, **_window(selection)):
+            for text in driver.follow_log(session.api, pod, since_seconds=selection.since):
                 lines.put(parser.line(text))
         except ApiException as error:
             lines.put(error)

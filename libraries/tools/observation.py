@@ -107,10 +107,12 @@ class Live:
         review = client.AuthorizationV1Api(self._api).create_subject_access_review
         refused = []
         for access in granted(manifests.read_manifest(_RBAC_MANIFEST)):
-            attributes = {"verb": access.verb, "group": access.group, "resource": access.resource}
             user = f"system:serviceaccount:{deploy.NAMESPACE}:{access.account}"
             spec = client.V1SubjectAccessReviewSpec(
-                user=user, resource_attributes=client.V1ResourceAttributes(**attributes)
+                user=user,
+                resource_attributes=client.V1ResourceAttributes(
+                    verb=access.verb, group=access.group, resource=access.resource
+                ),
             )
             answer: Any = review(client.V1SubjectAccessReview(spec=spec), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
             if not answer.status.allowed:
