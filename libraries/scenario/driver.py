@@ -16,6 +16,8 @@ from scenario import CheckError, kube
 from scenario.logs import LogMark
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
+_SILENCE_SECONDS = 24 * 3600.0
+"""For which a log that is followed may say nothing."""
 _CONTAINER = "node-agent"
 _MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
 _MODULE = "mock_accel"
@@ -94,15 +96,13 @@ def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_sec
 
 def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) -> Iterator[str]:
     """Lines of the log of a pod of the driver, those to come as well, until the pod has ended."""
-    # A log may say nothing for as long as it likes.
-    timeouts: Any = (_REQUEST_TIMEOUT_SECONDS, None)
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
         pod,
         deploy.NAMESPACE,
         since_seconds=since_seconds,
         follow=True,
         _preload_content=False,
-        _request_timeout=timeouts,
+        _request_timeout=(_REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
     )
     for line in answer:
         yield str(line, "utf-8", "replace").rstrip("\n")

@@ -17,6 +17,8 @@ DEFAULT_RUNTIME = "crun"
 """Its mount option ``copy-symlink`` is what a container sees its devices by."""
 _CONFIG = "/etc/containerd/config.toml"
 _PREPARE_FAILED = "FailedPrepareDynamicResources"
+_WAITED = "FailedScheduling"
+"""What a pod that has a node by now was told before."""
 
 
 def folder(observed: Observed) -> Finding:
@@ -123,7 +125,7 @@ def containers(observed: Observed) -> Finding:
                     wrong += [
                         f"pod {name_of(pod)}: {text}" for text in _view_complaints(observed, pod, name, functions)
                     ]
-        elif events := observed.events.get(name_of(pod)):
+        elif events := [event for event in observed.events.get(name_of(pod), ()) if event.reason != _WAITED]:
             wrong.append(f"pod {name_of(pod)} does not run: {events[-1].reason}: {events[-1].message}")
         if len(wrong) > before:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]

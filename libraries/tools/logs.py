@@ -21,6 +21,7 @@ from kubernetes.client import ApiClient, ApiException
 from scenario import CheckError, driver
 from scenario.driver import Component
 from scenario.session import Session
+from urllib3.exceptions import HTTPError
 
 _HEADER = re.compile(r"(?P<severity>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) +\d+ [^]]+\] (?P<message>.*)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -154,14 +155,14 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
     made later are not followed.
     """
     names = pods(session, selection.component, selection.node)
-    lines: queue.Queue[LogLine | ApiException | None] = queue.Queue()
+    lines: queue.Queue[LogLine | Exception | None] = queue.Queue()
 
     def pump(pod: str) -> None:
         parser = Parser(pod)
         try:
             for text in driver.follow_log(session.api, pod, since_seconds=selection.since):
                 lines.put(parser.line(text))
-        except ApiException as error:
+        except (ApiException, HTTPError) as error:
             lines.put(error)
         finally:
             lines.put(None)
@@ -177,7 +178,7 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
             return
         if line is None:
             open_logs -= 1
-        elif isinstance(line, ApiException):
+        elif isinstance(line, Exception):
             raise line
         elif selection.takes(line):
             yield line
