@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,12 @@ def test_step_that_gets_no_answer_is_broken() -> None:
     found = diagnosis.walk(Silent())
     assert found.broken and found.broken.step == "kernel module drives devices"
     assert (found.broken.evidence, found.remedy) == (f"{NODE2}: no answer over SSH within 60 s", "lab status")
+
+
+def test_cluster_is_started_again_with_its_topology() -> None:
+    other = replace(CLUSTER, name="other", path=Path("/t/other.yaml"))
+    found = diagnosis.walk(replace(HEALTHY, topology=other, guests={NODE1: "paused"}))
+    assert found.remedy == "lab down && lab up --topology /t/other.yaml"
 
 
 def test_text_and_json() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,7 @@ def add_commands(add: Add) -> None:
     verbosity.add_argument("level", metavar="N", type=int, help="2 state changes, 3 operations, 4 flow, 5 scans, 6 all")
     verbosity.add_argument("--component", choices=_COMPONENTS[:2])
     verbosity.add_argument("--node", help="only the pods of this node")
+    verbosity.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def _add_cdi(add: Add) -> None:
@@ -87,6 +90,10 @@ def _on_cluster(tool: Tool) -> Run:
             return tool(session, arguments)
         except (CheckError, ValueError) as error:
             raise StepError(str(error)) from error
+        except BrokenPipeError:
+            # As after `| head`. What is left in the buffer must not fail once more at the interpreter's end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         finally:
             session.close()
 
@@ -186,8 +193,11 @@ def _selection(arguments: argparse.Namespace) -> Selection:
 def _verbosity(session: Session, arguments: argparse.Namespace) -> int:
     from tools import verbosity
 
-    for pod in verbosity.set_level(session, arguments.level, _component(arguments.component), arguments.node):
-        print(f"{pod}\tverbosity {arguments.level}")
+    pods = verbosity.set_level(session, arguments.level, _component(arguments.component), arguments.node)
+    if arguments.json:
+        print(json.dumps([{"pod": pod, "verbosity": arguments.level} for pod in pods], indent=1))
+    else:
+        print("\n".join(f"{pod}\tverbosity {arguments.level}" for pod in pods))
     return 0
 
 

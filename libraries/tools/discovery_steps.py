@@ -9,6 +9,7 @@ from typing import Any
 
 from kubernetes import client
 from lab import deploy, kubeexplain
+from lab.client import DEFAULT_TOPOLOGY
 from scenario import publication, slices, sysfs
 from scenario.pods import runs
 from scenario.sysfs import MODULE_LIVES
@@ -16,7 +17,6 @@ from scenario.sysfs import MODULE_LIVES
 from tools.observed import Observed
 from tools.steps import Finding, Issue, Step, judged, on_node
 
-START_AGAIN = "lab down && lab up"
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
 AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
 DEPLOY = "lab deploy"
@@ -30,6 +30,12 @@ _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
 _SHOWN_LINES = 5
 
 
+def start_again(observed: Observed) -> str:
+    """A new cluster of the same topology; a cluster is restored in seconds."""
+    topology = observed.topology
+    return "lab down && lab up" + ("" if topology.name == DEFAULT_TOPOLOGY else f" --topology {topology.path}")
+
+
 def guests(observed: Observed) -> Finding:
     """QEMU runs every guest."""
     wrong = [
@@ -37,7 +43,7 @@ def guests(observed: Observed) -> Finding:
         for name, state in observed.guests.items()
         if state != "running"
     ]
-    return judged(wrong, START_AGAIN, f"{len(observed.guests)} guests run")
+    return judged(wrong, start_again(observed), f"{len(observed.guests)} guests run")
 
 
 def servers(observed: Observed) -> Finding:
@@ -49,7 +55,7 @@ def servers(observed: Observed) -> Finding:
             wrong.append(f"{name}: there is no device server")
         elif (code := observed.servers[name]) is not None:
             wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
-    return judged(wrong, START_AGAIN, f"{len(names)} device servers run")
+    return judged(wrong, start_again(observed), f"{len(names)} device servers run")
 
 
 def ready(observed: Observed) -> Finding:
@@ -74,11 +80,13 @@ def pci_bus(observed: Observed) -> Finding:
             plugged = expected[bdf] in observed.plugged[shown.node]
             why = "QEMU has it, the guest does not" if plugged else "it is not plugged"
             wrong.append(f"{shown.node}: {expected[bdf]} ({bdf}) is not on the PCI bus, {why}")
-            remedy = remedy or (on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else START_AGAIN)
+            remedy = remedy or (
+                on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else start_again(observed)
+            )
         wrong += [
             f"{shown.node}: {bdf} is on the PCI bus, the topology has it not" for bdf in sorted(found - expected.keys())
         ]
-    return judged(wrong, remedy or START_AGAIN, f"{count} functions on the PCI buses")
+    return judged(wrong, remedy or start_again(observed), f"{count} functions on the PCI buses")
 
 
 def module(observed: Observed) -> Finding:
