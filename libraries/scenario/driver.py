@@ -55,18 +55,8 @@ def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str
     return names[0]
 
 
-<<<<<<< HEAD
-def pods_of(api: ApiClient, component: Component) -> list[str]:
-    """Names of the pods of ``component``, those that end at the moment left out."""
-    return list(_pods(api, component))
-
-
-def _pods(api: ApiClient, component: Component) -> dict[str, Any]:
-    """Pods that do not end at the moment, by name."""
-=======
 def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[str, Any]:
     """Pods of ``component`` (on ``node``) that do not end at the moment, by name."""
->>>>>>> tools
     lister = client.CoreV1Api(api).list_namespaced_pod
     selector = f"app={component.value}"
     found: list[Any] = lister(

@@ -129,7 +129,7 @@ def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta
 
 def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
     """What all node agents together have counted of each operation that went well."""
-    texts = [metrics.read(api, pod) for pod in driver.pods_of(api, Component.NODE_AGENT)]
+    texts = [metrics.read(api, pod) for pod in driver.pods(api, Component.NODE_AGENT)]
     return {
         operation: metrics.total(
             metrics.parse(text, metrics.CLAIMS, operation=operation, result="ok") for text in texts
