@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 Object = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
-_COLLECTION = re.compile(r"(/api/v1/nodes|/apis/resource\.k8s\.io/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
+_NAMESPACE = re.compile(r"/namespaces/[^/]+")
+_COLLECTION = re.compile(
+    r"(/api/v1/nodes|/api/v1/namespaces/[^/]+/events|/apis/resource\.k8s\.io/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?"
+)
 
 
 class FakeApiServer:
@@ -83,6 +86,18 @@ class FakeApiServer:
             if not self._changed.wait_for(lambda: set(self.slices()) == names, timeout):
                 raise AssertionError(f"expected slices {sorted(names)}, found {sorted(self.slices())}")
 
+    def wait_for(self, prefix: str, timeout: float = 10.0) -> None:
+        """Wait until there is an object whose path begins with ``prefix``."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: any(path.startswith(prefix) for path in self.objects), timeout):
+                raise AssertionError(f"expected an object {prefix}…, found {sorted(self.objects)}")
+
+    def wait_until(self, path: str, done: Callable[[Object], bool], timeout: float = 10.0) -> None:
+        """Wait until ``done(object)`` of the object ``path``."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: path in self.objects and done(self.objects[path]), timeout):
+                raise AssertionError(f"{path}: found {json.dumps(self.objects.get(path))}")
+
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Object | None) -> tuple[int, Object]:
         """Status and content for one request that is not a watch."""
         with self._changed:
@@ -125,7 +140,11 @@ class FakeApiServer:
             return len(self._events)
 
     def _list(self, path: str, query: Mapping[str, str]) -> Object:
-        items = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
+        folders = {where: where.rpartition("/")[0] for where in self.objects}
+        # A collection is listed by namespace, or of all namespaces.
+        items = [
+            self.objects[where] for where, folder in folders.items() if path in (folder, _NAMESPACE.sub("", folder))
+        ]
         items = [item for item in items if _selected(item, query)]
         return {"metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
 

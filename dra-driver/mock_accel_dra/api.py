@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from mock_accel_dra import klog
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+CLAIMS = "/apis/resource.k8s.io/v1/resourceclaims"
 NODES = "/api/v1/nodes"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_SECONDS = 10.0

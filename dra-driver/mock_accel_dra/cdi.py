@@ -27,6 +27,13 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"{KIND.replace('/', '_')}-{name}.json"
 
 
+def names(folder: Path) -> set[str]:
+    """Names of the devices that have a CDI file of this driver in ``folder``."""
+    prefix, _, suffix = file_of(folder, "*").name.partition("*")
+    found = folder.glob(f"{prefix}*{suffix}")
+    return {path.name.removeprefix(prefix).removesuffix(suffix) for path in found}
+
+
 def spec(device: Device) -> dict[str, Any]:
     """Content of the CDI file of ``device``.
 

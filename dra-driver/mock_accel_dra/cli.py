@@ -23,6 +23,7 @@ from mock_accel_dra import klog
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _URL = re.compile(r"https?://[^/\s]+/?")
 _VERBOSITIES = range(klog.STATE, klog.RESOURCE + 1)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -52,6 +53,12 @@ class _Flag:
 def _node_name(text: str) -> str:
     if len(text) > 253 or not _DNS_SUBDOMAIN.fullmatch(text):
         raise ValueError("expected the name of a node, a DNS subdomain like node-1.example.com")
+    return text
+
+
+def _pod_uid(text: str) -> str:
+    if not _POD_UID.fullmatch(text):
+        raise ValueError("expected the uid of a pod, like 3f1d0c9a-5f0e-4c55-9a43-0d2f6c1b7a10")
     return text
 
 
@@ -100,6 +107,7 @@ _COMMON = (
 )
 _AGENT = (
     _Flag("node-name", _node_name, "node this agent runs on; needed"),
+    _Flag("pod-uid", _pod_uid, "uid of the agent's pod: its sockets are its own, so that two agents can overlap"),
     _Flag("sysfs-root", _folder, "where the node's sysfs is mounted (default /sys)"),
     _Flag("cdi-root", _folder, "folder for CDI files (default /var/run/cdi)"),
     _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),
