@@ -104,6 +104,8 @@ class FakeApiServer:
             self.requests.append((method, path))
             if self.broken is not None:
                 return self.broken, {"message": "broken on purpose"}
+            if method == "PATCH" and body:
+                return self._apply(path.removesuffix("/status"), body)
             match = _COLLECTION.fullmatch(path)
             if match is None:
                 return 404, {"message": f"no such path {path}"}
@@ -167,6 +169,15 @@ class FakeApiServer:
         self._store(path, body, "MODIFIED")
         return 200, self.objects[path]
 
+    def _apply(self, path: str, body: Object) -> tuple[int, Object]:
+        """Server-side apply of a status by the only manager that there is."""
+        if (before := self.objects.get(path)) is None:
+            return 404, {"message": "not found"}
+        if body["metadata"].get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+            return 409, {"message": "the uid is another one"}
+        self._store(path, {**before, "status": {**before.get("status", {}), **body["status"]}}, "MODIFIED")
+        return 200, self.objects[path]
+
     def _store(self, path: str, item: Object, kind: str) -> None:
         stored = json.loads(json.dumps(item))
         stored["metadata"]["resourceVersion"] = str(next(self._versions))
@@ -207,7 +218,7 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
         def _watch(self, path: str, query: Mapping[str, str]) -> None:
             self.close_connection = True

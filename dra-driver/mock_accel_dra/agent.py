@@ -18,12 +18,13 @@ import grpc
 from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_health import HealthFeed
+from mock_accel_dra.discovery import Device
 from mock_accel_dra.durations import Durations
-from mock_accel_dra.events import EventWriter
 from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.reconcile import Reconciler
+from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State, boot_id
 from mock_accel_dra.watch import Wake, follow
@@ -46,6 +47,8 @@ class NodeAgent:
         self._inventory = Inventory()
         self._health = HealthFeed(settings.node_name)
         self._reconciled = False
+        self._reporter = Reporter(client, settings.node_name)
+        self._devices: list[Device] = []
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
         self._names: list[str] | None = None
@@ -103,10 +106,9 @@ class NodeAgent:
         )
         # Even when the API server is away: the kubelet needs us for what is prepared already.
         failed = not self._reconcile()
-        events = EventWriter(self._client, settings.node_name)
         service = rpc.serve(
             settings.service_socket,
-            rpc.dra_handler(preparer, self.claim_durations, events),
+            rpc.dra_handler(preparer, self.claim_durations, self),
             rpc.health_handler(self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS),
         )
         registration: grpc.Server | None = None
@@ -152,6 +154,8 @@ class NodeAgent:
         self.scan_durations.observe(seconds)
         devices = self._inventory.update(scan, self._state.prepared())
         self._health.update(devices)
+        self._devices = devices
+        self.changed()
         klog.info(klog.SCAN, "Scanned devices", count=len(devices), seconds=round(seconds, 4))
         names = [device.name for device in devices]
         if names != self._names:
@@ -172,6 +176,14 @@ class NodeAgent:
             klog.info(klog.STATE, "Published slices", devices=len(devices), written=written)
         self._published = True
         return True
+
+    def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
+        """Tell the user of a claim that it cannot be prepared."""
+        self._reporter.failed(namespace, claim, uid, message)
+
+    def changed(self) -> None:
+        """Tell the users of claims about their devices, when these or the claims have changed."""
+        self._reporter.claims(self._state.claims(), self._devices)
 
     def _on_registration(self, registered: bool) -> None:
         self._registered = registered

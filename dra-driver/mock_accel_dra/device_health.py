@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED
-from mock_accel_dra.slices import pool_name
+from mock_accel_dra.slices import owners, pool_name
 
 _MESSAGES = {
     "": "",
@@ -49,10 +49,10 @@ class HealthFeed:
 
     def update(self, devices: Sequence[Device]) -> None:
         """Report the health of all devices that are published."""
-        owners = {device.pci_address: device.published_name for device in devices if not device.is_vf}
+        pools = owners(devices)
         found = tuple(
             DeviceHealth(
-                pool=pool_name(self._node, owners.get(device.physfn or device.pci_address, device.published_name)),
+                pool=pool_name(self._node, pools[device.name]),
                 device=device.published_name,
                 healthy=not device.problem,
                 message=_MESSAGES[device.problem],

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -39,13 +39,21 @@ class ServeError(OSError):
     """A socket that cannot be served."""
 
 
-def dra_handler(
-    preparer: Preparer, durations: Durations, failed: Callable[[str, str, str, str], None]
-) -> grpc.GenericRpcHandler[Any, Any]:
+class ClaimObserver(Protocol):
+    """Who wants to know what became of claims."""
+
+    def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
+        """A claim cannot be prepared, and why."""
+
+    def changed(self) -> None:
+        """Claims were prepared."""
+
+
+def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserver) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAPlugin service: every claim of a call gets its devices or its own error.
 
     ``durations`` has the labels operation (prepare, unprepare) and result (ok, error).
-    ``failed`` is told namespace, name and uid of a claim that cannot be prepared, and why.
+    ``observer`` is told what became of each claim.
     """
 
     def prepare(request: Any, _: grpc.ServicerContext) -> Any:
@@ -59,7 +67,7 @@ def dra_handler(
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
-                failed(claim.namespace, claim.name, claim.uid, str(error))
+                observer.failed(claim.namespace, claim.name, claim.uid, str(error))
                 continue
             for result in results:
                 device = entry.devices.add(
@@ -70,6 +78,7 @@ def dra_handler(
                 )
                 if result.share_id is not None:
                     device.share_id = result.share_id
+        observer.changed()
         return response
 
     def unprepare(request: Any, _: grpc.ServicerContext) -> Any:

@@ -42,6 +42,13 @@ def pool_name(node: str, pf: str) -> str:
     return f"{node}/{pf}"
 
 
+def owners(devices: Iterable[Device]) -> dict[str, str]:
+    """Published name of the PF whose pool each device is in, by the device's name in sysfs."""
+    devices = list(devices)
+    pfs = {device.pci_address: device.published_name for device in devices if not device.is_vf}
+    return {device.name: pfs.get(device.physfn or device.pci_address, device.published_name) for device in devices}
+
+
 def slice_name(node: str, device: str) -> str:
     """Name of the slice of the device published as ``device``."""
     return f"{DRIVER_NAME}-{node}-{device}"

@@ -78,9 +78,9 @@ def test_two_drivers_see_what_the_other_wrote(path: Path) -> None:
 def test_another_process_waits_for_the_lock_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "_LOCK_SECONDS", 0.2)
     holder = State.load(path)
-    with holder.locked(), pytest.raises(LockedError, match=r"another driver on this node has held .*state.json.lock"):
-        with State.load(path).locked():
-            pass
+    message = r"another driver on this node has held .*state.json.lock"
+    with holder.locked(), pytest.raises(LockedError, match=message), State.load(path).locked():
+        pass
     with State.load(path).locked():
         pass
 
