@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import klog
+from mock_accel_dra import faults, klog
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mock_accel_dra.api import Client
 
     try:
+        faults.configure(os.environ)
         client = Client(settings.api_server) if settings.api_server else Client.in_cluster()
         program = _program(settings, client)
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_accel_dra import klog
+from mock_accel_dra import faults, klog
 
 CLASS_PATH = "class/mock-accel"
 CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
@@ -129,8 +129,10 @@ def capability_names(bits: int) -> tuple[str, ...]:
 
 def set_status(root: Path, name: str, status: int) -> None:
     """Write the status register: 1 allocated, 0 free. Raises OSError."""
+    faults.point()
     with (class_folder(root) / name / "status").open("w", encoding="ascii") as file:
         file.write(f"{status}\n")
+    faults.point()
 
 
 def get_status(root: Path, name: str) -> int:

@@ -55,6 +55,8 @@ class Reconciler:
         with self._state.locked():
             if self._state.lost:
                 return
+            self._state.remove_half_written()
+            cdi.remove_half_written(self._cdi)
             devices = {device.name: device for device in discovery.scan(self._sysfs).devices}
             holders = {
                 entry.name: claim for claim in self._state.claims() for entry in claim.devices if not entry.admin

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mock_accel_dra import klog
-from mock_accel_dra.files import write_atomically
+from mock_accel_dra.files import remove_half_written, write_atomically
 
 VERSION = 2
 _READABLE = (1, VERSION)
@@ -123,6 +123,10 @@ class State:
         """Record that the claim of this uid is not prepared. Raises OSError; then it still is."""
         if uid in self._claims:
             self._save({key: claim for key, claim in self._claims.items() if key != uid})
+
+    def remove_half_written(self) -> None:
+        """Remove what a driver left that was killed while it wrote. Raises OSError."""
+        remove_half_written(self._path.parent, self._path.name)
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:

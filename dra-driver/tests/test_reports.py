@@ -11,7 +11,7 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import reports
-from mock_accel_dra.api import Client
+from mock_accel_dra.api import ApiUnreachableError, Client
 from mock_accel_dra.discovery import scan
 from mock_accel_dra.reports import Reporter, device_statuses
 from mock_accel_dra.state import PreparedClaim, PreparedDevice
@@ -74,7 +74,7 @@ def test_api_server_that_is_away_is_asked_again(api: FakeApiServer, monkeypatch:
 
     def unreliable(path: str, body: dict[str, Any]) -> dict[str, Any]:
         if next(failures, False):
-            raise reports.ApiUnreachableError("away")
+            raise ApiUnreachableError("away")
         return create(path, body)
 
     monkeypatch.setattr(client, "create", unreliable)
