@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance rerun test bench-lab lint unit build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,8 +46,21 @@ ARGS ?=
 acceptance: setup ## all suites, side by side on a pool of CLUSTERS=2 clusters; report in results/
 	@acceptance --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
+all-tests: setup ## like acceptance, with a summary at the end: passed, failed, skipped, each suite, duration
+	@python -m acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
+
 rerun: setup ## what failed last time again; merged into results/, with the first failure
 	@acceptance --rerun --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
+
+# How often `make nightly` runs the suites on each topology.
+ROUNDS ?= 3
+NIGHTLY = python -m acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
+
+nightly: setup ## all suites on all topologies, ROUNDS=3 times; a table of flaky tests in results/nightly/
+	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
+
+nightly-table: venv ## that table again, from what is in results/nightly/ (collected from several machines)
+	@$(NIGHTLY) --table $(ARGS)
 
 test: setup ## every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
@@ -60,6 +73,9 @@ lint: venv ## style and types
 
 unit: venv ## unit tests
 	@python tests/run.py --only unit
+
+docs: venv ## docs/keywords, made from the documentation of keywords
+	@python -m acceptance.keyword_docs
 
 build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@
