@@ -45,6 +45,20 @@ class QemuLibrary:
         session.current().cluster.plug(slot.node, slot.slot.root_port)
 
     @keyword
+    def kill_device_server(self, node: str) -> None:
+        """Kill the process that serves the devices of ``node``; they stay on its PCI bus, and answer nothing."""
+        session.current().cluster.kill_device_server(node)
+
+    @keyword
+    def restart_device_server(self, node: str) -> None:
+        """Start the device server of ``node`` again, and plug its devices anew: those there are have lost theirs."""
+        current = session.current()
+        current.cluster.start_device_server(node)
+        for slot in current.topology.node(node).slots:
+            current.cluster.unplug(node, slot.root_port)
+            current.cluster.plug(node, slot.root_port)
+
+    @keyword
     def plug_all_devices(self) -> None:
         """Hot-plug the devices of all slots that are empty; the guests find them a moment later."""
         current = session.current()

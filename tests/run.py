@@ -22,7 +22,7 @@ NOT_VERIFIED = "not-verified"
 """Tag of suites that have not passed in a pool yet (docs/scenarios.md); `make acceptance` runs them."""
 CORES_FOR_TWO_CLUSTERS = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
-PACKAGES = ["acceptance", "lab", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
+PACKAGES = ["acceptance", "lab", "tools", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scenario.runtime import ContainerRuntime, default_runtime
+from scenario.runtime import ContainerRuntime, cdi_folders, default_runtime
 
 # Of `containerd config dump`, the part that matters.
 DUMP = """\
@@ -64,3 +64,17 @@ def test_configuration_without_default_runtime_is_refused(old: str, new: str, mi
 def test_text_that_is_not_toml_is_refused() -> None:
     with pytest.raises(ValueError, match="line 1"):
         default_runtime("containerd: command not found")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "folders"),
+    [
+        ("crun", "crun", ("/etc/cdi", "/var/run/cdi")),
+        ("cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']", "cdi_spec_dirs = ['/opt/cdi']", ("/opt/cdi",)),
+        ("cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']", "", ("/etc/cdi", "/var/run/cdi")),
+        ("enable_cdi = true", "enable_cdi = false", ()),
+    ],
+)
+def test_folders_of_cdi_files(old: str, new: str, folders: tuple[str, ...]) -> None:
+    assert old in DUMP
+    assert cdi_folders(DUMP.replace(old, new)) == folders

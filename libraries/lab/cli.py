@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubernetes.client import ApiException
+from tools.cli import add_commands
 from topology import TopologyError
 from urllib3.exceptions import HTTPError
 
@@ -221,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("archive", type=Path)
     deploy_command = add("deploy", _deploy, "Install the DRA driver; the cluster has its image already.")
     deploy_command.add_argument("--undo", action="store_true", help="remove the driver instead")
+    add_commands(add)
     return parser
 
 

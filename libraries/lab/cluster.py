@@ -71,6 +71,14 @@ class Cluster:
         """Hot-unplug the devices of a slot and wait until the guest has let go of them."""
         self._control.request("unplug", node=node, slot=root_port)
 
+    def kill_device_server(self, node: str) -> None:
+        """Kill the process that serves the devices of ``node``; they stay plugged and answer nothing any more."""
+        self._control.request("kill_devices", node=node)
+
+    def start_device_server(self, node: str) -> None:
+        """Start it again; devices that are plugged must be unplugged and plugged again to reach it."""
+        self._control.request("serve_devices", node=node)
+
     def supervisor_status(self) -> dict[str, Any]:
         """What the supervisor says of itself and its processes."""
         result: dict[str, Any] = self._control.request("status")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import topology as topologies
+from topology import Node
 
 from lab import network
 from lab.artifacts import StepError, run
@@ -162,8 +163,20 @@ class Supervisor:
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
                 await self.processes.plug(node, slot, action == "plug")
                 await send(writer, result=True)
+            case {"do": "kill_devices" | "serve_devices" as action, "node": str(node)}:
+                await self._device_server(self.topology.node(node), serve=action == "serve_devices")
+                await send(writer, result=True)
             case _:
                 raise ValueError(f"not a request of this supervisor: {json.dumps(request)[:200]}")
+
+    async def _device_server(self, node: Node, *, serve: bool) -> None:
+        """Kill the device server of ``node``, as a crash would, or start it again when it has ended."""
+        process = self.processes.children[f"devices-{node.name}"].process
+        if serve and process.returncode is not None:
+            await self.processes.start_device_server(node)
+        elif not serve and process.returncode is None:
+            process.kill()
+            await process.wait()
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
         """Send the events of the start, past ones too, until it is over."""

@@ -139,7 +139,7 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
     name = claim["metadata"]["name"]
     known = {(device.pool, device.device): device for device in published}
     result = []
-    for item in _results(claim):
+    for item in results(claim):
         device = known.get((item["pool"], item["device"]))
         if device is None:
             raise CheckError(
@@ -153,10 +153,11 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
     return result
 
 
-def _results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
+def results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """The driver's devices that ``claim`` has, as ``request``, ``pool`` and ``device``; none while it is pending."""
     allocation = (claim.get("status") or {}).get("allocation") or {}
-    results = (allocation.get("devices") or {}).get("results") or []
-    return [item for item in results if item["driver"] == DRIVER]
+    found = (allocation.get("devices") or {}).get("results") or []
+    return [item for item in found if item["driver"] == DRIVER]
 
 
 def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
@@ -175,7 +176,7 @@ def describe(claim: Mapping[str, Any]) -> str:
         for request in devices.get("requests") or []
     ]
     same = [item["matchAttribute"] for item in devices.get("constraints") or [] if "matchAttribute" in item]
-    has = ", ".join(f"{item['pool'].partition('/')[0]} {item['device']}" for item in _results(claim))
+    has = ", ".join(f"{item['pool'].partition('/')[0]} {item['device']}" for item in results(claim))
     return (
         f"claim {claim['metadata']['name']!r} asks for {', '.join(asked)}"
         + (f" with the same {', '.join(same)}" if same else "")
@@ -190,7 +191,7 @@ def _describe_wanted(wanted: Mapping[str, Any]) -> str:
 
 def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
     """How many published PFs no claim has, by node and NUMA node. A NUMA node without any counts 0."""
-    taken = {(item["pool"], item["device"]) for claim in claims for item in _results(claim)}
+    taken = {(item["pool"], item["device"]) for claim in claims for item in results(claim)}
     counts: Counter[tuple[str, Value]] = Counter()
     for device in published:
         if device.attribute("deviceType") == "pf":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -16,6 +16,8 @@ from scenario import CheckError, kube
 from scenario.logs import LogMark
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
+_SILENCE_SECONDS = 24 * 3600.0
+"""For which a log that is followed may say nothing."""
 _CONTAINER = "node-agent"
 _MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
 _MODULE = "mock_accel"
@@ -43,7 +45,7 @@ def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
 
 def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str:
     """Name of the pod of ``component``, on ``node`` if it has one a node. Raises CheckError unless there is one."""
-    names = [name for name, item in _pods(api, component).items() if node in (None, item.spec.node_name)]
+    names = list(pods(api, component, node))
     if len(names) != 1:
         where = f" on {node}" if node else ""
         raise CheckError(
@@ -53,14 +55,18 @@ def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str
     return names[0]
 
 
-def _pods(api: ApiClient, component: Component) -> dict[str, Any]:
-    """Pods that do not end at the moment, by name."""
+def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[str, Any]:
+    """Pods of ``component`` (on ``node``) that do not end at the moment, by name."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selector = f"app={component.value}"
     found: list[Any] = lister(
         deploy.NAMESPACE, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
     ).items
-    return {item.metadata.name: item for item in found if item.metadata.deletion_timestamp is None}
+    return {
+        item.metadata.name: item
+        for item in found
+        if item.metadata.deletion_timestamp is None and node in (None, item.spec.node_name)
+    }
 
 
 def restart(api: ApiClient, component: Component, node: str | None, nodes: int, timeout: timedelta) -> None:
@@ -74,13 +80,32 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
     wait_ready(api, nodes, timeout)
 
 
-def log_of(api: ApiClient, pod: str) -> str:
-    """The whole log of a pod of the driver."""
+def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
+    """The log of a pod of the driver, without a selection the whole of it."""
     # As it is: the client would take a log that looks like JSON for an object.
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
-        pod, deploy.NAMESPACE, _preload_content=False, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        pod,
+        deploy.NAMESPACE,
+        tail_lines=tail_lines,
+        since_seconds=since_seconds,
+        _preload_content=False,
+        _request_timeout=_REQUEST_TIMEOUT_SECONDS,
     )
     return str(answer.data, "utf-8", "replace")
+
+
+def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) -> Iterator[str]:
+    """Lines of the log of a pod of the driver, those to come as well, until the pod has ended."""
+    answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
+        pod,
+        deploy.NAMESPACE,
+        since_seconds=since_seconds,
+        follow=True,
+        _preload_content=False,
+        _request_timeout=(_REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
+    )
+    for line in answer:
+        yield str(line, "utf-8", "replace").rstrip("\n")
 
 
 def mark(api: ApiClient, pod: str) -> LogMark:
@@ -122,6 +147,11 @@ def agent_environment(api: ApiClient) -> set[str]:
     )
     (container,) = daemon_set.spec.template.spec.containers
     return {variable.name for variable in container.env or []}
+
+
+def place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
+    """Let node agents run on nodes with ``labels`` only, with None on all; returns before they come or go."""
+    _patch_agent(api, {"template": {"spec": {"nodeSelector": labels}}})
 
 
 def load_module(api: ApiClient, node: str) -> None:

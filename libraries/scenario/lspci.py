@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from topology import Node
 
-from scenario.sysfs import VENDOR
+from scenario.sysfs import PF_ID, VENDOR, VF_ID
 
 COMMAND = f"lspci -D -n -d {VENDOR:04x}:"
-_PF, _VF = 0x0001, 0x0002
 _CLASS = 0x1200
 """Processing accelerator."""
 _LINE = re.compile(r"(?P<bdf>[0-9a-f:.]+) (?P<class>[0-9a-f]{4}): (?P<vendor>[0-9a-f]{4}):(?P<device>[0-9a-f]{4})\b")
@@ -42,7 +41,7 @@ def parse(node: str, output: str) -> dict[str, ListedDevice]:
 def complaints(node: Node, found: Mapping[str, ListedDevice]) -> list[str]:
     """Where ``lspci`` does not list exactly the functions of ``node``, enabled or not."""
     expected = {
-        function.bdf: (function.name, ListedDevice(_CLASS, _VF if function.is_vf else _PF))
+        function.bdf: (function.name, ListedDevice(_CLASS, VF_ID if function.is_vf else PF_ID))
         for function in node.functions
     }
     result = []

@@ -10,9 +10,16 @@ from scenario.sysfs import NodeDevices
 _TIMEOUT_SECONDS = 60.0
 
 
-def read_devices(session: Session) -> list[NodeDevices]:
-    """PCI bus and class mock-accel of every node. Raises CheckError when a node does not answer."""
-    outputs = session.on_nodes(sysfs.PROBE, _TIMEOUT_SECONDS)
+def _on(session: Session, node: str | None, command: str) -> dict[str, str]:
+    """Output of ``command`` on ``node``, without one on every node."""
+    if node is None:
+        return session.on_nodes(command, _TIMEOUT_SECONDS)
+    return {node: session.on_node(node, command, _TIMEOUT_SECONDS)}
+
+
+def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]:
+    """PCI bus and class mock-accel of ``node``, or of every node. Raises CheckError when a node does not answer."""
+    outputs = _on(session, node, sysfs.PROBE)
     return [sysfs.parse(node, output) for node, output in outputs.items()]
 
 
@@ -21,7 +28,7 @@ def read_module_states(session: Session) -> dict[str, str]:
     return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE, _TIMEOUT_SECONDS).items()}
 
 
-def read_cdi_files(session: Session) -> list[CdiFile]:
-    """The driver's CDI files of every node. Raises CheckError when a node does not answer."""
-    outputs = session.on_nodes(cdi.PROBE, _TIMEOUT_SECONDS)
+def read_cdi_files(session: Session, node: str | None = None) -> list[CdiFile]:
+    """The driver's CDI files of ``node``, or of every node. Raises CheckError when a node does not answer."""
+    outputs = _on(session, node, cdi.PROBE)
     return [file for node, output in outputs.items() for file in cdi.parse(node, output)]

@@ -19,6 +19,17 @@ class ContainerRuntime:
     binary: str
 
 
+def cdi_folders(config: str) -> tuple[str, ...]:
+    """Folders whose CDI files containerd applies, by its configuration (version 3, TOML); none when CDI is off.
+
+    Without these settings containerd 2 has CDI on, for /etc/cdi and /var/run/cdi.
+    """
+    settings = tomllib.loads(config).get("plugins", {}).get(_PLUGIN, {})
+    if not settings.get("enable_cdi", True):
+        return ()
+    return tuple(settings.get("cdi_spec_dirs", ("/etc/cdi", "/var/run/cdi")))
+
+
 def default_runtime(config: str) -> ContainerRuntime:
     """Default runtime of containerd's configuration (version 3, TOML). Raises ValueError when it has none."""
     document: dict[str, Any] = tomllib.loads(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from topology import Topology
 
 VENDOR = 0x1DE5
+PF_ID, VF_ID = 0x0001, 0x0002
 CLASS_FOLDER = "/sys/class/mock-accel"
 
 # One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.

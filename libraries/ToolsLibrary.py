@@ -1,0 +1,199 @@
+"""Robot Framework library: the tools of ``lab`` (docs/tools.md), by what they say and what is."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, kube, logs, session
+from scenario.cdi import CdiFile
+from scenario.claims import AllocatedDevice
+from scenario.driver import Component
+from scenario.waiting import until_no_complaints
+from tools import cdi, devices, diagnosis, slices, verbosity
+from tools import logs as log_tool
+from tools.diagnosis import Diagnosis
+from tools.logs import Selection, Severity
+
+_WATCH_SECONDS = "600"
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class ToolsLibrary:
+    """Uses the tools on the cluster that the suite has borrowed; what they print is in the log."""
+
+    def __init__(self) -> None:
+        self._changes: list[tuple[str, CdiFile]] = []
+        self._watch: subprocess.Popen[str] | None = None
+
+    @keyword
+    def device_status_should_show_all_devices(self) -> None:
+        """Check that `lab devices` lists every PF, and VFs that are enabled, with all values of the topology."""
+        current = session.current()
+        rows = devices.read(current)
+        logger.info(devices.as_text(rows))
+        if complaints := devices.complaints(current.topology, rows):
+            raise CheckError("\n".join(complaints))
+
+    @keyword
+    def device_status_should_be(self, node: str, device: str, status: str) -> None:
+        """Check the status that `lab devices NODE DEVICE` shows, ``free`` or ``allocated``."""
+        (row,) = devices.read(session.current(), node, device)
+        logger.info(devices.as_text([row]))
+        if row.status != status:
+            raise CheckError(f"{node} {device}: expected status {status}, found {row.status}")
+
+    @keyword
+    def device_status_should_refuse(self, node: str, device: str) -> str:
+        """Check that `lab devices` does not know ``device``, and return what it says about it."""
+        try:
+            devices.read(session.current(), node, device)
+        except CheckError as error:
+            return str(error)
+        raise CheckError(f"expected no device {device} on {node}")
+
+    @keyword
+    def slices_table_should_show(self, pod: str, allocated: list[AllocatedDevice]) -> None:
+        """Check that `lab slices` lists every PF once, and ``pod`` at exactly the devices ``allocated``."""
+        current = session.current()
+        rows = slices.read(current)
+        logger.info(slices.as_text(rows))
+        shown = [(row.node, row.device) for row in rows]
+        missing = [
+            f"{node.name} {function.name}: expected one line, found {shown.count((node.name, function.name))}"
+            for node in current.topology.nodes
+            for function in node.pfs
+            if shown.count((node.name, function.name)) != 1
+        ]
+        held = {(row.node, row.device) for row in rows for holder in row.holders if pod in holder.pods}
+        expected = {device.key for device in allocated}
+        if held != expected:
+            missing.append(f"pod {pod}: expected it at {sorted(expected)}, found it at {sorted(held)}")
+        if missing:
+            raise CheckError("\n".join(missing))
+
+    @keyword(name="CDI List Should Show")
+    def cdi_list_should_show(self, allocated: list[AllocatedDevice]) -> None:
+        """Check that `lab cdi list` has a file for each of ``allocated`` with its claim, and no other."""
+        entries = cdi.list_entries(session.current())
+        logger.info(cdi.as_text(entries))
+        found = sorted((entry.node, entry.device, entry.claim) for entry in entries)
+        expected = sorted((*device.key, f"{kube.NAMESPACE}/{device.claim}") for device in allocated)
+        if found != expected:
+            raise CheckError(f"expected CDI files of {expected}, found those of {found}")
+
+    @keyword(name="CDI Check Should Find Nothing")
+    def cdi_check_should_find_nothing(self) -> None:
+        """Check that `lab cdi check` finds all files as the schema and the claims want them."""
+        if findings := cdi.check(session.current()):
+            raise CheckError("\n".join(findings))
+
+    @keyword(name="Start Watching CDI Files")
+    def start_watching_cdi_files(self) -> None:
+        """Let `lab cdi watch` run beside the test, until `Stop Watching CDI Files`, for ten minutes at most."""
+        self.stop_watching_cdi_files()
+        # A process of its own, as at a terminal: connections to nodes are not for two threads.
+        command = ["cdi", "watch", "--json", "--seconds", _WATCH_SECONDS, "--name", session.current().cluster.name]
+        process = subprocess.Popen([sys.executable, "-m", "lab.cli", *command], stdout=subprocess.PIPE, text=True)
+        self._changes = changes = []
+
+        def read() -> None:
+            for line in process.stdout or ():
+                change = json.loads(line)
+                changes.append((change["what"], CdiFile(**change["file"])))
+
+        threading.Thread(target=read, name="lab cdi watch", daemon=True).start()
+        self._watch = process
+
+    @keyword(name="CDI Watch Should See", tags=["wait"])
+    def cdi_watch_should_see(
+        self, what: str, allocated: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=60)
+    ) -> None:
+        """Wait until the watch has seen the file of each of ``allocated`` as ``what``: appeared, disappeared …"""
+
+        def missing() -> list[str]:
+            seen = {(file.node, cdi.device_of(file)) for change, file in self._changes if change == what}
+            return [f"{device}: its file has not {what}" for device in allocated if device.key not in seen]
+
+        until_no_complaints(missing, timeout, "what lab cdi watch has not seen")
+
+    @keyword(name="Stop Watching CDI Files")
+    def stop_watching_cdi_files(self) -> None:
+        """End the watch, if there is one."""
+        if self._watch:
+            process, self._watch = self._watch, None
+            process.kill()
+            process.wait()
+
+    @keyword
+    def log_tool_should_say(
+        self,
+        *patterns: str,
+        component: Component | None = None,
+        node: str | None = None,
+        severity: Severity = Severity.INFO,
+        grep: str | None = None,
+        calls: bool = False,
+    ) -> None:
+        """Check that `lab logs` with these filters shows a line for each of ``patterns``, in order.
+
+        And none that the filters should have left out.
+        """
+        selection = Selection(component, node, severity, re.compile(grep) if grep else None, calls)
+        lines = log_tool.read(session.current(), selection)
+        logger.info("\n".join(map(str, lines)))
+        if complaints := logs.missing([line.text for line in lines], patterns):
+            raise CheckError("\n".join(complaints))
+        if wrong := [str(line) for line in lines if not selection.takes(line)]:
+            raise CheckError("lines that the filters should have left out:\n" + "\n".join(wrong))
+
+    @keyword(tags=["wait"])
+    def set_log_verbosity(self, level: int, component: Component, node: str | None = None) -> None:
+        """`lab verbosity`: let ``component`` (on ``node``) log at ``level``, 2 to 6, and wait until its log says so."""
+        logger.info(", ".join(verbosity.set_level(session.current(), level, component, node)))
+
+    @keyword(tags=["wait"])
+    def diagnosis_should_be_healthy(self, timeout: timedelta = timedelta(seconds=240)) -> None:
+        """Wait until `lab diagnose` finds nothing broken; fails with the stretch that is."""
+
+        def complaints() -> list[str]:
+            found = self._diagnose()
+            return [f"{found.broken.step}: {found.broken.evidence}; remedy: {found.remedy}"] if found.broken else []
+
+        until_no_complaints(complaints, timeout, "lab diagnose finds something broken")
+
+    @keyword(tags=["wait"])
+    def diagnosis_should_name(
+        self, step: str, evidence: str, remedy: str, timeout: timedelta = timedelta(seconds=240)
+    ) -> None:
+        """Wait until `lab diagnose` names ``step`` as the first broken stretch.
+
+        ``evidence`` and ``remedy`` must be part of what it says about it. All
+        steps before must be ok, and none after reached.
+        """
+
+        def complaints() -> list[str]:
+            found = self._diagnose()
+            if found.broken is None:
+                return [f"expected {step!r} to be broken, nothing is"]
+            said = [
+                ("step", step, found.broken.step),
+                ("evidence", evidence, found.broken.evidence),
+                ("remedy", remedy, found.remedy),
+            ]
+            return [f"expected {what} {wanted!r}, found {text!r}" for what, wanted, text in said if wanted not in text]
+
+        if step not in diagnosis.names():
+            raise CheckError(f"there is no step {step!r}; there are {', '.join(diagnosis.names())}")
+        until_no_complaints(complaints, timeout, "lab diagnose does not name it")
+
+    def _diagnose(self) -> Diagnosis:
+        found = diagnosis.diagnose(session.current())
+        logger.info(diagnosis.as_text(found, details=True))
+        return found

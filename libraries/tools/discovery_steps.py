@@ -1,0 +1,178 @@
+"""Issue "devices are not discovered": from QEMU to the ResourceSlices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes import client
+from lab import deploy, kubeexplain
+from scenario import publication, slices, sysfs
+from scenario.pods import runs
+from scenario.sysfs import MODULE_LIVES
+
+from tools.observed import Observed
+from tools.steps import Finding, Issue, Step, judged, on_node
+
+START_AGAIN = "lab down && lab up"
+MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
+AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
+DEPLOY = "lab deploy"
+ANY_NODE_AGAIN = (
+    f"lab kubectl -n {deploy.NAMESPACE} patch daemonset {deploy.NODE_AGENT} --type json "
+    """-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'"""
+)
+_KERNEL_DRIVER = "mock_accel"
+_TROUBLE = re.compile(r"[EWF]\d{4} |^no log: ")
+_REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
+_SHOWN_LINES = 5
+
+
+def guests(observed: Observed) -> Finding:
+    """QEMU runs every guest."""
+    wrong = [
+        f"{name}: expected guest running, found {state}"
+        for name, state in observed.guests.items()
+        if state != "running"
+    ]
+    return judged(wrong, START_AGAIN, f"{len(observed.guests)} guests run")
+
+
+def servers(observed: Observed) -> Finding:
+    """Each node with devices has a device server that runs."""
+    names = [node.name for node in observed.topology.nodes if node.functions]
+    wrong = []
+    for name in names:
+        if name not in observed.servers:
+            wrong.append(f"{name}: there is no device server")
+        elif (code := observed.servers[name]) is not None:
+            wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
+    return judged(wrong, START_AGAIN, f"{len(names)} device servers run")
+
+
+def ready(observed: Observed) -> Finding:
+    """Every node is Ready."""
+    wrong, remedy = [], ""
+    for node in observed.topology.nodes:
+        item = observed.nodes.get(node.name)
+        if _condition(item, "Ready") != "True":
+            wrong.append(kubeexplain.explain_node(node.name, client.V1Node.from_dict(item) if item else None))
+            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet -u containerd")
+    return judged(wrong, remedy, f"{len(observed.topology.nodes)} nodes are Ready")
+
+
+def pci_bus(observed: Observed) -> Finding:
+    """Each guest's PCI bus has every function of the topology, and no other of ours."""
+    wrong, remedy, count = [], "", 0
+    for shown in observed.devices:
+        expected = {function.bdf: function.name for function in observed.topology.node(shown.node).functions}
+        found = {function.bdf for function in shown.pci}
+        count += len(found)
+        for bdf in sorted(expected.keys() - found):
+            plugged = expected[bdf] in observed.plugged[shown.node]
+            why = "QEMU has it, the guest does not" if plugged else "it is not plugged"
+            wrong.append(f"{shown.node}: {expected[bdf]} ({bdf}) is not on the PCI bus, {why}")
+            remedy = remedy or (on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else START_AGAIN)
+        wrong += [
+            f"{shown.node}: {bdf} is on the PCI bus, the topology has it not" for bdf in sorted(found - expected.keys())
+        ]
+    return judged(wrong, remedy or START_AGAIN, f"{count} functions on the PCI buses")
+
+
+def module(observed: Observed) -> Finding:
+    """The kernel module is loaded on every node, and drives every PF."""
+    wrong = [
+        f"{name}: expected kernel module mock_accel {MODULE_LIVES}, found {state}"
+        for name, state in observed.modules.items()
+        if state != MODULE_LIVES
+    ]
+    if wrong:
+        return judged(wrong, MODULE_AGAIN, "")
+    remedy = ""
+    for node in observed.topology.nodes:
+        for function in node.pfs:
+            if (found := observed.drivers[node.name].get(function.bdf, "")) != _KERNEL_DRIVER:
+                where = f"{node.name} {function.name} ({function.bdf})"
+                wrong.append(f"{where}: expected kernel driver {_KERNEL_DRIVER}, found {found or 'none'}")
+                remedy = remedy or on_node(
+                    node.name, f"echo {function.bdf} > /sys/bus/pci/drivers/{_KERNEL_DRIVER}/bind"
+                )
+    return judged(wrong, remedy, f"loaded on {len(observed.modules)} nodes, drives all PFs")
+
+
+def sysfs_class(observed: Observed) -> Finding:
+    """The device class in sysfs has all PFs, with the topology's values."""
+    wrong = sysfs.value_complaints(observed.topology, observed.devices)
+    count = sum(len(shown.accelerators) for shown in observed.devices)
+    return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
+
+
+def agents(observed: Observed) -> Finding:
+    """A node agent is Ready on each node. What its log complains of is shown here, and judged by the steps after."""
+    daemon_set = observed.daemon_set
+    if daemon_set is None:
+        return Finding(f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}", DEPLOY)
+    placed = {agent["spec"].get("nodeName"): agent for agent in observed.agents}
+    wrong, remedy = [], ""
+    selector = daemon_set["spec"]["template"]["spec"].get("nodeSelector")
+    for node in observed.topology.nodes:
+        agent = placed.get(node.name)
+        if agent is None:
+            why = f"; its DaemonSet wants nodes with {json.dumps(selector)}" if selector else ""
+            wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
+            describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
+            remedy = remedy or (ANY_NODE_AGAIN if selector else describe)
+        elif not runs(agent):
+            reasons = ", ".join(kubeexplain.pod_reasons(client.V1Pod.from_dict(agent)))
+            wrong.append(
+                f"{node.name}: {agent['metadata']['name']} is not ready: {reasons or agent['status']['phase']}"
+            )
+            remedy = remedy or f"lab logs --component node-agent --node {node.name}"
+    trouble = _log_lines(observed, _TROUBLE)
+    said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
+    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)
+
+
+def access(observed: Observed) -> Finding:
+    """The API server grants the driver all that its manifest asks for."""
+    wrong = [str(refused) for refused in observed.refused]
+    return judged(wrong, DEPLOY, "service accounts of the driver may do all they need", _log_lines(observed, _REFUSAL))
+
+
+def published(observed: Observed) -> Finding:
+    """ResourceSlices describe what sysfs shows."""
+    found = slices.parse(observed.slices)
+    wrong = slices.incomplete_pools(observed.slices)
+    wrong += publication.complaints(observed.topology, observed.devices, found)
+    return judged(
+        wrong, AGENTS_AGAIN, f"{len(found)} devices published, as sysfs has them", _log_lines(observed, _TROUBLE)
+    )
+
+
+STEPS = (
+    Step("guests run", Issue.DISCOVERY, guests),
+    Step("device servers run", Issue.DISCOVERY, servers),
+    Step("nodes are Ready", Issue.DISCOVERY, ready),
+    Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus),
+    Step("kernel module drives devices", Issue.DISCOVERY, module),
+    Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class),
+    Step("node agents run", Issue.DISCOVERY, agents),
+    Step("driver may use the API", Issue.DISCOVERY, access),
+    Step("ResourceSlices follow sysfs", Issue.DISCOVERY, published),
+)
+
+
+def _condition(item: Mapping[str, Any] | None, kind: str) -> str:
+    conditions = ((item or {}).get("status") or {}).get("conditions") or []
+    return next((condition["status"] for condition in conditions if condition["type"] == kind), "Unknown")
+
+
+def _log_lines(observed: Observed, pattern: re.Pattern[str]) -> list[str]:
+    """The last lines of each node agent's log that match."""
+    lines = []
+    for node, log in observed.agent_logs.items():
+        matching = [line for line in log.splitlines() if pattern.search(line)]
+        lines += [f"{node}: {line}" for line in matching[-_SHOWN_LINES:]]
+    return lines

@@ -1,0 +1,225 @@
+"""Asks a cluster for what ``lab diagnose`` looks at: when a step needs it, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiException
+from lab import deploy, manifests
+from scenario import driver, kube, observe, pods, qemu, runtime
+from scenario.cdi import CdiFile
+from scenario.driver import Component
+from scenario.session import Session
+from scenario.sysfs import NodeDevices
+
+from tools import folders
+from tools.folders import Folder
+from tools.observed import Access, ContainerKey, Event, Object, name_of
+
+DRIVERS_PROBE = r"""
+for d in /sys/bus/pci/devices/*; do
+  IFS= read -r vendor <"$d/vendor" || continue
+  [ "$vendor" = 0x1de5 ] || continue
+  name=; [ -L "$d/driver" ] && name=$(cd -P "$d/driver" && printf %s "${PWD##*/}")
+  printf '%s\t%s\n' "${d##*/}" "$name"
+done
+"""
+_RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
+_COMMAND_TIMEOUT_SECONDS = 60.0
+_EXEC_TIMEOUT = timedelta(seconds=60)
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_LOG_LINES = 200
+_SERVER = "devices-"
+
+
+class Live:
+    """A cluster, as it is when something is first asked for."""
+
+    def __init__(self, session: Session, pod: str | None = None) -> None:
+        self._session = session
+        self._api = session.api
+        self.topology = session.topology
+        self.pod = pod
+
+    @cached_property
+    def guests(self) -> Mapping[str, str]:
+        cluster = self._session.cluster
+        return {name: cluster.qmp(name, "query-status")["status"] for name in self._session.node_names}
+
+    @cached_property
+    def servers(self) -> Mapping[str, int | None]:
+        processes = self._session.cluster.supervisor_status()["processes"]
+        return {
+            process["name"].removeprefix(_SERVER): process["exit_code"]
+            for process in processes
+            if process["name"].startswith(_SERVER)
+        }
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Object]:
+        return {node["metadata"]["name"]: node for node in self._list(client.CoreV1Api(self._api).list_node)}
+
+    @cached_property
+    def plugged(self) -> Mapping[str, Mapping[str, str]]:
+        cluster = self._session.cluster
+        return {name: qemu.accelerators(cluster.qmp(name, "query-pci")) for name in self._session.node_names}
+
+    @cached_property
+    def devices(self) -> Sequence[NodeDevices]:
+        return observe.read_devices(self._session)
+
+    @cached_property
+    def modules(self) -> Mapping[str, str]:
+        return observe.read_module_states(self._session)
+
+    @cached_property
+    def drivers(self) -> Mapping[str, Mapping[str, str]]:
+        outputs = self._session.on_nodes(DRIVERS_PROBE, _COMMAND_TIMEOUT_SECONDS)
+        return {node: parse_drivers(output) for node, output in outputs.items()}
+
+    @cached_property
+    def daemon_set(self) -> Object | None:
+        lister = client.AppsV1Api(self._api).list_namespaced_daemon_set
+        found = self._list(lister, namespace=deploy.NAMESPACE, field_selector=f"metadata.name={deploy.NODE_AGENT}")
+        return found[0] if found else None
+
+    @cached_property
+    def agents(self) -> Sequence[Object]:
+        return self._pods_of(Component.NODE_AGENT)
+
+    @cached_property
+    def agent_logs(self) -> Mapping[str, str]:
+        logs = {}
+        for agent in self.agents:
+            try:
+                log = driver.log_of(self._api, agent["metadata"]["name"], tail_lines=_LOG_LINES)
+            except ApiException as error:  # a container that has not started
+                log = f"no log: {error.reason}"
+            logs[agent["spec"].get("nodeName", "")] = log
+        return logs
+
+    @cached_property
+    def refused(self) -> Sequence[Access]:
+        review = client.AuthorizationV1Api(self._api).create_subject_access_review
+        refused = []
+        for access in granted(manifests.read_manifest(_RBAC_MANIFEST)):
+            user = f"system:serviceaccount:{deploy.NAMESPACE}:{access.account}"
+            spec = client.V1SubjectAccessReviewSpec(
+                user=user,
+                resource_attributes=client.V1ResourceAttributes(
+                    verb=access.verb, group=access.group, resource=access.resource
+                ),
+            )
+            answer: Any = review(client.V1SubjectAccessReview(spec=spec), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+            if not answer.status.allowed:
+                refused.append(access)
+        return refused
+
+    @cached_property
+    def slices(self) -> Sequence[Object]:
+        return self._list(client.ResourceV1Api(self._api).list_resource_slice)
+
+    @cached_property
+    def controllers(self) -> Sequence[Object]:
+        return self._pods_of(Component.CONTROLLER)
+
+    @cached_property
+    def device_classes(self) -> Sequence[str]:
+        return [item["metadata"]["name"] for item in self._list(client.ResourceV1Api(self._api).list_device_class)]
+
+    @cached_property
+    def claims(self) -> Sequence[Object]:
+        return kube.all_claims(self._api)
+
+    @cached_property
+    def templates(self) -> Sequence[str]:
+        lister = client.ResourceV1Api(self._api).list_resource_claim_template_for_all_namespaces
+        return [f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in self._list(lister)]
+
+    @cached_property
+    def pods(self) -> Sequence[Object]:
+        found = self._list(client.CoreV1Api(self._api).list_pod_for_all_namespaces)
+        kept = [pod for pod in found if pod["spec"].get("resourceClaims") and not pods.has_ended(pod)]
+        return [pod for pod in kept if "deletionTimestamp" not in pod["metadata"]]
+
+    @cached_property
+    def events(self) -> Mapping[str, Sequence[Event]]:
+        core = client.CoreV1Api(self._api)
+        result = {}
+        for pod in self.pods:
+            if pods.runs(pod):
+                continue
+            namespace = pod["metadata"]["namespace"]
+            selector = f"involvedObject.uid={pod['metadata']['uid']},type=Warning"
+            found = self._list(core.list_namespaced_event, namespace=namespace, field_selector=selector)
+            found.sort(key=lambda event: event.get("lastTimestamp") or event["metadata"]["creationTimestamp"])
+            result[name_of(pod)] = [Event(item["reason"], item.get("message", "")) for item in found]
+        return result
+
+    @cached_property
+    def cdi_folders(self) -> Mapping[str, Folder]:
+        outputs = self._session.on_nodes(folders.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        return {node: folders.parse(node, output) for node, output in outputs.items()}
+
+    @cached_property
+    def agent_folders(self) -> Mapping[str, Folder]:
+        found = {}
+        for agent in self.agents:
+            name, node = agent["metadata"]["name"], agent["spec"]["nodeName"]
+            command = ["/usr/bin/python3", "-c", folders.AGENT_PROBE]
+            output = kube.execute(self._api, name, command, _EXEC_TIMEOUT, namespace=deploy.NAMESPACE)
+            found[node] = folders.parse(node, output)
+        return found
+
+    @cached_property
+    def cdi_files(self) -> Sequence[CdiFile]:
+        return observe.read_cdi_files(self._session)
+
+    @cached_property
+    def configs(self) -> Mapping[str, str]:
+        return self._session.on_nodes(runtime.PROBE, _COMMAND_TIMEOUT_SECONDS)
+
+    def view(self, container: ContainerKey) -> str:
+        namespace, pod, name = container
+        return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], _EXEC_TIMEOUT, name, namespace)
+
+    def _pods_of(self, component: Component) -> list[Object]:
+        return [self._json(pod) for pod in driver.pods(self._api, component).values()]
+
+    def _list(self, lister: Any, **selection: str) -> list[Object]:
+        items = lister(**selection, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items
+        return [self._json(item) for item in items]
+
+    def _json(self, model: Any) -> Object:
+        result: Object = self._api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
+        return result
+
+
+def parse_drivers(output: str) -> dict[str, str]:
+    """Kernel drivers by PCI address, as DRIVERS_PROBE printed them. Raises ValueError with a line that is none."""
+    found = {}
+    for line in output.splitlines():
+        bdf, tab, name = line.partition("\t")
+        if not tab:
+            raise ValueError(f"expected a PCI address and its driver, found {line!r}")
+        found[bdf] = name
+    return found
+
+
+def granted(objects: Sequence[Object]) -> list[Access]:
+    """What the ClusterRoles of a manifest grant to the service accounts of its ClusterRoleBindings."""
+    roles = {item["metadata"]["name"]: item["rules"] for item in objects if item["kind"] == "ClusterRole"}
+    return [
+        Access(subject["name"], verb, group, resource)
+        for binding in objects
+        if binding["kind"] == "ClusterRoleBinding"
+        for subject in binding["subjects"]
+        for rule in roles[binding["roleRef"]["name"]]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]

@@ -1,0 +1,166 @@
+*** Settings ***
+Name                Debugging
+Documentation       The tools of docs/tools.md: what they show is what is, and ``lab diagnose`` finds what is broken.
+...
+...                 Each of the last tests breaks one stretch of a device's way, expects it to be named with its
+...                 remedy, and mends it; then everything must be healthy again.
+Resource            ../resources/cluster.resource
+Resource            ../resources/tools.resource
+Suite Setup         Borrow Cluster
+Suite Teardown      Return Cluster
+Test Teardown       Diagnosis Should Be Healthy Again
+Test Timeout        15 minutes
+Test Tags           debugging    not-verified
+
+
+*** Test Cases ***
+Devices Are Shown As The Topology Has Them
+    [Documentation]    ``lab devices``
+    Device Status Should Show All Devices
+
+Device Of A Running Pod Is Shown As Allocated
+    [Documentation]    ``lab devices NODE DEVICE``, ``lab slices``, ``lab cdi list``, ``lab cdi check``
+    Run Pod With Claim    shown
+    ${devices}    Get Devices Of Pod    shown
+    Device Status Should Be    ${devices[0].node}    ${devices[0].name}    allocated
+    Slices Table Should Show    shown    ${devices}
+    CDI List Should Show    ${devices}
+    CDI Check Should Find Nothing
+    Delete Pod    shown
+    Wait Until All Devices Are Free
+    Device Status Should Be    ${devices[0].node}    ${devices[0].name}    free
+
+Unknown Device Is Answered With Those There Are
+    ${pfs}    Get PFs    ${NODES}[0]
+    ${answer}    Device Status Should Refuse    ${NODES}[0]    mock99
+    Should Contain    ${answer}    ${pfs[0].name}
+
+CDI Files Are Watched As They Come And Go
+    [Documentation]    ``lab cdi watch``
+    [Teardown]    Stop Watching And Clean Up
+    Start Watching CDI Files
+    Run Pod With Claim    watched
+    ${devices}    Get Devices Of Pod    watched
+    CDI Watch Should See    appeared    ${devices}
+    Delete Pod    watched
+    CDI Watch Should See    disappeared    ${devices}
+
+Log Shows The Calls For A Claim
+    [Documentation]    ``lab logs --calls``
+    Run Pod With Claim    called
+    ${devices}    Get Devices Of Pod    called
+    Delete Pod    called
+    Log Tool Should Say
+    ...    "NodePrepareResources" claims=\\["called"\\]
+    ...    "Prepared claim" claim="default/called"
+    ...    "Unprepared claim" claim="default/called"
+    ...    component=NODE_AGENT
+    ...    node=${devices[0].node}
+    ...    calls=True
+
+Verbosity Is Changed While The Driver Runs
+    [Documentation]    ``lab verbosity``: routine scans are logged from 5 on, and the pod stays the same.
+    [Teardown]    Reset Verbosity And Clean Up
+    ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
+    Set Log Verbosity    5    NODE_AGENT    ${NODES}[0]
+    Log Should Say    ${log}    "Verbosity" v=5    "Scanned devices"    timeout=60 seconds
+    Set Log Verbosity    2    NODE_AGENT    ${NODES}[0]
+    Log Should Say    ${log}    "Verbosity" v=5    "Verbosity" v=2
+
+Healthy Cluster Is Said To Be Healthy
+    [Documentation]    ``lab diagnose``, with a pod that runs, so that the last steps have something to look at.
+    Run Pod With Claim    healthy
+    Diagnosis Should Be Healthy
+
+Killed Device Server Is Named
+    [Teardown]    Mend Device Server    ${NODES}[-1]
+    Kill Device Server    ${NODES}[-1]
+    Diagnosis Should Name
+    ...    device servers run
+    ...    evidence=${NODES}[-1]: the device server has ended
+    ...    remedy=lab down && lab up
+
+Unplugged Devices Are Named
+    [Teardown]    Mend Slot
+    ${slot}    Get Slot To Unplug    ${NODES}[0]
+    Unplug Slot    ${slot}
+    Diagnosis Should Name
+    ...    devices are on the PCI bus
+    ...    evidence=${slot.functions[0].name} (${slot.functions[0].bdf}) is not on the PCI bus, it is not plugged
+    ...    remedy=lab up
+
+Unloaded Kernel Module Is Named
+    [Teardown]    Mend Kernel Module
+    Unload Kernel Module    ${NODES}[-1]
+    Diagnosis Should Name
+    ...    kernel module drives devices
+    ...    evidence=${NODES}[-1]: expected kernel module mock_accel live, found not loaded
+    ...    remedy=rollout restart daemonset/mock-accel-kmod
+
+Node Agents That Are Gone Are Named
+    [Teardown]    Mend Node Agents
+    Send Node Agents Away
+    Diagnosis Should Name
+    ...    node agents run
+    ...    evidence=no pod of mock-accel-node-agent; its DaemonSet wants nodes with
+    ...    remedy="op": "remove", "path": "/spec/template/spec/nodeSelector"
+
+Missing Rights Are Named
+    [Teardown]    Mend Rights
+    Remove Rights Of Node Agents
+    Diagnosis Should Name
+    ...    driver may use the API
+    ...    evidence=mock-accel-node-agent may not get nodes
+    ...    remedy=lab deploy
+
+Impossible CEL Is Named
+    [Documentation]    There are free devices, and the selector is met by none.
+    ${request}    Request Devices    impossible    cel=${DEVICE}.uuid == "NOBODY-HAS-THIS"
+    Create Claim    impossible    ${request}
+    Create Pod    impossible    impossible
+    Diagnosis Should Name
+    ...    claims can be met
+    ...    evidence=uuid == "NOBODY-HAS-THIS" is met by fewer than 1 of the
+    ...    remedy=lab devices
+
+More Devices Than A Node Has Are Named
+    ${all}    Count PFs
+    ${request}    Request Devices    many    count=${all + 1}
+    Create Claim    many    ${request}
+    Create Pod    many    many
+    Diagnosis Should Name
+    ...    claims can be met
+    ...    evidence=${all + 1} of mock-accel-pf on one node, at most
+    ...    remedy=lab slices
+
+Hidden CDI Folder Is Named
+    [Documentation]    The pod waits for its container, and gets it when the folder is back.
+    [Teardown]    Mend CDI Folder    ${NODES}[0]
+    Cover CDI Folder    ${NODES}[0]
+    Start Pod On NUMA Node    no-cdi    ${NODES}[0]    ${NUMA_NODES}[0]
+    Diagnosis Should Name
+    ...    CDI folder is usable
+    ...    evidence=${NODES}[0]: /var/run/cdi is not writable for root, something is mounted on it
+    ...    remedy=umount /var/run/cdi
+    Uncover CDI Folder    ${NODES}[0]
+    Pod Should Be Running    no-cdi    timeout=5 minutes
+
+Wrong Default Runtime Is Named
+    [Teardown]    Mend Default Runtime    ${NODES}[-1]
+    Set Default Container Runtime    ${NODES}[-1]    runc
+    Diagnosis Should Name
+    ...    default runtime is crun
+    ...    evidence=${NODES}[-1]: expected default runtime crun, found runc
+    ...    remedy=systemctl restart containerd
+
+
+*** Keywords ***
+Stop Watching And Clean Up
+    [Documentation]    The watch beside the test ends, then everything else is put back.
+    Stop Watching CDI Files
+    Diagnosis Should Be Healthy Again
+
+Reset Verbosity And Clean Up
+    [Documentation]    The node agents log as their manifest says, then everything else is put back.
+    Set Log Verbosity    4    NODE_AGENT    ${NODES}[0]
+    Diagnosis Should Be Healthy Again

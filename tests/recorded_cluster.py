@@ -1,0 +1,184 @@
+"""A cluster as ``lab diagnose`` sees it: the default topology, all well, one pod with mock0 of the first node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import topology
+from mock_accel_dra import cdi as driver_cdi
+from mock_accel_dra.discovery import Device
+from mock_accel_dra.slices import desired
+from scenario import cdi, claims, pods
+from scenario.cdi import CdiFile
+from scenario.claims import DeviceRequest
+from scenario.sysfs import PF_ID, VF_ID, Accelerator, NodeDevices, PciFunction
+from tools.folders import Folder
+from tools.observed import Access, ContainerKey, Event
+from topology import Function, Node, Topology
+
+Object = dict[str, Any]
+CLUSTER = topology.load(Path(__file__).resolve().parents[1] / "variables/topologies/numa-cluster.yaml")
+NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
+MOCK0 = CLUSTER.nodes[0].functions[0]
+FOLDER = Folder("directory", "24:7", readable=True, writable=True)
+# Of `containerd config dump`, the part that matters.
+CONFIG = """\
+version = 3
+[plugins.'io.containerd.cri.v1.runtime']
+  enable_cdi = true
+  cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']
+  [plugins.'io.containerd.cri.v1.runtime'.containerd]
+    default_runtime_name = 'crun'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun.options]
+      BinaryName = '/usr/bin/crun'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+      runtime_type = 'io.containerd.runc.v2'
+"""
+LOG = """\
+I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
+I1125 03:50:01.900100       1 agent.py:118] "Published slices" devices=6 written=6
+"""
+READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}]
+
+
+def pod_of(component: str, node: str | None, **status: Any) -> Object:
+    """A pod of the driver."""
+    return {
+        "metadata": {"name": f"{component}-{node or 'x'}", "namespace": "mock-device"},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"phase": "Running", "conditions": READY, **status},
+    }
+
+
+def device_of(node: Node, function: Function) -> Device:
+    """``function`` as the driver finds it."""
+    return Device(
+        name=function.name,
+        uuid=function.uuid,
+        memory=function.memory,
+        numa_node=function.numa_node,
+        capabilities=function.capabilities,
+        status=0,
+        pci_address=function.bdf,
+        pcie_root=node.pcie_root_of(function),
+        total_vfs=function.total_vfs,
+    )
+
+
+def shown(node: Node, allocated: Sequence[str] = ()) -> NodeDevices:
+    """What the guest shows, no VF enabled."""
+    return NodeDevices(
+        node.name,
+        tuple(PciFunction(f.bdf, VF_ID if f.is_vf else PF_ID, f.numa_node) for f in node.functions),
+        tuple(
+            Accelerator(f.name, f.uuid, f.memory, f.numa_node, f.capability_bits, int(f.name in allocated), f.bdf)
+            for f in node.pfs
+        ),
+    )
+
+
+def published() -> list[Object]:
+    """The slices of all PFs, as the driver writes them."""
+    items = []
+    for node in CLUSTER.nodes:
+        for pool in desired(node.name, "uid", [device_of(node, pf) for pf in node.pfs]).values():
+            for item in pool:
+                item["spec"]["pool"] |= {"generation": 1, "resourceSliceCount": len(pool)}
+                items.append(item)
+    return items
+
+
+def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), count: int = 1) -> Object:
+    """A claim, allocated and reserved for the pod of its name when it has ``devices`` (of the first node)."""
+    body = claims.build(name, [DeviceRequest("device", count, selectors=selectors)], None, {})
+    body["metadata"]["namespace"] = "default"
+    results = [
+        {"request": "device", "driver": "mock-accel.example.com", "pool": f"{NODE1}/{device}", "device": device}
+        for device in devices
+    ]
+    if devices:
+        body["status"] = {
+            "allocation": {"devices": {"results": results}},
+            "reservedFor": [{"resource": "pods", "name": name, "uid": "u"}],
+        }
+    return body
+
+
+def pod(name: str = "user", node: str | None = NODE1, **status: Any) -> Object:
+    """A pod with the claim of its name, which runs if nothing else is said."""
+    body = pods.build(name, [name], None, {})
+    body["metadata"]["namespace"] = "default"
+    body["spec"]["nodeName"] = node
+    return body | {"status": {"phase": "Running", "conditions": READY} | status}
+
+
+def waiting(name: str, message: str) -> Object:
+    """A pod for which the scheduler has no place."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return pod(name, None, phase="Pending", conditions=[condition])
+
+
+def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFile:
+    """The file of a device, as the driver writes it."""
+    text = json.dumps(driver_cdi.spec(device_of(node, function)), indent=2)
+    return CdiFile(node.name, cdi.path_of(function.name), text)
+
+
+VIEW = f"""\
+env\tMOCK_ACCEL_DEVICE=mock0
+env\tMOCK_ACCEL_UUID={MOCK0.uuid}
+env\tMOCK_ACCEL_PCI={MOCK0.bdf}
+env\tMOCK_ACCEL_DEVICE_MOCK0=mock0
+env\tMOCK_ACCEL_UUID_MOCK0={MOCK0.uuid}
+env\tMOCK_ACCEL_PCI_MOCK0={MOCK0.bdf}
+device\tmock0\t{MOCK0.uuid}\t0\t/sys/devices/pci0000:10/0000:10:00.0/{MOCK0.bdf}\t
+end
+"""
+
+
+def _by_node(value: Any) -> dict[str, Any]:
+    return dict.fromkeys((NODE1, NODE2), value)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What ``tools.observed.Observed`` asks for; everything is well where a test says nothing else."""
+
+    topology: Topology = CLUSTER
+    pod: str | None = None
+    guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
+    servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))
+    nodes: Mapping[str, Object] = field(default_factory=lambda: _by_node({"status": {"conditions": READY}}))
+    plugged: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
+    )
+    devices: Sequence[NodeDevices] = (shown(CLUSTER.nodes[0], ["mock0"]), shown(CLUSTER.nodes[1]))
+    modules: Mapping[str, str] = field(default_factory=lambda: _by_node("live"))
+    drivers: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {node.name: {f.bdf: "mock_accel" for f in node.functions} for node in CLUSTER.nodes}
+    )
+    daemon_set: Object | None = field(default_factory=lambda: {"spec": {"template": {"spec": {}}}})
+    agents: Sequence[Object] = field(
+        default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
+    )
+    agent_logs: Mapping[str, str] = field(default_factory=lambda: _by_node(LOG))
+    refused: Sequence[Access] = ()
+    slices: Sequence[Object] = field(default_factory=published)
+    controllers: Sequence[Object] = field(default_factory=lambda: [pod_of("mock-accel-controller", NODE2)])
+    device_classes: Sequence[str] = ("mock-accel-pf", "mock-accel-vf")
+    claims: Sequence[Object] = field(default_factory=lambda: [claim("user", "mock0")])
+    templates: Sequence[str] = ()
+    pods: Sequence[Object] = field(default_factory=lambda: [pod()])
+    events: Mapping[str, Sequence[Event]] = field(default_factory=dict)
+    cdi_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
+    agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
+    cdi_files: Sequence[CdiFile] = (cdi_file(),)
+    configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
+
+    def view(self, container: ContainerKey) -> str:
+        return self.views[container]

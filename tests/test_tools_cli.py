@@ -1,0 +1,103 @@
+"""Command lines of the tools, and what they run on nodes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lab.client import DEFAULT_NAME
+from scenario.cdi import FOLDER
+from scenario.driver import Component
+from tools import cli, folders
+from tools.folders import Folder
+from tools.logs import Severity
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="lab")
+    commands = result.add_subparsers(required=True)
+
+    def add(name: str, run: cli.Run, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        command.add_argument("--name", default=DEFAULT_NAME)
+        return command
+
+    cli.add_commands(add)
+    return result
+
+
+def test_help_of_lab_needs_nothing_of_what_the_tools_use() -> None:
+    check = "import sys, lab.cli; print([name for name in sys.modules if name.startswith('scenario')])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_selection_of_lines() -> None:
+    line = "logs --component module-loader --severity warning --grep load --since 5m --calls"
+    selection = cli._selection(parser().parse_args(line.split()))
+    assert (selection.component, selection.severity) == (Component.MODULE_LOADER, Severity.WARNING)
+    assert (selection.since, selection.calls, selection.node) == (300, True, None)
+    assert selection.grep and selection.grep.pattern == "load"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["logs", "--since", "5"], "expected a time like 30s, 5m or 1h, found '5'"),
+        (["logs", "--since", "0m"], "expected a time like 30s, 5m or 1h, found '0m'"),
+        (["logs", "--grep", "("], "expected a regular expression, found '('"),
+        (["verbosity", "much"], "invalid int value: 'much'"),
+        (["verbosity", "5", "--component", "module-loader"], "invalid choice: 'module-loader'"),
+        (["cdi"], "the following arguments are required: action"),
+    ],
+)
+def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(line)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def probe(folder: Path) -> Folder:
+    script = folders.PROBE.replace(FOLDER, str(folder))
+    return folders.parse("n", subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
+def agent_probe(folder: Path) -> Folder:
+    script = folders.AGENT_PROBE.replace(FOLDER, str(folder))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return folders.parse("n", done.stdout)
+
+
+def test_node_and_agent_see_the_same_folder(tmp_path: Path) -> None:
+    found = tmp_path.stat()
+    expected = Folder("directory", f"{found.st_dev}:{found.st_ino}", readable=True, writable=True)
+    assert probe(tmp_path) == agent_probe(tmp_path) == expected
+
+
+def test_folder_that_is_none(tmp_path: Path) -> None:
+    assert probe(tmp_path / "cdi") == agent_probe(tmp_path / "cdi") == Folder("absent", "", False, False)
+    (tmp_path / "cdi").touch()
+    assert probe(tmp_path / "cdi").kind == "regular empty file"
+    assert agent_probe(tmp_path / "cdi").kind == "no directory"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
+def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
+    """As scenario.faults covers it: root may read and write whatever its permissions are, but not there."""
+    below = probe(tmp_path)
+    script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)
+    covered = folders.parse("n", done.stdout)
+    assert (covered.kind, covered.writable, covered.mounted) == ("directory", False, True)
+    assert covered.inode != below.inode and below.writable and not below.mounted
+
+
+def test_what_is_not_the_probes_output_is_refused() -> None:
+    with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
+        folders.parse("n", "x")

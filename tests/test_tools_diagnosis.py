@@ -1,0 +1,133 @@
+"""``lab diagnose`` on recorded clusters: a healthy one, and one for each way to break the stretches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
+from lab import deploy, manifests
+from recorded_cluster import CLUSTER, NODE1, NODE2, Recorded, cdi_file, pod, shown, waiting
+from scenario import CheckError
+from tools import diagnosis
+from tools.diagnosis import BROKEN, NOT_REACHED, OK
+from tools.observation import granted, parse_drivers
+from tools.observed import Access, Event, check_pod
+
+
+def test_healthy_cluster() -> None:
+    found = diagnosis.walk(HEALTHY)
+    assert found.broken is None, found.broken
+    assert found.healthy and not found.remedy
+    assert [step.result for step in found.steps] == [OK] * len(diagnosis.STEPS)
+    assert [step.issue for step in found.steps] == ["discovery"] * 9 + ["allocation"] * 5 + ["cdi"] * 4
+
+
+@pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), CASES.values(), ids=CASES.keys())
+def test_first_broken_stretch(changes: dict[str, Any], step: str, evidence: str, remedy: str) -> None:
+    found = diagnosis.walk(replace(HEALTHY, **changes))
+    assert found.broken is not None
+    assert found.broken.step == step
+    assert found.broken.evidence.startswith(evidence)
+    assert found.remedy.startswith(remedy)
+    position = diagnosis.names().index(step)
+    assert [result.result for result in found.steps[: position + 1]] == [OK] * position + [BROKEN]
+    assert all(result.result == NOT_REACHED and not result.evidence for result in found.steps[position + 1 :])
+
+
+def test_every_step_can_break() -> None:
+    assert {step for _, step, _, _ in CASES.values()} == set(diagnosis.names())
+
+
+def test_refusals_in_the_log_are_details_of_the_rights() -> None:
+    changes, *_ = CASES["RBAC removed"]
+    found = diagnosis.walk(replace(HEALTHY, **changes))
+    assert found.broken and found.broken.details == (str(ONE_RIGHT), f"{NODE1}: {REFUSED.strip()}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "evidence"),
+    [
+        ({"pods": [pod(), waiting("user", "") | {"status": {"phase": "Pending"}}]}, "1 pods wait"),
+        (
+            {"pods": [], "claims": [], "cdi_files": [], "devices": [shown(node) for node in CLUSTER.nodes]},
+            "no pod waits",
+        ),
+    ],
+)
+def test_pod_that_nobody_has_judged_yet_breaks_nothing(changes: dict[str, Any], evidence: str) -> None:
+    found = diagnosis.walk(replace(HEALTHY, **changes))
+    assert found.healthy, found.broken
+    assert next(step for step in found.steps if step.step == "claims can be met").evidence.startswith(evidence)
+
+
+def test_pod_that_only_starts_may_have_its_file_or_not() -> None:
+    starts = pod(phase="Pending", conditions=[])
+    waited = {"default/user": [Event("FailedScheduling", "waits")]}
+    for files in ([], [cdi_file()]):
+        assert diagnosis.walk(replace(HEALTHY, pods=[starts], cdi_files=files, events=waited)).healthy
+
+
+def test_one_pod_alone() -> None:
+    cluster = replace(HEALTHY, **waits((SELECTOR,)))
+    assert not diagnosis.walk(cluster).healthy
+    assert diagnosis.walk(replace(cluster, pod="default/user")).healthy
+    check_pod(replace(cluster, pod="default/user"))
+    with pytest.raises(CheckError) as caught:
+        check_pod(replace(cluster, pod="default/nobody"))
+    assert str(caught.value) == (
+        "no pod default/nobody that has claims and has not ended; there are default/user, default/other"
+    )
+
+
+def test_step_that_gets_no_answer_is_broken() -> None:
+    class Silent(Recorded):
+        @property
+        def modules(self) -> dict[str, str]:
+            raise CheckError(f"{NODE2}: no answer over SSH\nwithin 60 s")
+
+        @modules.setter
+        def modules(self, _: object) -> None: ...
+
+    found = diagnosis.walk(Silent())
+    assert found.broken and found.broken.step == "kernel module drives devices"
+    assert (found.broken.evidence, found.remedy) == (f"{NODE2}: no answer over SSH within 60 s", "lab status")
+
+
+def test_text_and_json() -> None:
+    changes, *_ = CASES["module unloaded"]
+    found = diagnosis.walk(replace(HEALTHY, **changes))
+    lines = diagnosis.as_text(found, details=True).splitlines()
+    assert lines[:2] == ["issue\tstep\tresult\tevidence", "discovery\tguests run\tok\t2 guests run"]
+    position = next(number for number, line in enumerate(lines) if "\tBROKEN\t" in line)
+    why = f"{NODE2}: expected kernel module mock_accel live, found not loaded"
+    assert lines[position : position + 3] == [
+        f"discovery\tkernel module drives devices\tBROKEN\t{why}",
+        f"\t\t\t{why}",
+        "discovery\tsysfs shows devices\tnot reached\t-",
+    ]
+    assert lines[-2:] == [
+        f"broken\tkernel module drives devices: {why}",
+        "remedy\tlab kubectl -n mock-device rollout restart daemonset/mock-accel-kmod",
+    ]
+    said = json.loads(json.dumps(found.as_dict()))
+    assert (said["healthy"], said["broken"], said["remedy"]) == (False, "kernel module drives devices", found.remedy)
+    assert diagnosis.as_text(diagnosis.walk(HEALTHY)).splitlines()[-1] == "healthy\tnothing is broken"
+
+
+def test_rights_are_those_of_the_manifest() -> None:
+    rights = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
+    assert ONE_RIGHT in rights
+    assert Access("mock-accel-controller", "watch", "", "nodes") in rights
+    assert str(rights[0]) == "mock-accel-node-agent may not get nodes"
+
+
+def test_kernel_drivers() -> None:
+    assert parse_drivers("0000:11:00.0\tmock_accel\n0000:11:00.1\t\n") == {
+        "0000:11:00.0": "mock_accel",
+        "0000:11:00.1": "",
+    }
+    with pytest.raises(ValueError, match="expected a PCI address and its driver, found 'sh: not found'"):
+        parse_drivers("sh: not found\n")
