@@ -180,7 +180,7 @@ def _set_verbosity(number: int, _: object) -> None:
     verbosity = number - signal.SIGRTMIN
     klog.set_verbosity(verbosity)
     # Not here: what the signal interrupts may be in the middle of a log line.
-    threading.Thread(target=klog.info, args=(klog.STATE, "Log verbosity"), kwargs={"v": verbosity}).start()
+    threading.Thread(target=klog.info, args=(klog.STATE, "Verbosity"), kwargs={"v": verbosity}).start()
 
 
 def _program(settings: AgentSettings | ControllerSettings, client: Any) -> _Program:

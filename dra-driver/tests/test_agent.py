@@ -209,7 +209,7 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
         process.wait()
     assert process.returncode == 0, log
     assert '"Stopping" node="mock-cluster-node1"' in log
-    assert '"Log verbosity" v=6' in log
+    assert '"Verbosity" v=6' in log
     assert not settings.service_socket.exists()
     assert not settings.registration_socket.exists()
 
