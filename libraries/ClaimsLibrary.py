@@ -97,9 +97,7 @@ class ClaimsLibrary:
     @keyword
     def get_allocated_devices(self) -> list[AllocatedDevice]:
         """Devices that any claim in the cluster has."""
-        current = session.current()
-        published = kube.published(current.api)
-        return [device for item in kube.all_claims(current.api) for device in claims.allocated(item, published)]
+        return kube.allocated_devices(session.current().api)
 
     @keyword
     def pod_should_have_devices(self, pod: str, count: int) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,6 +17,7 @@ Object = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
 _WATCH_SECONDS = 3600.0
+_NAMESPACE = re.compile(r"/namespaces/[^/]+")
 _COLLECTION = re.compile(r"(/api(?:s/resource\.k8s\.io)?/v1/(?:namespaces/[^/]+/)?[a-z]+)(?:/([^/]+))?")
 
 
@@ -86,12 +87,26 @@ class FakeApiServer:
             if not self._changed.wait_for(lambda: set(self.slices()) == names, timeout):
                 raise AssertionError(f"expected slices {sorted(names)}, found {sorted(self.slices())}")
 
+    def wait_for(self, prefix: str, timeout: float = 10.0) -> None:
+        """Wait until there is an object whose path begins with ``prefix``."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: any(path.startswith(prefix) for path in self.objects), timeout):
+                raise AssertionError(f"expected an object {prefix}…, found {sorted(self.objects)}")
+
+    def wait_until(self, path: str, done: Callable[[Object], bool], timeout: float = 10.0) -> None:
+        """Wait until ``done(object)`` of the object ``path``."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: path in self.objects and done(self.objects[path]), timeout):
+                raise AssertionError(f"{path}: found {json.dumps(self.objects.get(path))}")
+
     def answer(self, method: str, path: str, query: Mapping[str, str], body: Object | None) -> tuple[int, Object]:
         """Status and content for one request that is not a watch."""
         with self._changed:
             self.requests.append((method, path))
             if self.broken is not None:
                 return self.broken, {"message": "broken on purpose"}
+            if method == "PATCH" and body:
+                return self._apply(path.removesuffix("/status"), body)
             match = _COLLECTION.fullmatch(path)
             if match is None:
                 return 404, {"message": f"no such path {path}"}
@@ -132,7 +147,11 @@ class FakeApiServer:
             return len(self._events)
 
     def _list(self, path: str, query: Mapping[str, str]) -> Object:
-        items = [item for where, item in self.objects.items() if where.rpartition("/")[0] == path]
+        folders = {where: where.rpartition("/")[0] for where in self.objects}
+        # A collection is listed by namespace, or of all namespaces.
+        items = [
+            self.objects[where] for where, folder in folders.items() if path in (folder, _NAMESPACE.sub("", folder))
+        ]
         items = [item for item in items if _selected(item, query)]
         return {"metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
 
@@ -159,6 +178,15 @@ class FakeApiServer:
         if body["spec"]["pool"]["name"] != before["spec"]["pool"]["name"]:
             return 422, {"message": "spec.pool.name: field is immutable"}
         self._store(path, body, "MODIFIED")
+        return 200, self.objects[path]
+
+    def _apply(self, path: str, body: Object) -> tuple[int, Object]:
+        """Server-side apply of a status by the only manager that there is."""
+        if (before := self.objects.get(path)) is None:
+            return 404, {"message": "not found"}
+        if body["metadata"].get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+            return 409, {"message": "the uid is another one"}
+        self._store(path, {**before, "status": {**before.get("status", {}), **body["status"]}}, "MODIFIED")
         return 200, self.objects[path]
 
     def _store(self, path: str, item: Object, kind: str) -> None:
@@ -202,7 +230,7 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
         def _watch(self, path: str, query: Mapping[str, str]) -> None:
             self.close_connection = True

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
+from mock_accel_dra.protos import dra_health_v1_pb2 as health
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
-from mock_accel_dra.rpc import DRA_SERVICE, REGISTRATION_SERVICE
+from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -48,6 +49,16 @@ class FakeKubelet:
         """Unprepare claims (namespace, name, uid); answers by uid."""
         request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
         return self._call(DRA_SERVICE, "NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse).claims
+
+    def watch_health(self) -> Iterator[Any]:
+        """Messages about the health of all devices, until the connection is closed."""
+        call: Any = self._channel.unary_stream(
+            f"/{HEALTH_SERVICE}/NodeWatchResources",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=health.NodeWatchResourcesResponse.FromString,
+        )
+        stream: Iterator[Any] = call(health.NodeWatchResourcesRequest(), timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
+        return stream
 
     def _call(self, service: str, method: str, request: Any, answer: Any) -> Any:
         call: Any = self._channel.unary_unary(

@@ -1,8 +1,9 @@
 """The node agent: serves the kubelet, and publishes the node's devices while it does.
 
-Order of start: service socket, slices, registration. The kubelet deletes a
-node's slices when it starts, and 30 s after the driver is gone; the watch on
-them brings them back while this process lives.
+Order of start: what an earlier driver left is put right, then service socket,
+slices, registration. The kubelet deletes a node's slices when it starts, and
+30 s after the driver is gone; the watch on them brings them back while this
+process lives. While a new driver takes over, both serve and the new one publishes.
 """
 
 from __future__ import annotations
@@ -14,16 +15,23 @@ from pathlib import Path
 
 import grpc
 
-from mock_accel_dra import discovery, klog, rpc, uevents
+from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
+from mock_accel_dra.device_health import HealthFeed
+from mock_accel_dra.discovery import Device
 from mock_accel_dra.durations import Durations
+from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
+from mock_accel_dra.reconcile import Reconciler
+from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
-from mock_accel_dra.state import State
+from mock_accel_dra.state import State, boot_id
 from mock_accel_dra.watch import Wake, follow
 
 _FIRST_PAUSE_SECONDS = 1.0
+_HEALTH_SCANS, _HEALTH_SECONDS = 2, 30.0
+"""How many looks at a device may fail to come, and how late the last may be, before its health is unknown."""
 _GRACE_SECONDS = 20.0
 """For calls of the kubelet that are under way when the agent stops; a pod has 30 s."""
 
@@ -36,6 +44,11 @@ class NodeAgent:
         self._client = client
         self._publisher = Publisher(client, settings.node_name)
         self._state = State(settings.state_file)
+        self._inventory = Inventory()
+        self._health = HealthFeed(settings.node_name)
+        self._reconciled = False
+        self._reporter = Reporter(client, settings.node_name)
+        self._devices: list[Device] = []
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
         self._names: list[str] | None = None
@@ -73,7 +86,9 @@ class NodeAgent:
         """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state cannot be had."""
         settings = self._settings
         settings.plugin_dir.mkdir(parents=True, exist_ok=True)
-        self._state = State.load(settings.state_file)
+        sockets.remove_stale(settings.registration_socket, settings.registration_pattern)
+        sockets.remove_stale(settings.service_socket, settings.service_pattern)
+        self._state = State.load(settings.state_file, boot_id())
         preparer = Preparer(
             api=self._client,
             node=settings.node_name,
@@ -81,11 +96,24 @@ class NodeAgent:
             cdi_folder=settings.cdi_root,
             state=self._state,
         )
-        service = rpc.serve(settings.service_socket, rpc.dra_handler(preparer, self.claim_durations))
+        self._reconciler = Reconciler(
+            api=self._client,
+            node=settings.node_name,
+            sysfs=settings.sysfs_root,
+            cdi_folder=settings.cdi_root,
+            state=self._state,
+            preparer=preparer,
+        )
+        # Even when the API server is away: the kubelet needs us for what is prepared already.
+        failed = not self._reconcile()
+        service = rpc.serve(
+            settings.service_socket,
+            rpc.dra_handler(preparer, self.claim_durations, self),
+            rpc.health_handler(self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS),
+        )
         registration: grpc.Server | None = None
         try:
-            # Even when the API server is away: the kubelet needs us for what is prepared already.
-            failed = not self._publish()
+            failed = not self._publish() or failed
             handler = rpc.registration_handler(settings.service_socket, self._on_registration)
             registration = rpc.serve(settings.registration_socket, handler)
             self._start_helpers()
@@ -95,8 +123,18 @@ class NodeAgent:
             if registration is not None:
                 settings.registration_socket.unlink(missing_ok=True)  # no new calls from here on
                 registration.stop(None).wait()
+            self._health.close()
             service.stop(_GRACE_SECONDS).wait()
             settings.service_socket.unlink(missing_ok=True)
+
+    def _reconcile(self) -> bool:
+        try:
+            self._reconciler.run()
+        except (ApiError, OSError) as error:
+            klog.error("Prepared claims are not compared with the cluster yet", err=error)
+            return False
+        self._reconciled = True
+        return True
 
     def _follow_devices(self, failed: bool) -> None:
         pause = _FIRST_PAUSE_SECONDS
@@ -104,14 +142,20 @@ class NodeAgent:
             self._wake.wait(pause if failed else self._settings.rescan_interval)
             if self._stopping.is_set():
                 return
-            was_failed, failed = failed, not self._publish()
+            was_failed = failed
+            failed = not (self._reconciled or self._reconcile())
+            failed = not self._publish() or failed
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 
     def _publish(self) -> bool:
         begin = time.monotonic()
-        devices = discovery.discover(self._settings.sysfs_root)
+        scan = discovery.scan(self._settings.sysfs_root)
         seconds = time.monotonic() - begin
         self.scan_durations.observe(seconds)
+        devices = self._inventory.update(scan, self._state.prepared())
+        self._health.update(devices)
+        self._devices = devices
+        self.changed()
         klog.info(klog.SCAN, "Scanned devices", count=len(devices), seconds=round(seconds, 4))
         names = [device.name for device in devices]
         if names != self._names:
@@ -120,6 +164,9 @@ class NodeAgent:
             removed = [name for name in before if name not in names]
             klog.info(klog.STATE, "Devices of this node", count=len(names), added=added, removed=removed)
             self._names = names
+        if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
+            klog.info(klog.FLOW, "A newer driver publishes")
+            return True
         try:
             written = self._publisher.publish(devices)
         except ApiError as error:
@@ -129,6 +176,14 @@ class NodeAgent:
             klog.info(klog.STATE, "Published slices", devices=len(devices), written=written)
         self._published = True
         return True
+
+    def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
+        """Tell the user of a claim that it cannot be prepared."""
+        self._reporter.failed(namespace, claim, uid, message)
+
+    def changed(self) -> None:
+        """Tell the users of claims about their devices, when these or the claims have changed."""
+        self._reporter.claims(self._state.claims(), self._devices)
 
     def _on_registration(self, registered: bool) -> None:
         self._registered = registered

@@ -21,11 +21,14 @@ from urllib.parse import quote, urlencode, urlsplit
 from mock_accel_dra import klog
 
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
+CLAIMS = "/apis/resource.k8s.io/v1/resourceclaims"
 NODES = "/api/v1/nodes"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_SECONDS = 10.0
 _WATCH_SECONDS = 240
 _JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"
+"""JSON is YAML."""
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 
 Object = dict[str, Any]
@@ -94,6 +97,11 @@ class Client:
         """Replace an object; a conflict of resource versions is an ApiError of status 409."""
         return self._request("PUT", path, body)
 
+    def apply(self, path: str, body: Object, manager: str) -> Object:
+        """Server-side apply of ``body``, which has the fields that are ``manager``'s; takes them from others."""
+        params = {"fieldManager": manager, "force": "true"}
+        return self._request("PATCH", path, body, params, content_type=_APPLY)
+
     def delete(self, path: str) -> bool:
         """Delete an object; False when it was not there."""
         try:
@@ -145,8 +153,8 @@ class Client:
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
 
-    def _headers(self, accept: str) -> dict[str, str]:
-        headers = {"Accept": accept, "Content-Type": _JSON, "User-Agent": "mock-accel-dra-driver"}
+    def _headers(self, accept: str, content_type: str = _JSON) -> dict[str, str]:
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "mock-accel-dra-driver"}
         if self._token_file is not None:
             headers["Authorization"] = f"Bearer {self._token_file.read_text(encoding='ascii').strip()}"
         return headers
@@ -158,6 +166,7 @@ class Client:
         body: Object | None = None,
         params: Mapping[str, str] | None = None,
         accept: str = _JSON,
+        content_type: str = _JSON,
     ) -> Object:
         target = f"{path}?{urlencode(params)}" if params else path
         content = None if body is None else json.dumps(body)
@@ -167,7 +176,7 @@ class Client:
             try:
                 connection = connection or self._connect()
                 self._local.connection = connection
-                connection.request(method, target, content, self._headers(accept))
+                connection.request(method, target, content, self._headers(accept, content_type))
                 response = connection.getresponse()
                 data = response.read()
                 break

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mock_accel_dra import files
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.files import remove, write_atomically
 
 CDI_VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
@@ -25,6 +25,18 @@ def device_id(name: str) -> str:
 def file_of(folder: Path, name: str) -> Path:
     """Where the CDI file of device ``name`` is."""
     return folder / f"{KIND.replace('/', '_')}-{name}.json"
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a driver left that was killed while it wrote. Raises OSError."""
+    files.remove_half_written(folder, file_of(folder, "*").name)
+
+
+def names(folder: Path) -> set[str]:
+    """Names of the devices that have a CDI file of this driver in ``folder``."""
+    prefix, _, suffix = file_of(folder, "*").name.partition("*")
+    found = folder.glob(f"{prefix}*{suffix}")
+    return {path.name.removeprefix(prefix).removesuffix(suffix) for path in found}
 
 
 def spec(device: Device) -> dict[str, Any]:
@@ -66,10 +78,10 @@ def write(folder: Path, device: Device) -> bool:
     except (FileNotFoundError, UnicodeDecodeError):
         pass
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
+    files.write_atomically(path, text)
     return True
 
 
 def delete(folder: Path, name: str) -> bool:
     """Remove the CDI file of device ``name``; False when there was none. Raises OSError."""
-    return remove(file_of(folder, name))
+    return files.remove(file_of(folder, name))

@@ -19,10 +19,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import klog
+from mock_accel_dra import faults, klog
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _URL = re.compile(r"https?://[^/\s]+/?")
 _VERBOSITIES = range(klog.STATE, klog.RESOURCE + 1)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -52,6 +53,12 @@ class _Flag:
 def _node_name(text: str) -> str:
     if len(text) > 253 or not _DNS_SUBDOMAIN.fullmatch(text):
         raise ValueError("expected the name of a node, a DNS subdomain like node-1.example.com")
+    return text
+
+
+def _pod_uid(text: str) -> str:
+    if not _POD_UID.fullmatch(text):
+        raise ValueError("expected the uid of a pod, like 3f1d0c9a-5f0e-4c55-9a43-0d2f6c1b7a10")
     return text
 
 
@@ -100,6 +107,7 @@ _COMMON = (
 )
 _AGENT = (
     _Flag("node-name", _node_name, "node this agent runs on; needed"),
+    _Flag("pod-uid", _pod_uid, "uid of the agent's pod: its sockets are its own, so that two agents can overlap"),
     _Flag("sysfs-root", _folder, "where the node's sysfs is mounted (default /sys)"),
     _Flag("cdi-root", _folder, "folder for CDI files (default /var/run/cdi)"),
     _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),
@@ -152,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mock_accel_dra.api import Client
 
     try:
+        faults.configure(os.environ)
         client = Client(settings.api_server) if settings.api_server else Client.in_cluster()
         program = _program(settings, client)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,7 +180,7 @@ def _set_verbosity(number: int, _: object) -> None:
     verbosity = number - signal.SIGRTMIN
     klog.set_verbosity(verbosity)
     # Not here: what the signal interrupts may be in the middle of a log line.
-    threading.Thread(target=klog.info, args=(klog.STATE, "Log verbosity"), kwargs={"v": verbosity}).start()
+    threading.Thread(target=klog.info, args=(klog.STATE, "Verbosity"), kwargs={"v": verbosity}).start()
 
 
 def _program(settings: AgentSettings | ControllerSettings, client: Any) -> _Program:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_accel_dra import klog
+from mock_accel_dra import faults, klog
 
 CLASS_PATH = "class/mock-accel"
 CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
@@ -41,6 +42,8 @@ class Device:
     physfn: str | None = None
     """PCI address of the PF; None for a PF."""
     total_vfs: int = 0
+    problem: str = ""
+    """Why it cannot be used, a word in CamelCase; empty when it is healthy."""
 
     @property
     def is_vf(self) -> bool:
@@ -52,29 +55,41 @@ class Device:
         return self.name.replace("_", "-")
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What one look at sysfs found."""
+
+    devices: tuple[Device, ...]
+    """By name."""
+    broken: Mapping[str, str]
+    """Devices that are there but cannot be read, and why."""
+
+
 def class_folder(root: Path) -> Path:
     """Folder with one entry a device, below ``root`` (``/sys`` or where the node's is mounted)."""
     return root / CLASS_PATH
 
 
-def discover(root: Path) -> list[Device]:
-    """All devices, by name. One that vanishes while it is read, or is broken, is left out with a log line."""
+def scan(root: Path) -> Scan:
+    """All devices. One that vanishes while it is read is left out, with a log line."""
     folder = class_folder(root)
     try:
         names = sorted(os.listdir(folder), key=_natural)  # noqa: PTH208 - names are all that is wanted
     except FileNotFoundError:
         klog.info(klog.SCAN, "No device class: the kernel module is not loaded", folder=folder)
-        return []
-    devices = []
+        return Scan((), {})
+    devices, broken = [], {}
     for name in names:
         try:
             device = read_device(root, name)
         except (OSError, DeviceError) as error:
-            klog.warning("Device left out", device=name, err=error)
+            if (folder / name / "device").exists():
+                broken[name] = str(error)
+            klog.info(klog.OPERATION, "Device cannot be read", device=name, there=name in broken, err=error)
             continue
         klog.info(klog.RESOURCE, "Read device", device=name, pci=device.pci_address, status=device.status)
         devices.append(device)
-    return devices
+    return Scan(tuple(devices), broken)
 
 
 def read_device(root: Path, name: str) -> Device:
@@ -114,8 +129,10 @@ def capability_names(bits: int) -> tuple[str, ...]:
 
 def set_status(root: Path, name: str, status: int) -> None:
     """Write the status register: 1 allocated, 0 free. Raises OSError."""
+    faults.point()
     with (class_folder(root) / name / "status").open("w", encoding="ascii") as file:
         file.write(f"{status}\n")
+    faults.point()
 
 
 def get_status(root: Path, name: str) -> int:

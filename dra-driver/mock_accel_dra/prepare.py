@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +46,13 @@ class Result:
     share_id: str | None = None
 
 
+def own_results(claim: dict[str, Any]) -> list[dict[str, Any]]:
+    """Allocation results of ``claim`` that are this driver's."""
+    allocation = claim.get("status", {}).get("allocation") or {}
+    results = allocation.get("devices", {}).get("results") or []
+    return [result for result in results if result["driver"] == DRIVER_NAME]
+
+
 class Preparer:
     """Prepares and unprepares claims on one node; safe for threads."""
 
@@ -55,7 +62,6 @@ class Preparer:
         self._sysfs = sysfs
         self._cdi = cdi_folder
         self._state = state
-        self._lock = threading.Lock()
 
     def prepare(self, namespace: str, name: str, uid: str) -> list[Result]:
         """Set the status of the claim's devices, write their CDI files, and say what the kubelet needs.
@@ -63,7 +69,7 @@ class Preparer:
         Raises PrepareError; then nothing that this call did is left.
         """
         allocated = self._allocated(namespace, name, uid)
-        with self._lock:
+        with self._locked():
             devices: dict[str, Device] = {}
             shared: dict[str, bool] = {}
             results = []
@@ -84,7 +90,7 @@ class Preparer:
 
     def unprepare(self, namespace: str, name: str, uid: str) -> None:
         """Undo ``prepare``; a claim that is not prepared is fine. Raises PrepareError; repeat it then."""
-        with self._lock:
+        with self._locked():
             claim = self._state.get(uid)
             if claim is None:
                 klog.info(klog.OPERATION, "Claim is not prepared", claim=f"{namespace}/{name}", uid=uid)
@@ -97,6 +103,15 @@ class Preparer:
         names = [device.name for device in claim.devices]
         klog.info(klog.STATE, "Unprepared claim", claim=f"{namespace}/{name}", uid=uid, devices=names)
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._state.locked())
+            except OSError as error:
+                raise PrepareError(f"the driver's state cannot be used: {error}") from error
+            yield
+
     def _allocated(self, namespace: str, name: str, uid: str) -> list[dict[str, Any]]:
         """The claim's allocation results that are ours."""
         try:
@@ -106,11 +121,9 @@ class Preparer:
         found = claim["metadata"]["uid"]
         if found != uid:
             raise PrepareError(f"claim {namespace}/{name} was replaced: expected uid {uid}, found {found}")
-        allocation = claim.get("status", {}).get("allocation")
-        if not allocation:
+        if not claim.get("status", {}).get("allocation"):
             raise PrepareError(f"claim {namespace}/{name} (uid {uid}) is not allocated")
-        results = allocation.get("devices", {}).get("results") or []
-        return [result for result in results if result["driver"] == DRIVER_NAME]
+        return own_results(claim)
 
     def _find(self, pool: str, published: str) -> Device:
         folder = discovery.class_folder(self._sysfs)

@@ -7,37 +7,53 @@ are written out here: generated stubs would only add imports.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra.device_health import HealthFeed
 from mock_accel_dra.durations import Durations
 from mock_accel_dra.prepare import PrepareError, Preparer
+from mock_accel_dra.protos import dra_health_v1_pb2 as health
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 
 DRA_SERVICE = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin"
+HEALTH_SERVICE = "v1.DRAResourceHealth"
 REGISTRATION_SERVICE = "pluginregistration.Registration"
-SUPPORTED_VERSIONS = ("v1.DRAPlugin",)
+SUPPORTED_VERSIONS = ("v1.DRAPlugin", HEALTH_SERVICE)
 _LONGEST_SOCKET_PATH = 107
 """sun_path of unix(7), less the NUL at its end."""
-_WORKERS = 4
+_WORKERS = 6
+"""Threads; the health stream keeps one for itself, two while the kubelet restarts."""
 
 
 class ServeError(OSError):
     """A socket that cannot be served."""
 
 
-def dra_handler(preparer: Preparer, durations: Durations) -> grpc.GenericRpcHandler[Any, Any]:
+class ClaimObserver(Protocol):
+    """Who wants to know what became of claims."""
+
+    def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
+        """A claim cannot be prepared, and why."""
+
+    def changed(self) -> None:
+        """Claims were prepared."""
+
+
+def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserver) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAPlugin service: every claim of a call gets its devices or its own error.
 
     ``durations`` has the labels operation (prepare, unprepare) and result (ok, error).
+    ``observer`` is told what became of each claim.
     """
 
     def prepare(request: Any, _: grpc.ServicerContext) -> Any:
@@ -51,6 +67,7 @@ def dra_handler(preparer: Preparer, durations: Durations) -> grpc.GenericRpcHand
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
+                observer.failed(claim.namespace, claim.name, claim.uid, str(error))
                 continue
             for result in results:
                 device = entry.devices.add(
@@ -61,6 +78,7 @@ def dra_handler(preparer: Preparer, durations: Durations) -> grpc.GenericRpcHand
                 )
                 if result.share_id is not None:
                     device.share_id = result.share_id
+        observer.changed()
         return response
 
     def unprepare(request: Any, _: grpc.ServicerContext) -> Any:
@@ -81,6 +99,40 @@ def dra_handler(preparer: Preparer, durations: Durations) -> grpc.GenericRpcHand
         "NodeUnprepareResources": _unary(unprepare, dra.NodeUnprepareResourcesRequest),
     }
     return grpc.method_handlers_generic_handler(DRA_SERVICE, methods)
+
+
+def health_handler(feed: HealthFeed, timeout: float) -> grpc.GenericRpcHandler[Any, Any]:
+    """The DRAResourceHealth service: a message with all devices after each look at them.
+
+    A device that is not heard of for ``timeout`` seconds is unknown to the kubelet.
+    """
+
+    def watch(_: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        klog.info(klog.FLOW, "NodeWatchResources")
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        for report in feed.follow(gone):
+            yield health.NodeWatchResourcesResponse(
+                devices=[
+                    health.DeviceHealth(
+                        device=health.DeviceIdentifier(pool_name=item.pool, device_name=item.device),
+                        health=health.HEALTHY if item.healthy else health.UNHEALTHY,
+                        last_updated_time=report.time,
+                        health_check_timeout_seconds=int(timeout),
+                        message=item.message,
+                    )
+                    for item in report.devices
+                ]
+            )
+
+    methods = {
+        "NodeWatchResources": grpc.unary_stream_rpc_method_handler(
+            watch,
+            request_deserializer=health.NodeWatchResourcesRequest.FromString,
+            response_serializer=lambda answer: answer.SerializeToString(),
+        )
+    }
+    return grpc.method_handlers_generic_handler(HEALTH_SERVICE, methods)
 
 
 @contextmanager
@@ -118,15 +170,15 @@ def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> 
     return grpc.method_handlers_generic_handler(REGISTRATION_SERVICE, methods)
 
 
-def serve(socket: Path, handler: grpc.GenericRpcHandler[Any, Any]) -> grpc.Server:
-    """Serve ``handler`` on the unix socket ``socket``; a stale one is replaced. Raises ServeError."""
+def serve(socket: Path, *handlers: grpc.GenericRpcHandler[Any, Any]) -> grpc.Server:
+    """Serve ``handlers`` on the unix socket ``socket``; a stale one is replaced. Raises ServeError."""
     if len(str(socket)) > _LONGEST_SOCKET_PATH:
         raise ServeError(f"expected a socket path of at most {_LONGEST_SOCKET_PATH} bytes, found {socket}")
     try:
         socket.parent.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
         server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix=socket.stem))
-        server.add_generic_rpc_handlers((handler,))
+        server.add_generic_rpc_handlers(handlers)
         server.add_insecure_port(f"unix:{socket}")
     except (OSError, RuntimeError) as error:  # gRPC's word for an address that it cannot bind
         raise ServeError(f"cannot serve {socket}: {error}") from error

@@ -25,14 +25,30 @@ class AgentSettings:
     """URL; empty in a pod, which finds it by itself."""
     health_port: int = 8080
     """TCP port; 0 for none."""
+    pod_uid: str = ""
+    """Sets the sockets of this pod apart from those of one that replaces it, or that it replaces."""
 
     @property
     def service_socket(self) -> Path:
-        return self.plugin_dir / "dra.sock"
+        return self.plugin_dir / f"dra{self._suffix}.sock"
 
     @property
     def registration_socket(self) -> Path:
-        return self.registry_dir / f"{DRIVER_NAME}-reg.sock"
+        return self.registry_dir / f"{DRIVER_NAME}{self._suffix}-reg.sock"
+
+    @property
+    def registration_pattern(self) -> str:
+        """Names of the registration sockets of all drivers of this name."""
+        return f"{DRIVER_NAME}*-reg.sock"
+
+    @property
+    def service_pattern(self) -> str:
+        """Names of the service sockets of all drivers of this name."""
+        return "dra*.sock"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.pod_uid}" if self.pod_uid else ""
 
     @property
     def state_file(self) -> Path:

@@ -18,6 +18,8 @@ from mock_accel_dra.discovery import Device
 Object = dict[str, Any]
 COUNTER_SET = "vf-slots"
 COUNTER = "slots"
+UNHEALTHY = f"{DRIVER_NAME}/unhealthy"
+"""Key of the taint of a device that has a problem, which is its value."""
 _STANDARD = "resource.kubernetes.io"
 _BINARY = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
 _DECIMAL = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
@@ -38,6 +40,13 @@ class Changes:
 def pool_name(node: str, pf: str) -> str:
     """Name of the pool of PF ``pf`` and its VFs; unique in the cluster."""
     return f"{node}/{pf}"
+
+
+def owners(devices: Iterable[Device]) -> dict[str, str]:
+    """Published name of the PF whose pool each device is in, by the device's name in sysfs."""
+    devices = list(devices)
+    pfs = {device.pci_address: device.published_name for device in devices if not device.is_vf}
+    return {device.name: pfs.get(device.physfn or device.pci_address, device.published_name) for device in devices}
 
 
 def slice_name(node: str, device: str) -> str:
@@ -120,10 +129,21 @@ def _same(item: Object, present: Object | None, generation: int, count: int) -> 
         return False
     metadata = present["metadata"]
     return bool(
-        present["spec"] == _numbered(item, generation, count)["spec"]
+        _without_times(present["spec"]) == _numbered(item, generation, count)["spec"]
         and metadata.get("ownerReferences") == item["metadata"]["ownerReferences"]
         and item["metadata"]["labels"].items() <= metadata.get("labels", {}).items()
     )
+
+
+def _without_times(spec: Object) -> Object:
+    """``spec`` without when its taints were added: that is for the API server to say."""
+    if not any(device.get("taints") for device in spec.get("devices") or ()):
+        return spec
+    spec = copy.deepcopy(spec)
+    for device in spec["devices"]:
+        for taint in device.get("taints") or ():
+            taint.pop("timeAdded", None)
+    return spec
 
 
 def _numbered(item: Object, generation: int, count: int) -> Object:
@@ -179,4 +199,7 @@ def _device(device: Device, consumes: int) -> Object:
     }
     if consumes:
         spec["consumesCounters"] = [{"counterSet": COUNTER_SET, "counters": {COUNTER: {"value": quantity(consumes)}}}]
+    if device.problem:
+        # Not NoExecute: whether its pods must go is for an administrator to say.
+        spec["taints"] = [{"key": UNHEALTHY, "value": device.problem, "effect": "NoSchedule"}]
     return spec

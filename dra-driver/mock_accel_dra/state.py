@@ -1,20 +1,33 @@
 """Which claims are prepared on this node: a small file that outlives the driver's process.
 
 A claim is recorded before its devices are touched and forgotten after they are
-released, so whatever the driver did belongs to a claim of this file.
+released, so whatever the driver did belongs to a claim of this file. While one
+driver replaces another, both work on it, one at a time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mock_accel_dra import klog
-from mock_accel_dra.files import write_atomically
+from mock_accel_dra.files import remove_half_written, write_atomically
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, VERSION)
+"""Version 1 had no boot id."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LOCK_SECONDS = 30.0
+"""Less than the 45 s that the kubelet waits for an answer."""
+_LOCK_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,28 +53,44 @@ class PreparedClaim:
         return f"{self.namespace}/{self.name} (uid {self.uid})"
 
 
-class State:
-    """The prepared claims, in memory and in ``path``."""
+class LockedError(OSError):
+    """Another process holds the lock."""
 
-    def __init__(self, path: Path, claims: Iterable[PreparedClaim] = ()) -> None:
+
+class State:
+    """The prepared claims, in memory and in ``path``; safe for threads and processes inside ``locked``."""
+
+    def __init__(self, path: Path, boot_id: str = "") -> None:
         self._path = path
-        self._claims = {claim.uid: claim for claim in claims}
+        self._boot_id = boot_id
+        self._claims: dict[str, PreparedClaim] = {}
+        self._seen: tuple[int, int, int] | None = None
+        self._lock = threading.Lock()
+        self.lost = False
+        """The file could not be understood: there may be prepared claims that are not recorded."""
 
     @classmethod
-    def load(cls, path: Path) -> State:
-        """Read ``path``. A file that cannot be understood is put aside as ``.bad``, with a log line.
+    def load(cls, path: Path, boot_id: str = "") -> State:
+        """Read ``path``. Claims of another boot are forgotten: the kernel's part of them is gone.
 
+        A file that cannot be understood (corrupted, truncated, empty, of a newer
+        driver) is put aside as ``.bad``, with a log line, and ``lost`` is set.
         Raises OSError when the file cannot be read or put aside.
         """
-        try:
-            return cls(path, _parse(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return cls(path)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            aside = path.with_name(f"{path.name}.bad")
-            path.rename(aside)
-            klog.error("State file is not usable; going on without it", file=path, keptAs=aside, err=repr(error))
-            return cls(path)
+        state = cls(path, boot_id)
+        state._read()
+        return state
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the file, and up to date with it. Not to be nested.
+
+        Raises LockedError after 30 s, OSError when the file cannot be read.
+        """
+        with self._lock, _file_lock(self._path.with_name(f"{self._path.name}.lock")):
+            if self._stamp() != self._seen:
+                self._read()
+            yield
 
     def get(self, uid: str) -> PreparedClaim | None:
         """The prepared claim of this uid."""
@@ -71,11 +100,15 @@ class State:
         """All prepared claims."""
         return list(self._claims.values())
 
+    def prepared(self) -> set[str]:
+        """Names of the devices that claims have."""
+        return {device.name for claim in self.claims() for device in claim.devices}
+
     def users(self, device: str, *, but: str) -> list[tuple[PreparedClaim, PreparedDevice]]:
         """Who has ``device``, other than the claim of uid ``but``."""
         return [
             (claim, entry)
-            for claim in self._claims.values()
+            for claim in self.claims()
             if claim.uid != but
             for entry in claim.devices
             if entry.name == device
@@ -91,9 +124,40 @@ class State:
         if uid in self._claims:
             self._save({key: claim for key, claim in self._claims.items() if key != uid})
 
+    def remove_half_written(self) -> None:
+        """Remove what a driver left that was killed while it wrote. Raises OSError."""
+        remove_half_written(self._path.parent, self._path.name)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _read(self) -> None:
+        self._seen = self._stamp()
+        try:
+            boot_id, claims = _parse(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self._claims = {}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = self._path.with_name(f"{self._path.name}.bad")
+            self._path.rename(aside)
+            self._seen = None
+            self._claims = {}
+            self.lost = True
+            klog.error("State file is not usable; rebuilding it", file=self._path, keptAs=aside, err=repr(error))
+        else:
+            if boot_id and self._boot_id and boot_id != self._boot_id:
+                klog.info(klog.STATE, "Node has rebooted: prepared claims are forgotten", claims=list(map(str, claims)))
+                claims = []
+            self._claims = {claim.uid: claim for claim in claims}
+
     def _save(self, claims: dict[str, PreparedClaim]) -> None:
         content = {
             "version": VERSION,
+            "bootID": self._boot_id,
             "claims": {
                 uid: {
                     "namespace": claim.namespace,
@@ -105,13 +169,40 @@ class State:
         }
         write_atomically(self._path, json.dumps(content, indent=1) + "\n", mode=0o600)
         self._claims = claims
+        self._seen = self._stamp()
 
 
-def _parse(text: str) -> list[PreparedClaim]:
-    content = json.loads(text)
-    if content["version"] != VERSION:
-        raise ValueError(f"expected version {VERSION}, found {content['version']!r}")
-    return [
+def boot_id() -> str:
+    """What tells one boot of this node from another, random(4). Raises OSError."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    # A lock of its own for each use: flock(2) excludes those of one process from each other, too.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    message = f"another driver on this node has held {path} for {_LOCK_SECONDS:.0f} s"
+                    raise LockedError(message) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _parse(text: str) -> tuple[str, list[PreparedClaim]]:
+    """Boot id (empty in version 1) and claims."""
+    content: dict[str, Any] = json.loads(text)
+    if content["version"] not in _READABLE:
+        raise ValueError(f"expected version {' or '.join(map(str, _READABLE))}, found {content['version']!r}")
+    claims = [
         PreparedClaim(
             uid=uid,
             namespace=claim["namespace"],
@@ -120,3 +211,4 @@ def _parse(text: str) -> list[PreparedClaim]:
         )
         for uid, claim in content["claims"].items()
     ]
+    return content.get("bootID", ""), claims

@@ -68,7 +68,7 @@ def test_registration(running: NodeAgent, settings: AgentSettings, api: FakeApiS
         assert info.type == "DRAPlugin"
         assert info.name == "mock-accel.example.com"
         assert info.endpoint == str(settings.service_socket)
-        assert list(info.supported_versions) == ["v1.DRAPlugin"]
+        assert list(info.supported_versions) == ["v1.DRAPlugin", "v1.DRAResourceHealth"]
         assert not running.ready()
         kubelet.notify(True)
         assert running.ready()
@@ -209,7 +209,7 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
         process.wait()
     assert process.returncode == 0, log
     assert '"Stopping" node="mock-cluster-node1"' in log
-    assert '"Log verbosity" v=6' in log
+    assert '"Verbosity" v=6' in log
     assert not settings.service_socket.exists()
     assert not settings.registration_socket.exists()
 

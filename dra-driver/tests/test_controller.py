@@ -12,7 +12,7 @@ from dra_fakes.apiserver import NODES, FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.api import Client
 from mock_accel_dra.controller import Controller
-from mock_accel_dra.discovery import discover
+from mock_accel_dra.discovery import scan
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.settings import ControllerSettings
 from topology import Node
@@ -36,7 +36,7 @@ def publish(api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node) -> C
 
     def publish() -> None:
         for name in (node.name, OTHER):
-            Publisher(Client(api.url), name).publish(discover(sysfs.root))
+            Publisher(Client(api.url), name).publish(scan(sysfs.root).devices)
 
     return publish
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import discovery
-from mock_accel_dra.discovery import DeviceError, capability_names, discover, read_device
+from mock_accel_dra.discovery import DeviceError, capability_names, read_device, scan
 from topology import Node
 
 
 def test_default_topology_is_found(plug: Callable[..., SysfsTree], node: Node) -> None:
-    devices = {device.name: device for device in discover(plug(vfs=True).root)}
+    devices = {device.name: device for device in scan(plug(vfs=True).root).devices}
     assert list(devices) == [function.name for function in node.functions]
     for function in node.functions:
         device = devices[function.name]
@@ -34,12 +34,12 @@ def test_names_are_in_natural_order(sysfs: SysfsTree) -> None:
     sysfs.add("mock10", "0000:12:00.0")
     sysfs.add("mock2", "0000:11:00.0")
     sysfs.add("mock2_vf0", "0000:11:00.1", physfn="0000:11:00.0")
-    assert [device.name for device in discover(sysfs.root)] == ["mock2", "mock2_vf0", "mock10"]
+    assert [device.name for device in scan(sysfs.root).devices] == ["mock2", "mock2_vf0", "mock10"]
 
 
 def test_module_not_loaded_means_no_devices(sysfs: SysfsTree) -> None:
     sysfs.classes.rmdir()
-    assert discover(sysfs.root) == []
+    assert scan(sysfs.root).devices == ()
 
 
 def test_a_device_that_vanishes_while_it_is_read_is_left_out(
@@ -55,8 +55,8 @@ def test_a_device_that_vanishes_while_it_is_read_is_left_out(
         return read(sysfs.root, name)
 
     monkeypatch.setattr(discovery, "read_device", unplugged)
-    assert [device.name for device in discover(sysfs.root)] == ["mock1"]
-    assert '"Device left out" device="mock0"' in log.getvalue()
+    assert [device.name for device in scan(sysfs.root).devices] == ["mock1"]
+    assert '"Device cannot be read" device="mock0" there=false' in log.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_broken_attribute_is_named(sysfs: SysfsTree, attribute: str, value: st
     (sysfs.add("mock0", "0000:11:00.0") / attribute).write_text(value)
     with pytest.raises(DeviceError, match=message):
         read_device(sysfs.root, "mock0")
-    assert discover(sysfs.root) == []
+    assert scan(sysfs.root).devices == ()
 
 
 def test_a_device_that_is_not_pci_is_refused(sysfs: SysfsTree) -> None:

@@ -33,7 +33,11 @@ def test_names_and_labels_of_the_design() -> None:
 
 def test_the_agent_has_the_folders_it_writes_to() -> None:
     agent = container("DaemonSet", "mock-accel-node-agent")
-    environment = {entry["name"]: entry.get("value", "node1") for entry in agent["env"]}
+    downward = {"spec.nodeName": "node1", "metadata.uid": "00000000-0000-0000-0000-000000000000"}
+    environment = {
+        entry["name"]: entry.get("value") or downward[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+        for entry in agent["env"]
+    }
     settings, _ = parse(agent["args"], environment)
     assert isinstance(settings, AgentSettings)
     mounted = {mount["mountPath"]: mount for mount in agent["volumeMounts"]}

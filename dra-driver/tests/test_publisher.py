@@ -8,7 +8,7 @@ import pytest
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.api import ApiError, ApiUnreachableError, Client
-from mock_accel_dra.discovery import discover
+from mock_accel_dra.discovery import scan
 from mock_accel_dra.publisher import Publisher
 from topology import Node
 
@@ -21,7 +21,7 @@ def publisher(api: FakeApiServer, node: Node) -> Publisher:
 def test_publishing_twice_writes_once(
     publisher: Publisher, api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node
 ) -> None:
-    devices = discover(plug().root)
+    devices = scan(plug().root).devices
     assert publisher.publish(devices) == 6
     assert len(api.slices()) == 6
     assert publisher.publish(devices) == 0
@@ -30,11 +30,11 @@ def test_publishing_twice_writes_once(
 
 def test_devices_come_and_go(publisher: Publisher, api: FakeApiServer, plug: Callable[..., SysfsTree]) -> None:
     sysfs = plug(vfs=True)
-    publisher.publish(discover(sysfs.root))
+    publisher.publish(scan(sysfs.root).devices)
     assert len(api.slices()) == 12  # ten devices, and counters for two PFs
     sysfs.remove("mock5")
     sysfs.remove("mock3_vf0")
-    publisher.publish(discover(sysfs.root))
+    publisher.publish(scan(sysfs.root).devices)
     slices = api.slices().values()
     assert len(slices) == 10
     generations = {
@@ -57,7 +57,7 @@ def test_slices_of_others_are_left_alone(publisher: Publisher, api: FakeApiServe
 def test_a_deleted_slice_comes_back_with_the_uid_of_the_new_node(
     publisher: Publisher, api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node
 ) -> None:
-    devices = discover(plug().root)
+    devices = scan(plug().root).devices
     publisher.publish(devices)
     api.add_node(node.name, uid="reborn")
     for name in api.slices():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra.discovery import Device, discover
+from mock_accel_dra.discovery import Device, scan
 from mock_accel_dra.slices import changes, desired, quantity
 from topology import Node
 
@@ -44,7 +44,7 @@ def apply(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> li
 
 
 def test_default_topology_gives_one_slice_a_device(plug: Callable[..., SysfsTree], node: Node) -> None:
-    pools = desired(node.name, "uid", discover(plug().root))
+    pools = desired(node.name, "uid", scan(plug().root).devices)
     slices = [item for pool in pools.values() for item in pool]
     pfs = [function for function in node.functions if not function.is_vf]
     assert len(slices) == len(pfs) == 6

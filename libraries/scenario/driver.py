@@ -121,17 +121,17 @@ def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], node
     ]
     pod_spec = {"containers": [{"name": _CONTAINER, "env": environment}]}
     # All at once, on one node after the other would take as many times longer.
-    _patch_agent(api, {"updateStrategy": _update("100%"), "template": {"spec": pod_spec}})
+    _patch_agent(api, {"updateStrategy": _update("100%", 0), "template": {"spec": pod_spec}})
     try:
         kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
     except StepError as error:
         raise CheckError(str(error)) from error
     finally:
-        _patch_agent(api, {"updateStrategy": _update(1)})
+        _patch_agent(api, {"updateStrategy": _update(0, 1)})
 
 
-def _update(unavailable: int | str) -> kube.Object:
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable}}
+def _update(unavailable: int | str, surge: int) -> kube.Object:
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}
 
 
 def _patch_agent(api: ApiClient, spec: kube.Object) -> None:

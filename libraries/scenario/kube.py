@@ -108,6 +108,12 @@ def all_claims(api: ApiClient) -> list[Object]:
     return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
+def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
+    """Devices that any claim in the cluster has."""
+    known = published(api)
+    return [device for item in all_claims(api) for device in claims.allocated(item, known)]
+
+
 def wait_claim(
     api: ApiClient, name: str, complaints: Callable[[Object], list[str]], timeout: timedelta, expected: str
 ) -> None:

@@ -1,0 +1,64 @@
+"""Devices that stop answering or are pulled are not forgotten while it matters."""
+
+from __future__ import annotations
+
+import io
+
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra.discovery import scan
+from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED, Inventory
+
+
+def kill(sysfs: SysfsTree, name: str) -> str:
+    """Make ``name`` unreadable as a device whose server died; the UUID it had."""
+    path = sysfs.classes / name / "uuid"
+    uuid = path.read_text().strip()
+    path.unlink()
+    return uuid
+
+
+def problems(inventory: Inventory, sysfs: SysfsTree, *prepared: str) -> dict[str, str]:
+    return {device.name: device.problem for device in inventory.update(scan(sysfs.root), set(prepared))}
+
+
+def test_a_device_that_does_not_answer_is_known_as_it_was(sysfs: SysfsTree, log: io.StringIO) -> None:
+    inventory = Inventory()
+    sysfs.add("mock0", "0000:11:00.0")
+    sysfs.add("mock1", "0000:12:00.0")
+    assert problems(inventory, sysfs) == {"mock0": "", "mock1": ""}
+    uuid = kill(sysfs, "mock1")
+    assert problems(inventory, sysfs) == {"mock0": "", "mock1": NO_ANSWER}
+    (device,) = (item for item in inventory.update(scan(sysfs.root), set()) if item.name == "mock1")
+    assert device.uuid == uuid
+    assert log.getvalue().count('"Device has a problem" device="mock1" problem="NoAnswer"') == 1
+    (sysfs.classes / "mock1" / "uuid").write_text(f"{uuid}\n")
+    assert problems(inventory, sysfs) == {"mock0": "", "mock1": ""}
+    assert '"Device is healthy again" device="mock1"' in log.getvalue()
+
+
+def test_a_device_that_never_answered_is_left_out(sysfs: SysfsTree) -> None:
+    sysfs.add("mock0", "0000:11:00.0")
+    kill(sysfs, "mock0")
+    assert problems(Inventory(), sysfs) == {}
+
+
+def test_an_unplugged_device_stays_only_while_a_claim_has_it(sysfs: SysfsTree) -> None:
+    inventory = Inventory()
+    for number in range(2):
+        sysfs.add(f"mock{number}", f"0000:1{number + 1}:00.0")
+    problems(inventory, sysfs, "mock1")
+    sysfs.remove("mock0")
+    sysfs.remove("mock1")
+    assert problems(inventory, sysfs, "mock1") == {"mock1": UNPLUGGED}
+    assert problems(inventory, sysfs) == {}
+
+
+def test_the_parent_of_an_unplugged_vf_stays_with_it(sysfs: SysfsTree) -> None:
+    inventory = Inventory()
+    sysfs.add("mock0", "0000:11:00.0", total_vfs=1)
+    sysfs.add("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0")
+    problems(inventory, sysfs, "mock0_vf0")
+    sysfs.remove("mock0_vf0")
+    sysfs.remove("mock0")
+    assert problems(inventory, sysfs, "mock0_vf0") == {"mock0": UNPLUGGED, "mock0_vf0": UNPLUGGED}
+    assert problems(inventory, sysfs) == {}

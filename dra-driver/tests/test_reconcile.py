@@ -1,0 +1,190 @@
+"""What the driver puts right when it starts, from every state that a crash can leave."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dra_fakes.apiserver import FakeApiServer
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import cdi
+from mock_accel_dra.api import ApiError, Client
+from mock_accel_dra.prepare import Preparer
+from mock_accel_dra.reconcile import Reconciler
+from mock_accel_dra.state import State
+
+NODE = "mock-cluster-node1"
+NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
+
+
+def result(device: str, node: str = NODE, **more: Any) -> dict[str, Any]:
+    return {"request": "r", "driver": "mock-accel.example.com", "pool": f"{node}/{device}", "device": device, **more}
+
+
+class Room:
+    """A node whose driver can be restarted."""
+
+    def __init__(self, sysfs: SysfsTree, folder: Path, api: FakeApiServer) -> None:
+        self.sysfs = sysfs
+        self.cdi = folder / "cdi"
+        self.cdi.mkdir()
+        self.state_file = folder / "state.json"
+        self.api = api
+        self.start()
+
+    def start(self, boot: str = "boot-1") -> Reconciler:
+        """A new process of the driver, before it reconciles."""
+        client = Client(self.api.url)
+        self.state = State.load(self.state_file, boot)
+        place: dict[str, Any] = {"api": client, "node": NODE, "sysfs": self.sysfs.root, "cdi_folder": self.cdi}
+        self.preparer = Preparer(**place, state=self.state)
+        return Reconciler(**place, state=self.state, preparer=self.preparer)
+
+    def restart(self, boot: str = "boot-1") -> None:
+        self.start(boot).run()
+
+    def prepare(self, name: str, *devices: str) -> None:
+        self.api.add_claim(name, [result(device) for device in devices])
+        self.preparer.prepare("default", name, f"uid-{name}")
+
+    def remove_claim(self, name: str) -> None:
+        self.api.remove(f"/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/{name}")
+
+    def used(self) -> tuple[set[str], set[str], set[str]]:
+        """Devices with status 1, devices with a CDI file, recorded claims."""
+        content = json.loads(self.state_file.read_text()) if self.state_file.exists() else {"claims": {}}
+        return (
+            {name for name in self.sysfs.names() if self.sysfs.status(name)},
+            cdi.names(self.cdi),
+            set(content["claims"]),
+        )
+
+
+@pytest.fixture
+def room(plug: Callable[..., SysfsTree], tmp_path: Path, api: FakeApiServer) -> Room:
+    return Room(plug(), tmp_path, api)
+
+
+PREPARED = ({"mock1", "mock2"}, {"mock1", "mock2"}, {"uid-pair"})
+
+
+def test_nothing_is_changed_when_all_fits(room: Room, log: io.StringIO) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    log.truncate(0)
+    room.restart()
+    assert room.used() == PREPARED
+    assert not [line for line in log.getvalue().splitlines() if line.startswith("W")]
+
+
+def test_missing_cdi_file_is_written_anew(room: Room, log: io.StringIO) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    cdi.delete(room.cdi, "mock1")
+    cdi.file_of(room.cdi, "mock2").write_text("{}")
+    room.restart()
+    assert room.used() == PREPARED
+    assert json.loads(cdi.file_of(room.cdi, "mock2").read_text())["kind"] == "example.com/mock-accel"
+    assert log.getvalue().count('"CDI file was missing or wrong, written anew"') == 2
+
+
+def test_registers_that_contradict_are_repaired(room: Room, log: io.StringIO) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.sysfs.set_status("mock1", 0)
+    room.sysfs.set_status("mock5", 1)
+    room.restart()
+    assert room.used() == PREPARED
+    assert '"Status register contradicts, repaired" device="mock1" expected=1 found=0' in log.getvalue()
+    assert '"Status register contradicts, repaired" device="mock5" expected=0 found=1 claim="none"' in log.getvalue()
+
+
+def test_orphaned_cdi_file_is_removed_and_foreign_ones_stay(room: Room) -> None:
+    foreign = room.cdi / "vendor.com_gpu.json"
+    foreign.write_text("{}")
+    cdi.file_of(room.cdi, "mock3").write_text("{}")
+    room.restart()
+    assert room.used() == NOTHING
+    assert foreign.exists()
+
+
+def test_claim_that_is_gone_is_undone(room: Room, log: io.StringIO) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.prepare("stays", "mock3")
+    room.remove_claim("pair")
+    room.restart()
+    assert room.used() == ({"mock3"}, {"mock3"}, {"uid-stays"})
+    assert '"Claim is gone, its devices are released" claim="default/pair (uid uid-pair)"' in log.getvalue()
+
+
+def test_claim_that_was_replaced_is_undone(room: Room) -> None:
+    room.prepare("pair", "mock1")
+    room.api.add_claim("pair", [result("mock1")], uid="another-uid")
+    room.restart()
+    assert room.used() == NOTHING
+
+
+def test_without_the_api_server_nothing_is_undone(room: Room) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.remove_claim("pair")
+    room.api.broken = 503
+    with pytest.raises(ApiError):
+        room.restart()
+    assert room.used() == PREPARED
+
+
+@pytest.mark.parametrize("content", ["", '{"version": 99}', "{ half a fi"])
+def test_lost_record_is_rebuilt(room: Room, content: str) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.api.add_claim("elsewhere", [result("mock1", node="mock-cluster-node2")])
+    room.api.add_claim("not-prepared-yet", [result("mock4")])
+    room.state_file.write_text(content)
+    cdi.delete(room.cdi, "mock2")  # the register is enough
+    room.restart()
+    assert room.used() == PREPARED
+    assert not room.state.lost
+    room.preparer.unprepare("default", "pair", "uid-pair")
+    assert room.used() == NOTHING
+
+
+def test_lost_record_of_a_claim_that_is_gone_is_cleaned_up(room: Room) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.remove_claim("pair")
+    room.state_file.write_text("")
+    room.restart()
+    assert room.used() == NOTHING
+
+
+def test_lost_record_without_the_api_server_touches_nothing(room: Room) -> None:
+    room.prepare("pair", "mock1", "mock2")
+    room.state_file.write_text("")
+    room.api.broken = 503
+    later = room.start()
+    with pytest.raises(ApiError):
+        later.run()
+    assert room.used() == ({"mock1", "mock2"}, {"mock1", "mock2"}, set())
+    room.api.broken = None
+    later.run()
+    assert room.used() == PREPARED
+
+
+def test_admin_access_is_rebuilt_without_its_status(room: Room) -> None:
+    room.api.add_claim("admin", [result("mock1", adminAccess=True)])
+    room.preparer.prepare("default", "admin", "uid-admin")
+    assert room.used() == (set(), {"mock1"}, {"uid-admin"})
+    room.state_file.write_text("")
+    room.restart()
+    assert room.used() == (set(), {"mock1"}, {"uid-admin"})
+
+
+def test_after_a_reboot_nothing_is_prepared(room: Room) -> None:
+    """The CDI folder is on a tmpfs; a register is the device's own and may have outlived the boot."""
+    room.prepare("pair", "mock1", "mock2")
+    for name in cdi.names(room.cdi):
+        cdi.delete(room.cdi, name)
+    room.restart("boot-2")
+    assert room.state.claims() == []
+    assert room.used()[:2] == (set(), set())
+    room.preparer.prepare("default", "pair", "uid-pair")
+    assert room.used() == PREPARED

@@ -1,0 +1,135 @@
+"""Parts of a node that stop, die or come back, and what of the driver's record they leave."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lab import kubeclient
+
+from scenario import CheckError
+from scenario.claims import AllocatedDevice
+from scenario.session import Session
+from scenario.waiting import Deadline
+
+PLUGIN_FOLDER = "/var/lib/kubelet/plugins/mock-accel.example.com"
+CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
+CDI_FOLDER = "/var/run/cdi"
+_AGENT = "[m]ock_accel_dra node-agent"
+"""Pattern for pgrep(1) that does not find the shell that runs it."""
+_API_PORT = 6443
+_COMMAND_SECONDS = 120.0
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+_LOGIN_SECONDS = 30.0
+
+
+def kill_agent(session: Session, node: str) -> None:
+    """kill -9 of the node agent's process. Raises CheckError when there is none."""
+    session.on_node(node, f"pkill -KILL -f '{_AGENT}'", _COMMAND_SECONDS)
+
+
+def restart_service(session: Session, node: str, service: str) -> None:
+    """Restart a systemd service of ``node``; returns when it is active."""
+    session.on_node(node, f"systemctl restart {service} && systemctl is-active --quiet {service}", _COMMAND_SECONDS)
+
+
+def boot_id(session: Session, node: str) -> str:
+    """What tells one boot of ``node`` from another."""
+    return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
+
+
+def reboot(session: Session, node: str, deadline: Deadline) -> None:
+    """Reboot ``node`` and wait until it is Ready again. Raises CheckError."""
+    before = boot_id(session, node)
+    session.on_node(node, "systemctl reboot --no-block", _LOGIN_SECONDS)
+    while True:
+        try:
+            if boot_id(session, node) != before:
+                break
+        except CheckError:
+            if deadline.over():
+                raise
+        else:
+            if deadline.over():
+                raise CheckError(f"{node} has not rebooted; look at its console log")
+    kubeclient.wait_nodes_ready(session.api, [node], deadline.left().total_seconds())
+
+
+def cut_off_api(session: Session, node: str, seconds: int) -> None:
+    """Drop all that ``node`` sends to the API server for ``seconds``; returns when it is through again.
+
+    The node itself ends it, also when this process dies.
+    """
+    rules = (
+        "add table ip cut_off; add chain ip cut_off output { type filter hook output priority -200; }; "
+        "add chain ip cut_off forward { type filter hook forward priority -200; }; "
+        f"add rule ip cut_off output tcp dport {_API_PORT} drop; add rule ip cut_off forward tcp dport {_API_PORT} drop"
+    )
+    # In the background of the node, so that neither this connection nor this process can leave it cut off.
+    command = f"""
+        nft '{rules}' || exit 1
+        systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
+            sh -c 'sleep {seconds}; nft delete table ip cut_off'
+    """
+    session.on_node(node, command, seconds + _COMMAND_SECONDS)
+
+
+def protect_cdi_folder(session: Session, node: str) -> None:
+    """Let nobody, root included, make or remove files in the node's CDI folder."""
+    session.on_node(node, f"chattr +i {CDI_FOLDER}", _COMMAND_SECONDS)
+
+
+def unprotect_cdi_folder(session: Session, node: str) -> None:
+    """Take that back; nothing happens when it is not protected."""
+    session.on_node(node, f"chattr -i {CDI_FOLDER}", _COMMAND_SECONDS)
+
+
+def write_checkpoint(session: Session, node: str, content: str) -> None:
+    """Replace the driver's checkpoint on ``node``."""
+    session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF", _COMMAND_SECONDS)
+
+
+def read_checkpoint(session: Session, node: str) -> dict[str, Any]:
+    """The driver's checkpoint on ``node``; without claims when there is none."""
+    text = session.on_node(node, f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'", _COMMAND_SECONDS)
+    try:
+        content: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise CheckError(f"{node}: {CHECKPOINT} is not JSON: {error}: {text[:200]!r}") from error
+    return content
+
+
+def downgraded(content: Mapping[str, Any]) -> str:
+    """A checkpoint as version 1 of its format has it, which drivers before this one wrote."""
+    return json.dumps({"version": 1, "claims": content["claims"]})
+
+
+def checkpoint_complaints(
+    checkpoints: Mapping[str, Mapping[str, Any]], claims: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one that is."""
+    used = {
+        claim["metadata"]["uid"]: f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
+        for claim in claims
+        if (claim.get("status") or {}).get("reservedFor")
+    }
+    recorded = {uid: node for node, content in checkpoints.items() for uid in content["claims"]}
+    found = [
+        f"{node}: the checkpoint has claim {checkpoints[node]['claims'][uid]['name']} (uid {uid}), which no pod uses"
+        for uid, node in recorded.items()
+        if uid not in used
+    ]
+    return found + [f"no checkpoint has claim {name} (uid {uid})" for uid, name in used.items() if uid not in recorded]
+
+
+def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
+    """Devices that more than one claim has, a sentence each."""
+    devices = list(devices)
+    counts = Counter(device.key for device in devices)
+    return [
+        f"{' '.join(key)} belongs to claims {', '.join(sorted(item.claim for item in devices if item.key == key))}"
+        for key, count in counts.items()
+        if count > 1
+    ]

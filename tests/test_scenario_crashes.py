@@ -1,0 +1,47 @@
+"""What the nodes' checkpoints say against the cluster's claims."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from scenario import crashes
+from scenario.claims import AllocatedDevice
+from scenario.slices import PublishedDevice
+
+
+def checkpoint(*uids: str) -> dict[str, Any]:
+    claims = {uid: {"namespace": "default", "name": f"name-{uid}", "devices": []} for uid in uids}
+    return {"version": 2, "bootID": "b", "claims": claims}
+
+
+def claim(uid: str, *, used: bool = True) -> dict[str, Any]:
+    status = {"allocation": {}, "reservedFor": [{"resource": "pods", "name": "p"}]} if used else {}
+    return {"metadata": {"uid": uid, "namespace": "default", "name": f"name-{uid}"}, "status": status}
+
+
+def device(name: str, claim_name: str) -> AllocatedDevice:
+    published = PublishedDevice("node1", f"node1/{name}", name, name, f"slice-{name}", {})
+    return AllocatedDevice(claim_name, "r", published)
+
+
+def test_checkpoints_that_agree() -> None:
+    found = {"node1": checkpoint("a"), "node2": checkpoint("b")}
+    assert crashes.checkpoint_complaints(found, [claim("a"), claim("b"), claim("c", used=False)]) == []
+
+
+def test_leaked_and_missing_claims_are_named() -> None:
+    found = {"node1": checkpoint("gone"), "node2": checkpoint()}
+    assert crashes.checkpoint_complaints(found, [claim("a")]) == [
+        "node1: the checkpoint has claim name-gone (uid gone), which no pod uses",
+        "no checkpoint has claim default/name-a (uid a)",
+    ]
+
+
+def test_device_that_two_claims_have_is_named() -> None:
+    assert crashes.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
+    assert crashes.given_twice([device("mock1", "b"), device("mock1", "a")]) == ["node1 mock1 belongs to claims a, b"]
+
+
+def test_downgraded_checkpoint_has_no_boot_id() -> None:
+    assert json.loads(crashes.downgraded(checkpoint("a"))) == {"version": 1, "claims": checkpoint("a")["claims"]}
