@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, crashes, kube, session
+from scenario import CheckError, coming_and_going, crashes, driver, kube, session, usage
 from scenario.waiting import Deadline, until_no_complaints
 
 
@@ -79,3 +79,143 @@ class CrashLibrary:
         logger.info(f"{len(devices)} devices are allocated")
         if found := crashes.given_twice(devices):
             raise CheckError("\n".join(found))
+
+    @keyword(tags=["wait"])
+    def let_node_agents_die_at_write(self, number: int) -> None:
+        """Let every run of the node agents end as by kill -9 at its ``number``-th write.
+
+        They restart. `Reset Node Agent Settings` takes it back.
+        """
+        current = session.current()
+        timeout = timedelta(minutes=3)
+        driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Wait until the node agent's container on ``node`` has been started again once."""
+        coming_and_going.wait_agent_died(session.current().api, node, Deadline(timeout))
+
+    @keyword(tags=["wait"])
+    def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Wait until the last pod of the node agents is gone."""
+        coming_and_going.wait_no_agent(session.current().api, timeout)
+
+    @keyword
+    def start_rolling_update_of_node_agents(self) -> None:
+        """Replace the node agents one after the other, as ``kubectl rollout restart`` does; does not wait."""
+        coming_and_going.start_rolling_update(session.current().api)
+
+    @keyword(tags=["wait"])
+    def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until the newest node agent runs on every node, and no older one."""
+        current = session.current()
+        driver.wait_ready(current.api, len(current.node_names), timeout)
+
+    @keyword
+    def start_deleting_pod(self, name: str) -> None:
+        """Delete the pod without waiting."""
+        coming_and_going.start_deleting_pod(session.current().api, name)
+
+    @keyword
+    def delete_pod_by_force(self, name: str) -> None:
+        """Let the API server forget the pod at once, while its container may still run."""
+        coming_and_going.start_deleting_pod(session.current().api, name, by_force=True)
+
+    @keyword(tags=["wait"])
+    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+        """Wait until a pod that is being deleted is gone."""
+        coming_and_going.wait_pod_gone(session.current().api, name, timeout)
+
+    @keyword
+    def delete_claim(self, name: str) -> None:
+        """Delete the claim without waiting; it goes when no pod uses it."""
+        coming_and_going.delete_claim(session.current().api, name)
+
+    @keyword(tags=["wait"])
+    def run_pod_in_namespace(
+        self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=3)
+    ) -> None:
+        """Make ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until that runs."""
+        coming_and_going.run_in_namespace(session.current().api, namespace, name, node, timeout)
+
+    @keyword(tags=["wait"])
+    def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+        """Delete a namespace with all in it, and wait until it is gone."""
+        coming_and_going.delete_namespace(session.current().api, name, timeout)
+
+    @keyword
+    def create_and_delete_pods_with_claims(self, count: int, node: str) -> None:
+        """Make ``count`` pods with a claim each for ``node``, one after the other, and delete each soon."""
+        ran = coming_and_going.churn(session.current().api, count, node)
+        logger.info(f"{ran} of {count} pods had got to run")
+
+    @keyword(tags=["wait"])
+    def device_should_be_tainted(
+        self, node: str, device: str, value: str, timeout: timedelta = timedelta(seconds=90)
+    ) -> None:
+        """Wait until the device (name in sysfs) is published with a taint of that ``value``."""
+        _wait_for_taint(node, device, value, timeout)
+
+    @keyword(tags=["wait"])
+    def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(seconds=90)) -> None:
+        """Wait until the device (name in sysfs) is published without a taint."""
+        _wait_for_taint(node, device, "", timeout)
+
+    @keyword(tags=["wait"])
+    def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
+
+        def done(item: kube.Object) -> bool:
+            return set(usage.device_health(item)) == {health}
+
+        kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")
+
+    @keyword(tags=["wait"])
+    def claim_should_report_condition(
+        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=2)
+    ) -> None:
+        """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
+        kube.wait_claim(
+            session.current().api,
+            claim,
+            lambda item: usage.condition_complaints(item, kind, status, reason),
+            timeout,
+            f"condition {kind} {status} because of {reason}",
+        )
+
+    @keyword(tags=["wait"])
+    def claim_should_have_event(
+        self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=2)
+    ) -> None:
+        """Wait for an event about the claim with that ``reason`` and ``text`` in its message."""
+        api = session.current().api
+
+        def complaints() -> list[str]:
+            items = [item for item in kube.all_claims(api) if item["metadata"]["name"] == claim]
+            events = [event for item in items for event in coming_and_going.events_of_claim(api, item)]
+            if any(event.startswith(f"{reason}: ") and text in event for event in events):
+                return []
+            return [f"claim {claim!r}: expected an event {reason} with {text!r}, found {'; '.join(events) or 'none'}"]
+
+        until_no_complaints(complaints, timeout, f"events of claim {claim}")
+
+    @keyword
+    def kernel_module_should_refuse_to_unload(self, node: str) -> None:
+        """Check that ``modprobe -r`` on ``node`` is refused because the module is in use."""
+        try:
+            driver.unload_module(session.current().api, node)
+        except CheckError as error:
+            if "in use" not in str(error):
+                raise CheckError(f"{node}: expected 'in use' as the reason, found: {error}") from error
+            logger.info(str(error))
+            return
+        raise CheckError(f"{node}: expected that the kernel module stays while a device is in use, it was unloaded")
+
+
+def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:
+    kube.wait_published(
+        session.current().api,
+        lambda published: usage.taint_complaints(published, node, device, value),
+        timeout,
+        f"{device} on {node} to have {f'taint {value}' if value else 'no taint'}",
+    )

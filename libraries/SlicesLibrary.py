@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, kube, publication, session
+from scenario import CheckError, coming_and_going, kube, publication, session
 from scenario.observe import read_devices
 
 
@@ -40,8 +40,17 @@ class SlicesLibrary:
     @keyword(name="Delete ResourceSlice Of Device")
     def delete_slice_of_device(self, node: str, device: str) -> None:
         """Delete the ResourceSlice of ``device`` (name in sysfs) behind the driver's back."""
-        current = session.current()
-        names = [item.slice_name for item in kube.published(current.api) if (item.node, item.name) == (node, device)]
-        if len(names) != 1:
-            raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
-        kube.delete_slice(current.api, names[0])
+        kube.delete_slice(session.current().api, _slice_of(node, device))
+
+    @keyword(name="Change ResourceSlice Of Device")
+    def change_slice_of_device(self, node: str, device: str) -> None:
+        """Publish another UUID of ``device`` (name in sysfs) behind the driver's back."""
+        coming_and_going.change_slice(session.current().api, _slice_of(node, device))
+
+
+def _slice_of(node: str, device: str) -> str:
+    found = kube.published(session.current().api)
+    names = [item.slice_name for item in found if (item.node, item.name) == (node, device)]
+    if len(names) != 1:
+        raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
+    return names[0]

@@ -11,17 +11,13 @@ Test Timeout        15 minutes
 Test Tags           resilience    dra    not-verified
 
 
-*** Variables ***
-${VICTIM}           ${NODES}[0]
-
-
 *** Test Cases ***
 Node Agent Is Killed While A Pod Has A Device
-    Run Pod On NUMA Node    keeps    ${VICTIM}    ${NUMA_NODES}[0]
-    Kill Node Agent    ${VICTIM}
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    Kill Node Agent    ${NODES}[0]
     Driver Pods Should Be Running
     Pod Should Still Work    keeps
-    New Pod Should Work    comes-later    ${VICTIM}
+    New Pod Should Work    comes-later    ${NODES}[0]
 
 Node Agent Is Killed While It Prepares
     [Documentation]    Before, in the middle of and after its writes: it dies at its N-th write, once and again.
@@ -34,7 +30,7 @@ Node Agent Is Killed While It Prepares
 Pod Is Deleted While The Node Agent Is Away
     [Documentation]    The pod goes when the agent is back, and gives its device back.
     [Teardown]    Bring Node Agents Back And Check That Nothing Was Lost
-    Run Pod On NUMA Node    outlives    ${VICTIM}    ${NUMA_NODES}[0]
+    Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
     Send Node Agents Away
     Wait Until No Node Agent Runs
     Start Deleting Pod    outlives
@@ -45,91 +41,92 @@ Pod Is Deleted While The Node Agent Is Away
 
 Pod Is Deleted By Force
     [Documentation]    The next pod for the same device waits until the first one's container has ended.
-    ${pfs}    Get PFs    ${VICTIM}
-    Run Pod With Device    forced    ${VICTIM}    PF    ${pfs[0].uuid}
+    ${pfs}    Get PFs    ${NODES}[0]
+    Run Pod With Device    forced    ${NODES}[0]    PF    ${pfs[0].uuid}
     Delete Pod By Force    forced
     Delete Claim    forced
-    Start Pod With Device    next    ${VICTIM}    PF    ${pfs[0].uuid}
+    Start Pod With Device    next    ${NODES}[0]    PF    ${pfs[0].uuid}
     Pod Should Still Work    next
     Devices Of Pod Should Be    next    ${pfs}[0]
 
 Kubelet Restarts
-    Run Pod On NUMA Node    keeps    ${VICTIM}    ${NUMA_NODES}[0]
-    Restart Kubelet    ${VICTIM}
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    Restart Kubelet    ${NODES}[0]
     ResourceSlices Should Follow Sysfs    timeout=2 minutes
     Pod Should Still Work    keeps
-    New Pod Should Work    comes-later    ${VICTIM}
+    New Pod Should Work    comes-later    ${NODES}[0]
 
 Containerd Restarts
-    Run Pod On NUMA Node    keeps    ${VICTIM}    ${NUMA_NODES}[0]
-    Restart Containerd    ${VICTIM}
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    Restart Containerd    ${NODES}[0]
     Pod Should Still Work    keeps
-    New Pod Should Work    comes-later    ${VICTIM}
+    New Pod Should Work    comes-later    ${NODES}[0]
 
 Node Reboots With Pods
     [Documentation]    A reboot forgets what was prepared, and the pods' restart prepares it again.
-    Run Pod On NUMA Node    before    ${VICTIM}    ${NUMA_NODES}[0]
-    Reboot Node    ${VICTIM}
+    Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
+    Reboot Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=5 minutes
     ResourceSlices Should Follow Sysfs    timeout=3 minutes
     Delete Pod    before
     Wait Until All Devices Are Free
-    New Pod Should Work    after    ${VICTIM}
+    New Pod Should Work    after    ${NODES}[0]
 
 API Server Is Away For A Minute
     [Documentation]    The pod keeps its device, and everything goes on afterwards.
-    Run Pod On NUMA Node    keeps    ${VICTIM}    ${NUMA_NODES}[0]
-    Cut Node Off From API Server    ${VICTIM}    60 seconds
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    Cut Node Off From API Server    ${NODES}[0]    60 seconds
     Nodes Should Be Ready    timeout=3 minutes
     Pod Should Still Work    keeps
-    New Pod Should Work    comes-later    ${VICTIM}
+    New Pod Should Work    comes-later    ${NODES}[0]
 
 Namespace Is Deleted With All In It
-    Run Pod In Namespace    doomed    inside    ${VICTIM}
+    [Teardown]    Delete Namespace And Check That Nothing Was Lost    doomed
+    Run Pod In Namespace    doomed    inside    ${NODES}[0]
     Delete Namespace    doomed
     Wait Until All Devices Are Free
     Nothing Should Be Lost
 
 Device Is Unplugged While Allocated
     [Documentation]    It is tainted, the pod's status and the claim say so, and all is well when it is back.
-    ${slot}    Get Slot To Unplug    ${VICTIM}
+    ${slot}    Get Slot To Unplug    ${NODES}[0]
     VAR    ${device}    ${slot.functions[0]}
-    Run Pod With Device    loses    ${VICTIM}    PF    ${device.uuid}
+    Run Pod With Device    loses    ${NODES}[0]    PF    ${device.uuid}
     Unplug Slot    ${slot}
-    Device Should Be Tainted    ${VICTIM}    ${device.name}    Unplugged
+    Device Should Be Tainted    ${NODES}[0]    ${device.name}    Unplugged
     Pod Should Report Health    loses    Unhealthy
     Claim Should Report Condition    loses    Ready    False    Unplugged
     Plug Slot    ${slot}
-    Device Should Not Be Tainted    ${VICTIM}    ${device.name}
+    Device Should Not Be Tainted    ${NODES}[0]    ${device.name}
     Pod Should Report Health    loses    Healthy
     Claim Should Report Condition    loses    Ready    True    Prepared
 
 Device Server Is Killed
     [Documentation]    All devices of the node stop answering: each is tainted, and none when the server is back.
-    [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${VICTIM}
-    ${pfs}    Get PFs    ${VICTIM}
-    Kill Device Server    ${VICTIM}
+    [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${NODES}[0]
+    ${pfs}    Get PFs    ${NODES}[0]
+    Kill Device Server    ${NODES}[0]
     FOR    ${pf}    IN    @{pfs}
-        Device Should Be Tainted    ${VICTIM}    ${pf.name}    NoAnswer
+        Device Should Be Tainted    ${NODES}[0]    ${pf.name}    NoAnswer
     END
-    Restart Device Server    ${VICTIM}
+    Restart Device Server    ${NODES}[0]
     FOR    ${pf}    IN    @{pfs}
-        Device Should Not Be Tainted    ${VICTIM}    ${pf.name}
+        Device Should Not Be Tainted    ${NODES}[0]    ${pf.name}
     END
-    New Pod Should Work    healthy-again    ${VICTIM}
+    New Pod Should Work    healthy-again    ${NODES}[0]
 
 Kernel Module Stays While A Device Is In Use
-    Run Pod On NUMA Node    uses    ${VICTIM}    ${NUMA_NODES}[0]
-    Kernel Module Should Refuse To Unload    ${VICTIM}
+    Run Pod On NUMA Node    uses    ${NODES}[0]    ${NUMA_NODES}[0]
+    Kernel Module Should Refuse To Unload    ${NODES}[0]
     Pod Should Still Work    uses
 
 CDI Folder Cannot Be Written
     [Documentation]    The pod waits, its claim has an event, and it starts when the folder can be written again.
-    [Teardown]    Unprotect CDI Folder And Check That Nothing Was Lost    ${VICTIM}
-    Protect CDI Folder    ${VICTIM}
-    Start Pod On NUMA Node    waits    ${VICTIM}    ${NUMA_NODES}[0]
+    [Teardown]    Unprotect CDI Folder And Check That Nothing Was Lost    ${NODES}[0]
+    Protect CDI Folder    ${NODES}[0]
+    Start Pod On NUMA Node    waits    ${NODES}[0]    ${NUMA_NODES}[0]
     Claim Should Have Event    waits    PrepareFailed    cannot be prepared
-    Unprotect CDI Folder    ${VICTIM}
+    Unprotect CDI Folder    ${NODES}[0]
     Pod Should Still Work    waits
 
 Checkpoint Is Lost
@@ -142,27 +139,27 @@ Checkpoint Is Lost
 Driver Is Upgraded With Claims In Use
     [Documentation]    From one that wrote version 1 of the checkpoint, without a gap: pods start while it goes on.
     [Teardown]    Reset Settings And Check That Nothing Was Lost
-    Run Pod On NUMA Node    old    ${VICTIM}    ${NUMA_NODES}[0]
-    Downgrade Checkpoint    ${VICTIM}
+    Run Pod On NUMA Node    old    ${NODES}[0]    ${NUMA_NODES}[0]
+    Downgrade Checkpoint    ${NODES}[0]
     Start Rolling Update Of Node Agents
-    New Pod Should Work    meanwhile    ${VICTIM}
+    New Pod Should Work    meanwhile    ${NODES}[0]
     Wait Until Rolling Update Is Complete
     Pod Should Still Work    old
     Delete Pod    old
     Nothing Should Be Lost
 
 Slices That Somebody Changes Are Put Right
-    ${pfs}    Get PFs    ${VICTIM}
-    Delete ResourceSlice Of Device    ${VICTIM}    ${pfs[0].name}
+    ${pfs}    Get PFs    ${NODES}[0]
+    Delete ResourceSlice Of Device    ${NODES}[0]    ${pfs[0].name}
     ResourceSlices Should Follow Sysfs
-    Change ResourceSlice Of Device    ${VICTIM}    ${pfs[1].name}
+    Change ResourceSlice Of Device    ${NODES}[0]    ${pfs[1].name}
     ResourceSlices Should Follow Sysfs
 
 Two Hundred Claims Come And Go
     [Documentation]    Fast: many are deleted before they are allocated, prepared or started.
     [Timeout]    30 minutes
-    Create And Delete Pods With Claims    200    ${VICTIM}
-    New Pod Should Work    last    ${VICTIM}
+    Create And Delete Pods With Claims    200    ${NODES}[0]
+    New Pod Should Work    last    ${NODES}[0]
 
 
 *** Keywords ***
@@ -170,8 +167,8 @@ Pod Should Start Though The Node Agent Dies At Write
     [Documentation]    Every run of the node agents ends at their ``number``-th write, until they are told otherwise.
     [Arguments]    ${number}
     Let Node Agents Die At Write    ${number}
-    Start Pod On NUMA Node    dies-at-${number}    ${VICTIM}    ${NUMA_NODES}[0]
-    Node Agent Should Have Died    ${VICTIM}
+    Start Pod On NUMA Node    dies-at-${number}    ${NODES}[0]    ${NUMA_NODES}[0]
+    Node Agent Should Have Died    ${NODES}[0]
     Reset Node Agent Settings
     Pod Should Still Work    dies-at-${number}
     Delete Pod    dies-at-${number}
@@ -180,9 +177,9 @@ Pod Should Start Though The Node Agent Dies At Write
 Pod Should Outlive Checkpoint
     [Documentation]    The driver finds ``content`` where its checkpoint was.
     [Arguments]    ${content}
-    Run Pod On NUMA Node    outlives    ${VICTIM}    ${NUMA_NODES}[0]
-    Replace Checkpoint    ${VICTIM}    ${content}
-    Kill Node Agent    ${VICTIM}
+    Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
+    Replace Checkpoint    ${NODES}[0]    ${content}
+    Kill Node Agent    ${NODES}[0]
     Driver Pods Should Be Running
     Pod Should Still Work    outlives
     Delete Pod    outlives
@@ -197,6 +194,12 @@ Reset Settings And Check That Nothing Was Lost
 Bring Node Agents Back And Check That Nothing Was Lost
     [Documentation]    A node agent runs on every node, then everything is checked.
     Bring Node Agents Back
+    Clean Up And Check That Nothing Was Lost
+
+Delete Namespace And Check That Nothing Was Lost
+    [Documentation]    Namespace ``name`` is gone, then everything is checked.
+    [Arguments]    ${name}
+    Delete Namespace    ${name}
     Clean Up And Check That Nothing Was Lost
 
 Restart Device Server And Check That Nothing Was Lost

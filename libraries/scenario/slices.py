@@ -31,6 +31,8 @@ class PublishedDevice:
     """Quantities by qualified name."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of the slice."""
+    taints: Mapping[str, str] = field(default_factory=dict)
+    """Values by key."""
 
     def attribute(self, name: str) -> Value:
         """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""
@@ -73,6 +75,7 @@ def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
                         qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()
                     },
                     labels=labels,
+                    taints={taint["key"]: taint.get("value", "") for taint in device.get("taints") or []},
                 )
             )
     return devices
