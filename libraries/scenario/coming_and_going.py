@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.2
 
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
     """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
-    options = {"grace_period_seconds": 0} if by_force else {}
+    options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
     client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
 
 
