@@ -1,0 +1,127 @@
+"""Robot Framework library: what pods, containers and node agents may not do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, crashes, identity, kube, session
+from scenario.sysfs import CLASS_FOLDER
+
+_TIMEOUT = timedelta(seconds=60)
+_COMMAND_SECONDS = 60.0
+_FORBIDDEN = [
+    ("get", "", "secrets"),
+    ("list", "", "pods"),
+    ("create", "", "pods"),
+    ("create", "", "pods/exec"),
+    ("update", "", "nodes"),
+    ("update", "resource.k8s.io", "resourceclaims"),
+    ("delete", "resource.k8s.io", "resourceclaims"),
+    ("update", "resource.k8s.io", "resourceclaims/binding"),
+    ("create", "resource.k8s.io", "deviceclasses"),
+    ("update", "admissionregistration.k8s.io", "validatingadmissionpolicies"),
+]
+_WRITE = f"""
+for path in {CLASS_FOLDER}/*/status $(find /sys/devices -path '*/mock-accel/*/status' 2>/dev/null); do
+  [ -e "$path" ] || continue
+  if (echo 1 > "$path") 2>/dev/null; then echo "written $path"; else echo "refused $path"; fi
+done
+"""
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class SecurityLibrary:
+    """Tries what must not be possible."""
+
+    @keyword
+    def container_should_have_no_device_of_its_own(self, pod: str) -> None:
+        """Check that the container has no ``MOCK_ACCEL_*`` variable and no ``/sys/class/mock-accel`` of its own."""
+        api = session.current().api
+        output = kube.execute(api, pod, ["sh", "-c", "env; cat /proc/mounts"], _TIMEOUT)
+        wrong = [line for line in output.splitlines() if "MOCK_ACCEL" in line or f" {CLASS_FOLDER}" in line]
+        if wrong:
+            raise CheckError(f"pod {pod!r} has no claim, and yet: {'; '.join(wrong)}")
+
+    @keyword
+    def container_should_not_write_any_status(self, pod: str) -> None:
+        """Try from inside the container to write the status register of every device that it can see."""
+        output = kube.execute(session.current().api, pod, ["sh", "-c", _WRITE], _TIMEOUT)
+        logger.info(output)
+        lines = output.splitlines()
+        if not any(line.startswith("refused ") for line in lines):
+            raise CheckError(f"pod {pod!r}: expected status registers that it may not write, found none at all")
+        if written := [line for line in lines if line.startswith("written ")]:
+            raise CheckError(f"pod {pod!r}: {'; '.join(written)}")
+
+    @keyword
+    def node_agent_may_publish(self, agent: str, node: str) -> None:
+        """Check that the agent of node ``agent`` may publish a device of ``node`` (a dry run)."""
+        identity.create_slice(identity.as_agent_of(session.current().api, agent), node)
+
+    @keyword
+    def node_agent_may_not_publish(self, agent: str | None, node: str) -> str:
+        """Check that the agent of node ``agent``, or a token for no node, may not publish a device of ``node``.
+
+        Returns what the API server says.
+        """
+        api = identity.as_agent_of(session.current().api, agent)
+        what = f"the node agent of {agent or 'no node'} publishes for {node}"
+        return _logged(identity.refusal(what, lambda: identity.create_slice(api, node)))
+
+    @keyword
+    def node_agent_may_not_delete_slices_of(self, agent: str, node: str) -> str:
+        """Check that the agent of node ``agent`` may not delete a ResourceSlice of ``node``; what the server says."""
+        current = session.current()
+        api = identity.as_agent_of(current.api, agent)
+        names = [item.slice_name for item in kube.published(current.api) if item.node == node]
+        if not names:
+            raise CheckError(f"{node} has no ResourceSlice to try it on")
+        what = f"the node agent of {agent} deletes {names[0]}"
+        return _logged(identity.refusal(what, lambda: identity.delete_slice(api, names[0])))
+
+    @keyword
+    def node_agent_may_not_write_status_of_claim(self, agent: str, claim: str) -> str:
+        """Check that the agent of node ``agent`` may not fill ``status.devices`` of a claim of another node."""
+        current = session.current()
+        api = identity.as_agent_of(current.api, agent)
+        items = [item for item in kube.all_claims(current.api) if item["metadata"]["name"] == claim]
+        if len(items) != 1:
+            raise CheckError(f"expected one claim {claim!r}, found {len(items)}")
+        what = f"the node agent of {agent} writes the status of claim {claim}"
+        return _logged(identity.refusal(what, lambda: identity.write_claim_status(api, items[0])))
+
+    @keyword
+    def node_agent_should_have_no_other_rights(self, agent: str) -> None:
+        """Check that the agent may not read secrets, touch pods, nodes, allocations, classes or policies."""
+        found = identity.rights_beyond(identity.as_agent_of(session.current().api, agent), _FORBIDDEN)
+        if found:
+            raise CheckError(f"the node agent may {', '.join(found)}; it needs none of that")
+
+    @keyword
+    def plugin_sockets_should_be_roots_alone(self, node: str) -> None:
+        """Check on ``node`` that another user can neither see nor reach the driver's sockets and checkpoint."""
+        command = f"""
+            found=0
+            for path in {crashes.PLUGIN_FOLDER}/*.sock {crashes.CHECKPOINT} \\
+                    /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
+              [ -e "$path" ] || continue
+              found=$((found + 1))
+              for how in -r -w; do
+                setpriv --reuid=65534 --regid=65534 --clear-groups test "$how" "$path" && echo "open $how $path"
+              done
+            done
+            echo "found $found"
+        """
+        lines = session.current().on_node(node, command, _COMMAND_SECONDS).splitlines()
+        logger.info("\n".join(lines))
+        if not lines or int(lines[-1].removeprefix("found ")) < 2:
+            raise CheckError(f"{node}: expected a service and a registration socket, found {lines}")
+        if wrong := lines[:-1]:
+            raise CheckError(f"{node}: user 65534 can use {'; '.join(wrong)}")
+
+
+def _logged(text: str) -> str:
+    logger.info(text)
+    return text

@@ -1,0 +1,53 @@
+*** Settings ***
+Name                Security
+Documentation       Each tries what must not be possible: for a pod, a container, a node agent, another user of a node.
+Library             ../libraries/SecurityLibrary.py
+Resource            ../resources/cluster.resource
+Resource            ../resources/claims.resource
+Suite Setup         Borrow Cluster
+Suite Teardown      Return Cluster
+Test Teardown       Clean Up And Check That Nothing Leaks
+Test Timeout        10 minutes
+Test Tags           security    dra    not-verified
+
+
+*** Test Cases ***
+Pod Without A Claim Gets Nothing
+    Create Pod    without-claim    node=${NODES}[0]
+    Pod Should Be Running    without-claim
+    Container Should Have No Device Of Its Own    without-claim
+    Container Should Not Write Any Status    without-claim
+    Status Registers Should Mark    ${{ [] }}
+
+Container Cannot Write A Status Register
+    [Documentation]    Neither that of its own device nor another one's, by no path of its sysfs.
+    Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
+    Container Should Not Write Any Status    has-one
+    Nodes Should Agree With Allocations
+
+Node Agent Publishes For Its Own Node Only
+    [Tags]    two-nodes
+    Skip If    len($NODES) < 2    no second node in this topology
+    Node Agent May Publish    ${NODES}[0]    ${NODES}[0]
+    Node Agent May Not Publish    ${NODES}[0]    ${NODES}[1]
+    ${reason}    Node Agent May Not Delete Slices Of    ${NODES}[0]    ${NODES}[1]
+    Set Test Message    The API server says: ${reason}
+
+Token Without A Node Publishes Nothing
+    [Documentation]    Of the node agents' service account, but bound to no pod.
+    ${reason}    Node Agent May Not Publish    ${None}    ${NODES}[0]
+    Set Test Message    The API server says: ${reason}
+
+Node Agent Writes The Status Of Its Own Claims Only
+    [Tags]    two-nodes
+    Skip If    len($NODES) < 2    no second node in this topology
+    Run Pod On NUMA Node    elsewhere    ${NODES}[1]    ${NUMA_NODES}[0]
+    ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
+    Set Test Message    The API server says: ${reason}
+
+Node Agent Has No Other Rights
+    Node Agent Should Have No Other Rights    ${NODES}[0]
+
+Sockets Of The Driver Are Root's Alone
+    [Setup]    Run Pod On NUMA Node    makes-a-checkpoint    ${NODES}[0]    ${NUMA_NODES}[0]
+    Plugin Sockets Should Be Roots Alone    ${NODES}[0]
