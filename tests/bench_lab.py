@@ -64,7 +64,7 @@ class Bench:
     idle_cores: dict[str, float] = field(default_factory=dict)
     """Cores that an idle cluster keeps busy, by topology."""
     acceptance_seconds: dict[int, float] = field(default_factory=dict)
-    """All suites, by the number of clusters."""
+    """The acceptance run, by the number of clusters."""
 
     def ratio(self) -> float | None:
         """Restore : cold start, of the default topology, each until the pods ran."""
@@ -84,7 +84,7 @@ class Bench:
             ("cores that an idle cluster takes", self.idle_cores),
         ):
             lines += [f"\n{title}"] + [f"{name}\t{figure:.2f}" for name, figure in figures_by.items()]
-        lines += ["\nclusters\tall suites, s"]
+        lines += ["\nclusters\tacceptance run, s"]
         lines += [f"{number}\t{seconds:.0f}" for number, seconds in self.acceptance_seconds.items()]
         for start in self.starts:
             lines.append(f"\nsteps: {start.how} {start.topology} beside {start.beside}\ts")
@@ -114,17 +114,26 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
     with progress.recorded() as steps:
         cluster = client.up(topology, f"{RUN_PREFIX}bench-{name}-{os.getpid()}", "bench", cold=cold)
     measured.usable_seconds = time.monotonic() - begin
-    api = kubeclient.connect(cluster.kubeconfig)
-    with progress.recorded() as more, progress.step("a pod with a device on each node"):
-        for node in cluster.topology.nodes:
-            kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
-            kube.create_pod(api, pods.build(node.name, [node.name], node.name, kube.LABELS))
-        for node in cluster.topology.nodes:
-            kube.wait_pod(api, node.name, pods.runs, POD_TIMEOUT, "Running")
+    try:
+        with progress.recorded() as more, progress.step("a pod with a device on each node"):
+            run_pods(cluster)
+    except BaseException:
+        cluster.release()
+        raise
     measured.pods_seconds = time.monotonic() - begin
     measured.steps = [*steps, *more]
     measured.memory_mib = overview.view(cluster.supervisor_status()).memory.total // MIB
     return cluster, measured
+
+
+def run_pods(cluster: Cluster) -> None:
+    """Run a pod with a device on each node. Raises CheckError when one does not run."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    for node in cluster.topology.nodes:
+        kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
+        kube.create_pod(api, pods.build(node.name, [node.name], node.name, kube.LABELS))
+    for node in cluster.topology.nodes:
+        kube.wait_pod(api, node.name, pods.runs, POD_TIMEOUT, "Running")
 
 
 def publish(topology: str) -> float:
@@ -191,12 +200,13 @@ def measure_publishing(bench: Bench) -> None:
         bench.publish_seconds[topology] = publish(topology)
 
 
-def measure_acceptance(bench: Bench) -> None:
+def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
     for clusters in (1, 2):
         folder = RESULTS / f"bench-{clusters}"
         argv = [sys.executable, "-m", "acceptance.cli", "--clusters", str(clusters), "--outputdir", str(folder)]
+        argv += ["--", *arguments]
         begin = time.monotonic()
-        with progress.step(f"all suites on {clusters} clusters", speaks=True):
+        with progress.step(f"acceptance run on {clusters} clusters", speaks=True):
             subprocess.run(argv, cwd=PROJECT, check=False, timeout=RUN_TIMEOUT_SECONDS)
         bench.acceptance_seconds[clusters] = time.monotonic() - begin
 
@@ -207,11 +217,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "booted": measure_starts,
         "restored": lambda bench: measure_side_by_side(bench, arguments.most),
         "publish": measure_publishing,
-        "acceptance": measure_acceptance,
+        "acceptance": lambda bench: measure_acceptance(bench, arguments.arguments),
     }
     parser = argparse.ArgumentParser(prog="bench-lab", description=__doc__)
     parser.add_argument("--only", choices=list(parts), action="append", help="just this part (repeatable)")
     parser.add_argument("--most", type=int, default=4, help="clusters side by side (default: 4)")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="SUITE|OPTION", help="of the acceptance runs (default: all suites)"
+    )
     arguments = parser.parse_args(argv)
     bench = Bench(machine())
     for topology in ("numa-cluster", "dense"):
