@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import topology
+from driver_device import device_of
 from mock_accel_dra import cdi as driver_cdi
-from mock_accel_dra.discovery import Device
 from mock_accel_dra.slices import desired
 from scenario import cdi, claims, pods
 from scenario.cdi import CdiFile
@@ -52,21 +52,6 @@ def pod_of(component: str, node: str | None, **status: Any) -> Object:
         "spec": {"nodeName": node, "containers": []},
         "status": {"phase": "Running", "conditions": READY, **status},
     }
-
-
-def device_of(node: Node, function: Function) -> Device:
-    """``function`` as the driver finds it."""
-    return Device(
-        name=function.name,
-        uuid=function.uuid,
-        memory=function.memory,
-        numa_node=function.numa_node,
-        capabilities=function.capabilities,
-        status=0,
-        pci_address=function.bdf,
-        pcie_root=node.pcie_root_of(function),
-        total_vfs=function.total_vfs,
-    )
 
 
 def shown(node: Node, allocated: Sequence[str] = ()) -> NodeDevices:

@@ -11,6 +11,7 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import klog
+from mock_accel_dra.settings import AgentSettings
 from topology import Node, load
 
 PROJECT = Path(__file__).parents[2]
@@ -68,6 +69,20 @@ def run_dir() -> Iterator[Path]:
     """A folder with a path short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="dra") as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
+    """Of a node agent that looks at its devices often."""
+    return AgentSettings(
+        node_name=node.name,
+        sysfs_root=plug().root,
+        cdi_root=run_dir / "cdi",
+        plugin_dir=run_dir / "p",
+        registry_dir=run_dir / "r",
+        rescan_interval=0.2,
+        health_port=0,
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,23 +22,9 @@ from mock_accel_dra import agent, rpc, uevents
 from mock_accel_dra.agent import NodeAgent
 from mock_accel_dra.api import Client
 from mock_accel_dra.settings import AgentSettings
-from topology import Node
 
 PREFIX = "mock-accel.example.com-mock-cluster-node1-"
 _DEADLINE_SECONDS = 20
-
-
-@pytest.fixture
-def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
-    return AgentSettings(
-        node_name=node.name,
-        sysfs_root=plug().root,
-        cdi_root=run_dir / "cdi",
-        plugin_dir=run_dir / "plugin",
-        registry_dir=run_dir / "registry",
-        rescan_interval=0.2,
-        health_port=0,
-    )
 
 
 @pytest.fixture

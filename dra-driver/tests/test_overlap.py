@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from dra_fakes.apiserver import SLICES, FakeApiServer
@@ -18,25 +17,15 @@ from mock_accel_dra.agent import NodeAgent
 from mock_accel_dra.api import Client
 from mock_accel_dra.protos import dra_health_v1_pb2 as health
 from mock_accel_dra.settings import AgentSettings
-from topology import Node
 
 OLD_UID, NEW_UID = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
 _DEADLINE_SECONDS = 20
 
 
 @pytest.fixture
-def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
-    return AgentSettings(
-        node_name=node.name,
-        sysfs_root=plug().root,
-        cdi_root=run_dir / "cdi",
-        plugin_dir=run_dir / "p",
-        registry_dir=run_dir / "r",
-        rescan_interval=0.2,
-        kernel_events=False,
-        health_port=0,
-        pod_uid=OLD_UID,
-    )
+def old(settings: AgentSettings) -> AgentSettings:
+    """Of the agent that is there first."""
+    return replace(settings, kernel_events=False, pod_uid=OLD_UID)
 
 
 @contextmanager
@@ -55,35 +44,33 @@ def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
         assert not thread.is_alive()
 
 
-def test_a_claim_prepared_by_the_old_one_is_unprepared_by_the_new_one(
-    settings: AgentSettings, api: FakeApiServer
-) -> None:
-    new = replace(settings, pod_uid=NEW_UID)
+def test_a_claim_prepared_by_the_old_one_is_unprepared_by_the_new_one(old: AgentSettings, api: FakeApiServer) -> None:
+    new = replace(old, pod_uid=NEW_UID)
     results = {"request": "r", "driver": "mock-accel.example.com", "device": "mock1"}
-    results["pool"] = f"{settings.node_name}/mock1"
+    results["pool"] = f"{old.node_name}/mock1"
     api.add_claim("one", [results])
     api.add_claim("two", [results])
     claims = [("default", name, f"uid-{name}") for name in ("one", "two")]
-    with running(settings, api), FakeKubelet(settings.service_socket) as to_old:
+    with running(old, api), FakeKubelet(old.service_socket) as to_old:
         assert not to_old.prepare(claims[:1])["uid-one"].error
         with running(new, api), FakeKubelet(new.service_socket) as to_new:
-            assert settings.service_socket.exists()
+            assert old.service_socket.exists()
             assert "still prepared for claim default/one" in to_new.prepare(claims[1:])["uid-two"].error
             assert not to_new.unprepare(claims[:1])["uid-one"].error
             assert not to_new.prepare(claims[1:])["uid-two"].error
             assert "still prepared for claim default/two" in to_old.prepare(claims[:1])["uid-one"].error
         assert not new.registration_socket.exists()
-        assert settings.registration_socket.exists()
+        assert old.registration_socket.exists()
 
 
-def test_only_the_new_one_publishes(settings: AgentSettings, api: FakeApiServer) -> None:
-    new = replace(settings, pod_uid=NEW_UID)
-    pattern = settings.registration_pattern
-    with running(settings, api):
+def test_only_the_new_one_publishes(old: AgentSettings, api: FakeApiServer) -> None:
+    new = replace(old, pod_uid=NEW_UID)
+    pattern = old.registration_pattern
+    with running(old, api):
         names = set(api.slices())
-        assert not sockets.replaced(settings.registration_socket, pattern)
+        assert not sockets.replaced(old.registration_socket, pattern)
         with running(new, api):
-            assert sockets.replaced(settings.registration_socket, pattern)
+            assert sockets.replaced(old.registration_socket, pattern)
             assert not sockets.replaced(new.registration_socket, pattern)
             api.remove(f"{SLICES}/{min(names)}")
             api.wait_for_slices(names)  # by one of them, once
@@ -94,27 +81,27 @@ def test_only_the_new_one_publishes(settings: AgentSettings, api: FakeApiServer)
         api.wait_for_slices(names)
 
 
-def test_sockets_of_a_killed_driver_are_removed(settings: AgentSettings, api: FakeApiServer) -> None:
-    killed = replace(settings, pod_uid=NEW_UID)
+def test_sockets_of_a_killed_driver_are_removed(old: AgentSettings, api: FakeApiServer) -> None:
+    killed = replace(old, pod_uid=NEW_UID)
     for path in (killed.registration_socket, killed.service_socket):
         path.parent.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(path))
-    foreign = settings.registry_dir / "other.example.com-reg.sock"
+    foreign = old.registry_dir / "other.example.com-reg.sock"
     foreign.touch()
-    with running(settings, api):
+    with running(old, api):
         assert not killed.registration_socket.exists()
         assert not killed.service_socket.exists()
         assert foreign.exists()
 
 
-def test_health_is_streamed(settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree) -> None:
-    with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
+def test_health_is_streamed(old: AgentSettings, api: FakeApiServer, sysfs: SysfsTree) -> None:
+    with running(old, api), FakeKubelet(old.service_socket) as kubelet:
         stream = kubelet.watch_health()
         first = next(stream)
         assert {device.device.device_name for device in first.devices} == {f"mock{number}" for number in range(6)}
         assert {device.health for device in first.devices} == {health.HEALTHY}
-        assert first.devices[1].device.pool_name == f"{settings.node_name}/mock1"
+        assert first.devices[1].device.pool_name == f"{old.node_name}/mock1"
         assert first.devices[1].health_check_timeout_seconds >= 30
         path = sysfs.classes / "mock1" / "uuid"
         uuid = path.read_text()
@@ -124,18 +111,18 @@ def test_health_is_streamed(settings: AgentSettings, api: FakeApiServer, sysfs: 
         assert (device.device.device_name, device.health) == ("mock1", health.UNHEALTHY)
         assert "does not answer" in device.message
         taint = {"key": "mock-accel.example.com/unhealthy", "value": "NoAnswer", "effect": "NoSchedule"}
-        path_of_slice = f"{SLICES}/mock-accel.example.com-{settings.node_name}-mock1"
+        path_of_slice = f"{SLICES}/mock-accel.example.com-{old.node_name}-mock1"
         api.wait_until(path_of_slice, lambda item: item["spec"]["devices"][0].get("taints") == [taint])
         path.write_text(uuid)
         next(item for item in stream if all(device.health == health.HEALTHY for device in item.devices))
         api.wait_until(path_of_slice, lambda item: not item["spec"]["devices"][0].get("taints"))
 
 
-def test_failed_prepare_is_an_event_on_the_claim(settings: AgentSettings, api: FakeApiServer) -> None:
+def test_failed_prepare_is_an_event_on_the_claim(old: AgentSettings, api: FakeApiServer) -> None:
     results = {"request": "r", "driver": "mock-accel.example.com", "device": "mock9"}
-    results["pool"] = f"{settings.node_name}/mock9"
+    results["pool"] = f"{old.node_name}/mock9"
     api.add_claim("greedy", [results])
-    with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
+    with running(old, api), FakeKubelet(old.service_socket) as kubelet:
         for _ in range(3):
             assert "mock9" in kubelet.prepare([("default", "greedy", "uid-greedy")])["uid-greedy"].error
         api.wait_for("/api/v1/namespaces/default/events/greedy.")
