@@ -128,6 +128,8 @@ def test_rights_are_those_of_the_manifest() -> None:
     rights = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
     assert ONE_RIGHT in rights
     assert Access("mock-accel-controller", "watch", "", "nodes") in rights
+    driver = ("resource.k8s.io", "resourceclaims/driver", "mock-accel.example.com")
+    assert Access("mock-accel-node-agent", "associated-node:patch", *driver) in rights
     assert str(rights[0]) == "mock-accel-node-agent may not get nodes"
 
 

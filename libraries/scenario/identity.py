@@ -99,7 +99,8 @@ def rights_beyond(api: ApiClient, wanted: list[tuple[str, str, str]]) -> list[st
     reviews = client.AuthorizationV1Api(api)
     found = []
     for verb, group, resource in wanted:
-        attributes = {"verb": verb, "group": group, "resource": resource}
+        kind, _, subresource = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
         body: Any = {"spec": {"resourceAttributes": attributes}}
         answer: Any = reviews.create_self_subject_access_review(body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
         if answer.status.allowed:

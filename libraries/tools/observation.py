@@ -108,10 +108,15 @@ class Live:
         refused = []
         for access in granted(manifests.read_manifest(_RBAC_MANIFEST)):
             user = f"system:serviceaccount:{deploy.NAMESPACE}:{access.account}"
+            resource, _, subresource = access.resource.partition("/")
             spec = client.V1SubjectAccessReviewSpec(
                 user=user,
                 resource_attributes=client.V1ResourceAttributes(
-                    verb=access.verb, group=access.group, resource=access.resource
+                    verb=access.verb,
+                    group=access.group,
+                    resource=resource,
+                    subresource=subresource or None,
+                    name=access.name or None,
                 ),
             )
             answer: Any = review(client.V1SubjectAccessReview(spec=spec), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -214,7 +219,7 @@ def granted(objects: Sequence[Object]) -> list[Access]:
     """What the ClusterRoles of a manifest grant to the service accounts of its ClusterRoleBindings."""
     roles = {item["metadata"]["name"]: item["rules"] for item in objects if item["kind"] == "ClusterRole"}
     return [
-        Access(subject["name"], verb, group, resource)
+        Access(subject["name"], verb, group, resource, name)
         for binding in objects
         if binding["kind"] == "ClusterRoleBinding"
         for subject in binding["subjects"]
@@ -222,4 +227,5 @@ def granted(objects: Sequence[Object]) -> list[Access]:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     ]

@@ -26,9 +26,13 @@ class Access:
     verb: str
     group: str
     resource: str
+    """With a subresource, ``resourceclaims/status``."""
+    name: str = ""
+    """Of the one object that it may do this to; empty for all."""
 
     def __str__(self) -> str:
-        return f"{self.account} may not {self.verb} {self.resource}{f'.{self.group}' if self.group else ''}"
+        resource = f"{self.resource}{f'.{self.group}' if self.group else ''}"
+        return f"{self.account} may not {self.verb} {resource}{f' {self.name}' if self.name else ''}"
 
 
 @dataclass(frozen=True)
