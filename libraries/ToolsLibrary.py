@@ -21,6 +21,7 @@ from tools import logs as log_tool
 from tools.diagnosis import Diagnosis
 from tools.logs import Selection, Severity
 
+_WATCH_START_SECONDS = 60.0
 _WATCH_SECONDS = "600"
 
 
@@ -101,15 +102,21 @@ class ToolsLibrary:
         # A process of its own, as at a terminal: connections to nodes are not for two threads.
         command = ["cdi", "watch", "--json", "--seconds", _WATCH_SECONDS, "--name", session.current().cluster.name]
         process = subprocess.Popen([sys.executable, "-m", "lab.cli", *command], stdout=subprocess.PIPE, text=True)
+        self._watch = process
         self._changes = changes = []
+        started = threading.Event()
 
         def read() -> None:
             for line in process.stdout or ():
                 change = json.loads(line)
-                changes.append((change["what"], CdiFile(**change["file"])))
+                if change["what"] == "watching":
+                    started.set()
+                else:
+                    changes.append((change["what"], CdiFile(**change["file"])))
 
         threading.Thread(target=read, name="lab cdi watch", daemon=True).start()
-        self._watch = process
+        if not started.wait(_WATCH_START_SECONDS):
+            raise CheckError(f"lab cdi watch has not looked for the first time after {_WATCH_START_SECONDS:.0f} s")
 
     @keyword(name="CDI Watch Should See", tags=["wait"])
     def cdi_watch_should_see(

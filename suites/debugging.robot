@@ -10,7 +10,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Diagnosis Should Be Healthy Again
 Test Timeout        15 minutes
-Test Tags           debugging    not-verified
+Test Tags           debugging    long
 
 
 *** Test Cases ***

@@ -137,7 +137,9 @@ def test_watch_shows_what_is_there_and_what_changes_until_the_time_is_up() -> No
     other = replace(FILE, text="{}")
     looks: Iterator[list[CdiFile]] = iter([[FILE], [FILE], [other, STRAY], [STRAY]])
     last = [STRAY]
-    changes = list(cdi.watch(lambda: next(looks, last), seconds=0.3, pause=0.02))
+    started: list[bool] = []
+    changes = list(cdi.watch(lambda: next(looks, last), 0.3, lambda: started.append(True), pause=0.02))
+    assert started == [True]
     assert changes == [
         Change("there", FILE),
         Change("appeared", STRAY),

@@ -139,15 +139,18 @@ def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]
 def watch(
     look: Callable[[], list[CdiFile]],
     seconds: float | None,
+    started: Callable[[], None],
     pause: float = _PAUSE_SECONDS,
 ) -> Iterator[Change]:
     """What ``look`` finds, and what changes between looks that are ``pause`` seconds apart.
 
-    It ends after ``seconds``, without them never. A file that lives shorter than
-    a pause is not seen.
+    ``started`` is called after the first look: what comes from then on is a
+    change. It ends after ``seconds``, without them never. A file that lives
+    shorter than a pause is not seen.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     last = look()
+    started()
     yield from (Change("there", file) for file in last)
     while (left := pause if deadline is None else min(pause, deadline - time.monotonic())) > 0:
         time.sleep(left)
@@ -160,6 +163,9 @@ def as_text(found: Iterable[Entry]) -> str:
     """Tab-separated lines with a heading."""
     lines = [f"{entry.node}\t{entry.device or '-'}\t{entry.claim or '-'}\t{entry.path}" for entry in found]
     return "\n".join([_HEADING, *lines])
+
+
+WATCH_HEADING = "time\twhat\tnode\tpath"
 
 
 def as_line(change: Change, now: datetime.datetime) -> str:

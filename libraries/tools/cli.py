@@ -153,13 +153,17 @@ def _cdi(session: Session, arguments: argparse.Namespace) -> int:
 def _watch_cdi(session: Session, arguments: argparse.Namespace) -> None:
     from tools import cdi
 
+    def tell(change: cdi.Change | None) -> None:
+        now = datetime.datetime.now().astimezone()
+        if arguments.json:
+            line = json.dumps({"time": now.isoformat(), **(asdict(change) if change else {"what": "watching"})})
+        else:
+            line = cdi.as_line(change, now) if change else cdi.WATCH_HEADING
+        print(line, flush=True)
+
     try:
-        for change in cdi.watch(lambda: cdi.read(session, arguments.node), arguments.seconds):
-            now = datetime.datetime.now().astimezone()
-            line = (
-                json.dumps({"time": now.isoformat(), **asdict(change)}) if arguments.json else cdi.as_line(change, now)
-            )
-            print(line, flush=True)
+        for change in cdi.watch(lambda: cdi.read(session, arguments.node), arguments.seconds, lambda: tell(None)):
+            tell(change)
     except KeyboardInterrupt:
         return
 
