@@ -37,7 +37,7 @@ class FaultsLibrary:
 
     @keyword(name="Uncover CDI Folder")
     def uncover_cdi_folder(self, node: str) -> None:
-        """Take that file system away again."""
+        """Take that file system away again; containerd restarts."""
         faults.uncover_cdi_folder(session.current(), node)
 
     @keyword

@@ -195,7 +195,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"cdi_folders": {NODE1: replace(FOLDER, inode="99:1", writable=False, mounted=True), NODE2: FOLDER}},
         "CDI folder is usable",
         f"{NODE1}: /var/run/cdi is not writable for root, something is mounted on it",
-        f"lab ssh {NODE1} 'umount /var/run/cdi && touch /var/run/cdi/.again && rm /var/run/cdi/.again'",
+        f"lab ssh {NODE1} 'umount /var/run/cdi && systemctl restart containerd'",
     ),
     "CDI folder is a file": (
         {"cdi_folders": {NODE1: replace(FOLDER, kind="regular empty file"), NODE2: FOLDER}},

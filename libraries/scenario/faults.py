@@ -56,12 +56,17 @@ def cover_cdi_folder(session: Session, node: str) -> None:
 
 
 def uncover_cdi_folder(session: Session, node: str) -> None:
-    """Take that away. containerd reads the folder again when a file there goes."""
-    command = f"""
-        while mountpoint -q {FOLDER}; do umount {FOLDER} || exit 1; done
-        touch {FOLDER}/.uncovered && rm {FOLDER}/.uncovered
+    """Take that away, if it is there, and restart containerd.
+
+    containerd 2.4 watched the file system that has gone, and does not read the
+    folder below again by itself.
     """
-    session.on_node(node, command, _COMMAND_TIMEOUT_SECONDS)
+    command = f"""
+        mountpoint -q {FOLDER} || exit 0
+        while mountpoint -q {FOLDER}; do umount {FOLDER} || exit 1; done
+        systemctl restart containerd
+    """
+    session.on_node(node, command, _RESTART_TIMEOUT_SECONDS)
 
 
 def set_default_runtime(session: Session, node: str, name: str) -> None:

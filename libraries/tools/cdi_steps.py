@@ -37,7 +37,7 @@ def _folder_complaints(observed: Observed) -> Iterator[tuple[str, str, str]]:
     for node, there in observed.cdi_folders.items():
         agent = observed.agent_folders.get(node)
         # containerd reads the folder again when a file there goes.
-        uncover = on_node(node, f"umount {cdi.FOLDER} && touch {cdi.FOLDER}/.again && rm {cdi.FOLDER}/.again")
+        uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart containerd")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
             yield node, f"{make} && {AGENTS_AGAIN}", f"expected directory {cdi.FOLDER}, found {there.kind}"
