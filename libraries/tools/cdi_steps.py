@@ -36,7 +36,7 @@ def _folder_complaints(observed: Observed) -> Iterator[tuple[str, str, str]]:
     """Node, remedy and complaint."""
     for node, there in observed.cdi_folders.items():
         agent = observed.agent_folders.get(node)
-        # containerd reads the folder again when a file there goes.
+        # containerd does not read the folder again by itself.
         uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart containerd")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
