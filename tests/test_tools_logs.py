@@ -80,7 +80,7 @@ def test_calls_and_words() -> None:
 def test_calls_are_all_that_the_driver_says_of_them() -> None:
     folder = PROJECT / "dra-driver" / "mock_accel_dra"
     prepare = (folder / "prepare.py").read_text()
-    calls, _, _ = (folder / "rpc.py").read_text().partition("def registration_handler")
+    calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handler")
     said = set(re.findall(r'klog\.(?:info|warning|error)\((?:klog\.\w+, )?"([^"]+)"', prepare + calls))
     assert said == CALLS
 
