@@ -14,13 +14,17 @@ from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
 
 _TIMEOUT_SECONDS = 10.0
+_RECONNECT_MILLISECONDS = 100
+"""gRPC takes no less."""
 
 
 class FakeKubelet:
     """Calls one socket of a plugin."""
 
     def __init__(self, socket: Path) -> None:
-        self._channel = grpc.insecure_channel(f"unix:{socket}")
+        # A plugin that is only starting is called as soon as it serves; gRPC's own pause is a second and more.
+        options = [(f"grpc.{name}_reconnect_backoff_ms", _RECONNECT_MILLISECONDS) for name in ("initial", "min", "max")]
+        self._channel = grpc.insecure_channel(f"unix:{socket}", options=options)
 
     def __enter__(self) -> FakeKubelet:
         return self
