@@ -27,13 +27,14 @@ SITECUSTOMIZE = dedent(f"""\
     from dataclasses import replace
     from mock_accel_dra import discovery
 
-    right = discovery.discover
+    right = discovery.scan
 
     def wrong(*arguments, **options):
-        devices = right(*arguments, **options)
-        return [replace(d, numa_node=1 - d.numa_node) if d.name == "{WRONG}" else d for d in devices]
+        found = right(*arguments, **options)
+        devices = [replace(d, numa_node=1 - d.numa_node) if d.name == "{WRONG}" else d for d in found.devices]
+        return replace(found, devices=tuple(devices))
 
-    discovery.discover = wrong
+    discovery.scan = wrong
     """)
 FAULT = "wrong-numa-node"
 TIMEOUT_SECONDS = 240.0
