@@ -20,6 +20,7 @@ CDI_FOLDER = "/var/run/cdi"
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
+_KUBELET_PORT = 10250
 _COMMAND_SECONDS = 120.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
@@ -33,6 +34,12 @@ def kill_agent(session: Session, node: str) -> None:
 def restart_service(session: Session, node: str, service: str) -> None:
     """Restart a systemd service of ``node``; returns when it is active."""
     session.on_node(node, f"systemctl restart {service} && systemctl is-active --quiet {service}", _COMMAND_SECONDS)
+
+
+def wait_kubelet(session: Session, node: str) -> None:
+    """Wait until the kubelet of ``node`` takes connections: its unit is active some time before. Raises CheckError."""
+    probe = f"until (echo > /dev/tcp/127.0.0.1/{_KUBELET_PORT}) 2>/dev/null; do sleep 0.2; done"
+    session.on_node(node, f"timeout {_COMMAND_SECONDS / 2:.0f} bash -c '{probe}'", _COMMAND_SECONDS)
 
 
 def boot_id(session: Session, node: str) -> str:
