@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, coming_and_going, crashes, driver, kube, session, usage
-from scenario.waiting import Deadline, until_no_complaints
+from scenario.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -33,7 +33,7 @@ class CrashLibrary:
     @keyword(tags=["wait"])
     def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:
         """Reboot the guest and wait until the node is Ready again."""
-        crashes.reboot(session.current(), node, Deadline(timeout))
+        crashes.reboot(session.current(), node, timeout)
 
     @keyword(name="Cut Node Off From API Server", tags=["wait"])
     def cut_node_off_from_api_server(self, node: str, duration: timedelta) -> None:
@@ -59,7 +59,7 @@ class CrashLibrary:
     def downgrade_checkpoint(self, node: str) -> None:
         """Rewrite the driver's checkpoint of ``node`` in version 1 of its format."""
         current = session.current()
-        crashes.write_checkpoint(current, node, crashes.downgraded(crashes.read_checkpoint(current, node)))
+        crashes.write_checkpoint(current, node, crashes.downgraded(crashes.read_checkpoints(current)[node]))
 
     @keyword(tags=["wait"])
     def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(seconds=90)) -> None:
@@ -68,7 +68,7 @@ class CrashLibrary:
 
         def complaints() -> list[str]:
             try:
-                found = {node: crashes.read_checkpoint(current, node) for node in current.node_names}
+                found = crashes.read_checkpoints(current)
             except CheckError as error:  # one that a test has broken, and the driver has not rebuilt yet
                 return [str(error)]
             return crashes.checkpoint_complaints(found, kube.all_claims(current.api))
@@ -97,7 +97,7 @@ class CrashLibrary:
     @keyword(tags=["wait"])
     def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
         """Wait until the node agent's container on ``node`` has been started again once."""
-        coming_and_going.wait_agent_died(session.current().api, node, Deadline(timeout))
+        coming_and_going.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
     def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=2)) -> None:
@@ -128,7 +128,7 @@ class CrashLibrary:
     @keyword(tags=["wait"])
     def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=3)) -> None:
         """Wait until a pod that is being deleted is gone."""
-        coming_and_going.wait_pod_gone(session.current().api, name, timeout)
+        kube.wait_pod_gone(session.current().api, name, timeout)
 
     @keyword
     def delete_claim(self, name: str) -> None:
@@ -195,8 +195,8 @@ class CrashLibrary:
         api = session.current().api
 
         def complaints() -> list[str]:
-            items = [item for item in kube.all_claims(api) if item["metadata"]["name"] == claim]
-            events = [event for item in items for event in coming_and_going.events_of_claim(api, item)]
+            found = kube.events_of(api, kube.get_claim(api, claim))
+            events = [f"{event.reason}: {event.message}" for event in found]
             if any(event.startswith(f"{reason}: ") and text in event for event in events):
                 return []
             return [f"claim {claim!r}: expected an event {reason} with {text!r}, found {'; '.join(events) or 'none'}"]

@@ -86,11 +86,9 @@ class SecurityLibrary:
         """Check that the agent of node ``agent`` may not fill ``status.devices`` of a claim of another node."""
         current = session.current()
         api = identity.as_agent_of(current.api, agent)
-        items = [item for item in kube.all_claims(current.api) if item["metadata"]["name"] == claim]
-        if len(items) != 1:
-            raise CheckError(f"expected one claim {claim!r}, found {len(items)}")
+        item = kube.get_claim(current.api, claim)
         what = f"the node agent of {agent} writes the status of claim {claim}"
-        return _logged(identity.refusal(what, lambda: identity.write_claim_status(api, items[0])))
+        return _logged(identity.refusal(what, lambda: identity.write_claim_status(api, item)))
 
     @keyword
     def node_agent_should_have_no_other_rights(self, agent: str) -> None:

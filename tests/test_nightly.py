@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import psutil
 import pytest
-from acceptance import history, nightly, rounds
+from acceptance import history, nightly, report, rounds
 from acceptance.nightly import Plan
 from acceptance.rounds import Row, Verdict
 from lab.variables import topology_names
@@ -50,7 +50,7 @@ def play(suite: Path, outputdir: Path, topology: str, number: int, lost: list[st
     folder = rounds.folder_of(outputdir, topology, number)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--report", "none", "--log", "none"]
     run([*argv, "--variable", f"ROUND:{number}", str(suite)], check=False, capture_output=True, timeout=60)
-    (folder / rounds.SUMMARY).write_text(json.dumps({"suites": [{"failed": 1}], "lost": lost or []}))
+    (folder / report.SUMMARY).write_text(json.dumps({"suites": [{"failed": 1}], "lost": lost or []}))
     rounds.record(folder, 10.0 * number, "")
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from lab.artifacts import PROJECT
 
 from acceptance import cli
-from acceptance.report import SuiteEnd, Summary
-from acceptance.rounds import SUMMARY
+from acceptance.report import SUMMARY, SuiteEnd, Summary
 
 REPORT = "report.html"
 

@@ -27,7 +27,7 @@ from topology import Topology, TopologyError
 
 from acceptance import pabot_run, report
 from acceptance.memory import check_memory
-from acceptance.report import OUTPUT, Summary
+from acceptance.report import OUTPUT, SUMMARY, Summary
 from acceptance.slowest import Slowest
 
 _MAX_CLUSTERS = 8
@@ -168,7 +168,7 @@ def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, output
         "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired],
         "slowest": asdict(slowest),
     }
-    write_file(outputdir / "acceptance.json", json.dumps(content, indent=1))
+    write_file(outputdir / SUMMARY, json.dumps(content, indent=1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,8 @@ from lab.artifacts import PROJECT
 from lab.variables import topology_names
 
 from acceptance import history, rounds
-from acceptance.rounds import SUMMARY, Verdict
+from acceptance.report import SUMMARY
+from acceptance.rounds import Verdict
 
 _MINUTES = 180.0
 _END_SECONDS = 60.0

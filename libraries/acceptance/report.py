@@ -21,6 +21,8 @@ from acceptance.slowest import Slowest
 FLAKY = "flaky"
 OUTPUT = "output.xml"
 SUITE_NAMES = ".pabotsuitenames"
+SUMMARY = "acceptance.json"
+"""What ``acceptance`` writes when it has come to its end."""
 _XUNIT = "xunit.xml"
 # Robot Framework makes a link of [address|text] in metadata.
 OPTIONS = ("--xunit", _XUNIT, "--metadata", f"Slowest tests and keywords:[{slowest.FILE}|{slowest.FILE}]")

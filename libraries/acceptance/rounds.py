@@ -14,12 +14,10 @@ from robot.api import ExecutionResult, ResultVisitor
 from robot.errors import DataError
 from robot.result import TestCase
 
-from acceptance.report import OUTPUT
+from acceptance.report import OUTPUT, SUMMARY
 
 ROUND = "round.json"
 """In a round's folder: how ``acceptance`` ended. A folder without it is of a round that nobody ended."""
-SUMMARY = "acceptance.json"
-"""What ``acceptance`` writes when it has come to its end."""
 TABLE = "flaky.tsv"
 _NOT_THERE = "no result: its machine went away, or its folder was not collected"
 

@@ -17,28 +17,18 @@ from scenario import CheckError, claims, kube, pods
 from scenario.claims import DeviceRequest
 from scenario.driver import Component
 from scenario.driver import pods as driver_pods
-from scenario.kube import LABELS, NAMESPACE, Object
-from scenario.waiting import Deadline
+from scenario.kube import LABELS, NAMESPACE
+from scenario.waiting import until_no_complaints
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _IN_FLIGHT = 5
 """Pods that exist at the same time while many come and go."""
-_POLL_SECONDS = 0.2
 
 
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
     """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
     options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
     client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
-
-
-def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
-    """Wait until a pod that is being deleted is gone. Raises CheckError."""
-    lister = client.CoreV1Api(api).list_namespaced_pod
-    seconds = timeout.total_seconds()
-    selection = {"namespace": NAMESPACE, "field_selector": f"metadata.name={name}"}
-    if kubeclient.watch_until(lister, lambda found: not found, seconds, **selection):
-        raise CheckError(f"pod {name!r} is still there after {seconds:.0f} s; look at the log of its kubelet")
 
 
 def delete_claim(api: ApiClient, name: str) -> None:
@@ -103,16 +93,16 @@ def _drop(api: ApiClient, name: str) -> bool:
     return ran
 
 
-def wait_agent_died(api: ApiClient, node: str, deadline: Deadline) -> None:
+def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
     """Wait until the node agent's container on ``node`` was ended by SIGKILL once. Raises CheckError."""
-    while True:
-        for pod in driver_pods(api, Component.NODE_AGENT, node).values():
-            for status in pod.status.container_statuses or []:
-                if status.restart_count:
-                    return
-        if deadline.over():
-            raise CheckError(f"the node agent on {node} has not died; is it told to, and is there something to write?")
-        time.sleep(_POLL_SECONDS)
+
+    def complaints() -> list[str]:
+        found = driver_pods(api, Component.NODE_AGENT, node).values()
+        if any(status.restart_count for pod in found for status in pod.status.container_statuses or []):
+            return []
+        return ["it has not died; is it told to, and is there something to write?"]
+
+    until_no_complaints(complaints, timeout, f"node agent on {node}")
 
 
 def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
@@ -130,16 +120,6 @@ def start_rolling_update(api: ApiClient) -> None:
     client.AppsV1Api(api).patch_namespaced_daemon_set(
         deploy.NODE_AGENT, deploy.NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS
     )
-
-
-def events_of_claim(api: ApiClient, claim: Object) -> list[str]:
-    """Events about a claim, ``REASON: message``."""
-    found: Any = client.CoreV1Api(api).list_namespaced_event(
-        claim["metadata"]["namespace"],
-        field_selector=f"involvedObject.uid={claim['metadata']['uid']}",
-        _request_timeout=_REQUEST_TIMEOUT_SECONDS,
-    )
-    return [f"{event.reason}: {event.message}" for event in found.items]
 
 
 def change_slice(api: ApiClient, name: str) -> None:

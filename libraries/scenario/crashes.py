@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from lab import kubeclient
 
 from scenario import CheckError
+from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
 from scenario.session import Session
-from scenario.waiting import Deadline
+from scenario.waiting import Deadline, until_no_complaints
 
 PLUGIN_FOLDER = "/var/lib/kubelet/plugins/mock-accel.example.com"
 CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
-CDI_FOLDER = "/var/run/cdi"
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
@@ -24,6 +25,7 @@ _KUBELET_PORT = 10250
 _COMMAND_SECONDS = 120.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
+_READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 
 
 def kill_agent(session: Session, node: str) -> None:
@@ -47,20 +49,19 @@ def boot_id(session: Session, node: str) -> str:
     return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
 
 
-def reboot(session: Session, node: str, deadline: Deadline) -> None:
+def reboot(session: Session, node: str, timeout: timedelta) -> None:
     """Reboot ``node`` and wait until it is Ready again. Raises CheckError."""
+    deadline = Deadline(timeout)
     before = boot_id(session, node)
     session.on_node(node, "systemctl reboot --no-block", _LOGIN_SECONDS)
-    while True:
+
+    def complaints() -> list[str]:
         try:
-            if boot_id(session, node) != before:
-                break
-        except CheckError:
-            if deadline.over():
-                raise
-        else:
-            if deadline.over():
-                raise CheckError(f"{node} has not rebooted; look at its console log")
+            return [] if boot_id(session, node) != before else ["it has not rebooted; look at its console log"]
+        except CheckError as error:  # it does not answer meanwhile
+            return [str(error)]
+
+    until_no_complaints(complaints, deadline.left(), node)
     kubeclient.wait_nodes_ready(session.api, [node], deadline.left().total_seconds())
 
 
@@ -85,12 +86,12 @@ def cut_off_api(session: Session, node: str, seconds: int) -> None:
 
 def protect_cdi_folder(session: Session, node: str) -> None:
     """Let nobody, root included, make or remove files in the node's CDI folder."""
-    session.on_node(node, f"chattr +i {CDI_FOLDER}", _COMMAND_SECONDS)
+    session.on_node(node, f"chattr +i {FOLDER}", _COMMAND_SECONDS)
 
 
 def unprotect_cdi_folder(session: Session, node: str) -> None:
     """Take that back; nothing happens when it is not protected."""
-    session.on_node(node, f"chattr -i {CDI_FOLDER}", _COMMAND_SECONDS)
+    session.on_node(node, f"chattr -i {FOLDER}", _COMMAND_SECONDS)
 
 
 def write_checkpoint(session: Session, node: str, content: str) -> None:
@@ -98,9 +99,12 @@ def write_checkpoint(session: Session, node: str, content: str) -> None:
     session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF", _COMMAND_SECONDS)
 
 
-def read_checkpoint(session: Session, node: str) -> dict[str, Any]:
-    """The driver's checkpoint on ``node``; without claims when there is none."""
-    text = session.on_node(node, f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'", _COMMAND_SECONDS)
+def read_checkpoints(session: Session) -> dict[str, dict[str, Any]]:
+    """The driver's checkpoint on every node; without claims where there is none. Raises CheckError."""
+    return {node: _checkpoint(node, text) for node, text in session.on_nodes(_READ, _COMMAND_SECONDS).items()}
+
+
+def _checkpoint(node: str, text: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(text)
     except ValueError as error:

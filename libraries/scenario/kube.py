@@ -108,6 +108,14 @@ def all_claims(api: ApiClient) -> list[Object]:
     return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
+def get_claim(api: ApiClient, name: str) -> Object:
+    """A ResourceClaim of the tests. Raises CheckError when it is not there."""
+    for item in all_claims(api):
+        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
+            return item
+    raise CheckError(f"there is no claim {name!r} in namespace {NAMESPACE}")
+
+
 def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
     """Devices that any claim in the cluster has."""
     known = published(api)
@@ -195,19 +203,24 @@ def explain_pod(api: ApiClient, pod: Object) -> str:
     everything = all_claims(api)
     parts += [claims.describe(item) for item in _claims_of(pod, everything)]
     parts.append(claims.describe_free(claims.free(published(api), everything)))
-    events: list[Any] = (
+    if events := events_of(api, pod):
+        last = max(events, key=lambda event: event.metadata.creation_timestamp)
+        parts.append(f"last event: {last.reason}: {last.message}")
+    return "; ".join(parts)
+
+
+def events_of(api: ApiClient, item: Object) -> list[Any]:
+    """Events about an object of the tests (API's JSON)."""
+    found: list[Any] = (
         client.CoreV1Api(api)
         .list_namespaced_event(
             NAMESPACE,
-            field_selector=f"involvedObject.uid={pod['metadata']['uid']}",
+            field_selector=f"involvedObject.uid={item['metadata']['uid']}",
             _request_timeout=_REQUEST_TIMEOUT_SECONDS,
         )
         .items
     )
-    if events:
-        last = max(events, key=lambda event: event.metadata.creation_timestamp)
-        parts.append(f"last event: {last.reason}: {last.message}")
-    return "; ".join(parts)
+    return found
 
 
 def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
@@ -218,8 +231,14 @@ def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
+    wait_pod_gone(api, name, timeout)
+
+
+def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
+    """Wait until a pod that is being deleted is gone. Raises CheckError."""
+    lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"field_selector": f"metadata.name={name}"}
-    _wait_gone(api, "pods", core.list_namespaced_pod, selection, time.monotonic() + timeout.total_seconds())
+    _wait_gone("pods", lister, selection, time.monotonic() + timeout.total_seconds())
 
 
 def delete_everything(api: ApiClient, timeout: timedelta) -> None:
@@ -243,12 +262,10 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
     for delete, _ in kinds.values():
         delete(NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
     for what, (_, lister) in kinds.items():
-        _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
+        _wait_gone(what, lister, {"label_selector": _SELECTOR}, deadline)
 
 
-def _wait_gone(
-    api: ApiClient, what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float
-) -> None:
+def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float) -> None:
     # One look at least, also when what came before has used up the time.
     seconds = max(deadline - time.monotonic(), 1.0)
     left = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)

@@ -17,10 +17,6 @@ class Deadline:
     def __init__(self, timeout: timedelta) -> None:
         self._end = time.monotonic() + timeout.total_seconds()
 
-    def over(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() >= self._end
-
     def left(self) -> timedelta:
         """What of it is left, at least a second, so that the last step looks once."""
         return timedelta(seconds=max(self._end - time.monotonic(), 1.0))
