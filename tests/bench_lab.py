@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import topology as topologies
+from acceptance.history import commit
 from lab import client, deploy, golden, kubeclient, overview, profile, progress
 from lab.artifacts import PROJECT, StepError, write_file
 from lab.cluster import Cluster
@@ -94,12 +95,9 @@ class Bench:
 
 def machine() -> dict[str, str]:
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
         "cpu": f"{os.cpu_count()} × {cpu.partition(': ')[2]}",
         "memory": f"{psutil.virtual_memory().total >> 30} GiB",
         "accelerator": profile.load(client.DEFAULT_PROFILE).accelerator,

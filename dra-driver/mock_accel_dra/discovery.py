@@ -13,6 +13,8 @@ from mock_accel_dra import faults, klog
 CLASS_PATH = "class/mock-accel"
 CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
 """Names of the bits of the capabilities register, from bit 0."""
+FREE, ALLOCATED = 0, 1
+"""Values of the status register."""
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PCI_ROOT = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}")
 
@@ -52,7 +54,12 @@ class Device:
     @property
     def published_name(self) -> str:
         """Name in ResourceSlices, which must be a DNS label."""
-        return self.name.replace("_", "-")
+        return published_name(self.name)
+
+
+def published_name(name: str) -> str:
+    """Name in ResourceSlices of the device called ``name`` in sysfs."""
+    return name.replace("_", "-")
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from typing import Any, Protocol
 
 from mock_accel_dra import DRIVER_NAME, cdi, discovery, klog
 from mock_accel_dra.api import ApiError, claim_path
-from mock_accel_dra.discovery import Device, DeviceError
+from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
-_FREE, _ALLOCATED = 0, 1
 
 
 class PrepareError(Exception):
@@ -131,7 +130,7 @@ class Preparer:
             names = os.listdir(folder)  # noqa: PTH208 - names are all that is wanted
         except FileNotFoundError:
             names = []
-        name = next((name for name in names if name.replace("_", "-") == published), None)
+        name = next((name for name in names if discovery.published_name(name) == published), None)
         if name is None or not pool.startswith(f"{self._node}/"):
             there = ", ".join(sorted(names)) or "none (is the kernel module loaded?)"
             raise PrepareError(f"device {published} of pool {pool} is not on node {self._node}; devices here: {there}")
@@ -151,9 +150,9 @@ class Preparer:
                 )
         before = self._state.get(claim.uid)
         ours = before is not None and entry in before.devices
-        if device.status != _FREE and not (ours and device.status == _ALLOCATED):
+        if device.status != FREE and not (ours and device.status == ALLOCATED):
             raise PrepareError(
-                f"device {entry.name} for claim {claim}: expected status {_FREE}, found {device.status}, "
+                f"device {entry.name} for claim {claim}: expected status {FREE}, found {device.status}, "
                 f"and no claim prepared here has it; look at {discovery.CLASS_PATH}/{entry.name}/status on {self._node}"
             )
 
@@ -182,13 +181,13 @@ class Preparer:
     def _apply_device(
         self, claim: PreparedClaim, entry: PreparedDevice, device: Device, undo: list[Callable[[], object]]
     ) -> None:
-        if not entry.admin and device.status != _ALLOCATED:
-            undo.append(lambda: self._set_status(device.name, _FREE))
-            discovery.set_status(self._sysfs, device.name, _ALLOCATED)
+        if not entry.admin and device.status != ALLOCATED:
+            undo.append(lambda: self._set_status(device.name, FREE))
+            discovery.set_status(self._sysfs, device.name, ALLOCATED)
             found = discovery.get_status(self._sysfs, device.name)
-            if found != _ALLOCATED:
-                raise DeviceError(f"device {device.name}: expected status {_ALLOCATED} after writing it, found {found}")
-            klog.info(klog.OPERATION, "Set status", device=device.name, status=_ALLOCATED)
+            if found != ALLOCATED:
+                raise DeviceError(f"device {device.name}: expected status {ALLOCATED} after writing it, found {found}")
+            klog.info(klog.OPERATION, "Set status", device=device.name, status=ALLOCATED)
         if not self._state.users(device.name, but=claim.uid) and not cdi.file_of(self._cdi, device.name).exists():
             undo.append(lambda: cdi.delete(self._cdi, device.name))
         if cdi.write(self._cdi, device):
@@ -201,7 +200,7 @@ class Preparer:
             if not others and cdi.delete(self._cdi, entry.name):
                 klog.info(klog.OPERATION, "Removed CDI file", device=entry.name)
             if not entry.admin and all(used.admin for _, used in others):
-                self._set_status(entry.name, _FREE)
+                self._set_status(entry.name, FREE)
 
     def _set_status(self, name: str, status: int) -> None:
         try:

@@ -14,11 +14,9 @@ from typing import Any, Protocol
 
 from mock_accel_dra import cdi, discovery, klog
 from mock_accel_dra.api import CLAIMS, ApiError, claim_path
-from mock_accel_dra.discovery import Device
+from mock_accel_dra.discovery import ALLOCATED, FREE, Device
 from mock_accel_dra.prepare import PrepareError, Preparer, own_results
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
-
-_FREE, _ALLOCATED = 0, 1
 
 
 class Api(Protocol):
@@ -71,7 +69,7 @@ class Reconciler:
                 klog.warning("CDI file of a device that no claim has, removed", device=name)
 
     def _repair_status(self, device: Device, holder: PreparedClaim | None) -> None:
-        expected = _ALLOCATED if holder else _FREE
+        expected = ALLOCATED if holder else FREE
         if device.status == expected:
             return
         klog.warning(
@@ -101,8 +99,8 @@ class Reconciler:
     def _rebuild(self) -> None:
         everything = self._api.get(CLAIMS, {})["items"] or []
         devices = {device.name: device for device in discovery.scan(self._sysfs).devices}
-        used = cdi.names(self._cdi) | {name for name, device in devices.items() if device.status != _FREE}
-        names = {name.replace("_", "-"): name for name in used}
+        used = cdi.names(self._cdi) | {name for name, device in devices.items() if device.status != FREE}
+        names = {discovery.published_name(name): name for name in used}
         with self._state.locked():
             for claim in everything:
                 ours = {
