@@ -48,10 +48,9 @@ class NodeAgent:
         self._health = HealthFeed(settings.node_name)
         self._reconciled = False
         self._reporter = Reporter(client, settings.node_name)
-        self._devices: list[Device] = []
+        self._devices: list[Device] | None = None
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
-        self._names: list[str] | None = None
         self._wake = Wake()
         self._stopping = threading.Event()
         self._published = False
@@ -79,7 +78,7 @@ class NodeAgent:
     def devices_by_state(self) -> dict[str, int]:
         """Number of this node's devices that are free and allocated, by the last scan and the prepared claims."""
         allocated = {device.name for claim in self._state.claims() for device in claim.devices if not device.admin}
-        names = set(self._names or ())
+        names = {device.name for device in self._devices or ()}
         return {"free": len(names - allocated), "allocated": len(names & allocated)}
 
     def run(self) -> None:
@@ -154,16 +153,16 @@ class NodeAgent:
         self.scan_durations.observe(seconds)
         devices = self._inventory.update(scan, self._state.prepared())
         self._health.update(devices)
+        known = None if self._devices is None else [device.name for device in self._devices]
         self._devices = devices
         self.changed()
         klog.info(klog.SCAN, "Scanned devices", count=len(devices), seconds=round(seconds, 4))
         names = [device.name for device in devices]
-        if names != self._names:
-            before = self._names or []
+        if names != known:
+            before = known or []
             added = [name for name in names if name not in before]
             removed = [name for name in before if name not in names]
             klog.info(klog.STATE, "Devices of this node", count=len(names), added=added, removed=removed)
-            self._names = names
         if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
             klog.info(klog.FLOW, "A newer driver publishes")
             return True
@@ -183,7 +182,7 @@ class NodeAgent:
 
     def changed(self) -> None:
         """Tell the users of claims about their devices, when these or the claims have changed."""
-        self._reporter.claims(self._state.claims(), self._devices)
+        self._reporter.claims(self._state.claims(), self._devices or ())
 
     def _on_registration(self, registered: bool) -> None:
         self._registered = registered
