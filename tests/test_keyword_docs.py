@@ -137,3 +137,11 @@ def test_library_that_cannot_be_imported_is_a_failed_step(tmp_path: Path) -> Non
     (tmp_path / "BrokenLibrary.py").write_text("import there_is_no_such_module\n")
     with pytest.raises(StepError, match="there_is_no_such_module"):
         keyword_docs.read([tmp_path / "BrokenLibrary.py"])
+
+
+def test_types_stand_in_the_order_of_their_names() -> None:
+    for library in project():
+        types = [item.name for item in library.type_docs if item.members]
+        lines = keyword_docs.pages([library])[keyword_docs.page_name(library)].splitlines()
+        shown = [line.split("`")[1] for line in lines if line.startswith("| `")]
+        assert shown == sorted(types)

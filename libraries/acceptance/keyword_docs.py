@@ -119,7 +119,8 @@ def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) ->
         yield from (_linked(keyword.doc, places, page), "")
         if keyword.tags:
             yield from (f"Tags: {', '.join(keyword.tags)}", "")
-    if enums := [item for item in library.type_docs if item.members]:
+    # Libdoc keeps types in a set, whose order differs from run to run.
+    if enums := sorted((item for item in library.type_docs if item.members), key=lambda item: item.name):
         yield from ("## Values of arguments", "", "| type | what | values |", "|---|---|---|")
         for item in enums:
             values = ", ".join(f"`{member.name}`" for member in item.members)
