@@ -119,9 +119,13 @@ def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], node
         {"name": name, "value": value} if value is not None else {"name": name, "$patch": "delete"}
         for name, value in values.items()
     ]
-    pod_spec = {"containers": [{"name": _CONTAINER, "env": environment}]}
+    change_agents(api, {"spec": {"containers": [{"name": _CONTAINER, "env": environment}]}}, nodes, timeout)
+
+
+def change_agents(api: ApiClient, template: kube.Object, nodes: int, timeout: timedelta) -> None:
+    """Change the node agents' pod template by a strategic merge patch; returns when all agents run by it."""
     # All at once, on one node after the other would take as many times longer.
-    _patch_agent(api, {"updateStrategy": _update("100%", 0), "template": {"spec": pod_spec}})
+    _patch_agent(api, {"updateStrategy": _update("100%", 0), "template": template})
     try:
         kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
     except StepError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from kubernetes import client
 from lab import deploy, kubeclient
 from lab.cluster import Cluster
+from scenario import driver
 from suite_run import Ended, run_numa_suite
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
@@ -37,7 +39,7 @@ SITECUSTOMIZE = dedent(f"""\
     discovery.scan = wrong
     """)
 FAULT = "wrong-numa-node"
-TIMEOUT_SECONDS = 240.0
+TIMEOUT = timedelta(minutes=4)
 
 
 def statuses(tests: dict[str, Ended]) -> dict[str, str]:
@@ -57,42 +59,32 @@ def driver_with_wrong_numa_node(cluster: Cluster) -> Iterator[None]:
     """The node agents publish device mock1 of every node with another NUMA node than it has."""
     api = kubeclient.connect(cluster.kubeconfig)
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
-    name, namespace = deploy.NODE_AGENT, deploy.NAMESPACE
     right = api.sanitize_for_serialization(  # type: ignore[no-untyped-call]
-        apps.read_namespaced_daemon_set(name, namespace)
+        apps.read_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE).spec.template
     )
     core.create_namespaced_config_map(
-        namespace,
+        deploy.NAMESPACE,
         client.V1ConfigMap(metadata=client.V1ObjectMeta(name=FAULT), data={"sitecustomize.py": SITECUSTOMIZE}),
     )
+    nodes = len(cluster.topology.nodes)
     try:
-        apps.patch_namespaced_daemon_set(name, namespace, with_fault(right))
-        wait_rolled_out(cluster)
+        driver.change_agents(api, with_fault(right), nodes, TIMEOUT)
         yield
     finally:
-        patch = [{"op": "replace", "path": "/spec/template", "value": right["spec"]["template"]}]
-        apps.patch_namespaced_daemon_set(name, namespace, patch)
-        core.delete_namespaced_config_map(FAULT, namespace)
-        wait_rolled_out(cluster)
+        driver.change_agents(api, {"$patch": "replace", **right}, nodes, TIMEOUT)
+        core.delete_namespaced_config_map(FAULT, deploy.NAMESPACE)
 
 
-def with_fault(daemon_set: dict[str, Any]) -> dict[str, Any]:
+def with_fault(template: dict[str, Any]) -> dict[str, Any]:
     """A strategic merge patch that puts SITECUSTOMIZE before the driver's modules."""
-    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    (container,) = template["spec"]["containers"]
     path = "/opt/mock-accel:/opt/mock-accel/site-packages"
     patched = {
         "name": container["name"],
         "env": [{"name": "PYTHONPATH", "value": f"/{FAULT}:{path}"}],
         "volumeMounts": [{"name": FAULT, "mountPath": f"/{FAULT}"}],
     }
-    spec = {"containers": [patched], "volumes": [{"name": FAULT, "configMap": {"name": FAULT}}]}
-    return {"spec": {"template": {"spec": spec}}}
-
-
-def wait_rolled_out(cluster: Cluster) -> None:
-    api = kubeclient.connect(cluster.kubeconfig)
-    nodes = len(cluster.topology.nodes)
-    kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, TIMEOUT_SECONDS, nodes=nodes)
+    return {"spec": {"containers": [patched], "volumes": [{"name": FAULT, "configMap": {"name": FAULT}}]}}
 
 
 @pytest.mark.usefixtures("driver_with_wrong_numa_node")
