@@ -23,7 +23,12 @@ class FakeKubelet:
 
     def __init__(self, socket: Path) -> None:
         # A plugin that is only starting is called as soon as it serves; gRPC's own pause is a second and more.
-        options = [(f"grpc.{name}_reconnect_backoff_ms", _RECONNECT_MILLISECONDS) for name in ("initial", "min", "max")]
+        # "min" is no pause: it is how long an attempt may take before gRPC drops its connection.
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
+            ("grpc.min_reconnect_backoff_ms", int(1000 * _TIMEOUT_SECONDS)),
+        ]
         self._channel = grpc.insecure_channel(f"unix:{socket}", options=options)
 
     def __enter__(self) -> FakeKubelet:

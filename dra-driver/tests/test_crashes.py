@@ -65,13 +65,10 @@ class NodeRoom:
             process.terminate()
             process.communicate(timeout=_DEADLINE_SECONDS)
 
-    def call(self, unprepare: bool, claim: tuple[str, str, str]) -> str | None:
-        """Error of the driver's answer, empty for success; None when it died."""
+    def call(self, unprepare: bool, claim: tuple[str, str, str]) -> str:
+        """Error of the driver's answer, empty for success. Raises grpc.RpcError when it died."""
         with FakeKubelet(self.settings.service_socket) as kubelet:
-            try:
-                answers = kubelet.unprepare([claim]) if unprepare else kubelet.prepare([claim])
-            except grpc.RpcError:
-                return None
+            answers = kubelet.unprepare([claim]) if unprepare else kubelet.prepare([claim])
             return str(answers[claim[2]].error)
 
     def used(self) -> tuple[set[str], set[str], set[str]]:
@@ -101,21 +98,24 @@ def test_killed_at_every_write(room: NodeRoom, unprepare: bool) -> None:
             with room.driver():
                 assert room.call(False, CLAIM) == ""
         with room.driver(fault_at=point) as process:
-            answer = room.call(unprepare, CLAIM)
-            if answer is None:
+            try:
+                room.call(unprepare, CLAIM)
+                survived = True
+            except grpc.RpcError:
                 assert process.wait(_DEADLINE_SECONDS) == -signal.SIGKILL
+                survived = False
                 killed += 1
         with room.driver():
             # The kubelet asks again, or for something else that must not be given twice.
             if room.used() == PREPARED:
-                assert "still prepared for claim default/pair" in str(room.call(False, OTHER))
+                assert "still prepared for claim default/pair" in room.call(False, OTHER)
             assert room.call(False, CLAIM) == ""
             assert room.used() == PREPARED
             assert room.call(True, CLAIM) == ""
             assert room.used() == NOTHING
         left = [*room.settings.cdi_root.glob(".*"), *room.settings.plugin_dir.glob(".*")]
         assert not left, f"point {point} leaves a half-written file for ever"
-        if answer is not None:
+        if survived:
             break
     else:
         raise AssertionError(f"still killed at point {_MOST_POINTS}")
