@@ -23,10 +23,15 @@ stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo '@@0'
 # Each line is a command; the answer is its output and a line @@EXIT-CODE.
-while read -r line; do
-	(eval "$line") </dev/null 2>&1
-	echo "@@$?"
-done
+# In a process of its own: background jobs become children of process 1 when their parent ends, and
+# busybox's read loses what it has of a line when a child ends.
+(
+	while read -r line; do
+		(eval "$line") </dev/null 2>&1
+		echo "@@$?"
+	done
+)
+echo 'no more commands'
 """
 
 
