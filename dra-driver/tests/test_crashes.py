@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import cdi
+from mock_accel_dra import cdi, faults
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State
 from topology import Node
@@ -102,7 +101,7 @@ def test_killed_at_every_write(room: NodeRoom, unprepare: bool) -> None:
                 room.call(unprepare, CLAIM)
                 survived = True
             except grpc.RpcError:
-                assert process.wait(_DEADLINE_SECONDS) == -signal.SIGKILL
+                assert process.wait(_DEADLINE_SECONDS) == faults.EXIT_CODE
                 survived = False
                 killed += 1
         with room.driver():

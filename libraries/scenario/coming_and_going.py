@@ -94,7 +94,7 @@ def _drop(api: ApiClient, name: str) -> bool:
 
 
 def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
-    """Wait until the node agent's container on ``node`` was ended by SIGKILL once. Raises CheckError."""
+    """Wait until the node agent's container on ``node`` has ended and been started again once. Raises CheckError."""
 
     def complaints() -> list[str]:
         found = driver_pods(api, Component.NODE_AGENT, node).values()
