@@ -19,16 +19,15 @@ class CrashLibrary:
         """kill -9 of the node agent's process on ``node``; the kubelet starts it again."""
         crashes.kill_agent(session.current(), node)
 
-    @keyword
-    def restart_kubelet(self, node: str) -> None:
-        """Restart the kubelet of ``node``, and wait until it takes connections."""
-        crashes.restart_service(session.current(), node, "kubelet")
-        crashes.wait_kubelet(session.current(), node)
+    @keyword(tags=["wait"])
+    def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Restart the kubelet of ``node``, and wait until it knows its pods again."""
+        crashes.restart_kubelet(session.current(), node, timeout)
 
     @keyword
     def restart_containerd(self, node: str) -> None:
-        """Restart containerd of ``node``; containers go on."""
-        crashes.restart_service(session.current(), node, "containerd")
+        """Restart containerd of ``node``, and wait until it takes calls; containers go on."""
+        crashes.restart_containerd(session.current(), node)
 
     @keyword(tags=["wait"])
     def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from kubernetes import client
+from kubernetes.client import ApiException
 from lab import kubeclient
 
-from scenario import CheckError
+from scenario import CheckError, runtime
 from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
 from scenario.session import Session
@@ -21,8 +23,8 @@ CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
-_KUBELET_PORT = 10250
 _COMMAND_SECONDS = 120.0
+_REQUEST_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
 _READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
@@ -33,15 +35,29 @@ def kill_agent(session: Session, node: str) -> None:
     session.on_node(node, f"pkill -KILL -f '{_AGENT}'", _COMMAND_SECONDS)
 
 
-def restart_service(session: Session, node: str, service: str) -> None:
-    """Restart a systemd service of ``node``; returns when it is active."""
-    session.on_node(node, f"systemctl restart {service} && systemctl is-active --quiet {service}", _COMMAND_SECONDS)
+def restart_containerd(session: Session, node: str) -> None:
+    """Restart containerd of ``node``; returns when it takes calls."""
+    session.on_node(node, runtime.RESTART, runtime.RESTART_TIMEOUT_SECONDS)
 
 
-def wait_kubelet(session: Session, node: str) -> None:
-    """Wait until the kubelet of ``node`` takes connections: its unit is active some time before. Raises CheckError."""
-    probe = f"until (echo > /dev/tcp/127.0.0.1/{_KUBELET_PORT}) 2>/dev/null; do sleep 0.2; done"
-    session.on_node(node, f"timeout {_COMMAND_SECONDS / 2:.0f} bash -c '{probe}'", _COMMAND_SECONDS)
+def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
+    """Restart the kubelet of ``node``, and wait until it knows its pods again. Raises CheckError."""
+    session.on_node(node, "systemctl restart kubelet", _COMMAND_SECONDS)
+    core = client.CoreV1Api(session.api)
+
+    def complaints() -> list[str]:
+        selector = f"spec.nodeName={node}"
+        listing: Any = core.list_pod_for_all_namespaces(field_selector=selector, _request_timeout=_REQUEST_SECONDS)
+        try:
+            answer: Any = core.connect_get_node_proxy_with_path(
+                node, "pods", _preload_content=False, _request_timeout=_REQUEST_SECONDS
+            )
+        except ApiException as error:
+            return [kubeclient.refusal(error)]
+        known = {pod["metadata"]["uid"] for pod in json.loads(answer.data)["items"] or ()}
+        return [f"it does not know pod {pod.metadata.name}" for pod in listing.items if pod.metadata.uid not in known]
+
+    until_no_complaints(complaints, timeout, f"kubelet of {node}")
 
 
 def boot_id(session: Session, node: str) -> str:

@@ -8,7 +8,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from lab import deploy, manifests
 
-from scenario import driver
+from scenario import driver, runtime
 from scenario.cdi import FOLDER
 from scenario.session import Session
 
@@ -18,7 +18,6 @@ _NOWHERE = {"mock-device.example.com/nowhere": "true"}
 _CONFIG = "/etc/containerd/config.toml"
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _COMMAND_TIMEOUT_SECONDS = 60.0
-_RESTART_TIMEOUT_SECONDS = 120.0
 
 
 def send_agents_away(api: ApiClient) -> None:
@@ -64,12 +63,12 @@ def uncover_cdi_folder(session: Session, node: str) -> None:
     command = f"""
         mountpoint -q {FOLDER} || exit 0
         while mountpoint -q {FOLDER}; do umount {FOLDER} || exit 1; done
-        systemctl restart containerd
+        {runtime.RESTART}
     """
-    session.on_node(node, command, _RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, command, runtime.RESTART_TIMEOUT_SECONDS)
 
 
 def set_default_runtime(session: Session, node: str, name: str) -> None:
     """Let containerd on ``node`` run containers by the runtime ``name``; it restarts, containers go on."""
     edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {_CONFIG}"""
-    session.on_node(node, f"{edit} && systemctl restart containerd", _RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, f"{edit} && {runtime.RESTART}", runtime.RESTART_TIMEOUT_SECONDS)

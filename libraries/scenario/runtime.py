@@ -8,6 +8,9 @@ from typing import Any
 
 # The configuration as the running version understands it, defaults and imports included.
 PROBE = "containerd config dump"
+# containerd's unit is active before it takes calls.
+RESTART = "systemctl restart containerd && timeout 60 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'"
+RESTART_TIMEOUT_SECONDS = 120.0
 _PLUGIN = "io.containerd.cri.v1.runtime"
 
 
