@@ -14,20 +14,20 @@ from scenario.waiting import until_no_complaints
 class CrashLibrary:
     """For suites that prove that the driver survives."""
 
-    @keyword
-    def kill_node_agent(self, node: str) -> None:
-        """kill -9 of the node agent's process on ``node``; the kubelet starts it again."""
-        crashes.kill_agent(session.current(), node)
+    @keyword(tags=["wait"])
+    def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:
+        """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
+        coming_and_going.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
         """Restart the kubelet of ``node``, and wait until it knows its pods again."""
         crashes.restart_kubelet(session.current(), node, timeout)
 
-    @keyword
-    def restart_containerd(self, node: str) -> None:
-        """Restart containerd of ``node``, and wait until it takes calls; containers go on."""
-        crashes.restart_containerd(session.current(), node)
+    @keyword(tags=["wait"])
+    def restart_containerd(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+        """Restart containerd of ``node``, and wait until the kubelet has found it again; containers go on."""
+        crashes.restart_containerd(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:

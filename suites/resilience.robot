@@ -8,7 +8,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        15 minutes
-Test Tags           resilience    dra    not-verified
+Test Tags           resilience    dra    long
 
 
 *** Test Cases ***

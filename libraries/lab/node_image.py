@@ -34,6 +34,7 @@ PACKAGES = (
     "iproute2",
     "procps",
     "mount",
+    "e2fsprogs",
     "openssh-server",
     "linux-image-cloud-amd64",
     "initramfs-tools",

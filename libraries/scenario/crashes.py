@@ -35,14 +35,20 @@ def kill_agent(session: Session, node: str) -> None:
     session.on_node(node, f"pkill -KILL -f '{_AGENT}'", _COMMAND_SECONDS)
 
 
-def restart_containerd(session: Session, node: str) -> None:
-    """Restart containerd of ``node``; returns when it takes calls."""
+def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
+    """Restart containerd of ``node``, and wait until the kubelet has found it again. Raises CheckError."""
     session.on_node(node, runtime.RESTART, runtime.RESTART_TIMEOUT_SECONDS)
+    _wait_kubelet_runs(session, node, "runningpods/", timeout)
 
 
 def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
     """Restart the kubelet of ``node``, and wait until it knows its pods again. Raises CheckError."""
     session.on_node(node, "systemctl restart kubelet", _COMMAND_SECONDS)
+    _wait_kubelet_runs(session, node, "pods", timeout)
+
+
+def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelta) -> None:
+    """Wait until the kubelet's own list at ``path`` (of what it knows, or what containerd runs) has all pods of it."""
     core = client.CoreV1Api(session.api)
 
     def complaints() -> list[str]:
@@ -50,7 +56,7 @@ def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
         listing: Any = core.list_pod_for_all_namespaces(field_selector=selector, _request_timeout=_REQUEST_SECONDS)
         try:
             answer: Any = core.connect_get_node_proxy_with_path(
-                node, "pods", _preload_content=False, _request_timeout=_REQUEST_SECONDS
+                node, path, _preload_content=False, _request_timeout=_REQUEST_SECONDS
             )
         except ApiException as error:
             return [kubeclient.refusal(error)]
