@@ -17,7 +17,7 @@ class CrashLibrary:
     @keyword(tags=["wait"])
     def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:
         """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
-        coming_and_going.kill_agent(session.current(), node, timeout)
+        crashes.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
@@ -96,7 +96,7 @@ class CrashLibrary:
     @keyword(tags=["wait"])
     def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
         """Wait until the node agent's container on ``node`` has been started again once."""
-        coming_and_going.wait_agent_died(session.current().api, node, timeout)
+        crashes.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
     def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=2)) -> None:

@@ -13,13 +13,9 @@ from kubernetes.client import ApiClient, ApiException
 from lab import deploy, kubeclient, manifests
 from lab.artifacts import StepError
 
-from scenario import CheckError, claims, crashes, kube, pods
+from scenario import CheckError, claims, kube, pods
 from scenario.claims import DeviceRequest
-from scenario.driver import Component
-from scenario.driver import pods as driver_pods
 from scenario.kube import LABELS, NAMESPACE
-from scenario.session import Session
-from scenario.waiting import until_no_complaints
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _IN_FLIGHT = 5
@@ -92,42 +88,6 @@ def _drop(api: ApiClient, name: str) -> bool:
     start_deleting_pod(api, name)
     delete_claim(api, name)
     return ran
-
-
-def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
-    """kill -9 of the node agent's process; returns when the kubelet has started it again and it serves.
-
-    The kubelet lets it wait longer each time it dies. Raises CheckError.
-    """
-    before = _agent_starts(session.api, node)
-    crashes.kill_agent(session, node)
-
-    def complaints() -> list[str]:
-        now = _agent_starts(session.api, node)
-        return [] if any(ready and now[uid] != before.get(uid) for uid, (_, ready) in now.items()) else [f"{now}"]
-
-    until_no_complaints(complaints, timeout, f"starts and readiness of the node agent on {node}")
-
-
-def _agent_starts(api: ApiClient, node: str) -> dict[str, tuple[int, bool]]:
-    """How often the node agent's container was started again, and whether it is ready, by the uid of its pod."""
-    found = driver_pods(api, Component.NODE_AGENT, node).values()
-    return {
-        pod.metadata.uid: (status.restart_count, status.ready)
-        for pod in found
-        for status in pod.status.container_statuses or []
-    }
-
-
-def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
-    """Wait until the node agent's container on ``node`` has ended and been started again once. Raises CheckError."""
-
-    def complaints() -> list[str]:
-        if any(starts for starts, _ in _agent_starts(api, node).values()):
-            return []
-        return ["it has not died; is it told to, and is there something to write?"]
-
-    until_no_complaints(complaints, timeout, f"node agent on {node}")
 
 
 def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:

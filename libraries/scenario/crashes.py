@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiException
+from kubernetes.client import ApiClient, ApiException
 from lab import kubeclient
 
-from scenario import CheckError, runtime
+from scenario import CheckError, driver, runtime
 from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
 from scenario.session import Session
@@ -24,15 +24,46 @@ _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
 _COMMAND_SECONDS = 120.0
-_REQUEST_SECONDS = 30.0
+_REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
 _READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 
 
-def kill_agent(session: Session, node: str) -> None:
-    """kill -9 of the node agent's process. Raises CheckError when there is none."""
+def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
+    """kill -9 of the node agent's process; returns when the kubelet has started it again and it serves.
+
+    The kubelet lets it wait longer each time it dies. Raises CheckError, also when there is none.
+    """
+    before = _agent_starts(session.api, node)
     session.on_node(node, f"pkill -KILL -f '{_AGENT}'", _COMMAND_SECONDS)
+
+    def complaints() -> list[str]:
+        now = _agent_starts(session.api, node)
+        return [] if any(ready and now[uid] != before.get(uid) for uid, (_, ready) in now.items()) else [f"{now}"]
+
+    until_no_complaints(complaints, timeout, f"starts and readiness of the node agent on {node}")
+
+
+def _agent_starts(api: ApiClient, node: str) -> dict[str, tuple[int, bool]]:
+    """How often the node agent's container was started again, and whether it is ready, by the uid of its pod."""
+    found = driver.pods(api, driver.Component.NODE_AGENT, node).values()
+    return {
+        pod.metadata.uid: (status.restart_count, status.ready)
+        for pod in found
+        for status in pod.status.container_statuses or []
+    }
+
+
+def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
+    """Wait until the node agent's container on ``node`` has ended and been started again once. Raises CheckError."""
+
+    def complaints() -> list[str]:
+        if any(starts for starts, _ in _agent_starts(api, node).values()):
+            return []
+        return ["it has not died; is it told to, and is there something to write?"]
+
+    until_no_complaints(complaints, timeout, f"node agent on {node}")
 
 
 def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
@@ -53,10 +84,12 @@ def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelt
 
     def complaints() -> list[str]:
         selector = f"spec.nodeName={node}"
-        listing: Any = core.list_pod_for_all_namespaces(field_selector=selector, _request_timeout=_REQUEST_SECONDS)
+        listing: Any = core.list_pod_for_all_namespaces(
+            field_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        )
         try:
             answer: Any = core.connect_get_node_proxy_with_path(
-                node, path, _preload_content=False, _request_timeout=_REQUEST_SECONDS
+                node, path, _preload_content=False, _request_timeout=_REQUEST_TIMEOUT_SECONDS
             )
         except ApiException as error:
             return [kubeclient.refusal(error)]
