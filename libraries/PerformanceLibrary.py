@@ -40,6 +40,17 @@ class PerformanceLibrary:
         self._began = ""
         self._figures: list[Figure] = []
 
+    @keyword(tags=["wait"])
+    def measure_agent_starts(self, node: str, times: int = 3) -> Figure:
+        """Restart the node agent of ``node`` ``times`` times, and take the times of its starts from its own figures.
+
+        From the start of the process until the kubelet has registered it, its devices published.
+        """
+        current = session.current()
+        size = len(current.topology.node(node).pfs)
+        values = measuring.agent_starts(current, node, times)
+        return self._keep(performance.figure("agent-start", size, values, _limit("agent-start", size)))
+
     @keyword
     def measure_scans(self, node: str, times: int = 10) -> Figure:
         """Let the node agent of ``node`` scan its devices ``times`` times, and take the time from its own figures."""

@@ -16,6 +16,9 @@ ${PODS}     100
 
 
 *** Test Cases ***
+Start Of A Node Agent
+    Start Of A Node Agent Should Be Fast Enough    ${NODES}[0]
+
 Scan Of A Hundred Devices
     Scan Of A Node Should Be Fast Enough    ${NODES}[0]
 

@@ -18,6 +18,9 @@ ${PODS}     10
 
 
 *** Test Cases ***
+Start Of A Node Agent
+    Start Of A Node Agent Should Be Fast Enough    ${NODES}[0]
+
 Scan Of All Devices
     Scan Of A Node Should Be Fast Enough    ${NODES}[0]
 

@@ -49,7 +49,18 @@ def test_more_clusters_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_pabot_takes_a_free_port_and_the_value_sets() -> None:
-    argv = pabot_run.argv(3, Path("/r/sets.ini"), {"POOL": "a/b"}, ["--include", "x", "suites"])
+    argv = pabot_run.argv(3, Path("/r/sets.ini"), Path("/r/order"), {"POOL": "a/b"}, ["--include", "x", "suites"])
     options = " ".join(argv)
     assert options.startswith("setpriv --pdeathsig KILL unshare --pid --fork --kill-child=SIGKILL")
-    assert "--processes 3 --pabotlibport 0 --resourcefile /r/sets.ini --variable POOL:a/b --include x suites" in options
+    assert "--processes 3 --pabotlibport 0 --resourcefile /r/sets.ini --ordering /r/order" in options
+    assert options.endswith("--variable POOL:a/b --include x suites")
+
+
+def test_suite_with_most_tests_comes_first(tmp_path: Path) -> None:
+    tests = {"a_few": 2, "many": 3, "b_few": 2, "none": 0}
+    for name, count in tests.items():
+        cases = "".join(f"T{number}\n    Log    1\n" for number in range(count))
+        (tmp_path / f"{name}.robot").write_text(f"*** Test Cases ***\n{cases}")
+    root = tmp_path.name.title().replace("_", " ")
+    expected = [f"--suite {root}.{name}" for name in ("Many", "A Few", "B Few")]
+    assert pabot_run.order([tmp_path]).splitlines() == expected

@@ -16,7 +16,9 @@ from scenario import CheckError, metrics
 from scenario.metrics import Histogram
 
 
-def served(claims: Mapping[tuple[str, str], list[float]], scans: list[float]) -> str:
+def served(
+    claims: Mapping[tuple[str, str], list[float]], scans: list[float], start_seconds: float | None = None
+) -> str:
     """What a node agent serves after claims, by operation and result, and scans that took so many seconds."""
     claim_durations, scan_durations = Durations(("operation", "result")), Durations()
     for labels, values in claims.items():
@@ -28,6 +30,7 @@ def served(claims: Mapping[tuple[str, str], list[float]], scans: list[float]) ->
         claim_durations=claim_durations,
         scan_durations=scan_durations,
         api_errors=0,
+        start_seconds=start_seconds,
         state_file=Path("/nowhere"),
         devices_by_state=lambda: {"free": 6, "allocated": 0},
     )
@@ -65,6 +68,12 @@ def test_nothing_was_counted_yet() -> None:
     assert metrics.parse(AFTER, metrics.CLAIMS, operation="unprepare", result="ok").since(empty).count == 1
     with pytest.raises(ValueError, match="an empty histogram has no mean"):
         print(empty.mean)
+
+
+def test_start_is_known_once_the_kubelet_is_served() -> None:
+    assert metrics.parse_gauge(served({}, [], start_seconds=1.25), metrics.START) == 1.25
+    with pytest.raises(CheckError, match="expected mock_accel_start_seconds among the node agent's figures, found none"):
+        metrics.parse_gauge(BEFORE, metrics.START)
 
 
 def test_total_of_several_nodes() -> None:

@@ -19,7 +19,7 @@ from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_health import HealthFeed
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.durations import Durations
+from mock_accel_dra.durations import Durations, since_process_start
 from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
@@ -51,6 +51,8 @@ class NodeAgent:
         self._devices: list[Device] | None = None
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
+        self.start_seconds: float | None = None
+        """From the start of the process until the kubelet had registered it for the first time."""
         self._wake = Wake()
         self._stopping = threading.Event()
         self._published = False
@@ -186,6 +188,9 @@ class NodeAgent:
 
     def _on_registration(self, registered: bool) -> None:
         self._registered = registered
+        if registered and self.start_seconds is None:
+            self.start_seconds = since_process_start()
+            klog.info(klog.STATE, "Serving the kubelet", seconds_since_start=round(self.start_seconds, 2))
         self._wake()  # a kubelet that has just started deletes the slices
 
     def _start_helpers(self) -> None:

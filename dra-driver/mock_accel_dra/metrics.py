@@ -24,6 +24,8 @@ class Agent(Protocol):
     @property
     def scan_durations(self) -> Durations: ...
     @property
+    def start_seconds(self) -> float | None: ...
+    @property
     def api_errors(self) -> int: ...
     @property
     def state_file(self) -> Path: ...
@@ -45,6 +47,10 @@ class AgentMetrics(Collector):
             "mock_accel_claim_duration_seconds", "Preparing and unpreparing claims, one by one", agent.claim_durations
         )
         yield _histogram("mock_accel_scan_duration_seconds", "Reading all devices from sysfs", agent.scan_durations)
+        start = GaugeMetricFamily("mock_accel_start_seconds", "From the start of the process until it served the kubelet")
+        if agent.start_seconds is not None:
+            start.add_metric([], agent.start_seconds)
+        yield start
         devices = GaugeMetricFamily("mock_accel_devices", "Devices of this node", labels=("state",))
         for state, count in agent.devices_by_state().items():
             devices.add_metric([state], count)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -175,6 +177,7 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
     port = free_port()
     environment = {**os.environ, "NODE_NAME": settings.node_name, "HEALTH_PORT": str(port)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    begin = time.monotonic()
     process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         with FakeKubelet(settings.registration_socket) as kubelet:
@@ -186,7 +189,11 @@ def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: Fa
         assert http_status(port, "/readyz") == 200
         assert http_status(port, "/secret") == 404
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            assert b'mock_accel_devices{state="free"} 6.0\n' in answer.read()
+            text = answer.read()
+        assert b'mock_accel_devices{state="free"} 6.0\n' in text
+        start = re.search(rb"^mock_accel_start_seconds (.+)$", text, re.MULTILINE)
+        # The kernel counts ticks of 10 ms.
+        assert start is not None and 0 < float(start[1]) < time.monotonic() - begin + 0.01
         process.send_signal(signal.SIGRTMIN + 6)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=_DEADLINE_SECONDS)

@@ -16,6 +16,7 @@ class Agent:
     def __init__(self, state_file: Path) -> None:
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
+        self.start_seconds: float | None = None
         self.api_errors = 2
         self.state_file = state_file
 
@@ -64,5 +65,8 @@ def test_devices_errors_and_checkpoint(tmp_path: Path) -> None:
     assert found["mock_accel_devices", (("state", "allocated"),)] == 1
     assert found["mock_accel_api_errors_total", ()] == 2
     assert ("mock_accel_checkpoint_age_seconds", ()) not in found
+    assert ("mock_accel_start_seconds", ()) not in found
     agent.state_file.touch()
+    agent.start_seconds = 1.5
+    assert samples(agent)["mock_accel_start_seconds", ()] == 1.5
     assert 0 <= samples(agent)["mock_accel_checkpoint_age_seconds", ()] < 60

@@ -86,8 +86,10 @@ class Run:
         self._folder = folder
         self.pool = Pool(sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, cold), launcher.stop)
 
-    async def run(self, options: Sequence[str], variables: Mapping[str, str]) -> tuple[int, bool]:
-        """Run pabot with ``options``, and ``variables`` for the suites.
+    async def run(
+        self, paths: Sequence[Path], options: Sequence[str], variables: Mapping[str, str]
+    ) -> tuple[int, bool]:
+        """Run pabot on ``paths`` with ``options``, and ``variables`` for the suites.
 
         Returns its exit code, and whether it was interrupted. No cluster is left.
         """
@@ -99,7 +101,10 @@ class Run:
         await server.start()
         resources = self._folder / "value-sets.ini"
         write_file(resources, resource_file([*self.pool.sets.values()]))
-        command = pabot_run.argv(self._clusters, resources, {"POOL": address(), **variables}, options)
+        order = self._folder / "order.txt"
+        write_file(order, pabot_run.order(paths))
+        argv = [*options, *map(str, paths)]
+        command = pabot_run.argv(self._clusters, resources, order, {"POOL": address(), **variables}, argv)
         try:
             return await pabot_run.run(command, self._folder, stop), stop.is_set()
         finally:
@@ -132,7 +137,7 @@ def _acceptance(arguments: argparse.Namespace) -> int:
     output = folder / OUTPUT
     run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
     options += ["--outputdir", str(folder), *report.OPTIONS]
-    code, interrupted = asyncio.run(run.run([*options, *map(str, paths)], variables))
+    code, interrupted = asyncio.run(run.run(paths, options, variables))
     if interrupted and not output.is_file():
         raise KeyboardInterrupt
     if not output.is_file():

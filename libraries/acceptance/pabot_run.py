@@ -11,11 +11,25 @@ import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from robot.api import TestSuite
+
 # What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
 _INTERRUPT_SECONDS = 3.0
 
 
-def argv(processes: int, resource_file: Path, variables: Mapping[str, str], options: Sequence[str]) -> list[str]:
+def order(paths: Sequence[Path]) -> str:
+    """The suites of ``paths``, the one with most tests first, as a file for pabot's ``--ordering``.
+
+    By itself pabot takes them by name, and a long one that begins last is waited for alone.
+    """
+    root = TestSuite.from_file_system(*paths)
+    found = sorted({test.parent for test in root.all_tests}, key=lambda suite: (-len(suite.tests), suite.full_name))
+    return "".join(f"--suite {suite.full_name}\n" for suite in found)
+
+
+def argv(
+    processes: int, resource_file: Path, order_file: Path, variables: Mapping[str, str], options: Sequence[str]
+) -> list[str]:
     """pabot's command line, in a PID namespace of its own.
 
     pabot starts each suite in a session of its own, and does not end them when
@@ -28,7 +42,7 @@ def argv(processes: int, resource_file: Path, variables: Mapping[str, str], opti
         namespace += ["--user", "--map-current-user"]
     pabot = [sys.executable, "-m", "pabot.pabot", "--processes", str(processes)]
     # Port 0: a free one. The usual one may be taken by another run.
-    pabot += ["--pabotlibport", "0", "--resourcefile", str(resource_file)]
+    pabot += ["--pabotlibport", "0", "--resourcefile", str(resource_file), "--ordering", str(order_file)]
     for name, value in variables.items():
         pabot += ["--variable", f"{name}:{value}"]
     return ["setpriv", "--pdeathsig", "KILL", *namespace, *pabot, *options]

@@ -109,6 +109,9 @@ def kubelet_config() -> dict[str, object]:
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": "/etc/resolv.conf",
         "maxPods": 200,
+        # The default is 2 min. A hundred pods that end at once take longer where QEMU translates every instruction, and
+        # each call that is given up there is made again, beside what is still being done for it.
+        "runtimeRequestTimeout": "10m",
         # The disk is thrown away with the cluster, and images cannot be had again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "32Mi", "nodefs.available": "1%", "imagefs.available": "1%"},

@@ -25,6 +25,7 @@ from scenario.waiting import until_no_complaints
 _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
 _COMMAND_TIMEOUT_SECONDS = 60.0
 _COUNTED_TIMEOUT = timedelta(seconds=30)
+_RESTART_TIMEOUT = timedelta(minutes=3)
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 10.0
 """So long a watch may last that knows nothing of a pod that could not be made."""
@@ -44,6 +45,17 @@ for _ in range(int(sys.argv[1])):
 
 LABELS = {**kube.LABELS, "mock-device/measured": "pods"}
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+
+
+def agent_starts(session: Session, node: str, times: int) -> list[float]:
+    """Restart the node agent of ``node`` ``times`` times; from each process's start until it served the kubelet."""
+    nodes = len(session.topology.nodes)
+    found = []
+    for _ in range(times):
+        driver.restart(session.api, Component.NODE_AGENT, node, nodes, _RESTART_TIMEOUT)
+        text = metrics.read(session.api, driver.pod_of(session.api, Component.NODE_AGENT, node))
+        found.append(metrics.parse_gauge(text, metrics.START))
+    return found
 
 
 def scans(session: Session, node: str, times: int) -> list[float]:

@@ -22,6 +22,8 @@ from scenario import CheckError
 SCANS = "mock_accel_scan_duration_seconds"
 CLAIMS = "mock_accel_claim_duration_seconds"
 """Has the labels ``operation`` (``prepare``, ``unprepare``) and ``result`` (``ok``, ``error``)."""
+START = "mock_accel_start_seconds"
+"""Gauge: from the start of the process until it served the kubelet."""
 _PORT = 8080
 # The first answer of an agent takes long: it imports Prometheus' client for it.
 _TIMEOUT_SECONDS = 60.0
@@ -84,6 +86,14 @@ def parse(text: str, name: str, **labels: str) -> Histogram:
                 within[float(item.labels["le"])] += int(item.value)
         found.append(Histogram(count, seconds, dict(within)))
     return total(found)
+
+
+def parse_gauge(text: str, name: str) -> float:
+    """Value of the gauge ``name``, which has no labels. Raises CheckError when the agent does not serve it."""
+    for family in text_string_to_metric_families(text):
+        if family.name == name and family.samples:
+            return float(family.samples[0].value)
+    raise CheckError(f"expected {name} among the node agent's figures, found none; look at its log: lab logs")
 
 
 def read(api: ApiClient, pod: str) -> str:
