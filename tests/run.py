@@ -18,8 +18,6 @@ from lab.artifacts import StepError
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
-NOT_VERIFIED = "not-verified"
-"""Tag of suites that have not passed in a pool yet (docs/scenarios.md); `make acceptance` runs them."""
 LONG = "long"
 """Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -71,9 +69,9 @@ def suites() -> Count:
     """The acceptance suites, by pabot on a pool of clusters."""
     summary = RESULTS / "acceptance.json"
     summary.unlink(missing_ok=True)
-    clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--exclude", LONG])
+    clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
     argv = [sys.executable, "-m", "acceptance.cli", "--clusters", str(clusters), "--outputdir", str(RESULTS)]
-    _run("acceptance suites", [*argv, "--", "--exclude", NOT_VERIFIED, *left_out])
+    _run("acceptance suites", [*argv, *left_out])
     if not summary.exists():
         return Count(failed=1)
     said = json.loads(summary.read_text())

@@ -72,7 +72,9 @@ def test_nothing_was_counted_yet() -> None:
 
 def test_start_is_known_once_the_kubelet_is_served() -> None:
     assert metrics.parse_gauge(served({}, [], start_seconds=1.25), metrics.START) == 1.25
-    with pytest.raises(CheckError, match="expected mock_accel_start_seconds among the node agent's figures, found none"):
+    with pytest.raises(
+        CheckError, match="expected mock_accel_start_seconds among the node agent's figures, found none"
+    ):
         metrics.parse_gauge(BEFORE, metrics.START)
 
 

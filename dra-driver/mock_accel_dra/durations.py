@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets in seconds; one more has what took longer."""
@@ -21,9 +22,9 @@ Labels = tuple[str, ...]
 
 def since_process_start() -> float:
     """Seconds since the kernel started this process, its imports included: ``starttime`` of proc(5)."""
-    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
-        # Counted from behind the program's name, which may contain anything: starttime is field 22, the name field 2.
-        ticks = int(file.read().rpartition(")")[2].split()[22 - 3])
+    text = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    # Counted from behind the program's name, which may contain anything: starttime is field 22, the name field 2.
+    ticks = int(text.rpartition(")")[2].split()[22 - 3])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -47,7 +47,9 @@ class AgentMetrics(Collector):
             "mock_accel_claim_duration_seconds", "Preparing and unpreparing claims, one by one", agent.claim_durations
         )
         yield _histogram("mock_accel_scan_duration_seconds", "Reading all devices from sysfs", agent.scan_durations)
-        start = GaugeMetricFamily("mock_accel_start_seconds", "From the start of the process until it served the kubelet")
+        start = GaugeMetricFamily(
+            "mock_accel_start_seconds", "From the start of the process until it served the kubelet"
+        )
         if agent.start_seconds is not None:
             start.add_metric([], agent.start_seconds)
         yield start
