@@ -104,15 +104,10 @@ Device Is Unplugged While Allocated
 Device Server Is Killed
     [Documentation]    All devices of the node stop answering: each is tainted, and none when the server is back.
     [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${NODES}[0]
-    ${pfs}    Get PFs    ${NODES}[0]
     Kill Device Server    ${NODES}[0]
-    FOR    ${pf}    IN    @{pfs}
-        Device Should Be Tainted    ${NODES}[0]    ${pf.name}    NoAnswer
-    END
+    All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]
-    FOR    ${pf}    IN    @{pfs}
-        Device Should Not Be Tainted    ${NODES}[0]    ${pf.name}
-    END
+    No Device Should Be Tainted    ${NODES}[0]
     New Pod Should Work    healthy-again    ${NODES}[0]
 
 Kernel Module Stays While A Device Is In Use
@@ -201,6 +196,22 @@ Delete Namespace And Check That Nothing Was Lost
     [Arguments]    ${name}
     Delete Namespace    ${name}
     Clean Up And Check That Nothing Was Lost
+
+All Devices Should Be Tainted
+    [Documentation]    Each PF of ``node`` is published with a taint of that ``value``.
+    [Arguments]    ${node}    ${value}
+    ${pfs}    Get PFs    ${node}
+    FOR    ${pf}    IN    @{pfs}
+        Device Should Be Tainted    ${node}    ${pf.name}    ${value}
+    END
+
+No Device Should Be Tainted
+    [Documentation]    Each PF of ``node`` is published without a taint.
+    [Arguments]    ${node}
+    ${pfs}    Get PFs    ${node}
+    FOR    ${pf}    IN    @{pfs}
+        Device Should Not Be Tainted    ${node}    ${pf.name}
+    END
 
 Restart Device Server And Check That Nothing Was Lost
     [Documentation]    The devices of ``node`` answer, then everything is checked.

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 import topology as topologies
 from acceptance.history import commit
+from acceptance.report import SUMMARY
 from lab import client, deploy, golden, kubeclient, overview, profile, progress
 from lab.artifacts import PROJECT, StepError, write_file
 from lab.cluster import Cluster
@@ -33,7 +35,7 @@ from scenario.claims import DeviceRequest, build
 
 RESULTS = PROJECT / "results"
 POD_TIMEOUT = timedelta(seconds=300)
-RUN_TIMEOUT_SECONDS = 3600.0
+RUN_TIMEOUT_SECONDS = 7200.0
 MIB = 1 << 20
 IDLE_SECONDS = 30.0
 
@@ -55,6 +57,18 @@ class Start:
 
 
 @dataclass
+class Acceptance:
+    """One run of suites over a pool."""
+
+    clusters: int
+    arguments: list[str]
+    """Suites and options; none for all suites."""
+    seconds: float
+    passed: int
+    failed: int
+
+
+@dataclass
 class Bench:
     """Everything that was measured."""
 
@@ -64,8 +78,7 @@ class Bench:
     """From plugging the devices until all are in ResourceSlices, by topology."""
     idle_cores: dict[str, float] = field(default_factory=dict)
     """Cores that an idle cluster keeps busy, by topology."""
-    acceptance_seconds: dict[int, float] = field(default_factory=dict)
-    """The acceptance run, by the number of clusters."""
+    acceptance: list[Acceptance] = field(default_factory=list)
 
     def ratio(self) -> float | None:
         """Restore : cold start, of the default topology, each until the pods ran."""
@@ -85,8 +98,10 @@ class Bench:
             ("cores that an idle cluster takes", self.idle_cores),
         ):
             lines += [f"\n{title}"] + [f"{name}\t{figure:.2f}" for name, figure in figures_by.items()]
-        lines += ["\nclusters\tacceptance run, s"]
-        lines += [f"{number}\t{seconds:.0f}" for number, seconds in self.acceptance_seconds.items()]
+        lines += ["\nacceptance run on clusters\ts\tpassed\tfailed\targuments"]
+        for run in self.acceptance:
+            figures = f"{run.seconds:.0f}\t{run.passed}\t{run.failed}"
+            lines.append(f"{run.clusters}\t{figures}\t{' '.join(run.arguments)}")
         for start in self.starts:
             lines.append(f"\nsteps: {start.how} {start.topology} beside {start.beside}\ts")
             lines += [f"{name}\t{seconds:.2f}" for name, seconds in start.steps]
@@ -201,12 +216,20 @@ def measure_publishing(bench: Bench) -> None:
 def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
     for clusters in (1, 2):
         folder = RESULTS / f"bench-{clusters}"
+        shutil.rmtree(folder, ignore_errors=True)
         argv = [sys.executable, "-m", "acceptance.cli", "--clusters", str(clusters), "--outputdir", str(folder)]
         argv += ["--", *arguments]
         begin = time.monotonic()
         with progress.step(f"acceptance run on {clusters} clusters", speaks=True):
-            subprocess.run(argv, cwd=PROJECT, check=False, timeout=RUN_TIMEOUT_SECONDS)
-        bench.acceptance_seconds[clusters] = time.monotonic() - begin
+            ended = subprocess.run(argv, cwd=PROJECT, check=False, timeout=RUN_TIMEOUT_SECONDS)
+        seconds = time.monotonic() - begin
+        summary = folder / SUMMARY
+        if not summary.is_file():
+            raise StepError(f"the acceptance run on {clusters} clusters ended with {ended.returncode} and no {summary}")
+        said = json.loads(summary.read_text())
+        passed, failed = (sum(suite[key] for suite in said["suites"]) for key in ("passed", "failed"))
+        failed += len(said["lost"])
+        bench.acceptance.append(Acceptance(clusters, list(arguments), seconds, passed, failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
