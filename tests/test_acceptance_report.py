@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 from acceptance import report, slowest
 from acceptance.report import OUTPUT
+from robot.api import ExecutionResult
 from scenario import evidence, performance
 from scenario.performance import Measured
 
@@ -86,13 +87,17 @@ def test_names_of_suites_are_those_that_pabot_was_to_run(tmp_path: Path) -> None
 def test_merge_keeps_the_first_failure_and_marks_the_test_flaky(output: Path, suites: Path, tmp_path: Path) -> None:
     options = ("--variable", "ROUND:second", "--name", "Suites", "--rerunfailed", str(output))
     again = robot(tmp_path / "again", suites, *options)
+    kept = "evidence/First.Passes-At-Last"
+    (output.parent / kept).mkdir(parents=True)
     report.merge(output, again)
     found = report.summarise(output, [])
     assert (found.passed, found.failed) == (2, 1)
     assert found.suites[0].flaky == ["Passes At Last"]
     assert "flaky\tFirst: Passes At Last" in found.as_text()
     assert report.failed_tests(output) == {"Suites.First.Always Fails"}
-    assert "first failure" in output.read_text()
+    (flaky,) = (test for test in ExecutionResult(str(output)).suite.all_tests if test.name == "Passes At Last")
+    assert "first failure" in flaky.message
+    assert f'<a href="{kept}">' in flaky.message
     for page in ("report.html", "log.html", "xunit.xml"):
         assert (output.parent / page).stat().st_size > 100
     assert not list(output.parent.glob(".*"))

@@ -120,14 +120,21 @@ class _Failed(ResultVisitor):  # type: ignore[misc]
 
 
 class _MarkFlaky(ResultVisitor):  # type: ignore[misc]
-    """Marks tests that failed before and pass now. The merge keeps the first failure in their messages."""
+    """Marks tests that failed before and pass now. The merge keeps the first failure in their messages, as HTML.
 
-    def __init__(self, failed_first: set[str]) -> None:
+    What the failed run logged is gone with it, so the message leads to its evidence in ``folder``.
+    """
+
+    def __init__(self, failed_first: set[str], folder: Path) -> None:
         self._failed_first = failed_first
+        self._folder = folder
 
     def visit_test(self, test: TestCase) -> None:
         if test.passed and test.full_name in self._failed_first:
             test.tags.add(FLAKY)
+            kept = f"{evidence.FOLDER}/{evidence.folder_name(test.parent.name, test.name)}"
+            if (self._folder / kept).is_dir():
+                test.message += f'<hr>Evidence of the failure: <a href="{kept}">{kept}</a>'
 
 
 def failed_tests(output: Path) -> set[str]:
@@ -145,7 +152,7 @@ def merge(first: Path, again: Path) -> None:
     """
     failed_first = failed_tests(first)
     result = ExecutionResult(str(first), str(again), merge=True)
-    result.visit(_MarkFlaky(failed_first))
+    result.visit(_MarkFlaky(failed_first, first.parent))
     merged = first.with_name(f".{first.name}.{os.getpid()}")
     result.save(str(merged))
     with merged.open("rb") as file:
