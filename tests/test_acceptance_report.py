@@ -82,6 +82,13 @@ def test_names_of_suites_are_those_that_pabot_was_to_run(tmp_path: Path) -> None
         "datasources:d6c6\nfile:8b23\n--suite Suites.NUMA\n--suite Suites.SR-IOV\n"
     )
     assert report.names_of_suites(tmp_path) == ["Suites.NUMA", "Suites.SR-IOV"]
+    assert report.number_of_suites(tmp_path) == 2
+
+
+def test_number_of_suites_is_not_known_yet(tmp_path: Path) -> None:
+    assert report.number_of_suites(tmp_path) is None
+    (tmp_path / ".pabotsuitenames").write_text("datasources:d6c6\nfile:8b23\n--test Suites.NUMA.One\n")
+    assert report.number_of_suites(tmp_path) is None
 
 
 def test_merge_keeps_the_first_failure_and_marks_the_test_flaky(output: Path, suites: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class Served:
         self.lab = FakeLab()
         self.pool = Pool(SETS, 2, "c", self.lab.start, self.lab.stop)
         self.released: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-        self.server = PoolServer(self.pool, self.released.put)
+        self.suites: int | None = None
+        self.server = PoolServer(self.pool, self.released.put, lambda: self.suites)
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Callable[[Served], Any]) -> None:
@@ -67,6 +68,33 @@ def test_member_borrows_and_gives_back(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert second == ("c2", "c1 (dense), which suite suite left unhealthy: broken")
         assert [cluster.name for cluster in served.lab.running] == ["c2"]
         assert served.released.empty()
+
+    serve(monkeypatch, tmp_path, scene)
+
+
+def test_idle_clusters_end_when_no_suite_is_to_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def join(name: str) -> Membership:
+        return Membership(address(), name, f"caller-{name}", "uri")
+
+    async def scene(served: Served) -> None:
+        def members() -> None:
+            skipped, first = join("skipped"), join("first")
+            skipped.leave()
+            first.borrow("numa-cluster-1")
+            first.give_back("")
+            first.leave()
+            assert [cluster.name for cluster in served.lab.running] == ["c1"], "its suite may yet come"
+            served.suites = 4
+            second, last = join("second"), join("last")
+            second.borrow("numa-cluster-1")
+            last.borrow("dense-1")
+            assert [cluster.name for cluster in served.lab.running] == ["c1", "c2"]
+            second.give_back("")
+            assert [cluster.name for cluster in served.lab.running] == ["c2"]
+            last.give_back("")
+            assert not served.lab.running
+
+        await asyncio.to_thread(members)
 
     serve(monkeypatch, tmp_path, scene)
 

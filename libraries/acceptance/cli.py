@@ -97,7 +97,7 @@ class Run:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
-        server = PoolServer(self.pool, pabot_run.release_value_set)
+        server = PoolServer(self.pool, pabot_run.release_value_set, lambda: report.number_of_suites(self._folder))
         await server.start()
         resources = self._folder / "value-sets.ini"
         write_file(resources, resource_file([*self.pool.sets.values()]))

@@ -87,6 +87,14 @@ def names_of_suites(folder: Path) -> list[str]:
     return [line.removeprefix("--suite ") for line in lines if line.startswith("--suite ")]
 
 
+def number_of_suites(folder: Path) -> int | None:
+    """How many suites pabot runs in ``folder``; None when it has not written that yet, or runs single tests."""
+    try:
+        return len(names_of_suites(folder)) or None
+    except FileNotFoundError:
+        return None
+
+
 def _leaves(suite: SuiteResult) -> Iterator[SuiteResult]:
     if suite.tests:
         yield suite

@@ -186,6 +186,14 @@ class Pool:
         if complaint and place.cluster:
             await self._retire(name, suite, complaint)
 
+    async def end_idle(self) -> None:
+        """End the clusters that no suite has."""
+        idle = [place for place in self._places.values() if place.cluster and not place.borrower]
+        clusters = [place.cluster for place in idle if place.cluster]
+        for place in idle:
+            place.cluster = None
+        await asyncio.gather(*(asyncio.to_thread(cluster.release) for cluster in clusters))
+
     def state(self) -> Mapping[str, str]:
         """Suite that has each value set, empty for one that is free."""
         return {name: place.borrower for name, place in self._places.items()}

@@ -32,11 +32,24 @@ def address() -> str:
 
 
 class PoolServer:
-    """Serves one pool on ``address``."""
+    """Serves one pool on ``address``.
 
-    def __init__(self, pool: Pool, release: Callable[[dict[str, str]], Awaitable[None]]) -> None:
+    ``suites()`` says how many suites will come in all, None as long as that is
+    not known. When the last one has its cluster, idle ones end: they would take
+    cores from it.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        release: Callable[[dict[str, str]], Awaitable[None]],
+        suites: Callable[[], int | None],
+    ) -> None:
         self._pool = pool
         self._release = release
+        self._suites = suites
+        self._served = 0
+        """Suites that have got a cluster, or have left without one."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -51,8 +64,10 @@ class PoolServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         borrower: dict[str, str] = {}
+        served = False
 
         async def answer(request: dict[str, Any]) -> None:
+            nonlocal served
             match request:
                 case {"do": "join", "suite": str(suite), "caller": str(caller), "uri": str(uri)}:
                     borrower.update(suite=suite, caller=caller, uri=uri)
@@ -67,9 +82,13 @@ class PoolServer:
                     except BaseException:
                         borrower.pop("value_set")
                         raise
+                    self._served += not served
+                    served = True
+                    await self._end_what_nobody_needs()
                     await send(writer, result={"cluster": cluster, "replaces": str(replaces or "")})
                 case {"do": "give_back", "complaint": str(complaint)}:
                     await self._pool.give_back(borrower.pop("value_set"), complaint)
+                    await self._end_what_nobody_needs()
                     await send(writer, result=True)
                 case {"do": "leave"}:
                     borrower.clear()
@@ -80,11 +99,17 @@ class PoolServer:
         try:
             await serve(reader, writer, answer)
         finally:
+            self._served += not served
             if name := borrower.pop("value_set", ""):
                 with contextlib.suppress(StepError):
                     await self._pool.give_back(name, DIED)
             if borrower:
                 await self._release(borrower)
+
+    async def _end_what_nobody_needs(self) -> None:
+        expected = self._suites()
+        if expected is not None and self._served >= expected:
+            await self._pool.end_idle()
 
 
 class Membership:
