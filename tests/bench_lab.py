@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import topology as topologies
 from acceptance.history import commit
-from acceptance.report import SUMMARY
+from acceptance.report import SUMMARY, read_summary
 from lab import client, deploy, golden, kubeclient, overview, profile, progress
 from lab.artifacts import PROJECT, StepError, write_file
 from lab.cluster import Cluster
@@ -223,13 +223,10 @@ def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
         with progress.step(f"acceptance run on {clusters} clusters", speaks=True):
             ended = subprocess.run(argv, cwd=PROJECT, check=False, timeout=RUN_TIMEOUT_SECONDS)
         seconds = time.monotonic() - begin
-        summary = folder / SUMMARY
-        if not summary.is_file():
-            raise StepError(f"the acceptance run on {clusters} clusters ended with {ended.returncode} and no {summary}")
-        said = json.loads(summary.read_text())
-        passed, failed = (sum(suite[key] for suite in said["suites"]) for key in ("passed", "failed"))
-        failed += len(said["lost"])
-        bench.acceptance.append(Acceptance(clusters, list(arguments), seconds, passed, failed))
+        summary = read_summary(folder)
+        if not summary:
+            raise StepError(f"the acceptance run on {clusters} clusters ended with {ended.returncode} and no {SUMMARY}")
+        bench.acceptance.append(Acceptance(clusters, list(arguments), seconds, summary.passed, summary.failed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acceptance.report import SUMMARY, read_summary
 from lab import client, kbuild, progress
 from lab.artifacts import StepError
 
@@ -67,16 +67,12 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 def suites() -> Count:
     """The acceptance suites, by pabot on a pool of clusters."""
-    summary = RESULTS / "acceptance.json"
-    summary.unlink(missing_ok=True)
+    (RESULTS / SUMMARY).unlink(missing_ok=True)
     clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
     argv = [sys.executable, "-m", "acceptance.cli", "--clusters", str(clusters), "--outputdir", str(RESULTS)]
     _run("acceptance suites", [*argv, *left_out])
-    if not summary.exists():
-        return Count(failed=1)
-    said = json.loads(summary.read_text())
-    counts = [Count(suite["passed"], suite["failed"]) for suite in said["suites"]]
-    return sum(counts, Count(failed=len(said["lost"])))
+    summary = read_summary(RESULTS)
+    return Count(summary.passed, summary.failed) if summary else Count(failed=1)
 
 
 def lint() -> Count:

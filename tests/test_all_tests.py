@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from acceptance import all_tests
+from acceptance import all_tests, report
 from acceptance.report import SuiteEnd, Summary
 
 SUITES = [
@@ -37,9 +37,9 @@ def test_summary_has_each_scenario_and_the_sums() -> None:
 
 def test_summary_is_read_from_what_acceptance_wrote(tmp_path: Path) -> None:
     summary = Summary(SUITES, ["Suites.PCIe"])
-    assert all_tests.read_summary(tmp_path) is None
+    assert report.read_summary(tmp_path) is None
     (tmp_path / "acceptance.json").write_text(json.dumps({**asdict(summary), "retired": []}))
-    assert all_tests.read_summary(tmp_path) == summary
+    assert report.read_summary(tmp_path) == summary
 
 
 def test_run_that_cannot_start_keeps_its_exit_code_and_shows_no_earlier_summary(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,18 +11,9 @@ from pathlib import Path
 from lab.artifacts import PROJECT
 
 from acceptance import cli
-from acceptance.report import SUMMARY, SuiteEnd, Summary
+from acceptance.report import SUMMARY, SuiteEnd, Summary, read_summary
 
 REPORT = "report.html"
-
-
-def read_summary(folder: Path) -> Summary | None:
-    """What ``acceptance`` has written into ``folder``; None when it has not come to its end."""
-    try:
-        said = json.loads((folder / SUMMARY).read_text())
-    except FileNotFoundError:
-        return None
-    return Summary([SuiteEnd(**suite) for suite in said["suites"]], said["lost"])
 
 
 def as_text(summary: Summary, seconds: float, report: Path) -> str:

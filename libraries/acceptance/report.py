@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,15 @@ def summarise(output: Path, expected: Sequence[str]) -> Summary:
     result: Result = ExecutionResult(str(output))
     ends = {suite.full_name: _suite_end(suite) for suite in _leaves(result.suite)}
     return Summary(list(ends.values()), [name for name in expected if name not in ends])
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """What ``acceptance`` has written into ``folder``; None when it has not come to its end."""
+    try:
+        said = json.loads((folder / SUMMARY).read_text())
+    except FileNotFoundError:
+        return None
+    return Summary([SuiteEnd(**suite) for suite in said["suites"]], said["lost"])
 
 
 def names_of_suites(folder: Path) -> list[str]:
