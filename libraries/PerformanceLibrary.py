@@ -29,10 +29,10 @@ class PodFigures:
 
 @library(scope="GLOBAL", auto_keywords=False)
 class PerformanceLibrary:
-    """Measures, compares with ``variables/limits.yaml``, and keeps all figures in ``performance.json`` beside the log.
+    """Measures, compares with limits, and keeps all figures in ``performance.json`` beside the log.
 
-    Limits are the guide's; without hardware virtualisation they are multiplied
-    with the factor of that file.
+    The limits of ``variables/limits/performance.yaml`` are the guide's; without
+    hardware virtualisation they are multiplied with the factor of that file.
     """
 
     def __init__(self) -> None:

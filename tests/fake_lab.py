@@ -30,6 +30,8 @@ class FakeCluster:
 
     def release(self) -> None:
         self._lab.running.remove(self)
+        if not self._lab.running:
+            self._lab.emptied.set()
 
 
 class FakeLab:
@@ -38,6 +40,8 @@ class FakeLab:
     def __init__(self) -> None:
         self.running: list[FakeCluster] = []
         self.most = 0
+        self.emptied = threading.Event()
+        """Set when the last cluster has ended."""
         self.go = threading.Event()
         self.go.set()
         self.stopped: list[str] = []

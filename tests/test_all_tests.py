@@ -42,6 +42,13 @@ def test_summary_is_read_from_what_acceptance_wrote(tmp_path: Path) -> None:
     assert report.read_summary(tmp_path) == summary
 
 
+def test_what_is_no_summary_is_refused_with_its_file(tmp_path: Path) -> None:
+    for content in ("", "[]", '{"suites": [{"odd": 1}], "lost": []}', '{"suites": []}'):
+        (tmp_path / "acceptance.json").write_text(content)
+        with pytest.raises(ValueError, match="acceptance.json: not what acceptance writes: "):
+            report.read_summary(tmp_path)
+
+
 def test_run_that_cannot_start_keeps_its_exit_code_and_shows_no_earlier_summary(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,12 @@ def test_what_a_disk_is_based_on(tmp_path: Path) -> None:
     assert found == [Path("/base.raw"), tmp_path / "base.raw", None, None]
 
 
+def test_every_input_of_the_project_is_known_to_a_cache_with_nothing_in_it(root: Path) -> None:
+    (root / "old" / "0123").mkdir(parents=True)
+    (entry,) = cache.entries()
+    assert (entry.kind, entry.needed_by) == ("old", [])
+
+
 def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wanted, old = artifact("wanted"), artifact("old")
     monkeypatch.setattr(cache, "_current", lambda: {wanted})

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from subprocess import Popen, run
 from textwrap import dedent
@@ -45,12 +46,18 @@ def outputdir(tmp_path: Path) -> Path:
     return folder
 
 
+def summary(*, failed: int, lost: list[str] | None = None) -> dict[str, object]:
+    """What ``acceptance`` says of one suite."""
+    end = report.SuiteEnd("S", "c1", passed=1, failed=failed, skipped=0, seconds=10.0, flaky=[], unhealthy="")
+    return {**asdict(report.Summary([end], lost or [])), "retired": []}
+
+
 def play(suite: Path, outputdir: Path, topology: str, number: int, lost: list[str] | None = None) -> None:
     """A round as ``acceptance`` leaves it."""
     folder = rounds.folder_of(outputdir, topology, number)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--report", "none", "--log", "none"]
     run([*argv, "--variable", f"ROUND:{number}", str(suite)], check=False, capture_output=True, timeout=60)
-    (folder / report.SUMMARY).write_text(json.dumps({"suites": [{"failed": 1}], "lost": lost or []}))
+    (folder / report.SUMMARY).write_text(json.dumps(summary(failed=1, lost=lost)))
     rounds.record(folder, 10.0 * number, "")
 
 
@@ -153,19 +160,19 @@ def script(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("summary", "code", "crash"),
+    ("said", "code", "crash"),
     [
-        ({"suites": [{"failed": 0}], "lost": []}, 0, ""),
-        ({"suites": [{"failed": 2}], "lost": []}, 1, ""),
-        ({"suites": [{"failed": 0}], "lost": ["S"]}, 1, ""),
-        ({"suites": [{"failed": 0}], "lost": []}, 1, "acceptance ended with 1: acceptance: pabot ended log: /x"),
+        (summary(failed=0), 0, ""),
+        (summary(failed=2), 1, ""),
+        (summary(failed=0, lost=["S"]), 1, ""),
+        (summary(failed=0), 1, "acceptance ended with 1: acceptance: pabot ended log: /x"),
         (None, 1, "acceptance ended with 1: acceptance: pabot ended log: /x"),
         (None, 0, "acceptance ended with 0: acceptance: pabot ended log: /x"),
     ],
 )
-def test_failed_tests_are_no_crash_but_a_failed_step_is(tmp_path: Path, summary: object, code: int, crash: str) -> None:
-    if summary:
-        (tmp_path / "acceptance.json").write_text(json.dumps(summary))
+def test_failed_tests_are_no_crash_but_a_failed_step_is(tmp_path: Path, said: object, code: int, crash: str) -> None:
+    if said:
+        (tmp_path / "acceptance.json").write_text(json.dumps(said))
     argv = script(f"print('said'); print('acceptance: pabot ended\\n  log: /x'); exit({code})")
     assert nightly.run_round(argv, tmp_path, 30) == crash
 

@@ -99,6 +99,23 @@ def test_idle_clusters_end_when_no_suite_is_to_come(monkeypatch: pytest.MonkeyPa
     serve(monkeypatch, tmp_path, scene)
 
 
+def test_idle_clusters_end_when_the_last_suite_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def scene(served: Served) -> None:
+        def members() -> None:
+            served.suites = 2
+            first, skipped = (Membership(address(), name, f"caller-{name}", "uri") for name in ("first", "skipped"))
+            first.borrow("numa-cluster-1")
+            first.give_back("")
+            first.leave()
+            assert [cluster.name for cluster in served.lab.running] == ["c1"], "the other suite may want it"
+            skipped.leave()
+            assert served.lab.emptied.wait(10)
+
+        await asyncio.to_thread(members)
+
+    serve(monkeypatch, tmp_path, scene)
+
+
 def test_cluster_and_value_set_of_a_killed_member_are_given_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

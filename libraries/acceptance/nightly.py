@@ -17,14 +17,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lab import progress
 from lab.artifacts import PROJECT
 from lab.variables import topology_names
 
 from acceptance import history, rounds
-from acceptance.report import SUMMARY
+from acceptance.report import read_summary
 from acceptance.rounds import Verdict
 
 _MINUTES = 180.0
@@ -125,20 +124,13 @@ def crash_of(code: int, folder: Path) -> str:
 
     Exit code 1 with failed tests in its summary is a whole run; otherwise a step failed.
     """
-    try:
-        summary = json.loads((folder / SUMMARY).read_text())
-    except (OSError, ValueError):
-        summary = None
-    if summary and (code == 0 or (code == _FAILED and (summary["lost"] or _failed(summary)))):
+    summary = read_summary(folder)
+    if summary and (code == 0 or (code == _FAILED and summary.failed)):
         return ""
     lines = (folder / _LOG).read_text(errors="replace").strip().splitlines() or ["it said nothing"]
     # Its own last words, which may be several lines; else, of a traceback, the error.
     start = max((number for number, line in enumerate(lines) if line.startswith("acceptance: ")), default=-1)
     return f"acceptance ended with {code}: {' '.join(' '.join(lines[start:]).split())}"
-
-
-def _failed(summary: dict[str, Any]) -> bool:
-    return any(suite["failed"] for suite in summary["suites"])
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -83,12 +83,17 @@ def summarise(output: Path, expected: Sequence[str]) -> Summary:
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """What ``acceptance`` has written into ``folder``; None when it has not come to its end."""
+    """What ``acceptance`` has written into ``folder``; None when it has not come to its end.
+
+    Raises ValueError for a file that is no such summary.
+    """
     try:
         said = json.loads((folder / SUMMARY).read_text())
+        return Summary([SuiteEnd(**suite) for suite in said["suites"]], said["lost"])
     except FileNotFoundError:
         return None
-    return Summary([SuiteEnd(**suite) for suite in said["suites"]], said["lost"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{folder / SUMMARY}: not what acceptance writes: {error}") from error
 
 
 def names_of_suites(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from robot.api import ExecutionResult, ResultVisitor
 from robot.errors import DataError
 from robot.result import TestCase
 
-from acceptance.report import OUTPUT, SUMMARY
+from acceptance.report import OUTPUT, SUMMARY, read_summary
 
 ROUND = "round.json"
 """In a round's folder: how ``acceptance`` ended. A folder without it is of a round that nobody ended."""
@@ -114,7 +114,10 @@ def _tests(output: Path) -> list[tuple[str, str]]:
 
 def _lost(folder: Path) -> Iterator[tuple[str, str]]:
     """Suites whose process was killed: they are in no output."""
-    for name in json.loads((folder / SUMMARY).read_text())["lost"]:
+    summary = read_summary(folder)
+    if not summary:
+        raise FileNotFoundError(f"no {SUMMARY}")
+    for name in summary.lost:
         yield f"{name}: its process ended without a result", "FAIL"
 
 

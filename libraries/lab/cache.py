@@ -20,6 +20,7 @@ from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
 from lab.spec import ClusterPaths
+from lab.variables import profile_names
 
 _BLOCK_BYTES = 512
 _NO_ARTIFACTS = {"clusters", "logs"}
@@ -155,8 +156,7 @@ def _current() -> set[Path]:
         images.driver_image,
     ]
     for file in [*PROJECT.glob("variables/topologies/*.yaml"), *PROJECT.glob("tests/data/topologies/*.yaml")]:
-        for profile_file in PROJECT.glob("variables/*.yaml"):
-            builds.append(_golden(file, profile_file))
+        builds += [_golden(file, name) for name in profile_names()]
     with only_looking() as asked_for:
         for build in builds:
             with contextlib.suppress(NotCachedError):
@@ -164,5 +164,5 @@ def _current() -> set[Path]:
     return asked_for
 
 
-def _golden(topology: Path, profile_file: Path) -> Callable[[], object]:
-    return lambda: golden.with_driver(topologies.load(topology), profile.load(str(profile_file)))
+def _golden(topology: Path, profile_name: str) -> Callable[[], object]:
+    return lambda: golden.with_driver(topologies.load(topology), profile.load(profile_name))

@@ -48,8 +48,8 @@ class PoolServer:
         self._pool = pool
         self._release = release
         self._suites = suites
-        self._served = 0
-        """Suites that have got a cluster, or have left without one."""
+        self._settled = 0
+        """Suites that have got a cluster, or have ended without one."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -64,10 +64,18 @@ class PoolServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         borrower: dict[str, str] = {}
-        served = False
+        settled = False
+
+        async def settle() -> None:
+            """End the clusters that nobody needs, now that the suite has got its own, or needs it no more."""
+            nonlocal settled
+            self._settled += not settled
+            settled = True
+            expected = self._suites()
+            if expected is not None and self._settled >= expected:
+                await self._pool.end_idle()
 
         async def answer(request: dict[str, Any]) -> None:
-            nonlocal served
             match request:
                 case {"do": "join", "suite": str(suite), "caller": str(caller), "uri": str(uri)}:
                     borrower.update(suite=suite, caller=caller, uri=uri)
@@ -82,13 +90,11 @@ class PoolServer:
                     except BaseException:
                         borrower.pop("value_set")
                         raise
-                    self._served += not served
-                    served = True
-                    await self._end_what_nobody_needs()
+                    await settle()
                     await send(writer, result={"cluster": cluster, "replaces": str(replaces or "")})
                 case {"do": "give_back", "complaint": str(complaint)}:
                     await self._pool.give_back(borrower.pop("value_set"), complaint)
-                    await self._end_what_nobody_needs()
+                    await settle()
                     await send(writer, result=True)
                 case {"do": "leave"}:
                     borrower.clear()
@@ -99,17 +105,12 @@ class PoolServer:
         try:
             await serve(reader, writer, answer)
         finally:
-            self._served += not served
             if name := borrower.pop("value_set", ""):
                 with contextlib.suppress(StepError):
                     await self._pool.give_back(name, DIED)
             if borrower:
                 await self._release(borrower)
-
-    async def _end_what_nobody_needs(self) -> None:
-        expected = self._suites()
-        if expected is not None and self._served >= expected:
-            await self._pool.end_idle()
+            await settle()
 
 
 class Membership:

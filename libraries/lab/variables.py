@@ -8,8 +8,8 @@ from lab.artifacts import PROJECT, StepError
 
 _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
-LIMITS = _PROFILES / "limits.yaml"
-"""Limits of what the suites of performance measure; no profile."""
+LIMITS = _PROFILES / "limits" / "performance.yaml"
+"""Limits of what the suites of performance measure."""
 
 
 def profile_path(name: str) -> Path:
@@ -24,12 +24,20 @@ def topology_path(name: str) -> Path:
 
 def topology_names() -> list[str]:
     """Topologies of the project."""
-    return sorted(path.stem for path in _TOPOLOGIES.glob("*.yaml"))
+    return _names(_TOPOLOGIES)
+
+
+def profile_names() -> list[str]:
+    """Profiles of the project."""
+    return _names(_PROFILES)
 
 
 def _find(what: str, name: str, folder: Path) -> Path:
     path = Path(name).absolute() if Path(name).suffix in {".yaml", ".yml"} else folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(other.stem for other in folder.glob("*.yaml") if other != LIMITS))
-        raise StepError(f"no {what} {name!r}; there are {known}, or give the path of a .yaml file")
+        raise StepError(f"no {what} {name!r}; there are {', '.join(_names(folder))}, or give the path of a .yaml file")
     return path
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))

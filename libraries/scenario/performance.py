@@ -75,7 +75,8 @@ def check(item: Figure) -> None:
         raise CheckError(
             f"{item}: expected at most {item.limit:g} {item.unit}, found {item.value:.4g} {item.unit} "
             f"({'mean' if item.median is None else 'median'} of {item.count}); "
-            "limits are in variables/limits.yaml; look first at what else runs on this machine: lab clusters"
+            "limits are in variables/limits/performance.yaml; "
+            "look first at what else runs on this machine: lab clusters"
         )
 
 
