@@ -45,3 +45,11 @@ def test_device_that_two_claims_have_is_named() -> None:
 
 def test_downgraded_checkpoint_has_no_boot_id() -> None:
     assert json.loads(crashes.downgraded(checkpoint("a"))) == {"version": 1, "claims": checkpoint("a")["claims"]}
+
+
+def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
+    before = {"a": (1, False)}
+    for now in ({"a": (1, False)}, {"a": (1, True)}, {"a": (2, False)}, {}):
+        assert not crashes.came_back(before, now)
+    for now in ({"a": (2, True)}, {"a": (1, False), "b": (0, True)}):
+        assert crashes.came_back(before, now)

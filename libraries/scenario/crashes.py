@@ -27,6 +27,8 @@ _COMMAND_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
+AgentStarts = tuple[int, bool]
+"""How often a node agent's container was started again, and whether it is ready."""
 _READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 
 
@@ -40,13 +42,18 @@ def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
 
     def complaints() -> list[str]:
         now = _agent_starts(session.api, node)
-        return [] if any(ready and now[uid] != before.get(uid) for uid, (_, ready) in now.items()) else [f"{now}"]
+        return [] if came_back(before, now) else [f"{now}"]
 
     until_no_complaints(complaints, timeout, f"starts and readiness of the node agent on {node}")
 
 
-def _agent_starts(api: ApiClient, node: str) -> dict[str, tuple[int, bool]]:
-    """How often the node agent's container was started again, and whether it is ready, by the uid of its pod."""
+def came_back(before: Mapping[str, AgentStarts], now: Mapping[str, AgentStarts]) -> bool:
+    """Whether a node agent is ready whose container was started after ``before``; both by the uid of its pod."""
+    return any(ready and (uid not in before or starts > before[uid][0]) for uid, (starts, ready) in now.items())
+
+
+def _agent_starts(api: ApiClient, node: str) -> dict[str, AgentStarts]:
+    """Starts of the node agent's container on ``node``, by the uid of its pod."""
     found = driver.pods(api, driver.Component.NODE_AGENT, node).values()
     return {
         pod.metadata.uid: (status.restart_count, status.ready)
