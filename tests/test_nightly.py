@@ -168,6 +168,7 @@ def script(text: str) -> list[str]:
         (summary(failed=0), 1, "acceptance ended with 1: acceptance: pabot ended log: /x"),
         (None, 1, "acceptance ended with 1: acceptance: pabot ended log: /x"),
         (None, 0, "acceptance ended with 0: acceptance: pabot ended log: /x"),
+        ("no summary", 0, "acceptance ended with 0: acceptance: pabot ended log: /x"),
     ],
 )
 def test_failed_tests_are_no_crash_but_a_failed_step_is(tmp_path: Path, said: object, code: int, crash: str) -> None:

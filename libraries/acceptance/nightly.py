@@ -124,7 +124,10 @@ def crash_of(code: int, folder: Path) -> str:
 
     Exit code 1 with failed tests in its summary is a whole run; otherwise a step failed.
     """
-    summary = read_summary(folder)
+    try:
+        summary = read_summary(folder)
+    except (OSError, ValueError):
+        summary = None
     if summary and (code == 0 or (code == _FAILED and summary.failed)):
         return ""
     lines = (folder / _LOG).read_text(errors="replace").strip().splitlines() or ["it said nothing"]

@@ -20,7 +20,7 @@ from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
 from lab.spec import ClusterPaths
-from lab.variables import profile_names
+from lab.variables import profile_names, topology_names, topology_path
 
 _BLOCK_BYTES = 512
 _NO_ARTIFACTS = {"clusters", "logs"}
@@ -155,7 +155,7 @@ def _current() -> set[Path]:
         deploy.kmod_image,
         images.driver_image,
     ]
-    for file in [*PROJECT.glob("variables/topologies/*.yaml"), *PROJECT.glob("tests/data/topologies/*.yaml")]:
+    for file in [*map(topology_path, topology_names()), *PROJECT.glob("tests/data/topologies/*.yaml")]:
         builds += [_golden(file, name) for name in profile_names()]
     with only_looking() as asked_for:
         for build in builds:

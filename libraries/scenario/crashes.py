@@ -27,9 +27,9 @@ _COMMAND_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
+_READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 AgentStarts = tuple[int, bool]
 """How often a node agent's container was started again, and whether it is ready."""
-_READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 
 
 def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
