@@ -138,7 +138,9 @@ class ModuleGuest:
 
     def devices(self) -> dict[str, str]:
         """PCI address by the name of each published device."""
-        text = self.ok(f"cd {CLASS} 2>/dev/null || exit 0; for n in *; do readlink $n/device | sed s,.*/,$n\\ ,; done")
+        # Quoted: "*" stands for itself when there is no device, and must not match those that come a moment later.
+        each = 'readlink "$n/device" | sed "s,.*/,$n ,"'
+        text = self.ok(f"cd {CLASS} 2>/dev/null || exit 0; for n in *; do {each}; done")
         return dict(line.split(" ") for line in text.splitlines())
 
     def until(self, found: Callable[[], T], expected: T) -> None:
