@@ -10,7 +10,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        10 minutes
-Test Tags           allocation    dra    long
+Test Tags           allocation    dra
 
 
 *** Test Cases ***

@@ -9,7 +9,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Restore Devices
 Test Timeout        10 minutes
-Test Tags           discovery    dra    long
+Test Tags           discovery    dra
 
 
 *** Variables ***

@@ -11,7 +11,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        10 minutes
-Test Tags           pcie    dra    long
+Test Tags           pcie    dra
 
 
 *** Variables ***

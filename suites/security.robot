@@ -8,7 +8,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        10 minutes
-Test Tags           security    dra    long
+Test Tags           security    dra
 
 
 *** Test Cases ***

@@ -10,7 +10,7 @@ Suite Teardown      Return Cluster
 Test Setup          Choose PF With VFs
 Test Teardown       Clean Up And Restore Devices
 Test Timeout        10 minutes
-Test Tags           sriov    dra    long
+Test Tags           sriov    dra
 
 
 *** Test Cases ***
