@@ -55,10 +55,10 @@ class CrashLibrary:
         crashes.write_checkpoint(session.current(), node, content)
 
     @keyword
-    def downgrade_checkpoint(self, node: str) -> None:
-        """Rewrite the driver's checkpoint of ``node`` in version 1 of its format."""
+    def change_checkpoint_version(self, node: str, version: int) -> None:
+        """Rewrite the driver's checkpoint of ``node`` in ``version`` of its format, older or newer than its own."""
         current = session.current()
-        crashes.write_checkpoint(current, node, crashes.downgraded(crashes.read_checkpoints(current)[node]))
+        crashes.write_checkpoint(current, node, crashes.of_version(crashes.read_checkpoints(current)[node], version))
 
     @keyword(tags=["wait"])
     def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(seconds=90)) -> None:

@@ -43,8 +43,15 @@ def test_device_that_two_claims_have_is_named() -> None:
     assert crashes.given_twice([device("mock1", "b"), device("mock1", "a")]) == ["node1 mock1 belongs to claims a, b"]
 
 
-def test_downgraded_checkpoint_has_no_boot_id() -> None:
-    assert json.loads(crashes.downgraded(checkpoint("a"))) == {"version": 1, "claims": checkpoint("a")["claims"]}
+def test_checkpoint_of_version_1_has_no_boot_id() -> None:
+    assert json.loads(crashes.of_version(checkpoint("a"), 1)) == {"version": 1, "claims": checkpoint("a")["claims"]}
+
+
+def test_checkpoint_of_a_newer_version_has_something_unknown() -> None:
+    content = json.loads(crashes.of_version(checkpoint("a"), 3))
+    assert content["version"] == 3
+    assert content["claims"] == checkpoint("a")["claims"]
+    assert set(content) - set(checkpoint("a"))
 
 
 def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:

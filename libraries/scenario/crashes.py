@@ -174,9 +174,15 @@ def _checkpoint(node: str, text: str) -> dict[str, Any]:
     return content
 
 
-def downgraded(content: Mapping[str, Any]) -> str:
-    """A checkpoint as version 1 of its format has it, which drivers before this one wrote."""
-    return json.dumps({"version": 1, "claims": content["claims"]})
+def of_version(content: Mapping[str, Any], version: int) -> str:
+    """A checkpoint as a driver writes it whose format has ``version``.
+
+    1 is that of drivers before this one, without the boot id. A higher one than
+    this driver's has something that it cannot know.
+    """
+    if version == 1:
+        return json.dumps({"version": 1, "claims": content["claims"]})
+    return json.dumps({**content, "version": version, "unknown": {"to": "this driver"}})
 
 
 def checkpoint_complaints(
