@@ -104,8 +104,24 @@ def test_pod_that_ends_instead_is_not_waited_for(server: FakeApiServer, api: Api
     assert time.monotonic() - begin < TIMEOUT.total_seconds()
 
 
+def test_a_few_pods_end_at_a_time(server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_ENDING_AT_ONCE", 2)
+    names = [f"measured-{number}" for number in range(4)]
+    for name in names:
+        server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
+    found = dict.fromkeys(names)
+    ends = measuring._Ends(api, names)
+    assert not ends.look(found)
+    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-2", "measured-3"]
+    del found["measured-0"]
+    assert not ends.look(found)
+    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-3"]
+    assert ends.left == ["measured-1", "measured-2", "measured-3"]
+    assert ends.gone.keys() == {"measured-0"}
+
+
 def test_pods_are_waited_for_until_they_are_gone(server: FakeApiServer, api: ApiClient) -> None:
-    names = {"measured-0", "measured-1"}
+    names = {"measured-0", "measured-1", *(f"measured-1{number}" for number in range(20))}
     for name in names:
         server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
     assert measuring._end(api, names, TIMEOUT).keys() == names

@@ -117,8 +117,9 @@ class FakeApiServer:
             if path not in self.objects:
                 return 404, {"message": f'"{match[2]}" not found'}
             if method == "DELETE":
-                self._notify("DELETED", path, self.objects.pop(path))
-                return 200, {"status": "Success"}
+                deleted = self.objects.pop(path)
+                self._notify("DELETED", path, deleted)
+                return 200, deleted
             if method == "PUT" and body:
                 return self._update(path, body)
             return 200, self.objects[path]

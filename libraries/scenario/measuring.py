@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,10 @@ _RESTART_TIMEOUT = timedelta(minutes=3)
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 10.0
 """So long a watch may last that knows nothing of a pod that could not be made."""
+
+_ENDING_AT_ONCE = 10
+"""containerd gives the end of a sandbox 10 s. When a hundred end at once without hardware virtualisation that is not
+enough, and then it may not get rid of one: it takes crun's answer, that the sandbox is gone already, for a failure."""
 
 # In the node agent's container, where the node's sysfs is. Every attribute of each device, as the driver reads them.
 _READ = """
@@ -114,7 +118,7 @@ class PodTimes:
     all_run: float
     """From the first request, that for the first claim if there are claims, until all ran."""
     ends: list[float]
-    """Of each pod, from the request to delete them all until it was gone."""
+    """Of each pod, from the request to delete it until it was gone; not more than ten end at once."""
     prepared: Histogram
     """What the node agents counted of claims that they prepared meanwhile."""
     unprepared: Histogram
@@ -209,24 +213,39 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
     return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
 
 
-def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
-    """Seconds until each pod was gone, by its name."""
-    core = client.CoreV1Api(api)
-    gone: dict[str, float] = {}
-    begin = time.monotonic()
-    core.delete_collection_namespaced_pod(
-        kube.NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    )
+class _Ends:
+    """Deletes pods, a few at a time, and notes how long each took until a watch showed that it was gone."""
 
-    def all_gone(found: Mapping[str, Any]) -> bool:
+    def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
+        self._core = client.CoreV1Api(api)
+        self._waiting = sorted(names, reverse=True)
+        self._asked: dict[str, float] = {}
+        self.gone: dict[str, float] = {}
+
+    def look(self, found: Mapping[str, Any]) -> bool:
+        """Look at the pods there are, and delete the next ones; whether all are gone."""
         now = time.monotonic()
-        gone.update(dict.fromkeys(names - found.keys() - gone.keys(), now - begin))
-        return len(gone) == len(names)
+        for name in self._asked.keys() - self.gone.keys() - found.keys():
+            self.gone[name] = now - self._asked[name]
+        while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
+            name = self._waiting.pop()
+            self._asked[name] = time.monotonic()
+            self._core.delete_namespaced_pod(name, kube.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        return not self.left
 
+    @property
+    def left(self) -> list[str]:
+        """Pods that are not gone, those that are ending first."""
+        return sorted(self._asked.keys() - self.gone.keys()) + self._waiting
+
+
+def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
+    """Seconds from the request to delete each pod until it was gone, by its name."""
+    ends = _Ends(api, names)
     seconds = timeout.total_seconds()
-    lister = core.list_namespaced_pod
-    kubeclient.watch_until(lister, all_gone, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
-    if left := sorted(names - gone.keys()):
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    kubeclient.watch_until(lister, ends.look, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
+    if left := ends.left:
         why = kube.explain_pod(api, kube.get_pod(api, left[0]))
         raise CheckError(f"{len(left)} of {len(names)} pods are not gone after {seconds:.0f} s; {left[0]}: {why}")
-    return gone
+    return ends.gone
