@@ -144,7 +144,7 @@ class NodeAgent:
             if self._stopping.is_set():
                 return
             was_failed = failed
-            failed = not (self._reconciled or self._reconcile())
+            failed = not ((self._reconciled and not self._state.lost) or self._reconcile())
             failed = not self._publish() or failed
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 

@@ -114,4 +114,4 @@ class Reconciler:
                     prepared = PreparedClaim(metadata["uid"], metadata["namespace"], metadata["name"], entries)
                     self._state.put(prepared)
                     klog.warning("Prepared claim found again", claim=prepared, devices=list(ours))
-            self._state.lost = False
+            self._state.rebuilt()

@@ -67,15 +67,18 @@ class State:
         self._seen: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
         self.lost = False
-        """The file could not be understood: there may be prepared claims that are not recorded."""
+        """The file could not be understood: there may be prepared claims that are not recorded.
+
+        It is in the file, too, so that every agent on the node knows it until one of them has rebuilt the record.
+        """
 
     @classmethod
     def load(cls, path: Path, boot_id: str = "") -> State:
         """Read ``path``. Claims of another boot are forgotten: the kernel's part of them is gone.
 
         A file that cannot be understood (corrupted, truncated, empty, of a newer
-        driver) is put aside as ``.bad``, with a log line, and ``lost`` is set.
-        Raises OSError when the file cannot be read or put aside.
+        driver) is kept as ``.bad``, with a log line, and replaced by one that
+        says ``lost``. Raises OSError when the file cannot be read or replaced.
         """
         state = cls(path, boot_id)
         state._read()
@@ -117,12 +120,16 @@ class State:
     def put(self, claim: PreparedClaim) -> None:
         """Record ``claim``. Raises OSError; then nothing is recorded."""
         if self._claims.get(claim.uid) != claim:
-            self._save({**self._claims, claim.uid: claim})
+            self._save({**self._claims, claim.uid: claim}, self.lost)
 
     def forget(self, uid: str) -> None:
         """Record that the claim of this uid is not prepared. Raises OSError; then it still is."""
         if uid in self._claims:
-            self._save({key: claim for key, claim in self._claims.items() if key != uid})
+            self._save({key: claim for key, claim in self._claims.items() if key != uid}, self.lost)
+
+    def rebuilt(self) -> None:
+        """Record that no claim is missing from the record. Raises OSError; then one still may be."""
+        self._save(self._claims, lost=False)
 
     def remove_half_written(self) -> None:
         """Remove what a driver left that was killed while it wrote. Raises OSError."""
@@ -138,26 +145,28 @@ class State:
     def _read(self) -> None:
         self._seen = self._stamp()
         try:
-            boot_id, claims = _parse(self._path.read_text(encoding="utf-8"))
+            boot_id, claims, lost = _parse(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             self._claims = {}
+            self.lost = False
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = self._path.with_name(f"{self._path.name}.bad")
-            self._path.rename(aside)
-            self._seen = None
-            self._claims = {}
-            self.lost = True
+            aside.unlink(missing_ok=True)
+            aside.hardlink_to(self._path)
+            self._save({}, lost=True)
             klog.error("State file is not usable; rebuilding it", file=self._path, keptAs=aside, err=repr(error))
         else:
             if boot_id and self._boot_id and boot_id != self._boot_id:
                 klog.info(klog.STATE, "Node has rebooted: prepared claims are forgotten", claims=list(map(str, claims)))
-                claims = []
+                claims, lost = [], False
+            self.lost = lost
             self._claims = {claim.uid: claim for claim in claims}
 
-    def _save(self, claims: dict[str, PreparedClaim]) -> None:
+    def _save(self, claims: dict[str, PreparedClaim], lost: bool) -> None:
         content = {
             "version": VERSION,
             "bootID": self._boot_id,
+            "lost": lost,
             "claims": {
                 uid: {
                     "namespace": claim.namespace,
@@ -169,6 +178,7 @@ class State:
         }
         write_atomically(self._path, json.dumps(content, indent=1) + "\n", mode=0o600)
         self._claims = claims
+        self.lost = lost
         self._seen = self._stamp()
 
 
@@ -197,8 +207,8 @@ def _file_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _parse(text: str) -> tuple[str, list[PreparedClaim]]:
-    """Boot id (empty in version 1) and claims."""
+def _parse(text: str) -> tuple[str, list[PreparedClaim], bool]:
+    """Boot id (empty in version 1), claims, and whether there may be more."""
     content: dict[str, Any] = json.loads(text)
     if content["version"] not in _READABLE:
         raise ValueError(f"expected version {' or '.join(map(str, _READABLE))}, found {content['version']!r}")
@@ -211,4 +221,4 @@ def _parse(text: str) -> tuple[str, list[PreparedClaim]]:
         )
         for uid, claim in content["claims"].items()
     ]
-    return content.get("bootID", ""), claims
+    return content.get("bootID", ""), claims, bool(content.get("lost", False))

@@ -148,6 +148,15 @@ def test_lost_record_is_rebuilt(room: Room, content: str) -> None:
     assert room.used() == NOTHING
 
 
+def test_record_that_another_driver_found_unusable_is_rebuilt(room: Room) -> None:
+    """An agent that runs meets the checkpoint of a newer one, and then the next agent starts."""
+    room.prepare("pair", "mock1", "mock2")
+    room.state_file.write_text('{"version": 99}')
+    room.prepare("later", "mock4")
+    room.restart()
+    assert room.used() == ({"mock1", "mock2", "mock4"}, {"mock1", "mock2", "mock4"}, {"uid-pair", "uid-later"})
+
+
 def test_lost_record_of_a_claim_that_is_gone_is_cleaned_up(room: Room) -> None:
     room.prepare("pair", "mock1", "mock2")
     room.remove_claim("pair")

@@ -64,6 +64,23 @@ def test_a_file_that_is_not_usable_is_put_aside_and_the_loss_told(path: Path, lo
     assert '"State file is not usable; rebuilding it"' in log.getvalue()
 
 
+def test_every_driver_knows_of_the_loss_until_one_has_rebuilt_the_record(path: Path) -> None:
+    first, second = State.load(path, "boot-1"), State.load(path, "boot-1")
+    path.write_text('{"version": 99, "claims": {}}')
+    with first.locked():
+        first.put(OTHER)
+    with second.locked():
+        assert second.lost
+        assert second.claims() == [OTHER]
+    assert State.load(path, "boot-1").lost
+    with second.locked():
+        second.put(CLAIM)
+        second.rebuilt()
+    with first.locked():
+        assert not first.lost
+    assert not State.load(path, "boot-1").lost
+
+
 def test_two_drivers_see_what_the_other_wrote(path: Path) -> None:
     first, second = State.load(path), State.load(path)
     with first.locked():
