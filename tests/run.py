@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -22,6 +23,9 @@ LONG = "long"
 """Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
+_END = 30
+"""Seconds for a command to end after Ctrl-C, which it gets, too."""
+_INTERRUPTED = 130
 PACKAGES = ["acceptance", "lab", "tools", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
 
 
@@ -45,10 +49,24 @@ def _run(name: str, argv: Sequence[str]) -> int:
     """Run a command as a step; its exit code."""
     try:
         with progress.step(name, speaks=True):
-            subprocess.run(argv, cwd=PROJECT, check=True)
+            _call(argv)
     except subprocess.CalledProcessError as error:
         return error.returncode
     return 0
+
+
+def _call(argv: Sequence[str]) -> None:
+    """Like subprocess.run, which would kill the command a quarter of a second after Ctrl-C, its clusters still up."""
+    with subprocess.Popen(argv, cwd=PROJECT) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_END)
+            child.kill()
+            raise
+    if code:
+        raise subprocess.CalledProcessError(code, argv)
 
 
 def pytest(name: str, timeout: int, *selection: str) -> Count:
@@ -130,15 +148,19 @@ CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit"
 
 
 def main() -> int:
-    """Run all checks, or those named by ``--only``; exit code 1 when anything failed."""
+    """Run all checks, or those named by ``--only``; exit code 1 when anything failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(CHECKS), action="append", help="run just this part (repeatable)")
     arguments = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     counts = {}
-    for name in arguments.only or CHECKS:
-        counts[name] = CHECKS[name]()
-        progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
+    try:
+        for name in arguments.only or CHECKS:
+            counts[name] = CHECKS[name]()
+            progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
+    except KeyboardInterrupt:
+        print("interrupted: not everything ran", file=sys.stderr)
+        return _INTERRUPTED
     total = sum(counts.values(), Count())
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed or not total.passed else 0
