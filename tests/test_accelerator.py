@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from lab import accelerator
-from lab.accelerator import host_cpu
+from lab.accelerator import emulated_vcpus, host_cpu
 
 CPU = {"model name": "Some CPU", "flags": "fpu svm", "bogomips": "4890.84"}
 
@@ -24,3 +26,11 @@ def test_saved_guest_depends_on_the_rate_of_the_tsc_without(monkeypatch: pytest.
 
 def test_this_machine() -> None:
     assert int(host_cpu("tcg").removesuffix(" MHz")) > 100
+
+
+@pytest.mark.parametrize(("guests", "threads"), [(1, "multi"), (2, "single"), (3, "single")])
+def test_guests_that_share_cores_have_one_thread_each(
+    monkeypatch: pytest.MonkeyPatch, guests: int, threads: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert emulated_vcpus(guests) == threads

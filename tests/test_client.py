@@ -75,6 +75,28 @@ def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(list(tmp_path.glob("key.failed-*"))) == 1
 
 
+def test_one_that_another_process_set_aside_is_made_anew_by_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goldens = Goldens(tmp_path, {0})
+
+    def start(*_: object, golden: Path) -> str:
+        if (golden / "number").read_text() == "0":
+            golden.rename(golden.with_name("key.failed-by-another"))
+        return goldens.start(golden=goldens.with_driver()) if golden.exists() else fails()
+
+    def fails() -> str:
+        raise StartError("golden 0 does not wake up")
+
+    said: list[str] = []
+    monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
+    monkeypatch.setattr(client, "start", start)
+    monkeypatch.setattr(progress, "say", said.append)
+    unused: Any = None
+    assert client._restore("name", unused, unused, "test") == "cluster of golden 1"
+    assert said == ["golden 0 does not wake up\nthis golden cluster is made anew by another process"]
+
+
 def test_topology_that_lacks_a_feature_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a cluster was looked for or started")

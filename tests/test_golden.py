@@ -53,9 +53,22 @@ def test_golden_that_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: P
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "qemu.log").touch()
-    aside = golden.set_aside(folder, StepError("guest does not wake up", logs))
+    aside = golden.set_aside(folder, golden.identity(folder), StepError("guest does not wake up", logs))
+    assert aside
     assert not folder.exists()
     assert aside.parent == tmp_path
     assert (aside / "node1.ram").exists()
     assert (aside / "reason.txt").read_text().startswith("guest does not wake up\n")
     assert (aside / "logs" / "qemu.log").exists()
+
+
+def test_golden_that_another_process_has_set_aside_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "0123"
+    folder.mkdir()
+    which = golden.identity(folder)
+    assert golden.set_aside(folder, which, StepError("guest does not wake up"))
+    assert golden.identity(folder) is None
+    assert golden.set_aside(folder, which, StepError("guest does not wake up")) is None
+    folder.mkdir()
+    assert golden.set_aside(folder, which, StepError("guest does not wake up")) is None
+    assert folder.exists()

@@ -52,6 +52,17 @@ def test_cpu_and_clock(cluster: topology.Topology, accelerator: str, cpu: str, m
     assert "type=11,path=/secret" in line
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "vcpus", "accel"),
+    [("kvm", "single", "kvm"), ("tcg", "multi", "tcg,thread=multi"), ("tcg", "single", "tcg,thread=single")],
+)
+def test_threads_of_vcpus(cluster: topology.Topology, accelerator: str, vcpus: str, accel: str) -> None:
+    image = ImageSpec("/disk", "raw", "/kernel", "/initrd")
+    qemu = QemuSpec(["qemu"], {}, accelerator)
+    line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [], vcpus=vcpus)
+    assert line[line.index("-accel") + 1] == accel
+
+
 def test_network_unit_routes_to_the_pods_of_the_others(cluster: topology.Topology) -> None:
     unit = guest.network_unit(cluster, 2)
     assert "MACAddress=52:54:00:4d:4f:02" in unit

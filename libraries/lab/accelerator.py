@@ -29,6 +29,16 @@ def accelerator() -> str:
     return "kvm" if usable else "tcg"
 
 
+def emulated_vcpus(guests: int) -> str:
+    """How QEMU emulates the CPUs of each of a cluster's ``guests``: ``multi``, a thread each, or ``single``.
+
+    ``single`` when each core of this machine has a guest already: threads that wait
+    for a core keep others spinning, on locks and on answers to interrupts, which
+    cost suites more than half of their time (docs/clusters.md).
+    """
+    return "single" if guests >= len(os.sched_getaffinity(0)) else "multi"
+
+
 def host_cpu(accelerator: str) -> str:
     """What of this machine's CPU a guest takes for granted for as long as it lives, also when it is saved and restored.
 

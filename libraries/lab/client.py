@@ -66,10 +66,14 @@ def up(
 def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Cluster:
     """A cluster from a golden one; a golden one that cannot be restored is set aside and made anew, once."""
     folder = golden.with_driver(topology, profile)
+    which = golden.identity(folder)
     try:
         return start(name, topology, profile, who, golden=folder)
     except StartError as error:
-        progress.say(f"{error}\nthis golden cluster is kept as {golden.set_aside(folder, error)}, and made anew")
+        if aside := golden.set_aside(folder, which, error):
+            progress.say(f"{error}\nthis golden cluster is kept as {aside}, and made anew")
+        else:
+            progress.say(f"{error}\nthis golden cluster is made anew by another process")
     return start(name, topology, profile, who, golden=golden.with_driver(topology, profile))
 
 

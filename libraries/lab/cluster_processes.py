@@ -12,6 +12,7 @@ from pathlib import Path
 from topology import Node, Topology
 
 from lab import guest, link, network, saving
+from lab.accelerator import emulated_vcpus
 from lab.artifacts import StepError, run, write_file
 from lab.bootstrap import bootstrap
 from lab.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
@@ -150,6 +151,7 @@ class ClusterProcesses:
                 disk,
                 self._paths.logs / f"console-{node.name}.log",
                 sorted(self._credentials(node).iterdir()),
+                vcpus=emulated_vcpus(len(self._topology.nodes)),
                 restored=self._golden is not None,
             )
             await self.children.start(f"qemu-{node.name}", argv, cwd=self._paths.sockets, env=self._spec.qemu.env)

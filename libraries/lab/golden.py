@@ -115,10 +115,27 @@ def _check_space(folder: Path, topology: Topology) -> None:
         )
 
 
-def set_aside(folder: Path, error: StepError) -> Path:
-    """Put a golden cluster that cannot be restored where nobody looks for it, with reason and logs; its new folder."""
+def identity(folder: Path) -> int | None:
+    """Which golden cluster ``folder`` is: another number when it was made anew, None when it was set aside."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def set_aside(folder: Path, which: int | None, error: StepError) -> Path | None:
+    """Put a golden cluster that cannot be restored where nobody looks for it, with reason and logs; its new folder.
+
+    None when ``folder`` is no longer the one of identity ``which``: another
+    process that could not restore it, either, was quicker.
+    """
+    if which is None or identity(folder) != which:
+        return None
     aside = folder.with_name(f"{folder.name}.failed-{int(time.time())}")
-    folder.rename(aside)
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return None
     write_file(aside / "reason.txt", f"{error}\n")
     if error.log and error.log.is_dir():
         shutil.copytree(error.log, aside / "logs")

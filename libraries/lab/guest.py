@@ -101,14 +101,16 @@ def argv(
     console: Path,
     secrets: Sequence[Path],
     *,
+    vcpus: str = "multi",
     restored: bool = False,
 ) -> list[str]:
     """QEMU's command line. Sockets are relative to the working directory (path names of sockets are short).
 
-    A guest that is to be ``restored`` waits for its memory instead of booting.
+    ``vcpus`` is one of QEMU's values for ``-accel tcg,thread=``. A guest that is
+    to be ``restored`` waits for its memory instead of booting.
     """
     emulated = qemu.accelerator == "tcg"
-    accelerator = "tcg,thread=multi" if emulated else qemu.accelerator
+    accelerator = f"tcg,thread={vcpus}" if emulated else qemu.accelerator
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
     command += ["-machine", f"q35,smbios-entry-point-type=64{',hpet=off' if emulated else ''}", "-accel", accelerator]
     command += ["-cpu", "max" if emulated else "host"]
