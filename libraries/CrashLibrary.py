@@ -15,22 +15,22 @@ class CrashLibrary:
     """For suites that prove that the driver survives."""
 
     @keyword(tags=["wait"])
-    def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:
+    def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
         """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
         crashes.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Restart the kubelet of ``node``, and wait until it knows its pods again."""
         crashes.restart_kubelet(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def restart_containerd(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def restart_containerd(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Restart containerd of ``node``, and wait until the kubelet has found it again; containers go on."""
         crashes.restart_containerd(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=6)) -> None:
+    def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
         """Reboot the guest and wait until the node is Ready again."""
         crashes.reboot(session.current(), node, timeout)
 
@@ -61,7 +61,7 @@ class CrashLibrary:
         crashes.write_checkpoint(current, node, crashes.of_version(crashes.read_checkpoints(current)[node], version))
 
     @keyword(tags=["wait"])
-    def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(seconds=90)) -> None:
+    def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(minutes=3)) -> None:
         """Wait until the nodes' checkpoints have the claims that pods use, and no others."""
         current = session.current()
 
@@ -90,16 +90,16 @@ class CrashLibrary:
         They restart. `Reset Node Agent Settings` takes it back.
         """
         current = session.current()
-        timeout = timedelta(minutes=3)
+        timeout = timedelta(minutes=10)
         driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Wait until the node agent's container on ``node`` has been started again once."""
         crashes.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
-    def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Wait until the last pod of the node agents is gone."""
         coming_and_going.wait_no_agent(session.current().api, timeout)
 
@@ -109,7 +109,7 @@ class CrashLibrary:
         coming_and_going.start_rolling_update(session.current().api)
 
     @keyword(tags=["wait"])
-    def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=15)) -> None:
         """Wait until the newest node agent runs on every node, and no older one."""
         current = session.current()
         driver.wait_ready(current.api, len(current.node_names), timeout)
@@ -125,7 +125,7 @@ class CrashLibrary:
         coming_and_going.start_deleting_pod(session.current().api, name, by_force=True)
 
     @keyword(tags=["wait"])
-    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Wait until a pod that is being deleted is gone."""
         kube.wait_pod_gone(session.current().api, name, timeout)
 
@@ -136,13 +136,13 @@ class CrashLibrary:
 
     @keyword(tags=["wait"])
     def run_pod_in_namespace(
-        self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=3)
+        self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
         """Make ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until that runs."""
         coming_and_going.run_in_namespace(session.current().api, namespace, name, node, timeout)
 
     @keyword(tags=["wait"])
-    def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Delete a namespace with all in it, and wait until it is gone."""
         coming_and_going.delete_namespace(session.current().api, name, timeout)
 
@@ -154,18 +154,18 @@ class CrashLibrary:
 
     @keyword(tags=["wait"])
     def device_should_be_tainted(
-        self, node: str, device: str, value: str, timeout: timedelta = timedelta(seconds=90)
+        self, node: str, device: str, value: str, timeout: timedelta = timedelta(minutes=3)
     ) -> None:
         """Wait until the device (name in sysfs) is published with a taint of that ``value``."""
         _wait_for_taint(node, device, value, timeout)
 
     @keyword(tags=["wait"])
-    def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(seconds=90)) -> None:
+    def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(minutes=3)) -> None:
         """Wait until the device (name in sysfs) is published without a taint."""
         _wait_for_taint(node, device, "", timeout)
 
     @keyword(tags=["wait"])
-    def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
 
         def done(item: kube.Object) -> bool:
@@ -175,7 +175,7 @@ class CrashLibrary:
 
     @keyword(tags=["wait"])
     def claim_should_report_condition(
-        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=2)
+        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
         """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
         kube.wait_claim(
@@ -188,7 +188,7 @@ class CrashLibrary:
 
     @keyword(tags=["wait"])
     def claim_should_have_event(
-        self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=2)
+        self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
         """Wait for an event about the claim with that ``reason`` and ``text`` in its message."""
         api = session.current().api

@@ -15,7 +15,7 @@ from scenario.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
 _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
-_ROLLOUT_TIMEOUT = timedelta(seconds=180)
+_ROLLOUT_TIMEOUT = timedelta(minutes=10)
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -30,7 +30,7 @@ class DriverLibrary:
 
     @keyword(tags=["wait"])
     def restart_driver_pod(
-        self, component: Component, node: str | None = None, timeout: timedelta = timedelta(seconds=120)
+        self, component: Component, node: str | None = None, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
         """Delete the pod of ``component`` (the one on ``node``) and wait until its successor is ready."""
         current = session.current()

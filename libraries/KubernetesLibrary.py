@@ -69,7 +69,7 @@ class KubernetesLibrary:
         kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
 
     @keyword(tags=["wait"])
-    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(seconds=180)) -> None:
+    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Wait until the pod runs and its containers are ready.
 
         Fails with the scheduler's reason, what its claims ask for, how many
@@ -79,7 +79,7 @@ class KubernetesLibrary:
         logger.info(f"{name} runs on {pod['spec']['nodeName']}")
 
     @keyword(tags=["wait"])
-    def pods_should_be_running(self, *names: str, timeout: timedelta = timedelta(seconds=240)) -> None:
+    def pods_should_be_running(self, *names: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Wait until all pods run; like `Pod Should Be Running`, with ``timeout`` for all of them together."""
         deadline = Deadline(timeout)
         for name in names:
@@ -109,7 +109,7 @@ class KubernetesLibrary:
         return reason
 
     @keyword(tags=["wait"])
-    def delete_pod(self, name: str, timeout: timedelta = timedelta(seconds=180)) -> None:
+    def delete_pod(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Delete the pod and wait until it is gone, its devices given back."""
         kube.delete_pod(session.current().api, name, timeout)
 
@@ -139,6 +139,6 @@ class KubernetesLibrary:
             raise CheckError("\n".join(f"{where}: {complaint}" for complaint in complaints))
 
     @keyword(tags=["wait"])
-    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(seconds=240)) -> None:
+    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Delete pods, claims and templates that this or an earlier run made, and wait until they are gone."""
         kube.delete_everything(session.current().api, timeout)

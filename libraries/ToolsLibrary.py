@@ -166,7 +166,7 @@ class ToolsLibrary:
         logger.info(", ".join(verbosity.set_level(session.current(), level, component, node)))
 
     @keyword(tags=["wait"])
-    def diagnosis_should_be_healthy(self, timeout: timedelta = timedelta(seconds=240)) -> None:
+    def diagnosis_should_be_healthy(self, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Wait until `lab diagnose` finds nothing broken; fails with the stretch that is."""
 
         def complaints() -> list[str]:
@@ -177,7 +177,7 @@ class ToolsLibrary:
 
     @keyword(tags=["wait"])
     def diagnosis_should_name(
-        self, step: str, evidence: str, remedy: str, timeout: timedelta = timedelta(seconds=240)
+        self, step: str, evidence: str, remedy: str, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
         """Wait until `lab diagnose` names ``step`` as the first broken stretch.
 

@@ -9,7 +9,7 @@ Resource            ../resources/claims.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
-Test Timeout        10 minutes
+Test Timeout        30 minutes
 Test Tags           allocation    dra
 
 

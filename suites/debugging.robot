@@ -9,7 +9,7 @@ Resource            ../resources/tools.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Diagnosis Should Be Healthy Again
-Test Timeout        15 minutes
+Test Timeout        30 minutes
 Test Tags           debugging    long
 
 
@@ -143,7 +143,7 @@ Hidden CDI Folder Is Named
     ...    evidence=${NODES}[0]: /var/run/cdi is not writable for root, something is mounted on it
     ...    remedy=umount /var/run/cdi
     Uncover CDI Folder    ${NODES}[0]
-    Pod Should Be Running    no-cdi    timeout=5 minutes
+    Pod Should Be Running    no-cdi    timeout=10 minutes
 
 Wrong Default Runtime Is Named
     [Teardown]    Mend Default Runtime    ${NODES}[-1]

@@ -8,7 +8,7 @@ Resource            ../resources/driver.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Restore Devices
-Test Timeout        10 minutes
+Test Timeout        30 minutes
 Test Tags           discovery    dra
 
 

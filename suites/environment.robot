@@ -7,7 +7,7 @@ Resource            ../resources/cluster.resource
 Resource            ../resources/driver.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
-Test Timeout        3 minutes
+Test Timeout        10 minutes
 Test Tags           environment
 
 

@@ -9,7 +9,7 @@ Resource            ../resources/claims.resource
 Suite Setup         Borrow Cluster    numa
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
-Test Timeout        6 minutes
+Test Timeout        30 minutes
 Test Tags           numa    dra
 
 

@@ -7,7 +7,7 @@ Resource            ../resources/crashes.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Was Lost
-Test Timeout        15 minutes
+Test Timeout        45 minutes
 Test Tags           resilience    dra    long
 
 
@@ -35,7 +35,7 @@ Pod Is Deleted While The Node Agent Is Away
     Wait Until No Node Agent Runs
     Start Deleting Pod    outlives
     Bring Node Agents Back
-    Driver Pods Should Be Running    timeout=3 minutes
+    Driver Pods Should Be Running    timeout=10 minutes
     Wait Until Pod Is Gone    outlives
     Wait Until All Devices Are Free
 
@@ -52,7 +52,7 @@ Pod Is Deleted By Force
 Kubelet Restarts
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Kubelet    ${NODES}[0]
-    ResourceSlices Should Follow Sysfs    timeout=2 minutes
+    ResourceSlices Should Follow Sysfs    timeout=5 minutes
     Pod Should Still Work    keeps
     New Pod Should Work    comes-later    ${NODES}[0]
 
@@ -66,8 +66,8 @@ Node Reboots With Pods
     [Documentation]    A reboot forgets what was prepared, and the pods' restart prepares it again.
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Reboot Node    ${NODES}[0]
-    Driver Pods Should Be Running    timeout=5 minutes
-    ResourceSlices Should Follow Sysfs    timeout=3 minutes
+    Driver Pods Should Be Running    timeout=10 minutes
+    ResourceSlices Should Follow Sysfs    timeout=10 minutes
     Delete Pod    before
     Wait Until All Devices Are Free
     New Pod Should Work    after    ${NODES}[0]
@@ -76,7 +76,7 @@ API Server Is Away For A Minute
     [Documentation]    The pod keeps its device, and everything goes on afterwards.
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Node Off From API Server    ${NODES}[0]    60 seconds
-    Nodes Should Be Ready    timeout=3 minutes
+    Nodes Should Be Ready    timeout=10 minutes
     Pod Should Still Work    keeps
     New Pod Should Work    comes-later    ${NODES}[0]
 
@@ -150,7 +150,7 @@ Slices That Somebody Changes Are Put Right
 
 Two Hundred Claims Come And Go
     [Documentation]    Fast: many are deleted before they are allocated, prepared or started.
-    [Timeout]    30 minutes
+    [Timeout]    60 minutes
     Create And Delete Pods With Claims    200    ${NODES}[0]
     New Pod Should Work    last    ${NODES}[0]
 

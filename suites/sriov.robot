@@ -9,7 +9,7 @@ Suite Setup         Borrow Cluster    sriov
 Suite Teardown      Return Cluster
 Test Setup          Choose PF With VFs
 Test Teardown       Clean Up And Restore Devices
-Test Timeout        10 minutes
+Test Timeout        30 minutes
 Test Tags           sriov    dra
 
 

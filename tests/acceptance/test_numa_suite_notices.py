@@ -39,7 +39,7 @@ SITECUSTOMIZE = dedent(f"""\
     discovery.scan = wrong
     """)
 FAULT = "wrong-numa-node"
-TIMEOUT = timedelta(minutes=4)
+TIMEOUT = timedelta(minutes=10)
 
 
 def statuses(tests: dict[str, Ended]) -> dict[str, str]:
