@@ -93,7 +93,8 @@ def test_one_that_another_process_set_aside_is_made_anew_by_that(
     monkeypatch.setattr(client, "start", start)
     monkeypatch.setattr(progress, "say", said.append)
     unused: Any = None
-    assert client._restore("name", unused, unused, "test") == "cluster of golden 1"
+    restored: Any = client._restore("name", unused, unused, "test")
+    assert restored == "cluster of golden 1"
     assert said == ["golden 0 does not wake up\nthis golden cluster is made anew by another process"]
 
 
