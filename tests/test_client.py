@@ -83,10 +83,8 @@ def test_one_that_another_process_set_aside_is_made_anew_by_that(
     def start(*_: object, golden: Path) -> str:
         if (golden / "number").read_text() == "0":
             golden.rename(golden.with_name("key.failed-by-another"))
-        return goldens.start(golden=goldens.with_driver()) if golden.exists() else fails()
-
-    def fails() -> str:
-        raise StartError("golden 0 does not wake up")
+            raise StartError("golden 0 does not wake up")
+        return goldens.start(golden=golden)
 
     said: list[str] = []
     monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
