@@ -13,7 +13,6 @@ from scenario.claims import function_of
 from scenario.waiting import Deadline
 
 EXAMPLES = PROJECT / "docs" / "examples"
-_COMMAND_TIMEOUT_SECONDS = 60.0
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -33,7 +32,7 @@ class KubernetesLibrary:
     @keyword
     def default_container_runtime_should_be(self, name: str) -> None:
         """Check on every node which OCI runtime containerd uses for a pod that asks for none."""
-        outputs = session.current().on_nodes(runtime.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        outputs = session.current().on_nodes(runtime.PROBE)
         found = {node: runtime.default_runtime(output) for node, output in outputs.items()}
         wrong = [
             f"{node}: expected default runtime {name}, found {item.name} ({item.binary or 'no binary given'})"

@@ -10,7 +10,6 @@ from scenario import CheckError, crashes, identity, kube, session
 from scenario.sysfs import CLASS_FOLDER
 
 _TIMEOUT = timedelta(seconds=60)
-_COMMAND_SECONDS = 60.0
 _FORBIDDEN = [
     ("get", "", "secrets"),
     ("list", "", "pods"),
@@ -112,7 +111,7 @@ class SecurityLibrary:
             done
             echo "found $found"
         """
-        lines = session.current().on_node(node, command, _COMMAND_SECONDS).splitlines()
+        lines = session.current().on_node(node, command).splitlines()
         logger.info("\n".join(lines))
         if not lines or int(lines[-1].removeprefix("found ")) < 2:
             raise CheckError(f"{node}: expected a service and a registration socket, found {lines}")

@@ -8,8 +8,6 @@ from scenario import CheckError, session, sriov
 from scenario.sriov import Refusal
 from topology import Function
 
-_COMMAND_TIMEOUT_SECONDS = 60.0
-
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SriovLibrary:
@@ -18,19 +16,19 @@ class SriovLibrary:
     @keyword(name="Enable VFs")
     def enable_vfs(self, node: str, pf: Function, count: int) -> None:
         """Let ``pf`` of ``node`` have ``count`` VFs; 0 disables them."""
-        session.current().on_node(node, sriov.command(pf.name, str(count)), _COMMAND_TIMEOUT_SECONDS)
+        session.current().on_node(node, sriov.command(pf.name, str(count)))
 
     @keyword(name="Enable All VFs")
     def enable_all_vfs(self, node: str) -> None:
         """Let every PF of ``node`` have as many VFs as the topology gives it."""
         current = session.current()
         commands = [sriov.command(pf.name, str(pf.total_vfs)) for pf in current.topology.node(node).pfs if pf.total_vfs]
-        current.on_node(node, " && ".join(commands), _COMMAND_TIMEOUT_SECONDS)
+        current.on_node(node, " && ".join(commands))
 
     @keyword(name="Disable All VFs")
     def disable_all_vfs(self) -> None:
         """Disable the VFs of every PF on all nodes; fails when one is allocated."""
-        for node, output in session.current().on_nodes(sriov.DISABLE_ALL, _COMMAND_TIMEOUT_SECONDS).items():
+        for node, output in session.current().on_nodes(sriov.DISABLE_ALL).items():
             if output.strip():
                 logger.info(f"{node}: disabled the VFs of {', '.join(output.split())}")
 
@@ -38,7 +36,7 @@ class SriovLibrary:
     def number_of_vfs_should_be_refused(self, node: str, pf: Function, number: str, because: Refusal) -> None:
         """Check that the kernel module refuses ``number`` VFs of ``pf``, which may be any text, with that error."""
         try:
-            session.current().on_node(node, sriov.command(pf.name, number), _COMMAND_TIMEOUT_SECONDS)
+            session.current().on_node(node, sriov.command(pf.name, number))
         except CheckError as error:
             if because.value in str(error):
                 logger.info(str(error))
@@ -54,7 +52,7 @@ class SriovLibrary:
         ``virtfnN`` of the PCI devices must agree with that.
         """
         current = session.current()
-        output = current.on_node(node, sriov.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        output = current.on_node(node, sriov.PROBE)
         logger.info(output)
         found = sriov.parse(node, output)
         if complaints := sriov.complaints(current.topology.node(node), found, {pf.name: count}):
@@ -65,7 +63,7 @@ class SriovLibrary:
         """Check all nodes: PFs say how many VFs they can have by the topology, and none is there."""
         current = session.current()
         complaints = []
-        for node, output in current.on_nodes(sriov.PROBE, _COMMAND_TIMEOUT_SECONDS).items():
+        for node, output in current.on_nodes(sriov.PROBE).items():
             logger.info(f"{node}:\n{output}")
             complaints += sriov.complaints(current.topology.node(node), sriov.parse(node, output), {})
         if complaints:

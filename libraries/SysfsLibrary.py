@@ -15,8 +15,6 @@ from scenario.places import SlotOfNode
 from scenario.sysfs import MODULE_LIVES, NodeDevices
 from scenario.waiting import until_no_complaints
 
-_COMMAND_TIMEOUT_SECONDS = 60.0
-
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SysfsLibrary:
@@ -60,7 +58,7 @@ class SysfsLibrary:
         """
         current = session.current()
         complaints = []
-        for node, output in current.on_nodes(lspci.COMMAND, _COMMAND_TIMEOUT_SECONDS).items():
+        for node, output in current.on_nodes(lspci.COMMAND).items():
             logger.info(f"{node}:\n{output}")
             complaints += lspci.complaints(current.topology.node(node), lspci.parse(node, output))
         if complaints:

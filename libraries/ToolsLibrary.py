@@ -21,7 +21,7 @@ from tools import logs as log_tool
 from tools.diagnosis import Diagnosis
 from tools.logs import Selection, Severity
 
-_WATCH_START_SECONDS = 60.0
+_WATCH_START_SECONDS = 240.0
 _WATCH_SECONDS = "600"
 
 

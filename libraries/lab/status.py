@@ -17,7 +17,7 @@ from lab.ssh import on_node
 if TYPE_CHECKING:
     from lab.cluster import Cluster
 
-_NODE_TIMEOUT_SECONDS = 60.0
+_NODE_TIMEOUT_SECONDS = 180.0
 _NAMESPACE = "mock-device"
 # One command a node: each costs a new SSH session, most of a second without hardware virtualisation.
 _PROBE = (

@@ -15,7 +15,7 @@ from lab import kubeclient
 from scenario import CheckError, driver, runtime
 from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
-from scenario.session import Session
+from scenario.session import COMMAND_SECONDS, Session
 from scenario.waiting import Deadline, until_no_complaints
 
 PLUGIN_FOLDER = "/var/lib/kubelet/plugins/mock-accel.example.com"
@@ -23,7 +23,6 @@ CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
-_COMMAND_SECONDS = 120.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
@@ -38,7 +37,7 @@ def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
     The kubelet lets it wait longer each time it dies. Raises CheckError, also when there is none.
     """
     before = _agent_starts(session.api, node)
-    session.on_node(node, f"pkill -KILL -f '{_AGENT}'", _COMMAND_SECONDS)
+    session.on_node(node, f"pkill -KILL -f '{_AGENT}'")
 
     def complaints() -> list[str]:
         now = _agent_starts(session.api, node)
@@ -81,7 +80,7 @@ def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
 
 def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
     """Restart the kubelet of ``node``, and wait until it knows its pods again. Raises CheckError."""
-    session.on_node(node, "systemctl restart kubelet", _COMMAND_SECONDS)
+    session.on_node(node, "systemctl restart kubelet")
     _wait_kubelet_runs(session, node, "pods", timeout)
 
 
@@ -143,27 +142,27 @@ def cut_off_api(session: Session, node: str, seconds: int) -> None:
         systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
             sh -c 'sleep {seconds}; nft delete table ip cut_off'
     """
-    session.on_node(node, command, seconds + _COMMAND_SECONDS)
+    session.on_node(node, command, seconds + COMMAND_SECONDS)
 
 
 def protect_cdi_folder(session: Session, node: str) -> None:
     """Let nobody, root included, make or remove files in the node's CDI folder."""
-    session.on_node(node, f"chattr +i {FOLDER}", _COMMAND_SECONDS)
+    session.on_node(node, f"chattr +i {FOLDER}")
 
 
 def unprotect_cdi_folder(session: Session, node: str) -> None:
     """Take that back; nothing happens when it is not protected."""
-    session.on_node(node, f"chattr -i {FOLDER}", _COMMAND_SECONDS)
+    session.on_node(node, f"chattr -i {FOLDER}")
 
 
 def write_checkpoint(session: Session, node: str, content: str) -> None:
     """Replace the driver's checkpoint on ``node``."""
-    session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF", _COMMAND_SECONDS)
+    session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF")
 
 
 def read_checkpoints(session: Session) -> dict[str, dict[str, Any]]:
     """The driver's checkpoint on every node; without claims where there is none. Raises CheckError."""
-    return {node: _checkpoint(node, text) for node, text in session.on_nodes(_READ, _COMMAND_SECONDS).items()}
+    return {node: _checkpoint(node, text) for node, text in session.on_nodes(_READ).items()}
 
 
 def _checkpoint(node: str, text: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ _NOWHERE = {"mock-device.example.com/nowhere": "true"}
 """Labels that no node has."""
 _CONFIG = "/etc/containerd/config.toml"
 _REQUEST_TIMEOUT_SECONDS = 30.0
-_COMMAND_TIMEOUT_SECONDS = 60.0
 
 
 def send_agents_away(api: ApiClient) -> None:
@@ -51,7 +50,7 @@ def cover_cdi_folder(session: Session, node: str) -> None:
     Permissions would not do, root may do all. The node agent has its own mount
     of the folder below and goes on writing there.
     """
-    session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}", _COMMAND_TIMEOUT_SECONDS)
+    session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
 
 
 def uncover_cdi_folder(session: Session, node: str) -> None:

@@ -17,13 +17,12 @@ from scenario import CheckError, claims, driver, kube, metrics, pods
 from scenario.claims import DeviceRequest
 from scenario.driver import Component
 from scenario.metrics import Histogram
-from scenario.session import Session
+from scenario.session import COMMAND_SECONDS, Session
 from scenario.sysfs import CLASS_FOLDER
 from scenario.waiting import until_no_complaints
 
 # The kernel announces the first device again (KOBJ_CHANGE), and the node agent scans all.
 _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
-_COMMAND_TIMEOUT_SECONDS = 60.0
 _COUNTED_TIMEOUT = timedelta(seconds=30)
 _RESTART_TIMEOUT = timedelta(minutes=3)
 _REQUEST_TIMEOUT_SECONDS = 30.0
@@ -72,7 +71,7 @@ def scans(session: Session, node: str, times: int) -> list[float]:
     found = []
     for _ in range(times):
         before = histogram()
-        session.on_node(node, _ANNOUNCE, _COMMAND_TIMEOUT_SECONDS)
+        session.on_node(node, _ANNOUNCE)
         # A rescan may come in between: then it is the mean of the two.
         found.append(_counted(histogram, before, 1, f"scans of {pod}").mean)
     return found
@@ -94,7 +93,7 @@ def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
     """How long it took to read all attributes of a device, for each device of ``node``, ``times`` times."""
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
-    timeout = timedelta(seconds=_COMMAND_TIMEOUT_SECONDS)
+    timeout = timedelta(seconds=COMMAND_SECONDS)
     return parse_reads(kube.execute(session.api, pod, command, timeout, namespace=deploy.NAMESPACE))
 
 

@@ -7,14 +7,12 @@ from scenario.cdi import CdiFile
 from scenario.session import Session
 from scenario.sysfs import NodeDevices
 
-_TIMEOUT_SECONDS = 60.0
-
 
 def _on(session: Session, node: str | None, command: str) -> dict[str, str]:
     """Output of ``command`` on ``node``, without one on every node."""
     if node is None:
-        return session.on_nodes(command, _TIMEOUT_SECONDS)
-    return {node: session.on_node(node, command, _TIMEOUT_SECONDS)}
+        return session.on_nodes(command)
+    return {node: session.on_node(node, command)}
 
 
 def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]:
@@ -25,7 +23,7 @@ def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]
 
 def read_module_states(session: Session) -> dict[str, str]:
     """State of the kernel module on every node, MODULE_LIVES when all is well."""
-    return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE, _TIMEOUT_SECONDS).items()}
+    return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE).items()}
 
 
 def read_cdi_files(session: Session, node: str | None = None) -> list[CdiFile]:

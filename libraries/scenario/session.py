@@ -14,6 +14,9 @@ from topology import Topology
 
 from scenario import CheckError
 
+# For a command of a second, on nodes that share a busy core without hardware virtualisation.
+COMMAND_SECONDS = 180.0
+
 
 class Shell(Protocol):
     """A connection to one node."""
@@ -45,13 +48,13 @@ class Session:
     def node_names(self) -> list[str]:
         return [node.name for node in self.topology.nodes]
 
-    def on_node(self, node: str, command: str, timeout: float) -> str:
-        """Output of a shell command on ``node``."""
+    def on_node(self, node: str, command: str, timeout: float = COMMAND_SECONDS) -> str:
+        """Output of a shell command on ``node``, which may take ``timeout`` seconds."""
         if node not in self._shells:
             self._shells[node] = self._connect(self.cluster.node(node))
         return self._shells[node].run(command, timeout)
 
-    def on_nodes(self, command: str, timeout: float) -> dict[str, str]:
+    def on_nodes(self, command: str, timeout: float = COMMAND_SECONDS) -> dict[str, str]:
         """Output of a shell command on every node, run at the same time, by the name of the node.
 
         A command costs most of a second on a node without hardware

@@ -29,7 +29,6 @@ for d in /sys/bus/pci/devices/*; do
 done
 """
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
-_COMMAND_TIMEOUT_SECONDS = 60.0
 _EXEC_TIMEOUT = timedelta(seconds=60)
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _LOG_LINES = 200
@@ -78,7 +77,7 @@ class Live:
 
     @cached_property
     def drivers(self) -> Mapping[str, Mapping[str, str]]:
-        outputs = self._session.on_nodes(DRIVERS_PROBE, _COMMAND_TIMEOUT_SECONDS)
+        outputs = self._session.on_nodes(DRIVERS_PROBE)
         return {node: parse_drivers(output) for node, output in outputs.items()}
 
     @cached_property
@@ -167,7 +166,7 @@ class Live:
 
     @cached_property
     def cdi_folders(self) -> Mapping[str, Folder]:
-        outputs = self._session.on_nodes(folders.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        outputs = self._session.on_nodes(folders.PROBE)
         return {node: folders.parse(node, output) for node, output in outputs.items()}
 
     @cached_property
@@ -186,7 +185,7 @@ class Live:
 
     @cached_property
     def configs(self) -> Mapping[str, str]:
-        return self._session.on_nodes(runtime.PROBE, _COMMAND_TIMEOUT_SECONDS)
+        return self._session.on_nodes(runtime.PROBE)
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container
