@@ -36,7 +36,7 @@ def live(api: ApiClient, outputs: dict[str, str] | None = None) -> Live:
         topology=CLUSTER,
         node_names=[NODE1, NODE2],
         cluster=Supervisor(),
-        on_nodes=lambda command, _: dict.fromkeys((NODE1, NODE2), (outputs or {})[command]),
+        on_nodes=lambda command: dict.fromkeys((NODE1, NODE2), (outputs or {})[command]),
     )
     return Live(session)
 
