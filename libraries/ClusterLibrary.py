@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from acceptance.suite_tags import runs_alone
 from lab import client
 from lab.artifacts import StepError
 from lab.client import NoTopologyError
@@ -30,6 +31,10 @@ class ClusterLibrary:
         self._membership: Membership | None = None
         self._value_set = ""
         self._replaces = ""
+        self._alone = False
+
+    def _start_suite(self, data: running.TestSuite, _: result.TestSuite) -> None:
+        self._alone = runs_alone(data)
 
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Let those who watch the cluster see which test runs."""
@@ -68,10 +73,13 @@ class ClusterLibrary:
 
     @keyword
     def start_session_on_value_set(self, value_set: str) -> None:
-        """Borrow the cluster of an acquired value set, started if need be, and use it in all keywords."""
+        """Borrow the cluster of an acquired value set, started if need be, and use it in all keywords.
+
+        For a suite with the tag ``alone`` the clusters that no suite has end.
+        """
         if self._membership is None:
             raise CheckError("no pool has been joined: use 'Borrow Cluster Of Pool'")
-        name, self._replaces = self._membership.borrow(value_set)
+        name, self._replaces = self._membership.borrow(value_set, alone=self._alone)
         self._value_set = value_set
         session.begin(Session(client.attach(name, f"robot: {_suite()}"), NodeShell))
 

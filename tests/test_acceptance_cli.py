@@ -64,3 +64,14 @@ def test_suite_with_most_tests_comes_first(tmp_path: Path) -> None:
     root = tmp_path.name.title().replace("_", " ")
     expected = [f"--suite {root}.{name}" for name in ("Many", "A Few", "B Few")]
     assert pabot_run.order([tmp_path]).splitlines() == expected
+
+
+def test_suites_that_run_alone_come_last_one_by_one(tmp_path: Path) -> None:
+    root = tmp_path.name.title().replace("_", " ")
+    for name, tags in {"figures": "alone", "more_figures": "alone", "few": "long", "partly": ""}.items():
+        first, second = (f"[Tags]    {item}\n    Log    1" for item in (tags, "alone"))
+        (tmp_path / f"{name}.robot").write_text(f"*** Test Cases ***\nFirst\n    {first}\nSecond\n    {second}\n")
+    lines = pabot_run.order([tmp_path]).splitlines()
+    alone = ["#WAIT", f"--suite {root}.Figures", "#WAIT", f"--suite {root}.More Figures"]
+    assert lines == [f"--suite {root}.Few", f"--suite {root}.Partly", *alone]
+    assert pabot_run.order([tmp_path / "figures.robot"]) == "--suite Figures\n"

@@ -72,6 +72,25 @@ def test_member_borrows_and_gives_back(monkeypatch: pytest.MonkeyPatch, tmp_path
     serve(monkeypatch, tmp_path, scene)
 
 
+def test_idle_clusters_end_for_a_suite_that_runs_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def member(value_set: str, alone: bool) -> None:
+        one = Membership(address(), "suite", "caller", "uri")
+        one.borrow(value_set, alone=alone)
+        one.give_back("")
+        one.leave()
+
+    async def scene(served: Served) -> None:
+        for value_set, alone, running in (
+            ("numa-cluster-1", False, ["c1"]),
+            ("dense-1", False, ["c1", "c2"]),
+            ("numa-cluster-1", True, ["c1"]),
+        ):
+            await asyncio.to_thread(member, value_set, alone)
+            assert [cluster.name for cluster in served.lab.running] == running
+
+    serve(monkeypatch, tmp_path, scene)
+
+
 def test_idle_clusters_end_when_no_suite_is_to_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def join(name: str) -> Membership:
         return Membership(address(), name, f"caller-{name}", "uri")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from robot.api import TestSuite
 
+from acceptance.suite_tags import runs_alone
+
 # What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
 _INTERRUPT_SECONDS = 3.0
 
@@ -21,10 +23,15 @@ def order(paths: Sequence[Path]) -> str:
     """The suites of ``paths``, the one with most tests first, as a file for pabot's ``--ordering``.
 
     By itself pabot takes them by name, and a long one that begins last is waited for alone.
+    Suites with the tag ``alone`` come last, one after the other.
     """
     root = TestSuite.from_file_system(*paths)
     found = sorted({test.parent for test in root.all_tests}, key=lambda suite: (-len(suite.tests), suite.full_name))
-    return "".join(f"--suite {suite.full_name}\n" for suite in found)
+    beside = [f"--suite {suite.full_name}" for suite in found if not runs_alone(suite)]
+    alone = [f"--suite {suite.full_name}" for suite in found if runs_alone(suite)]
+    # One who waits waits for all before.
+    stages = ["\n".join(beside), *alone] if beside else alone
+    return "\n#WAIT\n".join(stages) + "\n"
 
 
 def argv(

@@ -82,7 +82,7 @@ class PoolServer:
                     await send(writer, result=True)
                 case {"do": "lacking", "features": list(features)}:
                     await send(writer, result=lacking([*self._pool.sets.values()], [*map(Feature, features)]))
-                case {"do": "borrow", "value_set": str(name)}:
+                case {"do": "borrow", "value_set": str(name), "alone": bool(alone)}:
                     # Told apart from one who has nothing to give back before the cluster starts: it may die meanwhile.
                     borrower["value_set"] = name
                     try:
@@ -91,6 +91,8 @@ class PoolServer:
                         borrower.pop("value_set")
                         raise
                     await settle()
+                    if alone:
+                        await self._pool.end_idle()
                     await send(writer, result={"cluster": cluster, "replaces": str(replaces or "")})
                 case {"do": "give_back", "complaint": str(complaint)}:
                     await self._pool.give_back(borrower.pop("value_set"), complaint)
@@ -126,9 +128,12 @@ class Membership:
         """Why no cluster of the pool serves a suite that needs ``features``; empty when one does."""
         return str(self._connection.request("lacking", features=[feature.value for feature in features]))
 
-    def borrow(self, value_set: str) -> tuple[str, str]:
-        """Name of the cluster of ``value_set``, and which unhealthy one it replaces. Waits until it runs."""
-        answer = self._connection.request("borrow", value_set=value_set)
+    def borrow(self, value_set: str, *, alone: bool = False) -> tuple[str, str]:
+        """Name of the cluster of ``value_set``, and which unhealthy one it replaces. Waits until it runs.
+
+        ``alone`` ends the clusters that no suite has.
+        """
+        answer = self._connection.request("borrow", value_set=value_set, alone=alone)
         return answer["cluster"], answer["replaces"]
 
     def give_back(self, complaint: str) -> None:
