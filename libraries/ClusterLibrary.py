@@ -34,6 +34,7 @@ class ClusterLibrary:
         self._alone = False
 
     def _start_suite(self, data: running.TestSuite, _: result.TestSuite) -> None:
+        """Know what the suite needs before its setup borrows a cluster."""
         self._alone = runs_alone(data)
 
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:

@@ -17,6 +17,8 @@ from acceptance.suite_tags import runs_alone
 
 # What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
 _INTERRUPT_SECONDS = 3.0
+# In a file for --ordering: what follows begins when all before it has ended.
+_WAIT = "#WAIT\n"
 
 
 def order(paths: Sequence[Path]) -> str:
@@ -26,12 +28,10 @@ def order(paths: Sequence[Path]) -> str:
     Suites with the tag ``alone`` come last, one after the other.
     """
     root = TestSuite.from_file_system(*paths)
-    found = sorted({test.parent for test in root.all_tests}, key=lambda suite: (-len(suite.tests), suite.full_name))
-    beside = [f"--suite {suite.full_name}" for suite in found if not runs_alone(suite)]
-    alone = [f"--suite {suite.full_name}" for suite in found if runs_alone(suite)]
-    # One who waits waits for all before.
-    stages = ["\n".join(beside), *alone] if beside else alone
-    return "\n#WAIT\n".join(stages) + "\n"
+    suites = {test.parent for test in root.all_tests}
+    found = sorted(suites, key=lambda suite: (runs_alone(suite), -len(suite.tests), suite.full_name))
+    lines = "".join(f"{_WAIT if runs_alone(suite) else ''}--suite {suite.full_name}\n" for suite in found)
+    return lines.removeprefix(_WAIT)
 
 
 def argv(

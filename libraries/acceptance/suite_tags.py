@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from robot.running import TestSuite
 
-ALONE = "alone"
+_ALONE = "alone"
 
 
 def runs_alone(suite: TestSuite) -> bool:
     """Whether nothing else may run on the machine meanwhile: all tests of ``suite`` have the tag ``alone``."""
-    return bool(suite.tests) and all(ALONE in test.tags for test in suite.tests)
+    return bool(suite.tests) and all(_ALONE in test.tags for test in suite.tests)

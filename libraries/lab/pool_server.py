@@ -35,8 +35,8 @@ class PoolServer:
     """Serves one pool on ``address``.
 
     ``suites()`` says how many suites will come in all, None as long as that is
-    not known. When the last one has its cluster, idle ones end: they would take
-    cores from it.
+    not known. When the last one has its cluster, or one that runs alone, idle
+    ones end: they would take cores from it.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class PoolServer:
         borrower: dict[str, str] = {}
         settled = False
 
-        async def settle() -> None:
+        async def settle(*, alone: bool = False) -> None:
             """End the clusters that nobody needs, now that the suite has got its own, or needs it no more."""
             nonlocal settled
             self._settled += not settled
             settled = True
             expected = self._suites()
-            if expected is not None and self._settled >= expected:
+            if alone or (expected is not None and self._settled >= expected):
                 await self._pool.end_idle()
 
         async def answer(request: dict[str, Any]) -> None:
@@ -90,9 +90,7 @@ class PoolServer:
                     except BaseException:
                         borrower.pop("value_set")
                         raise
-                    await settle()
-                    if alone:
-                        await self._pool.end_idle()
+                    await settle(alone=alone)
                     await send(writer, result={"cluster": cluster, "replaces": str(replaces or "")})
                 case {"do": "give_back", "complaint": str(complaint)}:
                     await self._pool.give_back(borrower.pop("value_set"), complaint)
