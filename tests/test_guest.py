@@ -36,19 +36,21 @@ def test_every_numa_node_has_its_bridge_memory_and_root_ports(cluster: topology.
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "cpu", "machine", "clock"),
+    ("accelerator", "cpu", "machine", "emulated"),
     [
         ("kvm", "host", "q35,smbios-entry-point-type=64", False),
         ("tcg", "max", "q35,smbios-entry-point-type=64,hpet=off", True),
     ],
 )
-def test_cpu_and_clock(cluster: topology.Topology, accelerator: str, cpu: str, machine: str, clock: bool) -> None:
+def test_cpu_and_kernel(cluster: topology.Topology, accelerator: str, cpu: str, machine: str, emulated: bool) -> None:
     image = ImageSpec("/disk", "raw", "/kernel", "/initrd")
     qemu = QemuSpec(["qemu"], {}, accelerator)
     line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [Path("/secret")])
     assert line[line.index("-cpu") + 1] == cpu
     assert line[line.index("-machine") + 1] == machine
-    assert ("tsc=reliable" in line[line.index("-append") + 1].split()) == clock
+    options = line[line.index("-append") + 1].split()
+    assert "mitigations=off" in options
+    assert [option in options for option in ("tsc=reliable", "psi=0", "init_on_alloc=0")] == [emulated] * 3
     assert "type=11,path=/secret" in line
 
 
@@ -61,6 +63,7 @@ def test_threads_of_vcpus(cluster: topology.Topology, accelerator: str, vcpus: s
     qemu = QemuSpec(["qemu"], {}, accelerator)
     line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [], vcpus=vcpus)
     assert line[line.index("-accel") + 1] == accel
+    assert ("systemd.setenv=GOMAXPROCS=1" in line[line.index("-append") + 1].split()) == accel.endswith("single")
 
 
 def test_network_unit_routes_to_the_pods_of_the_others(cluster: topology.Topology) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from topology import Topology
 
 from lab import deploy, disk, images, progress
-from lab.accelerator import host_cpu
+from lab.accelerator import emulated_vcpus, host_cpu
 from lab.artifacts import Input, StepError, cached, explained_when_full, write_file
 from lab.cluster import Cluster, start
 from lab.gobuild import build_embedded_k8s
@@ -74,6 +74,8 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         "shape": shape(topology),
         "profile": [profile.accelerator, flag(profile.feature_gates)],
         "cpu": host_cpu(profile.accelerator),
+        # Decides what the guests' kernels were booted with.
+        "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
         "qemu": ensure_qemu().version,
         "kubernetes": str(build_embedded_k8s()),
         "image": str(build_node_image().disk),
