@@ -20,9 +20,10 @@ COMPONENTS = (
 )
 CONTAINERD_VERSION = "2.4.2"
 _CONTAINERD = "github.com/containerd/containerd/v2"
-_CONTAINERD_COMMANDS = ("containerd", "containerd-shim-runc-v2", "ctr")
-# Snapshotters that a node does not use.
+# Snapshotters that a node does not use. The shim, of which each pod has one, goes without gRPC, as upstream builds it.
 _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
+_SHIM_TAGS = "no_grpc"
+_CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
 _BUILD_TIMEOUT_SECONDS = 2400.0
 _SOURCE = PROJECT / "embedded-k8s"
 
@@ -67,10 +68,11 @@ def build_containerd() -> Path:
 
     def build(folder: Path) -> None:
         stamp = f"-s -w -X {_CONTAINERD}/version.Version=v{CONTAINERD_VERSION}"
-        argv = ["go", "install", "-trimpath", "-tags", _CONTAINERD_TAGS, "-ldflags", stamp]
-        argv += [f"{_CONTAINERD}/cmd/{name}@v{CONTAINERD_VERSION}" for name in _CONTAINERD_COMMANDS]
         environment = {"CGO_ENABLED": "0", "GOBIN": str(folder)}
-        run(argv, cwd=folder, env=environment, log=log_path("containerd"), timeout=_BUILD_TIMEOUT_SECONDS)
+        for tags, commands in _CONTAINERD_COMMANDS.items():
+            argv = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", stamp]
+            argv += [f"{_CONTAINERD}/cmd/{name}@v{CONTAINERD_VERSION}" for name in commands]
+            run(argv, cwd=folder, env=environment, log=log_path("containerd"), timeout=_BUILD_TIMEOUT_SECONDS)
 
-    inputs = {"version": CONTAINERD_VERSION, "tags": _CONTAINERD_TAGS}
+    inputs = {"version": CONTAINERD_VERSION, "tags": " ".join(_CONTAINERD_COMMANDS)}
     return cached("containerd", inputs, build, what=f"build containerd {CONTAINERD_VERSION} (about 2 minutes, once)")

@@ -28,8 +28,9 @@ _TCG_KERNEL_OPTIONS = (
     # What the kernel does at each context switch, allocation and system call, and for NUMA balancing each second, is a
     # tenth of what an idle node takes of an emulated CPU. Nothing here reads these figures or needs the hardening.
     "psi=0 init_on_alloc=0 numa_balancing=disable audit=0 hardened_usercopy=off randomize_kstack_offset=off "
-    # The node's services are in Go, which interrupts threads that run long by signals; these are dear, too.
-    "systemd.setenv=GODEBUG=asyncpreemptoff=1"
+    # The node's services are in Go, which interrupts threads that run long by signals; these are dear, too. So is what
+    # collects garbage, and a thread that looks at the others every 20 us: timers may be late, those of pods, too.
+    "systemd.setenv=GODEBUG=asyncpreemptoff=1 systemd.setenv=GOGC=300 systemd.setenv=TIMER_SLACK_NS=5000000"
 )
 # Where all vCPUs are one thread of the host, more threads of a Go program only wake each other.
 _SINGLE_KERNEL_OPTIONS = "systemd.setenv=GOMAXPROCS=1"
