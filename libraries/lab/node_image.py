@@ -104,7 +104,7 @@ def kubelet_config() -> dict[str, object]:
         "tlsCertFile": "/etc/kubernetes/kubelet.crt",
         "tlsPrivateKeyFile": "/etc/kubernetes/kubelet.key",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        # systemd would make, announce and log three units a pod, which costs a tenth of what a pod costs.
+        # systemd would make, announce and log three units a pod.
         "cgroupDriver": "cgroupfs",
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DNS_DOMAIN,
