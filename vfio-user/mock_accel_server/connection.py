@@ -6,13 +6,17 @@ import array
 import logging
 import os
 import socket
+from contextlib import suppress
 
 from mock_accel_server import protocol
+from mock_accel_server.notices import Notices
 from mock_accel_server.protocol import Command, EndConnectionError, RefusedError
 from mock_accel_server.session import Session
 
-_ANCILLARY_SIZE = socket.CMSG_SPACE(protocol.MAX_MSG_FDS * array.array("i").itemsize)
+# Room for all that can come: the kernel closes what does not fit, in this thread, and that can block (see closing.py).
+_ANCILLARY_SIZE = socket.CMSG_SPACE(protocol.SCM_MAX_FDS * array.array("i").itemsize)
 _CHUNK = 65536
+_SHOWN_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +32,15 @@ class Connection:
     its message: the kernel hands them over with the first byte they were sent with.
     """
 
-    def __init__(self, client: socket.socket, session: Session) -> None:
+    def __init__(self, client: socket.socket, session: Session, notices: Notices) -> None:
         client.setblocking(False)
         self.socket = client
         self.session = session
+        self.closing = 0
+        """How often ``unwanted`` was taken from here and is not all closed yet."""
+        self.unwanted: list[int] = []
+        """File descriptors that came with finished messages and are to be closed, but not by this thread."""
+        self._notices = notices
         self._buffer = bytearray()
         self._fds: list[int] = []
         self._unsent = b""
@@ -45,6 +54,11 @@ class Connection:
     def sending(self) -> bool:
         """A reply waits until the client reads; until then nothing more is read from it."""
         return bool(self._unsent)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is half done: no part of a message has come, all is answered, no file descriptor is held."""
+        return not (self._buffer or self._unsent or self._fds or self.closing)
 
     def receive(self) -> bool:
         """Answer one message. False when there is no whole one yet. Raises ConnectionEndedError."""
@@ -65,7 +79,9 @@ class Connection:
                 self._send(protocol.error_reply(message_id, command, error.number))
             raise ConnectionEndedError(str(error)) from error
         self._buffer.clear()
-        self._close_fds()
+        if self._fds:
+            self.unwanted += self._fds
+            self._fds.clear()
         if not flags & protocol.NO_REPLY:
             self._send(answer)
         return True
@@ -76,11 +92,11 @@ class Connection:
         except EndConnectionError:
             raise
         except RefusedError as error:
-            log.warning("%s: command %d refused (%s): %s", self.name, command, os.strerror(error.number), error)
+            self._notices.warning(f"command {command} refused ({os.strerror(error.number)}): {error}")
             return protocol.error_reply(message_id, command, error.number)
         if log.isEnabledFor(logging.DEBUG):
             name = Command(command).name
-            log.debug("%s: %s %s -> %s", self.name, name, payload.hex(), answer[protocol.HEADER.size :].hex())
+            log.debug("%s: %s %s -> %s", self.name, name, _shown(payload), _shown(answer[protocol.HEADER.size :]))
         return answer
 
     def _fill(self, wanted: int) -> bool:
@@ -112,10 +128,6 @@ class Connection:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
                 self._fds.extend(fds)
 
-    def _close_fds(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
-
     def _send(self, message: bytes) -> None:
         self._unsent = message
         self.flush()
@@ -130,8 +142,18 @@ class Connection:
             raise ConnectionEndedError(f"cannot be written: {error.strerror}") from error
         self._unsent = self._unsent[sent:]
 
-    def close(self) -> None:
-        """Close the socket and every file descriptor that came over it."""
-        self._close_fds()
+    def end(self) -> list[int]:
+        """End the connection; what is to be closed then, but not by this thread: the socket, and what came over it."""
         self.session.close()
-        self.socket.close()
+        return [*given_up(self.socket), *self.unwanted, *self._fds]
+
+
+def given_up(client: socket.socket) -> list[int]:
+    """Tell the client that this is the end; the socket's file descriptor, to be closed, but not by this thread."""
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_RDWR)
+    return [client.detach()]
+
+
+def _shown(data: bytes) -> str:
+    return data[:_SHOWN_BYTES].hex() + (f"… ({len(data)} bytes)" if len(data) > _SHOWN_BYTES else "")

@@ -3,69 +3,59 @@
 from __future__ import annotations
 
 import errno
-import os
-from bisect import bisect_right, insort
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left, bisect_right
 
 from mock_accel_server import protocol
+from mock_accel_server.mappable import check_mappable
 from mock_accel_server.protocol import DmaFlag, RefusedError
 
 _FLAGS = int(DmaFlag.READABLE | DmaFlag.WRITEABLE)  # int: ~ of an IntFlag keeps to bits that have names
 
 
-@dataclass(frozen=True)
-class Mapping:
-    """One range of guest memory."""
-
-    address: int
-    size: int
-    flags: DmaFlag
-    offset: int
-    """Where the range starts in the file."""
-    fd: int | None
-    """None: reachable only by messages to the client."""
-
-
 class DmaTable:
-    """The ranges of one connection. The device copies no data, so nothing is ever mapped into this process."""
+    """The ranges of one connection, in the order of their addresses.
+
+    The device copies no data, so a file is checked and not kept: nothing of the
+    client's memory is held here when the client unmaps it, or dies.
+    """
 
     def __init__(self) -> None:
-        self._mappings: dict[int, Mapping] = {}
-        self._addresses: list[int] = []
+        self._addresses = array("Q")
+        self._sizes = array("Q")
 
     def __len__(self) -> int:
-        return len(self._mappings)
+        return len(self._addresses)
 
     def add(self, address: int, size: int, flags: int, offset: int, fds: list[int]) -> None:
-        """Add a range; takes the file descriptor out of ``fds``. Raises RefusedError."""
+        """Add a range. Raises RefusedError."""
         if flags & ~_FLAGS:
             raise RefusedError(f"unknown DMA map flags {flags:#x}")
         if len(fds) > 1:
             raise RefusedError(f"expected at most one file descriptor with a DMA map, found {len(fds)}")
         if size == 0 or address + size > 1 << 64 or (address | size) % protocol.PAGE_SIZE:
             raise RefusedError(f"no range of pages: {size:#x} bytes from {address:#x}")
-        if len(self._mappings) >= protocol.MAX_DMA_MAPS:
-            raise RefusedError(f"more than {protocol.MAX_DMA_MAPS} DMA maps", errno.ENOSPC)
         index = bisect_right(self._addresses, address)
-        before = self._mappings[self._addresses[index - 1]] if index else None
-        if (before and before.address + before.size > address) or (
-            index < len(self._addresses) and self._addresses[index] < address + size
+        if (index and self._addresses[index - 1] + self._sizes[index - 1] > address) or (
+            index < len(self) and self._addresses[index] < address + size
         ):
             raise RefusedError(f"{size:#x} bytes from {address:#x} are mapped already", errno.EEXIST)
-        insort(self._addresses, address)
-        self._mappings[address] = Mapping(address, size, DmaFlag(flags), offset, fds.pop() if fds else None)
+        if len(self) >= protocol.MAX_DMA_MAPS:
+            raise RefusedError(f"more than {protocol.MAX_DMA_MAPS} DMA maps", errno.ENOSPC)
+        if fds:
+            check_mappable(fds[0], offset, size, flags)
+        elif offset:
+            raise RefusedError(f"offset {offset:#x} in a file, without a file descriptor")
+        self._addresses.insert(index, address)
+        self._sizes.insert(index, size)
 
     def remove(self, address: int, size: int) -> None:
         """Forget the range that was added with exactly these values. Raises RefusedError."""
-        found = self._mappings.get(address)
-        if found is None or found.size != size:
+        index = bisect_left(self._addresses, address)
+        if index == len(self) or (self._addresses[index], self._sizes[index]) != (address, size):
             raise RefusedError(f"{size:#x} bytes from {address:#x} were never mapped", errno.ENOENT)
-        del self._mappings[address]
-        self._addresses.remove(address)
-        if found.fd is not None:
-            os.close(found.fd)
+        del self._addresses[index], self._sizes[index]
 
     def clear(self) -> None:
         """Forget all ranges."""
-        for mapping in list(self._mappings.values()):
-            self.remove(mapping.address, mapping.size)
+        del self._addresses[:], self._sizes[:]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+from mock_accel_server import eventfds
 from mock_accel_server.protocol import IrqFlag, IrqIndex, IrqSetFlag, RefusedError
 
 _DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
 _ACTION = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
 _FLAGS = int(_DATA | _ACTION)  # int: ~ of an IntFlag keeps to bits that have names
-_EVENTFD = "anon_inode:[eventfd]"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ IRQS = {
 
 
 class IrqTable:
-    """The eventfds of one connection."""
+    """The eventfds of one connection. They are the client's, too: only signalled and closed, which never blocks."""
 
     def __init__(self) -> None:
         self._triggers: dict[tuple[int, int], int] = {}
@@ -75,10 +74,8 @@ class IrqTable:
             raise RefusedError(f"{len(data)} bytes of data do not fit interrupt flags {flags:#x} and count {count}")
         if fds and (kind != IrqSetFlag.DATA_EVENTFD or len(fds) != count):
             raise RefusedError(f"{len(fds)} file descriptors do not fit interrupt flags {flags:#x} and count {count}")
-        for fd in fds:
-            # Another file could block a write for ever.
-            if str(Path(f"/proc/self/fd/{fd}").readlink()) != _EVENTFD:
-                raise RefusedError("a file descriptor for an interrupt is not an eventfd")
+        if not all(map(eventfds.is_eventfd, fds)):
+            raise RefusedError("a file descriptor for an interrupt is not an eventfd")
         return kind, action
 
     def _assign(self, index: int, start: int, count: int, fds: list[int]) -> None:
@@ -87,15 +84,16 @@ class IrqTable:
             if old is not None:
                 os.close(old)
             if fds:
-                fd = fds.pop(0)
-                os.set_blocking(fd, False)
-                self._triggers[index, number] = fd
+                self._triggers[index, number] = fds.pop(0)
 
     def _trigger(self, index: int, number: int) -> None:
         fd = self._triggers.get((index, number))
         if fd is not None:
-            with suppress(BlockingIOError):  # its counter is full: the client has been told often enough
-                os.eventfd_write(fd, 1)
+            try:
+                eventfds.signal(fd)
+            except OSError as error:
+                number = error.errno or errno.EIO
+                raise RefusedError(f"an interrupt cannot be signalled: {error.strerror}", number) from error
 
     def _drop(self, index: int) -> None:
         for key in [key for key in self._triggers if key[0] == index]:

@@ -9,7 +9,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PATH_BYTES = 107  # unix(7), "Address format": sun_path has 108, one is the NUL
@@ -54,15 +54,12 @@ class Listener:
         made = self.path.lstat()
         self._inode = (made.st_dev, made.st_ino)
 
-    def close(self) -> None:
-        """Stop listening; remove the socket file unless somebody put another one there."""
-        try:
+    def remove(self) -> None:
+        """Remove the socket file unless somebody put another one there. The socket stays open."""
+        with suppress(FileNotFoundError):
             found = self.path.lstat()
             if (found.st_dev, found.st_ino) == self._inode:
                 self.path.unlink()
-        except FileNotFoundError:
-            pass
-        self.socket.close()
 
 
 @contextmanager

@@ -25,7 +25,10 @@ MAX_DATA_XFER_SIZE = 1 << 20
 """Bytes in one region read or write; what a client assumes when nothing is said (section ``VFIO_USER_VERSION``)."""
 MAX_MSG_FDS = 16
 """File descriptors taken with one message; QEMU's own limit too."""
-MAX_DMA_MAPS = 1024
+MAX_DMA_MAPS = 65535
+"""What a client assumes when nothing is said (section ``VFIO_USER_VERSION``)."""
+SCM_MAX_FDS = 253
+"""File descriptors that Linux sends with one message at most: unix(7), ``SCM_RIGHTS``."""
 PAGE_SIZE = 4096
 
 
@@ -93,7 +96,7 @@ class DmaFlag(IntFlag):
 
 
 DMA_UNMAP_ALL = 1 << 1
-"""``VFIO_DMA_UNMAP_FLAG_ALL`` of linux/vfio.h: not in the specification, but QEMU sends it."""
+"""``VFIO_DMA_UNMAP_FLAG_ALL`` of linux/vfio.h, with address and size 0: not in the specification, but QEMU sends it."""
 
 
 class DeviceFlag(IntFlag):
@@ -170,6 +173,13 @@ def reply(message_id: int, command: int, payload: bytes) -> bytes:
 def error_reply(message_id: int, command: int, number: int) -> bytes:
     """A reply that says the command failed with errno ``number``; only a header. Section "Header"."""
     return HEADER.pack(message_id, command, HEADER.size, TYPE_REPLY | ERROR, number)
+
+
+def unpack_request(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
+    """The fields of a payload that has room for a longer reply after ``layout``. Raises RefusedError."""
+    if len(payload) < layout.size:
+        raise RefusedError(f"expected {layout.size} bytes or more after the header, found {len(payload)}")
+    return layout.unpack_from(payload)
 
 
 def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:

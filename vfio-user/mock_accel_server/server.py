@@ -1,4 +1,7 @@
-"""Serves any number of devices, each on its own socket, in one thread."""
+"""Serves any number of devices, each on its own socket, in one thread.
+
+What clients send is closed by other threads (``closing``); nothing else here can wait for a client.
+"""
 
 from __future__ import annotations
 
@@ -7,66 +10,71 @@ import logging
 import os
 import selectors
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from mock_accel_server.connection import Connection, ConnectionEndedError
+from mock_accel_server.closing import Closer
+from mock_accel_server.connection import Connection, ConnectionEndedError, given_up
 from mock_accel_server.device import Device
 from mock_accel_server.listener import Listener
+from mock_accel_server.notices import shortened
+from mock_accel_server.port import Patience, Port
 from mock_accel_server.session import Session
+from mock_accel_server.timers import Timers
 
-_HANDSHAKE_SECONDS = 10.0
+_RETRY_SECONDS = 0.1
+_END_SECONDS = 1.0
 _MESSAGES_BEFORE_REFUSAL = 64
+_MAX_CLOSING = 4
+"""No client is taken while as many closings for its device are under way: they are blocked."""
 _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
+_PATIENCE = Patience()
 
 log = logging.getLogger(__name__)
-
-
-class Port:
-    """One device, its socket, and its client if it has one."""
-
-    def __init__(self, device: Device, listener: Listener) -> None:
-        self.device = device
-        self.listener = listener
-        self.client: Connection | None = None
-        self.deadline = float("inf")
-        """Monotonic time until which the client must have negotiated a version."""
 
 
 class Server:
     """Listens from construction to ``close``; serves while ``run`` runs."""
 
-    def __init__(self, devices: Sequence[tuple[Path, Device]], handshake_seconds: float = _HANDSHAKE_SECONDS) -> None:
+    def __init__(self, devices: Sequence[tuple[Path, Device]], patience: Patience = _PATIENCE) -> None:
         """Listen for each device on its path. Raises ListenError, and then listens nowhere."""
-        self._handshake_seconds = handshake_seconds
         self._selector = selectors.DefaultSelector()
+        self._timers = Timers()
+        self._retry = self._timers.timer(_RETRY_SECONDS, self._try_again)
+        self._closer = Closer()
         self._wake_read, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._spare_fd: int | None = None
+        self._open_spare()
         self._selector.register(self._wake_read, selectors.EVENT_READ)
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._selector.register(self._closer.fd, selectors.EVENT_READ)
         self._ports: list[Port] = []
+        self._open = True
         try:
             for path, device in devices:
-                port = Port(device, Listener(path))
+                port = Port(device, Listener(path), self._timers, patience, self._late)
                 self._ports.append(port)
-                self._selector.register(port.listener.socket, selectors.EVENT_READ, port)
+                self._listen(port)
         except BaseException:
             self.close()
             raise
 
     def run(self) -> None:
         """Serve until something is written to ``wake_fd``."""
+        closed_fd = self._closer.fd
         while True:
-            for key, events in self._selector.select(self._timeout()):
-                if key.fd == self._wake_read:
-                    return
-                port: Port = key.data
-                if key.fileobj is port.listener.socket:
+            for key, events in self._selector.select(self._timers.timeout()):
+                port: Port | None = key.data
+                if port is None:
+                    if key.fd != closed_fd:
+                        return
+                    self._closer.collect()
+                elif key.fileobj is port.listener.socket:
                     self._accept(port)
-                elif port.client and key.fileobj is port.client.socket:
-                    self._serve(port, port.client, events)
-            self._end_silent()
+                elif port.client and key.fileobj is port.client.socket and events & port.watched:
+                    self._serve(port, port.client)
+            self._timers.run_due()
 
     def stop(self) -> None:
         """Make ``run`` return; safe from a signal handler and from other threads."""
@@ -74,51 +82,76 @@ class Server:
 
     def close(self) -> None:
         """Close every connection and remove the socket files."""
+        self._open = False
         for port in self._ports:
             if port.client:
                 self._end(port, port.client, "the server stops")
-            port.listener.close()
+            port.notices.flush()
+            self._listen(port)
+            port.listener.remove()
+            self._close(port, [port.listener.socket.detach()])
         self._selector.close()
+        self._closer.end(_END_SECONDS)
         for fd in (self._wake_read, self.wake_fd, self._spare_fd):
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
 
-    def _timeout(self) -> float | None:
-        deadline = min((port.deadline for port in self._ports), default=float("inf"))
-        return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
-
-    def _end_silent(self) -> None:
-        for port in self._ports:
-            if port.client and port.deadline != float("inf") and time.monotonic() > port.deadline:
-                self._end(port, port.client, f"no version within {self._handshake_seconds:g} s")
+    def _listen(self, port: Port) -> None:
+        """Wait for clients, or leave them in their queue while none can be taken."""
+        wanted = self._open and port.closing < _MAX_CLOSING and not port.out_of_fds
+        if wanted and not port.listening:
+            self._selector.register(port.listener.socket, selectors.EVENT_READ, port)
+        elif port.listening and not wanted:
+            self._selector.unregister(port.listener.socket)
+        port.listening = wanted
 
     def _accept(self, port: Port) -> None:
-        client = self._accepted(port.listener.socket)
+        client = self._accepted(port)
         if client is None:
             return
         if port.client:
             self._drain(port, port.client)
         if port.client:
-            client.close()
-            log.warning("%s: second client refused", port.device.identity.name)
+            self._close(port, given_up(client))
+            port.notices.warning("second client refused")
             return
-        port.client = Connection(client, Session(port.device))
-        port.deadline = time.monotonic() + self._handshake_seconds
-        self._selector.register(client, selectors.EVENT_READ, port)
+        port.client = Connection(client, Session(port.device), port.notices)
+        port.handshake.start()
+        self._watch(port, port.client)
         log.info("%s: client connected", port.device.identity.name)
 
-    def _accepted(self, listening: socket.socket) -> socket.socket | None:
+    def _accepted(self, port: Port) -> socket.socket | None:
         try:
-            return listening.accept()[0]
+            return port.listener.socket.accept()[0]
         except OSError as error:
             # BlockingIOError, ECONNABORTED: gone meanwhile. Without file
             # descriptors the client would wait, and select return at once, for ever.
             if error.errno in _OUT_OF_FDS:
-                os.close(self._spare_fd)
-                with suppress(OSError):
-                    listening.accept()[0].close()
-                self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-                log.error("a client was turned away: %s", error.strerror)
+                self._turn_away(port, os.strerror(error.errno))
             return None
+
+    def _turn_away(self, port: Port, reason: str) -> None:
+        """Use the spare file descriptor to let a client know, and take no other one for a moment."""
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
+            self._spare_fd = None
+            with suppress(OSError):
+                self._close(port, given_up(port.listener.socket.accept()[0]))
+            port.notices.warning(f"a client was turned away: {reason}")
+        port.out_of_fds = True
+        self._listen(port)
+        self._retry.start()
+
+    def _try_again(self) -> None:
+        self._open_spare()
+        for port in self._ports:
+            port.out_of_fds = False
+            self._listen(port)
+
+    def _open_spare(self) -> None:
+        if self._spare_fd is None:
+            with suppress(OSError):  # tried again after the next client that cannot be taken
+                self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _drain(self, port: Port, client: Connection) -> None:
         """A client that has gone makes room at once, even if its end comes after the next one's connection."""
@@ -131,9 +164,9 @@ class Server:
         else:
             self._watch(port, client)
 
-    def _serve(self, port: Port, client: Connection, events: int) -> None:
+    def _serve(self, port: Port, client: Connection) -> None:
         try:
-            if events & selectors.EVENT_WRITE:
+            if client.sending:
                 client.flush()
             else:
                 client.receive()
@@ -143,16 +176,55 @@ class Server:
             self._watch(port, client)
 
     def _watch(self, port: Port, client: Connection) -> None:
-        """Wait for the client to read or to write, whichever comes next."""
-        if client.session.negotiated:
-            port.deadline = float("inf")
-        wanted = selectors.EVENT_WRITE if client.sending else selectors.EVENT_READ
-        if self._selector.get_key(client.socket).events != wanted:
+        """Wait for the client to read or to write, whichever comes next; for neither while what it sent is closed."""
+        if client.unwanted:
+            fds, client.unwanted = client.unwanted, []
+            client.closing += 1
+            self._close(port, fds, client)
+        wanted = selectors.EVENT_WRITE if client.sending else 0 if client.closing else selectors.EVENT_READ
+        if wanted != port.watched:
+            self._select(port, client, wanted)
+        if client.session.negotiated and port.handshake.running:
+            port.handshake.stop()
+        if client.idle:
+            port.stalled.stop()
+        elif not port.stalled.running:
+            port.stalled.start()
+
+    def _select(self, port: Port, client: Connection, wanted: int) -> None:
+        if not port.watched:
+            self._selector.register(client.socket, wanted, port)
+        elif wanted:
             self._selector.modify(client.socket, wanted, port)
+        else:
+            self._selector.unregister(client.socket)
+        port.watched = wanted
+
+    def _late(self, port: Port, reason: str) -> None:
+        """The client has not done in time what it began, and loses its place."""
+        if port.client:
+            port.notices.warning(f"connection ended: {reason}")
+            self._end(port, port.client, reason)
 
     def _end(self, port: Port, client: Connection, reason: str) -> None:
-        self._selector.unregister(client.socket)
-        client.close()
+        if port.watched:
+            self._select(port, client, 0)
         port.client = None
-        port.deadline = float("inf")
-        log.info("%s: connection ended: %s", port.device.identity.name, reason)
+        port.handshake.stop()
+        port.stalled.stop()
+        self._close(port, client.end())
+        log.info("%s: connection ended: %s", port.device.identity.name, shortened(reason))
+
+    def _close(self, port: Port, fds: Sequence[int], client: Connection | None = None) -> None:
+        """Have ``fds`` closed; ``client`` waits for it."""
+        port.closing += 1
+        self._closer.close(fds, partial(self._closed, port, client))
+        self._listen(port)
+
+    def _closed(self, port: Port, client: Connection | None) -> None:
+        port.closing -= 1
+        self._listen(port)
+        if client:
+            client.closing -= 1
+            if client is port.client:
+                self._watch(port, client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mock_accel_server import protocol
@@ -19,6 +19,7 @@ from mock_accel_server.protocol import (
     RefusedError,
     RegionFlag,
     unpack,
+    unpack_request,
 )
 
 _CAPABILITIES: dict[str, int | bool] = {
@@ -28,7 +29,6 @@ _CAPABILITIES: dict[str, int | bool] = {
     "pgsizes": protocol.PAGE_SIZE,
     "write_multiple": True,
 }
-_MAX_VERSION_DATA = 4096
 _READ_WRITE = RegionFlag.READ | RegionFlag.WRITE
 
 Handler = Callable[[bytes, list[int]], bytes]
@@ -82,7 +82,7 @@ class Session:
         if self.negotiated:
             raise RefusedError("VERSION comes once")
         size = protocol.VERSION.size
-        if not size <= len(payload) <= size + _MAX_VERSION_DATA:
+        if len(payload) < size:
             raise EndConnectionError(f"VERSION has {len(payload)} bytes")
         major, minor = protocol.VERSION.unpack(payload[:size])
         if major != protocol.MAJOR_VERSION:
@@ -99,7 +99,7 @@ class Session:
 
     def _dma_map(self, payload: bytes, fds: list[int]) -> bytes:
         argsz, flags, offset, address, size = unpack(protocol.DMA_MAP, payload)
-        _check_argsz(argsz, protocol.DMA_MAP.size)
+        _check_request_argsz(argsz, payload)
         self.dma.add(address, size, flags, offset, fds)
         return b""
 
@@ -107,6 +107,8 @@ class Session:
         argsz, flags, address, size = unpack(protocol.DMA_UNMAP, payload)
         _check_argsz(argsz, protocol.DMA_UNMAP.size)
         if flags == protocol.DMA_UNMAP_ALL:
+            if address or size:
+                raise RefusedError(f"all is to be unmapped, and {size:#x} bytes from {address:#x}")
             self.dma.clear()
         elif flags:
             raise RefusedError(f"unknown DMA unmap flags {flags:#x}")
@@ -115,22 +117,25 @@ class Session:
         return payload
 
     def _device_info(self, payload: bytes, _fds: list[int]) -> bytes:
-        argsz, *_ = unpack(protocol.DEVICE_INFO, payload)
+        argsz, *others = unpack_request(protocol.DEVICE_INFO, payload)
         _check_argsz(argsz, protocol.DEVICE_INFO.size)
+        _check_zero(others)
         flags = DeviceFlag.RESET | DeviceFlag.PCI
         return protocol.DEVICE_INFO.pack(protocol.DEVICE_INFO.size, flags, protocol.REGION_COUNT, len(IRQS))
 
     def _region_info(self, payload: bytes, _fds: list[int]) -> bytes:
-        argsz, _, index, *_ = unpack(protocol.REGION_INFO, payload)
+        argsz, flags, index, *others = unpack_request(protocol.REGION_INFO, payload)
         _check_argsz(argsz, protocol.REGION_INFO.size)
+        _check_zero([flags, *others])
         if index >= protocol.REGION_COUNT:
             raise RefusedError(f"region {index} does not exist")
         size = self.device.region_size(index)
         return protocol.REGION_INFO.pack(protocol.REGION_INFO.size, _READ_WRITE if size else 0, index, 0, size, 0)
 
     def _irq_info(self, payload: bytes, _fds: list[int]) -> bytes:
-        argsz, _, index, _ = unpack(protocol.IRQ_INFO, payload)
+        argsz, flags, index, count = unpack_request(protocol.IRQ_INFO, payload)
         _check_argsz(argsz, protocol.IRQ_INFO.size)
+        _check_zero([flags, count])
         if index not in IRQS:
             raise RefusedError(f"interrupt type {index} does not exist")
         info = IRQS[IrqIndex(index)]
@@ -139,7 +144,7 @@ class Session:
     def _set_irqs(self, payload: bytes, fds: list[int]) -> bytes:
         fixed = protocol.IRQ_SET.size
         argsz, flags, index, start, count = unpack(protocol.IRQ_SET, payload[:fixed])
-        _check_argsz(argsz, fixed)
+        _check_request_argsz(argsz, payload)
         self.irqs.set(flags, index, start, count, payload[fixed:], fds)
         return b""
 
@@ -183,12 +188,24 @@ def _check_argsz(argsz: int, needed: int) -> None:
         raise RefusedError(f"argsz {argsz}, needs {needed}")
 
 
+def _check_request_argsz(argsz: int, payload: bytes) -> None:
+    """Sections ``VFIO_USER_DMA_MAP`` and ``VFIO_USER_DEVICE_SET_IRQS``: there it is the size of the request."""
+    if argsz != len(payload):
+        raise RefusedError(f"argsz {argsz} in a request of {len(payload)} bytes")
+
+
+def _check_zero(fields: Sequence[int]) -> None:
+    """Sections ``VFIO_USER_DEVICE_GET_*INFO``: all fields but argsz and index must be zero."""
+    if any(fields):
+        raise RefusedError(f"fields that must be zero are {', '.join(map(hex, fields))}")
+
+
 def _capabilities(data: bytes) -> dict[str, Any]:
     """The capabilities in the JSON of VERSION. Raises EndConnectionError."""
     if not data.endswith(b"\0"):
         raise EndConnectionError("the JSON of VERSION has no NUL at its end")
     try:
-        document = json.loads(data[:-1].decode())
+        document = json.loads(data[:-1].decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise EndConnectionError(f"VERSION has no JSON: {error}") from error
     capabilities = document.get("capabilities", {}) if isinstance(document, dict) else None
@@ -196,6 +213,17 @@ def _capabilities(data: bytes) -> dict[str, Any]:
         raise EndConnectionError("the JSON of VERSION is no object, or its capabilities are none")
     for name, ours in _CAPABILITIES.items():
         theirs = capabilities.get(name, ours)
-        if type(theirs) is not type(ours) or theirs < 0:
+        if not (isinstance(theirs, bool) if isinstance(ours, bool) else _is_count(theirs)):
             raise EndConnectionError(f"capability {name} cannot be {theirs!r}")
     return capabilities
+
+
+def _is_count(value: object) -> bool:
+    """JSON has one type of number: 8, 8.0 and 0.8e1 are the same."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 0 and (isinstance(value, int) or value.is_integer())
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mock_accel_server.device import Device
+from mock_accel_server.port import Patience
 from mock_accel_server.registers import Identity
 from mock_accel_server.server import Server
 from vfio_user_client import Client
@@ -21,9 +22,9 @@ Connect = Callable[..., Client]
 class RunningServer:
     """A server whose ``run`` runs in a thread."""
 
-    def __init__(self, devices: list[tuple[Path, Device]], handshake_seconds: float = 10.0) -> None:
+    def __init__(self, devices: list[tuple[Path, Device]], patience: Patience | None = None) -> None:
         self.devices = [device for _, device in devices]
-        self.server = Server(devices, handshake_seconds)
+        self.server = Server(devices, patience or Patience())
         self._thread = threading.Thread(target=self.server.run)
         self._thread.start()
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,12 +21,10 @@ import pytest
 import topology
 from lab.artifacts import cache_root
 from lab.qemu_root import Qemu, ensure_qemu
+from server_process import NODE, TOPOLOGY, ServerProcess
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parents[2]
-TOPOLOGY = PROJECT / "variables/topologies/numa-cluster.yaml"
-NODE = "mock-cluster-node1"
 WINDOW = 0xC0000000
 ECAM = 0xB0000000
 BUS = 1
@@ -149,27 +146,6 @@ class Guest:
         self.process.wait(TIMEOUT)
 
 
-class Servers:
-    """``python -m mock_accel_server`` for a node of a topology."""
-
-    def __init__(self, folder: Path) -> None:
-        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(TOPOLOGY), "--node", NODE]
-        argv += ["--socket-dir", str(folder)]
-        paths = os.pathsep.join([str(PROJECT / "vfio-user"), str(PROJECT / "libraries")])
-        self.log = folder / "server.log"
-        with self.log.open("wb") as log:
-            env = os.environ | {"PYTHONPATH": paths}
-            self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, env=env)
-        assert self.process.stdout is not None
-        self.ready = self.process.stdout.readline().decode()
-
-    def close(self) -> None:
-        self.process.terminate()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        assert self.process.wait(TIMEOUT) == 0
-
-
 @pytest.fixture(scope="module")
 def qemu() -> Qemu:
     built = any(cache_root().glob("qemu/*/root/usr/bin/qemu-system-x86_64"))
@@ -184,14 +160,14 @@ def node() -> topology.Node:
 
 
 @pytest.fixture
-def servers(folder: Path) -> Iterator[Servers]:
-    servers = Servers(folder)
+def servers(folder: Path) -> Iterator[ServerProcess]:
+    servers = ServerProcess(folder)
     yield servers
     servers.close()
 
 
 @pytest.fixture
-def guest(qemu: Qemu, folder: Path, servers: Servers) -> Iterator[Guest]:
+def guest(qemu: Qemu, folder: Path, servers: ServerProcess) -> Iterator[Guest]:
     with ExitStack() as stack:
         guest = Guest(qemu, folder)
         stack.callback(guest.close)
@@ -206,7 +182,9 @@ def plug_slot(guest: Guest, node: topology.Node, folder: Path) -> tuple[topology
     return functions
 
 
-def test_guest_sees_the_slot_as_the_topology_says(guest: Guest, servers: Servers, node: topology.Node, folder: Path):
+def test_guest_sees_the_slot_as_the_topology_says(
+    guest: Guest, servers: ServerProcess, node: topology.Node, folder: Path
+):
     assert servers.ready == f"ready\t{len(node.functions)}\t{folder}\n"
     functions = plug_slot(guest, node, folder)
     for function in functions:
@@ -272,7 +250,7 @@ def test_unplugged_devices_can_be_plugged_again(guest: Guest, node: topology.Nod
         guest._wire()
 
 
-def test_guest_survives_its_device_server(guest: Guest, servers: Servers, node: topology.Node, folder: Path):
+def test_guest_survives_its_device_server(guest: Guest, servers: ServerProcess, node: topology.Node, folder: Path):
     plug_slot(guest, node, folder)
     bar = guest.place(0)
     assert guest.qtest(f"readl {bar:#x}") == 0x4D4F434B

@@ -1,0 +1,56 @@
+"""``python -m mock_accel_server`` as a process of its own, for tests that may block it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+TOPOLOGY = PROJECT / "variables/topologies/numa-cluster.yaml"
+NODE = "mock-cluster-node1"
+_TIMEOUT_SECONDS = 20.0
+
+
+class ServerProcess:
+    """Serves a node of a topology at ``folder/<device>.sock``; its messages go to ``log``."""
+
+    def __init__(self, folder: Path, topology: Path = TOPOLOGY, node: str = NODE) -> None:
+        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(topology), "--node", node]
+        argv += ["--socket-dir", str(folder)]
+        paths = os.pathsep.join([str(PROJECT / "vfio-user"), str(PROJECT / "libraries")])
+        self.log = folder / "server.log"
+        with self.log.open("wb") as log:
+            env = os.environ | {"PYTHONPATH": paths}
+            self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, env=env)
+        assert self.process.stdout is not None
+        self.ready = self.process.stdout.readline().decode()
+
+    def open_fds(self) -> int:
+        """How many file descriptors the process has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 (names are enough, and they come and go)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Keep the process from running, so that what is sent to it meanwhile waits in its queues."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it; fails when it does not end well. Killed, if a test has blocked it."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            assert self.process.wait(_TIMEOUT_SECONDS) == 0, self.log.read_text()
+        finally:
+            self.process.kill()
+            self.process.wait(_TIMEOUT_SECONDS)

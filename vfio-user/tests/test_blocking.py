@@ -1,0 +1,174 @@
+"""What a client owns never holds up the server, and a client that dies gives its device back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from attacks import ONE_PAGE, TRIGGER_BY_EVENTFD, half_message, lingering_socket, trigger_full_eventfd
+from mock_accel_server import protocol
+from mock_accel_server.device import Device
+from mock_accel_server.port import Patience
+from mock_accel_server.protocol import Command, RegionIndex
+from running_server import PF, RunningServer
+from server_process import ServerProcess
+from vfio_user_client import Client
+
+ANSWER_SECONDS = 1.0
+DEADLINE_SECONDS = 10.0
+LINGER_SECONDS = 5
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[ServerProcess]:
+    server = ServerProcess(folder)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def attacker(folder: Path, server: ServerProcess) -> Iterator[Client]:
+    with Client(folder / "mock0.sock") as client:
+        yield client
+
+
+@pytest.fixture
+def other_device_answers(folder: Path, server: ServerProcess) -> Iterator[Callable[[], None]]:
+    """Asserts that the client of another device is answered within a second, and that a new one is."""
+    with Client(folder / "mock1.sock") as client:
+        client.socket.settimeout(ANSWER_SECONDS)
+
+        def answers() -> None:
+            assert client.read(0, 4) == b"KCOM"
+            with Client(folder / "mock2.sock") as another:
+                assert another.read(0, 4) == b"KCOM"
+
+        yield answers
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "not within the time limit"
+        time.sleep(0.005)
+
+
+def test_trigger_of_a_full_blocking_eventfd(attacker: Client, other_device_answers: Callable[[], None]):
+    event = trigger_full_eventfd(attacker)
+    try:
+        other_device_answers()
+        assert attacker.receive().error == 0
+        assert attacker.read(0, 4) == b"KCOM"
+    finally:
+        os.close(event)
+
+
+def test_flags_of_a_clients_eventfd_are_not_changed(attacker: Client):
+    event = os.eventfd(0)
+    try:
+        attacker.call(Command.DEVICE_SET_IRQS, TRIGGER_BY_EVENTFD, [event])
+        assert os.get_blocking(event)
+    finally:
+        os.close(event)
+
+
+@pytest.mark.parametrize("command", [Command.DMA_MAP, Command.DEVICE_SET_IRQS, Command.DEVICE_RESET])
+def test_closing_a_lingering_socket(
+    attacker: Client, server: ServerProcess, other_device_answers: Callable[[], None], command: Command
+):
+    """Of whatever message: the server has the last file descriptor, and its close waits for the peer to read."""
+    before = server.open_fds()
+    with lingering_socket(LINGER_SECONDS) as lingering:
+        with server.stopped():
+            attacker.send(command, {Command.DMA_MAP: ONE_PAGE}.get(command, b""), [lingering.fileno()])
+            lingering.close()
+        other_device_answers()
+        assert attacker.receive().error == errno.EINVAL
+    wait_until(lambda: server.open_fds() <= before)
+
+
+def test_lingering_socket_in_what_was_not_received(
+    attacker: Client, folder: Path, server: ServerProcess, other_device_answers: Callable[[], None]
+):
+    """It is closed with the connection that has it in its queue, or as there is no room for it."""
+    with lingering_socket(LINGER_SECONDS) as lingering:
+        many = [lingering.fileno()] * protocol.SCM_MAX_FDS
+        attacker.send_raw(bytes(protocol.HEADER.size))  # ends the connection
+        attacker.send_raw(b"x", many)
+        with Client(folder / "mock3.sock") as truncated:
+            truncated.send_raw(half_message(), many)
+            lingering.close()
+            other_device_answers()
+
+
+def test_device_serves_its_next_client_while_a_close_is_blocked(folder: Path, server: ServerProcess):
+    with lingering_socket(LINGER_SECONDS) as lingering:
+        with Client(folder / "mock0.sock") as attacker:
+            with server.stopped():
+                attacker.send(Command.DMA_MAP, ONE_PAGE, [lingering.fileno()])
+                lingering.close()
+            attacker.receive()
+        assert serves(folder / "mock0.sock")
+
+
+def serves(path: Path) -> bool:
+    """A new client is served, not refused as a second one."""
+    try:
+        with Client(path) as client:
+            client.socket.settimeout(ANSWER_SECONDS)
+            return client.read(0, 4) == b"KCOM"
+    except (EOFError, ConnectionError):
+        return False
+
+
+def test_client_that_dies_after_it_mapped_its_own_socket(folder: Path, server: ServerProcess):
+    """The server must not be the one that keeps the client's end of the connection open."""
+    with Client(folder / "mock0.sock") as attacker:
+        attacker.send(Command.DMA_MAP, ONE_PAGE, [attacker.socket.fileno()])
+        assert attacker.receive().error == errno.EINVAL
+    assert serves(folder / "mock0.sock")
+
+
+@pytest.fixture
+def impatient(folder: Path) -> Iterator[Path]:
+    """The socket of a server that waits half a second for the rest of a message."""
+    path = folder / "impatient.sock"
+    server = RunningServer([(path, Device(PF))], Patience(message=0.5))
+    yield path
+    server.stop()
+
+
+@pytest.mark.parametrize("missing", [1, 32, 40])
+def test_half_a_message_with_the_clients_own_socket(impatient: Path, missing: int):
+    with Client(impatient) as attacker:
+        attacker.send_raw(half_message(missing=missing), [attacker.socket.fileno()])
+    wait_until(lambda: serves(impatient))
+
+
+def test_own_socket_behind_replies_that_are_not_read(impatient: Path):
+    """It stays in the queue of the connection that it holds open."""
+    with Client(impatient) as attacker:
+        attacker.socket.setblocking(False)
+        access = protocol.REGION_ACCESS.pack(0, RegionIndex.CONFIG, 4096)
+        message = protocol.HEADER.pack(1, Command.REGION_READ, protocol.HEADER.size + len(access), 0, 0) + access
+        with pytest.raises(BlockingIOError):
+            while True:
+                socket.send_fds(attacker.socket, [message], [attacker.socket.fileno()])
+    wait_until(lambda: serves(impatient))
+
+
+def test_time_limit_is_for_messages_and_not_for_silence(impatient: Path):
+    with Client(impatient) as client, Client(impatient.with_name("impatient.sock"), negotiate=False) as second:
+        client.send_raw(half_message())
+        client.send_raw(ONE_PAGE[-1:])
+        assert client.receive().error == 0
+        assert second.at_end()
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:  # longer than the time limit, busy and idle
+            assert client.read(0, 4) == b"KCOM"
+            time.sleep(0.3)

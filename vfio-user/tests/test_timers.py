@@ -1,0 +1,102 @@
+"""Deadlines in order, and what they cost."""
+
+from __future__ import annotations
+
+import time
+
+from mock_accel_server.timers import Timers
+
+SOON = 0.01
+LATE = 1000.0
+
+
+def run_until_quiet(timers: Timers) -> None:
+    while (timeout := timers.timeout()) is not None:
+        time.sleep(timeout)
+        timers.run_due()
+
+
+def test_each_runs_once_in_the_order_of_time():
+    timers = Timers()
+    ran: list[str] = []
+    late = timers.timer(3 * SOON, lambda: ran.append("late"))
+    early = timers.timer(SOON, lambda: ran.append("early"))
+    timers.timer(SOON, lambda: ran.append("never started"))
+    late.start()
+    early.start()
+    assert early.running and late.running
+    run_until_quiet(timers)
+    assert ran == ["early", "late"]
+    assert not early.running and not late.running
+
+
+def test_stopped_and_started_again():
+    timers = Timers()
+    ran: list[str] = []
+    stopped = timers.timer(SOON, lambda: ran.append("stopped"))
+    again = timers.timer(SOON, lambda: ran.append("again"))
+    for timer in (stopped, again):
+        timer.start()
+        timer.stop()
+    assert timers.timeout() is None
+    again.start()
+    again.start()
+    run_until_quiet(timers)
+    assert ran == ["again"]
+
+
+def test_start_again_counts_from_then():
+    timers = Timers()
+    timer = timers.timer(0.05, lambda: None)
+    timer.start()
+    time.sleep(0.03)
+    timer.start()
+    timeout = timers.timeout()
+    assert timeout is not None and timeout > 0.03
+
+
+def test_action_may_start_its_timer_again():
+    timers = Timers()
+    ran: list[int] = []
+
+    def action() -> None:
+        ran.append(1)
+        if len(ran) < 3:
+            timer.start()
+
+    timer = timers.timer(SOON, action)
+    timer.start()
+    run_until_quiet(timers)
+    assert len(ran) == 3
+
+
+def test_restarts_do_not_fill_the_heap():
+    timers = Timers()
+    timer = timers.timer(LATE, lambda: None)
+    for _ in range(10_000):
+        timer.start()
+        timer.stop()
+    assert len(timers._heap) == 1
+
+
+def test_many_timers_cost_an_event_no_more_than_one():
+    """Nothing is looked at but the first of them."""
+    timers = Timers()
+    looked_at = 0
+
+    class Counting(float):
+        def __eq__(self, other: object) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return float.__eq__(self, other)
+
+        __hash__ = float.__hash__
+
+    for _ in range(100):
+        timer = timers.timer(LATE, lambda: None)
+        timer.start()
+        timer.due = Counting(timer.due)
+    looked_at = 0
+    timers.timeout()
+    timers.run_due()
+    assert looked_at <= 2
