@@ -7,7 +7,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ nightly-table: venv ## that table again, from what is in results/nightly/ (colle
 
 test: setup ## every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
+
+fuzz: venv ## a million random messages and attacks on the device server; ARGS='--seed N' repeats a run
+	@python vfio-user/tests/fuzz_server.py $(ARGS)
 
 bench-lab: setup ## measure starts, restores, memory, runs; about 20 minutes, nothing else should run; into results/
 	@python tests/bench_lab.py $(ARGS)
