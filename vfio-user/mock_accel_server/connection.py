@@ -17,6 +17,8 @@ from mock_accel_server.session import Session
 _ANCILLARY_SIZE = socket.CMSG_SPACE(protocol.SCM_MAX_FDS * array.array("i").itemsize)
 _CHUNK = 65536
 _SHOWN_BYTES = 4096
+_LARGE = 16384
+"""Bytes of a message from which on it waits for its turn; QEMU sends none of half this size."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class Connection:
         self.session = session
         self.closing = 0
         """How often ``unwanted`` was taken from here and is not all closed yet."""
+        self.large = False
+        """A large message has come that waits for its turn; until then nothing more is read."""
         self.unwanted: list[int] = []
         """File descriptors that came with finished messages and are to be closed, but not by this thread."""
         self._notices = notices
@@ -53,15 +57,23 @@ class Connection:
     @property
     def sending(self) -> bool:
         """A reply waits until the client reads; until then nothing more is read from it."""
-        return bool(self._unsent)
+        return bool(self._unsent) and not self._holding
+
+    @property
+    def _holding(self) -> bool:
+        """Replies wait until what came with their messages is closed: a client can rely on that."""
+        return bool(self.unwanted or self.closing)
 
     @property
     def idle(self) -> bool:
         """Nothing is half done: no part of a message has come, all is answered, no file descriptor is held."""
         return not (self._buffer or self._unsent or self._fds or self.closing)
 
-    def receive(self) -> bool:
-        """Answer one message. False when there is no whole one yet. Raises ConnectionEndedError."""
+    def receive(self, turn: bool = False) -> bool:
+        """Answer one message. False when there is no whole one yet, or when it is ``large`` and has no ``turn``.
+
+        Raises ConnectionEndedError.
+        """
         if not self._fill(protocol.HEADER.size):
             return False
         header = protocol.HEADER.unpack_from(self._buffer)
@@ -73,17 +85,23 @@ class Connection:
                 raise EndConnectionError(f"expected a command, found flags {flags:#x}")
             if not self._fill(size):
                 return False
+            self.large = size > _LARGE and not turn
+            if self.large:
+                return False
             answer = self._handle(message_id, command, flags, bytes(self._buffer[protocol.HEADER.size :]))
         except EndConnectionError as error:
             if flags & protocol.TYPE_MASK == protocol.TYPE_COMMAND and not flags & protocol.NO_REPLY:
-                self._send(protocol.error_reply(message_id, command, error.number))
+                self._unsent += protocol.error_reply(message_id, command, error.number)
+                self.flush()
             raise ConnectionEndedError(str(error)) from error
         self._buffer.clear()
         if self._fds:
             self.unwanted += self._fds
             self._fds.clear()
         if not flags & protocol.NO_REPLY:
-            self._send(answer)
+            self._unsent += answer
+            if not self._holding:
+                self.flush()
         return True
 
     def _handle(self, message_id: int, command: int, flags: int, payload: bytes) -> bytes:
@@ -127,10 +145,6 @@ class Connection:
                 fds = array.array("i")
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
                 self._fds.extend(fds)
-
-    def _send(self, message: bytes) -> None:
-        self._unsent = message
-        self.flush()
 
     def flush(self) -> None:
         """Send what the client has not taken yet, as far as it takes it. Raises ConnectionEndedError."""

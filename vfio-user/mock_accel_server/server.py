@@ -10,6 +10,7 @@ import logging
 import os
 import selectors
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,7 @@ from mock_accel_server.timers import Timers
 _RETRY_SECONDS = 0.1
 _END_SECONDS = 1.0
 _MESSAGES_BEFORE_REFUSAL = 64
+_SECONDS_BEFORE_REFUSAL = 0.01  # of processor time: what others wait for
 _MAX_CLOSING = 4
 """No client is taken while as many closings for its device are under way: they are blocked."""
 _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
@@ -50,6 +52,8 @@ class Server:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._selector.register(self._closer.fd, selectors.EVENT_READ)
         self._ports: list[Port] = []
+        self._large: dict[Connection, Port] = {}
+        """Clients whose large message waits for its turn, in their order."""
         self._open = True
         try:
             for path, device in devices:
@@ -64,7 +68,7 @@ class Server:
         """Serve until something is written to ``wake_fd``."""
         closed_fd = self._closer.fd
         while True:
-            for key, events in self._selector.select(self._timers.timeout()):
+            for key, events in self._selector.select(0 if self._large else self._timers.timeout()):
                 port: Port | None = key.data
                 if port is None:
                     if key.fd != closed_fd:
@@ -74,6 +78,8 @@ class Server:
                     self._accept(port)
                 elif port.client and key.fileobj is port.client.socket and events & port.watched:
                     self._serve(port, port.client)
+            if self._large:
+                self._serve_large()
             self._timers.run_due()
 
     def stop(self) -> None:
@@ -155,21 +161,28 @@ class Server:
 
     def _drain(self, port: Port, client: Connection) -> None:
         """A client that has gone makes room at once, even if its end comes after the next one's connection."""
+        enough = time.thread_time() + _SECONDS_BEFORE_REFUSAL
         try:
             for _ in range(_MESSAGES_BEFORE_REFUSAL):
-                if client.sending or not client.receive():
+                if client.sending or not client.receive() or time.thread_time() > enough:
                     break
         except ConnectionEndedError as ended:
             self._end(port, client, str(ended))
         else:
             self._watch(port, client)
 
-    def _serve(self, port: Port, client: Connection) -> None:
+    def _serve_large(self) -> None:
+        """Answer one large message. It takes up to 0.1 s, so all others are served before the next one."""
+        client, port = next(iter(self._large.items()))
+        del self._large[client]
+        self._serve(port, client, turn=True)
+
+    def _serve(self, port: Port, client: Connection, turn: bool = False) -> None:
         try:
             if client.sending:
                 client.flush()
-            else:
-                client.receive()
+            elif not client.closing:
+                client.receive(turn)
         except ConnectionEndedError as ended:
             self._end(port, client, str(ended))
         else:
@@ -181,7 +194,14 @@ class Server:
             fds, client.unwanted = client.unwanted, []
             client.closing += 1
             self._close(port, fds, client)
-        wanted = selectors.EVENT_WRITE if client.sending else 0 if client.closing else selectors.EVENT_READ
+        wanted = selectors.EVENT_READ
+        if client.closing:
+            wanted = 0
+        elif client.sending:
+            wanted = selectors.EVENT_WRITE
+        elif client.large:
+            wanted = 0
+            self._large[client] = port
         if wanted != port.watched:
             self._select(port, client, wanted)
         if client.session.negotiated and port.handshake.running:
@@ -209,6 +229,7 @@ class Server:
     def _end(self, port: Port, client: Connection, reason: str) -> None:
         if port.watched:
             self._select(port, client, 0)
+        self._large.pop(client, None)
         port.client = None
         port.handshake.stop()
         port.stalled.stop()
@@ -226,5 +247,5 @@ class Server:
         self._listen(port)
         if client:
             client.closing -= 1
-            if client is port.client:
-                self._watch(port, client)
+            if client is port.client and not client.closing:
+                self._serve(port, client)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,10 @@ class ServerProcess:
     def open_fds(self) -> int:
         """How many file descriptors the process has."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 (names are enough, and they come and go)
+
+    def processor_seconds(self) -> float:
+        """Processor time that the process has used; not changed by other load."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

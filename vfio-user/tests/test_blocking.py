@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -98,11 +100,12 @@ def test_lingering_socket_in_what_was_not_received(
     """It is closed with the connection that has it in its queue, or as there is no room for it."""
     with lingering_socket(LINGER_SECONDS) as lingering:
         many = [lingering.fileno()] * protocol.SCM_MAX_FDS
-        attacker.send_raw(bytes(protocol.HEADER.size))  # ends the connection
-        attacker.send_raw(b"x", many)
         with Client(folder / "mock3.sock") as truncated:
-            truncated.send_raw(half_message(), many)
-            lingering.close()
+            with server.stopped():
+                attacker.send_raw(bytes(protocol.HEADER.size))  # ends the connection
+                attacker.send_raw(b"x", many)
+                truncated.send_raw(half_message(), many)
+                lingering.close()
             other_device_answers()
 
 
@@ -132,6 +135,32 @@ def test_client_that_dies_after_it_mapped_its_own_socket(folder: Path, server: S
         attacker.send(Command.DMA_MAP, ONE_PAGE, [attacker.socket.fileno()])
         assert attacker.receive().error == errno.EINVAL
     assert serves(folder / "mock0.sock")
+
+
+def test_large_messages_of_many_clients(folder: Path, server: ServerProcess):
+    """Each takes a tenth of a second; together they must not keep a device from its answer."""
+    write = protocol.SINGLE_WRITE.pack(0x40, RegionIndex.CONFIG, 8, bytes(8))
+    number = (protocol.MAX_DATA_XFER_SIZE - protocol.WRITE_COUNT.size) // len(write)
+    payload = protocol.WRITE_COUNT.pack(number) + write * number
+    message = protocol.HEADER.pack(1, Command.REGION_WRITE_MULTI, protocol.HEADER.size + len(payload), 0, 0) + payload
+    names = sorted(path.name for path in folder.glob("*.sock"))
+    with ExitStack() as stack:
+        witness = stack.enter_context(Client(folder / names[0]))
+        busy = [stack.enter_context(Client(folder / name)) for name in names[1:]]
+        threads = [threading.Thread(target=client.send_raw, args=[2 * message]) for client in busy]
+        for thread in threads:
+            thread.start()
+        slowest = 0.0
+        for _ in range(30):
+            start = server.processor_seconds()
+            assert witness.read(0, 4) == b"KCOM"
+            slowest = max(slowest, server.processor_seconds() - start)
+        assert slowest < ANSWER_SECONDS / 2, "it waited for more than a few of them"
+        for client in busy:
+            client.socket.settimeout(DEADLINE_SECONDS * 3)
+            assert [client.receive().payload for _ in range(2)] == [protocol.WRITE_COUNT.pack(number)] * 2
+        for thread in threads:
+            thread.join(DEADLINE_SECONDS)
 
 
 @pytest.fixture
