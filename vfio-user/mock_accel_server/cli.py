@@ -11,6 +11,7 @@ from pathlib import Path
 
 import topology
 
+from mock_accel_server.closing import allow_interrupts
 from mock_accel_server.device import Device
 from mock_accel_server.listener import ListenError
 from mock_accel_server.registers import UUID_BYTES, Identity
@@ -160,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:  # TopologyError is one
         parser.error(str(error))
     _allow_many_fds()
+    allow_interrupts()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _frame: stop.append(caught))

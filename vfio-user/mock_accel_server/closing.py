@@ -3,19 +3,28 @@
 close(2) can take as long as the owner of a file likes: a socket with SO_LINGER
 whose peer does not read, a file of a FUSE server that does not answer. That holds
 for a connection, too: file descriptors that nobody has received are closed with it.
+A signal ends the wait of SO_LINGER; the one for FUSE ends with the FUSE server.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+INTERRUPT = signal.SIGUSR1
+
 _Job = tuple[Sequence[int], Callable[[], None]]
+
+
+def allow_interrupts() -> None:
+    """Make ``Closer.interrupt`` work in this process; for its main thread, before it has servers."""
+    signal.signal(INTERRUPT, lambda _number, _frame: None)
 
 
 class Closer:
@@ -30,6 +39,8 @@ class Closer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: deque[Callable[[], None]] = deque()
         self._under_way = 0
+        self._began: dict[int, float] = {}
+        """Monotonic time at which each thread that is at work began its job, by the thread's identifier."""
         self._lock = threading.Lock()
         self._ended = False
         self._threads = 0
@@ -42,6 +53,20 @@ class Closer:
             with suppress(RuntimeError):  # the system allows no more threads: the job waits for one of those there are
                 self._start_thread()
         self._jobs.put((fds, done))
+
+    @property
+    def busy(self) -> bool:
+        """Jobs are under way, or done and not collected."""
+        return self._under_way > 0
+
+    def interrupt(self, seconds: float) -> None:
+        """Interrupt each close(2) of a job that has taken ``seconds``, after ``allow_interrupts``."""
+        if not callable(signal.getsignal(INTERRUPT)):
+            return
+        latest = time.monotonic() - seconds
+        for thread, began in self._began.copy().items():
+            if began < latest:
+                signal.pthread_kill(thread, INTERRUPT)
 
     def collect(self) -> None:
         """Call back for each job that is done."""
@@ -70,11 +95,11 @@ class Closer:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             fds, done = job
+            self._began[threading.get_ident()] = time.monotonic()
             for fd in fds:
-                with suppress(
-                    OSError
-                ):  # EIO and its like are the owner's affair; the descriptor is closed all the same
+                with suppress(OSError):  # EIO, EINTR and others: the descriptor is closed all the same
                     os.close(fd)
+            del self._began[threading.get_ident()]
             self._done.append(done)
             with self._lock:
                 if not self._ended:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from mock_accel_server.closing import Closer
+from mock_accel_server.closing import INTERRUPT, Closer
 from mock_accel_server.connection import Connection, ConnectionEndedError, given_up
 from mock_accel_server.device import Device
 from mock_accel_server.listener import Listener
@@ -26,11 +26,14 @@ from mock_accel_server.session import Session
 from mock_accel_server.timers import Timers
 
 _RETRY_SECONDS = 0.1
+_INTERRUPT_SECONDS = 0.1
+_CLOSE_SECONDS = 1.0
 _END_SECONDS = 1.0
 _MESSAGES_BEFORE_REFUSAL = 64
 _SECONDS_BEFORE_REFUSAL = 0.01  # of processor time: what others wait for
 _MAX_CLOSING = 4
 """No client is taken while as many closings for its device are under way: they are blocked."""
+_PIPE_BYTES = 65536
 _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 _PATIENCE = Patience()
 
@@ -46,6 +49,7 @@ class Server:
         self._timers = Timers()
         self._retry = self._timers.timer(_RETRY_SECONDS, self._try_again)
         self._closer = Closer()
+        self._closing = self._timers.timer(_INTERRUPT_SECONDS, self._interrupt_closing)
         self._wake_read, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._spare_fd: int | None = None
         self._open_spare()
@@ -65,15 +69,16 @@ class Server:
             raise
 
     def run(self) -> None:
-        """Serve until something is written to ``wake_fd``."""
+        """Serve until something is written to ``wake_fd``, but for the number of the signal that interrupts a close."""
         closed_fd = self._closer.fd
         while True:
             for key, events in self._selector.select(0 if self._large else self._timers.timeout()):
                 port: Port | None = key.data
                 if port is None:
-                    if key.fd != closed_fd:
+                    if key.fd == closed_fd:
+                        self._closer.collect()
+                    elif set(os.read(key.fd, _PIPE_BYTES)) - {INTERRUPT}:
                         return
-                    self._closer.collect()
                 elif key.fileobj is port.listener.socket:
                     self._accept(port)
                 elif port.client and key.fileobj is port.client.socket and events & port.watched:
@@ -206,7 +211,7 @@ class Server:
             self._select(port, client, wanted)
         if client.session.negotiated and port.handshake.running:
             port.handshake.stop()
-        if client.idle:
+        if client.idle or client.large:
             port.stalled.stop()
         elif not port.stalled.running:
             port.stalled.start()
@@ -241,6 +246,13 @@ class Server:
         port.closing += 1
         self._closer.close(fds, partial(self._closed, port, client))
         self._listen(port)
+        if not self._closing.running:
+            self._closing.start()
+
+    def _interrupt_closing(self) -> None:
+        self._closer.interrupt(_CLOSE_SECONDS)
+        if self._closer.busy:
+            self._closing.start()
 
     def _closed(self, port: Port, client: Connection | None) -> None:
         port.closing -= 1

@@ -118,6 +118,20 @@ def test_device_serves_its_next_client_while_a_close_is_blocked(folder: Path, se
         assert serves(folder / "mock0.sock")
 
 
+def test_device_is_not_lost_by_closes_that_are_blocked(folder: Path, server: ServerProcess):
+    """Of more clients than a device may have closes under way."""
+    path = folder / "mock0.sock"
+    with ExitStack() as stack:
+        for _ in range(8):
+            lingering = stack.enter_context(lingering_socket(1000))
+            wait_until(lambda: serves(path))
+            with Client(path) as attacker:
+                attacker.send_raw(half_message(), [lingering.fileno()] * 16)
+                lingering.close()
+                attacker.send_raw(ONE_PAGE[-1:])
+        wait_until(lambda: serves(path))
+
+
 def serves(path: Path) -> bool:
     """A new client is served, not refused as a second one."""
     try:
