@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.accelerator import accelerator
-from lab.guest import numa_options
+from lab.guest import TIMER_OPTION, numa_options
 from lab.monitor import device_add_arguments
 from lab.qemu_root import Qemu
 from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -41,6 +41,12 @@ class Answer:
     text: str
 
 
+def kernel_options(accel: str) -> str:
+    """The guest's kernel command line, for QEMU's accelerator ``accel``."""
+    options = "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off"
+    return f"{options} {TIMER_OPTION}" if accel == "tcg" else options
+
+
 class ModuleGuest:
     """Boots ``kernel`` and ``folder/initrd``; device servers listen in ``folder``. A context manager."""
 
@@ -52,7 +58,7 @@ class ModuleGuest:
         argv += ["-machine", "q35", "-accel", accel, "-cpu", "max" if accel == "tcg" else "host"]
         argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
         argv += ["-kernel", str(kernel), "-initrd", "initrd"]
-        argv += ["-append", "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off"]
+        argv += ["-append", kernel_options(accel)]
         argv += ["-serial", "file:console.log", "-serial", "unix:shell.sock,server=on,wait=off"]
         argv += ["-qmp", "unix:qmp.sock,server=on,wait=off", *numa_options(node)]
         with ExitStack() as stack:
