@@ -158,6 +158,26 @@ class ModuleGuest:
             )
             time.sleep(_POLL_SECONDS)
 
+    def sleep_and_wake(self) -> None:
+        """Suspend the guest to RAM (ACPI S3): QEMU resets its devices, and wakes it at once."""
+        self._monitor.clear_events()
+        # The answer comes when the guest is awake. It would miss what is sent to its serial port before.
+        self._shell.sendall(b"echo mem > /sys/power/state\n")
+        self._wait_for("SUSPEND")
+        self._monitor.cmd("system_wakeup")
+        answer = self._answer(_ANSWER_SECONDS)
+        assert answer.code == 0, answer.text
+
+    def _wait_for(self, name: str) -> None:
+        """Wait for an event of the monitor; others before it are dropped."""
+        event: object = None
+        while event != name:
+            try:
+                got = self._monitor.pull_event(_WAIT_SECONDS)
+            except TimeoutError:
+                raise AssertionError(f"no event {name} in {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
+            event = got and got["event"]
+
     # Slots
 
     def plug(self, slot: Slot) -> None:

@@ -8,18 +8,26 @@ import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import BUSY, COMPLAINT, DRIVER, INVALID, LOAD, PCI, UNLOAD, card, published
 from test_errors_in_qemu import said, taken
-from topology import Function, Node
+from topology import Function, Node, Slot
 
 pytestmark = pytest.mark.slow
 
 
+def last_card(node: Node) -> Slot:
+    """The last slot with a PF and VFs; there are others before it."""
+    return next(slot for slot in reversed(node.slots) if slot.functions[0].total_vfs)
+
+
 @pytest.fixture(scope="module")
 def shown(own_guest: ModuleGuest, node: Node) -> ModuleGuest:
-    """A guest with one card, whose PF shows what it can."""
-    slot = card(node)
-    own_guest.plug(slot)
-    own_guest.until(lambda: own_guest.run(f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l").text, str(len(slot.functions)))
+    """A guest with the first card, whose PF shows what it can; in the slot of the last one, too, it would."""
+    slots = [card(node), last_card(node)]
+    for slot in slots:
+        own_guest.plug(slot)
+    count = str(sum(len(slot.functions) for slot in slots))
+    own_guest.until(lambda: own_guest.run(f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l").text, count)
     own_guest.ok("insmod /sriov_shim.ko")
+    own_guest.power_off(slots[1])
     return own_guest
 
 
@@ -103,3 +111,27 @@ def test_vf_is_not_lost_by_the_error_of_another(shown: ModuleGuest, functions: F
     shown.ok(f"echo {second.bdf} > {DRIVER}/bind")
     assert shown.devices() == published(functions)
     assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
+
+
+def test_vf_of_renamed_pf_is_not_lost_by_the_error_of_another(
+    shown: ModuleGuest, functions: Functions, node: Node
+) -> None:
+    """One that is bound and could not be published must not fail the next one that is."""
+    between, last = node.slots[1], last_card(node)
+    pf, first, second = last.functions
+    everything = published([functions[0], *between.functions, pf])
+    shown.plug(last)
+    shown.until(shown.devices, published([functions[0]]) | {"mock1": pf.bdf})
+    assert shown.write("mock1", "sriov_numvfs", "2") == DONE
+    try:
+        with taken(shown, "mock1", second.name):
+            shown.plug(between)
+            shown.until(shown.devices, everything | published([first]))
+            for switch in ("unbind", "bind"):
+                shown.ok(f"echo {first.bdf} > {DRIVER}/{switch}")
+            assert shown.devices() == everything | published([first])
+            assert said(shown, second.name)
+        assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
+        assert shown.devices() == everything
+    finally:
+        shown.power_off(between, last)
