@@ -9,7 +9,9 @@
 
 #include "mock_accel.h"
 
+/* All functions that are bound, in PCI order. */
 LIST_HEAD(mock_devices);
+/* For the list, and for what is in it. */
 DEFINE_MUTEX(mock_lock);
 
 /* Negative when a comes before b in PCI order. */

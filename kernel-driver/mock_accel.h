@@ -8,11 +8,6 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
-#include <linux/version.h>
-
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
-#error "mock_accel needs Linux 6.1 or newer"
-#endif
 
 #define MOCK_VENDOR_ID		0x1de5
 #define MOCK_DEVICE_ID_PF	0x0001
@@ -52,7 +47,6 @@ struct mock_accel {
 	bool holds_module;	/* while allocated */
 };
 
-/* All functions that are bound, in PCI order, and the lock for them. */
 extern struct list_head mock_devices;
 extern struct mutex mock_lock;
 

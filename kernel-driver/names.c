@@ -136,6 +136,7 @@ static void mock_settle(struct work_struct *work)
 	}
 	mutex_unlock(&mock_lock);
 }
+
 static DECLARE_DELAYED_WORK(mock_settle_work, mock_settle);
 
 void mock_publish_soon(void)

@@ -57,7 +57,7 @@ void mock_reset_begins(struct mock_accel *mock)
 /* A reset frees nothing: give the device its status back, and tell user space. */
 void mock_reset_ends(struct mock_accel *mock)
 {
-	char *envp[] = { "RESET=1", NULL };
+	static char *envp[2] = { "RESET=1" };
 
 	/* Bound since the reset began. */
 	if (!mock->resets)

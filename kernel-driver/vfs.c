@@ -189,7 +189,7 @@ int mock_update_vfs(struct mock_accel *pf)
 	return first;
 }
 
-/* Publish a VF that is newly bound, if it is enabled. An error is its own, not that of another VF. */
+/* Publish a VF that is newly bound, if it is enabled. An error is its own, not another VF's. */
 int mock_add_vf(struct mock_accel *vf)
 {
 	struct mock_accel *pf = mock_pf_of(vf);
@@ -250,7 +250,7 @@ int mock_sriov_configure(struct pci_dev *pdev, int count)
 	return 0;
 }
 
-/* Like a write to the PCI device's own sriov_numvfs, with that device's lock: only from 0 and to 0. */
+/* As the PCI device's own sriov_numvfs, and with its lock: only from 0 and to 0. */
 int mock_set_sriov_numvfs(struct mock_accel *pf, unsigned int count)
 {
 	unsigned int before = pci_num_vf(pf->pdev);

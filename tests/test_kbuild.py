@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,19 @@ def test_kernels_are_ordered_by_number() -> None:
     assert sorted(releases, key=kbuild.version) == [releases[2], releases[1], releases[0]]
 
 
-def test_source_and_readme_name_the_oldest_kernel_that_is_built_for() -> None:
+def test_readme_names_the_oldest_kernel_that_is_built_for() -> None:
+    assert f"Linux {'.'.join(map(str, kbuild.OLDEST))} or newer" in (ROOM / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("version", "patchlevel"), [(kbuild.OLDEST[0], kbuild.OLDEST[1] - 1), (5, 15)])
+def test_older_kernels_are_refused(version: int, patchlevel: int) -> None:
+    """With the variables that the kernel's own Makefile has when it reads this one."""
+    variables = [f"KERNELRELEASE={version}.{patchlevel}.9", f"VERSION={version}", f"PATCHLEVEL={patchlevel}"]
+    argv = ["make", "--no-print-directory", "-f", str(ROOM / "Makefile"), *variables]
+    result = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     oldest = ".".join(map(str, kbuild.OLDEST))
-    header = (ROOM / "mock_accel.h").read_text()
-    assert f"KERNEL_VERSION({oldest.replace('.', ', ')}, 0)" in header
-    assert f"needs Linux {oldest} or newer" in header
-    assert f"Linux {oldest} or newer" in (ROOM / "README.md").read_text()
+    assert f"mock_accel needs Linux {oldest} or newer, found {version}.{patchlevel}.9" in result.stderr
+    assert result.returncode != 0
 
 
 def test_every_source_is_part_of_the_module() -> None:
