@@ -115,6 +115,7 @@ def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
         ("[compute, encryption]", "[encryption]", 11, "always with compute"),
         ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
         ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 8}", 23, "functions 0 to 7"),
+        ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
         ("nodes:\n", "nodes: [\n", 2, "not YAML"),
     ],
 )

@@ -44,6 +44,22 @@ def test_changing_an_owner_succeeds_and_does_nothing(tmp_path: Path) -> None:
     assert file.owner() == Path("/proc/self").owner()
 
 
+@pytest.mark.parametrize("user", [0, 1000])
+def test_tree_has_processes_when_asked_for(tmp_path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    if forbidden := namespaces.forbidden():
+        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+    for name in ("dev", "proc", "host"):
+        (tmp_path / name).mkdir()
+    for name in ("usr", "bin", "lib", "lib64"):
+        (tmp_path / name).symlink_to(f"/host/{name}")
+    argv = in_tree(tmp_path, ["sh", "-c", "test -r /proc/self/limits && ls /"], proc=True)
+    at = argv.index("-c") + 1
+    argv[at] = f"mount --rbind / '{tmp_path}/host' && {argv[at]}"
+    assert {b"proc", b"host"} <= set(run(argv, timeout=TIMEOUT_SECONDS).split())
+    assert list((tmp_path / "proc").iterdir()) == []
+
+
 @pytest.mark.usefixtures("ordinary")
 def test_tree_has_devices_while_a_command_runs_in_it(tmp_path: Path) -> None:
     """The whole of this machine serves as a tree."""

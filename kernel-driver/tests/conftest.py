@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for module_guest, initramfs, d
 from device_servers import serving
 from initramfs import write_initramfs
 from module_guest import ModuleGuest
+from module_state import COMPLAINT, restore
 
 TOPOLOGY = Path(__file__).resolve().parents[2] / "variables/topologies/numa-cluster.yaml"
 _NUMA_NODE_MEMORY = 192 << 20  # enough for a kernel and a shell
@@ -51,11 +52,25 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def guest(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
     """A booted guest: nothing is plugged and the module is not loaded."""
-    from lab import deploy
+    with booted(node, spare, folder) as guest:
+        yield guest
+
+
+@pytest.fixture(scope="module")
+def own_guest(node: topology.Node, spare: topology.Slot) -> Iterator[ModuleGuest]:
+    """The same for the tests of one file, which change it for good."""
+    with tempfile.TemporaryDirectory(prefix="mock-accel-") as folder, booted(node, spare, Path(folder)) as guest:
+        yield guest
+
+
+@contextmanager
+def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
+    """A guest with the node's devices served and a root port for each slot."""
+    from lab import deploy, kbuild
     from lab.node_image import build_node_image
     from lab.qemu_root import ensure_qemu
 
-    write_initramfs(folder / "initrd", deploy.kmod_image())
+    write_initramfs(folder / "initrd", deploy.kmod_image(), kbuild.build_test_modules())
     *others, last = node.numa_nodes
     wired = replace(node, numa_nodes=(*others, replace(last, slots=(*last.slots, spare))))
     with ExitStack() as stack:
@@ -63,3 +78,11 @@ def guest(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[M
         guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder))
         guest.boot()
         yield guest
+
+
+@pytest.fixture
+def known_state(guest: ModuleGuest, node: topology.Node) -> Iterator[None]:
+    """A test begins with all PFs, no VF, everything free, and ends without a complaint of the kernel."""
+    restore(guest, node)
+    yield
+    assert not [line for line in guest.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import stat
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,9 +52,13 @@ def _layers(image: tarfile.TarFile) -> list[str]:
     return layers
 
 
-def write_initramfs(target: Path, archive: Path) -> None:
-    """Write ``target`` with all files of the docker-archive ``archive``, and an init that runs commands from ttyS1."""
+def write_initramfs(target: Path, archive: Path, more: Sequence[Path] = ()) -> None:
+    """Write ``target`` with all files of the docker-archive ``archive``, and an init that runs commands from ttyS1.
+
+    ``more`` are files that go to the root folder.
+    """
     entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, INIT)}
+    entries |= {file.name: (stat.S_IFREG | 0o644, file.read_bytes()) for file in more}
     with tarfile.open(archive) as image:
         for layer in _layers(image):
             with tarfile.open(fileobj=image.extractfile(layer)) as files:

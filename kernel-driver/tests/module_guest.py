@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lab.accelerator import accelerator
-from lab.guest import numa_options
+from lab.guest import TIMER_OPTION, numa_options
 from lab.monitor import device_add_arguments
 from lab.qemu_root import Qemu
 from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -41,6 +41,12 @@ class Answer:
     text: str
 
 
+def kernel_options(accel: str) -> str:
+    """The guest's kernel command line, for QEMU's accelerator ``accel``."""
+    options = "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off"
+    return f"{options} {TIMER_OPTION}" if accel == "tcg" else options
+
+
 class ModuleGuest:
     """Boots ``kernel`` and ``folder/initrd``; device servers listen in ``folder``. A context manager."""
 
@@ -52,7 +58,7 @@ class ModuleGuest:
         argv += ["-machine", "q35", "-accel", accel, "-cpu", "max" if accel == "tcg" else "host"]
         argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
         argv += ["-kernel", str(kernel), "-initrd", "initrd"]
-        argv += ["-append", "console=ttyS0 quiet loglevel=5 panic=-1 mitigations=off"]
+        argv += ["-append", kernel_options(accel)]
         argv += ["-serial", "file:console.log", "-serial", "unix:shell.sock,server=on,wait=off"]
         argv += ["-qmp", "unix:qmp.sock,server=on,wait=off", *numa_options(node)]
         with ExitStack() as stack:
@@ -151,6 +157,26 @@ class ModuleGuest:
                 f"expected {expected!r} within {_WAIT_SECONDS:.0f} s, found {value!r}; {self._evidence()}"
             )
             time.sleep(_POLL_SECONDS)
+
+    def sleep_and_wake(self) -> None:
+        """Suspend the guest to RAM (ACPI S3): QEMU resets its devices, and wakes it at once."""
+        self._monitor.clear_events()
+        # The answer comes when the guest is awake. It would miss what is sent to its serial port before.
+        self._shell.sendall(b"echo mem > /sys/power/state\n")
+        self._wait_for("SUSPEND")
+        self._monitor.cmd("system_wakeup")
+        answer = self._answer(_ANSWER_SECONDS)
+        assert answer.code == 0, answer.text
+
+    def _wait_for(self, name: str) -> None:
+        """Wait for an event of the monitor; others before it are dropped."""
+        event: object = None
+        while event != name:
+            try:
+                got = self._monitor.pull_event(_WAIT_SECONDS)
+            except TimeoutError:
+                raise AssertionError(f"no event {name} in {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
+            event = got and got["event"]
 
     # Slots
 

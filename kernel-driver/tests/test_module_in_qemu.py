@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,54 +10,10 @@ import pytest
 from device_servers import serving
 from mock_accel_server.registers import Registers
 from module_guest import CLASS, DONE, ModuleGuest
-from topology import Function, Node, Slot
+from module_state import BUSY, INVALID, IO_ERROR, LOAD, LOADER, PCI, UNLOAD, card, pfs, published, uevents
+from topology import Node, Slot
 
-pytestmark = pytest.mark.slow
-
-PCI = "/sys/bus/pci/devices"
-LOAD = "/usr/sbin/modprobe -d /opt mock_accel"
-UNLOAD = "/usr/sbin/modprobe -d /opt -r mock_accel"
-LOADER = "/usr/local/bin/loader"
-INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
-# What the kernel prints when something in it is wrong.
-COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
-
-
-def published(functions: list[Function] | tuple[Function, ...]) -> dict[str, str]:
-    """Name and PCI address of each function, as the topology says."""
-    return {function.name: function.bdf for function in functions}
-
-
-def pfs(node: Node) -> dict[str, str]:
-    return published([function for function in node.functions if not function.is_vf])
-
-
-def card(node: Node) -> Slot:
-    """The first slot with a PF and two VFs."""
-    return next(slot for slot in node.slots if slot.functions[0].total_vfs == 2)
-
-
-def restore(guest: ModuleGuest, node: Node) -> None:
-    """The topology's slots are plugged, the module is loaded, PFs have their names, no VF is there, all are free."""
-    guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
-    missing = [slot for slot in node.slots if slot not in guest.plugged]
-    for slot in missing:
-        guest.plug(slot)
-    if missing:
-        there = f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l"
-        guest.until(lambda: guest.run(there).text, str(len(node.functions)))
-    guest.run(f"for f in {CLASS}/*/status {CLASS}/*/sriov_numvfs; do echo 0 > $f; done 2>/dev/null; {LOAD}")
-    if missing or guest.devices() != pfs(node):
-        guest.ok(f"{UNLOAD}; {LOAD}")
-        assert guest.devices() == pfs(node)
-
-
-@pytest.fixture(autouse=True)
-def known_state(guest: ModuleGuest, node: Node) -> Iterator[None]:
-    """Every test begins with all PFs, no VF, everything free, and ends without a complaint of the kernel."""
-    restore(guest, node)
-    yield
-    assert not [line for line in guest.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 
 
 def test_attributes_are_those_of_the_topology(guest: ModuleGuest, node: Node) -> None:
@@ -85,6 +40,15 @@ def test_only_root_writes_and_only_what_can_change(guest: ModuleGuest, node: Nod
     modes = {name: f"{mode} {owner}" for name, mode, owner in (line.split() for line in files.splitlines())}
     constant = dict.fromkeys(("uuid", "memory_size", "numa_node", "capabilities", "sriov_totalvfs"), "444 0")
     assert modes.items() >= (constant | dict.fromkeys(("status", "sriov_numvfs"), "644 0")).items()
+
+
+def test_every_attribute_is_described(guest: ModuleGuest) -> None:
+    """``ABI/testing``: what the class has of its own, and nothing else."""
+    text = (Path(__file__).parents[1] / "ABI/testing/sysfs-class-mock-accel").read_text()
+    described = set(re.findall(rf"^What:\t\t{CLASS}/<name>/(\w+)$", text, re.MULTILINE))
+    found = set(guest.ok(f"cd {CLASS}; ls -1 mock*/").splitlines())
+    of_every_device = {"power", "subsystem"}
+    assert {name for name in found if name and not name.endswith(":")} == described | of_every_device
 
 
 def test_status_is_of_one_device(guest: ModuleGuest, node: Node) -> None:
@@ -144,18 +108,12 @@ def test_vfs_stay_while_one_is_allocated(guest: ModuleGuest, node: Node) -> None
 
 def test_user_space_hears_of_changes(guest: ModuleGuest, node: Node) -> None:
     pf, vf, _ = card(node).functions
-    listener = "uevent sh -c 'echo $ACTION ${DEVPATH##*/} >> /tmp/uevents'"
-    guest.ok(f"rm -f /tmp/uevents; {listener} & echo $! > /tmp/uevent.pid")
-    try:
-        # Netlink family 15 is KOBJECT_UEVENT; the kernel's own socket has port 0.
-        guest.until(lambda: guest.ok("awk '$2 == 15 && $3 != 0' /proc/net/netlink | wc -l"), "1")
+    with uevents(guest, "$ACTION ${DEVPATH##*/}") as heard:
         changes = ((pf.name, "sriov_numvfs", "1"), *((vf.name, "status", value) for value in "1100"))
         for name, attribute, value in (*changes, (pf.name, "sriov_numvfs", "0")):
             assert guest.write(name, attribute, value) == DONE
         told = "\n".join(f"{action} {vf.name}" for action in ("add", "change", "change", "remove"))
-        guest.until(lambda: guest.run("cat /tmp/uevents").text, told)
-    finally:
-        guest.ok("kill $(cat /tmp/uevent.pid)")
+        guest.until(heard, told)
 
 
 def test_module_goes_and_comes_again(guest: ModuleGuest, node: Node) -> None:
@@ -254,6 +212,15 @@ def test_unplugged_slot_takes_its_vfs_along(guest: ModuleGuest, node: Node) -> N
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
     assert [guest.read(function.name, "status") for function in slot.functions] == ["0"] * 3, "plugging is a reset"
     guest.power_off(slot)
+    guest.ok(UNLOAD)
+
+
+def test_status_that_the_device_does_not_take(guest: ModuleGuest, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write is posted: QEMU and the bus say nothing of it."""
+    with monkeypatch.context() as deaf:
+        deaf.setattr(Registers, "write", lambda *_: None)
+        assert guest.write("mock0", "status", "1") == IO_ERROR
+    assert guest.read("mock0", "status") == "0"
     guest.ok(UNLOAD)
 
 

@@ -151,7 +151,7 @@ def _current() -> set[Path]:
         build_containerd,
         images.build_base_images,
         build_node_image,
-        kbuild.check_module,
+        *kbuild.CHECKS.values(),
         deploy.kmod_image,
         images.driver_image,
     ]

@@ -46,13 +46,17 @@ def as_root(argv: Sequence[str | Path]) -> list[str | Path]:
     return [*unshare, sys.executable, "-m", "lab.tree_root", *argv]
 
 
-def in_tree(tree: Path, argv: Sequence[str]) -> list[str | Path]:
-    """The command line that runs ``argv`` as root with ``tree`` as its root folder."""
+def in_tree(tree: Path, argv: Sequence[str], *, proc: bool = False) -> list[str | Path]:
+    """The command line that runs ``argv`` as root with ``tree`` as its root folder, ``proc``: and with ``/proc``."""
     if os.geteuid() == 0:
-        return ["chroot", tree, *argv]
+        return ["unshare", "--mount", *_mounted(["proc"], tree, argv)] if proc else ["chroot", tree, *argv]
     # No device can be made in a namespace: a tree has this machine's for as long as the command runs.
-    script = 'mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
-    return as_root(["sh", "-c", script, tree, *argv])
+    return as_root(_mounted(["dev", "proc"] if proc else ["dev"], tree, argv))
+
+
+def _mounted(folders: Sequence[str], tree: Path, argv: Sequence[str]) -> list[str | Path]:
+    mounts = "".join(f'mount --rbind /{folder} "$0/{folder}" && ' for folder in folders)
+    return ["sh", "-c", f'{mounts}exec chroot "$0" "$@"', tree, *argv]
 
 
 def ownership_filter() -> bytes:

@@ -227,9 +227,15 @@ def _functions(
         _once(reader, used, f"{bus:02x}:00.{number}", fields.line, f"{what}: function at address")
         if number < next_function:
             reader.fail(fields.line, f"{what}: functions stand in order, function {number} after {next_function - 1}")
-        next_function = number + 1
         if is_vf and parent is None:
             reader.fail(fields.line, f"{what}: VF without a PF before it in its slot")
+        if is_vf and number != next_function:
+            reader.fail(
+                fields.line,
+                f"{what}: VFs follow their PF without a gap (SR-IOV: first VF offset 1, stride 1), "
+                f"expected function {next_function}, found {number}",
+            )
+        next_function = number + 1
         if not is_vf:
             index, vfs, parent = index + 1, 0, f"mock{index + 1}"
         name = f"{parent}_vf{vfs}" if is_vf else f"mock{index}"

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the parts of the mock accelerators' driver share. */
+
+#ifndef MOCK_ACCEL_H
+#define MOCK_ACCEL_H
+
+#include <linux/device.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+
+#define MOCK_VENDOR_ID		0x1de5
+#define MOCK_DEVICE_ID_PF	0x0001
+#define MOCK_DEVICE_ID_VF	0x0002
+
+#define MOCK_BAR		0
+#define MOCK_REG_ID		0x00
+#define MOCK_REG_UUID		0x08
+#define MOCK_REG_MEMORY		0x20
+#define MOCK_REG_CAPABILITIES	0x28
+#define MOCK_REG_STATUS		0x2c
+#define MOCK_BAR_SIZE		0x30
+
+#define MOCK_ID			0x4d4f434b
+#define MOCK_UUID_SIZE		16
+#define MOCK_STATUS_FREE	0
+#define MOCK_STATUS_ALLOCATED	1
+
+/* What a read of a device that is gone returns. */
+#define MOCK_DEAD		U32_MAX
+
+/* A function that is bound. Fields are for those who have the lock, unless they say otherwise. */
+struct mock_accel {
+	struct list_head node;
+	struct pci_dev *pdev;	/* constant */
+	void __iomem *regs;	/* constant */
+	struct device *dev;	/* of the class; NULL while not published */
+	struct mock_accel *pf;	/* of a published VF */
+	u16 totalvfs;		/* constant; of a PF, as its hardware says */
+	u16 vf_offset;		/* constant; from a PF to its first VF, in functions */
+	u16 vf_stride;		/* constant; from a VF to the next */
+	unsigned int numvfs;	/* of a PF that enables VFs by publishing them */
+	int index;		/* number in the name; -1 while it has none */
+	unsigned int resets;	/* under way */
+	u32 kept;		/* status before the resets that are under way */
+	bool is_vf;		/* constant */
+	bool holds_module;	/* while allocated */
+};
+
+extern struct list_head mock_devices;
+extern struct mutex mock_lock;
+
+/* registers.c: with the lock, but for mock_alive() */
+bool mock_alive(struct mock_accel *mock);
+u32 mock_status(struct mock_accel *mock);
+bool mock_allocated(struct mock_accel *mock);
+int mock_set_status(struct mock_accel *mock, u32 status);
+void mock_reset_begins(struct mock_accel *mock);
+void mock_reset_ends(struct mock_accel *mock);
+
+/* sysfs.c */
+extern struct class mock_class;
+extern const struct attribute_group *mock_groups[];
+extern const struct attribute_group *mock_pf_groups[];
+
+/* vfs.c: with the lock; mock_set_sriov_numvfs() with that of the PCI device instead */
+bool mock_has_sriov(struct mock_accel *pf);
+void mock_read_sriov(struct mock_accel *pf);
+int mock_add_vf(struct mock_accel *vf);
+int mock_update_vfs(struct mock_accel *pf);
+void mock_unpublish_vf(struct mock_accel *vf);
+void mock_unpublish_vfs(struct mock_accel *pf);
+int mock_set_numvfs(struct mock_accel *pf, unsigned int count);
+int mock_set_sriov_numvfs(struct mock_accel *pf, unsigned int count);
+int mock_sriov_configure(struct pci_dev *pdev, int count);
+
+/* names.c: mock_unpublish() and mock_unpublish_pf() with the lock, the others without */
+void mock_unpublish(struct mock_accel *mock);
+void mock_unpublish_pf(struct mock_accel *pf);
+void mock_publish_soon(void);
+int mock_names_init(void);
+void mock_names_flush(void);
+void mock_names_exit(void);
+
+#endif

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Names of PFs, and when devices get them.
+ *
+ * Names follow PCI order whatever the order of hot-plug: PFs are mock0, mock1,
+ * ..., the VFs of mock0 are mock0_vf0, mock0_vf1, ... A device that comes is
+ * published a moment later, together with those that come with it. It takes a
+ * free number between its neighbours'; without one, all devices are published
+ * anew in order, unless one of them is allocated: then names stay, and the new
+ * device takes the number after the last.
+ */
+
+#include <linux/workqueue.h>
+
+#include "mock_accel.h"
+
+#define MOCK_SETTLE_MS		200
+
+static struct workqueue_struct *mock_workqueue;
+
+/* Whoever takes a device from its user leaves a line in the log. */
+void mock_unpublish(struct mock_accel *mock)
+{
+	if (mock->holds_module)
+		pci_warn(mock->pdev, "%s goes away while it is allocated\n", dev_name(mock->dev));
+	device_unregister(mock->dev);
+	mock->dev = NULL;
+}
+
+/* VFs go with their PF; those that are allocated keep their status, and come back with it. */
+void mock_unpublish_pf(struct mock_accel *pf)
+{
+	mock_unpublish_vfs(pf);
+	if (pf->dev)
+		mock_unpublish(pf);
+}
+
+/* Errors are in the log. The next device that comes is a new try. */
+static void mock_publish_pf(struct mock_accel *pf)
+{
+	struct device *dev;
+
+	dev = device_create_with_groups(&mock_class, &pf->pdev->dev, MKDEV(0, 0), pf,
+					mock_pf_groups, "mock%d", pf->index);
+	if (IS_ERR(dev))
+		pci_err(pf->pdev, "cannot publish mock%d: %pe\n", pf->index, dev);
+	else
+		pf->dev = dev;
+}
+
+/* The number of the next PF after @pf that is published, or INT_MAX. */
+static int mock_next_index(struct mock_accel *pf)
+{
+	list_for_each_entry_continue(pf, &mock_devices, node)
+		if (!pf->is_vf && pf->dev)
+			return pf->index;
+	return INT_MAX;
+}
+
+/* Give numbers to PFs that have none; false when the order of names leaves no room for one. */
+static bool mock_fill_gaps(void)
+{
+	struct mock_accel *mock;
+	int last = -1;
+
+	list_for_each_entry(mock, &mock_devices, node) {
+		if (mock->is_vf)
+			continue;
+		if (!mock->dev) {
+			if (last + 1 >= mock_next_index(mock))
+				return false;
+			mock->index = last + 1;
+		} else if (mock->index <= last) {
+			return false;
+		}
+		last = mock->index;
+	}
+	return true;
+}
+
+/* Those that died, and those whose PF is not bound, still have their users. */
+static bool mock_any_allocated(void)
+{
+	struct mock_accel *mock;
+
+	list_for_each_entry(mock, &mock_devices, node)
+		if (mock->holds_module || mock_allocated(mock))
+			return true;
+	return false;
+}
+
+static void mock_number_anew(void)
+{
+	struct mock_accel *mock;
+	int last = -1;
+
+	list_for_each_entry(mock, &mock_devices, node)
+		if (!mock->is_vf)
+			mock_unpublish_pf(mock);
+	list_for_each_entry(mock, &mock_devices, node)
+		if (!mock->is_vf)
+			mock->index = ++last;
+}
+
+static void mock_number_after_last(void)
+{
+	struct mock_accel *mock;
+	int last = -1;
+
+	list_for_each_entry(mock, &mock_devices, node)
+		if (!mock->is_vf && mock->dev)
+			last = max(last, mock->index);
+	list_for_each_entry(mock, &mock_devices, node)
+		if (!mock->is_vf && !mock->dev)
+			mock->index = ++last;
+}
+
+/* Publish what has come since the last time. */
+static void mock_settle(struct work_struct *work)
+{
+	struct mock_accel *mock;
+
+	mutex_lock(&mock_lock);
+	if (!mock_fill_gaps()) {
+		if (mock_any_allocated())
+			mock_number_after_last();
+		else
+			mock_number_anew();
+	}
+	list_for_each_entry(mock, &mock_devices, node) {
+		if (mock->is_vf)
+			continue;
+		if (!mock->dev)
+			mock_publish_pf(mock);
+		mock_update_vfs(mock);
+	}
+	mutex_unlock(&mock_lock);
+}
+
+static DECLARE_DELAYED_WORK(mock_settle_work, mock_settle);
+
+void mock_publish_soon(void)
+{
+	mod_delayed_work(mock_workqueue, &mock_settle_work, msecs_to_jiffies(MOCK_SETTLE_MS));
+}
+
+int mock_names_init(void)
+{
+	mock_workqueue = alloc_ordered_workqueue("%s", 0, KBUILD_MODNAME);
+	return mock_workqueue ? 0 : -ENOMEM;
+}
+
+void mock_names_flush(void)
+{
+	flush_delayed_work(&mock_settle_work);
+}
+
+/* Nothing is probed any more. */
+void mock_names_exit(void)
+{
+	cancel_delayed_work_sync(&mock_settle_work);
+	destroy_workqueue(mock_workqueue);
+}

@@ -1,0 +1,69 @@
+"""The state that every test begins with, and words for what the topology says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from module_guest import CLASS, ModuleGuest
+from topology import Function, Node, Slot
+
+PCI = "/sys/bus/pci/devices"
+LOAD = "/usr/sbin/modprobe -d /opt mock_accel"
+UNLOAD = "/usr/sbin/modprobe -d /opt -r mock_accel"
+DRIVER = "/sys/bus/pci/drivers/mock_accel"
+_BIND = "d=${v%/vendor}; test -e $d/driver || echo ${d##*/} | tee /sys/bus/pci/drivers_probe"
+LOADER = "/usr/local/bin/loader"
+INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
+# What the kernel prints when something in it is wrong.
+COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
+
+
+def published(functions: list[Function] | tuple[Function, ...]) -> dict[str, str]:
+    """Name and PCI address of each function, as the topology says."""
+    return {function.name: function.bdf for function in functions}
+
+
+def pfs(node: Node) -> dict[str, str]:
+    return published([function for function in node.functions if not function.is_vf])
+
+
+def card(node: Node) -> Slot:
+    """The first slot with a PF and two VFs."""
+    return next(slot for slot in node.slots if slot.functions[0].total_vfs == 2)
+
+
+def restore(guest: ModuleGuest, node: Node) -> None:
+    """The topology's slots are plugged, the module is loaded, PFs have their names, no VF is there, all are free."""
+    guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
+    missing = [slot for slot in node.slots if slot not in guest.plugged]
+    for slot in missing:
+        guest.plug(slot)
+    if missing:
+        there = f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l"
+        guest.until(lambda: guest.run(there).text, str(len(node.functions)))
+    bound = guest.ok(f"{LOAD}; for v in $(grep -lx 0x1de5 {PCI}/*/vendor); do {_BIND}; done")
+    if bound:
+        addresses = set(pfs(node).values())
+        guest.until(lambda: addresses - set(guest.devices().values()), set())
+    guest.run(f"for f in {CLASS}/*/status {CLASS}/*/sriov_numvfs; do echo 0 > $f; done 2>/dev/null")
+    if missing or guest.devices() != pfs(node):
+        guest.ok(f"{UNLOAD}; {LOAD}")
+        assert guest.devices() == pfs(node)
+
+
+@contextmanager
+def uevents(guest: ModuleGuest, shown: str) -> Iterator[Callable[[], str]]:
+    """Listen to what the kernel says of the class.
+
+    Gives what was heard so far, a line ``shown`` each (variables of the announcement).
+    """
+    listener = f"uevent sh -c 'test $SUBSYSTEM != mock-accel || echo {shown} >> /tmp/uevents'"
+    guest.ok(f": > /tmp/uevents; {listener} & echo $! > /tmp/uevent.pid")
+    try:
+        # Netlink family 15 is KOBJECT_UEVENT; the kernel's own socket has port 0.
+        guest.until(lambda: guest.ok("awk '$2 == 15 && $3 != 0' /proc/net/netlink | wc -l"), "1")
+        yield lambda: guest.ok("cat /tmp/uevents")
+    finally:
+        guest.ok("kill $(cat /tmp/uevent.pid)")

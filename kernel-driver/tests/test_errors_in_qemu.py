@@ -1,0 +1,74 @@
+"""A device that cannot be published: the others are, the log names it, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from module_guest import DONE, ModuleGuest
+from module_state import DRIVER, LOAD, UNLOAD, card, pfs, published
+from topology import Node
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
+
+_EXISTS = "File exists"
+
+
+@contextmanager
+def taken(guest: ModuleGuest, device: str, name: str) -> Iterator[None]:
+    """A name of the class is taken by somebody else; then the kernel's words about it are forgotten."""
+    guest.ok(f"insmod /name_taker.ko device={device} name={name}")
+    try:
+        yield
+    finally:
+        guest.ok("rmmod name_taker; dmesg -c > /tmp/taken.log")
+
+
+def said(guest: ModuleGuest, name: str) -> bool:
+    return guest.run(f"dmesg | grep -q 'cannot publish {name}: -EEXIST'").code == 0
+
+
+def test_number_of_vfs_stays_when_one_cannot_be_published(guest: ModuleGuest, node: Node) -> None:
+    pf, first, second = card(node).functions
+    with taken(guest, pf.name, second.name):
+        assert guest.write(pf.name, "sriov_numvfs", "2") == _EXISTS
+        assert said(guest, second.name)
+        assert guest.read(pf.name, "sriov_numvfs") == "0"
+        assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+        assert guest.devices() == pfs(node) | published([first])
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.devices() == pfs(node) | published([first, second])
+
+
+def test_vf_that_cannot_be_published_when_names_change(guest: ModuleGuest, node: Node) -> None:
+    """It is named in the log, takes no other VF along, and is published by the next thing that happens to its PF."""
+    slot = next(slot for slot in reversed(node.slots) if slot.functions[0].total_vfs)
+    before, later = node.slots[node.slots.index(slot) - 1], slot.functions
+    guest.power_off(before)
+    guest.ok(f"{UNLOAD}; {LOAD}")
+    old = next(name for name, address in guest.devices().items() if address == later[0].bdf)
+    assert guest.write(old, "sriov_numvfs", "2") == DONE
+    everything = pfs(node) | published(later)
+    with taken(guest, old, later[2].name):
+        guest.plug(before)
+        without = {name: address for name, address in everything.items() if name != later[2].name}
+        guest.until(guest.devices, without)
+        assert said(guest, later[2].name)
+        # Binding the first one again must not fail for the second one's sake.
+        for switch in ("unbind", "bind"):
+            guest.ok(f"echo {later[1].bdf} > {DRIVER}/{switch}")
+        assert guest.read(later[1].name, "status") == "0"
+    assert guest.write(later[0].name, "sriov_numvfs", "2") == DONE
+    assert guest.devices() == everything
+
+
+def test_vf_that_cannot_be_published_is_not_bound(guest: ModuleGuest, node: Node) -> None:
+    pf, first, second = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    guest.ok(f"echo {second.bdf} > {DRIVER}/unbind")
+    with taken(guest, pf.name, second.name):
+        assert guest.run(f"echo {second.bdf} > {DRIVER}/bind").code != 0
+        assert guest.read(first.name, "status") == "0"
+    guest.ok(f"echo {second.bdf} > {DRIVER}/bind")
+    assert guest.devices() == pfs(node) | published([first, second])
