@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from lab.artifacts import StepError
 from lab.control import Control
 from lab.launcher import launch, wait_ended
 from lab.profile import Profile
-from lab.spec import ClusterPaths, ClusterSpec
+from lab.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from lab.status import ClusterStatus
 
 
@@ -35,6 +34,7 @@ class Cluster:
     """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
 
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
+        """The cluster at the other end of ``control``. Raises DamagedFileError, TopologyError."""
         self._control = control
         self._ends_here = ends_here
         self.name = control.name
@@ -43,7 +43,9 @@ class Cluster:
         self.topology: Topology = topologies.load(spec.topology)
         self.accelerator = spec.qemu.accelerator
         """QEMU's, ``kvm`` or ``tcg``."""
-        self._access = json.loads(self._paths.access.read_text())
+        self._ports = Access.load(self._paths.access).ssh_ports
+        if missing := {node.name for node in self.topology.nodes} - self._ports.keys():
+            raise DamagedFileError(self._paths.access, f"expected an SSH port of {', '.join(sorted(missing))}")
 
     @property
     def kubeconfig(self) -> Path:
@@ -59,8 +61,9 @@ class Cluster:
         """How to reach node ``name``; KeyError names the nodes there are."""
         node = self.topology.node(name)
         keys = self._paths.pki
-        port = self._access["ssh_ports"][node.name]
-        return NodeAccess(node.name, "127.0.0.1", port, "root", keys / "id_ed25519", keys / "known_hosts")
+        return NodeAccess(
+            node.name, "127.0.0.1", self._ports[node.name], "root", keys / "id_ed25519", keys / "known_hosts"
+        )
 
     def qmp(self, node: str, command: str, **arguments: Any) -> Any:
         """Run a QMP command in the monitor of a node's guest and return its result."""

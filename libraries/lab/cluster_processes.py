@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,7 +21,7 @@ from lab.node_files import node_files
 from lab.pki import Pki, create_pki
 from lab.processes import Child, Children
 from lab.saving import set_clock
-from lab.spec import ClusterSpec
+from lab.spec import Access, ClusterSpec
 from lab.sshkeys import SshKeys, create_ssh_keys, known_hosts
 
 _SERVER_TIMEOUT_SECONDS = 30.0
@@ -100,10 +99,10 @@ class ClusterProcesses:
         else:
             pki = create_pki(self._paths.pki, nodes)
             keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
-        access = json.loads(self._paths.access.read_text())
-        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access["ssh_ports"].items())
+        access = Access.load(self._paths.access)
+        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access.ssh_ports.items())
         write_file(self._paths.pki / "known_hosts", hosts)
-        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access['api_port']}")
+        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
         for number, node in enumerate(self._topology.nodes, 1):
             files = node_files(node, number, pki, keys, self._spec.feature_gates)
             unit = guest.network_unit(self._topology, number)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -90,10 +88,6 @@ def _on_cluster(tool: Tool) -> Run:
             return tool(session, arguments)
         except (CheckError, ValueError) as error:
             raise StepError(str(error)) from error
-        except BrokenPipeError:
-            # As after `| head`. What is left in the buffer must not fail once more at the interpreter's end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         finally:
             session.close()
 
