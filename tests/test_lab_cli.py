@@ -175,12 +175,21 @@ def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["clusters"], ["clusters", "--json"]], ids=" ".join)
-def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lab.cli --help",
+        "lab.cli clusters",
+        "lab.cli clusters --json",
+        "acceptance.cli --help",
+        "acceptance.nightly --help",
+    ],
+)
+def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    command = [sys.executable, "-m", "lab.cli", *arguments]
+    command = [sys.executable, "-m", *line.split()]
     done = subprocess.run(
         command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=TIMEOUT, check=False
     )
