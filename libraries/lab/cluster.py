@@ -10,6 +10,7 @@ import topology as topologies
 from topology import Topology
 
 from lab import status
+from lab.accelerator import look_seconds
 from lab.artifacts import StepError
 from lab.control import Control
 from lab.launcher import launch, wait_ended
@@ -28,6 +29,17 @@ class NodeAccess:
     user: str
     key_file: Path
     known_hosts: Path
+
+
+@dataclass(frozen=True)
+class GuestAnswer:
+    """What QEMU answered to a QMP command."""
+
+    value: Any = None
+    error: str = ""
+    """Why there is no ``value``."""
+    silent: bool = False
+    """Whether there was no answer in time."""
 
 
 class Cluster:
@@ -69,6 +81,22 @@ class Cluster:
         """Run a QMP command in the monitor of a node's guest and return its result."""
         return self._control.request("qmp", node=self.topology.node(node).name, execute=command, arguments=arguments)
 
+    def look(self, command: str, seconds: float | None = None) -> dict[str, GuestAnswer]:
+        """What each node's guest answers to a QMP command that changes nothing, all asked at the same time.
+
+        One that has not answered after ``seconds`` (default: ``look_seconds``) is silent.
+        """
+        answers = self._control.request("look", execute=command, seconds=seconds or self.look_seconds)
+        return {
+            node: GuestAnswer(answer.get("return"), answer.get("error", ""), answer.get("silent", False))
+            for node, answer in answers.items()
+        }
+
+    @property
+    def look_seconds(self) -> float:
+        """How long a person who looks at this cluster waits for a node that does not answer."""
+        return look_seconds(self.accelerator)
+
     def plug(self, node: str, root_port: str) -> None:
         """Hot-plug the devices of a slot, named by its root port (``rp11``)."""
         self._control.request("plug", node=node, slot=root_port)
@@ -102,8 +130,8 @@ class Cluster:
         self._control.request("hold", who=who)
 
     def status(self) -> ClusterStatus:
-        """Guests, nodes, module, devices and driver pods."""
-        return status.collect(self)
+        """Guests, nodes, module, devices and driver pods. A node that is silent for ``look_seconds`` is shown so."""
+        return status.collect(self, self.look_seconds)
 
     def save(self, folder: Path) -> None:
         """Save guests and control plane to ``folder``; the cluster has stopped then. No device may be plugged."""

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from topology import Node, Topology
 
@@ -16,7 +17,7 @@ from lab.artifacts import StepError, run, write_file
 from lab.bootstrap import bootstrap
 from lab.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
 from lab.kubeconfig import write_kubeconfig
-from lab.monitor import Monitor, MonitorError
+from lab.monitor import Monitor, MonitorError, SilentError
 from lab.node_files import node_files
 from lab.pki import Pki, create_pki
 from lab.processes import Child, Children
@@ -67,6 +68,21 @@ class ClusterProcesses:
     def monitor(self, node: str) -> Monitor:
         """QEMU's monitor of ``node``; KeyError names the nodes there are."""
         return self._monitors[self._topology.node(node).name]
+
+    async def look(self, command: str, timeout: float) -> dict[str, dict[str, Any]]:
+        """What each guest's monitor answers to a QMP command within ``timeout`` seconds, all asked at the same time.
+
+        By node ``{"return": …}``, or ``{"error": why, "silent": whether there was no answer in time}``.
+        """
+
+        async def ask(monitor: Monitor) -> dict[str, Any]:
+            try:
+                return {"return": await monitor.look(command, timeout)}
+            except MonitorError as error:
+                return {"error": str(error), "silent": isinstance(error, SilentError)}
+
+        answers = await asyncio.gather(*map(ask, self._monitors.values()))
+        return dict(zip(self._monitors, answers, strict=True))
 
     async def plug(self, node: str, root_port: str, plug: bool) -> None:
         """Hot-plug or unplug the slot behind ``root_port`` of ``node``."""

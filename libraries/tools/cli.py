@@ -83,7 +83,8 @@ def _on_cluster(tool: Tool) -> Run:
         from scenario import CheckError
         from scenario.session import Session
 
-        session = Session(client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}"), NodeShell)
+        cluster = client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}")
+        session = Session(cluster, NodeShell, cluster.look_seconds)
         try:
             return tool(session, arguments)
         except (CheckError, ValueError) as error:

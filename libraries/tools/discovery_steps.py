@@ -43,7 +43,8 @@ def guests(observed: Observed) -> Finding:
         for name, state in observed.guests.items()
         if state != "running"
     ]
-    return judged(wrong, start_again(observed), f"{len(observed.guests)} guests run")
+    others = [f"{name}: its guest is running" for name, state in observed.guests.items() if state == "running"]
+    return judged(wrong, start_again(observed), f"{len(observed.guests)} guests run", others if wrong else ())
 
 
 def servers(observed: Observed) -> Finding:

@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiException
 from lab import deploy, manifests
+from lab.artifacts import StepError
 from scenario import driver, kube, observe, pods, qemu, runtime
 from scenario.cdi import CdiFile
 from scenario.driver import Component
@@ -46,8 +47,8 @@ class Live:
 
     @cached_property
     def guests(self) -> Mapping[str, str]:
-        cluster = self._session.cluster
-        return {name: cluster.qmp(name, "query-status")["status"] for name in self._session.node_names}
+        answers = self._session.cluster.look("query-status")
+        return {node: answer.error or answer.value["status"] for node, answer in answers.items()}
 
     @cached_property
     def servers(self) -> Mapping[str, int | None]:
@@ -64,8 +65,12 @@ class Live:
 
     @cached_property
     def plugged(self) -> Mapping[str, Mapping[str, str]]:
-        cluster = self._session.cluster
-        return {name: qemu.accelerators(cluster.qmp(name, "query-pci")) for name in self._session.node_names}
+        found = {}
+        for node, answer in self._session.cluster.look("query-pci").items():
+            if answer.error:
+                raise StepError(answer.error)
+            found[node] = qemu.accelerators(answer.value)
+        return found
 
     @cached_property
     def devices(self) -> Sequence[NodeDevices]:
