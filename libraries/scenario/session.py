@@ -68,6 +68,21 @@ class Session:
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
 
+    def answers_of_nodes(self, command: str) -> tuple[dict[str, str], dict[str, str]]:
+        """As ``on_nodes``, for nodes that may not answer: outputs of those that do, and the reasons of the others."""
+
+        def ask(name: str) -> str | CheckError:
+            try:
+                return self.on_node(name, command)
+            except CheckError as error:
+                return error
+
+        names = self.node_names
+        with ThreadPoolExecutor(len(names)) as pool:
+            found = dict(zip(names, pool.map(ask, names), strict=True))
+        outputs = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+        return outputs, {name: str(answer) for name, answer in found.items() if isinstance(answer, CheckError)}
+
     def close(self) -> None:
         """Close connections and give the cluster back."""
         try:

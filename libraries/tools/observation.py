@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -9,9 +10,9 @@ from typing import Any
 
 from kubernetes import client
 from kubernetes.client import ApiException
-from lab import deploy, manifests
+from lab import deploy, kubeclient, manifests
 from lab.artifacts import StepError
-from scenario import driver, kube, observe, pods, qemu, runtime
+from scenario import DRIVER, driver, kube, metrics, observe, pods, qemu, runtime
 from scenario.cdi import CdiFile
 from scenario.driver import Component
 from scenario.session import Session
@@ -19,7 +20,7 @@ from scenario.sysfs import NodeDevices
 
 from tools import folders
 from tools.folders import Folder
-from tools.observed import Access, ContainerKey, Event, Object, name_of
+from tools.observed import WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 
 DRIVERS_PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
@@ -29,6 +30,9 @@ for d in /sys/bus/pci/devices/*; do
   printf '%s\t%s\n' "${d##*/}" "$name"
 done
 """
+CLOCK_PROBE = "date +%s.%N"
+_MANY_WRITES = 3
+"""A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _EXEC_TIMEOUT = timedelta(seconds=60)
 _REQUEST_TIMEOUT_SECONDS = 30.0
@@ -48,7 +52,9 @@ class Live:
     @cached_property
     def guests(self) -> Mapping[str, str]:
         answers = self._session.cluster.look("query-status")
-        return {node: answer.error or answer.value["status"] for node, answer in answers.items()}
+        return {
+            node: answer.error.removeprefix(f"{node}: ") or answer.value["status"] for node, answer in answers.items()
+        }
 
     @cached_property
     def servers(self) -> Mapping[str, int | None]:
@@ -58,6 +64,12 @@ class Live:
             for process in processes
             if process["name"].startswith(_SERVER)
         }
+
+    @cached_property
+    def clocks(self) -> Mapping[str, float | str]:
+        before = time.time()
+        outputs, errors = self._session.answers_of_nodes(CLOCK_PROBE)
+        return {**{node: ahead(float(output), before, time.time()) for node, output in outputs.items()}, **errors}
 
     @cached_property
     def nodes(self) -> Mapping[str, Object]:
@@ -97,14 +109,21 @@ class Live:
 
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
+        # What a saved agent complained of is no news of a cluster that was restored from it.
+        since = max(1, int(time.time() - self._session.cluster.supervisor_status()["started"]))
         logs = {}
         for agent in self.agents:
+            name = agent["metadata"]["name"]
             try:
-                log = driver.log_of(self._api, agent["metadata"]["name"], tail_lines=_LOG_LINES)
+                log = driver.log_of(self._api, name, tail_lines=_LOG_LINES, since_seconds=since)
             except ApiException as error:  # a container that has not started
                 log = f"no log: {error.reason}"
             logs[agent["spec"].get("nodeName", "")] = log
         return logs
+
+    @cached_property
+    def agent_metrics(self) -> Mapping[str, str]:
+        return {agent["spec"]["nodeName"]: metrics.read(self._api, agent["metadata"]["name"]) for agent in self.agents}
 
     @cached_property
     def refused(self) -> Sequence[Access]:
@@ -131,6 +150,21 @@ class Live:
     @cached_property
     def slices(self) -> Sequence[Object]:
         return self._list(client.ResourceV1Api(self._api).list_resource_slice)
+
+    @cached_property
+    def rewrites(self) -> Mapping[str, int]:
+        first: dict[str, int] = {}
+        grown: dict[str, int] = {}
+
+        def written_for_ever(found: Mapping[str, Any]) -> bool:
+            for item in found.values():
+                if item.spec.driver == DRIVER:
+                    pool = item.spec.pool
+                    grown[pool.name] = pool.generation - first.setdefault(pool.name, pool.generation)
+            return any(count >= _MANY_WRITES for count in grown.values())
+
+        kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, written_for_ever, WATCHED_SECONDS)
+        return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
 
     @cached_property
     def controllers(self) -> Sequence[Object]:
@@ -206,6 +240,11 @@ class Live:
     def _json(self, model: Any) -> Object:
         result: Object = self._api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
         return result
+
+
+def ahead(clock: float, before: float, after: float) -> float:
+    """Seconds that ``clock``, which was read between ``before`` and ``after``, is ahead; below 0 behind."""
+    return clock - after if clock > after else min(0.0, clock - before)
 
 
 def parse_drivers(output: str) -> dict[str, str]:
