@@ -68,12 +68,12 @@ class Session:
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
 
-    def answers_of_nodes(self, command: str) -> tuple[dict[str, str], dict[str, str]]:
+    def answers_of_nodes(self, command: str, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
         """As ``on_nodes``, for nodes that may not answer: outputs of those that do, and the reasons of the others."""
 
         def ask(name: str) -> str | CheckError:
             try:
-                return self.on_node(name, command)
+                return self.on_node(name, command, timeout)
             except CheckError as error:
                 return error
 

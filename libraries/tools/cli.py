@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -75,18 +76,26 @@ def _add_logs(add: Add) -> None:
 
 
 def _on_cluster(tool: Tool) -> Run:
-    """Run ``tool`` on the cluster that the command line names."""
+    """Run ``tool`` on the cluster that the command line names.
+
+    One that lists what nodes have lists the others when a node does not answer, which is named; exit code 1 then.
+    """
 
     def run(arguments: argparse.Namespace) -> int:
         from lab import client
-        from node_shell import NodeShell
         from scenario import CheckError
-        from scenario.session import Session
+
+        from tools.looking import LookingSession, TolerantSession
 
         cluster = client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}")
-        session = Session(cluster, NodeShell, cluster.look_seconds)
+        lists = tool is _devices or (tool is _cdi and arguments.action in ("list", "show"))
+        session = TolerantSession(cluster) if lists else LookingSession(cluster)
         try:
-            return tool(session, arguments)
+            code = tool(session, arguments)
+            if isinstance(session, TolerantSession) and session.silent:
+                print(*(f"lab: {reason}" for reason in session.silent.values()), sep="\n", file=sys.stderr)
+                return 1
+            return code
         except (CheckError, ValueError) as error:
             raise StepError(str(error)) from error
         finally:
