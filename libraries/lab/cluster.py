@@ -129,9 +129,12 @@ class Cluster:
         """Tell the supervisor what its holder does now, for those who watch."""
         self._control.request("hold", who=who)
 
-    def status(self) -> ClusterStatus:
-        """Guests, nodes, module, devices and driver pods. A node that is silent for ``look_seconds`` is shown so."""
-        return status.collect(self, self.look_seconds)
+    def status(self, seconds: float | None = None) -> ClusterStatus:
+        """Guests, nodes, module, devices and driver pods.
+
+        A node that has not answered after ``seconds`` (default: ``look_seconds``) is shown with that.
+        """
+        return status.collect(self, seconds or self.look_seconds)
 
     def save(self, folder: Path) -> None:
         """Save guests and control plane to ``folder``; the cluster has stopped then. No device may be plugged."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number", bool: "true or false"}
+_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number"}
 _SHOWN_CHARACTERS = 40
 
 
@@ -53,7 +53,5 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
 def _check(kind: type, value: Any, where: str) -> None:
     # Not isinstance: for Python true is a whole number.
     if type(value) is not kind:
-        found = _KINDS.get(type(value), json.dumps(value))
-        if isinstance(value, str | int):
-            found = json.dumps(value)[:_SHOWN_CHARACTERS]
+        found = _KINDS[type(value)] if isinstance(value, dict | list) else json.dumps(value)[:_SHOWN_CHARACTERS]
         raise ValueError(f"expected {_KINDS[kind]} at {where or 'the top'}, found {found}")

@@ -198,7 +198,7 @@ def left_out(observed: Observed) -> Finding:
 
 
 def at_rest(observed: Observed) -> Finding:
-    """Nobody writes ResourceSlices again and again."""
+    """No pool of ResourceSlices is written again and again."""
     wrong = [
         f"pool {pool}: its ResourceSlices were written {count} times within {WATCHED_SECONDS:.0f} s"
         for pool, count in observed.rewrites.items()
