@@ -142,6 +142,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"{NODE2}: mock-accel-node-agent-{NODE2} is not ready: Running",
         f"lab logs --component node-agent --node {NODE2}",
     ),
+    "kubelet refuses the API server": (
+        {"agent_logs": {NODE1: LOG, NODE2: "no log: 401: Unauthorized"}},
+        "node agents run",
+        f"{NODE2}: the kubelet does not give the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
+        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet'",
+    ),
     "RBAC removed": (
         {"refused": [ONE_RIGHT], "agent_logs": {NODE1: LOG + REFUSED, NODE2: LOG}},
         "driver may use the API",

@@ -16,7 +16,7 @@ from scenario import publication, slices, sysfs
 from scenario.pods import runs
 from scenario.sysfs import MODULE_LIVES
 
-from tools.observed import WATCHED_SECONDS, Observed
+from tools.observed import NO_LOG, WATCHED_SECONDS, Observed
 from tools.steps import Finding, Issue, Step, judged, on_node
 
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
@@ -32,7 +32,7 @@ _FIELDS_CHANGED = "mock_accel_slice_fields_changed"
 _CLOCK_SECONDS = 60.0
 """More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
 _KERNEL_DRIVER = "mock_accel"
-_TROUBLE = re.compile(r"[EWF]\d{4} |^no log: ")
+_TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
 _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
 _SHOWN_LINES = 5
 
@@ -167,6 +167,11 @@ def agents(observed: Observed) -> Finding:
                 f"{node.name}: {agent['metadata']['name']} is not ready: {reasons or agent['status']['phase']}"
             )
             remedy = remedy or f"lab logs --component node-agent --node {node.name}"
+        elif (log := observed.agent_logs.get(node.name, "")).startswith(NO_LOG):
+            # The API server asks the kubelet for it.
+            reason = log.removeprefix(NO_LOG)
+            wrong.append(f"{node.name}: the kubelet does not give the log of {agent['metadata']['name']}: {reason}")
+            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
     trouble = _log_lines(observed, _TROUBLE)
     said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
     return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)

@@ -25,8 +25,9 @@ from scenario.driver import Component
 from scenario.session import Session
 from urllib3.exceptions import HTTPError
 
+from tools.observed import NO_LOG
+
 _HEADER = re.compile(r"(?P<severity>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) +\d+ [^]]+\] (?P<message>.*)")
-_NO_LOG = "no log: "
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 CALLS = frozenset(
@@ -162,7 +163,7 @@ def _log(api: ApiClient, pod: str, since: int | None) -> str | LogLine:
 
 def _no_log(pod: str, reason: str) -> LogLine:
     """Those of other pods are wanted then more than ever."""
-    return LogLine(pod, f"{_NO_LOG}{' '.join(reason.split())}", severity="E", stamp="", message="")
+    return LogLine(pod, f"{NO_LOG}{' '.join(reason.split())}", severity="E", stamp="", message="")
 
 
 def follow(session: Session, selection: Selection, seconds: float | None = None) -> Iterator[LogLine]:
@@ -197,5 +198,5 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
             return
         if line is None:
             open_logs -= 1
-        elif line.text.startswith(_NO_LOG) or selection.takes(line):
+        elif line.text.startswith(NO_LOG) or selection.takes(line):
             yield line

@@ -17,10 +17,11 @@ from scenario.cdi import CdiFile
 from scenario.driver import Component
 from scenario.session import Session
 from scenario.sysfs import NodeDevices
+from urllib3.exceptions import HTTPError
 
 from tools import folders
 from tools.folders import Folder
-from tools.observed import WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
+from tools.observed import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 
 DRIVERS_PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
@@ -116,8 +117,10 @@ class Live:
             name = agent["metadata"]["name"]
             try:
                 log = driver.log_of(self._api, name, tail_lines=_LOG_LINES, since_seconds=since)
-            except ApiException as error:  # a container that has not started
-                log = f"no log: {error.reason}"
+            except ApiException as error:  # a container that has not started, or a kubelet that refuses
+                log = f"{NO_LOG}{kubeclient.refusal(error)}"
+            except HTTPError as error:
+                log = f"{NO_LOG}{error}"
             logs[agent["spec"].get("nodeName", "")] = log
         return logs
 

@@ -14,6 +14,8 @@ from topology import Topology
 from tools.folders import Folder
 
 Object = dict[str, Any]
+NO_LOG = "no log: "
+"""What stands in place of a log that cannot be read, before the reason."""
 WATCHED_SECONDS = 5.0
 """How long slices are watched for writes that do not end."""
 ContainerKey = tuple[str, str, str]
