@@ -106,7 +106,7 @@ def test_stopped_guest_is_named_and_the_others_are_shown(monkeypatch: pytest.Mon
     monkeypatch.setattr(kubeclient, "connect", lambda _: None)
     monkeypatch.setattr(kubeclient, "nodes_ready", lambda _: {NODE1: "True", NODE2: "Unknown"})
     monkeypatch.setattr(kubeclient, "pods", lambda *_: [("agent", NODE1, "Running", True)])
-    monkeypatch.setattr(kubeclient, "count_slices", lambda _: 12)
+    monkeypatch.setattr(kubeclient, "count_slices", lambda *_: 12)
     cluster: Any = FakeCluster()
     first, second = collect(cluster, 10).nodes
     assert cluster.asked == [10] * 3
