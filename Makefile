@@ -2,6 +2,11 @@
 # `make help` lists the targets.
 
 SHELL := /bin/bash
+# make ends a path at a space, a target at a colon; the virtual environment would be made somewhere else.
+UNFIT := $(shell pwd -P | tr -d 'A-Za-z0-9/._+@=,~\n-' | LC_ALL=C tr -d '\200-\377' | wc -c)
+ifneq ($(UNFIT),0)
+$(error expected a checkout whose path has letters, digits and /._+@=,~- only, found '$(CURDIR)'; clone it to another folder)
+endif
 VENV := $(CURDIR)/.venv
 PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
@@ -83,7 +88,7 @@ docs: venv ## docs/keywords, made from the documentation of keywords
 build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@
 
-up down status: venv ## the cluster `default`
+up down status: venv ## the cluster `default`, or that of LAB_CLUSTER
 	@lab $@
 
 clean: ## what runs wrote here; the cache stays

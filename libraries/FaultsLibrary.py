@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from robot.api.deco import keyword, library
 from scenario import faults, session
 
@@ -39,6 +41,11 @@ class FaultsLibrary:
     def uncover_cdi_folder(self, node: str) -> None:
         """Take that file system away again; containerd restarts."""
         faults.uncover_cdi_folder(session.current(), node)
+
+    @keyword
+    def turn_clock(self, node: str, ahead: timedelta) -> None:
+        """Let the clock of ``node`` be ``ahead`` of this machine's; 0 makes it right again."""
+        faults.turn_clock(session.current(), node, ahead)
 
     @keyword
     def set_default_container_runtime(self, node: str, name: str) -> None:

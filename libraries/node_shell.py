@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +14,31 @@ from scenario import CheckError
 from SSHLibrary.abstractclient import SSHClientException
 from SSHLibrary.client import SSHClient
 
-_LOGIN_TIMEOUT_SECONDS = 60
+_LOGIN_TIMEOUT_SECONDS = 60.0
 _KEEPALIVE_SECONDS = "15s"
 _CHUNK_BYTES = 65536
+
+
+# Errors are raised; without a handler of its own its log would go to standard error as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+class _BoundedClient(paramiko.SSHClient):  # type: ignore[misc]
+    """Waits for each answer of the login no longer than for the connection: a forwarder takes that at once."""
+
+    def connect(self, *args: Any, timeout: float, **options: Any) -> None:
+        super().connect(*args, timeout=timeout, banner_timeout=timeout, auth_timeout=timeout, **options)
 
 
 class _CheckingClient(SSHClient):  # type: ignore[misc]
     """SSHLibrary's client, which takes any host key, made to take the node's own only."""
 
-    def __init__(self, access: NodeAccess) -> None:
+    def __init__(self, access: NodeAccess, timeout: float) -> None:
         self._known_hosts: Path = access.known_hosts
-        super().__init__(access.host, port=access.port, timeout=_LOGIN_TIMEOUT_SECONDS)
+        super().__init__(access.host, port=access.port, timeout=timeout)
 
     def _get_client(self) -> paramiko.SSHClient:
-        client = paramiko.SSHClient()
+        client = _BoundedClient()
         client.load_host_keys(str(self._known_hosts))
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
         return client
@@ -65,15 +77,16 @@ class NodeShell:
             self._client = None
 
     def _execute(self, command: str, timeout: float) -> tuple[str, str, int]:
+        deadline = time.monotonic() + timeout
         transport = self._client.client.get_transport() if self._client else None
         if transport is None or not transport.is_active():
             self.close()
-            self._client = self._login()
+            self._client = self._login(min(timeout, _LOGIN_TIMEOUT_SECONDS))
             transport = self._client.client.get_transport()
-        return _run(transport, command, time.monotonic() + timeout)
+        return _run(transport, command, deadline)
 
-    def _login(self) -> Any:
-        client = _CheckingClient(self._access)
+    def _login(self, timeout: float) -> Any:
+        client = _CheckingClient(self._access, timeout)
         try:
             client.login_with_public_key(
                 self._access.user, str(self._access.key_file), None, keep_alive_interval=_KEEPALIVE_SECONDS

@@ -80,6 +80,15 @@ Killed Device Server Is Named
     ...    evidence=${NODES}[-1]: the device server has ended
     ...    remedy=lab down && lab up
 
+Wrong Clock Is Named
+    [Documentation]    A year ahead, where certificates and tokens are no longer valid.
+    [Teardown]    Mend Clock    ${NODES}[-1]
+    Turn Clock    ${NODES}[-1]    365 days 12 hours
+    Diagnosis Should Name
+    ...    clocks of nodes agree
+    ...    evidence=${NODES}[-1]: its clock is 365 days, 11:59
+    ...    remedy=lab ssh ${NODES}[-1] "date -u -s
+
 Unplugged Devices Are Named
     [Teardown]    Mend Slot
     ${slot}    Get Slot To Unplug    ${NODES}[0]

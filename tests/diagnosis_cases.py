@@ -10,6 +10,7 @@ from recorded_cluster import (
     CONFIG,
     FOLDER,
     LOG,
+    METRICS,
     MOCK0,
     NODE1,
     NODE2,
@@ -31,6 +32,8 @@ NO_MOCK0 = replace(shown(CLUSTER.nodes[0]), pci=shown(CLUSTER.nodes[0]).pci[3:])
 REFUSED = 'E1125 03:51:00.000100       1 agent.py:114] "Slices are not published" err="GET /apis: 403 Forbidden"\n'
 ONE_RIGHT = Access("mock-accel-node-agent", "list", "resource.k8s.io", "resourceslices")
 SELECTOR = 'device.attributes["mock-accel.example.com"].uuid == "NOBODY-HAS-THIS"'
+LEFT_OUT = 'mock_accel_devices_left_out{device="mock1",reason="memory of 2^63 bytes"} 1.0\n'
+FIELD = 'mock_accel_slice_fields_changed{slice="s",field="spec.devices[0].taints"} 1.0\n'
 PREPARE = "claim default/user cannot be prepared: [Errno 30] Read-only file system"
 
 
@@ -59,6 +62,30 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "device servers run",
         f"{NODE2}: the device server has ended with -9, its devices answer nothing",
         "lab down && lab up",
+    ),
+    "guest stopped": (
+        {"guests": {NODE1: "running", NODE2: "QMP query-status: no answer in 10 s"}},
+        "guests run",
+        f"{NODE2}: expected guest running, found QMP query-status: no answer in 10 s",
+        "lab down && lab up",
+    ),
+    "node does not answer": (
+        {"clocks": {NODE1: 0.0, NODE2: f"{NODE2}: no answer over SSH within 10 s"}},
+        "nodes answer",
+        f"{NODE2}: no answer over SSH within 10 s",
+        "lab down && lab up",
+    ),
+    "clock a year ahead": (
+        {"clocks": {NODE1: 59.0, NODE2: 365 * 86400.0}},
+        "clocks of nodes agree",
+        f"{NODE2}: its clock is 365 days, 0:00:00 ahead of this machine's",
+        f'lab ssh {NODE2} "date -u -s @$(date +%s)"',
+    ),
+    "clock behind": (
+        {"clocks": {NODE1: -3700.5, NODE2: -59.0}},
+        "clocks of nodes agree",
+        f"{NODE1}: its clock is 1:01:40 behind this machine's",
+        f'lab ssh {NODE1} "date -u -s @$(date +%s)"',
     ),
     "node not Ready": (
         {"nodes": {NODE1: HEALTHY.nodes[NODE1]}},
@@ -115,11 +142,36 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"{NODE2}: mock-accel-node-agent-{NODE2} is not ready: Running",
         f"lab logs --component node-agent --node {NODE2}",
     ),
+    "kubelet refuses the API server": (
+        {"agent_logs": {NODE1: LOG, NODE2: "no log: 401: Unauthorized"}},
+        "node agents run",
+        f"{NODE2}: the kubelet does not give the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
+        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet'",
+    ),
     "RBAC removed": (
         {"refused": [ONE_RIGHT], "agent_logs": {NODE1: LOG + REFUSED, NODE2: LOG}},
         "driver may use the API",
         "mock-accel-node-agent may not list resourceslices.resource.k8s.io",
         "lab deploy",
+    ),
+    "device that cannot be published": (
+        {"agent_metrics": {NODE1: METRICS + LEFT_OUT, NODE2: METRICS}},
+        "all devices can be published",
+        f"{NODE1}: mock1 is not published: memory of 2^63 bytes",
+        f"lab logs --component node-agent --node {NODE1} --severity warning",
+    ),
+    "field that the API server changes": (
+        {"agent_metrics": {NODE1: METRICS, NODE2: METRICS + FIELD}},
+        "all devices can be published",
+        f"{NODE2}: the API server keeps spec.devices[0].taints of ResourceSlice s otherwise than it is written; "
+        "is a feature gate off?",
+        f"lab logs --component node-agent --node {NODE2} --severity warning",
+    ),
+    "slices written for ever": (
+        {"rewrites": {f"{NODE2}/mock0": 4}},
+        "ResourceSlices are at rest",
+        f"pool {NODE2}/mock0: its ResourceSlices were written 4 times within 5 s",
+        "lab logs --component node-agent --since 1m",
     ),
     "slices missing": (
         {

@@ -42,6 +42,16 @@ LOG = """\
 I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
 I1125 03:50:01.900100       1 agent.py:118] "Published slices" devices=6 written=6
 """
+# Of an agent's figures those that say what is wrong, and one more.
+METRICS = """\
+# HELP mock_accel_devices_left_out Devices of this node that cannot be published
+# TYPE mock_accel_devices_left_out gauge
+# HELP mock_accel_slice_fields_changed Fields of slices that the API server keeps otherwise than they were written
+# TYPE mock_accel_slice_fields_changed gauge
+# HELP mock_accel_start_seconds From the start of the process
+# TYPE mock_accel_start_seconds gauge
+mock_accel_start_seconds 1.5
+"""
 READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}]
 
 
@@ -137,6 +147,7 @@ class Recorded:
     pod: str | None = None
     guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
     servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))
+    clocks: Mapping[str, float | str] = field(default_factory=lambda: _by_node(0.0))
     nodes: Mapping[str, Object] = field(default_factory=lambda: _by_node({"status": {"conditions": READY}}))
     plugged: Mapping[str, Mapping[str, str]] = field(
         default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
@@ -151,8 +162,10 @@ class Recorded:
         default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
     )
     agent_logs: Mapping[str, str] = field(default_factory=lambda: _by_node(LOG))
+    agent_metrics: Mapping[str, str] = field(default_factory=lambda: _by_node(METRICS))
     refused: Sequence[Access] = ()
     slices: Sequence[Object] = field(default_factory=published)
+    rewrites: Mapping[str, int] = field(default_factory=dict)
     controllers: Sequence[Object] = field(default_factory=lambda: [pod_of("mock-accel-controller", NODE2)])
     device_classes: Sequence[str] = ("mock-accel-pf", "mock-accel-vf")
     claims: Sequence[Object] = field(default_factory=lambda: [claim("user", "mock0")])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import psutil
 import pytest
 import topology
 from acceptance import cli, memory, pabot_run
+from lab import prerequisites
 from lab.artifacts import PROJECT, StepError
+from robot.run import USAGE
 
 SUITE = PROJECT / "suites" / "numa.robot"
 
@@ -24,6 +27,55 @@ def test_number_of_clusters_is_bounded(number: str, capsys: pytest.CaptureFixtur
 def test_suites_and_options_are_told_apart() -> None:
     assert cli._suites_and_options([]) == ([PROJECT / "suites"], [])
     assert cli._suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])
+
+
+def test_value_of_an_option_is_no_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("vars.yaml", "Output", "a b.robot"):
+        (tmp_path / name).touch()
+    for options in (
+        ["--variablefile", "vars.yaml"],
+        ["-V", "vars.yaml"],
+        ["--name", "Output"],
+        ["--name", ""],
+        ["--argumentfile", "vars.yaml"],
+        ["--dryrun", "--include", "vars.yaml", "--exclude", "vars.yaml"],
+    ):
+        assert cli._suites_and_options(options) == ([PROJECT / "suites"], options)
+        assert cli._suites_and_options([*options, "a b.robot"]) == ([tmp_path / "a b.robot"], options)
+    assert cli._suites_and_options(["--VariableFile=vars.yaml", "-Xvx:1"])[1] == [
+        "--variablefile", "vars.yaml", "-X", "-v", "x:1"
+    ]  # fmt: skip
+
+
+def test_every_option_of_robot_is_known_with_or_without_its_value(tmp_path: Path) -> None:
+    """Read from the usage itself: ``--option value`` or ``--option``."""
+    (value := tmp_path / "there").touch()
+    found = re.findall(r"^ {1,4}(?:-\S )*(--\S{2,})( \S+)?", USAGE, re.MULTILINE)
+    assert len(found) > 50
+    for option, takes_value in found:
+        options = [option, str(value)] if takes_value else [option]
+        expected = ["--" + option.lower().replace("-", ""), *options[1:]]
+        assert cli._suites_and_options(options) == ([PROJECT / "suites"], expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--", "--colour", "red"], "option --colour not recognized; see: robot --help"),
+        (["--", "--variablefile"], "option --variablefile requires argument; see: robot --help"),
+        (["no.robot"], "expected files or folders of suites, found no.robot"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_starts(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def starts() -> None:
+        raise AssertionError("it would start something")
+
+    monkeypatch.setattr(prerequisites, "check", starts)
+    assert cli.main(arguments) == 1
+    assert capsys.readouterr().err == f"acceptance: {message}\n"
 
 
 def test_bad_topology_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import time
 from pathlib import Path
 
 import pytest
-from lab import artifacts
-from lab.artifacts import StepError
+from lab import artifacts, progress
+from lab.artifacts import StepError, locked
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +125,20 @@ def test_tree_is_removed_whatever_its_folders_allow(tmp_path: Path) -> None:
 def test_commands_are_found_where_an_ordinary_user_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/bin")
     assert artifacts.run(["sh", "-c", "echo $PATH"], timeout=10) == b"/bin:/usr/sbin:/sbin\n"
+
+
+def test_lock_file_with_anything_in_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"\xff\xfe")
+    said: list[str] = []
+    with path.open("a+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def say(message: str) -> None:
+            said.append(message)
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(progress, "say", say)
+        with locked(path, "some work"):
+            assert path.read_text() == f"{os.getpid()}\n"
+    assert said == ["waiting for process \ufffd\ufffd, which works on: some work"]

@@ -98,6 +98,17 @@ def test_prune_keeps_what_a_running_cluster_uses(root: Path, monkeypatch: pytest
     assert {entry.path for entry in cache.prune()} == used
 
 
+def test_prune_keeps_everything_when_a_running_cluster_does_not_say_what_it_uses(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_current", set)
+    stack, used = running_cluster(root, "default")
+    with stack:
+        ClusterPaths.of("default").spec.write_text("")
+        assert not cache.prune()
+        assert all((path / "file").exists() for path in used)
+
+
 def test_interrupted_prune_leaves_nothing_that_is_believed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_current", set)
     old = artifact("old")

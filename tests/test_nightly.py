@@ -246,3 +246,11 @@ def test_bad_options_are_refused(option: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         nightly.main(option)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", '{"seconds": null, "crash": ""}', '{"crash": ""}'])
+def test_round_whose_file_is_damaged_counts_as_crashed(tmp_path: Path, content: str) -> None:
+    folder = rounds.folder_of(tmp_path, "dense", 1)
+    folder.mkdir()
+    (folder / rounds.ROUND).write_text(content)
+    assert rounds.read(tmp_path, "dense", 1).crash.startswith("no result: ")

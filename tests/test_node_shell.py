@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
@@ -105,6 +106,16 @@ def test_command_that_takes_too_long(shell: NodeShell) -> None:
         shell.run("sleep 10", 1)
     assert time.monotonic() - begin < 5
     assert shell.run("echo again", 10) == "again\n"
+
+
+def test_node_that_takes_a_connection_and_says_nothing(access: NodeAccess) -> None:
+    """As a forwarder does for a guest that is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        shell = NodeShell(replace(access, port=silent.getsockname()[1]))
+        begin = time.monotonic()
+        with pytest.raises(CheckError, match="node1: no answer over SSH .* within 1 s: SSHException"):
+            shell.run("true", 1)
+        assert time.monotonic() - begin < 5
 
 
 def test_connection_that_breaks(shell: NodeShell) -> None:

@@ -17,79 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_supervisor import MIB, SPEC, STATUS, TIMEOUT, FakeSupervisor
 from lab import cli, overview, processes, watching
 from lab.overview import ClusterView, Memory, Overview
 from lab.spec import ClusterPaths, control_address
-
-TIMEOUT = 20.0
-MIB = 1 << 20
-PROCESSES = [
-    {"name": "qemu-node1", "pid": 5, "exit_code": None, "ending": False, "memory": 700 * MIB},
-    {"name": "qemu-node2", "pid": 6, "exit_code": None, "ending": False, "memory": 600 * MIB},
-    {"name": "devices-node1", "pid": 7, "exit_code": -9, "ending": False, "memory": 0},
-    {"name": "etcd", "pid": 8, "exit_code": None, "ending": False, "memory": 40 * MIB},
-    {"name": "kube-apiserver", "pid": 9, "exit_code": 0, "ending": True, "memory": 0},
-]
-STATUS: dict[str, Any] = {
-    "topology": "/some/numa-cluster.yaml",
-    "state": "running",
-    "reason": "",
-    "step": "",
-    "started": 1000.0,
-    "stays": True,
-    "holders": ["robot: NUMA / Two Devices Share A NUMA Node", "lab ssh"],
-    "processes": PROCESSES,
-}
-
-
-class FakeSupervisor:
-    """Answers ``status``, or hangs; the socket is a real one."""
-
-    def __init__(self, name: str, *, hangs: bool = False, **changes: Any) -> None:
-        self.status = STATUS | {"name": name} | changes
-        self.connections = 0
-        self.requests = 0
-        self._hangs = hangs
-        self._stack = ExitStack()
-        self._listener = self._stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        self._listener.bind(control_address(name))
-        self._listener.listen()
-        self.go_on = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._stack.callback(client.close)
-            self._stack.callback(client.shutdown, socket.SHUT_RDWR)
-            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
-
-    def _answer(self, client: socket.socket) -> None:
-        try:
-            for line in client.makefile("rb"):
-                assert json.loads(line) == {"do": "status"}
-                self.requests += 1
-                if self._hangs:
-                    self.go_on.wait(TIMEOUT)
-                client.sendall(json.dumps({"result": self.status}).encode() + b"\n")
-        except OSError:
-            return
-
-    def end(self) -> None:
-        self.go_on.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        try:
-            self._stack.close()
-        except OSError:
-            return
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +93,7 @@ def test_supervisor_that_hangs_is_asked_once_and_does_not_stall_the_others(stack
     good = supervisor(stack, "good")
     paths = ClusterPaths.of("hangs")
     paths.root.mkdir(parents=True)
-    paths.spec.write_text(json.dumps({"topology": "/some/single-node.yaml"}))
+    replace(SPEC, topology="/some/single-node.yaml").save(paths.spec)
 
     async def look_thrice() -> list[list[ClusterView]]:
         async with Overview() as seen:
@@ -174,6 +110,26 @@ def test_supervisor_that_hangs_is_asked_once_and_does_not_stall_the_others(stack
     assert [(view.name, view.state) for view in third] == [("good", "running"), ("hangs", "running")]
     assert (hanging.connections, hanging.requests) == (1, 1)
     assert (good.connections, good.requests) == (1, 3)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"topology": 7}', b"\xff"])
+def test_cluster_with_a_damaged_spec_does_not_hide_the_others(
+    stack: ExitStack, content: str | bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor(stack, "bad")
+    supervisor(stack, "good")
+    paths = ClusterPaths.of("bad")
+    paths.root.mkdir(parents=True)
+    paths.spec.write_bytes(content.encode() if isinstance(content, str) else content)
+    assert cli.main(["clusters"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["cluster", "bad", "good"]
+
+
+def test_answer_of_another_shape_does_not_hide_the_others(stack: ExitStack) -> None:
+    supervisor(stack, "bad", processes=7)
+    supervisor(stack, "good")
+    bad, good = overview.look()
+    assert (bad.state, good.state) == ("no answer", "running")
 
 
 def test_clusters_come_and_go(stack: ExitStack) -> None:

@@ -103,3 +103,21 @@ def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     path.write_text("not a tar")
     with pytest.raises(StepError, match=r"image\.tar: expected a docker-archive tar"):
         layers_of(path)
+
+
+def test_archive_that_is_cut_off_or_overwritten_is_refused_whatever_is_missing(tmp_path: Path) -> None:
+    whole = docker_archive(tmp_path / "whole.tar").read_bytes()
+    damaged = tmp_path / "damaged.tar"
+    end = whole.rstrip(b"\0")
+    contents = [whole[:length] for length in range(0, len(end), 200)]
+    contents += [whole[:start] + b"\xff" * 64 + whole[start + 64 :] for start in range(0, len(end), 256)]
+    refused = 0
+    for content in contents:
+        damaged.write_bytes(content)
+        try:
+            layers_of(damaged)
+            write_thin(damaged, tmp_path / "thin.tar", set())
+        except StepError as error:
+            assert str(error).startswith(f"{damaged}: ")
+            refused += 1
+    assert refused > len(contents) / 2

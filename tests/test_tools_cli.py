@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from lab import client
+from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME
+from recorded_cluster import CLUSTER, NODE1, NODE2, shown
+from scenario import CheckError, observe, sysfs
 from scenario.cdi import FOLDER
 from scenario.driver import Component
-from tools import cli, folders
+from tools import cli, folders, looking
 from tools.folders import Folder
 from tools.logs import Severity
 
@@ -101,3 +105,54 @@ def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
 def test_what_is_not_the_probes_output_is_refused() -> None:
     with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
         folders.parse("n", "x")
+
+
+class Cluster:
+    """Two nodes, of which the second is silent."""
+
+    topology = CLUSTER
+    look_seconds = 3.0
+
+    def node(self, name: str) -> str:
+        return name
+
+    def release(self) -> None: ...
+
+
+class Shell:
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def run(self, command: str, timeout: float) -> str:
+        assert timeout == Cluster.look_seconds
+        if self._node == NODE2:
+            raise CheckError(f"{NODE2}: no answer over SSH within {timeout:.0f} s")
+        return "end\n"
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def half_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "attach", lambda *_: Cluster())
+    monkeypatch.setattr(looking, "NodeShell", Shell)
+
+
+@pytest.mark.parametrize("line", ["devices", "cdi show", "cdi show --json"])
+def test_node_that_is_silent_does_not_hide_the_others(
+    line: str, half_silent: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_first = [shown(CLUSTER.nodes[0])]
+    monkeypatch.setattr(observe, "read_devices", lambda session, _: session.on_nodes(sysfs.PROBE) and of_first)
+    arguments = parser().parse_args(line.split())
+    assert arguments.run(arguments) == 1
+    output = capsys.readouterr()
+    assert output.err == f"lab: {NODE2}: no answer over SSH within 3 s\n"
+    if line == "devices":
+        assert {row.split("\t")[0] for row in output.out.splitlines()} == {"node", NODE1}
+
+
+def test_what_judges_all_nodes_needs_them_all(half_silent: None) -> None:
+    arguments = parser().parse_args(["cdi", "watch", "--seconds", "1"])
+    with pytest.raises(StepError, match=f"{NODE2}: no answer over SSH within 3 s"):
+        arguments.run(arguments)

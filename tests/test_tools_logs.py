@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
-from kubernetes.client import ApiException
 from lab.artifacts import PROJECT
 from mock_accel_dra import klog
 from recorded_cluster import CLUSTER, NODE1, NODE2
@@ -127,12 +126,26 @@ def test_pod_that_has_no_log_yet_does_not_hide_the_others() -> None:
     answers: Answers = {PODS: listing(pod("agent", NODE1)), f"{PODS}/agent/log": (400, {"message": "waiting to start"})}
     with api_server(answers) as api:
         assert logs.read(session(api), Selection(Component.NODE_AGENT)) == []
-    answers[f"{PODS}/agent/log"] = (500, {})
+
+
+def test_log_that_cannot_be_read_is_named_and_the_others_are_shown() -> None:
+    """As of a node whose kubelet does not answer the API server."""
+    answers: Answers = {
+        PODS: listing(pod("agent1", NODE1), pod("agent2", NODE2)),
+        f"{PODS}/agent1/log": (502, {"message": "dial tcp: i/o timeout"}),
+        f"{PODS}/agent2/log": (200, 'E1125 03:50:01.000100       1 agent.py:110] "Said"\n'),
+    }
     with api_server(answers) as api:
-        with pytest.raises(ApiException):
+        for selection in (Selection(Component.NODE_AGENT), Selection(Component.NODE_AGENT, severity=Severity.ERROR)):
+            lines = {line.pod: line.text for line in logs.read(session(api), selection)}
+            assert lines["agent1"] == "no log: 502: dial tcp: i/o timeout"
+            assert lines["agent2"].endswith('"Said"')
+            assert {line.pod: line.text for line in logs.follow(session(api), selection, seconds=20)} == lines
+        calls = Selection(Component.NODE_AGENT, calls=True)
+        assert [line.pod for line in logs.read(session(api), calls)] == ["agent1"]
+        del answers[f"{PODS}/agent2/log"]
+        with pytest.raises(CheckError, match="agent1\tno log: 502: dial tcp: i/o timeout\nagent2\tno log: 404: "):
             logs.read(session(api), Selection(Component.NODE_AGENT))
-        with pytest.raises(ApiException):
-            list(logs.follow(session(api), Selection(Component.NODE_AGENT), seconds=20))
 
 
 @pytest.mark.parametrize("level", verbosity.LEVELS)

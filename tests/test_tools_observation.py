@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
-from kubernetes.client import ApiClient
+from dra_fakes.apiserver import SLICES, FakeApiServer
+from kubernetes.client import ApiClient, Configuration
 from lab import deploy, manifests
-from recorded_cluster import CLUSTER, LOG, NODE1, NODE2, claim, pod, pod_of, published, waiting
-from tools.observation import DRIVERS_PROBE, Live, granted
+from lab.artifacts import StepError
+from lab.cluster import GuestAnswer
+from recorded_cluster import CLUSTER, LOG, METRICS, NODE1, NODE2, claim, pod, pod_of, published, waiting
+from scenario import driver
+from tools import observation
+from tools.observation import DRIVERS_PROBE, Live, ahead, granted
 from tools.observed import Event
 
 CORE = "/api/v1"
@@ -22,12 +31,17 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 class Supervisor:
     """What is asked of the cluster's supervisor."""
 
-    def qmp(self, node: str, command: str) -> Any:
-        return {"query-status": {"status": "running" if node == NODE1 else "paused"}, "query-pci": []}[command]
+    def look(self, command: str) -> dict[str, GuestAnswer]:
+        if command == "query-pci":
+            return {NODE1: GuestAnswer([]), NODE2: GuestAnswer(error="QMP query-pci: no answer in 10 s", silent=True)}
+        return {NODE1: GuestAnswer({"status": "running"}), NODE2: GuestAnswer(error=f"{NODE2}: QMP: no answer")}
 
     def supervisor_status(self) -> Object:
         processes = [("qemu-x", None), (f"devices-{NODE1}", None), (f"devices-{NODE2}", -9)]
-        return {"processes": [{"name": name, "exit_code": code} for name, code in processes]}
+        return {
+            "started": time.time() - 100,
+            "processes": [{"name": name, "exit_code": code} for name, code in processes],
+        }
 
 
 def live(api: ApiClient, outputs: dict[str, str] | None = None) -> Live:
@@ -39,6 +53,85 @@ def live(api: ApiClient, outputs: dict[str, str] | None = None) -> Live:
         on_nodes=lambda command: dict.fromkeys((NODE1, NODE2), (outputs or {})[command]),
     )
     return Live(session)
+
+
+def test_clocks_are_compared_with_this_machines_while_they_are_read() -> None:
+    with api_server({}) as api:
+        observed: Any = live(api)
+        observed._session.answers_of_nodes = lambda _: ({NODE1: f"{time.time() + 86400:.6f}\n"}, {NODE2: "no answer"})
+        assert observed.clocks[NODE1] == pytest.approx(86400, abs=5)
+        assert observed.clocks[NODE2] == "no answer"
+    assert [ahead(clock, 10.0, 14.0) for clock in (5.0, 10.0, 12.0, 14.0, 20.0)] == [-5.0, 0.0, 0.0, 0.0, 6.0]
+
+
+def test_log_lines_from_before_the_cluster_was_restored_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def log_of(_: ApiClient, pod: str, *, tail_lines: int, since_seconds: int) -> str:
+        asked.append(since_seconds)
+        return LOG
+
+    monkeypatch.setattr(driver, "log_of", log_of)
+    answers: Answers = {f"{OURS}/pods": listing(pod_of("mock-accel-node-agent", NODE1))}
+    with api_server(answers) as api:
+        assert live(api).agent_logs == {NODE1: LOG}
+    assert asked == [pytest.approx(100, abs=5)]
+
+
+def test_figures_of_the_agents() -> None:
+    agent = f"mock-accel-node-agent-{NODE1}"
+    answers: Answers = {
+        f"{OURS}/pods": listing(pod_of("mock-accel-node-agent", NODE1)),
+        f"{OURS}/pods/{agent}%3A8080/proxy/metrics": (200, METRICS),
+    }
+    with api_server(answers) as api:
+        assert live(api).agent_metrics == {NODE1: METRICS}
+
+
+@pytest.fixture
+def slices_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+    """Holds a slice of the driver and one of another, and is looked at for a second."""
+    monkeypatch.setattr(observation, "WATCHED_SECONDS", 1.0)
+    server = FakeApiServer()
+    for item in (published()[0], foreign()):
+        server.put(f"{SLICES}/{item['metadata']['name']}", item)
+    yield server
+    server.close()
+
+
+def foreign() -> Object:
+    item = copy.deepcopy(published()[0])
+    item["metadata"]["name"] = "foreign"
+    item["spec"]["driver"] = "other.example.com"
+    item["spec"]["pool"]["name"] = "theirs"
+    return item
+
+
+def write(server: FakeApiServer, item: Object, times: int) -> None:
+    """Write a slice ``times`` more."""
+    for generation in range(2, times + 2):
+        changed = copy.deepcopy(item)
+        changed["spec"]["pool"]["generation"] = generation
+        server.put(f"{SLICES}/{item['metadata']['name']}", changed)
+
+
+@pytest.mark.parametrize(("times", "found"), [(0, {}), (2, {}), (3, {f"{NODE1}/mock0": 3})])
+def test_slices_that_are_written_again_and_again(
+    slices_server: FakeApiServer, times: int, found: dict[str, int]
+) -> None:
+    def writes() -> None:
+        # Once the watch is there.
+        while ("GET", SLICES) not in slices_server.requests:
+            listed.wait(0.01)
+        write(slices_server, foreign(), 9)
+        write(slices_server, published()[0], times)
+
+    listed = threading.Event()
+    thread = threading.Thread(target=writes)
+    thread.start()
+    with ApiClient(Configuration(host=slices_server.url)) as api:
+        assert live(api).rewrites == found
+    thread.join()
 
 
 def event(reason: str, time: str) -> Object:
@@ -53,9 +146,10 @@ def named(item: Object, **metadata: str) -> Object:
 def test_guests_and_device_servers() -> None:
     with api_server({}) as api:
         observed = live(api)
-        assert observed.guests == {NODE1: "running", NODE2: "paused"}
+        assert observed.guests == {NODE1: "running", NODE2: "QMP: no answer"}
         assert observed.servers == {NODE1: None, NODE2: -9}
-        assert observed.plugged == {NODE1: {}, NODE2: {}}
+        with pytest.raises(StepError, match="no answer in 10 s"):
+            _ = observed.plugged
 
 
 def test_kernel_drivers_of_nodes() -> None:

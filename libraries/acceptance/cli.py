@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getopt
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,10 +21,13 @@ from lab import client, deploy, golden, launcher, prerequisites, profile, progre
 from lab.artifacts import PROJECT, StepError, write_file
 from lab.cluster import Cluster
 from lab.launcher import RUN_PREFIX
+from lab.output import while_it_is_read
 from lab.pool import Pool, Retired, ValueSet, resource_file, value_sets
 from lab.pool_server import PoolServer, address
 from lab.variables import topology_path
 from robot.errors import DataError
+from robot.run import USAGE
+from robot.utils import ArgumentParser
 from topology import Topology, TopologyError
 
 from acceptance import pabot_run, report
@@ -113,20 +118,33 @@ class Run:
 
 
 def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot."""
-    paths = [Path(item).absolute() for item in arguments if not item.startswith("-") and Path(item).exists()]
-    options = [item for item in arguments if item.startswith("-") or not Path(item).exists()]
-    return paths or [PROJECT / "suites"], options
+    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot.
+
+    Raises StepError for an option that robot has not, and for suites that are not there.
+    """
+    # Which options take a value is in no public attribute of robot's parser, and nowhere else.
+    parser = ArgumentParser(USAGE)
+    normalized = [parser._normalize_long_option(item) for item in arguments]
+    try:
+        found, rest = getopt.gnu_getopt(normalized, parser._short_opts, parser._long_opts)
+    except getopt.GetoptError as error:
+        raise StepError(f"{error}; see: robot --help") from error
+    if missing := [item for item in rest if not Path(item).exists()]:
+        raise StepError(f"expected files or folders of suites, found {', '.join(missing)}")
+    with_value = {f"--{name.rstrip('=')}" for name in parser._long_opts if name.endswith("=")}
+    with_value |= {f"-{name}" for name in re.findall("(.):", parser._short_opts)}
+    options = [part for name, value in found for part in ([name, value] if name in with_value else [name])]
+    return [Path(item).absolute() for item in rest] or [PROJECT / "suites"], options
 
 
 def _acceptance(arguments: argparse.Namespace) -> int:
+    paths, options = _suites_and_options(arguments.arguments)
     prerequisites.check()
     outputdir: Path = arguments.outputdir.absolute()
     first = outputdir / OUTPUT
     if arguments.rerun and not _anything_to_run_again(first):
         return 0
     found = [topologies.load(topology_path(name)) for name in arguments.topology or _TOPOLOGIES]
-    paths, options = _suites_and_options(arguments.arguments)
     check_memory(found, arguments.clusters)
     _prepare(found, arguments.cold)
     folder = outputdir / _AGAIN if arguments.rerun else outputdir
@@ -178,6 +196,10 @@ def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, output
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suites; exit code 1 for failed tests or a step that failed, 2 for bad usage, 130 after Ctrl-C."""
+    return while_it_is_read(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return _acceptance(arguments)

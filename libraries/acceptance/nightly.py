@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lab import progress
 from lab.artifacts import PROJECT
+from lab.output import while_it_is_read
 from lab.variables import topology_names
 
 from acceptance import history, rounds
@@ -185,6 +186,10 @@ def tell(plan: Plan, history_file: Path, *, as_json: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the rounds; exit code 1 when a test failed or a round crashed, 2 for bad usage, 130 after Ctrl-C."""
+    return while_it_is_read(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     outputdir: Path = arguments.outputdir.absolute()
     outputdir.mkdir(parents=True, exist_ok=True)

@@ -87,15 +87,15 @@ def read(outputdir: Path, topology: str, number: int) -> Round:
     folder = folder_of(outputdir, topology, number)
     try:
         ended: dict[str, Any] = json.loads((folder / ROUND).read_text())
-    except (OSError, ValueError):
+        seconds, crash = float(ended["seconds"]), str(ended["crash"])
+    except (OSError, ValueError, LookupError, TypeError):
         return Round(topology, number, crash=_NOT_THERE)
-    crash = ended["crash"]
     tests: list[tuple[str, str]] = []
     try:
         tests = [*_tests(folder / OUTPUT), *_lost(folder)]
     except (DataError, OSError, ValueError) as error:
         crash = crash or f"its results cannot be read: {error}"
-    return Round(topology, number, ended["seconds"], crash, tests)
+    return Round(topology, number, seconds, crash, tests)
 
 
 class _Collector(ResultVisitor):  # type: ignore[misc]

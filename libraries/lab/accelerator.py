@@ -29,6 +29,16 @@ def accelerator() -> str:
     return "kvm" if usable else "tcg"
 
 
+LOOK_SECONDS = 10.0
+"""How long a person who looks at a cluster waits for a node that does not answer."""
+_EMULATED_LOOK_SECONDS = 2 * LOOK_SECONDS
+
+
+def look_seconds(accelerator: str) -> float:
+    """LOOK_SECONDS, or twice that where a login alone takes seconds while the guest is busy (without ``kvm``)."""
+    return LOOK_SECONDS if accelerator == "kvm" else _EMULATED_LOOK_SECONDS
+
+
 def emulated_vcpus(guests: int) -> str:
     """How QEMU emulates the CPUs of each of a cluster's ``guests``: ``multi``, a thread each, or ``single``.
 

@@ -129,7 +129,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     told = False
-    with path.open("a+") as file:
+    with path.open("a+", errors="replace") as file:
         while not try_lock(file):
             if not told:
                 file.seek(0)

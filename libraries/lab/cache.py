@@ -19,7 +19,7 @@ from lab.artifacts import PROJECT, NotCachedError, cache_root, only_looking, rem
 from lab.gobuild import build_containerd, build_embedded_k8s
 from lab.node_image import build_node_image
 from lab.qemu_root import ensure_qemu
-from lab.spec import ClusterPaths
+from lab.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from lab.variables import profile_names, topology_names, topology_path
 
 _BLOCK_BYTES = 512
@@ -86,10 +86,10 @@ def used_by(name: str) -> set[Path]:
     Whatever path the cluster's spec names counts, also as a part of an argument.
     """
     try:
-        spec = ClusterPaths.of(name).spec.read_text()
-    except FileNotFoundError:
-        # It has ended, or nothing is used yet.
-        return set()
+        spec = str(ClusterSpec.load(ClusterPaths.of(name).spec))
+    except DamagedFileError as error:
+        # Without the file it has ended, or uses nothing yet; with a damaged one it may use anything.
+        return set() if isinstance(error.__cause__, FileNotFoundError) else set(_folders())
     names = re.findall(rf"{re.escape(str(cache_root()))}/([\w.-]+/[\w.-]+)", spec)
     used: set[Path] = set()
     waiting = [path for path in map(cache_root().joinpath, names) if path.parent.name not in _NO_ARTIFACTS]

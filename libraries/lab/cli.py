@@ -18,7 +18,7 @@ from tools.cli import add_commands
 from topology import TopologyError
 from urllib3.exceptions import HTTPError
 
-from lab import cache, client, deploy, disk, images, launcher, overview, prerequisites, progress, ssh, watching
+from lab import cache, client, deploy, disk, images, launcher, output, overview, prerequisites, progress, ssh, watching
 from lab.artifacts import StepError
 from lab.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from lab.gobuild import build_embedded_k8s
@@ -71,7 +71,7 @@ def _ssh(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab ssh")
     # As ssh(1) does: several words are one line for a shell.
     command = ["sh", "-c", " ".join(arguments.command)] if arguments.command else []
-    return subprocess.run(ssh.argv(cluster.node(arguments.node), command), check=False).returncode
+    return _hand_over(ssh.argv(cluster.node(arguments.node), command))
 
 
 def _kubeconfig(arguments: argparse.Namespace) -> int:
@@ -82,8 +82,12 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 def _kubectl(arguments: argparse.Namespace) -> int:
     cluster = client.attach(arguments.name, "lab kubectl")
     command = [str(build_embedded_k8s() / "kubectl"), *arguments.command[1:]]
-    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    return subprocess.run(command, env=environment, check=False).returncode
+    return _hand_over(command, KUBECONFIG=str(cluster.kubeconfig))
+
+
+def _hand_over(command: Sequence[str], **environment: str) -> int:
+    """Run ``command`` on what this process was given, its exit code; a shell gives descriptors for ``<(…)``."""
+    return subprocess.run(command, env={**os.environ, **environment}, close_fds=False, check=False).returncode
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -238,6 +242,10 @@ def _separated(argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; exit code 1 for a step that failed, 2 for bad usage, 130 after Ctrl-C."""
+    return output.while_it_is_read(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(_separated(list(sys.argv[1:] if argv is None else argv)))
     try:
         result: int = arguments.run(arguments)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import topology as topologies
 from topology import Topology
@@ -78,16 +79,30 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Clust
 
 
 def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
-    """Hold the running cluster ``name``. Raises NoClusterError."""
+    """Hold the running cluster ``name``. Raises NoClusterError, StepError with the reason why it cannot be used."""
     control = Control(name)
     try:
         control.request("hold", who=who)
-        if (state := control.request("status"))["state"] != "running":
-            raise StepError(f"cluster {name!r} is {state['state']}: {state['reason']}; start it again: lab up")
-    except StepError:
+        if (status := control.request("status"))["state"] != "running":
+            raise StepError(_not_running(name, status))
+        return Cluster(control)
+    except BaseException:
         control.close()
         raise
-    return Cluster(control)
+
+
+def _not_running(name: str, status: Mapping[str, Any]) -> str:
+    """Why a cluster whose supervisor says ``status`` cannot be used yet or any more, and what to do."""
+    state = status["state"]
+    why = f"cluster {name!r} is {state}"
+    match state:
+        case "starting":
+            step = f" (at the step: {status['step']})" if status["step"] else ""
+            return f"{why}{step}; wait until it runs, see: lab clusters"
+        case "failed":
+            return f"{why}: {status['reason']}; start it again: lab down --name {name} && lab up --name {name}"
+        case _:  # it is saved, or stops
+            return f"{why}, it ends in a moment; start it again: lab up --name {name}"
 
 
 def default(who: str) -> Cluster:

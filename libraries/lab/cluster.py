@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ import topology as topologies
 from topology import Topology
 
 from lab import status
+from lab.accelerator import look_seconds
 from lab.artifacts import StepError
 from lab.control import Control
 from lab.launcher import launch, wait_ended
 from lab.profile import Profile
-from lab.spec import ClusterPaths, ClusterSpec
+from lab.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from lab.status import ClusterStatus
 
 
@@ -31,10 +31,22 @@ class NodeAccess:
     known_hosts: Path
 
 
+@dataclass(frozen=True)
+class GuestAnswer:
+    """What QEMU answered to a QMP command."""
+
+    value: Any = None
+    error: str = ""
+    """Why there is no ``value``."""
+    silent: bool = False
+    """Whether there was no answer in time."""
+
+
 class Cluster:
     """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
 
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
+        """The cluster at the other end of ``control``. Raises DamagedFileError, TopologyError."""
         self._control = control
         self._ends_here = ends_here
         self.name = control.name
@@ -43,7 +55,9 @@ class Cluster:
         self.topology: Topology = topologies.load(spec.topology)
         self.accelerator = spec.qemu.accelerator
         """QEMU's, ``kvm`` or ``tcg``."""
-        self._access = json.loads(self._paths.access.read_text())
+        self._ports = Access.load(self._paths.access).ssh_ports
+        if missing := {node.name for node in self.topology.nodes} - self._ports.keys():
+            raise DamagedFileError(self._paths.access, f"expected an SSH port of {', '.join(sorted(missing))}")
 
     @property
     def kubeconfig(self) -> Path:
@@ -59,12 +73,29 @@ class Cluster:
         """How to reach node ``name``; KeyError names the nodes there are."""
         node = self.topology.node(name)
         keys = self._paths.pki
-        port = self._access["ssh_ports"][node.name]
-        return NodeAccess(node.name, "127.0.0.1", port, "root", keys / "id_ed25519", keys / "known_hosts")
+        return NodeAccess(
+            node.name, "127.0.0.1", self._ports[node.name], "root", keys / "id_ed25519", keys / "known_hosts"
+        )
 
     def qmp(self, node: str, command: str, **arguments: Any) -> Any:
         """Run a QMP command in the monitor of a node's guest and return its result."""
         return self._control.request("qmp", node=self.topology.node(node).name, execute=command, arguments=arguments)
+
+    def look(self, command: str, seconds: float | None = None) -> dict[str, GuestAnswer]:
+        """What each node's guest answers to a QMP command that changes nothing, all asked at the same time.
+
+        One that has not answered after ``seconds`` (default: ``look_seconds``) is silent.
+        """
+        answers = self._control.request("look", execute=command, seconds=seconds or self.look_seconds)
+        return {
+            node: GuestAnswer(answer.get("return"), answer.get("error", ""), answer.get("silent", False))
+            for node, answer in answers.items()
+        }
+
+    @property
+    def look_seconds(self) -> float:
+        """How long a person who looks at this cluster waits for a node that does not answer."""
+        return look_seconds(self.accelerator)
 
     def plug(self, node: str, root_port: str) -> None:
         """Hot-plug the devices of a slot, named by its root port (``rp11``)."""
@@ -98,9 +129,12 @@ class Cluster:
         """Tell the supervisor what its holder does now, for those who watch."""
         self._control.request("hold", who=who)
 
-    def status(self) -> ClusterStatus:
-        """Guests, nodes, module, devices and driver pods."""
-        return status.collect(self)
+    def status(self, seconds: float | None = None) -> ClusterStatus:
+        """Guests, nodes, module, devices and driver pods.
+
+        A node that has not answered after ``seconds`` (default: ``look_seconds``) is shown with that.
+        """
+        return status.collect(self, seconds or self.look_seconds)
 
     def save(self, folder: Path) -> None:
         """Save guests and control plane to ``folder``; the cluster has stopped then. No device may be plugged."""

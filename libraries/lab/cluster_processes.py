@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from topology import Node, Topology
 
@@ -17,12 +17,12 @@ from lab.artifacts import StepError, run, write_file
 from lab.bootstrap import bootstrap
 from lab.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
 from lab.kubeconfig import write_kubeconfig
-from lab.monitor import Monitor, MonitorError
+from lab.monitor import Monitor, MonitorError, SilentError
 from lab.node_files import node_files
 from lab.pki import Pki, create_pki
 from lab.processes import Child, Children
 from lab.saving import set_clock
-from lab.spec import ClusterSpec
+from lab.spec import Access, ClusterSpec
 from lab.sshkeys import SshKeys, create_ssh_keys, known_hosts
 
 _SERVER_TIMEOUT_SECONDS = 30.0
@@ -69,6 +69,21 @@ class ClusterProcesses:
         """QEMU's monitor of ``node``; KeyError names the nodes there are."""
         return self._monitors[self._topology.node(node).name]
 
+    async def look(self, command: str, timeout: float) -> dict[str, dict[str, Any]]:
+        """What each guest's monitor answers to a QMP command within ``timeout`` seconds, all asked at the same time.
+
+        By node ``{"return": …}``, or ``{"error": why, "silent": whether there was no answer in time}``.
+        """
+
+        async def ask(monitor: Monitor) -> dict[str, Any]:
+            try:
+                return {"return": await monitor.look(command, timeout)}
+            except MonitorError as error:
+                return {"error": str(error), "silent": isinstance(error, SilentError)}
+
+        answers = await asyncio.gather(*map(ask, self._monitors.values()))
+        return dict(zip(self._monitors, answers, strict=True))
+
     async def plug(self, node: str, root_port: str, plug: bool) -> None:
         """Hot-plug or unplug the slot behind ``root_port`` of ``node``."""
         guest_node = self._topology.node(node)
@@ -100,10 +115,10 @@ class ClusterProcesses:
         else:
             pki = create_pki(self._paths.pki, nodes)
             keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
-        access = json.loads(self._paths.access.read_text())
-        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access["ssh_ports"].items())
+        access = Access.load(self._paths.access)
+        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access.ssh_ports.items())
         write_file(self._paths.pki / "known_hosts", hosts)
-        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access['api_port']}")
+        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
         for number, node in enumerate(self._topology.nodes, 1):
             files = node_files(node, number, pki, keys, self._spec.feature_gates)
             unit = guest.network_unit(self._topology, number)

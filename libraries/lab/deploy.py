@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -46,23 +47,39 @@ def build_images() -> None:
 
 
 def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
+    """Do ``work`` for all nodes at the same time. Raises StepError with each node for which it failed, and why."""
     nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
     with ThreadPoolExecutor(len(nodes)) as pool:
-        for future in [pool.submit(work, node) for node in nodes]:
+        done = {node.name: pool.submit(work, node) for node in nodes}
+    failed = []
+    for name, future in done.items():
+        try:
             future.result()
+        except StepError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise StepError("\n".join(failed))
 
 
 def load_image(cluster: Cluster, archive: Path) -> None:
-    """Put a docker-archive tar into the container store of every node. Raises StepError."""
-    if not archive.is_file():
+    """Put a docker-archive tar into the container store of every node. Raises StepError with the nodes that failed.
+
+    ``archive`` may be a pipe, as of ``<(podman save …)``. Each node has a log of its own.
+    """
+    if not (archive.is_file() or archive.is_fifo()):
         raise StepError(f"no image archive {archive}; build one: make build-image")
-    log = cluster.log_dir / "load-image.log"
     with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+        if archive.is_fifo():
+            # It is read more than once.
+            with archive.open("rb") as pipe, Path(folder, "whole.tar").open("wb") as whole:
+                shutil.copyfileobj(pipe, whole)
+            archive = Path(folder, "whole.tar")
         thin = Path(folder, "image.tar")
         write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
 
         def load(node: NodeAccess) -> None:
             command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
+            log = cluster.log_dir / f"load-image-{node.name}.log"
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
 
         _on_every_node(cluster, load)

@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 
 from lab.artifacts import StepError
 from lab.kubeexplain import explain_node, explain_pods
+from lab.spec import DamagedFileError
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
@@ -29,27 +30,38 @@ _RETRY_SECONDS = 0.5
 _REFUSED_SECONDS = 10.0
 """A cluster whose port nobody listens to for so long has ended: its forwarder takes connections while it lives."""
 
+# What reading a file of another shape ends in: the client checks nothing itself.
+_DAMAGES = (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError, config.ConfigException)
+
 Object = Any
 """A model of the Kubernetes client, whose attributes it gives no useful types."""
 
 
 def connect(kubeconfig: Path) -> ApiClient:
-    """A client for the cluster of ``kubeconfig``; it connects on first use.
+    """A client for the cluster of ``kubeconfig``; it connects on first use. Raises DamagedFileError.
 
     Keys in the file stay in memory (the loader of the client would leave them
     in the temporary folder of a process that is killed).
     """
-    content = yaml.safe_load(kubeconfig.read_text())
+    settings = client.Configuration()
+    # Forwarders of the lab are on loopback, which no proxy reaches.
+    settings.no_proxy = ",".join(filter(None, [settings.no_proxy, "127.0.0.1", "localhost"]))
+    try:
+        content = _without_keys(yaml.safe_load(kubeconfig.read_text()))
+        config.load_kube_config_from_dict(content, client_configuration=settings)  # type: ignore[no-untyped-call]
+    except _DAMAGES as error:
+        raise DamagedFileError(kubeconfig, f"expected a kubeconfig: {' '.join(str(error).split())}") from error
+    return ApiClient(settings)
+
+
+def _without_keys(content: Any) -> Any:
+    """``content`` of a kubeconfig with paths in memory instead of certificates and keys."""
     for kind, entry in (("cluster", "clusters"), ("user", "users")):
         for item in content.get(entry) or []:
             for name in ("certificate-authority", "client-certificate", "client-key"):
                 if data := item[kind].pop(f"{name}-data", None):
                     item[kind][name] = _memory_file(data)
-    settings = client.Configuration()
-    # Forwarders of the lab are on loopback, which no proxy reaches.
-    settings.no_proxy = ",".join(filter(None, [settings.no_proxy, "127.0.0.1", "localhost"]))
-    config.load_kube_config_from_dict(content, client_configuration=settings)  # type: ignore[no-untyped-call]
-    return ApiClient(settings)
+    return content
 
 
 @functools.cache

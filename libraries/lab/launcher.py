@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
@@ -15,14 +14,14 @@ from typing import IO
 from topology import Topology
 
 from lab import disk, profile, progress
-from lab.artifacts import DiskFullError, StepError, remove_tree, try_lock, write_file
+from lab.artifacts import DiskFullError, StepError, remove_tree, try_lock
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.namespaces import unshare
 from lab.node_image import build_node_image
 from lab.profile import Profile
 from lab.qemu_root import ensure_qemu
-from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
+from lab.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
 
 RUN_PREFIX = "run-"
 """Names of clusters that are started for one process begin so."""
@@ -130,11 +129,8 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
         )
         spec.save(paths.spec)
-        access = {
-            "api_port": api.getsockname()[1],
-            "ssh_ports": {node: listener.getsockname()[1] for node, listener in ssh.items()},
-        }
-        write_file(paths.access, json.dumps(access))
+        ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
+        Access(api.getsockname()[1], ssh_ports).save(paths.access)
         with (paths.logs / "supervisor.log").open("ab") as log:
             subprocess.Popen(
                 [*unshare(), sys.executable, "-m", "lab.supervisor", str(paths.spec)],

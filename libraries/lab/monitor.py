@@ -28,6 +28,10 @@ class MonitorError(Exception):
     """A QMP command that failed, with what QEMU said."""
 
 
+class SilentError(MonitorError):
+    """QEMU has not answered in time: it is stopped, or its guest keeps it busy."""
+
+
 def device_add_arguments(slot: Slot, sockets: Path) -> Iterator[dict[str, Any]]:
     """Arguments of QMP ``device_add`` for each function of ``slot``; function 0, which makes the guest look, last."""
     for function in sorted(slot.functions, key=lambda function: function.function == 0):
@@ -65,14 +69,20 @@ class Monitor:
                 await asyncio.sleep(_CONNECT_POLL_SECONDS)
 
     async def execute(self, command: str, **arguments: Any) -> Any:
-        """Run one QMP command and return its ``return`` value."""
+        """Run one QMP command and return its ``return`` value. Raises MonitorError."""
+        return await self._execute(command, arguments, _COMMAND_TIMEOUT_SECONDS)
+
+    async def look(self, command: str, timeout: float) -> Any:
+        """As ``execute``, for a command that changes nothing. Raises SilentError after ``timeout`` seconds."""
+        return await self._execute(command, {}, timeout)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], timeout: float) -> Any:
         try:
-            async with asyncio.timeout(_COMMAND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(timeout):
+                # An answer that comes later is dropped by the client.
                 return await self._client.execute(command, arguments or None)
         except TimeoutError as error:
-            raise MonitorError(
-                f"{self.node.name}: QMP {command}: no answer in {_COMMAND_TIMEOUT_SECONDS:.0f} s"
-            ) from error
+            raise SilentError(f"{self.node.name}: QMP {command}: no answer in {timeout:.0f} s") from error
         except QMPError as error:
             raise MonitorError(f"{self.node.name}: QMP {command}: {error}") from error
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lab.json_lines import MAX_LINE_BYTES
-from lab.spec import ClusterPaths, control_address
+from lab.spec import ClusterPaths, ClusterSpec, DamagedFileError, control_address
 
 _SOCKETS = Path("/proc/net/unix")
 _LISTENS = 0x10000
@@ -141,7 +141,7 @@ class _Supervisor:
         asked, self._asked = self._asked, None
         try:
             self._known = view(asked.result())
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             self.close()
             if isinstance(error, ConnectionError):
                 return replace(self._known, state="stopping", detail="")
@@ -165,10 +165,10 @@ def _forget(asked: asyncio.Task[dict[str, Any]]) -> None:
 
 
 def _topology_of(name: str) -> str:
-    """From the file that the supervisor was told; empty when that is not written yet."""
+    """From the file that the supervisor was told; empty when that is not written yet, or damaged."""
     try:
-        return Path(json.loads(ClusterPaths.of(name).spec.read_text())["topology"]).stem
-    except (OSError, ValueError):
+        return Path(ClusterSpec.load(ClusterPaths.of(name).spec).topology).stem
+    except DamagedFileError:
         return ""
 
 

@@ -1,12 +1,14 @@
-"""What a cluster's supervisor is told: written by the launcher, read once."""
+"""Files of a cluster: what its supervisor is told, how clients reach it, where everything is."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from lab.artifacts import cache_root, write_file
+from lab.artifacts import StepError, cache_root, write_file
+from lab.typed_json import read_typed
 
 HOST_ADDRESS = "192.168.122.1"
 """The control plane's address on the cluster's bridge."""
@@ -75,10 +77,44 @@ class ClusterSpec:
 
     @staticmethod
     def load(path: Path) -> ClusterSpec:
-        fields = json.loads(path.read_text())
-        fields["qemu"] = QemuSpec(**fields["qemu"])
-        fields["image"] = ImageSpec(**fields["image"])
-        return ClusterSpec(**fields)
+        """Read ``spec.json``. Raises DamagedFileError."""
+        return _of_cluster(ClusterSpec, path)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a cluster's clients reach it, on this machine's loopback."""
+
+    api_port: int
+    """TCP port of the API server."""
+    ssh_ports: dict[str, int]
+    """TCP port of each node's SSH server."""
+
+    def save(self, path: Path) -> None:
+        write_file(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Access:
+        """Read ``access.json``. Raises DamagedFileError."""
+        return _of_cluster(Access, path)
+
+
+class DamagedFileError(StepError):
+    """A file of a cluster that cannot be used; the cluster must be ended."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        name = path.parent.name
+        super().__init__(f"cluster {name!r}: {path} is damaged: {reason}; end the cluster: lab down --name {name}")
+
+
+T = TypeVar("T")
+
+
+def _of_cluster(kind: type[T], path: Path) -> T:
+    try:
+        return read_typed(kind, path)
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(path, str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from lab.ssh import on_node
 if TYPE_CHECKING:
     from lab.cluster import Cluster
 
-_NODE_TIMEOUT_SECONDS = 180.0
+# A cluster must not be given up because a busy machine answers late.
+_HEALTH_SECONDS = 180.0
+_MOST_QMP_SECONDS = 100.0
+"""The supervisor itself must have answered by then."""
 _NAMESPACE = "mock-device"
 # One command a node: each costs a new SSH session, most of a second without hardware virtualisation.
 _PROBE = (
@@ -32,7 +35,7 @@ class NodeStatus:
 
     name: str
     guest: str
-    """QEMU's run state, ``running`` when all is well."""
+    """QEMU's run state, ``running`` when all is well; ``silent`` when QEMU does not answer, ``gone`` when it ended."""
     memory: int
     """Memory of the guest's QEMU on this machine, bytes; see ``lab.processes.ProcessState``."""
     ready: str
@@ -41,8 +44,15 @@ class NodeStatus:
     devices: dict[str, str]
     """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
     expected_devices: int
-    """Devices in the topology, VFs that are not enabled left out."""
+    """PFs in the topology."""
     error: str = ""
+    vfs: tuple[str, ...] = ()
+    """Names of those ``devices`` that are VFs of the topology: they come and go as pods want."""
+
+    @property
+    def pfs(self) -> list[str]:
+        """Names of the other ``devices``."""
+        return [name for name in self.devices if name not in self.vfs]
 
 
 @dataclass(frozen=True)
@@ -95,14 +105,14 @@ def _node_complaints(node: NodeStatus) -> Iterator[str]:
         return
     if not node.module:
         yield "kernel module mock_accel is not loaded"
-    if len(node.devices) < node.expected_devices:
-        yield f"expected {node.expected_devices} devices, found {len(node.devices)}"
+    if len(node.pfs) < node.expected_devices:
+        yield f"expected {node.expected_devices} devices, found {len(node.pfs)}"
 
 
 def health_complaints(cluster: Cluster) -> list[str]:
     """Why ``cluster`` is not as a suite must leave it, a phrase each: healthy, and all devices free."""
     try:
-        found = collect(cluster)
+        found = collect(cluster, _HEALTH_SECONDS)
     except (StepError, ApiException, HTTPError) as error:
         return [str(error)]
     taken = [
@@ -129,8 +139,11 @@ def parse_probe(output: str) -> tuple[bool, dict[str, str]]:
     return module, devices
 
 
-def collect(cluster: Cluster) -> ClusterStatus:
-    """Ask supervisor, QEMU, API server and every node, at the same time."""
+def collect(cluster: Cluster, seconds: float) -> ClusterStatus:
+    """Ask supervisor, QEMU, API server and every node, at the same time.
+
+    A node or its guest that has not answered after ``seconds`` is shown with that. Raises StepError.
+    """
     supervisor = cluster.supervisor_status()
     memory = {process["name"]: int(process["memory"]) for process in supervisor["processes"]}
     api = kubeclient.connect(cluster.kubeconfig)
@@ -138,21 +151,22 @@ def collect(cluster: Cluster) -> ClusterStatus:
 
     def probe(name: str) -> tuple[bool, dict[str, str], str]:
         try:
-            output = on_node(cluster.node(name), ["sh", "-c", _PROBE], timeout=_NODE_TIMEOUT_SECONDS)
+            output = on_node(cluster.node(name), ["sh", "-c", _PROBE], timeout=seconds)
             return (*parse_probe(output), "")
         except StepError as error:
-            return False, {}, str(error)
+            return False, {}, f"no answer over SSH: {error}"
 
     names = [node.name for node in cluster.topology.nodes]
     with ThreadPoolExecutor(max(1, len(names))) as pool:
-        probes = dict(zip(names, pool.map(probe, names), strict=True))
+        outputs = pool.map(probe, names)
+        guests = cluster.look("query-status", min(seconds, _MOST_QMP_SECONDS))
+        probes = dict(zip(names, outputs, strict=True))
     nodes = []
     for node in cluster.topology.nodes:
         module, devices, error = probes[node.name]
-        try:
-            guest = cluster.qmp(node.name, "query-status")["status"]
-        except StepError as failure:
-            guest, error = "gone", error or str(failure)
+        answer = guests[node.name]
+        guest = answer.value["status"] if not answer.error else "silent" if answer.silent else "gone"
+        virtual = {function.name for function in node.functions if function.is_vf}
         nodes.append(
             NodeStatus(
                 name=node.name,
@@ -162,7 +176,8 @@ def collect(cluster: Cluster) -> ClusterStatus:
                 module=module,
                 devices=devices,
                 expected_devices=sum(not function.is_vf for function in node.functions),
-                error=error,
+                error=error or answer.error,
+                vfs=tuple(name for name in devices if name in virtual),
             )
         )
     pods = [PodStatus(*fields) for fields in kubeclient.pods(api, _NAMESPACE)]
@@ -182,12 +197,12 @@ def as_text(status: ClusterStatus) -> str:
     lines = [f"cluster\t{status.name}\t{status.topology}\t{status.state}\tslices {status.slices}"]
     lines.append("node\tguest\tmemory\tready\tmodule\tdevices\tallocated")
     for node in status.nodes:
+        devices = f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else "")
         allocated = [name for name, value in node.devices.items() if value == "1"]
         module = "loaded" if node.module else "absent"
         lines.append(
             f"{node.name}\t{node.guest}\t{node.memory >> 20} MiB\t{node.ready}\t{module}\t"
-            f"{len(node.devices)} of {node.expected_devices}\t{','.join(allocated) or '-'}"
-            + (f"\t{node.error}" if node.error else "")
+            f"{devices}\t{','.join(allocated) or '-'}" + (f"\t{node.error}" if node.error else "")
         )
     lines.append("pod\tnode\tphase\tready")
     lines += [f"{pod.name}\t{pod.node}\t{pod.phase}\t{'yes' if pod.ready else 'no'}" for pod in status.pods]

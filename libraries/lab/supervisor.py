@@ -156,6 +156,8 @@ class Supervisor:
                 await send(writer, result=self._status())
             case {"do": "qmp", "node": str(node), "execute": str(command), "arguments": dict(arguments)}:
                 await send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
+            case {"do": "look", "execute": str(command), "seconds": int() | float() as seconds}:
+                await send(writer, result=await self.processes.look(command, seconds))
             case {"do": "save", "folder": str(folder)}:
                 self.state = "saved"
                 await self.processes.save(Path(folder))

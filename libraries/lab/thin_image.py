@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,18 @@ def write_thin(archive: Path, target: Path, present: Collection[str]) -> int:
     return written
 
 
-def _opened(archive: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(archive, "r:")
-    except (OSError, tarfile.TarError) as error:
-        raise StepError(f"{archive}: expected a docker-archive tar: {error}") from error
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The tar, until it is read. Raises StepError, also when it turns out later that it is cut off or lacks a file."""
+    with ExitStack() as stack:
+        try:
+            tar = stack.enter_context(tarfile.open(archive, "r:"))
+        except (OSError, tarfile.TarError) as error:
+            raise StepError(f"{archive}: expected a docker-archive tar: {error}") from error
+        try:
+            yield tar
+        except (tarfile.TarError, KeyError) as error:
+            raise StepError(f"{archive}: expected a whole docker-archive tar: {error}") from error
 
 
 def _descriptions(archive: Path, tar: tarfile.TarFile) -> tuple[dict[str, Any], bytes]:
@@ -80,7 +88,7 @@ def _descriptions(archive: Path, tar: tarfile.TarFile) -> tuple[dict[str, Any], 
         config = _read(tar, entry["Config"])
         if len(entry["Layers"]) != len(json.loads(config)["rootfs"]["diff_ids"]) or not entry["RepoTags"]:
             raise ValueError("layers or names are missing")
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise StepError(f"{archive}: expected a docker-archive tar with one named image: {error}") from error
     return entry, config
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
-import os
 import signal
 import sys
 import time
@@ -96,7 +95,10 @@ def _elapsed(seconds: float) -> str:
 
 
 def watch(interval: float, *, as_json: bool) -> None:
-    """Show all clusters every ``interval`` seconds until SIGINT (Ctrl-C) or SIGTERM, or until nobody reads it."""
+    """Show all clusters every ``interval`` seconds until SIGINT (Ctrl-C) or SIGTERM.
+
+    Raises BrokenPipeError when nobody reads it any more.
+    """
     console = Console()
     with ExitStack() as stack:
         show: Show
@@ -107,11 +109,7 @@ def watch(interval: float, *, as_json: bool) -> None:
             show = lambda clusters: live.update(as_table(clusters, time.time()), refresh=True)  # noqa: E731
         else:
             show = _print_text
-        try:
-            asyncio.run(_watch(interval, show))
-        except BrokenPipeError:
-            # As after `| head`. What is left in the buffer must not fail once more at the interpreter's end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        asyncio.run(_watch(interval, show))
 
 
 def _print_json(clusters: Sequence[ClusterView]) -> None:

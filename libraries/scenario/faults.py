@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from http import HTTPStatus
 
 from kubernetes import client
@@ -51,6 +53,11 @@ def cover_cdi_folder(session: Session, node: str) -> None:
     of the folder below and goes on writing there.
     """
     session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
+
+
+def turn_clock(session: Session, node: str, ahead: timedelta) -> None:
+    """Let the node's clock be ``ahead`` of this machine's, to about the second that a command takes."""
+    session.on_node(node, f"date -u -s @{time.time() + ahead.total_seconds():.3f}")
 
 
 def uncover_cdi_folder(session: Session, node: str) -> None:

@@ -30,8 +30,12 @@ class Shell(Protocol):
 class Session:
     """A borrowed cluster. Connections are made on first use."""
 
-    def __init__(self, cluster: Cluster, connect: Callable[[NodeAccess], Shell]) -> None:
+    def __init__(
+        self, cluster: Cluster, connect: Callable[[NodeAccess], Shell], command_seconds: float = COMMAND_SECONDS
+    ) -> None:
+        """``command_seconds`` is how long a command on a node may take that is given no other time."""
         self.cluster = cluster
+        self._command_seconds = command_seconds
         self._connect = connect
         self._shells: dict[str, Shell] = {}
 
@@ -48,13 +52,13 @@ class Session:
     def node_names(self) -> list[str]:
         return [node.name for node in self.topology.nodes]
 
-    def on_node(self, node: str, command: str, timeout: float = COMMAND_SECONDS) -> str:
+    def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
         """Output of a shell command on ``node``, which may take ``timeout`` seconds."""
         if node not in self._shells:
             self._shells[node] = self._connect(self.cluster.node(node))
-        return self._shells[node].run(command, timeout)
+        return self._shells[node].run(command, timeout or self._command_seconds)
 
-    def on_nodes(self, command: str, timeout: float = COMMAND_SECONDS) -> dict[str, str]:
+    def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
         """Output of a shell command on every node, run at the same time, by the name of the node.
 
         A command costs most of a second on a node without hardware
@@ -63,6 +67,21 @@ class Session:
         names = self.node_names
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
+
+    def answers_of_nodes(self, command: str, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
+        """As ``on_nodes``, for nodes that may not answer: outputs of those that do, and the reasons of the others."""
+
+        def ask(name: str) -> str | CheckError:
+            try:
+                return self.on_node(name, command, timeout)
+            except CheckError as error:
+                return error
+
+        names = self.node_names
+        with ThreadPoolExecutor(len(names)) as pool:
+            found = dict(zip(names, pool.map(ask, names), strict=True))
+        outputs = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+        return outputs, {name: str(answer) for name, answer in found.items() if isinstance(answer, CheckError)}
 
     def close(self) -> None:
         """Close connections and give the cluster back."""

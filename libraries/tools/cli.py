@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -77,23 +76,28 @@ def _add_logs(add: Add) -> None:
 
 
 def _on_cluster(tool: Tool) -> Run:
-    """Run ``tool`` on the cluster that the command line names."""
+    """Run ``tool`` on the cluster that the command line names.
+
+    One that lists what nodes have lists the others when a node does not answer, which is named; exit code 1 then.
+    """
 
     def run(arguments: argparse.Namespace) -> int:
         from lab import client
-        from node_shell import NodeShell
         from scenario import CheckError
-        from scenario.session import Session
 
-        session = Session(client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}"), NodeShell)
+        from tools.looking import LookingSession, TolerantSession
+
+        cluster = client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}")
+        lists = tool is _devices or (tool is _cdi and arguments.action in ("list", "show"))
+        session = TolerantSession(cluster) if lists else LookingSession(cluster)
         try:
-            return tool(session, arguments)
+            code = tool(session, arguments)
+            if isinstance(session, TolerantSession) and session.silent:
+                print(*(f"lab: {reason}" for reason in session.silent.values()), sep="\n", file=sys.stderr)
+                return 1
+            return code
         except (CheckError, ValueError) as error:
             raise StepError(str(error)) from error
-        except BrokenPipeError:
-            # As after `| head`. What is left in the buffer must not fail once more at the interpreter's end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         finally:
             session.close()
 

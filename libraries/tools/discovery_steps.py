@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from kubernetes import client
 from lab import deploy, kubeexplain
 from lab.client import DEFAULT_TOPOLOGY
+from prometheus_client.parser import text_string_to_metric_families
 from scenario import publication, slices, sysfs
 from scenario.pods import runs
 from scenario.sysfs import MODULE_LIVES
 
-from tools.observed import Observed
+from tools.observed import NO_LOG, WATCHED_SECONDS, Observed
 from tools.steps import Finding, Issue, Step, judged, on_node
 
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
@@ -24,8 +26,13 @@ ANY_NODE_AGAIN = (
     f"lab kubectl -n {deploy.NAMESPACE} patch daemonset {deploy.NODE_AGENT} --type json "
     """-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'"""
 )
+_LEFT_OUT = "mock_accel_devices_left_out"
+_FIELDS_CHANGED = "mock_accel_slice_fields_changed"
+"""Of the node agents' figures (dra-driver/mock_accel_dra/metrics.py)."""
+_CLOCK_SECONDS = 60.0
+"""More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
 _KERNEL_DRIVER = "mock_accel"
-_TROUBLE = re.compile(r"[EWF]\d{4} |^no log: ")
+_TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
 _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
 _SHOWN_LINES = 5
 
@@ -43,7 +50,8 @@ def guests(observed: Observed) -> Finding:
         for name, state in observed.guests.items()
         if state != "running"
     ]
-    return judged(wrong, start_again(observed), f"{len(observed.guests)} guests run")
+    others = [f"{name}: its guest is running" for name, state in observed.guests.items() if state == "running"]
+    return judged(wrong, start_again(observed), f"{len(observed.guests)} guests run", others if wrong else ())
 
 
 def servers(observed: Observed) -> Finding:
@@ -56,6 +64,27 @@ def servers(observed: Observed) -> Finding:
         elif (code := observed.servers[name]) is not None:
             wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
     return judged(wrong, start_again(observed), f"{len(names)} device servers run")
+
+
+def answers(observed: Observed) -> Finding:
+    """Every node answers over SSH."""
+    wrong = [clock for clock in observed.clocks.values() if isinstance(clock, str)]
+    others = [f"{node}: it answers" for node, clock in observed.clocks.items() if not isinstance(clock, str)]
+    return judged(
+        wrong, start_again(observed), f"{len(observed.clocks)} nodes answer over SSH", others if wrong else ()
+    )
+
+
+def clocks(observed: Observed) -> Finding:
+    """The clocks of the nodes agree with this machine's, by which certificates and tokens are valid."""
+    wrong, remedy = [], ""
+    for node, seconds in observed.clocks.items():
+        if isinstance(seconds, float) and abs(seconds) > _CLOCK_SECONDS:
+            away = timedelta(seconds=int(abs(seconds)))
+            wrong.append(f"{node}: its clock is {away} {'ahead of' if seconds > 0 else 'behind'} this machine's")
+            # This machine's shell puts its own time in.
+            remedy = remedy or f'lab ssh {node} "date -u -s @$(date +%s)"'
+    return judged(wrong, remedy, f"{len(observed.clocks)} nodes have this machine's time")
 
 
 def ready(observed: Observed) -> Finding:
@@ -138,6 +167,11 @@ def agents(observed: Observed) -> Finding:
                 f"{node.name}: {agent['metadata']['name']} is not ready: {reasons or agent['status']['phase']}"
             )
             remedy = remedy or f"lab logs --component node-agent --node {node.name}"
+        elif (log := observed.agent_logs.get(node.name, "")).startswith(NO_LOG):
+            # The API server asks the kubelet for it.
+            reason = log.removeprefix(NO_LOG)
+            wrong.append(f"{node.name}: the kubelet does not give the log of {agent['metadata']['name']}: {reason}")
+            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
     trouble = _log_lines(observed, _TROUBLE)
     said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
     return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)
@@ -147,6 +181,35 @@ def access(observed: Observed) -> Finding:
     """The API server grants the driver all that its manifest asks for."""
     wrong = [str(refused) for refused in observed.refused]
     return judged(wrong, DEPLOY, "service accounts of the driver may do all they need", _log_lines(observed, _REFUSAL))
+
+
+def left_out(observed: Observed) -> Finding:
+    """The node agents can publish all they find, and the API server keeps what they write."""
+    wrong, remedy = [], ""
+    for node, text in observed.agent_metrics.items():
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = sample.labels
+                if family.name == _LEFT_OUT and sample.value:
+                    wrong.append(f"{node}: {labels['device']} is not published: {labels['reason']}")
+                elif family.name == _FIELDS_CHANGED and sample.value:
+                    wrong.append(
+                        f"{node}: the API server keeps {labels['field']} of ResourceSlice {labels['slice']} "
+                        "otherwise than it is written; is a feature gate off?"
+                    )
+        if wrong:
+            remedy = remedy or f"lab logs --component node-agent --node {node} --severity warning"
+    return judged(wrong, remedy, f"{len(observed.agent_metrics)} node agents publish all they find")
+
+
+def at_rest(observed: Observed) -> Finding:
+    """No pool of ResourceSlices is written again and again."""
+    wrong = [
+        f"pool {pool}: its ResourceSlices were written {count} times within {WATCHED_SECONDS:.0f} s"
+        for pool, count in observed.rewrites.items()
+    ]
+    remedy = "lab logs --component node-agent --since 1m"
+    return judged(wrong, remedy, "no pool is written again and again", _log_lines(observed, _TROUBLE))
 
 
 def published(observed: Observed) -> Finding:
@@ -162,12 +225,16 @@ def published(observed: Observed) -> Finding:
 STEPS = (
     Step("guests run", Issue.DISCOVERY, guests),
     Step("device servers run", Issue.DISCOVERY, servers),
+    Step("nodes answer", Issue.DISCOVERY, answers),
+    Step("clocks of nodes agree", Issue.DISCOVERY, clocks),
     Step("nodes are Ready", Issue.DISCOVERY, ready),
     Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus),
     Step("kernel module drives devices", Issue.DISCOVERY, module),
     Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class),
     Step("node agents run", Issue.DISCOVERY, agents),
     Step("driver may use the API", Issue.DISCOVERY, access),
+    Step("all devices can be published", Issue.DISCOVERY, left_out),
+    Step("ResourceSlices are at rest", Issue.DISCOVERY, at_rest),
     Step("ResourceSlices follow sysfs", Issue.DISCOVERY, published),
 )
 

@@ -13,15 +13,19 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 
 from kubernetes.client import ApiClient, ApiException
+from lab import kubeclient
 from scenario import CheckError, driver
 from scenario.driver import Component
 from scenario.session import Session
 from urllib3.exceptions import HTTPError
+
+from tools.observed import NO_LOG
 
 _HEADER = re.compile(r"(?P<severity>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) +\d+ [^]]+\] (?P<message>.*)")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -133,19 +137,33 @@ def pods(session: Session, component: Component | None, node: str | None) -> lis
 
 
 def read(session: Session, selection: Selection) -> list[LogLine]:
-    """The lines there are."""
+    """The lines there are. A pod whose log cannot be read has one line that says so, whatever is selected.
+
+    Raises CheckError when that goes for all of them.
+    """
     names = pods(session, selection.component, selection.node)
-    return select([(pod, _log(session.api, pod, selection.since)) for pod in names], selection)
+    with ThreadPoolExecutor(len(names)) as pool:
+        logs = dict(zip(names, pool.map(lambda pod: _log(session.api, pod, selection.since), names), strict=True))
+    texts = [(pod, log) for pod, log in logs.items() if isinstance(log, str)]
+    failed = [log for log in logs.values() if isinstance(log, LogLine)]
+    if not texts:
+        raise CheckError("\n".join(map(str, failed)))
+    return failed + select(texts, selection)
 
 
-def _log(api: ApiClient, pod: str, since: int | None) -> str:
+def _log(api: ApiClient, pod: str, since: int | None) -> str | LogLine:
     try:
         return driver.log_of(api, pod, since_seconds=since)
     except ApiException as error:
-        # A container that has not started yet has no log; those of other pods are wanted then more than ever.
-        if error.status != HTTPStatus.BAD_REQUEST:
-            raise
-        return ""
+        # A container that has not started yet has no log.
+        return "" if error.status == HTTPStatus.BAD_REQUEST else _no_log(pod, kubeclient.refusal(error))
+    except HTTPError as error:
+        return _no_log(pod, str(error))
+
+
+def _no_log(pod: str, reason: str) -> LogLine:
+    """Those of other pods are wanted then more than ever."""
+    return LogLine(pod, f"{NO_LOG}{' '.join(reason.split())}", severity="E", stamp="", message="")
 
 
 def follow(session: Session, selection: Selection, seconds: float | None = None) -> Iterator[LogLine]:
@@ -155,15 +173,17 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
     made later are not followed.
     """
     names = pods(session, selection.component, selection.node)
-    lines: queue.Queue[LogLine | Exception | None] = queue.Queue()
+    lines: queue.Queue[LogLine | None] = queue.Queue()
 
     def pump(pod: str) -> None:
         parser = Parser(pod)
         try:
             for text in driver.follow_log(session.api, pod, since_seconds=selection.since):
                 lines.put(parser.line(text))
-        except (ApiException, HTTPError) as error:
-            lines.put(error)
+        except ApiException as error:
+            lines.put(_no_log(pod, kubeclient.refusal(error)))
+        except HTTPError as error:
+            lines.put(_no_log(pod, str(error)))
         finally:
             lines.put(None)
 
@@ -178,7 +198,5 @@ def follow(session: Session, selection: Selection, seconds: float | None = None)
             return
         if line is None:
             open_logs -= 1
-        elif isinstance(line, Exception):
-            raise line
-        elif selection.takes(line):
+        elif line.text.startswith(NO_LOG) or selection.takes(line):
             yield line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -9,16 +10,18 @@ from typing import Any
 
 from kubernetes import client
 from kubernetes.client import ApiException
-from lab import deploy, manifests
-from scenario import driver, kube, observe, pods, qemu, runtime
+from lab import deploy, kubeclient, manifests
+from lab.artifacts import StepError
+from scenario import DRIVER, driver, kube, metrics, observe, pods, qemu, runtime
 from scenario.cdi import CdiFile
 from scenario.driver import Component
 from scenario.session import Session
 from scenario.sysfs import NodeDevices
+from urllib3.exceptions import HTTPError
 
 from tools import folders
 from tools.folders import Folder
-from tools.observed import Access, ContainerKey, Event, Object, name_of
+from tools.observed import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 
 DRIVERS_PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
@@ -28,6 +31,9 @@ for d in /sys/bus/pci/devices/*; do
   printf '%s\t%s\n' "${d##*/}" "$name"
 done
 """
+CLOCK_PROBE = "date +%s.%N"
+_MANY_WRITES = 3
+"""A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _EXEC_TIMEOUT = timedelta(seconds=60)
 _REQUEST_TIMEOUT_SECONDS = 30.0
@@ -46,8 +52,10 @@ class Live:
 
     @cached_property
     def guests(self) -> Mapping[str, str]:
-        cluster = self._session.cluster
-        return {name: cluster.qmp(name, "query-status")["status"] for name in self._session.node_names}
+        answers = self._session.cluster.look("query-status")
+        return {
+            node: answer.error.removeprefix(f"{node}: ") or answer.value["status"] for node, answer in answers.items()
+        }
 
     @cached_property
     def servers(self) -> Mapping[str, int | None]:
@@ -59,13 +67,23 @@ class Live:
         }
 
     @cached_property
+    def clocks(self) -> Mapping[str, float | str]:
+        before = time.time()
+        outputs, errors = self._session.answers_of_nodes(CLOCK_PROBE)
+        return {**{node: ahead(float(output), before, time.time()) for node, output in outputs.items()}, **errors}
+
+    @cached_property
     def nodes(self) -> Mapping[str, Object]:
         return {node["metadata"]["name"]: node for node in self._list(client.CoreV1Api(self._api).list_node)}
 
     @cached_property
     def plugged(self) -> Mapping[str, Mapping[str, str]]:
-        cluster = self._session.cluster
-        return {name: qemu.accelerators(cluster.qmp(name, "query-pci")) for name in self._session.node_names}
+        found = {}
+        for node, answer in self._session.cluster.look("query-pci").items():
+            if answer.error:
+                raise StepError(answer.error)
+            found[node] = qemu.accelerators(answer.value)
+        return found
 
     @cached_property
     def devices(self) -> Sequence[NodeDevices]:
@@ -92,14 +110,23 @@ class Live:
 
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
+        # What a saved agent complained of is no news of a cluster that was restored from it.
+        since = max(1, int(time.time() - self._session.cluster.supervisor_status()["started"]))
         logs = {}
         for agent in self.agents:
+            name = agent["metadata"]["name"]
             try:
-                log = driver.log_of(self._api, agent["metadata"]["name"], tail_lines=_LOG_LINES)
-            except ApiException as error:  # a container that has not started
-                log = f"no log: {error.reason}"
+                log = driver.log_of(self._api, name, tail_lines=_LOG_LINES, since_seconds=since)
+            except ApiException as error:  # a container that has not started, or a kubelet that refuses
+                log = f"{NO_LOG}{kubeclient.refusal(error)}"
+            except HTTPError as error:
+                log = f"{NO_LOG}{error}"
             logs[agent["spec"].get("nodeName", "")] = log
         return logs
+
+    @cached_property
+    def agent_metrics(self) -> Mapping[str, str]:
+        return {agent["spec"]["nodeName"]: metrics.read(self._api, agent["metadata"]["name"]) for agent in self.agents}
 
     @cached_property
     def refused(self) -> Sequence[Access]:
@@ -126,6 +153,21 @@ class Live:
     @cached_property
     def slices(self) -> Sequence[Object]:
         return self._list(client.ResourceV1Api(self._api).list_resource_slice)
+
+    @cached_property
+    def rewrites(self) -> Mapping[str, int]:
+        first: dict[str, int] = {}
+        grown: dict[str, int] = {}
+
+        def written_for_ever(found: Mapping[str, Any]) -> bool:
+            for item in found.values():
+                if item.spec.driver == DRIVER:
+                    pool = item.spec.pool
+                    grown[pool.name] = pool.generation - first.setdefault(pool.name, pool.generation)
+            return any(count >= _MANY_WRITES for count in grown.values())
+
+        kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, written_for_ever, WATCHED_SECONDS)
+        return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
 
     @cached_property
     def controllers(self) -> Sequence[Object]:
@@ -201,6 +243,11 @@ class Live:
     def _json(self, model: Any) -> Object:
         result: Object = self._api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
         return result
+
+
+def ahead(clock: float, before: float, after: float) -> float:
+    """Seconds that ``clock``, which was read between ``before`` and ``after``, is ahead; below 0 behind."""
+    return clock - after if clock > after else min(0.0, clock - before)
 
 
 def parse_drivers(output: str) -> dict[str, str]:

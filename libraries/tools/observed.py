@@ -14,6 +14,10 @@ from topology import Topology
 from tools.folders import Folder
 
 Object = dict[str, Any]
+NO_LOG = "no log: "
+"""What stands in place of a log that cannot be read, before the reason."""
+WATCHED_SECONDS = 5.0
+"""How long slices are watched for writes that do not end."""
 ContainerKey = tuple[str, str, str]
 """Namespace, pod, container."""
 
@@ -61,6 +65,10 @@ class Observed(Protocol):
         """Exit code of the device server, None while it runs."""
 
     @property
+    def clocks(self) -> Mapping[str, float | str]:
+        """Seconds that the node's clock is ahead of this machine's (below 0: behind), or why it cannot be read."""
+
+    @property
     def nodes(self) -> Mapping[str, Object]: ...
     @property
     def plugged(self) -> Mapping[str, Mapping[str, str]]:
@@ -84,7 +92,11 @@ class Observed(Protocol):
 
     @property
     def agent_logs(self) -> Mapping[str, str]:
-        """Ends of the node agents' logs, by node."""
+        """Ends of the node agents' logs since the cluster was started or restored."""
+
+    @property
+    def agent_metrics(self) -> Mapping[str, str]:
+        """What the node agents serve to Prometheus."""
 
     @property
     def refused(self) -> Sequence[Access]:
@@ -92,6 +104,10 @@ class Observed(Protocol):
 
     @property
     def slices(self) -> Sequence[Object]: ...
+    @property
+    def rewrites(self) -> Mapping[str, int]:
+        """How often pools of the driver were written during WATCHED_SECONDS, by name, if that was often."""
+
     @property
     def controllers(self) -> Sequence[Object]:
         """Pods of the controller."""

@@ -28,7 +28,7 @@ def second(cluster: Cluster) -> Iterator[Cluster]:
 def test_two_clusters_of_one_golden_stand_side_by_side(cluster: Cluster, second: Cluster) -> None:
     expected = sum(not function.is_vf for node in second.topology.nodes for function in node.functions)
     for each in (cluster, second):
-        status = each.status()
+        status = each.status(SSH_SECONDS)
         assert status.healthy, status
         assert status.slices == expected
 
