@@ -65,6 +65,14 @@ def api(node: Node) -> Iterator[FakeApiServer]:
 
 
 @pytest.fixture
+def node_less_api() -> Iterator[FakeApiServer]:
+    """An API server without objects, which the test closes."""
+    server = FakeApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def run_dir() -> Iterator[Path]:
     """A folder with a path short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="dra") as folder:
