@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from mock_accel_dra import DRIVER_NAME, cdi, discovery, klog
 from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
+from mock_accel_dra.exclusion import overlapping
 from mock_accel_dra.names import is_pool_of
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
@@ -156,6 +157,8 @@ class Preparer:
                 f"device {entry.name} for claim {claim}: expected status {FREE}, found {device.status}, "
                 f"and no claim prepared here has it; look at {discovery.CLASS_PATH}/{entry.name}/status on {self._node}"
             )
+        if reason := overlapping(self._state.claims(), claim, entry):
+            raise PrepareError(reason)
 
     def _apply(self, claim: PreparedClaim, devices: dict[str, Device]) -> None:
         """Record the claim and bring its devices about, or leave all as it was."""
