@@ -74,3 +74,12 @@ def test_event_on_a_claim_whose_name_is_cut_at_a_dash_or_dot(end: str) -> None:
     name = names.event_name(claim, "0123456789abcdef")
     assert SUBDOMAIN.fullmatch(name)
     assert len(name) <= 253
+
+
+def test_names_of_nodes_in_topologies_are_never_cut() -> None:
+    """The libraries compare slices with names that they put together themselves; a topology takes DNS labels only."""
+    node, device = "n" * 63, "mock999-vf999"
+    assert names.slice_name(node, device) == f"mock-accel.example.com-{node}-{device}"
+    assert names.pool_name(node, device) == f"{node}/{device}"
+    assert names.node_label(node) == node
+    assert names.field_manager(node) == f"mock-accel.example.com-{node}"
