@@ -17,6 +17,7 @@ from mock_accel_dra.api import NODES, SLICES, ApiError, Client
 from mock_accel_dra.differences import paths, view
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.refusals import REFUSED, Refusals
+from mock_accel_dra.repeats import Repeats
 from mock_accel_dra.slices import (
     Changes,
     Object,
@@ -57,6 +58,7 @@ class Publisher:
         self._node_uid = ""
         self._written = 0
         self._refusals = Refusals()
+        self._repeats = Repeats()
         self._settled: dict[str, Settled] = {}
         self._fields: dict[str, tuple[str, ...]] = {}
         self._countless: dict[str, AbstractSet[str]] = {}
@@ -102,24 +104,32 @@ class Publisher:
     def _round(self, devices: Sequence[Device], held: AbstractSet[str]) -> bool:
         """Do what is to be done; False when that has shown that something else is to be published."""
         known = self._node_uid
-        plan = self._plan(devices, held)
+        wanted, plan = self._plan(devices, held)
         # A node that was deleted and came back has another uid, and its
         # slices went away with the old one.
         if plan and known and self._read_node_uid() != known:
-            plan = self._plan(devices, held)
+            wanted, plan = self._plan(devices, held)
         done, failure = True, None
         for pool, change in plan.items():
+            if self._repeats.too_many(pool, [content_of(item) for item in wanted.get(pool, ())]):
+                continue
+            before = self._written
             try:
                 done = self._execute(pool, change) and done
             except ApiError as error:
                 if error.status in _AWAY:
                     raise
                 failure = failure or error  # the other pools are published nevertheless
+            if self._written > before:
+                self._repeats.written(pool)
         if failure is not None:
             raise failure
         return done
 
-    def _plan(self, devices: Sequence[Device], held: AbstractSet[str]) -> dict[str, Changes]:
+    def _plan(
+        self, devices: Sequence[Device], held: AbstractSet[str]
+    ) -> tuple[dict[str, list[Object]], dict[str, Changes]]:
+        """Slices that the pools should have, and what to do for that."""
         if not self._node_uid:
             self._read_node_uid()
         published = self._client.get(SLICES, self.selector)["items"] or []
@@ -133,7 +143,7 @@ class Publisher:
             raise denied  # it is not about the devices: nothing is deleted, and the agent is not ready
         self._note_left_out(left_out)
         self._forget_answers(item for items in possible.values() for item in items)
-        return changes(possible, published, self._settled)
+        return possible, changes(possible, published, self._settled)
 
     def _possible(
         self, pool: str, items: Sequence[Object], held: AbstractSet[str], left_out: dict[str, str]

@@ -10,7 +10,7 @@ import pytest
 from dra_fakes import strategy
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import refusals
+from mock_accel_dra import refusals, repeats
 from mock_accel_dra.api import ApiError, Client
 from mock_accel_dra.discovery import Device, scan
 from mock_accel_dra.publisher import Publisher
@@ -135,6 +135,37 @@ def test_any_field_that_comes_back_otherwise_is_written_once_and_named(
         (f"{PREFIX}mock0", "spec.devices[0].attributes.uuid.string"),
         (f"{PREFIX}mock0", "spec.nodeAllocatable"),
     ]
+
+
+def test_who_fights_with_somebody_writes_five_times_a_minute(
+    publisher: Publisher,
+    api: FakeApiServer,
+    devices: tuple[Device, ...],
+    log: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with an operator that puts its own value there after each of our writes."""
+    now = [1000.0]
+    monkeypatch.setattr(repeats.time, "monotonic", lambda: now[0])
+    path = f"/apis/resource.k8s.io/v1/resourceslices/{PREFIX}mock1"
+
+    def meddle() -> None:
+        item = api.objects[path]
+        item["spec"]["devices"][0]["attributes"]["uuid"]["string"] = "theirs"
+        api.put(path, item)
+
+    written = 0
+    for _ in range(20):
+        now[0] += 0.25
+        written += publisher.publish(devices)
+        meddle()
+    assert written == len(devices) + 4
+    assert log.getvalue().count("Somebody else changes slices as often as they are written") == 1
+    now[0] += 60
+    assert publisher.publish(devices) == 1
+    meddle()
+    other = [replace(device, uuid="another") for device in devices]
+    assert publisher.publish(other) == len(devices)  # what is to be published has changed
 
 
 def test_without_counters_vfs_are_published_without_their_pf(
