@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from dra_fakes.apiserver import FakeApiServer
 from mock_accel_dra import names
+from mock_accel_dra.api import Client
 from mock_accel_dra.discovery import Device
+from mock_accel_dra.reports import Reporter
 from mock_accel_dra.slices import changes, desired
+from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -83,3 +87,18 @@ def test_names_of_nodes_in_topologies_are_never_cut() -> None:
     assert names.pool_name(node, device) == f"{node}/{device}"
     assert names.node_label(node) == node
     assert names.field_manager(node) == f"mock-accel.example.com-{node}"
+
+
+@pytest.mark.parametrize("claim", ["c" * 199 + "-" + "c" * 20, "c" * 199 + ".c", "c" * 253])
+def test_event_on_a_claim_with_a_long_name_is_taken(api: FakeApiServer, claim: str) -> None:
+    Reporter(Client(api.url), "node-1").failed("default", claim, "uid", "device mock9 is not there")
+    api.wait_for("/api/v1/namespaces/default/events/ccc")
+
+
+@pytest.mark.parametrize("length", [105, 106, 253])
+def test_status_from_a_node_with_a_long_name_is_taken(api: FakeApiServer, length: int) -> None:
+    api.add_claim("one", [])
+    claim = PreparedClaim("uid-one", "default", "one", (PreparedDevice("mock0"),))
+    Reporter(Client(api.url), "n" * length).claims([claim], [PF])
+    path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/one"
+    api.wait_until(path, lambda item: [entry["device"] for entry in item["status"].get("devices", [])] == ["mock0"])

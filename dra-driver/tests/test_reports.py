@@ -82,21 +82,6 @@ def test_api_server_that_is_away_is_asked_again(api: FakeApiServer, monkeypatch:
     api.wait_for("/api/v1/namespaces/default/events/pair.")
 
 
-@pytest.mark.parametrize("claim", ["c" * 199 + "-" + "c" * 20, "c" * 199 + ".c", "c" * 253])
-def test_event_on_a_claim_with_a_long_name_is_taken(api: FakeApiServer, claim: str) -> None:
-    Reporter(Client(api.url), NODE).failed("default", claim, "uid", "device mock9 is not there")
-    api.wait_for("/api/v1/namespaces/default/events/ccc")
-
-
-@pytest.mark.parametrize("length", [105, 106, 253])
-def test_status_from_a_node_with_a_long_name_is_taken(
-    plug: Callable[..., SysfsTree], api: FakeApiServer, length: int
-) -> None:
-    api.add_claim("pair", [])
-    Reporter(Client(api.url), "n" * length).claims([CLAIM], list(scan(plug(vfs=True).root).devices))
-    api.wait_until(PATH, lambda item: conditions(item) == [("mock0-vf1", "True", "Prepared")])
-
-
 def test_long_message_is_cut(api: FakeApiServer) -> None:
     event = reports.event_of(NODE, "default", "c" * 253, "uid", "x" * 5000, "2026-01-01T00:00:00Z")
     assert len(event["message"]) == 1024
