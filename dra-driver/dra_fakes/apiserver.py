@@ -91,6 +91,21 @@ class FakeApiServer:
                 path.rpartition("/")[2]: item for path, item in self.objects.items() if path.startswith(f"{SLICES}/")
             }
 
+    def published(self) -> set[str]:
+        """Names of the devices in pools as the scheduler takes them; AssertionError when one is not complete."""
+        pools: dict[str, list[Object]] = {}
+        for item in self.slices().values():
+            pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"])
+        for name, specs in pools.items():
+            count, numbers = specs[0]["pool"]["resourceSliceCount"], {spec["pool"]["generation"] for spec in specs}
+            assert len(specs) == count, f"pool {name}: expected {count} slices, found {len(specs)}"
+            assert len(numbers) == 1, f"pool {name}: expected one generation, found {numbers}"
+        return {device["name"] for specs in pools.values() for spec in specs for device in spec.get("devices") or []}
+
+    def generations(self) -> dict[str, int]:
+        """Generations of the pools of all slices, by the slices' names."""
+        return {name: item["spec"]["pool"]["generation"] for name, item in self.slices().items()}
+
     def writes(self) -> list[tuple[str, str]]:
         """Requests that were not reads."""
         return [request for request in self.requests if request[0] != "GET"]

@@ -44,6 +44,8 @@ _AWAY = (
     http.client.GATEWAY_TIMEOUT,
 )
 """Statuses that say that the next request would fail, too."""
+_LONGEST_REASON = 300
+"""Characters: it is the value of a label of a metric."""
 _COUNTERS = ("sharedCounters", "consumesCounters")
 _VFS_ARE_PUBLISHED = "the API server keeps no counters (DRAPartitionableDevices), so its VFs are published without it"
 _PF_IS_IN_USE = "the API server keeps no counters (DRAPartitionableDevices), and a claim has its PF"
@@ -66,6 +68,8 @@ class Publisher:
         self._names: dict[str, AbstractSet[str]] = {}
         """Names of the slices that each pool is to have, also of those that are left out."""
         self._left_out: Mapping[str, str] = {}
+        self._planned_out: Mapping[str, str] = {}
+        """What the last plan leaves out; the next one may leave out more, or try something of it."""
 
     @property
     def selector(self) -> dict[str, str]:
@@ -90,15 +94,18 @@ class Publisher:
         rest could not be, either; to call again is safe.
         """
         self._written = conflicts = 0
-        for _ in range(_ROUNDS):
-            try:
-                if self._round(devices, held):
-                    break
-            except ApiError as error:
-                conflicts += 1
-                if error.status not in _RETRIED or conflicts == _ATTEMPTS:
-                    raise
-                klog.info(klog.FLOW, "Slices changed meanwhile", err=error, attempt=conflicts)
+        try:
+            for _ in range(_ROUNDS):
+                try:
+                    if self._round(devices, held):
+                        break
+                except ApiError as error:
+                    conflicts += 1
+                    if error.status not in _RETRIED or conflicts == _ATTEMPTS:
+                        raise
+                    klog.info(klog.FLOW, "Slices changed meanwhile", err=error, attempt=conflicts)
+        finally:
+            self._note_left_out(self._planned_out)
         return self._written
 
     def _round(self, devices: Sequence[Device], held: AbstractSet[str]) -> bool:
@@ -139,9 +146,9 @@ class Publisher:
         self._refusals.keep(set().union(*self._names.values()))
         self._countless = {pool: had for pool, had in self._countless.items() if had == self._names.get(pool)}
         possible = {pool: self._possible(pool, items, held, left_out) for pool, items in pools.items()}
+        self._planned_out = left_out
         if pools and not any(possible.values()) and (denied := self._refusals.denied()):
             raise denied  # it is not about the devices: nothing is deleted, and the agent is not ready
-        self._note_left_out(left_out)
         self._forget_answers(item for items in possible.values() for item in items)
         return possible, changes(possible, published, self._settled)
 
@@ -160,7 +167,7 @@ class Publisher:
         for item in items:
             reason = "; ".join(filter(None, map(limits.complaint, item["spec"].get("devices", ()))))
             if refusal := self._refusals.waiting(item):
-                reason = reason or str(refusal)
+                reason = reason or str(refusal)[:_LONGEST_REASON]
             if reason:
                 left_out[device_of(item)] = reason
             else:

@@ -74,7 +74,7 @@ def test_a_watch_that_lasted_is_followed_by_the_next_one_without_a_pause(
     api.watch_ends_at_once = True
     with following(api, stop, lambda: calls.append(1)):
         until(lambda: len(calls) >= 3, "three looks")
-    assert not stop.pauses
+        assert not stop.pauses
     assert "Watch ends at once" not in log.getvalue()
 
 
