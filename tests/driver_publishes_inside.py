@@ -100,7 +100,8 @@ def ask_names(client: Client) -> dict[str, Any]:
     claim = client.create(claims, {"metadata": {"name": "one"}, "spec": spec})
     for end in ("-", "."):
         long_name = f"{'c' * 199}{end}{'c' * 20}"
-        event = event_of("node", "default", long_name, claim["metadata"]["uid"], f"cut at {end}", "2026-01-01T00:00:00Z")
+        uid = claim["metadata"]["uid"]
+        event = event_of("node", "default", long_name, uid, f"cut at {end}", "2026-01-01T00:00:00Z")
         found[f"event at {end}"] = refusal(partial(client.create, "/api/v1/namespaces/default/events", event))
     body = {
         "apiVersion": "resource.k8s.io/v1",
