@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
+from dra_fakes.apiserver import NODES, FakeApiServer
 from kubernetes import client
-from lab import kubeclient
+from lab import kubeclient, manifests
 from lab.artifacts import StepError
 
 PATIENCE_SECONDS = 0.2
@@ -48,3 +50,32 @@ def test_refusal_is_the_message_of_the_status(body: str | None, said: str) -> No
     error = client.ApiException(422, "Unprocessable Entity")
     error.body = body
     assert kubeclient.refusal(error) == said
+
+
+def test_watch_that_ends_at_once_is_asked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeclient, "_RETRY_SECONDS", 0.25)
+    server = FakeApiServer()
+    server.watch_ends_at_once = True
+    server.add_node("node-1")
+    try:
+        nodes = client.CoreV1Api(client.ApiClient(client.Configuration(host=server.url))).list_node
+        assert set(kubeclient.watch_until(nodes, lambda _: False, timeout=1)) == {"node-1"}
+        assert 2 <= server.requests.count(("GET", NODES)) <= 5
+    finally:
+        server.close()
+
+
+def test_object_that_does_not_go_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "_RETRY_SECONDS", 0.25)
+    looks = []
+
+    class Dynamic:
+        def get(self, *_: object, **__: object) -> SimpleNamespace:
+            looks.append(1)
+            return SimpleNamespace(items=["still there"], metadata=SimpleNamespace(resourceVersion="1"))
+
+        def watch(self, *_: object, **__: object) -> list[object]:
+            return []  # ended at once
+
+    assert not manifests._gone(Dynamic(), "resource", "name", None, time.monotonic() + 1)
+    assert 2 <= len(looks) <= 5

@@ -33,6 +33,8 @@ def served(
         start_seconds=start_seconds,
         state_file=Path("/nowhere"),
         devices_by_state=lambda: {"free": 6, "allocated": 0},
+        devices_left_out=lambda: {},
+        fields_changed=lambda: [],
     )
     return AgentMetrics(cast(Agent, agent)).text().decode()
 

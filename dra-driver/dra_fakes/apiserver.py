@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from dra_fakes import strategy
+
 Object = dict[str, Any]
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
@@ -30,6 +32,13 @@ class FakeApiServer:
         """Method and path of every request."""
         self.broken: int | None = None
         """Status that every request is refused with."""
+        self.refused: dict[str, int] = {}
+        """Statuses that writes of objects are refused with, by a part of the object's name."""
+        self.gates_off: set[str] = set()
+        """Feature gates of ``strategy`` that are off."""
+        self.watch_ends_at_once = False
+        self.retry_after: int | None = None
+        """Seconds that a refusal by ``broken`` says in its header Retry-After."""
         self._versions = itertools.count(1)
         self._changed = threading.Condition()
         self._events: list[tuple[str, str, Object]] = []
@@ -62,6 +71,11 @@ class FakeApiServer:
         """Add a node."""
         self.put(f"{NODES}/{name}", {"metadata": {"name": name, "uid": uid}})
 
+    def add_slice(self, name: str) -> None:
+        """Add a slice of another driver, without devices."""
+        spec = {"driver": "other.example.com", "nodeName": "other", "pool": {"name": name, "generation": 1}}
+        self.put(f"{SLICES}/{name}", {"metadata": {"name": name}, "spec": spec})
+
     def add_claim(self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default") -> None:
         """Add a claim allocated to ``results``; None leaves it without allocation."""
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
@@ -76,6 +90,21 @@ class FakeApiServer:
             return {
                 path.rpartition("/")[2]: item for path, item in self.objects.items() if path.startswith(f"{SLICES}/")
             }
+
+    def published(self) -> set[str]:
+        """Names of the devices in pools as the scheduler takes them; AssertionError when one is not complete."""
+        pools: dict[str, list[Object]] = {}
+        for item in self.slices().values():
+            pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"])
+        for name, specs in pools.items():
+            count, numbers = specs[0]["pool"]["resourceSliceCount"], {spec["pool"]["generation"] for spec in specs}
+            assert len(specs) == count, f"pool {name}: expected {count} slices, found {len(specs)}"
+            assert len(numbers) == 1, f"pool {name}: expected one generation, found {numbers}"
+        return {device["name"] for specs in pools.values() for spec in specs for device in spec.get("devices") or []}
+
+    def generations(self) -> dict[str, int]:
+        """Generations of the pools of all slices, by the slices' names."""
+        return {name: item["spec"]["pool"]["generation"] for name, item in self.slices().items()}
 
     def writes(self) -> list[tuple[str, str]]:
         """Requests that were not reads."""
@@ -105,6 +134,8 @@ class FakeApiServer:
             self.requests.append((method, path))
             if self.broken is not None:
                 return self.broken, {"message": "broken on purpose"}
+            if body and (refusal := self._refusal(path, query, body)):
+                return refusal
             if method == "PATCH" and body:
                 return self._apply(path.removesuffix("/status"), body)
             match = _COLLECTION.fullmatch(path)
@@ -134,6 +165,19 @@ class FakeApiServer:
             return len(self._events), [
                 (kind, item) for kind, where, item in new if where.startswith(path) and _selected(item, query)
             ]
+
+    def _refusal(self, path: str, query: Mapping[str, str], body: Object) -> tuple[int, Object] | None:
+        if "name" not in body.get("metadata", {}):
+            return None
+        for part, status in self.refused.items():
+            if part in body["metadata"]["name"]:
+                return status, {"message": f"{body['metadata']['name']} is refused on purpose"}
+        is_slice = path.startswith(SLICES)
+        if is_slice and (message := strategy.undecodable(body)):
+            return 400, {"message": message}
+        found = [*(strategy.complaints if is_slice else strategy.named)(body)]
+        found += strategy.field_manager(query.get("fieldManager", ""))
+        return (422, {"message": "; ".join(found)}) if found else None
 
     @property
     def closing(self) -> bool:
@@ -192,6 +236,8 @@ class FakeApiServer:
 
     def _store(self, path: str, item: Object, kind: str) -> None:
         stored = json.loads(json.dumps(item))
+        if path.startswith(SLICES):
+            stored = strategy.admitted(item, self.objects.get(path), self.gates_off)
         stored["metadata"].setdefault("uid", f"uid-{stored['metadata']['name']}")
         stored["metadata"]["resourceVersion"] = str(next(self._versions))
         self.objects[path] = stored
@@ -227,6 +273,8 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             status, content = api.answer(self.command, parts.path, query, body)
             data = json.dumps(content).encode()
             self.send_response(status)
+            if status >= 400 and api.retry_after is not None:
+                self.send_header("Retry-After", str(api.retry_after))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -241,7 +289,7 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             position = api.position_of(query["resourceVersion"])
             end = time.monotonic() + float(query.get("timeoutSeconds", _WATCH_SECONDS))
-            while not api.closing and (left := end - time.monotonic()) > 0:
+            while not api.closing and not api.watch_ends_at_once and (left := end - time.monotonic()) > 0:
                 position, events = api.watch(path, query, position, left)
                 try:
                     for kind, item in events:

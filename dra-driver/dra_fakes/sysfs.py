@@ -35,10 +35,14 @@ class SysfsTree:
         capabilities: tuple[str, ...] = ("compute",),
         physfn: str | None = None,
         total_vfs: int | None = None,
+        bridges: str = "",
     ) -> Path:
-        """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes."""
-        port = f"0000:{root_bus:02x}:00.0"
-        pci = self.root / "devices" / f"pci0000:{root_bus:02x}" / port / address
+        """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes.
+
+        ``bridges`` are the folders between ``devices`` and the device, when they are not those of ``root_bus``.
+        """
+        bridges = bridges or f"pci0000:{root_bus:02x}/0000:{root_bus:02x}:00.0"
+        pci = self.root / "devices" / bridges / address
         folder = pci / "mock-accel" / name
         folder.mkdir(parents=True)
         values = {

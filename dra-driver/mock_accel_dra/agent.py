@@ -49,6 +49,8 @@ class NodeAgent:
         self._reconciled = False
         self._reporter = Reporter(client, settings.node_name)
         self._devices: list[Device] | None = None
+        self._unreadable: dict[str, str] = {}
+        """Devices that were never read, and why."""
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
         self.start_seconds: float | None = None
@@ -77,11 +79,22 @@ class NodeAgent:
         """The checkpoint."""
         return self._settings.state_file
 
+    def devices_left_out(self) -> dict[str, str]:
+        """Devices of this node that are not published, and why."""
+        return {**self._unreadable, **self._publisher.left_out}
+
+    def fields_changed(self) -> list[tuple[str, str]]:
+        """Slices, and their fields, that the API server keeps otherwise than they were written."""
+        return self._publisher.fields_changed
+
     def devices_by_state(self) -> dict[str, int]:
         """Number of this node's devices that are free and allocated, by the last scan and the prepared claims."""
-        allocated = {device.name for claim in self._state.claims() for device in claim.devices if not device.admin}
+        allocated = self._allocated()
         names = {device.name for device in self._devices or ()}
         return {"free": len(names - allocated), "allocated": len(names & allocated)}
+
+    def _allocated(self) -> set[str]:
+        return {device.name for claim in self._state.claims() for device in claim.devices if not device.admin}
 
     def run(self) -> None:
         """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state cannot be had."""
@@ -155,6 +168,7 @@ class NodeAgent:
         self.scan_durations.observe(seconds)
         devices = self._inventory.update(scan, self._state.prepared())
         self._health.update(devices)
+        self._unreadable = self._inventory.unreadable
         known = None if self._devices is None else [device.name for device in self._devices]
         self._devices = devices
         self.changed()
@@ -169,12 +183,13 @@ class NodeAgent:
             klog.info(klog.FLOW, "A newer driver publishes")
             return True
         try:
-            written = self._publisher.publish(devices)
+            written = self._publisher.publish(devices, self._allocated())
         except ApiError as error:
             klog.error("Slices are not published", err=error)
             return False
         if written or not self._published:
-            klog.info(klog.STATE, "Published slices", devices=len(devices), written=written)
+            left_out = len(self._publisher.left_out)
+            klog.info(klog.STATE, "Published slices", devices=len(devices) - left_out, written=written)
         self._published = True
         return True
 

@@ -87,10 +87,11 @@ class Controller:
                 counts[item["spec"]["nodeName"], kind] += 1
         total, nodes = counts.total(), len({node for node, _ in counts})
         klog.info(klog.SCAN, "Inventory", devices=total, nodes=nodes)
-        if self._count is None:
-            klog.info(klog.STATE, f"Discovered {total} devices", nodes=nodes)
-        elif total != self._count:
+        if self._count is not None and total != self._count:
             klog.info(klog.STATE, f"Device count changed: {self._count} -> {total}", nodes=nodes)
+        if total != self._count:
+            # Not only the first time: devices may be plugged after this program, as in a restored cluster.
+            klog.info(klog.STATE, f"Discovered {total} devices", nodes=nodes)
         self._count = total
         self._metrics.devices(counts)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED
-from mock_accel_dra.slices import owners, pool_name
+from mock_accel_dra.names import pool_name
+from mock_accel_dra.slices import owners
 
 _MESSAGES = {
     "": "",

@@ -15,8 +15,9 @@ CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
 """Names of the bits of the capabilities register, from bit 0."""
 FREE, ALLOCATED = 0, 1
 """Values of the status register."""
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_PCI_ROOT = re.compile(r"pci[0-9a-f]{4}:[0-9a-f]{2}")
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+"""The kernel writes domains with ``%04x``: those of VMD, from 0x10000, have more digits."""
+_PCI_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
 class DeviceError(Exception):
@@ -40,7 +41,7 @@ class Device:
     pci_address: str
     """``0000:11:00.0``."""
     pcie_root: str
-    """``pci0000:10``: the first part of the device's path below /sys/devices."""
+    """``pci0000:10``: the host bridge in the device's path below /sys/devices; empty when there is none."""
     physfn: str | None = None
     """PCI address of the PF; None for a PF."""
     total_vfs: int = 0
@@ -119,7 +120,7 @@ def read_device(root: Path, name: str) -> Device:
             capabilities=capability_names(_number(folder / "capabilities", base=16)),
             status=_number(folder / "status"),
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),
-            pcie_root=_pcie_root(root, pci_folder),
+            pcie_root=_pcie_root(pci_folder),
             physfn=parent,
             total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
         )
@@ -152,7 +153,10 @@ def _natural(name: str) -> list[int | str]:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="ascii").strip()
+    data = path.read_bytes().strip()
+    if not data.isascii():
+        raise DeviceError(f"{path}: expected ASCII, found {data!r}")
+    return data.decode("ascii")
 
 
 def _number(path: Path, base: int = 10) -> int:
@@ -176,9 +180,12 @@ def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
     return text
 
 
-def _pcie_root(root: Path, pci_folder: Path) -> str:
-    """As k8s.io/dynamic-resource-allocation/deviceattribute derives ``resource.kubernetes.io/pcieRoot``."""
-    devices = (root / "devices").resolve()
-    if not pci_folder.is_relative_to(devices):
-        raise DeviceError(f"expected a device below {devices}, found {pci_folder}")
-    return _checked(_PCI_ROOT, pci_folder.relative_to(devices).parts[0], f"a PCI root above {pci_folder}")
+def _pcie_root(pci_folder: Path) -> str:
+    """``resource.kubernetes.io/pcieRoot``, as k8s.io/dynamic-resource-allocation/deviceattribute derives it.
+
+    That looks at the first part below /sys/devices alone, and has no attribute
+    where it is not the root: a bridge of the platform comes before it there
+    (``platform/…/pci0000:00``). The first root is taken, because a bridge behind
+    another one (VMD) has a root of its own further down.
+    """
+    return next((part for part in pci_folder.parts if _PCI_ROOT.fullmatch(part)), "")

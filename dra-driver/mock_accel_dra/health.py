@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,11 +16,24 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text exposition format."""
 
 
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Of socket and of bind where the kernel has no IPv6, or has it switched off."""
+
+
+class _BothFamilies(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        # Its default is a matter of the node (net.ipv6.bindv6only).
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 class HealthServer:
     """Answers in threads of its own until ``close``."""
 
     def __init__(self, port: int, ready: Callable[[], bool], metrics: Callable[[], bytes] | None = None) -> None:
-        """Listen on TCP ``port`` (0 picks a free one). Raises OSError."""
+        """Listen on TCP ``port`` (0 picks a free one) of IPv6 and IPv4, without IPv6 of IPv4 alone. Raises OSError."""
 
         class Handler(BaseHTTPRequestHandler):
             timeout = _REQUEST_TIMEOUT_SECONDS
@@ -43,7 +58,12 @@ class HealthServer:
                 # A client that says nothing until it is late has no path.
                 klog.info(klog.SCAN, "Probe", path=getattr(self, "path", ""))
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
+        try:
+            self._server: ThreadingHTTPServer = _BothFamilies(("::", port), Handler)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+            self._server = ThreadingHTTPServer(("", port), Handler)
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()

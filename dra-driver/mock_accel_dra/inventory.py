@@ -19,6 +19,8 @@ class Inventory:
 
     def __init__(self) -> None:
         self._known: dict[str, Device] = {}
+        self.unreadable: dict[str, str] = {}
+        """Devices that are there and were never read, and why: nothing is known of them that could be published."""
 
     def update(self, scan: Scan, prepared: AbstractSet[str]) -> list[Device]:
         """Devices by name, those that have a problem as they were last seen.
@@ -42,6 +44,11 @@ class Inventory:
                 devices[parent.name] = replace(parent, problem=UNPLUGGED)
         self._log(devices, scan)
         self._known = devices
+        unreadable = {name: reason for name, reason in scan.broken.items() if name not in devices}
+        for name, reason in unreadable.items():
+            if self.unreadable.get(name) != reason:
+                klog.warning("Device left out", device=name, reason=reason)
+        self.unreadable = unreadable
         return list(devices.values())
 
     def _log(self, devices: dict[str, Device], scan: Scan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class Agent(Protocol):
     @property
     def state_file(self) -> Path: ...
     def devices_by_state(self) -> Mapping[str, int]: ...
+    def devices_left_out(self) -> Mapping[str, str]: ...
+    def fields_changed(self) -> Sequence[tuple[str, str]]: ...
 
 
 class AgentMetrics(Collector):
@@ -57,6 +59,20 @@ class AgentMetrics(Collector):
         for state, count in agent.devices_by_state().items():
             devices.add_metric([state], count)
         yield devices
+        left_out = GaugeMetricFamily(
+            "mock_accel_devices_left_out", "Devices of this node that cannot be published", labels=("device", "reason")
+        )
+        for name, reason in agent.devices_left_out().items():
+            left_out.add_metric([name, reason], 1)
+        yield left_out
+        fields = GaugeMetricFamily(
+            "mock_accel_slice_fields_changed",
+            "Fields of slices that the API server keeps otherwise than they were written",
+            labels=("slice", "field"),
+        )
+        for name, field in agent.fields_changed():
+            fields.add_metric([name, field], 1)
+        yield fields
         yield CounterMetricFamily(
             "mock_accel_api_errors", "Requests to the API server that failed", value=agent.api_errors
         )

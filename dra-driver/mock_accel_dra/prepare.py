@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from mock_accel_dra import DRIVER_NAME, cdi, discovery, klog
 from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
+from mock_accel_dra.exclusion import overlapping
+from mock_accel_dra.names import is_pool_of
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
@@ -131,7 +133,7 @@ class Preparer:
         except FileNotFoundError:
             names = []
         name = next((name for name in names if discovery.published_name(name) == published), None)
-        if name is None or not pool.startswith(f"{self._node}/"):
+        if name is None or not is_pool_of(pool, self._node):
             there = ", ".join(sorted(names)) or "none (is the kernel module loaded?)"
             raise PrepareError(f"device {published} of pool {pool} is not on node {self._node}; devices here: {there}")
         try:
@@ -155,6 +157,8 @@ class Preparer:
                 f"device {entry.name} for claim {claim}: expected status {FREE}, found {device.status}, "
                 f"and no claim prepared here has it; look at {discovery.CLASS_PATH}/{entry.name}/status on {self._node}"
             )
+        if reason := overlapping(self._state.claims(), claim, entry):
+            raise PrepareError(reason)
 
     def _apply(self, claim: PreparedClaim, devices: dict[str, Device]) -> None:
         """Record the claim and bring its devices about, or leave all as it was."""

@@ -1,73 +1,250 @@
-"""Keeps the ResourceSlices of this node what its devices say."""
+"""Keeps the ResourceSlices of this node what its devices say, as far as the API server takes and keeps them.
+
+What it would refuse or refuses is left out, so that the rest is published. What it
+keeps otherwise than it was written is written once. Where it drops the counters
+(feature gate ``DRAPartitionableDevices``), a PF is not published beside its VFs:
+nothing would make them exclude each other.
+"""
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra import DRIVER_NAME, klog, limits
 from mock_accel_dra.api import NODES, SLICES, ApiError, Client
+from mock_accel_dra.differences import paths, view
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.slices import Changes, changes, desired
+from mock_accel_dra.refusals import REFUSED, Refusals
+from mock_accel_dra.repeats import Repeats
+from mock_accel_dra.slices import (
+    Changes,
+    Object,
+    Settled,
+    changes,
+    content_of,
+    desired,
+    device_of,
+    is_counters,
+    name_of,
+    orphans,
+    without_counters,
+)
 
 _ATTEMPTS = 3
+_ROUNDS = 8
+"""Each but the last leaves out something more than the one before; what is left then is done at the next scan."""
 _RETRIED = (http.client.CONFLICT, http.client.NOT_FOUND)
+_AWAY = (
+    0,
+    http.client.UNAUTHORIZED,
+    http.client.TOO_MANY_REQUESTS,
+    http.client.SERVICE_UNAVAILABLE,
+    http.client.GATEWAY_TIMEOUT,
+)
+"""Statuses that say that the next request would fail, too."""
+_LONGEST_REASON = 300
+"""Characters: it is the value of a label of a metric."""
+_COUNTERS = ("sharedCounters", "consumesCounters")
+_VFS_ARE_PUBLISHED = "the API server keeps no counters (DRAPartitionableDevices), so its VFs are published without it"
+_PF_IS_IN_USE = "the API server keeps no counters (DRAPartitionableDevices), and a claim has its PF"
 
 
 class Publisher:
-    """Publishes for one node; for one thread."""
+    """Publishes for one node; for one thread, but what it says of itself may be read by others."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
         self._node_uid = ""
+        self._written = 0
+        self._refusals = Refusals()
+        self._repeats = Repeats()
+        self._settled: dict[str, Settled] = {}
+        self._fields: dict[str, tuple[str, ...]] = {}
+        self._countless: dict[str, AbstractSet[str]] = {}
+        """Pools whose counters were dropped, and the names of the slices that they were to have then."""
+        self._names: dict[str, AbstractSet[str]] = {}
+        """Names of the slices that each pool is to have, also of those that are left out."""
+        self._left_out: Mapping[str, str] = {}
+        self._planned_out: Mapping[str, str] = {}
+        """What the last plan leaves out; the next one may leave out more, or try something of it."""
 
     @property
     def selector(self) -> dict[str, str]:
         """Parameters that list this node's slices of this driver, and no others."""
         return {"fieldSelector": f"spec.nodeName={self._node},spec.driver={DRIVER_NAME}"}
 
-    def publish(self, devices: Sequence[Device]) -> int:
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Devices, by name in sysfs, that are not published, and why."""
+        return self._left_out
+
+    @property
+    def fields_changed(self) -> list[tuple[str, str]]:
+        """Slices, and paths of their fields, that the API server keeps otherwise than they were written."""
+        return [(name, field) for name, fields in sorted(dict(self._fields).items()) for field in fields]
+
+    def publish(self, devices: Sequence[Device], held: AbstractSet[str] = frozenset()) -> int:
         """Make the API server show ``devices``; the number of slices written or deleted.
 
-        Writes only what differs. Raises ApiError; to call again is safe.
+        ``held`` are the names of devices that claims have. Writes only what
+        differs; what cannot be published is ``left_out``. Raises ApiError when the
+        rest could not be, either; to call again is safe.
         """
-        written = 0
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                known = self._node_uid
-                plan = self._plan(devices)
-                # A node that was deleted and came back has another uid, and its
-                # slices went away with the old one.
-                if plan and known and self._read_node_uid() != known:
-                    plan = self._plan(devices)
-                written += self._execute(plan)
-                return written
-            except ApiError as error:
-                if error.status not in _RETRIED or attempt == _ATTEMPTS:
-                    raise
-                klog.info(klog.FLOW, "Slices changed meanwhile", err=error, attempt=attempt)
-        return written
+        self._written = conflicts = 0
+        try:
+            for _ in range(_ROUNDS):
+                try:
+                    if self._round(devices, held):
+                        break
+                except ApiError as error:
+                    conflicts += 1
+                    if error.status not in _RETRIED or conflicts == _ATTEMPTS:
+                        raise
+                    klog.info(klog.FLOW, "Slices changed meanwhile", err=error, attempt=conflicts)
+        finally:
+            self._note_left_out(self._planned_out)
+        return self._written
 
-    def _plan(self, devices: Sequence[Device]) -> Changes:
+    def _round(self, devices: Sequence[Device], held: AbstractSet[str]) -> bool:
+        """Do what is to be done; False when that has shown that something else is to be published."""
+        known = self._node_uid
+        wanted, plan = self._plan(devices, held)
+        # A node that was deleted and came back has another uid, and its
+        # slices went away with the old one.
+        if plan and known and self._read_node_uid() != known:
+            wanted, plan = self._plan(devices, held)
+        done, failure = True, None
+        for pool, change in plan.items():
+            if self._repeats.too_many(pool, [content_of(item) for item in wanted.get(pool, ())]):
+                continue
+            before = self._written
+            try:
+                done = self._execute(pool, change) and done
+            except ApiError as error:
+                if error.status in _AWAY:
+                    raise
+                failure = failure or error  # the other pools are published nevertheless
+            if self._written > before:
+                self._repeats.written(pool)
+        if failure is not None:
+            raise failure
+        return done
+
+    def _plan(
+        self, devices: Sequence[Device], held: AbstractSet[str]
+    ) -> tuple[dict[str, list[Object]], dict[str, Changes]]:
+        """Slices that the pools should have, and what to do for that."""
         if not self._node_uid:
             self._read_node_uid()
         published = self._client.get(SLICES, self.selector)["items"] or []
-        return changes(desired(self._node, self._node_uid, devices), published)
+        left_out = orphans(devices)
+        pools = desired(self._node, self._node_uid, devices)
+        self._names = {pool: {name_of(item) for item in items} for pool, items in pools.items()}
+        self._refusals.keep(set().union(*self._names.values()))
+        self._countless = {pool: had for pool, had in self._countless.items() if had == self._names.get(pool)}
+        possible = {pool: self._possible(pool, items, held, left_out) for pool, items in pools.items()}
+        self._planned_out = left_out
+        if pools and not any(possible.values()) and (denied := self._refusals.denied()):
+            raise denied  # it is not about the devices: nothing is deleted, and the agent is not ready
+        self._forget_answers(item for items in possible.values() for item in items)
+        return possible, changes(possible, published, self._settled)
+
+    def _possible(
+        self, pool: str, items: Sequence[Object], held: AbstractSet[str], left_out: dict[str, str]
+    ) -> list[Object]:
+        """Those of the slices ``items`` of a pool that can be published; others are added to ``left_out``."""
+        counters = next((item for item in items if is_counters(item)), None)
+        if counters is not None and (pool in self._countless or self._refusals.waiting(counters)):
+            names = {device_of(item) for item in items if item is not counters}
+            use_pf = any(device_of(item) in held for item in without_counters(items, pf=True))
+            items = without_counters(items, pf=use_pf)
+            reason = _PF_IS_IN_USE if use_pf else _VFS_ARE_PUBLISHED
+            left_out |= dict.fromkeys(names - {device_of(item) for item in items}, reason)
+        possible = []
+        for item in items:
+            reason = "; ".join(filter(None, map(limits.complaint, item["spec"].get("devices", ()))))
+            if refusal := self._refusals.waiting(item):
+                reason = reason or str(refusal)[:_LONGEST_REASON]
+            if reason:
+                left_out[device_of(item)] = reason
+            else:
+                possible.append(item)
+        return possible
 
     def _read_node_uid(self) -> str:
         node = self._client.get(f"{NODES}/{self._node}", metadata_only=True)
         self._node_uid = node["metadata"]["uid"]
         return self._node_uid
 
-    def _execute(self, plan: Changes) -> int:
-        for name in plan.delete:
+    def _execute(self, pool: str, change: Changes) -> bool:
+        """Change one pool; False when it must be planned again, because of what the API server refuses or drops."""
+        for name in change.delete:
             klog.info(klog.OPERATION, "Delete slice", slice=name)
             self._client.delete(f"{SLICES}/{name}")
-        for item in plan.update:
-            klog.info(klog.OPERATION, "Update slice", slice=item["metadata"]["name"], pool=item["spec"]["pool"])
-            self._client.update(f"{SLICES}/{item['metadata']['name']}", item)
-        for item in plan.create:
-            klog.info(klog.OPERATION, "Create slice", slice=item["metadata"]["name"], pool=item["spec"]["pool"])
-            self._client.create(SLICES, item)
-        return len(plan.delete) + len(plan.update) + len(plan.create)
+            self._written += 1
+        # A slice that was refused is tried first: while it still is, the others need not be touched.
+        suspects = [item for item in change.write if self._refusals.known(item)]
+        for group in (suspects, [item for item in change.write if item not in suspects]):
+            refused = False
+            for item in group:
+                try:
+                    answer = self._write(item)
+                except ApiError as error:
+                    if error.status not in REFUSED:
+                        raise
+                    self._refusals.add(item, error)
+                    refused = True
+                    continue
+                self._written += 1
+                self._refusals.taken(item)
+                self._compare(item, answer)
+                if any(name in path for path in self._fields.get(name_of(item), ()) for name in _COUNTERS):
+                    # Every slice before this one is of a pool that is not complete yet: nobody was given two of them.
+                    klog.warning("The API server keeps no counters, PF and VFs are not both published", pool=pool)
+                    self._countless[pool] = self._names[pool]
+                    return False
+            if refused:
+                return False
+        return True
+
+    def _write(self, item: Object) -> Object:
+        name, pool = name_of(item), item["spec"]["pool"]
+        if "resourceVersion" in item["metadata"]:
+            klog.info(klog.OPERATION, "Update slice", slice=name, pool=pool)
+            return self._client.update(f"{SLICES}/{name}", item)
+        klog.info(klog.OPERATION, "Create slice", slice=name, pool=pool)
+        return self._client.create(SLICES, item)
+
+    def _compare(self, item: Object, answer: Object) -> None:
+        """Note in what the API server's ``answer`` differs from the slice that was written."""
+        name, found = name_of(item), view(answer, item)
+        fields = tuple(paths(view(item, item), found))
+        before = self._fields.pop(name, ())
+        self._settled.pop(name, None)
+        if fields:
+            self._fields[name] = fields
+            self._settled[name] = Settled(content_of(item), found)
+            if fields != before:
+                klog.warning("The API server keeps a slice otherwise than written", slice=name, fields=fields)
+        elif before:
+            klog.info(klog.STATE, "The API server keeps a slice as written again", slice=name)
+
+    def _forget_answers(self, wanted: Iterable[Object]) -> None:
+        """Forget what came back otherwise than written of slices that are not to be what they were then."""
+        contents = {name_of(item): content_of(item) for item in wanted if name_of(item) in self._settled}
+        self._settled = {
+            name: settled for name, settled in self._settled.items() if contents.get(name) == settled.content
+        }
+        told = self._settled.keys() | set().union(*self._countless.values())
+        self._fields = {name: fields for name, fields in self._fields.items() if name in told}
+
+    def _note_left_out(self, left_out: Mapping[str, str]) -> None:
+        for name, reason in left_out.items():
+            if self._left_out.get(name) != reason:
+                klog.warning("Device left out", device=name, reason=reason)
+        for name in self._left_out.keys() - left_out.keys():
+            klog.info(klog.STATE, "Device is not left out any more", device=name)
+        self._left_out = left_out

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from mock_accel_dra import cdi, discovery, klog
 from mock_accel_dra.api import CLAIMS, ApiError, claim_path
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device
+from mock_accel_dra.names import is_pool_of
 from mock_accel_dra.prepare import PrepareError, Preparer, own_results
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
@@ -106,7 +107,7 @@ class Reconciler:
                 ours = {
                     names[result["device"]]: bool(result.get("adminAccess"))
                     for result in own_results(claim)
-                    if result["pool"].startswith(f"{self._node}/") and result["device"] in names
+                    if is_pool_of(result["pool"], self._node) and result["device"] in names
                 }
                 if ours:
                     metadata = claim["metadata"]

@@ -17,7 +17,8 @@ from urllib.parse import quote
 from mock_accel_dra import DRIVER_NAME, klog
 from mock_accel_dra.api import ApiError, ApiUnreachableError, Client, claim_path
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.slices import owners, pool_name
+from mock_accel_dra.names import event_name, field_manager, pool_name
+from mock_accel_dra.slices import owners
 from mock_accel_dra.state import PreparedClaim
 
 REASON = "PrepareFailed"
@@ -42,7 +43,7 @@ def event_of(node: str, namespace: str, claim: str, uid: str, message: str, now:
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{claim[:200]}.{digest}", "namespace": namespace},
+        "metadata": {"name": event_name(claim, digest), "namespace": namespace},
         "involvedObject": {**reference, "namespace": namespace, "name": claim, "uid": uid},
         "type": "Warning",
         "reason": REASON,
@@ -121,7 +122,7 @@ class Reporter:
             "status": {"devices": content},
         }
         path = f"{claim_path(claim.namespace, claim.name)}/status"
-        return lambda: self._client.apply(path, body, f"{DRIVER_NAME}-{self._node}")
+        return lambda: self._client.apply(path, body, field_manager(self._node))
 
     def _submit(self, what: str, write: Callable[[], object]) -> None:
         try:

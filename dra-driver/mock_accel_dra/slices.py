@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra import DRIVER_NAME
+from mock_accel_dra.differences import view
 from mock_accel_dra.discovery import Device
+from mock_accel_dra.names import node_label, pool_name, slice_name
+from mock_accel_dra.quantities import quantity
 
 Object = dict[str, Any]
 COUNTER_SET = "vf-slots"
@@ -21,25 +24,29 @@ COUNTER = "slots"
 UNHEALTHY = f"{DRIVER_NAME}/unhealthy"
 """Key of the taint of a device that has a problem, which is its value."""
 _STANDARD = "resource.kubernetes.io"
-_BINARY = (("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
-_DECIMAL = (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3))
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A slice that the API server keeps otherwise than it was written, which is not written again therefore."""
+
+    content: Object
+    """``content_of`` what was written."""
+    answer: Object
+    """View (``differences``) of what came back."""
 
 
 @dataclass
 class Changes:
-    """What makes the published slices what they should be."""
+    """What makes the slices of one pool what they should be, in this order."""
 
-    create: list[Object] = field(default_factory=list)
-    update: list[Object] = field(default_factory=list)
     delete: list[str] = field(default_factory=list)
+    """Names."""
+    write: list[Object] = field(default_factory=list)
+    """A slice with a resource version is updated, one without is created. One with counters comes first."""
 
     def __bool__(self) -> bool:
-        return bool(self.create or self.update or self.delete)
-
-
-def pool_name(node: str, pf: str) -> str:
-    """Name of the pool of PF ``pf`` and its VFs; unique in the cluster."""
-    return f"{node}/{pf}"
+        return bool(self.delete or self.write)
 
 
 def owners(devices: Iterable[Device]) -> dict[str, str]:
@@ -49,17 +56,15 @@ def owners(devices: Iterable[Device]) -> dict[str, str]:
     return {device.name: pfs.get(device.physfn or device.pci_address, device.published_name) for device in devices}
 
 
-def slice_name(node: str, device: str) -> str:
-    """Name of the slice of the device published as ``device``."""
-    return f"{DRIVER_NAME}-{node}-{device}"
-
-
-def quantity(number: int) -> str:
-    """``number`` as a Kubernetes quantity, in the form that the API server would give it."""
-    for suffix, unit in _BINARY if number % 1024 == 0 else _DECIMAL:
-        if number and number % unit == 0:
-            return f"{number // unit}{suffix}"
-    return str(number)
+def orphans(devices: Iterable[Device]) -> dict[str, str]:
+    """VFs whose PF is not among ``devices``, by name, with the reason why they cannot be published."""
+    devices = list(devices)
+    addresses = {device.pci_address for device in devices if not device.is_vf}
+    return {
+        device.name: f"its PF {device.physfn} is not there"
+        for device in devices
+        if device.is_vf and device.physfn not in addresses
+    }
 
 
 def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, list[Object]]:
@@ -67,83 +72,101 @@ def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, li
 
     A pool is a PF with its VFs. While there are VFs, one more slice has the
     counters that make the PF and its VFs exclude each other; without VFs there is
-    nothing to exclude. A VF whose PF is not there is left out.
+    nothing to exclude. ``orphans`` are left out.
     """
     devices = list(devices)
     by_address = {device.pci_address: device for device in devices if not device.is_vf}
     vfs: dict[str, list[Device]] = {address: [] for address in by_address}
     for device in devices:
-        if device.physfn is None:
-            continue
         if device.physfn in vfs:
             vfs[device.physfn].append(device)
-        else:
-            klog.warning("VF left out: its PF is not there", device=device.name, physfn=device.physfn)
     return {
         pool_name(node, pf.published_name): _pool(node, node_uid, pf, vfs[address])
         for address, pf in by_address.items()
     }
 
 
-def changes(wanted: Mapping[str, Sequence[Object]], published: Iterable[Object]) -> Changes:
-    """What to do so that ``published``, all slices of this driver and node, become ``wanted``.
+def name_of(item: Object) -> str:
+    """Name of a slice."""
+    return str(item["metadata"]["name"])
+
+
+def device_of(item: Object) -> str:
+    """Name in sysfs of the device of a slice that was made here; empty for one with counters."""
+    return str(item["metadata"]["labels"].get("device", ""))
+
+
+def is_counters(item: Object) -> bool:
+    """Whether a slice has the counters of its pool, and no devices."""
+    return "sharedCounters" in item["spec"]
+
+
+def without_counters(items: Sequence[Object], *, pf: bool) -> list[Object]:
+    """Slices of a pool for an API server that keeps no counters: those of the PF or those of the VFs, not both."""
+    left = [copy.deepcopy(item) for item in items if not is_counters(item) and _has_vf(item) != pf]
+    for item in left:
+        for device in item["spec"]["devices"]:
+            device.pop("consumesCounters", None)
+    return left
+
+
+def changes(
+    wanted: Mapping[str, Sequence[Object]],
+    published: Iterable[Object],
+    settled: Mapping[str, Settled] | None = None,
+) -> dict[str, Changes]:
+    """What to do in which pool so that ``published``, all slices of this driver and node, become ``wanted``.
 
     A pool in which anything differs gets a new generation in all its slices.
-    Nothing else is touched.
+    Nothing else is touched, and no slice that is as it was ``settled``, by name.
     """
     pools: dict[str, dict[str, Object]] = {name: {} for name in wanted}
     for item in published:
-        pools.setdefault(item["spec"]["pool"]["name"], {})[item["metadata"]["name"]] = item
-    result = Changes()
-    for name, present in pools.items():
-        _change_pool(wanted.get(name, ()), present, result)
+        pools.setdefault(item["spec"]["pool"]["name"], {})[name_of(item)] = item
+    result = {name: _change_pool(wanted.get(name, ()), present, settled or {}) for name, present in pools.items()}
+    return {name: change for name, change in result.items() if change}
+
+
+def content_of(item: Object) -> Object:
+    """View of a slice that was made here, without the generation and count of its pool."""
+    content = view(item, item)
+    content["spec"]["pool"] = content["spec"]["pool"]["name"]
+    return content
+
+
+def _change_pool(wanted: Sequence[Object], present: Mapping[str, Object], settled: Mapping[str, Settled]) -> Changes:
+    names = {name_of(item) for item in wanted}
+    result = Changes(delete=sorted(present.keys() - names))
+    generations = {item["spec"]["pool"]["generation"] for name, item in present.items() if name in names}
+    count = len(wanted)
+    if len(generations) == 1:
+        (generation,) = generations
+        numbered = (_numbered(item, generation, count) for item in wanted)
+        if all(_same(item, present.get(name_of(item)), settled) for item in numbered):
+            return result
+    generation = max((item["spec"]["pool"]["generation"] for item in present.values()), default=0) + 1
+    for item in wanted:
+        numbered_item = _numbered(item, generation, count)
+        before = present.get(name_of(item))
+        if before is not None and before["spec"].get("nodeName") != item["spec"]["nodeName"]:  # cannot change
+            result.delete.append(name_of(item))
+        elif before is not None:
+            metadata = numbered_item["metadata"]
+            metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+            metadata["labels"] = {**(before["metadata"].get("labels") or {}), **metadata["labels"]}
+        result.write.append(numbered_item)
     return result
 
 
-def _change_pool(wanted: Sequence[Object], present: Mapping[str, Object], result: Changes) -> None:
-    generations = [item["spec"]["pool"]["generation"] for item in present.values()]
-    result.delete += sorted(present.keys() - {item["metadata"]["name"] for item in wanted})
-    count = len(wanted)
-    if generations and len(set(generations)) == 1 and len(present) == count:
-        same = (_same(item, present.get(item["metadata"]["name"]), generations[0], count) for item in wanted)
-        if all(same):
-            return
-    generation = max(generations, default=0) + 1
-    for item in wanted:
-        numbered = _numbered(item, generation, count)
-        before = present.get(item["metadata"]["name"])
-        if before is None:
-            result.create.append(numbered)
-        elif before["spec"].get("nodeName") != numbered["spec"]["nodeName"]:  # cannot change
-            result.delete.append(item["metadata"]["name"])
-            result.create.append(numbered)
-        else:
-            metadata = numbered["metadata"]
-            metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
-            metadata["labels"] = {**before["metadata"].get("labels", {}), **metadata["labels"]}
-            result.update.append(numbered)
-
-
-def _same(item: Object, present: Object | None, generation: int, count: int) -> bool:
+def _same(item: Object, present: Object | None, settled: Mapping[str, Settled]) -> bool:
     if present is None:
         return False
-    metadata = present["metadata"]
-    return bool(
-        _without_times(present["spec"]) == _numbered(item, generation, count)["spec"]
-        and metadata.get("ownerReferences") == item["metadata"]["ownerReferences"]
-        and item["metadata"]["labels"].items() <= metadata.get("labels", {}).items()
-    )
-
-
-def _without_times(spec: Object) -> Object:
-    """``spec`` without when its taints were added: that is for the API server to say."""
-    if not any(device.get("taints") for device in spec.get("devices") or ()):
-        return spec
-    spec = copy.deepcopy(spec)
-    for device in spec["devices"]:
-        for taint in device.get("taints") or ():
-            taint.pop("timeAdded", None)
-    return spec
+    found = view(present, item)
+    if found == view(item, item):
+        return True
+    before = settled.get(name_of(item))
+    count = item["spec"]["pool"]["resourceSliceCount"] == present["spec"]["pool"]["resourceSliceCount"]
+    return count and before is not None and before.answer == found and before.content == content_of(item)
 
 
 def _numbered(item: Object, generation: int, count: int) -> Object:
@@ -152,23 +175,28 @@ def _numbered(item: Object, generation: int, count: int) -> Object:
     return numbered
 
 
+def _has_vf(item: Object) -> bool:
+    return any("physfn" in device["attributes"] for device in item["spec"]["devices"])
+
+
 def _pool(node: str, node_uid: str, pf: Device, vfs: Sequence[Device]) -> list[Object]:
     slots = max(pf.total_vfs, len(vfs))
     items = []
-    for device in (pf, *vfs):
-        labels = {"driver": DRIVER_NAME, "node": node, "device": device.name}
-        spec = _device(device, consumes=0 if not vfs else 1 if device.is_vf else slots)
-        items.append(_slice(node, node_uid, pf, device.published_name, labels, {"devices": [spec]}))
     if vfs:
         counters = [{"name": COUNTER_SET, "counters": {COUNTER: {"value": quantity(slots)}}}]
         name = f"{pf.published_name}-counters"
-        items.append(_slice(node, node_uid, pf, name, {"node": node}, {"sharedCounters": counters}))
+        items.append(_slice(node, node_uid, pf, name, {}, {"sharedCounters": counters}))
+    for device in (pf, *vfs):
+        labels = {"driver": DRIVER_NAME, "device": device.name}
+        spec = _device(device, consumes=0 if not vfs else 1 if device.is_vf else slots)
+        items.append(_slice(node, node_uid, pf, device.published_name, labels, {"devices": [spec]}))
     return items
 
 
 def _slice(node: str, node_uid: str, pf: Device, name: str, labels: dict[str, str], content: Object) -> Object:
     owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node_uid, "controller": True}
     pool = {"name": pool_name(node, pf.published_name)}
+    labels = {**labels, "node": node_label(node)}
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceSlice",
@@ -185,8 +213,9 @@ def _device(device: Device, consumes: int) -> Object:
         "pciAddress": {"string": device.pci_address},
         "capabilities": {"string": ",".join(device.capabilities)},
         f"{_STANDARD}/pciBusID": {"string": device.pci_address},
-        f"{_STANDARD}/pcieRoot": {"string": device.pcie_root},
     }
+    if device.pcie_root:
+        attributes[f"{_STANDARD}/pcieRoot"] = {"string": device.pcie_root}
     if device.numa_node >= 0:
         attributes["numaNode"] = {"int": device.numa_node}
         attributes[f"{_STANDARD}/numaNode"] = {"int": device.numa_node}

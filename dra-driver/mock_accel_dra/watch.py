@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from mock_accel_dra import klog
@@ -10,6 +11,8 @@ from mock_accel_dra.api import ApiError, Client
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
+_SHORT_SECONDS = 10.0
+"""A watch that ends sooner has failed, whether the API server says so or not."""
 
 
 def follow(
@@ -25,20 +28,32 @@ def follow(
     The caller looks for itself what there is: nothing is lost when a watch breaks.
     """
     pause = _FIRST_PAUSE_SECONDS
+    told = False
     while not stop.is_set():
+        begin = time.monotonic()
+        error: ApiError | None = None
         try:
             version = client.get(path, params, metadata_only=True)["metadata"]["resourceVersion"]
             changed()
             for kind, _ in client.watch(path, params, version, metadata_only=True):
-                pause = _FIRST_PAUSE_SECONDS
                 if stop.is_set():
                     return
                 if kind in kinds:
                     changed()
-        except ApiError as error:
+        except ApiError as failure:
+            error = failure
+        seconds = time.monotonic() - begin
+        if seconds >= _SHORT_SECONDS:
+            pause, told = _FIRST_PAUSE_SECONDS, False
+        if error is not None:
             klog.warning("Watch broke off", path=path, err=error, retrySeconds=pause)
-            stop.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        elif seconds >= _SHORT_SECONDS:
+            continue  # as every watch does after some minutes
+        elif not told:
+            told = True
+            klog.warning("Watch ends at once", path=path, seconds=round(seconds, 3), retrySeconds=pause)
+        stop.wait(max(pause, (error and error.retry_after) or 0.0))
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 class Wake:

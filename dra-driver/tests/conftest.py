@@ -11,6 +11,9 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import klog
+from mock_accel_dra.api import Client
+from mock_accel_dra.discovery import Device, scan
+from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.settings import AgentSettings
 from topology import Node, load
 
@@ -62,6 +65,35 @@ def api(node: Node) -> Iterator[FakeApiServer]:
     server.add_node(node.name)
     yield server
     server.close()
+
+
+@pytest.fixture
+def node_less_api() -> Iterator[FakeApiServer]:
+    """An API server without objects, which the test closes."""
+    server = FakeApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def publisher(api: FakeApiServer, node: Node) -> Publisher:
+    return Publisher(Client(api.url), node.name)
+
+
+@pytest.fixture
+def devices(plug: Callable[..., SysfsTree]) -> tuple[Device, ...]:
+    """PFs only."""
+    return scan(plug().root).devices
+
+
+@pytest.fixture
+def with_vfs(sysfs: SysfsTree) -> tuple[Device, ...]:
+    """One PF with two VFs, and one without."""
+    sysfs.add("mock0", "0000:11:00.0", total_vfs=2)
+    for number in range(2):
+        sysfs.add(f"mock0_vf{number}", f"0000:11:00.{number + 1}", physfn="0000:11:00.0")
+    sysfs.add("mock1", "0000:12:00.0")
+    return scan(sysfs.root).devices
 
 
 @pytest.fixture

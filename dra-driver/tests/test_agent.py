@@ -12,11 +12,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dra_fakes import strategy
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
@@ -40,6 +41,13 @@ def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
     assert not thread.is_alive()
     assert not settings.service_socket.exists()
     assert not settings.registration_socket.exists()
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + _DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"not after {_DEADLINE_SECONDS} s: {what}"
+        threading.Event().wait(0.02)
 
 
 def published(names: str) -> set[str]:
@@ -95,6 +103,51 @@ def test_devices_are_followed(running: NodeAgent, api: FakeApiServer, sysfs: Sys
     api.wait_for_slices(published("mock0 mock1 mock2 mock3 mock4"))
     sysfs.add("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0")
     api.wait_for_slices(published("mock0 mock0-vf0 mock0-counters mock1 mock2 mock3 mock4"))
+
+
+def test_agent_is_ready_when_what_can_be_published_is(
+    running: NodeAgent, settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree
+) -> None:
+    api.wait_for_slices(ALL)
+    (sysfs.classes / "mock0" / "capabilities").write_text("0x3ff\n")
+    (sysfs.classes / "mock1" / "memory_size").write_text(f"{1 << 63}\n")
+    (sysfs.add("mock6", "0000:19:00.0") / "uuid").write_bytes(b"\xff\n")
+    api.refused = {"mock2": 422}
+    (sysfs.classes / "mock2" / "uuid").write_text("ANOTHER\n")
+    api.wait_for_slices(published("mock3 mock4 mock5"))
+    with FakeKubelet(settings.registration_socket) as kubelet:
+        kubelet.notify(True)
+    assert running.ready()
+    assert set(running.devices_left_out()) == {"mock0", "mock1", "mock2", "mock6"}
+    text = running._metrics().decode()
+    assert 'mock_accel_devices_left_out{device="mock0",reason="attribute capabilities: expected at most' in text
+
+
+def test_slices_that_came_back_otherwise_are_written_once(
+    settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree
+) -> None:
+    """Also though every write wakes the agent that made it."""
+    api.gates_off = {strategy.PARTITIONABLE_DEVICES, strategy.DEVICE_TAINTS}
+    for number in range(2):
+        sysfs.add(f"mock0_vf{number}", f"0000:11:00.{number + 1}", physfn="0000:11:00.0")
+    (sysfs.classes / "mock1" / "memory_size").write_text(f"{1 << 50}\n")
+    program = NodeAgent(settings, Client(api.url))
+    thread = threading.Thread(target=program.run)
+    thread.start()
+    try:
+        api.wait_for_slices(published("mock0-vf0 mock0-vf1 mock1 mock2 mock3 mock4 mock5"))
+        (sysfs.classes / "mock1" / "uuid").unlink()
+        wait_for(lambda: bool(program.fields_changed()[1:]), "the taint that was dropped")
+        generations = api.generations()
+        looks = api.requests.count(("GET", SLICES))
+        wait_for(lambda: api.requests.count(("GET", SLICES)) > looks + 5, "five more looks")
+        assert generations == api.generations()
+        text = program._metrics().decode()
+        name = f"{PREFIX}mock1"
+        assert f'mock_accel_slice_fields_changed{{field="spec.devices[0].taints",slice="{name}"}} 1.0' in text
+    finally:
+        program.stop()
+        thread.join(_DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize("wanted", [True, False])

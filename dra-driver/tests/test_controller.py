@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,11 @@ def test_it_follows_what_happens(
         wait_for(lambda: "-> 12" in log.getvalue(), "12 devices in the log")
         api.remove(f"{NODES}/{OTHER}")
         wait_for(lambda: '"Device count changed: 12 -> 6"' in log.getvalue(), "6 devices in the log")
+        # The last line that says "Discovered" is right, also in a restored cluster, whose devices come later.
+        found = re.findall(r'"Discovered (\d+) devices"', log.getvalue())
+        assert found[0] == "0"
+        assert "12" in found
+        assert found[-1] == "6"
     finally:
         controller.stop()
         thread.join(_DEADLINE_SECONDS)

@@ -87,3 +87,29 @@ def test_unknown_capabilities_have_names() -> None:
 def test_unknown_numa_node(sysfs: SysfsTree) -> None:
     sysfs.add("mock0", "0000:11:00.0", numa_node=-1)
     assert read_device(sysfs.root, "mock0").numa_node == -1
+
+
+@pytest.mark.parametrize(
+    ("folders", "address", "root"),
+    [
+        ("pci0000:10/0000:10:00.0", "0000:11:00.0", "pci0000:10"),
+        ("platform/soc@0/30000000.pcie/pci0000:00/0000:00:00.0", "0000:01:00.0", "pci0000:00"),
+        ("pci10000:e0/10000:e0:06.0", "10000:e1:00.0", "pci10000:e0"),
+        # As upstream's deviceattribute: the root complex is the one of the bridge in front.
+        ("pci0000:64/0000:64:00.5/pci10000:e0/10000:e0:06.0", "10000:e1:00.0", "pci0000:64"),
+        ("platform/hypervisor/bus", "0000:01:00.0", ""),
+    ],
+)
+def test_pci_root_stands_anywhere_in_the_path(sysfs: SysfsTree, folders: str, address: str, root: str) -> None:
+    sysfs.add("mock0", address, bridges=folders)
+    (device,) = scan(sysfs.root).devices
+    assert device.pci_address == address
+    assert device.pcie_root == root
+
+
+def test_text_that_is_not_ascii_is_one_broken_device(sysfs: SysfsTree) -> None:
+    (sysfs.add("mock0", "0000:11:00.0") / "uuid").write_bytes(b"\xff\xfe\n")
+    sysfs.add("mock1", "0000:12:00.0")
+    found = scan(sysfs.root)
+    assert [device.name for device in found.devices] == ["mock1"]
+    assert "expected ASCII" in found.broken["mock0"]

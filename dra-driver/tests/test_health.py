@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
+import urllib.request
 
 import pytest
 from mock_accel_dra import health
@@ -25,3 +27,45 @@ def test_a_client_that_says_nothing_is_logged_and_dropped(
         server.close()
     assert log.getvalue().endswith('"Probe" path=""\n')
     assert "Traceback" not in capsys.readouterr().err
+
+
+HAS_IPV6 = socket.has_dualstack_ipv6()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        pytest.param("[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")),
+    ],
+)
+def test_probes_of_both_families_are_answered(host: str) -> None:
+    server = HealthServer(0, lambda: True)
+    try:
+        with urllib.request.urlopen(f"http://{host}:{server.port}/readyz", timeout=_DEADLINE_SECONDS) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_without_ipv6_probes_of_ipv4_are_answered(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def no_ipv6(*_: object) -> None:
+        raise OSError(code, "no IPv6 here")
+
+    monkeypatch.setattr(health._BothFamilies, "server_bind", no_ipv6)
+    server = HealthServer(0, lambda: True)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz", timeout=_DEADLINE_SECONDS) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    server = HealthServer(0, lambda: True)
+    try:
+        with pytest.raises(OSError, match="in use"):
+            HealthServer(server.port, lambda: True)
+    finally:
+        server.close()

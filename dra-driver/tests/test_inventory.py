@@ -36,10 +36,17 @@ def test_a_device_that_does_not_answer_is_known_as_it_was(sysfs: SysfsTree, log:
     assert '"Device is healthy again" device="mock1"' in log.getvalue()
 
 
-def test_a_device_that_never_answered_is_left_out(sysfs: SysfsTree) -> None:
+def test_a_device_that_never_answered_is_left_out_and_named(sysfs: SysfsTree, log: io.StringIO) -> None:
+    inventory = Inventory()
     sysfs.add("mock0", "0000:11:00.0")
-    kill(sysfs, "mock0")
-    assert problems(Inventory(), sysfs) == {}
+    uuid = kill(sysfs, "mock0")
+    for _ in range(3):
+        assert problems(inventory, sysfs) == {}
+    assert "uuid" in inventory.unreadable["mock0"]
+    assert log.getvalue().count('"Device left out" device="mock0"') == 1
+    (sysfs.classes / "mock0" / "uuid").write_text(f"{uuid}\n")
+    assert problems(inventory, sysfs) == {"mock0": ""}
+    assert inventory.unreadable == {}
 
 
 def test_an_unplugged_device_stays_only_while_a_claim_has_it(sysfs: SysfsTree) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mock_accel_dra.durations import BOUNDS, Durations
@@ -22,6 +22,12 @@ class Agent:
 
     def devices_by_state(self) -> Mapping[str, int]:
         return {"free": 5, "allocated": 1}
+
+    def devices_left_out(self) -> Mapping[str, str]:
+        return {"mock0": 'too "long"'}
+
+    def fields_changed(self) -> Sequence[tuple[str, str]]:
+        return [("slice-0", "spec.devices[0].taints"), ("slice-0", "spec.sharedCounters")]
 
 
 def samples(agent: Agent) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -70,3 +76,12 @@ def test_devices_errors_and_checkpoint(tmp_path: Path) -> None:
     agent.start_seconds = 1.5
     assert samples(agent)["mock_accel_start_seconds", ()] == 1.5
     assert 0 <= samples(agent)["mock_accel_checkpoint_age_seconds", ()] < 60
+
+
+def test_what_is_left_out_and_what_came_back_otherwise(tmp_path: Path) -> None:
+    found = samples(Agent(tmp_path / "state.json"))
+    assert found["mock_accel_devices_left_out", (("device", "mock0"), ("reason", 'too "long"'))] == 1
+    fields = {
+        dict(labels)["field"] for (name, labels), value in found.items() if name == "mock_accel_slice_fields_changed"
+    }
+    assert fields == {"spec.devices[0].taints", "spec.sharedCounters"}

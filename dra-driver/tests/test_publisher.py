@@ -13,11 +13,6 @@ from mock_accel_dra.publisher import Publisher
 from topology import Node
 
 
-@pytest.fixture
-def publisher(api: FakeApiServer, node: Node) -> Publisher:
-    return Publisher(Client(api.url), node.name)
-
-
 def test_publishing_twice_writes_once(
     publisher: Publisher, api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.discovery import Device, scan
-from mock_accel_dra.slices import changes, desired, quantity
+from mock_accel_dra.slices import Changes, changes, desired, without_counters
 from topology import Node
 
 Object = dict[str, Any]
@@ -32,15 +32,23 @@ VF0 = device("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0", memory=2 << 30)
 VF1 = device("mock0_vf1", "0000:11:00.2", physfn="0000:11:00.0", memory=2 << 30)
 
 
+def todo(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> Changes:
+    """Changes of all pools together."""
+    result = Changes()
+    for change in changes(wanted, published).values():
+        result.delete += change.delete
+        result.write += change.write
+    return result
+
+
 def apply(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> list[Object]:
     """Published slices after the changes, as the API server would have them."""
-    todo = changes(wanted, published)
-    left = [item for item in published if item["metadata"]["name"] not in todo.delete]
-    updated = {item["metadata"]["name"]: item for item in todo.update}
-    left = [updated.get(item["metadata"]["name"], item) for item in left] + todo.create
-    for item in left:
+    change = todo(wanted, published)
+    left = {item["metadata"]["name"]: item for item in published if item["metadata"]["name"] not in change.delete}
+    left |= {item["metadata"]["name"]: item for item in change.write}
+    for item in left.values():
         item["metadata"].setdefault("resourceVersion", "1")
-    return copy.deepcopy(left)
+    return copy.deepcopy(list(left.values()))
 
 
 def test_default_topology_gives_one_slice_a_device(plug: Callable[..., SysfsTree], node: Node) -> None:
@@ -112,11 +120,11 @@ def test_a_vf_without_its_pf_is_left_out() -> None:
 
 
 def test_first_generation_is_created_whole() -> None:
-    todo = changes(desired("n", "uid", [PF, VF0]), [])
-    assert not todo.update
-    assert not todo.delete
-    assert {item["spec"]["pool"]["resourceSliceCount"] for item in todo.create} == {3}
-    assert {item["spec"]["pool"]["generation"] for item in todo.create} == {1}
+    change = todo(desired("n", "uid", [PF, VF0]), [])
+    assert not change.delete
+    assert not [item for item in change.write if "resourceVersion" in item["metadata"]]
+    assert {item["spec"]["pool"]["resourceSliceCount"] for item in change.write} == {3}
+    assert {item["spec"]["pool"]["generation"] for item in change.write} == {1}
 
 
 def test_nothing_changes_when_all_is_right() -> None:
@@ -127,11 +135,11 @@ def test_nothing_changes_when_all_is_right() -> None:
 def test_only_the_pool_that_differs_is_touched() -> None:
     other = device("mock1", "0000:12:00.0")
     published = apply(desired("n", "uid", [PF, other]), [])
-    todo = changes(desired("n", "uid", [PF, VF0, VF1, other]), published)
-    names = [item["metadata"]["name"].rpartition("-n-")[2] for item in (*todo.update, *todo.create)]
-    assert names == ["mock0", "mock0-vf0", "mock0-vf1", "mock0-counters"]
-    assert {item["spec"]["pool"]["generation"] for item in (*todo.update, *todo.create)} == {2}
-    assert {item["spec"]["pool"]["resourceSliceCount"] for item in (*todo.update, *todo.create)} == {4}
+    change = todo(desired("n", "uid", [PF, VF0, VF1, other]), published)
+    names = [item["metadata"]["name"].rpartition("-n-")[2] for item in change.write]
+    assert names == ["mock0-counters", "mock0", "mock0-vf0", "mock0-vf1"]
+    assert {item["spec"]["pool"]["generation"] for item in change.write} == {2}
+    assert {item["spec"]["pool"]["resourceSliceCount"] for item in change.write} == {4}
 
 
 def test_disabling_vfs_takes_the_counters_away() -> None:
@@ -143,10 +151,9 @@ def test_disabling_vfs_takes_the_counters_away() -> None:
 
 
 def test_a_device_that_is_gone_is_deleted() -> None:
-    todo = changes({}, apply(desired("n", "uid", [PF]), []))
-    assert todo.delete == ["mock-accel.example.com-n-mock0"]
-    assert not todo.update
-    assert not todo.create
+    change = todo({}, apply(desired("n", "uid", [PF]), []))
+    assert change.delete == ["mock-accel.example.com-n-mock0"]
+    assert not change.write
 
 
 @pytest.mark.parametrize(
@@ -171,13 +178,33 @@ def test_labels_of_others_are_kept() -> None:
     published = apply(desired("n", "uid", [PF]), [])
     published[0]["metadata"]["labels"]["team"] = "qa"
     assert not changes(desired("n", "uid", [PF]), published)
-    todo = changes(desired("n", "uid", [PF, VF0]), published)
-    assert todo.update[0]["metadata"]["labels"]["team"] == "qa"
+    written = todo(desired("n", "uid", [PF, VF0]), published).write
+    (updated,) = (item for item in written if "resourceVersion" in item["metadata"])
+    assert updated["metadata"]["labels"]["team"] == "qa"
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(16 << 30, "16Gi"), (3 << 29, "1536Mi"), (1 << 40, "1Ti"), (2, "2"), (0, "0"), (1500, "1500"), (2000, "2k")],
-)
-def test_quantities_are_canonical(number: int, text: str) -> None:
-    assert quantity(number) == text
+def test_a_slice_too_many_goes_and_the_others_are_not_written_again() -> None:
+    wanted = desired("n", "uid", [PF, VF0])
+    published = apply(wanted, [])
+    foreign = copy.deepcopy(published[0])
+    foreign["metadata"]["name"] = "foreign"
+    foreign["spec"]["pool"]["generation"] = 7
+    change = todo(wanted, [*published, foreign])
+    assert change.delete == ["foreign"]
+    assert not change.write
+
+
+def test_without_counters_pf_and_vfs_are_not_both_there() -> None:
+    pool = desired("n", "uid", [PF, VF0, VF1])["n/mock0"]
+    names = {
+        pf: [device["name"] for item in without_counters(pool, pf=pf) for device in item["spec"]["devices"]]
+        for pf in (True, False)
+    }
+    assert names == {True: ["mock0"], False: ["mock0-vf0", "mock0-vf1"]}
+    assert "consumesCounters" not in str(without_counters(pool, pf=False))
+    assert "consumesCounters" in str(pool)
+
+
+def test_no_pcie_root_no_attribute() -> None:
+    (item,) = desired("n", "uid", [device("mock0", "0000:11:00.0", pcie_root="")])["n/mock0"]
+    assert not [name for name in item["spec"]["devices"][0]["attributes"] if "pcieRoot" in name]

@@ -187,6 +187,7 @@ def watch_until(
     refused_since: float | None = None
     objects: dict[str, Object] = {}
     while (left := deadline - time.monotonic()) > 0:
+        begin = time.monotonic()
         try:
             listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(left, 1.0)))
             objects = {item.metadata.name: item for item in listing.items}
@@ -209,7 +210,8 @@ def watch_until(
             refused_since = (refused_since or time.monotonic()) if _refused(error) else None
             if refused_since and time.monotonic() - refused_since > _REFUSED_SECONDS:
                 raise StepError(f"the cluster has ended, nobody listens to its API server's port: {error}") from error
-            time.sleep(min(_RETRY_SECONDS, max(deadline - time.monotonic(), 0)))
+        # Also for a watch that ended at once, though nothing was said against it.
+        time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
     return objects
 
 

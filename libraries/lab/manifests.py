@@ -20,6 +20,7 @@ from lab.artifacts import StepError
 
 _FIELD_MANAGER = "lab"
 _DELETE_TIMEOUT_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
 
 
 def read_manifest(manifest: Path | str) -> list[dict[str, Any]]:
@@ -92,6 +93,7 @@ def delete(
 def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadline: float) -> bool:
     """Watch an object until it is deleted."""
     while (left := deadline - time.monotonic()) > 0:
+        begin = time.monotonic()
         listing = dynamic.get(resource, namespace=namespace, field_selector=f"metadata.name={name}")
         if not listing.items:
             return True
@@ -108,6 +110,8 @@ def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadlin
         except ApiException as error:
             if error.status != HTTPStatus.GONE:
                 raise
+        # Also for a watch that ended at once, though nothing was said against it.
+        time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
     return False
 
 

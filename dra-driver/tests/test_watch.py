@@ -1,0 +1,86 @@
+"""A watch that ends at once costs the API server little, and one line of the log."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from dra_fakes.apiserver import SLICES, FakeApiServer
+from mock_accel_dra import watch
+from mock_accel_dra.api import Client
+
+_DEADLINE_SECONDS = 10.0
+
+
+class Stop(threading.Event):
+    """Notes how long those who wait for it want to wait, and lets them wait a hundredth of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout or 0.0)
+        return super().wait((timeout or 0.0) / 100)
+
+
+@contextmanager
+def following(api: FakeApiServer, stop: threading.Event, changed: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=watch.follow, args=(Client(api.url), SLICES, {}, changed, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        api.close()
+        thread.join(_DEADLINE_SECONDS)
+        assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + _DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, f"not after {_DEADLINE_SECONDS} s: {what}"
+        threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize("with_an_event", [False, True])
+def test_a_watch_that_ends_at_once_is_asked_for_with_back_off(
+    node_less_api: FakeApiServer, log: io.StringIO, with_an_event: bool
+) -> None:
+    api, stop = node_less_api, Stop()
+    api.watch_ends_at_once = True
+
+    def changed() -> None:
+        if with_an_event:  # one that the next watch gives, before it ends
+            api.add_slice(f"slice-{len(stop.pauses)}")
+
+    with following(api, stop, changed):
+        until(lambda: len(stop.pauses) >= 7, "seven pauses")
+    assert stop.pauses[:7] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert api.requests.count(("GET", SLICES)) <= len(stop.pauses) + 1
+    assert log.getvalue().count("Watch ends at once") == 1
+
+
+def test_a_watch_that_lasted_is_followed_by_the_next_one_without_a_pause(
+    node_less_api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SHORT_SECONDS", 0.0)
+    api, stop, calls = node_less_api, Stop(), []
+    api.watch_ends_at_once = True
+    with following(api, stop, lambda: calls.append(1)):
+        until(lambda: len(calls) >= 3, "three looks")
+        assert not stop.pauses
+    assert "Watch ends at once" not in log.getvalue()
+
+
+def test_a_watch_that_is_refused_waits_as_long_as_the_api_server_says(node_less_api: FakeApiServer) -> None:
+    api, stop = node_less_api, Stop()
+    api.broken, api.retry_after = 429, 12
+    with following(api, stop, lambda: None):
+        until(lambda: len(stop.pauses) >= 5, "five pauses")
+    assert stop.pauses[:5] == [12.0, 12.0, 12.0, 12.0, 16.0]
