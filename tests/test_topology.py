@@ -173,9 +173,9 @@ def test_more_cpus_than_a_guest_can_have(tmp_path: Path) -> None:
 
 
 def test_more_numa_nodes_than_a_guest_can_have(tmp_path: Path) -> None:
-    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(17))
+    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(25))
     head = GOOD.partition("      - node: 0")[0]
-    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 16 NUMA nodes, found 17"):
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 24 NUMA nodes, found 25"):
         load(tmp_path, head + numa)
 
 
