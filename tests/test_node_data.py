@@ -1,11 +1,12 @@
-"""Files that go into the node image as they are."""
+"""Files that go into the node image as they are, and its file system."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from lab.node_image import DATA
+from lab.artifacts import run
+from lab.node_image import DATA, disk_command
 
 _SCRIPT = DATA / "usr/local/sbin/kubelet-state"
 _GOOD = '{"data":"{\\"uid\\":{}}","checksum":1}'
@@ -37,3 +38,12 @@ def test_node_without_state_is_not_an_error(tmp_path: Path) -> None:
 def test_kubelet_starts_after_its_state_was_looked_at() -> None:
     unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
     assert f"ExecStartPre=/{_SCRIPT.relative_to(DATA)}\n" in unit
+
+
+def test_disk_has_a_journal_and_what_the_tree_holds(tmp_path: Path) -> None:
+    tree, disk = tmp_path / "tree", tmp_path / "disk.raw"
+    tree.mkdir()
+    (tree / "file").write_text("content")
+    run(disk_command(tree, disk, 64 << 20), timeout=60)
+    assert b" has_journal " in run(["dumpe2fs", "-h", disk], timeout=60)
+    assert run(["debugfs", "-R", "cat /file", disk], timeout=60) == b"content"
