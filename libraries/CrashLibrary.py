@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, coming_and_going, crashes, driver, kube, session, usage
+from scenario import CheckError, coming_and_going, crashes, driver, kube, metrics, session, usage
+from scenario.driver import Component
 from scenario.waiting import until_no_complaints
 
 
@@ -33,6 +34,24 @@ class CrashLibrary:
     def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
         """Reboot the guest and wait until the node is Ready again."""
         crashes.reboot(session.current(), node, timeout)
+
+    @keyword(tags=["wait"])
+    def cut_power_of_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
+        """Reset the guest while it writes, with nothing ended or synced, and wait until the node is Ready again."""
+        crashes.cut_power(session.current(), node, timeout)
+
+    @keyword
+    def node_agent_should_have_registered_within(self, node: str, limit: timedelta) -> None:
+        """Check how long the node agent that runs on ``node`` took from its start until the kubelet knew it."""
+        api = session.current().api
+        pod = driver.pod_of(api, Component.NODE_AGENT, node)
+        seconds = metrics.parse_gauge(metrics.read(api, pod), metrics.START)
+        logger.info(f"{pod}: {seconds:.1f} s")
+        if seconds > limit.total_seconds():
+            raise CheckError(
+                f"{pod}: expected the kubelet to have registered it within {limit.total_seconds():.0f} s of its start, "
+                f"it took {seconds:.1f} s; look at the kubelet's journal: lab ssh {node} journalctl -u kubelet"
+            )
 
     @keyword(name="Cut Node Off From API Server", tags=["wait"])
     def cut_node_off_from_api_server(self, node: str, duration: timedelta) -> None:

@@ -52,13 +52,17 @@ class KubernetesLibrary:
         logger.info(", ".join(kube.apply_manifest(session.current().api, path.read_text())))
 
     @keyword
-    def create_pod(self, name: str, *claims: str, node: str | None = None, template: str | None = None) -> None:
+    def create_pod(
+        self, name: str, *claims: str, node: str | None = None, template: str | None = None, host_users: bool = True
+    ) -> None:
         """Make a pod with one idle container that has all devices of ``claims``.
 
         With ``template``, it has those of a claim that is made from that template
-        as well. With ``node``, the scheduler may put it on that node only.
+        as well. With ``node``, the scheduler may put it on that node only. Without
+        ``host_users`` it has a user namespace: its users are none of the node's.
         """
-        kube.create_pod(session.current().api, pods.build(name, claims, node, kube.LABELS, template=template))
+        body = pods.build(name, claims, node, kube.LABELS, template=template, host_users=host_users)
+        kube.create_pod(session.current().api, body)
 
     @keyword
     def create_pod_with_containers(self, name: str, **containers: str) -> None:

@@ -44,6 +44,14 @@ class SecurityLibrary:
             raise CheckError(f"pod {pod!r} has no claim, and yet: {'; '.join(wrong)}")
 
     @keyword
+    def container_should_have_users_of_its_own(self, pod: str) -> None:
+        """Check that root of the pod's user namespace is another user on the node (user_namespaces(7), uid_map)."""
+        output = kube.execute(session.current().api, pod, ["cat", "/proc/self/uid_map"], _TIMEOUT)
+        first = output.split()
+        if len(first) < 3 or first[0] != "0" or first[1] == "0":
+            raise CheckError(f"pod {pod!r}: expected that its user 0 is another one on the node, found {output!r}")
+
+    @keyword
     def container_should_not_write_any_status(self, pod: str) -> None:
         """Try from inside the container to write the status register of every device that it can see."""
         output = kube.execute(session.current().api, pod, ["sh", "-c", _WRITE], _TIMEOUT)

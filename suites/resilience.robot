@@ -72,6 +72,17 @@ Node Reboots With Pods
     Wait Until All Devices Are Free
     New Pod Should Work    after    ${NODES}[0]
 
+Node Loses Power
+    [Documentation]    Nothing is ended or synced. Node, driver and pods come back by themselves, and soon.
+    Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
+    Cut Power Of Node    ${NODES}[0]
+    Driver Pods Should Be Running    timeout=10 minutes
+    ResourceSlices Should Follow Sysfs    timeout=10 minutes
+    Node Agent Should Have Registered Within    ${NODES}[0]    60 seconds
+    Delete Pod    before
+    Wait Until All Devices Are Free
+    New Pod Should Work    after    ${NODES}[0]
+
 API Server Is Away For A Minute
     [Documentation]    The pod keeps its device, and everything goes on afterwards.
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]

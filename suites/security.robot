@@ -25,6 +25,18 @@ Container Cannot Write A Status Register
     Container Should Not Write Any Status    has-one
     Nodes Should Agree With Allocations
 
+Pod With Users Of Its Own Sees Exactly Its Devices
+    [Documentation]    ``hostUsers: false``: the container's root is an ordinary user of the node.
+    ${request}    Request Devices    devices    count=2
+    Create Claim    own-users    ${request}
+    Create Pod    own-users    own-users    node=${NODES}[0]    host_users=${False}
+    Pod Should Be Running    own-users
+    Pod Should Have Devices    own-users    2
+    Container Should Have Users Of Its Own    own-users
+    Container Should See Exactly Its Devices    own-users
+    Container Should Not Write Any Status    own-users
+    Nodes Should Agree With Allocations
+
 Node Agent Publishes For Its Own Node Only
     [Tags]    two-nodes
     Skip If    len($NODES) < 2    no second node in this topology

@@ -20,4 +20,5 @@ def device_of(node: Node, function: Function) -> Device:
         pcie_root=node.pcie_root_of(function),
         physfn=parent.bdf if parent else None,
         total_vfs=function.total_vfs,
+        class_link=f"../../devices/{node.pcie_root_of(function)}/{function.bdf}/mock-accel/{function.name}",
     )

@@ -119,8 +119,9 @@ def waiting(name: str, message: str) -> Object:
 
 def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFile:
     """The file of a device, as the driver writes it."""
-    text = json.dumps(driver_cdi.spec(device_of(node, function)), indent=2)
-    return CdiFile(node.name, cdi.path_of(function.name), text)
+    device = device_of(node, function)
+    text = json.dumps(driver_cdi.spec(Path(cdi.FOLDER), device), indent=2)
+    return CdiFile(node.name, cdi.path_of(function.name), text, device.class_link)
 
 
 VIEW = f"""\

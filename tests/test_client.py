@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import topology
 from lab import client, golden, progress
-from lab.artifacts import StepError
+from lab.artifacts import PROJECT, StepError
 from lab.client import NoTopologyError
 from lab.launcher import StartError
 from topology.features import Feature
@@ -30,7 +31,7 @@ class Goldens:
     def start(self, *_: object, golden: Path) -> str:
         number = int((golden / "number").read_text())
         if number in self.broken:
-            raise StartError(f"golden {number} does not wake up")
+            raise StartError(f"golden {number} does not wake up", golden=True)
         return f"cluster of golden {number}"
 
 
@@ -69,6 +70,21 @@ def test_name_that_is_taken_does_not_count_against_the_golden_one(
     assert not list(tmp_path.glob("key.failed-*"))
 
 
+def test_fault_of_this_start_does_not_count_against_the_golden_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, golden: Path) -> str:
+        raise StartError("devices-node1: expected 'ready', found ''")
+
+    goldens = Goldens(tmp_path, set())
+    monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
+    monkeypatch.setattr(client, "start", fails)
+    unused: Any = None
+    with pytest.raises(StartError, match="devices-node1"):
+        client._restore("name", unused, unused, "test")
+    assert not list(tmp_path.glob("key.failed-*"))
+
+
 def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StepError, match="golden 1 does not wake up"):
         restore(tmp_path, monkeypatch, {0, 1, 2})
@@ -83,7 +99,7 @@ def test_one_that_another_process_set_aside_is_made_anew_by_that(
     def start(*_: object, golden: Path) -> str:
         if (golden / "number").read_text() == "0":
             golden.rename(golden.with_name("key.failed-by-another"))
-            raise StartError("golden 0 does not wake up")
+            raise StartError("golden 0 does not wake up", golden=True)
         return goldens.start(golden=golden)
 
     said: list[str] = []
@@ -94,6 +110,38 @@ def test_one_that_another_process_set_aside_is_made_anew_by_that(
     restored: Any = client._restore("name", unused, unused, "test")
     assert restored == "cluster of golden 1"
     assert said == ["golden 0 does not wake up\nthis golden cluster is made anew by another process"]
+
+
+class Running:
+    """The cluster of ``lab up``."""
+
+    def __init__(self, loaded: topology.Topology) -> None:
+        self.name = "default"
+        self.topology = loaded
+        self.released = False
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_cluster_whose_topology_file_was_edited_is_not_borrowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.yaml"
+    text = (PROJECT / "variables/topologies/single-node.yaml").read_text()
+    path.write_text(text)
+    running = Running(topology.load(path))
+    said: list[str] = []
+    monkeypatch.setattr(client, "attach", lambda *_: running)
+    monkeypatch.setattr(client, "up", lambda *_: "another one")
+    monkeypatch.setattr(progress, "say", said.append)
+    borrowed: Any = client.borrow(str(path))
+    assert borrowed is running
+    path.write_text(text.replace("16G", "8G"))
+    borrowed = client.borrow(str(path))
+    assert borrowed == "another one"
+    assert running.released
+    assert said == [f"{path} has changed since cluster 'default' was started from it"]
 
 
 def test_topology_that_lacks_a_feature_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

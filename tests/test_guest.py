@@ -82,6 +82,6 @@ def test_credentials_carry_files_exactly(cluster: topology.Topology) -> None:
     assert name == b"io.systemd.credential.binary:tmpfiles.extra"
     line = base64.b64decode(encoded).decode()
     kind, path, mode, user, group, age, data = line.split()
-    assert (kind, path, mode, user, group, age) == ("f~", "/etc/x", "0600", "root", "root", "-")
+    assert (kind, path, mode, user, group, age) == ("f+~", "/etc/x", "0600", "root", "root", "-")
     assert base64.b64decode(data) == content
     assert values["hostname"] == b"io.systemd.credential:system.hostname=mock-cluster-node1"

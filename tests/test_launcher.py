@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import topology
 from lab import launcher
-from lab.artifacts import StepError
+from lab.artifacts import PROJECT, StepError
+from lab.control import NoClusterError
 from lab.launcher import prune_runs, wait_ended
 from lab.spec import ClusterPaths
 
@@ -51,3 +56,26 @@ def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(StepError, match="cluster 'some' has not ended after 0 s"):
             wait_ended("some")
     wait_ended("some")
+
+
+def test_cluster_keeps_the_topology_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_supervisor(_: str) -> Any:
+        raise NoClusterError("not started here")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    qemu = SimpleNamespace(system_argv=["qemu"], img_argv=["qemu-img"], env={})
+    image = SimpleNamespace(disk="/disk", disk_format="raw", kernel="/kernel", initrd="/initrd")
+    monkeypatch.setattr(launcher, "ensure_qemu", lambda: qemu)
+    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda: Path("/binaries"))
+    monkeypatch.setattr(launcher, "build_node_image", lambda: image)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(launcher, "Control", no_supervisor)
+    file = tmp_path / "mine.yaml"
+    text = (PROJECT / "variables/topologies/single-node.yaml").read_text()
+    file.write_text(text)
+    loaded = topology.load(file)
+    file.write_text("edited while golden clusters are made")
+    profile: Any = SimpleNamespace(accelerator="tcg", feature_gates={})
+    with pytest.raises(NoClusterError):
+        launcher.launch("some", loaded, profile, "test")
+    assert ClusterPaths.of("some").topology.read_text() == text

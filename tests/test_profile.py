@@ -32,7 +32,11 @@ def test_own_file(tmp_path: Path) -> None:
         ("{kind: embedded, accelerator: fast}", "expected accelerator auto, kvm, tcg, found 'fast'"),
         ("{kind: embedded, gates: {}}", "unknown keys gates"),
         ("{kind: embedded, feature-gates: {A: 'yes'}}", "expected true or false by name"),
+        ("{kind: embedded, feature-gates: {A: true, 1: true}}", "expected true or false by name"),
+        ("{kind: embedded, feature-gates: {'A=true,B': true}}", "expected true or false by name"),
         ("kind: [", "cannot be read"),
+        ("kind: 2026-13-45", "cannot be read: month must be in"),
+        ("[" * 5000, "cannot be read"),
     ],
 )
 def test_bad_profile_is_refused_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:

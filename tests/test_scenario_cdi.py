@@ -20,11 +20,17 @@ NODE = "mock-cluster-node1"
 PF, VF = CLUSTER.node(NODE).functions[:2]
 ALLOCATED = {(NODE, PF.name): PF}
 PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
+LINK = device_of(CLUSTER.node(NODE), PF).class_link
 
 
 def content(function: topology.Function) -> dict[str, Any]:
     """What the driver writes for ``function``."""
-    return driver.spec(device_of(CLUSTER.node(NODE), function))
+    return driver.spec(Path(cdi.FOLDER), device_of(CLUSTER.node(NODE), function))
+
+
+def file_with(spec: dict[str, Any], link: str | None = LINK) -> CdiFile:
+    """The file of ``mock0`` that holds ``spec``."""
+    return CdiFile(NODE, PATH, json.dumps(spec), link)
 
 
 def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) -> None:
@@ -32,16 +38,19 @@ def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) ->
     driver.write(tmp_path, device_of(CLUSTER.node(NODE), VF))
     (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
     (tmp_path / "nvidia.json").write_text("{}")
+    (tmp_path / "example.com_mock-accel-mock2.link").symlink_to("../../devices/left")
     script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
-    assert [file.text for file in files] == [
-        json.dumps(content(PF), indent=2),
-        json.dumps(content(VF), indent=2),
-        "",
+    assert [(file.text, file.link) for file in files] == [
+        (json.dumps(content(PF), indent=2), LINK),
+        (json.dumps(content(VF), indent=2), device_of(CLUSTER.node(NODE), VF).class_link),
+        ("", None),
+        ("", "../../devices/left"),
     ]
     assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
-        f"{NODE}: /var/run/cdi/.example.com_mock-accel-mock1.json.7.tmp is there, but no allocated device belongs to it"
+        f"{NODE}: /var/run/cdi/{name} is there, but no allocated device belongs to it"
+        for name in (".example.com_mock-accel-mock1.json.7.tmp", "example.com_mock-accel-mock2.link")
     ]
 
 
@@ -57,6 +66,7 @@ def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ("", "node1: the list of CDI files has no end: ''"),
         ("file\t/a.json\n+{", "node1: the list of CDI files has no end: 'file\\t/a.json\\n+{'"),
         ("+{}\nend\n", "node1: expected the line of a CDI file, found '+{}'"),
+        ("link\t/a.link\nend\n", "node1: expected the line of a CDI file, found 'link\\t/a.link'"),
         ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
     ],
 )
@@ -108,7 +118,23 @@ def _edits(spec: dict[str, Any]) -> dict[str, Any]:
 def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], None], message: str) -> None:
     spec = content(PF)
     change(spec)
-    assert cdi.complaints([CdiFile(NODE, PATH, json.dumps(spec))], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
+    assert cdi.complaints([file_with(spec)], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
+
+
+@pytest.mark.parametrize(
+    "link", [None, "/sys/devices/pci0000:10/0000:11:00.0/mock-accel/mock0", LINK.replace("11:00", "12:00")]
+)
+def test_link_that_is_not_the_devices(link: str | None) -> None:
+    assert cdi.complaints([file_with(content(PF), link)], ALLOCATED) == [
+        f"{NODE}: {PATH}: expected /var/run/cdi/example.com_mock-accel-mock0.link to say "
+        f"../../devices/…/0000:11:00.0/mock-accel/mock0, found {link!r}"
+    ]
+
+
+def test_driver_without_links_is_not_told_to_have_some() -> None:
+    spec = content(PF)
+    _edits(spec)["mounts"] = [{"hostPath": "/sys/class/mock-accel/mock0", "containerPath": "/a", "options": ["bind"]}]
+    assert cdi.complaints([file_with(spec, None)], ALLOCATED) == []
 
 
 @pytest.mark.parametrize(

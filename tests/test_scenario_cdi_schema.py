@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def complaints(text: str) -> list[str]:
 
 
 def test_file_of_the_driver() -> None:
-    assert complaints(json.dumps(driver.spec(DEVICE))) == []
+    assert complaints(json.dumps(driver.spec(Path("/var/run/cdi"), DEVICE))) == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_file_of_the_driver() -> None:
     ],
 )
 def test_file_that_the_schema_does_not_allow(change: Callable[[dict[str, Any]], None], message: str) -> None:
-    spec = driver.spec(DEVICE)
+    spec = driver.spec(Path("/var/run/cdi"), DEVICE)
     change(spec)
     assert complaints(json.dumps(spec)) == [f"node1: {PATH}: {message}"]
 

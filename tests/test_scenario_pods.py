@@ -246,3 +246,8 @@ def test_environment_of_other_devices(change: dict[str, str | None], message: st
     assert pods.view_complaints(replace(VIEW, environment=environment), NODE, FUNCTIONS) == [
         f"environment of the container: {message}"
     ]
+
+
+def test_pod_with_users_of_its_own() -> None:
+    assert pods.build("p", ["c"], None, {}, host_users=False)["spec"]["hostUsers"] is False
+    assert "hostUsers" not in pods.build("p", ["c"], None, {})["spec"]

@@ -114,9 +114,33 @@ def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
         ("name: node1", "name: Node_1", 2, "not a DNS label"),
         ("[compute, encryption]", "[encryption]", 11, "always with compute"),
         ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
-        ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 8}", 23, "functions 0 to 7"),
         ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
+        (
+            "{uuid: PF3, memory: 16G}",
+            "{uuid: PF3, memory: 16G, function: 8}",
+            23,
+            "number from 0 to 7",
+        ),
         ("nodes:\n", "nodes: [\n", 2, "not YAML"),
+        # Numbers out of range: each would end QEMU, the device server or the driver later.
+        ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
+        ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
+        ("memory: 512M", "memory: 9223372036854775808", 16, "at most 8388607T"),
+        ("memory: 512M", f"memory: '{'9' * 5000}'", 16, "at most 8388607T"),
+        ("memory: 512M", f"memory: {'9' * 5000}", 16, "4300 digits"),
+        ("memory: 512M", "memory: ٣G", 16, "expected a size such as 16G"),
+        ("memory: 512M", "memory: 2026-13-45", 16, "month must be in 1..12"),
+        ("memory: 1G", "memory: 100T", 6, "memory of a NUMA node must be 64M to 256G"),
+        ("memory: 1G", "memory: 4096", 6, "memory of a NUMA node must be 64M to 256G"),
+        ("memory: 1G", "memory: 1073741825", 6, "in whole MiB"),
+        ("cpus: 2", "cpus: 65", 19, "must be a number from 1 to 64"),
+        ("bus: 0x20", "bus: 0x100", 20, "must be a number from 1 to 255"),
+        ("memory: 512M", "memory: 512M, function: 99999999999999999999", 16, "number from 0 to 7"),
+        ("cpus: 2", "cpus: 2\n        wired-to: true", 20, "NUMA node True does not exist"),
+        ("cpus: 2", "cpus: 2\n        wired-to: 1.0", 20, "NUMA node 1.0 does not exist"),
+        ("[compute, encryption]", "[compute, {a: b}]", 11, "always with compute"),
+        ("nodes:\n", "name: [a]\nnodes:\n", 1, "name must be text"),
+        ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
     ],
 )
 def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new: str, line: int, reason: str) -> None:
@@ -135,11 +159,53 @@ def test_too_many_functions_in_a_slot(tmp_path: Path) -> None:
         load(tmp_path, text)
 
 
+def test_more_slots_than_a_bridge_has(tmp_path: Path) -> None:
+    slots = "".join(f"          - functions:\n              - {{uuid: X{n}, memory: 1G}}\n" for n in range(33))
+    text = GOOD.replace("          - functions:\n              - {uuid: PF3, memory: 16G}\n", slots)
+    with pytest.raises(topology.TopologyError, match="t.yaml:21: node1 NUMA node 1: at most 32 slots, found 33"):
+        load(tmp_path, text)
+
+
+def test_more_cpus_than_a_guest_can_have(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 64, bus: {n + 1}}}\n" for n in range(4))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 255 CPUs, found 256"):
+        load(tmp_path, head + numa)
+
+
+def test_more_numa_nodes_than_a_guest_can_have(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(25))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 24 NUMA nodes, found 25"):
+        load(tmp_path, head + numa)
+
+
+def test_more_memory_than_a_guest_can_address(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 256G, cpus: 1, bus: {n + 1}}}\n" for n in range(3))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 512G of memory, found 768G"):
+        load(tmp_path, head + numa)
+
+
+def test_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
+        load(tmp_path, "[" * 5000)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(topology.TopologyError, match="nowhere.yaml: cannot be read"):
         topology.load(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize(("text", "size"), [("16G", 16 << 30), ("2GiB", 2 << 30), ("4096", 4096), ("512M", 512 << 20)])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16G", 16 << 30),
+        ("2GiB", 2 << 30),
+        ("4096", 4096),
+        ("512M", 512 << 20),
+        ("9223372036854775807", topology.MAX_BYTES),
+    ],
+)
 def test_sizes(text: str, size: int) -> None:
     assert topology.parse_size(text) == size

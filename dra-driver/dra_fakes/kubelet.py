@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +17,7 @@ from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
 
 _TIMEOUT_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
 _RECONNECT_MILLISECONDS = 100
 """gRPC takes no less."""
 
@@ -76,6 +80,69 @@ class FakeKubelet:
             response_deserializer=answer.FromString,
         )
         return call(request, timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
+
+
+class PluginWatcher:
+    """The kubelet's look at its folder of registration sockets (pkg/kubelet/pluginmanager).
+
+    A socket on which a registration failed is left alone for ``pause`` seconds, and what
+    counts is its path: it does not help that another process serves there by then. The
+    kubelet's own pause is 0.5 s first and doubles up to 2 min.
+    """
+
+    def __init__(self, folder: Path, pause: float) -> None:
+        self._folder = folder
+        self._pause = pause
+        self._failed: dict[Path, float] = {}
+        self._registered: set[Path] = set()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> PluginWatcher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(_TIMEOUT_SECONDS)
+
+    def wait_failed(self, path: Path) -> None:
+        """Wait until a registration on ``path`` has failed."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: path in self._failed, _TIMEOUT_SECONDS)
+
+    def wait_registered(self, seconds: float) -> set[Path]:
+        """Wait until a plugin is registered; the sockets of all that are."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._registered, seconds)
+            return set(self._registered)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_LOOK_SECONDS):
+            for path in self._folder.glob("[!.]*.sock"):
+                if path in self._registered or time.monotonic() < self._failed.get(path, 0.0):
+                    continue
+                registered = self._register(path)
+                with self._changed:
+                    if registered:
+                        self._registered.add(path)
+                    else:
+                        self._failed[path] = time.monotonic() + self._pause
+                    self._changed.notify_all()
+
+    def _register(self, path: Path) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+        except OSError:
+            return False
+        with FakeKubelet(path) as kubelet:
+            kubelet.get_info()
+            kubelet.notify(True)
+        return True
 
 
 def _claims(claims: Iterable[tuple[str, str, str]]) -> list[Any]:

@@ -47,6 +47,8 @@ class Device:
     total_vfs: int = 0
     problem: str = ""
     """Why it cannot be used, a word in CamelCase; empty when it is healthy."""
+    class_link: str = ""
+    """What its link in the class folder says, ``../../devices/pci0000:10/…/mock-accel/mock0``."""
 
     @property
     def is_vf(self) -> bool:
@@ -123,6 +125,7 @@ def read_device(root: Path, name: str) -> Device:
             pcie_root=_pcie_root(pci_folder),
             physfn=parent,
             total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
+            class_link=str(folder.readlink()),
         )
     except RuntimeError as error:  # pathlib's word for a loop of symbolic links
         raise DeviceError(str(error)) from error

@@ -34,6 +34,31 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     faults.point()
 
 
+def link_atomically(path: Path, target: str) -> bool:
+    """Make ``path`` a symbolic link that says ``target``; False when it does already. Raises OSError.
+
+    The name in between is like that of ``write_atomically``.
+    """
+    try:
+        if path.is_symlink() and str(path.readlink()) == target:
+            return False
+    except FileNotFoundError:
+        pass
+    faults.point()
+    beside = path.with_name(f".{path.name}{_SUFFIX}")
+    beside.unlink(missing_ok=True)
+    try:
+        beside.symlink_to(target)
+        faults.point()
+        beside.rename(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    faults.point()
+    return True
+
+
 def remove_half_written(folder: Path, pattern: str) -> None:
     """Remove what a ``write_atomically`` that was killed left of files whose names match ``pattern``."""
     for path in folder.glob(f".{pattern}{_SUFFIX}"):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mock_accel_dra import DRIVER_NAME
+
+_UID_CHARACTERS = 8
+"""Enough to tell whose a socket is."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,15 @@ class AgentSettings:
     health_port: int = 8080
     """TCP port; 0 for none."""
     pod_uid: str = ""
-    """Sets the sockets of this pod apart from those of one that replaces it, or that it replaces."""
+    """Empty outside a pod; the sockets have fixed names then."""
+    start_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Another one for each start, so that no two starts in pods have the same sockets.
+
+    An agent that replaces another one runs beside it for a while. And the kubelet tries the
+    socket that an agent left at a power cut more and more seldom, every two minutes in the end
+    (pkg/kubelet/pluginmanager: the operations of a path back off together): an agent that came
+    back under the same name would wait as long.
+    """
 
     @property
     def service_socket(self) -> Path:
@@ -48,7 +60,8 @@ class AgentSettings:
 
     @property
     def _suffix(self) -> str:
-        return f"-{self.pod_uid}" if self.pod_uid else ""
+        # Not the whole uid: a socket's path has at most 107 bytes.
+        return f"-{self.pod_uid[:_UID_CHARACTERS]}-{self.start_id}" if self.pod_uid else ""
 
     @property
     def state_file(self) -> Path:

@@ -34,9 +34,9 @@ def check(spec: Any) -> None:
 
 
 def test_spec_is_valid(vf: Device) -> None:
-    check(cdi.spec(vf))
+    check(cdi.spec(Path("/var/run/cdi"), vf))
     with pytest.raises(jsonschema.ValidationError):
-        check({**cdi.spec(vf), "devices": [{"name": 1}]})
+        check({**cdi.spec(Path("/var/run/cdi"), vf), "devices": [{"name": 1}]})
 
 
 def test_content(vf: Device, tmp_path: Path) -> None:
@@ -58,20 +58,52 @@ def test_content(vf: Device, tmp_path: Path) -> None:
     }
     cover, link = device["containerEdits"]["mounts"]
     assert (cover["type"], cover["containerPath"]) == ("tmpfs", "/sys/class/mock-accel")
-    assert link["hostPath"] == link["containerPath"] == "/sys/class/mock-accel/mock0_vf0"
+    assert link["containerPath"] == "/sys/class/mock-accel/mock0_vf0"
     assert "copy-symlink" in link["options"]
+    # Not of sysfs: it has no mounts with the users of a pod (hostUsers: false).
+    source = Path(link["hostPath"])
+    assert source.parent == folder
+    assert str(source.readlink()) == "../../devices/pci0000:10/0000:10:00.0/0000:11:00.1/mock-accel/mock0_vf0"
+    assert source.suffix not in (".json", ".yaml")
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_writing_is_repeatable_and_repairs(vf: Device, tmp_path: Path) -> None:
-    assert cdi.write(tmp_path, vf)
-    assert not cdi.write(tmp_path, vf)
-    path = cdi.file_of(tmp_path, vf.name)
+    folder = tmp_path / "cdi"
+    assert cdi.write(folder, vf)
+    assert not cdi.write(folder, vf)
+    path = cdi.file_of(folder, vf.name)
     path.write_bytes(b"\xff{")
-    assert cdi.write(tmp_path, vf)
+    assert cdi.write(folder, vf)
     check(json.loads(path.read_text()))
-    assert cdi.delete(tmp_path, vf.name)
-    assert not cdi.delete(tmp_path, vf.name)
+    link = cdi.link_of(folder, vf.name)
+    link.unlink()
+    link.symlink_to("elsewhere")
+    assert cdi.write(folder, vf)
+    assert str(link.readlink()) == vf.class_link
+    assert cdi.delete(folder, vf.name)
+    assert not cdi.delete(folder, vf.name)
+    assert list(folder.iterdir()) == []
+
+
+def test_link_without_a_file_is_a_device_to_clean_up(vf: Device, tmp_path: Path) -> None:
+    folder = tmp_path / "cdi"
+    cdi.write(folder, vf)
+    cdi.file_of(folder, vf.name).unlink()
+    (folder / ".example.com_mock-accel-mock0_vf0.link.tmp").symlink_to("half")
+    assert cdi.names(folder) == {"mock0_vf0"}
+    cdi.remove_half_written(folder)
+    assert cdi.delete(folder, vf.name)
+    assert list(folder.iterdir()) == []
+
+
+def test_folder_that_the_driver_makes_can_be_read_by_the_root_of_a_pod(vf: Device, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        cdi.write(tmp_path / "run" / "cdi", vf)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run" / "cdi").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

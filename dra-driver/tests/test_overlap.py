@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from dra_fakes.apiserver import SLICES, FakeApiServer
-from dra_fakes.kubelet import FakeKubelet
+from dra_fakes.kubelet import FakeKubelet, PluginWatcher
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import sockets
 from mock_accel_dra.agent import NodeAgent
@@ -25,7 +25,7 @@ _DEADLINE_SECONDS = 20
 @pytest.fixture
 def old(settings: AgentSettings) -> AgentSettings:
     """Of the agent that is there first."""
-    return replace(settings, kernel_events=False, pod_uid=OLD_UID)
+    return replace(settings, kernel_events=False, pod_uid=OLD_UID, start_id="old")
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
 
 
 def test_a_claim_prepared_by_the_old_one_is_unprepared_by_the_new_one(old: AgentSettings, api: FakeApiServer) -> None:
-    new = replace(old, pod_uid=NEW_UID)
+    new = replace(old, pod_uid=NEW_UID, start_id="new")
     results = {"request": "r", "driver": "mock-accel.example.com", "device": "mock1"}
     results["pool"] = f"{old.node_name}/mock1"
     api.add_claim("one", [results])
@@ -64,7 +64,7 @@ def test_a_claim_prepared_by_the_old_one_is_unprepared_by_the_new_one(old: Agent
 
 
 def test_only_the_new_one_publishes(old: AgentSettings, api: FakeApiServer) -> None:
-    new = replace(old, pod_uid=NEW_UID)
+    new = replace(old, pod_uid=NEW_UID, start_id="new")
     pattern = old.registration_pattern
     with running(old, api):
         names = set(api.slices())
@@ -82,7 +82,7 @@ def test_only_the_new_one_publishes(old: AgentSettings, api: FakeApiServer) -> N
 
 
 def test_sockets_of_a_killed_driver_are_removed(old: AgentSettings, api: FakeApiServer) -> None:
-    killed = replace(old, pod_uid=NEW_UID)
+    killed = replace(old, pod_uid=NEW_UID, start_id="new")
     for path in (killed.registration_socket, killed.service_socket):
         path.parent.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as left:
@@ -93,6 +93,41 @@ def test_sockets_of_a_killed_driver_are_removed(old: AgentSettings, api: FakeApi
         assert not killed.registration_socket.exists()
         assert not killed.service_socket.exists()
         assert foreign.exists()
+
+
+def test_agent_that_comes_back_after_a_power_cut_does_not_wait_for_its_old_socket(
+    old: AgentSettings, api: FakeApiServer
+) -> None:
+    """The kubelet has failed on that socket for some minutes when the pod, with its uid, runs again."""
+    for path in (old.registration_socket, old.service_socket):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+    again = AgentSettings(**{**vars(old), "start_id": AgentSettings(node_name="any").start_id})
+    program = NodeAgent(again, Client(api.url))
+    thread = threading.Thread(target=program.run)
+    with PluginWatcher(old.registry_dir, pause=60) as watcher:
+        watcher.wait_failed(old.registration_socket)
+        thread.start()
+        try:
+            assert watcher.wait_registered(_DEADLINE_SECONDS) == {again.registration_socket}
+            assert not old.registration_socket.exists()
+        finally:
+            program.stop()
+            thread.join(_DEADLINE_SECONDS)
+    assert not list(old.registry_dir.iterdir())
+
+
+def test_names_of_sockets_are_another_at_each_start_and_short_enough() -> None:
+    first, second = (AgentSettings(node_name="node1", pod_uid=OLD_UID) for _ in range(2))
+    for one, other, pattern in (
+        (first.service_socket, second.service_socket, first.service_pattern),
+        (first.registration_socket, second.registration_socket, first.registration_pattern),
+    ):
+        assert one != other
+        assert one.match(pattern) and other.match(pattern)
+        assert OLD_UID[:8] in one.name
+        assert len(str(one)) <= 107
 
 
 def test_health_is_streamed(old: AgentSettings, api: FakeApiServer, sysfs: SysfsTree) -> None:

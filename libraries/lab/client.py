@@ -71,6 +71,8 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Clust
     try:
         return start(name, topology, profile, who, golden=folder)
     except StartError as error:
+        if not error.golden:
+            raise
         if aside := golden.set_aside(folder, which, error):
             progress.say(f"{error}\nthis golden cluster is kept as {aside}, and made anew")
         else:
@@ -127,8 +129,10 @@ def borrow(topology: str | None = None, features: Collection[Feature] = (), who:
             raise NoTopologyError(f"no {', '.join(lacking)} in topology {wanted.name}")
     with contextlib.suppress(NoClusterError):
         cluster = attach(DEFAULT_NAME, who)
-        if cluster.topology.path == wanted.path if topology else not missing(cluster.topology, features):
+        if cluster.topology == wanted if topology else not missing(cluster.topology, features):
             return cluster
+        if topology and cluster.topology.path == wanted.path:
+            progress.say(f"{wanted.path} has changed since cluster {cluster.name!r} was started from it")
         cluster.release()
     return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import topology as topologies
 from topology import Topology
 
 from lab import status
@@ -52,7 +51,7 @@ class Cluster:
         self.name = control.name
         self._paths = ClusterPaths.of(control.name)
         spec = ClusterSpec.load(self._paths.spec)
-        self.topology: Topology = topologies.load(spec.topology)
+        self.topology: Topology = spec.load_topology()
         self.accelerator = spec.qemu.accelerator
         """QEMU's, ``kvm`` or ``tcg``."""
         self._ports = Access.load(self._paths.access).ssh_ports

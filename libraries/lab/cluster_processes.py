@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from topology import Node, Topology
 
@@ -28,7 +28,14 @@ from lab.sshkeys import SshKeys, create_ssh_keys, known_hosts
 _SERVER_TIMEOUT_SECONDS = 30.0
 _QEMU_IMG_TIMEOUT_SECONDS = 30.0
 
-Step = tuple[str, Callable[[], Awaitable[None]]]
+
+class Step(NamedTuple):
+    """A part of a cluster's start."""
+
+    name: str
+    work: Callable[[], Awaitable[None]]
+    golden: bool = False
+    """Whether it reads the golden cluster, which may be to blame when it fails."""
 
 
 class ClusterProcesses:
@@ -46,24 +53,23 @@ class ClusterProcesses:
         self.children = Children(spec.paths.logs, on_exit)
 
     def steps(self) -> list[Step]:
-        """What starts a cluster, as name and work. Guests go before the control plane, because they take longest."""
-        if self._golden:
-            return [
-                ("network of the cluster", self._network),
-                ("certificates and keys", self._certificates),
-                ("device servers", self._device_servers),
-                ("guests", self._guests),
-                ("control plane, and memory of the guests", self._restore),
-                ("guests go on", self._resume),
-            ]
-        return [
-            ("network of the cluster", self._network),
-            ("certificates and keys", self._certificates),
-            ("device servers", self._device_servers),
-            ("guests", self._guests),
-            ("control plane", self._control_plane),
-            ("services", self._services),
+        """What starts a cluster. Guests go before the control plane, because they take longest."""
+        restored = self._golden is not None
+        first = [
+            Step("network of the cluster", self._network),
+            Step("certificates and keys", self._certificates, golden=restored),
+            Step("device servers", self._device_servers),
+            Step("disks of the guests", self._disks, golden=restored),
+            # They read nothing of the golden cluster but the disks, which are found to be good by now.
+            Step("guests", self._guests),
         ]
+        if restored:
+            return [
+                *first,
+                Step("control plane, and memory of the guests", self._restore, golden=True),
+                Step("guests go on", self._resume, golden=True),
+            ]
+        return [*first, Step("control plane", self._control_plane), Step("services", self._services)]
 
     def monitor(self, node: str) -> Monitor:
         """QEMU's monitor of ``node``; KeyError names the nodes there are."""
@@ -133,7 +139,7 @@ class ClusterProcesses:
 
     async def start_device_server(self, node: Node) -> None:
         """Start the process that serves all devices of ``node``, and wait until every socket listens."""
-        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._topology.path)]
+        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._paths.topology)]
         argv += ["--node", node.name, "--socket-dir", node.name]
         name = f"devices-{node.name}"
         child = await self.children.start(name, argv, cwd=self._paths.sockets, stdout=asyncio.subprocess.PIPE)
@@ -146,9 +152,12 @@ class ClusterProcesses:
         if not line.startswith(b"ready\t"):
             raise StepError(f"{name}: expected 'ready', found {line.decode(errors='replace')!r}", child.log)
 
-    async def _guests(self) -> None:
-        for number, node in enumerate(self._topology.nodes, 1):
-            disk = self._paths.data / f"{node.name}.qcow2"
+    def _disk(self, node: Node) -> Path:
+        return self._paths.data / f"{node.name}.qcow2"
+
+    async def _disks(self) -> None:
+        for node in self._topology.nodes:
+            disk = self._disk(node)
             image = self._spec.image
             base = (str(self._golden / disk.name), "qcow2") if self._golden else (image.disk, image.disk_format)
             create = ["create", "-q", "-f", "qcow2", "-b", base[0], "-F", base[1]]
@@ -158,12 +167,15 @@ class ClusterProcesses:
                 timeout=_QEMU_IMG_TIMEOUT_SECONDS,
                 env=self._spec.qemu.env,
             )
+
+    async def _guests(self) -> None:
+        for number, node in enumerate(self._topology.nodes, 1):
             argv = guest.argv(
                 node,
                 number,
                 self._spec.qemu,
                 self._spec.image,
-                disk,
+                self._disk(node),
                 self._paths.logs / f"console-{node.name}.log",
                 sorted(self._credentials(node).iterdir()),
                 vcpus=emulated_vcpus(len(self._topology.nodes)),

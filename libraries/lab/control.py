@@ -21,7 +21,11 @@ class Control(Connection):
         super().__init__(control_address(name), f"cluster {name!r}", f"start it with: lab up --name {name}")
 
     def follow(self) -> Iterator[dict[str, Any]]:
-        """Events of the cluster's start; the last one has ``state`` (``running``, ``failed``) and ``reason``."""
+        """Events of the cluster's start.
+
+        The last one has ``state`` (``running``, ``failed``), ``reason``, and ``golden``: whether the golden cluster
+        that it was to be restored from may be to blame.
+        """
         for message in self.messages("follow"):
             if "result" in message:
                 yield message["result"]

@@ -78,7 +78,8 @@ def load_image(cluster: Cluster, archive: Path) -> None:
         write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
 
         def load(node: NodeAccess) -> None:
-            command = ["ctr", "--namespace", "k8s.io", "images", "import", "-"]
+            # Synced: what containerd unpacks would be empty after a power cut in the next half minute.
+            command = ["sh", "-c", "ctr --namespace k8s.io images import - && sync -f /var/lib/containerd"]
             log = cluster.log_dir / f"load-image-{node.name}.log"
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
 

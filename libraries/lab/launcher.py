@@ -35,6 +35,11 @@ _STOP_TIMEOUT_SECONDS = 30.0
 class StartError(StepError):
     """A step of the start failed, by the supervisor's word. One that was killed says nothing."""
 
+    def __init__(self, message: str, log: Path | None = None, *, golden: bool = False) -> None:
+        self.golden = golden
+        """Whether what the cluster was to be restored from may be to blame."""
+        super().__init__(message, log)
+
 
 def _listen(stack: ExitStack) -> socket.socket:
     listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
@@ -128,6 +133,8 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             api_fd=api.fileno(),
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
         )
+        # What was read, and not what is in the file by now: golden clusters may have been made meanwhile.
+        write_file(paths.topology, topology.text)
         spec.save(paths.spec)
         ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
         Access(api.getsockname()[1], ssh_ports).save(paths.access)
@@ -166,7 +173,8 @@ def _show_start(connection: Control, paths: ClusterPaths) -> None:
             elif event.get("state") == "done":
                 stack.close()
             elif event.get("state") == "failed":
-                raise StartError(f"cluster {paths.root.name!r} did not start: {event['reason']}", paths.logs)
+                message = f"cluster {paths.root.name!r} did not start: {event['reason']}"
+                raise StartError(message, paths.logs, golden=event["golden"])
 
 
 def stop(name: str) -> bool:

@@ -73,6 +73,7 @@ MASKED = (
     "systemd-timesyncd.service",
 )
 _DISK_BYTES = 6 << 30
+_JOURNAL_MIB = 16
 _START_TIMEOUT_SECONDS = 30.0
 _IMPORT_TIMEOUT_SECONDS = 300.0
 _DISK_TIMEOUT_SECONDS = 300.0
@@ -200,6 +201,16 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
             daemon.wait()
 
 
+def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
+    """The command that makes ``disk``, a file system of ``size`` bytes with what ``tree`` holds.
+
+    It has a journal: nodes come back after a power cut. That is a reset of the guest; what it has given to QEMU is kept
+    (``cache=unsafe`` only means that QEMU may still have it when this machine loses power).
+    """
+    options = ["-J", f"size={_JOURNAL_MIB}", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
+    return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
+
+
 def _build(folder: Path) -> None:
     log = log_path("node-image")
     tree = folder / "tree"
@@ -217,9 +228,7 @@ def _build(folder: Path) -> None:
     for left in ("boot", "var/lib/apt/lists", "var/cache/apt"):
         shutil.rmtree(tree / left, ignore_errors=True)
     disk = folder / "disk.raw"
-    # No journal: a disk that was not closed cleanly is thrown away.
-    features = ["-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
-    argv = ["mke2fs", "-q", "-t", "ext4", *features, "-d", str(tree), str(disk), f"{_DISK_BYTES >> 10}k"]
+    argv = disk_command(tree, disk, _DISK_BYTES)
     run(as_root(argv), log=log, timeout=_DISK_TIMEOUT_SECONDS)
     disk.chmod(0o444)
     remove_tree(tree)

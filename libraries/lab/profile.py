@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from lab.variables import profile_path
 
 KINDS = ("embedded",)
 ACCELERATORS = ("auto", "kvm", "tcg")
+_GATE = re.compile(r"[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def load(name: str) -> Profile:
     path = profile_path(name)
     try:
         fields = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StepError(f"{path}: cannot be read: {error}") from error
     return _parse(path, fields)
 
@@ -52,7 +54,9 @@ def _parse(path: Path, fields: Any) -> Profile:
         refuse(f"expected kind {' or '.join(KINDS)}, found {kind!r}")
     if wanted not in ACCELERATORS:
         refuse(f"expected accelerator {', '.join(ACCELERATORS)}, found {wanted!r}")
-    if not isinstance(gates, dict) or not all(isinstance(value, bool) for value in gates.values()):
+    if not isinstance(gates, dict) or not all(
+        isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
+    ):
         refuse(f"feature-gates: expected true or false by name, found {gates!r}")
     return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
 

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import topology as topologies
+from topology import Topology
+
 from lab.artifacts import StepError, cache_root, write_file
 from lab.typed_json import read_typed
 
@@ -50,7 +53,7 @@ class ClusterSpec:
 
     name: str
     topology: str
-    """Topology file."""
+    """The user's topology file, which may change while the cluster runs; ``load_topology`` reads the cluster's copy."""
     directory: str
     qemu: QemuSpec
     qemu_img: list[str]
@@ -71,6 +74,10 @@ class ClusterSpec:
     @property
     def paths(self) -> ClusterPaths:
         return ClusterPaths(Path(self.directory))
+
+    def load_topology(self) -> Topology:
+        """The topology that the cluster was started with, named after the user's file. Raises TopologyError."""
+        return topologies.load(self.paths.topology, origin=Path(self.topology))
 
     def save(self, path: Path) -> None:
         write_file(path, json.dumps(asdict(self), indent=1))
@@ -130,6 +137,11 @@ class ClusterPaths:
     @property
     def spec(self) -> Path:
         return self.root / "spec.json"
+
+    @property
+    def topology(self) -> Path:
+        """Copy of the topology file, made when the cluster was started."""
+        return self.root / "topology.yaml"
 
     @property
     def access(self) -> Path:

@@ -25,12 +25,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import topology as topologies
 from topology import Node
 
 from lab import network
 from lab.artifacts import StepError, run
-from lab.cluster_processes import ClusterProcesses
+from lab.cluster_processes import ClusterProcesses, Step
 from lab.json_lines import MAX_LINE_BYTES, send, serve
 from lab.monitor import MonitorError
 from lab.processes import Child
@@ -45,11 +44,12 @@ class Supervisor:
     def __init__(self, spec: ClusterSpec) -> None:
         self.spec = spec
         self.paths = spec.paths
-        self.topology = topologies.load(spec.topology)
+        self.topology = spec.load_topology()
         self.processes = ClusterProcesses(spec, self.topology, self._child_ended)
         self.state = "starting"
         self.reason = ""
-        self.step = ""
+        self._step: Step | None = None
+        self._golden_failed = False
         self.started = time.time()
         self._stay = False
         self._holders: dict[int, str] = {}
@@ -64,11 +64,16 @@ class Supervisor:
             return
         reason = f"{child.name} ended by itself with {child.process.returncode}, log: {child.log}"
         if self.state != "stopping":
-            self._fail(reason)
+            # One that was killed, as when memory is short, says nothing about what it was restored from.
+            self._fail(reason, golden=child.process.returncode != -signal.SIGKILL)
 
-    def _fail(self, reason: str) -> None:
-        """Keep the first failure, and tell those who follow the start."""
+    def _fail(self, reason: str, *, golden: bool = False) -> None:
+        """Keep the first failure, and tell those who follow the start.
+
+        ``golden`` says that the golden cluster may be to blame, if the step that runs reads it.
+        """
         if self.state != "failed":
+            self._golden_failed = golden and self.state == "starting" and self._step is not None and self._step.golden
             self.state, self.reason = "failed", reason
         task = asyncio.get_running_loop().create_task(self._notify())
         self._tasks.add(task)
@@ -110,19 +115,20 @@ class Supervisor:
     async def _start(self) -> None:
         servers = []
         try:
-            for step, work in self.processes.steps():
+            for step in self.processes.steps():
                 begin = time.monotonic()
-                self.step = step
-                await self._event(step=step, state="running")
-                await work()
-                await self._event(step=step, state="done", seconds=time.monotonic() - begin)
+                self._step = step
+                await self._event(step=step.name, state="running")
+                await step.work()
+                await self._event(step=step.name, state="done", seconds=time.monotonic() - begin)
+            self._step = None
             servers.append(await network.forward(self.spec.api_fd, HOST_ADDRESS, API_PORT))
             for node in self.topology.nodes:
                 servers.append(await network.forward(self.spec.ssh_fds[node.name], node.address, SSH_PORT))
             if self.state == "starting":
                 self.state = "running"
         except (StepError, MonitorError, OSError) as error:
-            self._fail(str(error))
+            self._fail(str(error), golden=True)
         await self._notify()
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
@@ -193,7 +199,7 @@ class Supervisor:
             sent += len(events)
             if over:
                 break
-        await send(writer, result={"state": self.state, "reason": self.reason})
+        await send(writer, result={"state": self.state, "reason": self.reason, "golden": self._golden_failed})
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -201,7 +207,7 @@ class Supervisor:
             "topology": str(self.topology.path),
             "state": self.state,
             "reason": self.reason,
-            "step": self.step if self.state == "starting" else "",
+            "step": self._step.name if self._step and self.state == "starting" else "",
             "started": self.started,
             "stays": self._stay,
             "holders": list(self._holders.values()),

@@ -17,9 +17,10 @@ KIND = "example.com/mock-accel"
 FOLDER = "/var/run/cdi"
 PREFIX = "example.com_mock-accel-"
 
-# Every file of the driver, temporary ones too; content only of those that the runtime reads.
+# Every file of the driver, temporary ones too; content only of those that the runtime reads, and what the links say.
 PROBE = rf"""
 for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
+  if [ -h "$f" ]; then printf 'link\t%s\t%s\n' "$f" "$(readlink "$f")"; continue; fi
   [ -e "$f" ] || continue
   printf 'file\t%s\n' "$f"
   case "$f" in *.json) while IFS= read -r line || [ -n "$line" ]; do printf '+%s\n' "$line"; done <"$f" ;; esac
@@ -35,6 +36,8 @@ class CdiFile:
     node: str
     path: str
     text: str
+    link: str | None = None
+    """What the device's link beside the file says; None when there is none."""
 
 
 def path_of(device: str) -> str:
@@ -42,22 +45,38 @@ def path_of(device: str) -> str:
     return f"{FOLDER}/{PREFIX}{device}.json"
 
 
+def link_of(device: str) -> str:
+    """The link that containers get a copy of, beside the device's CDI file."""
+    return f"{FOLDER}/{PREFIX}{device}.link"
+
+
 def parse(node: str, output: str) -> list[CdiFile]:
-    """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
+    """What PROBE printed on ``node``; a link without a file stands for itself.
+
+    Raises ValueError with the line that is not as it should be.
+    """
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"{node}: the list of CDI files has no end: {output[-200:]!r}")
     paths: list[str] = []
     texts: list[list[str]] = []
+    links: dict[str, str] = {}
     for line in lines[:-1]:
         if line.startswith("file\t"):
             paths.append(line.removeprefix("file\t"))
             texts.append([])
         elif line.startswith("+") and texts:
             texts[-1].append(line[1:])
+        elif line.startswith("link\t") and line.count("\t") == 2:
+            _, path, target = line.split("\t")
+            links[path] = target
         else:
             raise ValueError(f"{node}: expected the line of a CDI file, found {line!r}")
-    return [CdiFile(node, path, "\n".join(text)) for path, text in zip(paths, texts, strict=True)]
+    files = [
+        CdiFile(node, path, "\n".join(text), links.pop(f"{path.removesuffix('.json')}.link", None))
+        for path, text in zip(paths, texts, strict=True)
+    ]
+    return files + [CdiFile(node, path, "", target) for path, target in links.items()]
 
 
 def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Function]) -> list[str]:
@@ -71,7 +90,7 @@ def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Fun
             result.append(f"{file.node}: {file.path} is there, but no allocated device belongs to it")
             continue
         function = missing.pop(key)
-        result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file.text, function)]
+        result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]
     result += [
         f"{node} {name} ({function.bdf}): is allocated, but the node has no {path_of(name)}; "
         "look at the node agent's log"
@@ -80,15 +99,16 @@ def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Fun
     return result
 
 
-def _content_complaints(text: str, function: Function) -> list[str]:
+def _content_complaints(file: CdiFile, function: Function) -> list[str]:
     try:
-        spec: dict[str, Any] = json.loads(text)
+        spec: dict[str, Any] = json.loads(file.text)
         devices = spec["devices"]
         names = [device["name"] for device in devices]
         edits = devices[0]["containerEdits"] if names else {}
         environment = {str(variable) for variable in edits.get("env", [])}
+        sources = {mount.get("hostPath") for mount in edits.get("mounts", [])}
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        return [f"expected a CDI specification, found {text[:200]!r} ({error!r})"]
+        return [f"expected a CDI specification, found {file.text[:200]!r} ({error!r})"]
     found = []
     for field, expected in (("cdiVersion", VERSION), ("kind", KIND)):
         if spec.get(field) != expected:
@@ -97,6 +117,9 @@ def _content_complaints(text: str, function: Function) -> list[str]:
         found.append(f"expected device {function.name!r} alone, found {names}")
     if lacking := sorted(environment_of(function) - environment):
         found.append(f"expected environment {', '.join(lacking)}, found {', '.join(sorted(environment)) or 'none'}")
+    path, end = link_of(function.name), f"/{function.bdf}/mock-accel/{function.name}"
+    if path in sources and not (file.link and file.link.startswith("../../devices/") and file.link.endswith(end)):
+        found.append(f"expected {path} to say ../../devices/…{end}, found {file.link!r}")
     return found
 
 

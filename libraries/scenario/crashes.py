@@ -26,6 +26,18 @@ _API_PORT = 6443
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
+_WRITTEN = "/var/lib/written-at-power-cut"
+# Files that are made, replaced and removed, some synced, for a minute at most; it returns when some are there.
+_WRITE = f"""
+    mkdir -p {_WRITTEN}
+    systemd-run --quiet --collect --unit=write-load --property=RuntimeMaxSec=60 sh -c '
+        cd {_WRITTEN}; number=0
+        while number=$((number + 1)); do
+            echo "{{\"number\": $number}}" >half && mv half "state-$((number % 50))"
+            if [ $((number % 10)) = 0 ]; then sync -f .; rm -f "state-$((number % 40))"; fi
+        done'
+    timeout 30 sh -c 'until [ -e {_WRITTEN}/state-49 ]; do sleep 0.1; done'
+"""
 _READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 AgentStarts = tuple[int, bool]
 """How often a node agent's container was started again, and whether it is ready."""
@@ -115,6 +127,25 @@ def reboot(session: Session, node: str, timeout: timedelta) -> None:
     deadline = Deadline(timeout)
     before = boot_id(session, node)
     session.on_node(node, "systemctl reboot --no-block", _LOGIN_SECONDS)
+    _wait_booted(session, node, before, deadline)
+
+
+def cut_power(session: Session, node: str, timeout: timedelta) -> None:
+    """Reset ``node`` in the middle of writes, and wait until it is Ready again. Raises CheckError.
+
+    The machine starts again at once, as ``echo b > /proc/sysrq-trigger`` lets it: nothing is ended, nothing is synced,
+    and what the kernel had not yet given to its disk is lost.
+    """
+    deadline = Deadline(timeout)
+    before = boot_id(session, node)
+    session.on_node(node, _WRITE)
+    session.cluster.qmp(node, "system_reset")
+    _wait_booted(session, node, before, deadline)
+    session.on_node(node, f"rm -r {_WRITTEN}")
+
+
+def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -> None:
+    """Wait until ``node`` has another boot id than ``before`` and is Ready. Raises CheckError."""
 
     def complaints() -> list[str]:
         try:

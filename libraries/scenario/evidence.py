@@ -45,6 +45,7 @@ for unit in kubelet containerd; do
   mark "$unit.txt"; journalctl --no-pager -u "$unit" -n {_JOURNAL_LINES} 2>&1 | tail -c {FILE_BYTES}
 done
 mark cdi.txt; for f in {cdi.FOLDER}/* {cdi.FOLDER}/.*mock-accel*; do
+  [ -h "$f" ] && ls -l "$f"
   [ -f "$f" ] && {{ echo "# $f"; tail -c {FILE_BYTES // 16} "$f"; echo; }}
 done
 mark sysfs.txt; {sysfs.PROBE}

@@ -65,13 +65,14 @@ def build(
     *,
     template: str | None = None,
     containers: Mapping[str, Sequence[str]] | None = None,
+    host_users: bool = True,
 ) -> Object:
     """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
 
     ``containers`` says which of the claims each has. From the ResourceClaimTemplate
     ``template``, one more claim is made for the pod, and has its name. With
     ``node`` the scheduler may use that node only (spec.nodeName would go round the
-    scheduler).
+    scheduler). Without ``host_users`` the pod gets a user namespace of its own.
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -94,6 +95,8 @@ def build(
     }
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    if not host_users:
+        spec["hostUsers"] = False
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 

@@ -3,11 +3,12 @@
 ``load`` reads and checks a YAML file; ``docs/topologies.md`` explains the format.
 """
 
-from topology.loader import TopologyError, load, parse_size
+from topology.loader import MAX_BYTES, TopologyError, load, parse_size
 from topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
 
 __all__ = [
     "CAPABILITIES",
+    "MAX_BYTES",
     "Function",
     "Node",
     "NumaNode",

@@ -13,12 +13,24 @@ import yaml
 
 from topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
 
-_SIZE = re.compile(r"^(\d+)([KMGT]?)i?B?$")
+MAX_BYTES = (1 << 63) - 1
+"""The largest size: what a Kubernetes quantity and a signed 64-bit integer hold."""
+_SIZE = re.compile(r"0*([0-9]+)([KMGT]?)i?B?")
+_SIZE_DIGITS = len(str(MAX_BYTES))
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_MIB = 1 << 20
 _NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 _UUID_BYTES = 16  # design.md, register 0x08
 _FUNCTIONS_PER_SLOT = 8  # PCI Express Base Specification, 2.2.4.1: 3-bit function number
 _LAST_BUS = 0xFF
+# What QEMU's q35 machine gives a guest: 1 TiB of addresses (40 bits without hardware virtualisation), a part of which
+# the 64-bit BARs need; CPUs with 8-bit APIC numbers; 32 devices on a bridge, the machine's own are some of bus 0.
+_NUMA_MEMORY = (64 * _MIB, 256 << 30)
+_GUEST_MEMORY = 512 << 30
+_GUEST_CPUS = 255
+_NUMA_CPUS = 64
+_NUMA_NODES = 24
+_NUMA_SLOTS = 32
 _NETWORK = ipaddress.ip_network("192.168.122.0/24")
 
 
@@ -29,12 +41,16 @@ class TopologyError(ValueError):
 def parse_size(text: str) -> int:
     """Bytes of a size like ``16G``, ``2GiB``, ``512M`` or ``4096``. Units are powers of 1024.
 
-    Raises ValueError.
+    Raises ValueError, also for more than MAX_BYTES.
     """
-    match = _SIZE.match(text.strip())
-    if not match or int(match[1]) == 0:
+    match = _SIZE.fullmatch(text.strip())
+    if not match or match[1] == "0":
         raise ValueError(f"expected a size such as 16G or 512M, found {text!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    # A number of many digits would take Python long, or be refused by it.
+    size = int(match[1]) * _UNITS[match[2]] if len(match[1]) <= _SIZE_DIGITS else MAX_BYTES + 1
+    if size > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES >> 40}T ({MAX_BYTES} bytes), found {text[:40]!r}")
+    return size
 
 
 class _Fields(dict[Hashable, Any]):
@@ -45,6 +61,13 @@ class _Fields(dict[Hashable, Any]):
 
 
 class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            # Such as a date with a month 13, or a number of more digits than Python reads.
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> _Fields:
         fields = _Fields()
         fields.line = node.start_mark.line + 1
@@ -109,19 +132,41 @@ class _Reader:
         except ValueError as error:
             self.fail(fields.lines[key], f"{what}: {key}: {error}")
 
+    def guest_memory(self, fields: _Fields, what: str) -> int:
+        size = self.size(fields, "memory", what)
+        low, high = _NUMA_MEMORY
+        if not low <= size <= high or size % _MIB:
+            self.fail(
+                fields.lines["memory"],
+                f"{what}: memory of a NUMA node must be {low // _MIB}M to {high >> 30}G in whole MiB, "
+                f"found {fields['memory']!r}",
+            )
+        return size
 
-def load(path: Path | str) -> Topology:
-    """Read and check the topology file ``path``. Raises TopologyError."""
+
+def load(path: Path | str, *, origin: Path | None = None) -> Topology:
+    """Read and check the topology file ``path``. Raises TopologyError.
+
+    ``path`` may be a copy: ``origin`` is then the user's file, which the topology
+    and every complaint are named after.
+    """
     path = Path(path)
-    reader = _Reader(path)
+    named = origin or path
+    reader = _Reader(named)
     try:
-        document = yaml.load(path.read_text(), _Loader)
+        text = path.read_text()
+        document = yaml.load(text, _Loader)
     except OSError as error:
         raise TopologyError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.MarkedYAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        reader.fail(1, f"not YAML: {error}")
+    except RecursionError:
+        reader.fail(1, "not YAML: nested too deeply")
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reader.fail(mark.line + 1 if mark else 1, f"not YAML: {getattr(error, 'problem', None) or error}")
     fields = reader.fields(document, 1, "topology", {"nodes"}, {"name", "description"})
+    title = reader.text(fields, "name", "topology") if "name" in fields else named.stem
     names: dict[str, int] = {}
     addresses: dict[str, int] = {}
     uuids: dict[str, int] = {}
@@ -135,8 +180,10 @@ def load(path: Path | str) -> Topology:
         _check_address(reader, node, name, address)
         _once(reader, names, name, node.lines["name"], "node name")
         _once(reader, addresses, address, node.lines["address"], "address")
-        nodes.append(Node(name, address, _numa_nodes(reader, node, name, uuids)))
-    return Topology(str(fields.get("name", path.stem)), path.absolute(), tuple(nodes))
+        guest = Node(name, address, _numa_nodes(reader, node, name, uuids))
+        _check_guest(reader, node, guest)
+        nodes.append(guest)
+    return Topology(title, named.absolute(), tuple(nodes), text)
 
 
 def _once(reader: _Reader, seen: dict[str, int], value: str, line: int, what: str) -> None:
@@ -154,8 +201,21 @@ def _check_address(reader: _Reader, node: _Fields, name: str, address: str) -> N
         reader.fail(node.lines["address"], f"{name}: address must be in {_NETWORK}, not its .1, found {address!r}")
 
 
+def _check_guest(reader: _Reader, fields: _Fields, guest: Node) -> None:
+    """Refuse what QEMU would not start."""
+    gib = 1 << 30
+    for limit, found, unit, what in (
+        (_GUEST_CPUS, guest.cpus, "", " CPUs"),
+        (_GUEST_MEMORY // gib, -(-guest.memory // gib), "G", " of memory"),
+    ):
+        if found > limit:
+            reader.fail(fields.lines["numa"], f"{guest.name}: at most {limit}{unit}{what}, found {found}{unit}")
+
+
 def _numa_nodes(reader: _Reader, node: _Fields, name: str, uuids: dict[str, int]) -> tuple[NumaNode, ...]:
     items = reader.items(node, "numa", name)
+    if len(items) > _NUMA_NODES:
+        reader.fail(node.lines["numa"], f"{name}: at most {_NUMA_NODES} NUMA nodes, found {len(items)}")
     optional = {"wired-to", "slots"}
     parsed = [
         reader.fields(item, node.lines["numa"], f"{name} numa", {"node", "memory", "cpus", "bus"}, optional)
@@ -172,11 +232,13 @@ def _numa_nodes(reader: _Reader, node: _Fields, name: str, uuids: dict[str, int]
             )
         bus = reader.number(fields, "bus", what, 1, _LAST_BUS)
         wired_to = fields.get("wired-to", position)
-        if wired_to not in range(len(parsed)):
+        if type(wired_to) is not int or wired_to not in range(len(parsed)):
             reader.fail(
                 fields.lines["wired-to"], f"{what}: NUMA node {wired_to!r} does not exist, there are {len(parsed)}"
             )
         slot_items = reader.items(fields, "slots", what) if "slots" in fields else []
+        if len(slot_items) > _NUMA_SLOTS:
+            reader.fail(fields.lines["slots"], f"{what}: at most {_NUMA_SLOTS} slots, found {len(slot_items)}")
         if result and bus <= (last := result[-1].bus):
             reader.fail(fields.lines["bus"], f"{what}: bus {bus:#x} must be above {last:#x} of the NUMA node before")
         for number in range(bus, bus + 1 + len(slot_items)):
@@ -194,9 +256,9 @@ def _numa_nodes(reader: _Reader, node: _Fields, name: str, uuids: dict[str, int]
             functions = _functions(reader, slot, what, bus + 1 + offset, position, next_index, uuids)
             next_index += sum(not function.is_vf for function in functions)
             slots.append(Slot(f"rp{bus + 1 + offset:02x}", bus + 1 + offset, functions))
-        memory = reader.size(fields, "memory", what)
-        cpus = reader.number(fields, "cpus", what, 1, 64)
-        result.append(NumaNode(position, memory, cpus, bus, int(wired_to), tuple(slots)))
+        memory = reader.guest_memory(fields, what)
+        cpus = reader.number(fields, "cpus", what, 1, _NUMA_CPUS)
+        result.append(NumaNode(position, memory, cpus, bus, wired_to, tuple(slots)))
     return tuple(result)
 
 
@@ -219,11 +281,12 @@ def _functions(
         is_vf = fields.get("vf", False)
         if not isinstance(is_vf, bool):
             reader.fail(fields.lines["vf"], f"{what}: vf must be true or false, found {is_vf!r}")
-        number = reader.number(fields, "function", what, 0, 2**16, next_function)
-        if number >= _FUNCTIONS_PER_SLOT:
+        if "function" not in fields and next_function == _FUNCTIONS_PER_SLOT:
             reader.fail(
-                fields.line, f"{what}: a slot has functions 0 to {_FUNCTIONS_PER_SLOT - 1}, found one more: {number}"
+                fields.line,
+                f"{what}: a slot has functions 0 to {_FUNCTIONS_PER_SLOT - 1}, found one more: {next_function}",
             )
+        number = reader.number(fields, "function", what, 0, _FUNCTIONS_PER_SLOT - 1, next_function)
         _once(reader, used, f"{bus:02x}:00.{number}", fields.line, f"{what}: function at address")
         if number < next_function:
             reader.fail(fields.line, f"{what}: functions stand in order, function {number} after {next_function - 1}")
@@ -282,7 +345,8 @@ def _vfs_after(items: list[Any], pf: object) -> int:
 
 def _capabilities(reader: _Reader, fields: _Fields, name: str) -> tuple[str, ...]:
     value = fields.get("capabilities", ["compute"])
-    if not isinstance(value, list) or "compute" not in value or any(item not in CAPABILITIES for item in value):
+    # A list in the list is neither one of them nor hashable.
+    if not isinstance(value, list) or "compute" not in value or any(item not in list(CAPABILITIES) for item in value):
         reader.fail(
             fields.lines["capabilities"],
             f"{name}: capabilities must be a list of {', '.join(CAPABILITIES)}, always with compute, found {value!r}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CAPABILITIES = {"compute": 1 << 0, "encryption": 1 << 1, "compression": 1 << 2, "p2p-dma": 1 << 3}
@@ -115,7 +115,10 @@ class Topology:
 
     name: str
     path: Path
+    """The user's file, absolute."""
     nodes: tuple[Node, ...]
+    text: str = field(compare=False, repr=False)
+    """Content of the file when it was read: the file may change while the topology is used."""
 
     def node(self, name: str) -> Node:
         """The node ``name``; KeyError names the nodes there are."""

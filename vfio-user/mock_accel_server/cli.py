@@ -81,8 +81,6 @@ def _identity(options: argparse.Namespace) -> Identity:
         memory = topology.parse_size(options.memory if options.memory is not None else _DEFAULT_MEMORY[options.vf])
     except ValueError as error:
         raise ValueError(f"--memory: {error}") from error
-    if memory >= 1 << 64:
-        raise _fail("--memory", "less than 16777216T", options.memory)
     total_vfs = options.total_vfs or 0
     if not 0 <= total_vfs <= _MAX_VFS:
         raise _fail("--total-vfs", f"0 to {_MAX_VFS}", total_vfs)
