@@ -8,6 +8,7 @@ from typing import Any
 
 from topology import Function, Node
 
+from scenario import pod_claims
 from scenario.cdi import environment_of
 from scenario.sysfs import CLASS_FOLDER
 
@@ -117,35 +118,9 @@ def container_names(pod: Mapping[str, Any]) -> list[str]:
     return [container["name"] for container in pod["spec"]["containers"]]
 
 
-def uses(pod: Mapping[str, Any], container: str) -> set[tuple[str, str | None]]:
-    """Name of the ResourceClaim, and of the request in it, that ``container`` of ``pod`` uses; None for all requests.
-
-    Raises KeyError with the containers there are.
-    """
-    for item in pod["spec"]["containers"]:
-        if item["name"] == container:
-            wanted = (item.get("resources") or {}).get("claims") or []
-            named = _named_claims(pod)
-            return {(named[entry["name"]], entry.get("request")) for entry in wanted if entry["name"] in named}
-    raise KeyError(f"no container {container!r} in the pod; it has {', '.join(container_names(pod))}")
-
-
 def claim_names(pod: Mapping[str, Any]) -> list[str]:
-    """Names of the ResourceClaims of ``pod`` (API's JSON), those that were made from templates included."""
-    return list(_named_claims(pod).values())
-
-
-def _named_claims(pod: Mapping[str, Any]) -> dict[str, str]:
-    """ResourceClaims by the name that the pod's containers know them by."""
-    made = {
-        status["name"]: status.get("resourceClaimName")
-        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
-    }
-    names = {
-        entry["name"]: entry.get("resourceClaimName") or made.get(entry["name"])
-        for entry in (pod.get("spec") or {}).get("resourceClaims") or []
-    }
-    return {name: claim for name, claim in names.items() if claim}
+    """Names of the ResourceClaims of ``pod`` (API's JSON), however it came by them."""
+    return [item.claim for item in pod_claims.of_pod(pod) if item.claim]
 
 
 def runs(pod: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str,
     found = [device for device in published if (device.node, device.name) == (node, name)]
     if not found:
         return [f"{node} {name} is not published"]
-    values = [value for device in found for value in device.taints.values()]
+    values = [taint.value for device in found for taint in device.taints]
     if values == ([expected] if expected else []):
         return []
     return [f"{node} {name}: expected {expected or 'no taint'}, found {', '.join(values) or 'no taint'}"]
