@@ -6,6 +6,7 @@ import socket
 import time
 
 import pytest
+from dra_fakes.answers import api_server, listing
 from kubernetes import client
 from lab import kubeclient
 from lab.artifacts import StepError
@@ -48,3 +49,19 @@ def test_refusal_is_the_message_of_the_status(body: str | None, said: str) -> No
     error = client.ApiException(422, "Unprocessable Entity")
     error.body = body
     assert kubeclient.refusal(error) == said
+
+
+def test_slices_of_other_drivers_and_those_with_counters_are_not_counted() -> None:
+    def item(name: str, driver: str, **content: object) -> dict[str, object]:
+        pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
+        return {"metadata": {"name": name}, "spec": {"driver": driver, "pool": pool, "nodeName": "node1", **content}}
+
+    device = [{"name": "mock0"}]
+    counters = [{"name": "slots", "counters": {"slots": {"value": "2"}}}]
+    slices = [
+        item("ours", "mock-accel.example.com", devices=device),
+        item("counters", "mock-accel.example.com", sharedCounters=counters),
+        item("theirs", "gpu.example.com", devices=device),
+    ]
+    with api_server({"/apis/resource.k8s.io/v1/resourceslices": listing(*slices)}) as api:
+        assert kubeclient.count_slices(api, "mock-accel.example.com") == 1

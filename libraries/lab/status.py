@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubernetes.client import ApiException
+from scenario import DRIVER
 from urllib3.exceptions import HTTPError
 
 from lab import kubeclient
@@ -66,6 +67,7 @@ class ClusterStatus:
     nodes: list[NodeStatus]
     pods: list[PodStatus]
     slices: int
+    """ResourceSlices with devices of the driver."""
 
     @property
     def healthy(self) -> bool:
@@ -173,7 +175,7 @@ def collect(cluster: Cluster) -> ClusterStatus:
         holders=supervisor["holders"],
         nodes=nodes,
         pods=pods,
-        slices=kubeclient.count_slices(api),
+        slices=kubeclient.count_slices(api, DRIVER),
     )
 
 
