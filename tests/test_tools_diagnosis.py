@@ -158,6 +158,19 @@ def test_administrative_access_leaves_the_register_alone(also_allocated: bool) -
     assert evidence("devices are prepared", cluster) == "1 devices of running pods, 1 CDI files"
 
 
+def test_another_driver_that_does_not_prepare_is_not_looked_for_in_our_logs() -> None:
+    foreign = claim("gpus", "gpu-0")
+    foreign["status"]["allocation"]["devices"]["results"][0]["driver"] = "gpu.example.com"
+    starts = pod("gpus", phase="Pending", conditions=[])
+    said = "Failed to prepare dynamic resources: DRA driver gpu.example.com is not registered"
+    events = {"default/gpus": [Event("FailedPrepareDynamicResources", said)]}
+    cluster = replace(HEALTHY, claims=[claim("user", "mock0"), foreign], pods=[pod(), starts], events=events)
+    found = diagnosis.walk(cluster)
+    assert found.broken and found.broken.step == "devices are prepared"
+    assert found.broken.evidence == f"pod default/gpus: {said}"
+    assert found.remedy == "lab kubectl -n default describe pod gpus"
+
+
 def test_one_pod_alone() -> None:
     cluster = replace(HEALTHY, **waits((SELECTOR,)))
     assert not diagnosis.walk(cluster).healthy

@@ -67,11 +67,15 @@ def _resolved(folder: str) -> str:
 def prepared(observed: Observed) -> Finding:
     """Devices of pods that run have their status register set and a CDI file that the schema allows, no others."""
     wrong, remedy = [], ""
+    allocated = list(_allocated(observed))
+    own = {name_of(claim) for claim, _ in allocated}
     for pod in chosen(observed):
         failures = [event.message for event in observed.events.get(name_of(pod), ()) if event.reason == _PREPARE_FAILED]
         if failures and not pods.runs(pod):
             wrong.append(f"pod {name_of(pod)}: {failures[-1]}")
-    allocated = list(_allocated(observed))
+            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+            if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver's business
+                remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
     devices = {device.key: device for _, device in allocated}
     running = {device.key for claim, device in allocated if _used(observed, claim)}
     # The driver leaves the registers of devices with administrative access alone.
@@ -90,7 +94,7 @@ def prepared(observed: Observed) -> Finding:
     }
     wrong += cdi.complaints(observed.cdi_files, with_file) + cdi_schema.complaints(observed.cdi_files)
     if wrong:
-        remedy = "lab logs --component node-agent --calls --since 10m"
+        remedy = remedy or "lab logs --component node-agent --calls --since 10m"
     return judged(wrong, remedy, f"{len(running)} devices of running pods, {len(files)} CDI files")
 
 
