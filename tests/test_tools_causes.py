@@ -110,7 +110,7 @@ def test_all_devices_of_a_node() -> None:
     assert cause(everything) == ""  # node 2 has them
     found = look(everything, has("b", "mock3", node=NODE2))
     assert found.evidence.startswith(
-        f"pod default/other: {NEEDS_ALL}all of mock-accel-pf on one node, on each some are not free "
+        f"pod default/other: {NEEDS_ALL}all of mock-accel-pf on one node: on each node some are not free "
         f"({NODE1}: mock0; {NODE2}: mock3); the scheduler says: "
     )
     watch = asks(request(allocationMode="All", adminAccess=True))
@@ -267,6 +267,17 @@ def test_class_of_ours_that_selects_less_is_fine() -> None:
 )
 def test_selectors_are_no_cause_when_the_scheduler_says_something_else(reason: str) -> None:
     assert cause(asks(request(selectors=cel(f"{ATTRIBUTES}.memory > 1"))), message=reason) == ""
+
+
+def test_selectors_are_the_cause_on_the_node_that_the_pod_wants() -> None:
+    reason = (
+        "0/2 nodes are available: 1 cannot allocate all claims, 1 node(s) didn't match Pod's node affinity/selector. no"
+    )
+    there = waiting("other", reason)
+    there["spec"]["nodeSelector"] = {"kubernetes.io/hostname": NODE1}
+    hard = f"{ATTRIBUTES}.memory > 1"
+    found = cause(asks(request(selectors=cel(hard))), pods=[pod(), there], message=reason)
+    assert found.startswith(f"{NEEDS_ALL}CEL {hard} is met by fewer than 1 of the 5 free devices (their memory: ")
 
 
 def test_selectors_are_no_cause_beside_other_requests() -> None:

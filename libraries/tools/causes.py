@@ -27,8 +27,11 @@ DEVICES_THERE_ARE = "lab devices"
 WHO_HAS_THEM = "lab slices"
 TAINT_RULES = "lab kubectl get devicetaintrules -o yaml"
 AGENTS_SAY = "lab logs --component node-agent --severity warning"
-_CANNOT_ALLOCATE = re.compile(r"0/(\d+) nodes are available: (?:(\d+) cannot allocate all claims\.)?")
-"""The scheduler's word when there are no devices to be had on any node, and no other hindrance."""
+_CANNOT_ALLOCATE = re.compile(
+    r"0/(\d+) nodes are available: (\d+) cannot allocate all claims"
+    r"(?:, (\d+) node\(s\) didn't match Pod's node affinity/selector)?\."
+)
+"""The scheduler's word when devices are all that is lacking, on each node that the pod may have."""
 _CEL_FAILS = re.compile(r"CEL \w+ error")
 _FAILING = re.compile(r"(claim|class) (\S+): selector #(\d+)")
 _ATTRIBUTE = re.compile(r"""device\.attributes\[["']([^"']+)["']\]\.(\w+)""")
@@ -141,7 +144,7 @@ def _of_all(demand: _Demand, supply: Supply) -> Cause | None:
     if not all(lacking.values()):
         return None
     listing = "; ".join(f"{node}: {', '.join(device.name for device in found)}" for node, found in lacking.items())
-    text = f"all of {wanted.device_class} on one node, on each some are not free ({listing})"
+    text = f"all of {wanted.device_class} on one node: on each node some are not free ({listing})"
     taken = [
         device
         for found in lacking.values()
@@ -239,7 +242,7 @@ def _of_sums(pending: Sequence[Claim], supply: Supply) -> Iterator[Cause]:
 def _of_selectors_by_elimination(pending: Sequence[Claim], supply: Supply, reason: str) -> Iterator[Cause]:
     """The CEL of a pod's only request, when the scheduler has looked for devices and there are enough."""
     said = _CANNOT_ALLOCATE.match(reason)
-    if said is None or not said[2] or (supply.node is None and said[1] != said[2]):
+    if said is None or int(said[1]) != int(said[2]) + int(said[3] or 0):
         return
     if len(pending) != 1 or len(pending[0].requests) != 1 or pending[0].constraints:
         return
