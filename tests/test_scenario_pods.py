@@ -69,6 +69,13 @@ def test_container_that_uses_one_request_of_a_claim() -> None:
         pod_claims.uses(pod, "side")
 
 
+def test_pod_that_asks_for_an_extended_resource() -> None:
+    pod = pods.build("extended", [], None, {}, resources={"example.com/accel": 2})
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"] == {"claims": [], "limits": {"example.com/accel": "2"}}
+    assert pod["spec"]["resourceClaims"] == [] and pods.claim_names(pod) == []
+
+
 def test_pod_for_a_node_still_goes_through_the_scheduler() -> None:
     spec = pods.build("one", [], "mock-cluster-node2", {})["spec"]
     assert spec["nodeSelector"] == {"kubernetes.io/hostname": "mock-cluster-node2"}

@@ -66,13 +66,14 @@ def build(
     *,
     template: str | None = None,
     containers: Mapping[str, Sequence[str]] | None = None,
+    resources: Mapping[str, int] | None = None,
 ) -> Object:
     """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
 
-    ``containers`` says which of the claims each has. From the ResourceClaimTemplate
-    ``template``, one more claim is made for the pod, and has its name. With
-    ``node`` the scheduler may use that node only (spec.nodeName would go round the
-    scheduler).
+    ``containers`` says which of the claims each has, ``resources`` how much of which
+    extended resources each asks for. From the ResourceClaimTemplate ``template``, one
+    more claim is made for the pod, and has its name. With ``node`` the scheduler may
+    use that node only (spec.nodeName would go round the scheduler).
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -91,20 +92,23 @@ def build(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "resourceClaims": entries,
-        "containers": [_container(container, used) for container, used in containers.items()],
+        "containers": [_container(container, used, resources or {}) for container, used in containers.items()],
     }
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
-def _container(name: str, claims: Sequence[str]) -> Object:
+def _container(name: str, claims: Sequence[str], resources: Mapping[str, int]) -> Object:
     return {
         "name": name,
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _IDLE],
-        "resources": {"claims": [{"name": claim} for claim in claims]},
+        "resources": {
+            "claims": [{"name": claim} for claim in claims],
+            **({"limits": {resource: str(count) for resource, count in resources.items()}} if resources else {}),
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
