@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubernetes.client import ApiException
-from scenario import DRIVER
 from urllib3.exceptions import HTTPError
 
 from lab import kubeclient
@@ -133,6 +132,8 @@ def parse_probe(output: str) -> tuple[bool, dict[str, str]]:
 
 def collect(cluster: Cluster) -> ClusterStatus:
     """Ask supervisor, QEMU, API server and every node, at the same time."""
+    from scenario import DRIVER  # which `lab --help` does without
+
     supervisor = cluster.supervisor_status()
     memory = {process["name"]: int(process["memory"]) for process in supervisor["processes"]}
     api = kubeclient.connect(cluster.kubeconfig)
