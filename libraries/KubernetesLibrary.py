@@ -9,7 +9,8 @@ from lab.artifacts import PROJECT
 from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, kube, pods, runtime, session
-from scenario.claims import function_of
+from scenario.claims import DeviceClass, function_of
+from scenario.pod_claims import EXTENDED_RESOURCE_PREFIX
 from scenario.waiting import Deadline
 
 EXAMPLES = PROJECT / "docs" / "examples"
@@ -70,6 +71,15 @@ class KubernetesLibrary:
         claims = list(dict.fromkeys(containers.values()))
         used = {container: [claim] for container, claim in containers.items()}
         kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
+
+    @keyword
+    def create_pod_with_extended_resource(self, name: str, device_class: DeviceClass, count: int) -> None:
+        """Make a pod that asks for ``count`` devices of a DeviceClass without a claim, as for an extended resource.
+
+        Its name is ``deviceclass.resource.kubernetes.io/`` with that of the class. The scheduler makes the claim.
+        """
+        resources = {f"{EXTENDED_RESOURCE_PREFIX}{device_class.value}": count}
+        kube.create_pod(session.current().api, pods.build(name, [], None, kube.LABELS, resources=resources))
 
     @keyword(tags=["wait"])
     def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:

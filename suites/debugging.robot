@@ -30,6 +30,16 @@ Device Of A Running Pod Is Shown As Allocated
     Wait Until All Devices Are Free
     Device Status Should Be    ${devices[0].node}    ${devices[0].name}    free
 
+Pod With An Extended Resource Is Shown As Any Other
+    [Documentation]    The scheduler has made a claim for it; tools and container find its devices by the pod's status.
+    Create Pod With Extended Resource    extended    PF    2
+    Pod Should Be Running    extended
+    Pod Should Have Devices    extended    2
+    ${devices}    Get Devices Of Pod    extended
+    Slices Table Should Show    extended    ${devices}
+    Container Should See Exactly Its Devices    extended
+    Diagnosis Should Be Healthy
+
 Unknown Device Is Answered With Those There Are
     ${pfs}    Get PFs    ${NODES}[0]
     ${answer}    Device Status Should Refuse    ${NODES}[0]    mock99
@@ -140,6 +150,15 @@ More Devices Than A Node Has Are Named
     Diagnosis Should Name
     ...    claims can be met
     ...    evidence=${all + 1} of mock-accel-pf on one node, at most
+    ...    remedy=lab slices
+
+More Extended Resources Than A Node Has Are Named
+    [Documentation]    The pod names no claim, and the scheduler makes none for it while there are no devices.
+    ${all}    Count PFs
+    Create Pod With Extended Resource    many    PF    ${all + 1}
+    Diagnosis Should Name
+    ...    claims can be met
+    ...    evidence=/mock-accel-pf of main: ${all + 1} of mock-accel-pf on one node, at most
     ...    remedy=lab slices
 
 Hidden CDI Folder Is Named

@@ -18,6 +18,7 @@ from recorded_cluster import (
     Recorded,
     cdi_file,
     claim,
+    device_classes,
     pod,
     pod_of,
     published,
@@ -190,7 +191,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "lab deploy",
     ),
     "DeviceClass deleted": (
-        {"device_classes": ["mock-accel-vf"]},
+        {"device_classes": device_classes()[1:]},
         "DeviceClasses exist",
         "there is no DeviceClass mock-accel-pf",
         "lab deploy",

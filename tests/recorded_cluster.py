@@ -10,6 +10,7 @@ from typing import Any
 
 import topology
 from driver_device import device_of
+from lab import deploy, manifests
 from mock_accel_dra import cdi as driver_cdi
 from mock_accel_dra.slices import desired
 from scenario import cdi, claims, pods
@@ -85,6 +86,11 @@ def published() -> list[Object]:
                 item["spec"]["pool"] |= {"generation": 1, "resourceSliceCount": len(pool)}
                 items.append(item)
     return items
+
+
+def device_classes() -> list[Object]:
+    """The driver's, as its manifest has them."""
+    return list(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"))
 
 
 def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), count: int = 1) -> Object:
@@ -168,7 +174,8 @@ class Recorded:
     slices: Sequence[Object] = field(default_factory=published)
     rewrites: Mapping[str, int] = field(default_factory=dict)
     controllers: Sequence[Object] = field(default_factory=lambda: [pod_of("mock-accel-controller", NODE2)])
-    device_classes: Sequence[str] = ("mock-accel-pf", "mock-accel-vf")
+    device_classes: Sequence[Object] = field(default_factory=device_classes)
+    taint_rules: Sequence[Object] = ()
     claims: Sequence[Object] = field(default_factory=lambda: [claim("user", "mock0")])
     templates: Sequence[str] = ()
     pods: Sequence[Object] = field(default_factory=lambda: [pod()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from scenario import crashes
@@ -15,9 +16,11 @@ def checkpoint(*uids: str) -> dict[str, Any]:
     return {"version": 2, "bootID": "b", "claims": claims}
 
 
-def claim(uid: str, *, used: bool = True) -> dict[str, Any]:
-    status = {"allocation": {}, "reservedFor": [{"resource": "pods", "name": "p"}]} if used else {}
-    return {"metadata": {"uid": uid, "namespace": "default", "name": f"name-{uid}"}, "status": status}
+def claim(uid: str, *, used: bool = True, driver: str = "mock-accel.example.com") -> dict[str, Any]:
+    results = [{"request": "r", "driver": driver, "pool": "node1/mock0", "device": "mock0"}]
+    allocation = {"devices": {"results": results}}
+    status = {"allocation": allocation, "reservedFor": [{"resource": "pods", "name": "p"}]} if used else {}
+    return {"metadata": {"uid": uid, "namespace": "default", "name": f"name-{uid}"}, "spec": {}, "status": status}
 
 
 def device(name: str, claim_name: str) -> AllocatedDevice:
@@ -27,7 +30,8 @@ def device(name: str, claim_name: str) -> AllocatedDevice:
 
 def test_checkpoints_that_agree() -> None:
     found = {"node1": checkpoint("a"), "node2": checkpoint("b")}
-    assert crashes.checkpoint_complaints(found, [claim("a"), claim("b"), claim("c", used=False)]) == []
+    others = [claim("c", used=False), claim("d", driver="gpu.example.com")]
+    assert crashes.checkpoint_complaints(found, [claim("a"), claim("b"), *others]) == []
 
 
 def test_leaked_and_missing_claims_are_named() -> None:
@@ -41,6 +45,8 @@ def test_leaked_and_missing_claims_are_named() -> None:
 def test_device_that_two_claims_have_is_named() -> None:
     assert crashes.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
     assert crashes.given_twice([device("mock1", "b"), device("mock1", "a")]) == ["node1 mock1 belongs to claims a, b"]
+    watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
+    assert crashes.given_twice([device("mock1", "b"), watches]) == []
 
 
 def test_checkpoint_of_version_1_has_no_boot_id() -> None:

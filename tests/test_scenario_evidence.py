@@ -11,9 +11,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
-from dra_fakes.answers import api_server, listing
+from dra_fakes.answers import Answers, api_server, listing
 from kubernetes import client
 from lab.artifacts import PROJECT, StepError
 from robot.api import ExecutionResult
@@ -74,6 +75,56 @@ def test_objects_are_what_the_server_says_without_bookkeeping() -> None:
         files = evidence._objects(api, "pods", client.CoreV1Api(api).list_pod_for_all_namespaces)
     assert '"agent-1"' in str(files["pods.json"])
     assert "managedFields" not in str(files["pods.json"])
+
+
+def driver_pod(name: str, namespace: str, *paths: str, restarts: int = 0) -> dict[str, Any]:
+    volumes = [{"name": "x", "emptyDir": {}}, *({"name": path, "hostPath": {"path": path}} for path in paths)]
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"volumes": volumes, "initContainers": [{"name": "init"}], "containers": [{"name": "plugin"}]},
+        "status": {"containerStatuses": [{"name": "plugin", "restartCount": restarts}]},
+    }
+
+
+DRIVER_PODS = [
+    driver_pod("agent", "mock-device", "/var/lib/kubelet/plugins_registry"),
+    driver_pod("controller", "mock-device"),
+    driver_pod("gpu-plugin", "gpu-operator", "/var/lib/kubelet/plugins"),
+    driver_pod("gpu-webhook", "gpu-operator"),
+    driver_pod("nic-plugin", "default", "/var/lib/kubelet/plugins/nic.example.com"),
+]
+OTHER_PODS = [
+    driver_pod("test-pod", "default"),
+    driver_pod("dns", "kube-system"),
+    driver_pod("collector", "logging", "/var/lib/kubelet/pods", "/var/log"),
+    driver_pod("likeness", "elsewhere", "/var/lib/kubelet/plugins-old"),
+]
+
+
+def test_drivers_are_known_by_the_kubelets_folders() -> None:
+    assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS]) == DRIVER_PODS
+    whole = driver_pod("all", "storage", "/var/lib/kubelet/")
+    assert evidence.driver_pods([whole]) == [whole]
+
+
+def test_logs_of_all_drivers_and_of_what_crashed() -> None:
+    """A container without a log does not hide the others."""
+    crashed = driver_pod("gpu-plugin", "gpu-operator", "/var/lib/kubelet/plugins", restarts=2)
+    answers: Answers = {
+        "/api/v1/pods": listing(crashed, driver_pod("agent", "mock-device")),
+        "/api/v1/namespaces/gpu-operator/pods/gpu-plugin/log": (200, "listening\n"),
+        "/api/v1/namespaces/mock-device/pods/agent/log": (400, {"message": "container is waiting to start"}),
+    }
+    with api_server(answers) as api:
+        files = evidence._driver_logs(api)
+    waits = "no log: 400: container is waiting to start"
+    assert files == {
+        "driver/gpu-operator/gpu-plugin.init.txt": b"listening\n",
+        "driver/gpu-operator/gpu-plugin.plugin.txt": b"listening\n",
+        "driver/gpu-operator/gpu-plugin.plugin.previous.txt": b"listening\n",
+        "driver/mock-device/agent.init.txt": waits,
+        "driver/mock-device/agent.plugin.txt": waits,
+    }
 
 
 def test_events_are_in_order() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import topology
 from dra_fakes.sysfs import SysfsTree
-from scenario import pods
+from scenario import pod_claims, pods
 from scenario.pods import ContainerView, SeenDevice
 from scenario.sysfs import CLASS_FOLDER
 
@@ -56,17 +56,24 @@ def test_each_container_has_its_claims_and_that_of_a_template_has_the_templates_
         [{"name": "far"}],
     ]
     assert pod["spec"]["resourceClaims"][1] == {"name": "far", "resourceClaimTemplateName": "far"}
-    assert pods.uses(pod, "b") == set()
+    assert pod_claims.uses(pod, "b") == set()
     pod["status"] = {"resourceClaimStatuses": [{"name": "far", "resourceClaimName": "two-far-x7k2p"}]}
-    assert (pods.uses(pod, "a"), pods.uses(pod, "b")) == ({("near", None)}, {("two-far-x7k2p", None)})
+    assert (pod_claims.uses(pod, "a"), pod_claims.uses(pod, "b")) == ({("near", None)}, {("two-far-x7k2p", None)})
 
 
 def test_container_that_uses_one_request_of_a_claim() -> None:
     pod = pods.build("one", ["pair"], None, {})
     pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": "pair", "request": "near"}]
-    assert pods.uses(pod, "main") == {("pair", "near")}
+    assert pod_claims.uses(pod, "main") == {("pair", "near")}
     with pytest.raises(KeyError, match="no container 'side' in the pod; it has main"):
-        pods.uses(pod, "side")
+        pod_claims.uses(pod, "side")
+
+
+def test_pod_that_asks_for_an_extended_resource() -> None:
+    pod = pods.build("extended", [], None, {}, resources={"example.com/accel": 2})
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"] == {"claims": [], "limits": {"example.com/accel": "2"}}
+    assert pod["spec"]["resourceClaims"] == [] and pods.claim_names(pod) == []
 
 
 def test_pod_for_a_node_still_goes_through_the_scheduler() -> None:

@@ -31,7 +31,12 @@ def test_taints() -> None:
 
 def test_health_of_devices_in_the_status_of_a_pod() -> None:
     resources = [{"resourceID": "example.com/mock-accel=mock0", "health": "Unhealthy"}]
-    statuses = [{"name": "claim:loses/device", "resources": resources}, {"name": "example.com/other", "resources": []}]
+    foreign = [{"resourceID": "gpu.example.com/node1/gpu-0", "health": "Healthy"}]
+    statuses = [
+        {"name": "claim:loses/device", "resources": resources},
+        {"name": "claim:other/device", "resources": foreign},
+        {"name": "example.com/other", "resources": []},
+    ]
     pod = {"status": {"containerStatuses": [{"allocatedResourcesStatus": statuses}, {}]}}
     assert usage.device_health(pod) == ["Unhealthy"]
     assert usage.device_health({}) == []

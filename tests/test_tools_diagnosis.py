@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
 from lab import deploy, manifests
-from recorded_cluster import CLUSTER, NODE1, NODE2, Recorded, cdi_file, pod, shown, waiting
+from recorded_cluster import CLUSTER, NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
 from scenario import CheckError
 from tools import diagnosis
 from tools.diagnosis import BROKEN, NOT_REACHED, OK
@@ -69,6 +69,106 @@ def test_pod_that_only_starts_may_have_its_file_or_not() -> None:
     waited = {"default/user": [Event("FailedScheduling", "waits")]}
     for files in ([], [cdi_file()]):
         assert diagnosis.walk(replace(HEALTHY, pods=[starts], cdi_files=files, events=waited)).healthy
+
+
+def evidence(step: str, cluster: Recorded) -> str:
+    return next(item for item in diagnosis.STEPS if item.name == step).check(cluster).evidence
+
+
+def test_shared_claim_counts_once() -> None:
+    shared = claim("user", "mock0")
+    shared["status"]["reservedFor"].append({"resource": "pods", "name": "second", "uid": "v"})
+    second = pod("second")
+    second["spec"]["resourceClaims"] = pod()["spec"]["resourceClaims"]
+    cluster = replace(HEALTHY, claims=[shared], pods=[pod(), second])
+    assert evidence("claims are allocated", cluster) == "1 claims of 2 pods are allocated and reserved for them"
+
+
+def test_claim_that_is_reserved_for_an_earlier_pod_of_the_name() -> None:
+    again = pod()
+    again["metadata"]["uid"] = "another"
+    assert evidence("claims are allocated", replace(HEALTHY, pods=[again])) == (
+        "claim default/user is reserved for user, not for default/user"
+    )
+    again["metadata"]["uid"] = "u"
+    assert diagnosis.walk(replace(HEALTHY, pods=[again])).healthy
+
+
+def test_claim_of_a_group_of_pods_is_its_pods() -> None:
+    grouped = claim("user", "mock0")
+    grouped["status"]["reservedFor"] = [{"resource": "podgroups", "name": "g", "uid": "1"}]
+    assert evidence("claims are allocated", replace(HEALTHY, claims=[grouped])).startswith("1 claims of 1 pods are")
+
+
+def from_template(**status: Any) -> dict[str, Any]:
+    body = pod("made", **status)
+    body["spec"]["resourceClaims"] = [
+        {"name": "user", "resourceClaimName": "user"},
+        {"name": "own", "resourceClaimTemplateName": "each"},
+    ]
+    return body
+
+
+def test_each_claim_from_a_template_is_looked_for() -> None:
+    """A claim that is there says nothing of the template of another one."""
+    pods = [from_template(phase="Pending")]
+    missing = "pod default/made: there is no ResourceClaimTemplate 'each' in namespace default"
+    assert evidence("claims exist", replace(HEALTHY, pods=pods)) == missing
+    assert evidence("claims exist", replace(HEALTHY, pods=pods, templates=["default/each"])) == "1 pods with claims"
+    gone = from_template(resourceClaimStatuses=[{"name": "own", "resourceClaimName": "made-own-x7k2p"}])
+    assert evidence("claims exist", replace(HEALTHY, pods=[gone])) == (
+        "pod default/made: there is no ResourceClaim 'made-own-x7k2p' in namespace default"
+    )
+
+
+def test_claim_that_is_not_needed_is_not_missed() -> None:
+    shared = claim("user", "mock0")
+    shared["status"]["reservedFor"] = [{"resource": "pods", "name": "made", "uid": "u"}]
+    unneeded = from_template(resourceClaimStatuses=[{"name": "own"}])
+    cluster = replace(HEALTHY, claims=[shared], pods=[unneeded])
+    assert evidence("claims exist", cluster) == "1 pods with claims"
+    assert evidence("claims are allocated", cluster) == "1 claims of 1 pods are allocated and reserved for them"
+
+
+def test_pod_that_runs_with_an_extended_resource() -> None:
+    """It has a claim that the scheduler made; its container uses the request that the pod's status maps to it."""
+    made = claim("user", "mock0")
+    made["status"]["allocation"]["devices"]["results"][0]["request"] = "container-0-request-0"
+    resource = "deviceclass.resource.kubernetes.io/mock-accel-pf"
+    mapping = {"containerName": "main", "resourceName": resource, "requestName": "container-0-request-0"}
+    extended = pod(extendedResourceClaimStatus={"resourceClaimName": "user", "requestMappings": [mapping]})
+    del extended["spec"]["resourceClaims"]
+    extended["spec"]["containers"] = [{"name": "main", "resources": {"requests": {resource: "1"}}}]
+    cluster = replace(HEALTHY, claims=[made], pods=[extended])
+    assert diagnosis.walk(cluster).healthy
+    assert evidence("claims are allocated", cluster) == "1 claims of 1 pods are allocated and reserved for them"
+    assert evidence("containers see their devices", cluster) == "1 containers see exactly their devices"
+    assert evidence("claims exist", replace(cluster, claims=[])) == (
+        "pod default/user: there is no ResourceClaim 'user' in namespace default"
+    )
+
+
+@pytest.mark.parametrize("also_allocated", [False, True])
+def test_administrative_access_leaves_the_register_alone(also_allocated: bool) -> None:
+    watches = claim("user", "mock0")
+    watches["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
+    registers = ["mock0"] if also_allocated else []
+    owner = [claim("owner", "mock0"), watches] if also_allocated else [watches]
+    cluster = replace(HEALTHY, claims=owner, devices=[shown(CLUSTER.nodes[0], registers), shown(CLUSTER.nodes[1])])
+    assert evidence("devices are prepared", cluster) == "1 devices of running pods, 1 CDI files"
+
+
+def test_another_driver_that_does_not_prepare_is_not_looked_for_in_our_logs() -> None:
+    foreign = claim("gpus", "gpu-0")
+    foreign["status"]["allocation"]["devices"]["results"][0]["driver"] = "gpu.example.com"
+    starts = pod("gpus", phase="Pending", conditions=[])
+    said = "Failed to prepare dynamic resources: DRA driver gpu.example.com is not registered"
+    events = {"default/gpus": [Event("FailedPrepareDynamicResources", said)]}
+    cluster = replace(HEALTHY, claims=[claim("user", "mock0"), foreign], pods=[pod(), starts], events=events)
+    found = diagnosis.walk(cluster)
+    assert found.broken and found.broken.step == "devices are prepared"
+    assert found.broken.evidence == f"pod default/gpus: {said}"
+    assert found.remedy == "lab kubectl -n default describe pod gpus"
 
 
 def test_one_pod_alone() -> None:

@@ -12,11 +12,23 @@ from typing import Any
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from dra_fakes.apiserver import SLICES, FakeApiServer
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, ApiException, Configuration
 from lab import deploy, manifests
 from lab.artifacts import StepError
 from lab.cluster import GuestAnswer
-from recorded_cluster import CLUSTER, LOG, METRICS, NODE1, NODE2, claim, pod, pod_of, published, waiting
+from recorded_cluster import (
+    CLUSTER,
+    LOG,
+    METRICS,
+    NODE1,
+    NODE2,
+    claim,
+    device_classes,
+    pod,
+    pod_of,
+    published,
+    waiting,
+)
 from scenario import driver
 from tools import observation
 from tools.observation import DRIVERS_PROBE, Live, ahead, granted
@@ -195,29 +207,47 @@ def test_objects_of_allocation() -> None:
         observed = live(api)
         assert len(observed.slices) == len(published())
         assert observed.claims[0]["status"]["reservedFor"][0]["name"] == "user"
-        assert (list(observed.templates), list(observed.device_classes)) == (["default/each"], ["mock-accel-pf"])
+        assert list(observed.templates) == ["default/each"]
+        assert [item["metadata"]["name"] for item in observed.device_classes] == ["mock-accel-pf"]
+
+
+def test_taint_rules_and_a_server_that_does_not_have_them() -> None:
+    path = f"{RESOURCE}/devicetaintrules"
+    spec = {"deviceSelector": {}, "taint": {"key": "k", "effect": "NoSchedule"}}
+    with api_server({path: listing({"metadata": {"name": "all"}, "spec": spec})}) as api:
+        assert [item["spec"]["deviceSelector"] for item in live(api).taint_rules] == [{}]
+    with api_server({}) as api:
+        assert live(api).taint_rules == []
+    with api_server({path: (403, {})}) as api, pytest.raises(ApiException):
+        _ = live(api).taint_rules
 
 
 def test_pods_with_claims_and_the_warnings_about_those_that_do_not_run() -> None:
     idle = pod("idle")
     idle["spec"]["resourceClaims"] = []
     ends = named(pod("ends"), deletionTimestamp="2026-01-01T00:00:00Z")
+    extended = named(pod("extended"))
+    del extended["spec"]["resourceClaims"]
+    resource = "deviceclass.resource.kubernetes.io/mock-accel-pf"
+    extended["spec"]["containers"][0]["resources"] = {"requests": {resource: "7"}}
     there = [
         named(pod()),
         named(waiting("other", "no room")),
         named(pod("ended", phase="Succeeded")),
         named(idle),
         ends,
+        extended,
     ]
     answers: Answers = {
         f"{CORE}/pods": listing(*there),
+        f"{RESOURCE}/deviceclasses": listing(*device_classes()),
         f"{CORE}/namespaces/default/events": listing(
             event("Failed", "2026-01-01T00:00:02Z"), event("FailedScheduling", "2026-01-01T00:00:01Z")
         ),
     }
     with api_server(answers) as api:
         observed = live(api)
-        assert [item["metadata"]["name"] for item in observed.pods] == ["user", "other"]
+        assert [item["metadata"]["name"] for item in observed.pods] == ["user", "other", "extended"]
         assert observed.events == {
             "default/other": [Event("FailedScheduling", "FailedScheduling!"), Event("Failed", "Failed!")]
         }

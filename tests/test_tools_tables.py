@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from recorded_cluster import CLUSTER, NODE1, NODE2, cdi_file, claim, published, shown
@@ -97,6 +98,43 @@ def test_claim_that_no_pod_has_reserved_and_one_of_several_pods() -> None:
     assert str(Holder("default/user", ())) == "default/user → no pod"
     kept["status"]["reservedFor"] = [{"resource": "pods", "name": "a"}, {"resource": "pods", "name": "b"}]
     assert str(table.rows(PUBLISHED, [kept])[0].holders[0]) == "default/user → a, b"
+
+
+def test_device_with_administrative_access_is_free_and_shown_with_it() -> None:
+    watches = claim("watches", "mock0")
+    watches["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
+    (watched, *_) = table.rows(PUBLISHED, [watches])
+    assert watched.is_free and watched.holders == (Holder("default/watches", ("watches",), "adminAccess"),)
+    assert table.as_text([watched]).endswith("\t0000:11:00.0\tdefault/watches (adminAccess) → watches")
+    (both, *_) = table.rows(PUBLISHED, [claim("user", "mock0"), watches])
+    assert not both.is_free
+    assert table.as_text([both]).endswith("\tdefault/user → user; default/watches (adminAccess) → watches")
+
+
+def test_share_of_a_device_is_shown_with_what_it_consumes() -> None:
+    shares = claim("shares", "mock0")
+    shares["status"]["allocation"]["devices"]["results"][0] |= {
+        "shareID": "4f7a",
+        "consumedCapacity": {"memory": "2Gi"},
+    }
+    assert str(table.rows(PUBLISHED, [shares])[0].holders[0]) == (
+        "default/shares (a share of it, 2Gi of memory) → shares"
+    )
+
+
+def test_pf_whose_vf_is_allocated_is_not_free() -> None:
+    pool = f"{NODE1}/mock0"
+    taken = claim("user", "mock0-vf0")
+    taken["status"]["allocation"]["devices"]["results"][0]["pool"] = pool
+    uses, has = {"slots/slots": Decimal(2)}, {"slots/slots": Decimal(2)}
+    pf = replace(PUBLISHED[0], consumes=uses, counters=has)
+    vf = replace(pf, device="mock0-vf0", name="mock0_vf0", consumes={"slots/slots": Decimal(1)})
+    rows = table.rows([pf, vf], [taken])
+    assert [(row.device, row.is_free, len(row.holders)) for row in rows] == [
+        ("mock0", False, 0),
+        ("mock0_vf0", False, 1),
+    ]
+    assert table.as_text(rows[:1]).endswith("\t- (what it needs is used up)")
 
 
 def test_cdi_files_with_their_claims() -> None:

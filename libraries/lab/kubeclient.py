@@ -94,10 +94,14 @@ def pods(api: ApiClient, namespace: str) -> list[tuple[str, str, str, bool]]:
     return [(pod.metadata.name, pod.spec.node_name or "", pod.status.phase, _ready(pod) == "True") for pod in found]
 
 
-def count_slices(api: ApiClient) -> int:
-    """Number of ResourceSlices."""
-    listing = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
-    return len(listing.items)
+def count_slices(api: ApiClient, driver: str) -> int:
+    """Number of ResourceSlices with devices of ``driver``; those that only have counters are left out."""
+    slices: list[Object] = (
+        client.ResourceV1Api(api)
+        .list_resource_slice(field_selector=f"spec.driver={driver}", _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        .items
+    )
+    return sum(bool(item.spec.devices) for item in slices if item.spec.driver == driver)
 
 
 def wait_nodes_ready(api: ApiClient, names: Sequence[str], timeout: float) -> None:

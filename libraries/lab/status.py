@@ -76,6 +76,7 @@ class ClusterStatus:
     nodes: list[NodeStatus]
     pods: list[PodStatus]
     slices: int
+    """ResourceSlices with devices of the driver."""
 
     @property
     def healthy(self) -> bool:
@@ -144,6 +145,8 @@ def collect(cluster: Cluster, seconds: float) -> ClusterStatus:
 
     A node or its guest that has not answered after ``seconds`` is shown with that. Raises StepError.
     """
+    from scenario import DRIVER  # which `lab --help` does without
+
     supervisor = cluster.supervisor_status()
     memory = {process["name"]: int(process["memory"]) for process in supervisor["processes"]}
     api = kubeclient.connect(cluster.kubeconfig)
@@ -188,7 +191,7 @@ def collect(cluster: Cluster, seconds: float) -> ClusterStatus:
         holders=supervisor["holders"],
         nodes=nodes,
         pods=pods,
-        slices=kubeclient.count_slices(api),
+        slices=kubeclient.count_slices(api, DRIVER),
     )
 
 

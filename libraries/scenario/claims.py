@@ -1,4 +1,7 @@
-"""ResourceClaims: what tests ask for, and what the scheduler gave them (resource.k8s.io/v1)."""
+"""ResourceClaims: what tests ask for, and what the scheduler gave them (resource.k8s.io/v1).
+
+Claims that others made may have any form: see ``scenario.claim_forms``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from topology import Function, Topology
 
-from scenario import DRIVER, CheckError
+from scenario import DRIVER, CheckError, availability, claim_forms
 from scenario.slices import PublishedDevice, Value, qualified
 
 Object = dict[str, Any]
@@ -60,6 +63,10 @@ class AllocatedDevice:
     published: PublishedDevice
     alternative: str = ""
     """Name of the alternative that was taken, for a request with alternatives."""
+    is_exclusive: bool = True
+    """False with administrative access and for a share: then other claims can have the device, too."""
+    admin_access: bool = False
+    """Then the driver leaves the device's status register alone."""
 
     @property
     def node(self) -> str:
@@ -136,66 +143,43 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
 
     Raises CheckError when it has a device that no ResourceSlice publishes.
     """
-    name = claim["metadata"]["name"]
+    found = claim_forms.parse(claim)
     known = {(device.pool, device.device): device for device in published}
     result = []
-    for item in results(claim):
-        device = known.get((item["pool"], item["device"]))
+    for item in found.own_results:
+        device = known.get(item.key)
         if device is None:
             raise CheckError(
-                f"claim {name!r} has device {item['device']} of pool {item['pool']}, "
+                f"claim {found.name!r} has device {item.device} of pool {item.pool}, "
                 "but no ResourceSlice publishes it; "
                 f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"
             )
-        # A subrequest of firstAvailable is reported as REQUEST/SUBREQUEST.
-        request, _, alternative = item["request"].partition("/")
-        result.append(AllocatedDevice(name, request, device, alternative))
+        allocated_device = AllocatedDevice(
+            found.name, item.request, device, item.alternative, item.takes_device, item.admin_access
+        )
+        result.append(allocated_device)
     return result
 
 
-def results(claim: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    """The driver's devices that ``claim`` has, as ``request``, ``pool`` and ``device``; none while it is pending."""
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    found = (allocation.get("devices") or {}).get("results") or []
-    return [item for item in found if item["driver"] == DRIVER]
-
-
 def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
-    """What is allocated to ``claim``, and which pods have it reserved, a sentence each; none when it is nobody's."""
-    status = claim.get("status") or {}
-    found = [describe(claim)] if status.get("allocation") else []
-    pods = [f"{user['resource']} {user['name']}" for user in status.get("reservedFor") or []]
-    return found + ([f"it is reserved for {', '.join(pods)}"] if pods else [])
+    """What is allocated to ``claim``, and who has it reserved, a sentence each; none when it is nobody's."""
+    found = claim_forms.parse(claim)
+    users = [f"{user.resource} {user.name}" for user in found.reserved_for]
+    return ([str(found)] if found.is_allocated else []) + ([f"it is reserved for {', '.join(users)}"] if users else [])
 
 
 def describe(claim: Mapping[str, Any]) -> str:
     """What a claim asks for, and whether it has it, for a message."""
-    devices = claim["spec"].get("devices") or {}
-    asked = [
-        " or else ".join(_describe_wanted(wanted) for wanted in request.get("firstAvailable") or [request["exactly"]])
-        for request in devices.get("requests") or []
-    ]
-    same = [item["matchAttribute"] for item in devices.get("constraints") or [] if "matchAttribute" in item]
-    has = ", ".join(f"{item['pool'].partition('/')[0]} {item['device']}" for item in results(claim))
-    return (
-        f"claim {claim['metadata']['name']!r} asks for {', '.join(asked)}"
-        + (f" with the same {', '.join(same)}" if same else "")
-        + (f" and has {has}" if has else " and has no devices yet")
-    )
-
-
-def _describe_wanted(wanted: Mapping[str, Any]) -> str:
-    cel = " and ".join(selector["cel"]["expression"] for selector in wanted.get("selectors") or [])
-    return f"{wanted.get('count', 1)} of {wanted['deviceClassName']}" + (f" where {cel}" if cel else "")
+    return str(claim_forms.parse(claim))
 
 
 def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
-    """How many published PFs no claim has, by node and NUMA node. A NUMA node without any counts 0."""
-    taken = {(item["pool"], item["device"]) for claim in claims for item in results(claim)}
+    """How many published PFs a claim can get, by node and NUMA node. A NUMA node without any counts 0."""
+    found = availability.of(published, claim_forms.parse_all(claims))
     counts: Counter[tuple[str, Value]] = Counter()
-    for device in published:
+    for device in found.devices:
         if device.attribute("deviceType") == "pf":
-            counts[device.node, device.numa_node] += (device.pool, device.device) not in taken
+            counts[device.node, device.numa_node] += found.is_free(device)
     return counts
 
 

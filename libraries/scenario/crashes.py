@@ -12,7 +12,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from lab import kubeclient
 
-from scenario import CheckError, driver, runtime
+from scenario import CheckError, claim_forms, driver, runtime
 from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
 from scenario.session import COMMAND_SECONDS, Session
@@ -218,11 +218,11 @@ def of_version(content: Mapping[str, Any], version: int) -> str:
 def checkpoint_complaints(
     checkpoints: Mapping[str, Mapping[str, Any]], claims: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one that is."""
+    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one of the driver's."""
     used = {
         claim["metadata"]["uid"]: f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
         for claim in claims
-        if (claim.get("status") or {}).get("reservedFor")
+        if (claim.get("status") or {}).get("reservedFor") and claim_forms.parse(claim).own_results
     }
     recorded = {uid: node for node, content in checkpoints.items() for uid in content["claims"]}
     found = [
@@ -234,8 +234,8 @@ def checkpoint_complaints(
 
 
 def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
-    """Devices that more than one claim has, a sentence each."""
-    devices = list(devices)
+    """Devices that more than one claim has for itself, a sentence each."""
+    devices = [device for device in devices if device.is_exclusive]
     counts = Counter(device.key for device in devices)
     return [
         f"{' '.join(key)} belongs to claims {', '.join(sorted(item.claim for item in devices if item.key == key))}"

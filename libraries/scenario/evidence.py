@@ -14,17 +14,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from kubernetes import client
-from kubernetes.client import ApiClient
+from kubernetes.client import ApiClient, ApiException
 from lab import deploy, kubeclient
 from lab.artifacts import remove_tree, write_file
 from lab.control import Control
 
-from scenario import cdi, driver, kube, sysfs
+from scenario import cdi, kube, sysfs
 from scenario.session import Session
 
 FOLDER = "evidence"
@@ -35,6 +35,10 @@ FILE_BYTES = 1 << 20
 _THREADS = 12
 _SOURCE_TIMEOUT_SECONDS = 20.0
 _JOURNAL_LINES = 200
+_LOG_LINES = 10_000
+"""Of a container's log."""
+_KUBELET = PurePosixPath("/var/lib/kubelet")
+_PLUGIN_FOLDERS = (_KUBELET / "plugins", _KUBELET / "plugins_registry")
 _MARK = "@@evidence@@ "
 
 # One command: each costs most of a second on a node without hardware virtualisation.
@@ -88,9 +92,66 @@ def _logs(session: Session) -> Files:
     return found
 
 
-def _driver_logs(session: Session) -> Files:
-    names = [name for name, *_ in kubeclient.pods(session.api, deploy.NAMESPACE)]
-    return {f"driver/{name}.txt": driver.log_of(session.api, name) for name in names}
+def _driver_logs(api: ApiClient) -> Files:
+    """Logs of all containers of `driver_pods`, those of a container's run before the present one too."""
+    core = client.CoreV1Api(api)
+    deadline = time.monotonic() + _SOURCE_TIMEOUT_SECONDS
+    found: Files = {}
+    for pod in driver_pods(_items(api, core.list_pod_for_all_namespaces)):
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        for container, restarts in _containers(pod):
+            for previous in (False, True) if restarts else (False,):
+                path = f"driver/{namespace}/{name}.{container}{'.previous' * previous}.txt"
+                if time.monotonic() < deadline:
+                    found[path] = _log(core, namespace, name, container, previous)
+                else:
+                    found[path] = "no log: the time was up"
+    return found
+
+
+def _log(core: client.CoreV1Api, namespace: str, pod: str, container: str, previous: bool) -> str | bytes:
+    try:
+        answer: Any = core.read_namespaced_pod_log(
+            pod,
+            namespace,
+            container=container,
+            previous=previous,
+            tail_lines=_LOG_LINES,
+            _preload_content=False,
+            _request_timeout=_SOURCE_TIMEOUT_SECONDS,
+        )
+    except ApiException as error:  # a container that has not started must not hide the others
+        return f"no log: {kubeclient.refusal(error)}"
+    return bytes(answer.data)
+
+
+def driver_pods(pods: Iterable[kube.Object]) -> list[kube.Object]:
+    """Those of ``pods`` (API's JSON) that belong to a driver, this project's or another.
+
+    A pod that mounts the kubelet's folders for plugins is one (by the kubelet's plugin
+    contract each driver has its sockets there), and so are all pods of its namespace,
+    for a driver's other parts: but not in the namespace of the tests' own pods.
+    """
+    pods = list(pods)
+    plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
+    namespaces = {pod["metadata"]["namespace"] for pod in plugins} - {kube.NAMESPACE} | {deploy.NAMESPACE}
+    return [pod for pod in pods if pod in plugins or pod["metadata"]["namespace"] in namespaces]
+
+
+def _is_kubelet_plugin(pod: kube.Object) -> bool:
+    paths = [
+        PurePosixPath(volume["hostPath"]["path"]) for volume in pod["spec"].get("volumes") or [] if "hostPath" in volume
+    ]
+    return any(path == _KUBELET or path.is_relative_to(folder) for path in paths for folder in _PLUGIN_FOLDERS)
+
+
+def _containers(pod: kube.Object) -> list[tuple[str, int]]:
+    """Names of the containers of ``pod``, the first ones first, and how often each was started again."""
+    status = pod.get("status") or {}
+    states = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    restarts = {state["name"]: int(state.get("restartCount") or 0) for state in states}
+    containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+    return [(container["name"], restarts.get(container["name"], 0)) for container in containers]
 
 
 def _events(api: ApiClient) -> Files:
@@ -135,11 +196,12 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
         "nodes": core.list_node,
         "claims": resource.list_resource_claim_for_all_namespaces,
         "slices": resource.list_resource_slice,
+        "deviceclasses": resource.list_device_class,
     }
     return {
         **{name: partial(_objects, api, name, lister) for name, lister in objects.items()},
         "events": partial(_events, api),
-        "driver logs": partial(_driver_logs, session),
+        "driver logs": partial(_driver_logs, api),
         "logs of the cluster's processes": partial(_logs, session),
         **{f"node {name}": partial(_node, session, name) for name in session.node_names},
         "supervisor": partial(_supervisor, session),

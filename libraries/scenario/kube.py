@@ -14,7 +14,7 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.stream import stream
 from lab import kubeclient, kubeexplain, manifests
 
-from scenario import CheckError, claims, pods, slices
+from scenario import CheckError, claims, pod_claims, pods, slices
 from scenario.claims import AllocatedDevice
 from scenario.slices import PublishedDevice
 
@@ -149,7 +149,7 @@ def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> l
     own = _claims_of(pod, all_claims(api))
     devices = [device for item in own for device in claims.allocated(item, known)]
     if container is not None:
-        used = pods.uses(pod, container)
+        used = pod_claims.uses(pod, container)
         devices = [item for item in devices if {(item.claim, None), (item.claim, item.request)} & used]
     if not devices:
         described = "; ".join(claims.describe(item) for item in own) or "it has no claims"

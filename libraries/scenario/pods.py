@@ -8,6 +8,7 @@ from typing import Any
 
 from topology import Function, Node
 
+from scenario import pod_claims
 from scenario.cdi import environment_of
 from scenario.sysfs import CLASS_FOLDER
 
@@ -66,13 +67,15 @@ def build(
     template: str | None = None,
     containers: Mapping[str, Sequence[str]] | None = None,
     host_users: bool = True,
+    resources: Mapping[str, int] | None = None,
 ) -> Object:
     """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
 
-    ``containers`` says which of the claims each has. From the ResourceClaimTemplate
-    ``template``, one more claim is made for the pod, and has its name. With
-    ``node`` the scheduler may use that node only (spec.nodeName would go round the
-    scheduler). Without ``host_users`` the pod gets a user namespace of its own.
+    ``containers`` says which of the claims each has, ``resources`` how much of which
+    extended resources each asks for. From the ResourceClaimTemplate ``template``, one
+    more claim is made for the pod, and has its name. With ``node`` the scheduler may
+    use that node only (spec.nodeName would go round the scheduler). Without
+    ``host_users`` the pod gets a user namespace of its own.
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -91,7 +94,7 @@ def build(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "resourceClaims": entries,
-        "containers": [_container(container, used) for container, used in containers.items()],
+        "containers": [_container(container, used, resources or {}) for container, used in containers.items()],
     }
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
@@ -100,13 +103,16 @@ def build(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
-def _container(name: str, claims: Sequence[str]) -> Object:
+def _container(name: str, claims: Sequence[str], resources: Mapping[str, int]) -> Object:
     return {
         "name": name,
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _IDLE],
-        "resources": {"claims": [{"name": claim} for claim in claims]},
+        "resources": {
+            "claims": [{"name": claim} for claim in claims],
+            **({"limits": {resource: str(count) for resource, count in resources.items()}} if resources else {}),
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -120,35 +126,9 @@ def container_names(pod: Mapping[str, Any]) -> list[str]:
     return [container["name"] for container in pod["spec"]["containers"]]
 
 
-def uses(pod: Mapping[str, Any], container: str) -> set[tuple[str, str | None]]:
-    """Name of the ResourceClaim, and of the request in it, that ``container`` of ``pod`` uses; None for all requests.
-
-    Raises KeyError with the containers there are.
-    """
-    for item in pod["spec"]["containers"]:
-        if item["name"] == container:
-            wanted = (item.get("resources") or {}).get("claims") or []
-            named = _named_claims(pod)
-            return {(named[entry["name"]], entry.get("request")) for entry in wanted if entry["name"] in named}
-    raise KeyError(f"no container {container!r} in the pod; it has {', '.join(container_names(pod))}")
-
-
 def claim_names(pod: Mapping[str, Any]) -> list[str]:
-    """Names of the ResourceClaims of ``pod`` (API's JSON), those that were made from templates included."""
-    return list(_named_claims(pod).values())
-
-
-def _named_claims(pod: Mapping[str, Any]) -> dict[str, str]:
-    """ResourceClaims by the name that the pod's containers know them by."""
-    made = {
-        status["name"]: status.get("resourceClaimName")
-        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
-    }
-    names = {
-        entry["name"]: entry.get("resourceClaimName") or made.get(entry["name"])
-        for entry in (pod.get("spec") or {}).get("resourceClaims") or []
-    }
-    return {name: claim for name, claim in names.items() if claim}
+    """Names of the ResourceClaims of ``pod`` (API's JSON), however it came by them."""
+    return [item.claim for item in pod_claims.of_pod(pod) if item.claim]
 
 
 def runs(pod: Mapping[str, Any]) -> bool:

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
 
 from scenario import DRIVER
 
 NUMA_NODE = f"{DRIVER}/numaNode"
 STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
 
-Value = str | int | bool | None
+Value = str | int | bool | tuple[str | int | bool, ...] | None
+"""Of an attribute; several values where feature gate DRAListTypeAttributes is on."""
+_KEEPS_OFF = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A taint of a device."""
+
+    key: str
+    value: str
+    effect: str
+    rule: str = ""
+    """Name of the DeviceTaintRule that it comes from; empty when the driver publishes it."""
+
+    @property
+    def keeps_off(self) -> bool:
+        """Whether requests that do not tolerate it get no such device: an effect that is not known does nothing."""
+        return self.effect in _KEEPS_OFF
+
+    def __str__(self) -> str:
+        by_rule = f" (DeviceTaintRule {self.rule})" if self.rule else ""
+        return f"{self.key}={self.value}:{self.effect}{by_rule}"
 
 
 @dataclass(frozen=True)
@@ -31,8 +56,13 @@ class PublishedDevice:
     """Quantities by qualified name."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of the slice."""
-    taints: Mapping[str, str] = field(default_factory=dict)
-    """Values by key."""
+    taints: tuple[Taint, ...] = ()
+    is_shared: bool = False
+    """Several claims can have it at a time (``allowMultipleAllocations``)."""
+    consumes: Mapping[str, Decimal] = field(default_factory=dict)
+    """What it takes of the counters of its pool, by ``SET/COUNTER``."""
+    counters: Mapping[str, Decimal] = field(default_factory=dict)
+    """What its pool has of those counters."""
 
     def attribute(self, name: str) -> Value:
         """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""
@@ -52,33 +82,55 @@ def qualified(name: str) -> str:
 
 def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
     """Devices of the driver in ``items``, which are ResourceSlices as in the API's JSON."""
-    devices = []
-    for item in items:
-        spec, metadata = item["spec"], item["metadata"]
-        if spec["driver"] != DRIVER:
-            continue
-        labels = metadata.get("labels") or {}
-        for device in spec.get("devices") or []:
-            attributes = {
-                qualified(name): next(iter(value.values()), None)
-                for name, value in (device.get("attributes") or {}).items()
-            }
-            devices.append(
-                PublishedDevice(
-                    node=spec.get("nodeName", ""),
-                    pool=spec["pool"]["name"],
-                    device=device["name"],
-                    name=labels.get("device") or device["name"].replace("-", "_"),
-                    slice_name=metadata["name"],
-                    attributes=attributes,
-                    capacity={
-                        qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()
-                    },
-                    labels=labels,
-                    taints={taint["key"]: taint.get("value", "") for taint in device.get("taints") or []},
-                )
-            )
-    return devices
+    own = [item for item in items if item["spec"]["driver"] == DRIVER]
+    counters: dict[str, dict[str, Decimal]] = {}
+    for item in own:
+        counters.setdefault(item["spec"]["pool"]["name"], {}).update(
+            _counters(item["spec"].get("sharedCounters"), "name")
+        )
+    return [
+        _device(item, device, counters[item["spec"]["pool"]["name"]])
+        for item in own
+        for device in item["spec"].get("devices") or []
+    ]
+
+
+def _device(item: Mapping[str, Any], device: Mapping[str, Any], counters: Mapping[str, Decimal]) -> PublishedDevice:
+    spec, metadata = item["spec"], item["metadata"]
+    labels = metadata.get("labels") or {}
+    return PublishedDevice(
+        node=spec.get("nodeName", ""),
+        pool=spec["pool"]["name"],
+        device=device["name"],
+        name=labels.get("device") or device["name"].replace("-", "_"),
+        slice_name=metadata["name"],
+        attributes={qualified(name): _value(value) for name, value in (device.get("attributes") or {}).items()},
+        capacity={qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()},
+        labels=labels,
+        taints=tuple(taint(entry) for entry in device.get("taints") or []),
+        is_shared=bool(device.get("allowMultipleAllocations")),
+        consumes=(consumes := _counters(device.get("consumesCounters"), "counterSet")),
+        counters={name: value for name, value in counters.items() if name in consumes},
+    )
+
+
+def _value(attribute: Mapping[str, Any]) -> Value:
+    """Of the one field that an attribute has, which is named by its type."""
+    found = next(iter(attribute.values()), None)
+    return tuple(found) if isinstance(found, list) else found
+
+
+def taint(item: Mapping[str, Any], rule: str = "") -> Taint:
+    """A taint of the API's JSON, with the DeviceTaintRule that it comes from."""
+    return Taint(item["key"], item.get("value") or "", item["effect"], rule)
+
+
+def _counters(sets: Iterable[Mapping[str, Any]] | None, named_by: str) -> dict[str, Decimal]:
+    return {
+        f"{counters[named_by]}/{name}": parse_quantity(counter["value"])  # type: ignore[no-untyped-call]
+        for counters in sets or ()
+        for name, counter in counters["counters"].items()
+    }
 
 
 def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:

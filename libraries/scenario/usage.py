@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scenario import DRIVER
+from scenario import DRIVER, cdi
 from scenario.slices import PublishedDevice
+
+_OWN_RESOURCES = (f"{cdi.KIND}=", f"{DRIVER}/")
+"""Start of the resourceID that the kubelet gives to devices of the driver: CDI id, else driver, pool and device."""
 
 
 def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str, expected: str) -> list[str]:
@@ -14,7 +17,7 @@ def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str,
     found = [device for device in published if (device.node, device.name) == (node, name)]
     if not found:
         return [f"{node} {name} is not published"]
-    values = [value for device in found for value in device.taints.values()]
+    values = [taint.value for device in found for taint in device.taints]
     if values == ([expected] if expected else []):
         return []
     return [f"{node} {name}: expected {expected or 'no taint'}, found {', '.join(values) or 'no taint'}"]
@@ -31,6 +34,7 @@ def device_health(pod: Mapping[str, Any]) -> list[str]:
         for status in container.get("allocatedResourcesStatus") or []
         if status["name"].startswith("claim:")
         for resource in status.get("resources") or []
+        if str(resource.get("resourceID")).startswith(_OWN_RESOURCES)
     ]
 
 

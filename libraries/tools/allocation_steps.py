@@ -1,32 +1,23 @@
-"""Issue "allocation fails": from the published devices to claims that have them.
-
-CEL is not evaluated here: the scheduler does that, but does not say which part
-of a claim it cannot meet. It follows from what is left: a request for which
-there are free devices of its class, and which still gets none, has a selector
-or a constraint that they do not meet.
-"""
+"""Issue "allocation fails": from the published devices to claims that have them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from kubernetes import client
-from lab import deploy, kubeexplain
-from scenario import claims, pods, slices
+from lab import deploy, kubeexplain, manifests
+from scenario import availability, claim_forms, pod_claims, pods, slices
+from scenario.claim_forms import Claim
 from scenario.claims import DeviceClass
-from scenario.slices import PublishedDevice
 
+from tools import causes, selectors
+from tools.causes import Supply
 from tools.discovery_steps import DEPLOY
 from tools.observed import Object, Observed, name_of
+from tools.selectors import Selectors
 from tools.steps import Finding, Issue, Step, judged
 
-DEVICES_THERE_ARE = "lab devices"
-WHO_HAS_THEM = "lab slices"
-_TYPES = {DeviceClass.PF.value: "pf", DeviceClass.VF.value: "vf"}
-_ATTRIBUTE = re.compile(r"""device\.attributes\[["']([^"']+)["']\]\.(\w+)""")
-_SHOWN_VALUES = 6
+_CLASSES_MANIFEST = deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"
 
 
 def controller(observed: Observed) -> Finding:
@@ -42,10 +33,23 @@ def controller(observed: Observed) -> Finding:
 
 
 def device_classes(observed: Observed) -> Finding:
-    """The driver's DeviceClasses are there."""
-    expected = [device_class.value for device_class in DeviceClass]
-    wrong = [f"there is no DeviceClass {name}" for name in expected if name not in observed.device_classes]
-    return judged(wrong, DEPLOY, ", ".join(expected))
+    """The driver's DeviceClasses are there, and select what its manifest says."""
+    found = {item["metadata"]["name"]: item for item in observed.device_classes}
+    manifest = {item["metadata"]["name"]: item for item in manifests.read_manifest(_CLASSES_MANIFEST)}
+    wrong = []
+    for name in (device_class.value for device_class in DeviceClass):
+        if name not in found:
+            wrong.append(f"there is no DeviceClass {name}")
+            continue
+        expected, selected = selectors.of_class(manifest[name]), selectors.of_class(found[name])
+        if not _is_as_narrow(selected, expected):
+            wrong.append(f"DeviceClass {name}: expected CEL {expected}, found {selected or 'no selector'}")
+    return judged(wrong, DEPLOY, ", ".join(manifest))
+
+
+def _is_as_narrow(selected: Selectors, expected: Selectors) -> bool:
+    """Whether all that ``selected`` selects is also ``expected``."""
+    return selected.driver == expected.driver and set(expected.attributes) <= set(selected.attributes)
 
 
 def claims_exist(observed: Observed) -> Finding:
@@ -55,132 +59,86 @@ def claims_exist(observed: Observed) -> Finding:
     looked_at = chosen(observed)
     for pod in looked_at:
         namespace = pod["metadata"]["namespace"]
-        for entry in pod["spec"]["resourceClaims"]:
-            claim, template = entry.get("resourceClaimName"), entry.get("resourceClaimTemplateName")
-            if claim and f"{namespace}/{claim}" not in there:
-                wrong.append(f"pod {name_of(pod)}: there is no ResourceClaim {claim!r} in namespace {namespace}")
-            elif template and not pods.claim_names(pod) and f"{namespace}/{template}" not in observed.templates:
-                wrong.append(
-                    f"pod {name_of(pod)}: there is no ResourceClaimTemplate {template!r} in namespace {namespace}"
-                )
-            if wrong:
-                remedy = remedy or f"lab kubectl -n {namespace} get resourceclaims,resourceclaimtemplates"
+        for item in pod_claims.of_pod(pod):
+            if item.claim and f"{namespace}/{item.claim}" not in there:
+                missing = f"ResourceClaim {item.claim!r}"
+            elif not item.claim and item.needed and f"{namespace}/{item.template}" not in observed.templates:
+                missing = f"ResourceClaimTemplate {item.template!r}"
+            else:
+                continue
+            wrong.append(f"pod {name_of(pod)}: there is no {missing} in namespace {namespace}")
+            remedy = remedy or f"lab kubectl -n {namespace} get resourceclaims,resourceclaimtemplates"
     return judged(wrong, remedy, f"{len(looked_at)} pods with claims" if looked_at else "no pod has claims")
 
 
 def claims_can_be_met(observed: Observed) -> Finding:
-    """The scheduler finds devices for each pod; where not, what of its claims cannot be met."""
+    """The scheduler finds devices for each pod; where not, which claim cannot be met, and why as far as it is known."""
     wrong, remedy, waiting = [], "", 0
     for pod in chosen(observed):
         if pod["spec"].get("nodeName"):
             continue
         reason = pods.unschedulable_reason(pod)
-        if reason is None:
+        own = _claims_of(observed, pod)
+        cause, what_to_do = next(_causes(observed, pod, own, reason), ("", ""))
+        if reason is None and not cause:
             waiting += 1
             continue
-        cause, what_to_do = next(
-            _causes(observed, pod, reason),
-            ("", f"lab kubectl -n {pod['metadata']['namespace']} describe pod {pod['metadata']['name']}"),
-        )
-        wrong.append(f"pod {name_of(pod)}: {f'{cause}; ' if cause else ''}the scheduler says: {reason}")
-        remedy = remedy or what_to_do
+        said = [cause] * bool(cause) + ([f"the scheduler says: {reason}"] if reason else [])
+        wrong.append(f"pod {name_of(pod)}: {'; '.join(said)}")
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        remedy = remedy or what_to_do or f"lab kubectl -n {namespace} describe pod {name}"
     return judged(
         wrong, remedy, f"{waiting} pods wait for the scheduler's first word" if waiting else "no pod waits for devices"
     )
 
 
-def _causes(observed: Observed, pod: Object, reason: str) -> Iterator[tuple[str, str]]:
-    """Why a claim of ``pod`` cannot be met, and a command, for each request for which a cause is known."""
+def _causes(observed: Observed, pod: Object, own: list[Claim], reason: str | None) -> Iterator[causes.Cause]:
+    for claim in own:
+        for result in claim.results:
+            if unmet := result.waits_for():
+                remedy = f"lab kubectl -n {claim.namespace} get resourceclaim {claim.name} -o yaml"
+                device = f"{result.pool} {result.device} of {result.driver}"
+                yield f"claim {claim.name!r}: device {device} waits to be bound: {'; '.join(unmet)}", remedy
+    # A pod with scheduling gates has not been looked at.
+    if reason is None or pod["spec"].get("schedulingGates"):
+        return
     published = slices.parse(observed.slices)
-    taken = {(item["pool"], item["device"]) for claim in observed.claims for item in claims.results(claim)}
-    node = (pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/hostname")
-    free = [item for item in published if (item.pool, item.device) not in taken and node in (None, item.node)]
-    for claim in _claims_of(observed, pod):
-        if claims.results(claim):
-            continue
-        devices = claim["spec"].get("devices") or {}
-        for request in devices.get("requests") or []:
-            yield from _request_causes(observed, claim, request, published, free, reason)
-        same = [item["matchAttribute"] for item in devices.get("constraints") or [] if "matchAttribute" in item]
-        if same:
-            yield f"{claims.describe(claim)}; no free devices have the same {', '.join(same)}", WHO_HAS_THEM
-
-
-def _request_causes(
-    observed: Observed,
-    claim: Object,
-    request: Mapping[str, Any],
-    published: Sequence[PublishedDevice],
-    free: Sequence[PublishedDevice],
-    reason: str,
-) -> Iterator[tuple[str, str]]:
-    asked = f"claim {name_of(claim)}, request {request['name']!r}"
-    # Of alternatives the one that asks for the fewest: if that cannot be met, none can.
-    wanted = min(request.get("firstAvailable") or [request["exactly"]], key=lambda item: item.get("count", 1))
-    name, count = wanted["deviceClassName"], wanted.get("count", 1)
-    if name not in observed.device_classes:
-        yield f"{asked}: there is no DeviceClass {name!r}; there are {', '.join(observed.device_classes)}", DEPLOY
-        return
-    kind = _TYPES.get(name)
-    of_class = [item for item in free if kind in (None, item.attribute("deviceType"))]
-    by_node = {node: sum(item.node == node for item in of_class) for node in {item.node for item in of_class}}
-    most = max(by_node.values(), default=0)
-    if most < count:
-        there = sum(kind in (None, item.attribute("deviceType")) for item in published)
-        yield (
-            f"{asked}: {count} of {name} on one node, at most {most} are free there, of {there} published",
-            WHO_HAS_THEM,
-        )
-        return
-    selectors = [selector["cel"]["expression"] for selector in wanted.get("selectors") or []]
-    if selectors:
-        said = "; ".join(filter(None, (_values(expression, of_class) for expression in selectors)))
-        what = (
-            "fails for a device"
-            if "CEL" in reason
-            else f"is met by fewer than {count} of the {len(of_class)} free devices"
-        )
-        yield (
-            f"{asked}: CEL {' and '.join(selectors)} {what}{f' ({said})' if said else ''}",
-            DEVICES_THERE_ARE,
-        )
-
-
-def _values(expression: str, devices: Sequence[PublishedDevice]) -> str:
-    """What ``devices`` have for the attributes that the CEL expression names, in words."""
-    words = []
-    for domain, name in dict.fromkeys(_ATTRIBUTE.findall(expression)):
-        values = sorted({str(value) for item in devices if (value := item.attribute(f"{domain}/{name}")) is not None})
-        if not values:
-            words.append(f"no device has attribute {name}")
-            continue
-        more = f" and {len(values) - _SHOWN_VALUES} more" if len(values) > _SHOWN_VALUES else ""
-        words.append(f"their {name}: {', '.join(values[:_SHOWN_VALUES])}{more}")
-    return ", ".join(words)
+    rules = availability.taint_rules(observed.taint_rules)
+    supply = Supply(
+        available=availability.of(published, claim_forms.parse_all(observed.claims), rules),
+        classes={item["metadata"]["name"]: item for item in observed.device_classes},
+        node=(pod["spec"].get("nodeSelector") or {}).get("kubernetes.io/hostname"),
+    )
+    yield from causes.of_pod(own, supply, reason)
 
 
 def claims_are_allocated(observed: Observed) -> Finding:
-    """Each claim of a pod that has a node has devices, and is reserved for the pod."""
-    wrong, remedy, count = [], "", 0
-    for pod in chosen(observed):
-        if not pod["spec"].get("nodeName"):
-            continue
+    """Each claim of a pod that has a node is allocated, and reserved for the pod."""
+    wrong, remedy = [], ""
+    seen: set[str] = set()
+    placed = [pod for pod in chosen(observed) if pod["spec"].get("nodeName")]
+    for pod in placed:
         namespace = pod["metadata"]["namespace"]
         for claim in _claims_of(observed, pod):
-            status = claim.get("status") or {}
-            users = {user["name"] for user in status.get("reservedFor") or []}
-            count += 1
-            if "allocation" not in status:
-                wrong.append(
-                    f"{claims.describe(claim)}, but pod {name_of(pod)} is on {pod['spec']['nodeName']} already"
-                )
-            elif pod["metadata"]["name"] not in users:
-                reserved = ", ".join(sorted(users)) or "nobody"
-                wrong.append(f"claim {name_of(claim)} is reserved for {reserved}, not for {name_of(pod)}")
+            seen.add(f"{claim.namespace}/{claim.name}")
+            if not claim.is_allocated:
+                wrong.append(f"{claim}, but pod {name_of(pod)} is on {pod['spec']['nodeName']} already")
+            elif not _is_reserved(claim, pod):
+                users = ", ".join(sorted(user.name for user in claim.reserved_for)) or "nobody"
+                wrong.append(f"claim {claim.namespace}/{claim.name} is reserved for {users}, not for {name_of(pod)}")
             else:
                 continue
             remedy = remedy or f"lab kubectl -n {namespace} delete pod {pod['metadata']['name']}"
-    return judged(wrong, remedy, f"{count} claims have devices and are reserved for their pods")
+    return judged(wrong, remedy, f"{len(seen)} claims of {len(placed)} pods are allocated and reserved for them")
+
+
+def _is_reserved(claim: Claim, pod: Object) -> bool:
+    """Whether ``pod`` may use the claim: reserved for it, not for an earlier pod of its name, or for its group."""
+    name, uid = pod["metadata"]["name"], pod["metadata"].get("uid")
+    return any(
+        user.resource != "pods" or (user.name == name and (not (uid and user.uid) or user.uid == uid))
+        for user in claim.reserved_for
+    )
 
 
 STEPS = (
@@ -197,6 +155,21 @@ def chosen(observed: Observed) -> list[Object]:
     return [pod for pod in observed.pods if observed.pod in (None, name_of(pod))]
 
 
-def _claims_of(observed: Observed, pod: Object) -> list[Object]:
-    names = {f"{pod['metadata']['namespace']}/{name}" for name in pods.claim_names(pod)}
-    return [claim for claim in observed.claims if name_of(claim) in names]
+def _claims_of(observed: Observed, pod: Object) -> list[Claim]:
+    """Claims of ``pod`` that are there, and its extended resources while there is no claim for them."""
+    namespace = pod["metadata"]["namespace"]
+    there = {name_of(item): item for item in observed.claims}
+    used = pod_claims.of_pod(pod)
+    found = [there[name] for item in used if item.claim and (name := f"{namespace}/{item.claim}") in there]
+    result = [claim_forms.parse(item) for item in found]
+    if not pod["spec"].get("nodeName") and all(item.entry for item in used):
+        plugged = _plugged(observed)
+        if requests := pod_claims.extended_requests(pod, observed.device_classes, plugged):
+            result.append(Claim(namespace, "", requests))
+    return result
+
+
+def _plugged(observed: Observed) -> set[str]:
+    """Extended resources that device plugins of nodes offer."""
+    allocatable = [(node.get("status") or {}).get("allocatable") or {} for node in observed.nodes.values()]
+    return {name for offered in allocatable for name, amount in offered.items() if str(amount) != "0"}

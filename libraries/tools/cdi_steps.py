@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scenario import CheckError, cdi, cdi_schema, claims, pods, runtime, slices, sysfs
+from scenario import CheckError, cdi, cdi_schema, claims, pod_claims, pods, runtime, slices, sysfs
 from scenario.claims import AllocatedDevice
 from topology import Function
 
@@ -67,26 +67,34 @@ def _resolved(folder: str) -> str:
 def prepared(observed: Observed) -> Finding:
     """Devices of pods that run have their status register set and a CDI file that the schema allows, no others."""
     wrong, remedy = [], ""
+    allocated = list(_allocated(observed))
+    own = {name_of(claim) for claim, _ in allocated}
     for pod in chosen(observed):
         failures = [event.message for event in observed.events.get(name_of(pod), ()) if event.reason == _PREPARE_FAILED]
         if failures and not pods.runs(pod):
             wrong.append(f"pod {name_of(pod)}: {failures[-1]}")
-    devices = {device.key: (claim, device) for claim, device in _allocated(observed)}
-    running = {key for key, (claim, _) in devices.items() if _used(observed, claim)}
+            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+            if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver's business
+                remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
+    devices = {device.key: device for _, device in allocated}
+    running = {device.key for claim, device in allocated if _used(observed, claim)}
+    # The driver leaves the registers of devices with administrative access alone.
+    owned = {device.key for _, device in allocated if not device.admin_access}
+    owned_running = {device.key for claim, device in allocated if not device.admin_access and _used(observed, claim)}
     files = {(file.node, file.path) for file in observed.cdi_files}
     set_registers = {
         (shown.node, device.name) for shown in observed.devices for device in shown.accelerators if device.status
     }
     # What of a pod that only starts or ends is there may be there, and need not.
-    wrong += sysfs.register_complaints(observed.devices, running | (devices.keys() & set_registers))
+    wrong += sysfs.register_complaints(observed.devices, owned_running | (owned & set_registers))
     with_file: dict[tuple[str, str], Function] = {
         key: claims.function_of(observed.topology, device)
-        for key, (_, device) in devices.items()
+        for key, device in devices.items()
         if key in running or (key[0], cdi.path_of(key[1])) in files
     }
     wrong += cdi.complaints(observed.cdi_files, with_file) + cdi_schema.complaints(observed.cdi_files)
     if wrong:
-        remedy = "lab logs --component node-agent --calls --since 10m"
+        remedy = remedy or "lab logs --component node-agent --calls --since 10m"
     return judged(wrong, remedy, f"{len(running)} devices of running pods, {len(files)} CDI files")
 
 
@@ -144,7 +152,7 @@ def _view_complaints(observed: Observed, pod: Object, container: str, functions:
 
 def _functions_of(observed: Observed, pod: Object, container: str) -> list[Function]:
     """Devices of the driver that ``container`` uses."""
-    used = pods.uses(pod, container)
+    used = pod_claims.uses(pod, container)
     namespace = pod["metadata"]["namespace"]
     return [
         claims.function_of(observed.topology, device)

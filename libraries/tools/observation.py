@@ -6,13 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes import client
 from kubernetes.client import ApiException
 from lab import deploy, kubeclient, manifests
 from lab.artifacts import StepError
-from scenario import DRIVER, driver, kube, metrics, observe, pods, qemu, runtime
+from scenario import DRIVER, driver, kube, metrics, observe, pod_claims, pods, qemu, runtime
 from scenario.cdi import CdiFile
 from scenario.driver import Component
 from scenario.session import Session
@@ -174,8 +175,17 @@ class Live:
         return self._pods_of(Component.CONTROLLER)
 
     @cached_property
-    def device_classes(self) -> Sequence[str]:
-        return [item["metadata"]["name"] for item in self._list(client.ResourceV1Api(self._api).list_device_class)]
+    def device_classes(self) -> Sequence[Object]:
+        return self._list(client.ResourceV1Api(self._api).list_device_class)
+
+    @cached_property
+    def taint_rules(self) -> Sequence[Object]:
+        try:
+            return self._list(client.ResourceV1Api(self._api).list_device_taint_rule)
+        except ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:  # feature gate DRADeviceTaintRules is off
+                raise
+            return []
 
     @cached_property
     def claims(self) -> Sequence[Object]:
@@ -189,8 +199,8 @@ class Live:
     @cached_property
     def pods(self) -> Sequence[Object]:
         found = self._list(client.CoreV1Api(self._api).list_pod_for_all_namespaces)
-        kept = [pod for pod in found if pod["spec"].get("resourceClaims") and not pods.has_ended(pod)]
-        return [pod for pod in kept if "deletionTimestamp" not in pod["metadata"]]
+        kept = [pod for pod in found if not pods.has_ended(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in kept if pod_claims.of_pod(pod) or pod_claims.extended_requests(pod, self.device_classes)]
 
     @cached_property
     def events(self) -> Mapping[str, Sequence[Event]]:

@@ -113,7 +113,11 @@ class Observed(Protocol):
         """Pods of the controller."""
 
     @property
-    def device_classes(self) -> Sequence[str]: ...
+    def device_classes(self) -> Sequence[Object]: ...
+    @property
+    def taint_rules(self) -> Sequence[Object]:
+        """DeviceTaintRules; none where the API server does not serve them."""
+
     @property
     def claims(self) -> Sequence[Object]: ...
     @property
@@ -122,7 +126,7 @@ class Observed(Protocol):
 
     @property
     def pods(self) -> Sequence[Object]:
-        """Pods with claims, those that have ended or are being deleted left out."""
+        """Pods with claims, those of extended resources too; pods that have ended or are being deleted left out."""
 
     @property
     def events(self) -> Mapping[str, Sequence[Event]]:

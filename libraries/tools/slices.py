@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scenario import claims, kube
+from scenario import availability, claim_forms, kube
 from scenario.session import Session
 from scenario.slices import PublishedDevice
 
@@ -20,9 +20,12 @@ class Holder:
     claim: str
     """``namespace/name``."""
     pods: tuple[str, ...]
+    how: str = ""
+    """If the claim leaves the device to others, too: by administrative access, or as a share with what it consumes."""
 
     def __str__(self) -> str:
-        return f"{self.claim} → {', '.join(self.pods) or 'no pod'}"
+        how = f" ({self.how})" if self.how else ""
+        return f"{self.claim}{how} → {', '.join(self.pods) or 'no pod'}"
 
 
 @dataclass(frozen=True)
@@ -37,23 +40,21 @@ class SliceRow:
     numa_node: int | None
     pci: str
     holders: tuple[Holder, ...]
-    """Several only with administrative access; empty when the device is free."""
+    """Several only with administrative access or shares; empty when no claim has the device."""
+    is_free: bool
+    """Whether a claim could get it: nobody has it for itself, and nothing has used up the counters it needs."""
 
 
 def rows(
     published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]], node: str | None = None
 ) -> list[SliceRow]:
     """Published devices (of ``node``) with the claims of ``everything`` (API's JSON) that have them."""
-    holders: dict[tuple[str, str], list[Holder]] = {}
-    for claim in everything:
-        pods = tuple(
-            user["name"]
-            for user in (claim.get("status") or {}).get("reservedFor") or []
-            if user.get("resource") == "pods"
-        )
-        holder = Holder(f"{claim['metadata']['namespace']}/{claim['metadata']['name']}", pods)
-        for item in claims.results(claim):
-            holders.setdefault((item["pool"], item["device"]), []).append(holder)
+    claims = claim_forms.parse_all(everything)
+    available = availability.of(published, claims)
+    holders = {
+        key: tuple(Holder(f"{claim.namespace}/{claim.name}", claim.pods, result.what) for claim, result in users)
+        for key, users in availability.holders(claims).items()
+    }
     return [
         SliceRow(
             name=device.slice_name,
@@ -61,9 +62,10 @@ def rows(
             device=device.name,
             numa_node=device.numa_node,
             pci=str(device.attribute("pciAddress") or "-"),
-            holders=tuple(holders.get((device.pool, device.device), ())),
+            holders=holders.get((device.pool, device.device), ()),
+            is_free=available.is_free(device),
         )
-        for device in sorted(published, key=lambda device: (device.node, str(device.attribute("pciAddress"))))
+        for device in sorted(available.devices, key=lambda device: (device.node, str(device.attribute("pciAddress"))))
         if node in (None, device.node)
     ]
 
@@ -80,6 +82,6 @@ def as_text(table: Iterable[SliceRow]) -> str:
     lines = [_HEADING]
     for row in table:
         numa = "-" if row.numa_node is None else str(row.numa_node)
-        held = "; ".join(map(str, row.holders)) or "-"
+        held = "; ".join(map(str, row.holders)) or ("-" if row.is_free else "- (what it needs is used up)")
         lines.append("\t".join([row.name, row.node, row.device, numa, row.pci, held]))
     return "\n".join(lines)
