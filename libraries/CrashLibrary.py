@@ -84,13 +84,12 @@ class CrashLibrary:
             raise CheckError("\n".join(found))
 
     @keyword(tags=["wait"])
-    def let_node_agents_die_at_write(self, number: int) -> None:
+    def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Let every run of the node agents end as by kill -9 at its ``number``-th write.
 
         They restart. `Reset Node Agent Settings` takes it back.
         """
         current = session.current()
-        timeout = timedelta(minutes=10)
         driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
