@@ -173,19 +173,6 @@ class CrashLibrary:
         kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")
 
     @keyword(tags=["wait"])
-    def claim_should_report_condition(
-        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
-    ) -> None:
-        """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
-        kube.wait_claim(
-            session.current().api,
-            claim,
-            lambda item: usage.condition_complaints(item, kind, status, reason),
-            timeout,
-            f"condition {kind} {status} because of {reason}",
-        )
-
-    @keyword(tags=["wait"])
     def claim_should_have_event(
         self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=5)
     ) -> None:

@@ -148,6 +148,25 @@ Slices That Somebody Changes Are Put Right
     Change ResourceSlice Of Device    ${NODES}[0]    ${pfs[1].name}
     ResourceSlices Should Follow Sysfs
 
+Register Cleared Behind The Driver Is Put Right
+    [Documentation]    ``echo 0 > status`` of an allocated device on its node: within seconds it reads 1 again.
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${devices}    Get Devices Of Pod    keeps
+    Clear Status Register    ${devices}[0]
+    Wait Until Status Registers Mark    ${devices}    timeout=20 seconds
+    Pod Should Still Work    keeps
+
+Device Reset Keeps An Allocation
+    [Documentation]    ``echo 1 > device/reset`` of an allocated device; when its pod is gone, the module can be unloaded.
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${devices}    Get Devices Of Pod    keeps
+    Reset Device    ${devices}[0]
+    Wait Until Status Registers Mark    ${devices}    timeout=20 seconds
+    Pod Should Still Work    keeps
+    Delete Pod    keeps
+    Wait Until All Devices Are Free
+    Unload Kernel Module    ${NODES}[0]
+
 Two Hundred Claims Come And Go
     [Documentation]    Fast: many are deleted before they are allocated, prepared or started.
     [Timeout]    60 minutes
