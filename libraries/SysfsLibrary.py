@@ -102,10 +102,15 @@ class SysfsLibrary:
         self, devices: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=30)
     ) -> None:
         """Like `Status Registers Should Mark`, for what the driver is about to put right."""
-        allocated = {device.key for device in devices}
-        until_no_complaints(
-            lambda: sysfs.register_complaints(self._read(), allocated), timeout, "status registers that are wrong"
-        )
+
+        def complaints() -> list[str]:
+            try:
+                self.status_registers_should_mark(devices)
+            except CheckError as error:
+                return [str(error)]
+            return []
+
+        until_no_complaints(complaints, timeout, "status registers that are wrong")
 
     @keyword
     def clear_status_register(self, device: AllocatedDevice) -> None:

@@ -110,7 +110,7 @@ def test_admin_access_in_the_claim_and_in_words() -> None:
     looks = DeviceRequest("looks", admin_access=True)
     (request,) = claims.build("looks", [looks], None, {})["spec"]["devices"]["requests"]
     assert request["exactly"]["adminAccess"] is True
-    assert str(looks) == "1 of mock-accel-pf by admin access"
+    assert str(looks) == "1 of mock-accel-pf (adminAccess)"
 
 
 def test_alternatives_in_the_claim_and_in_words() -> None:

@@ -36,7 +36,8 @@ class DeviceRequest:
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
-        return f"{self.count} of {self.device_class.value}{where}{' by admin access' if self.admin_access else ''}"
+        admin = " (adminAccess)" if self.admin_access else ""
+        return f"{self.count} of {self.device_class.value}{admin}{where}"
 
 
 @dataclass(frozen=True)
