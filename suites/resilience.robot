@@ -90,14 +90,13 @@ Namespace Is Deleted With All In It
 Device Is Unplugged While Allocated
     [Documentation]    It is tainted, the pod's status and the claim say so, and all is well when it is back.
     ${slot}    Get Slot To Unplug    ${NODES}[0]
-    VAR    ${device}    ${slot.functions[0]}
-    Run Pod With Device    loses    ${NODES}[0]    PF    ${device.uuid}
+    Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
-    Device Should Be Tainted    ${NODES}[0]    ${device.name}    Unplugged
+    Device Should Be Tainted    ${NODES}[0]    ${slot.functions[0].name}    Unplugged
     Pod Should Report Health    loses    Unhealthy
     Claim Should Report Condition    loses    Ready    False    Unplugged
     Plug Slot    ${slot}
-    Device Should Not Be Tainted    ${NODES}[0]    ${device.name}
+    Device Should Not Be Tainted    ${NODES}[0]    ${slot.functions[0].name}
     Pod Should Report Health    loses    Healthy
     Claim Should Report Condition    loses    Ready    True    Prepared
 
