@@ -48,7 +48,7 @@ Pod Applied Again With The Same Claim Keeps Its Device Status
 Pod Applied Again With Admin Access Keeps Its Device Status
     [Documentation]    The same for a claim that only looks at a device, which may be another claim's.
     [Setup]    Allow Admin Access
-    [Teardown]    Forbid Admin Access And Clean Up
+    [Teardown]    Clean Up And Forbid Admin Access
     ${request}    Request Devices    device    admin_access=True
     Run Pod With Request    looks    ${request}
     Claim Should Report Condition    looks    Ready    True    Prepared
@@ -192,10 +192,10 @@ CEL That Fails For A Device Is Reported
 
 
 *** Keywords ***
-Forbid Admin Access And Clean Up
-    [Documentation]    The namespace is as before, then everything else is put back.
-    Forbid Admin Access
+Clean Up And Forbid Admin Access
+    [Documentation]    Everything is put back, then the namespace: claims with admin access may need its label to end.
     Clean Up And Check That Nothing Leaks
+    Forbid Admin Access
 
 Run Pods That Take All Devices
     [Documentation]    A pod for each NUMA node of each node, with all its devices; returns the names of the pods.
