@@ -24,6 +24,11 @@ Request Of A Claim
 Selector In CEL
     Old Listing Should Be Refused    A selector in CEL    compilation failed
     Listing Should Print    A selector in CEL    created
+    VAR    ${cel}    device.attributes["mock-accel.example.com/numaNode"].intValue == 0
+    ${request}    Request Devices    device    cel=${cel}
+    Create Claim    old-selector    ${request}
+    Create Pod    old-selector    old-selector
+    Pod Should Stay Pending    old-selector    because=no such key: intValue
 
 Command On A Node
     ${pfs}    Get PFs    ${NODES}[0]

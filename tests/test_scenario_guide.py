@@ -17,7 +17,7 @@ TIMEOUT = timedelta(seconds=20)
 # What people find in older guides, each with the form of today beside it in the table of the page.
 OLD_FORMS = (
     ".basic.attributes",
-    ".intValue",
+    "….intValue",
     "without `exactly`",
     '"mock-accel.example.com/numaNode"',
     "sshpass",
