@@ -7,7 +7,7 @@ from datetime import timedelta
 from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, agreement, claims, kube, session
+from scenario import CheckError, agreement, claims, coming_and_going, kube, session, usage
 from scenario.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
 from scenario.observe import read_devices
 from scenario.places import bus_of
@@ -44,12 +44,26 @@ class ClaimsLibrary:
         device_class: DeviceClass = DeviceClass.PF,
         numa_node: int | None = None,
         cel: str | None = None,
+        admin_access: bool = False,
     ) -> DeviceRequest:
-        """A request for `Create Claim`: ``count`` devices, on ``numa_node`` and meeting ``cel`` if these are given."""
+        """A request for `Create Claim`: ``count`` devices, on ``numa_node`` and meeting ``cel`` if these are given.
+
+        With ``admin_access`` they may be another claim's; `Allow Admin Access` comes first.
+        """
         selectors = [claims.numa_selector(numa_node)] if numa_node is not None else []
         if cel:
             selectors.append(cel)
-        return DeviceRequest(name, count, device_class, tuple(selectors))
+        return DeviceRequest(name, count, device_class, tuple(selectors), admin_access)
+
+    @keyword
+    def allow_admin_access(self) -> None:
+        """Let claims of the tests' namespace ask for admin access; `Forbid Admin Access` takes it back."""
+        coming_and_going.allow_admin_access(session.current().api, allowed=True)
+
+    @keyword
+    def forbid_admin_access(self) -> None:
+        """Let the API server refuse claims of the tests' namespace that ask for admin access, as it does by default."""
+        coming_and_going.allow_admin_access(session.current().api, allowed=False)
 
     @keyword
     def request_first_available(self, name: str, *alternatives: DeviceRequest) -> AlternativeRequests:
@@ -155,6 +169,19 @@ class ClaimsLibrary:
         """
         expected = "it to have no devices and no pods"
         kube.wait_claim(session.current().api, name, claims.allocation_complaints, timeout, expected)
+
+    @keyword(tags=["wait"])
+    def claim_should_report_condition(
+        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
+    ) -> None:
+        """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
+        kube.wait_claim(
+            session.current().api,
+            claim,
+            lambda item: usage.condition_complaints(item, kind, status, reason),
+            timeout,
+            f"condition {kind} {status} because of {reason}",
+        )
 
     @keyword
     def pods_should_have_different_devices(self, *pods: str) -> None:

@@ -103,13 +103,12 @@ class CrashLibrary:
             raise CheckError("\n".join(found))
 
     @keyword(tags=["wait"])
-    def let_node_agents_die_at_write(self, number: int) -> None:
+    def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Let every run of the node agents end as by kill -9 at its ``number``-th write.
 
         They restart. `Reset Node Agent Settings` takes it back.
         """
         current = session.current()
-        timeout = timedelta(minutes=10)
         driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
@@ -191,19 +190,6 @@ class CrashLibrary:
             return set(usage.device_health(item)) == {health}
 
         kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")
-
-    @keyword(tags=["wait"])
-    def claim_should_report_condition(
-        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
-    ) -> None:
-        """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
-        kube.wait_claim(
-            session.current().api,
-            claim,
-            lambda item: usage.condition_complaints(item, kind, status, reason),
-            timeout,
-            f"condition {kind} {status} because of {reason}",
-        )
 
     @keyword(tags=["wait"])
     def claim_should_have_event(

@@ -15,7 +15,6 @@ from scenario.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
 _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
-_ROLLOUT_TIMEOUT = timedelta(minutes=10)
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -37,23 +36,25 @@ class DriverLibrary:
         driver.restart(current.api, component, node, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def set_node_agent_settings(self, rescan_interval: str, kernel_events: bool) -> None:
+    def set_node_agent_settings(
+        self, rescan_interval: str, kernel_events: bool, timeout: timedelta = timedelta(minutes=10)
+    ) -> None:
         """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
 
         They restart. `Reset Node Agent Settings` takes it back.
         """
         values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
         current = session.current()
-        driver.set_agent_environment(current.api, values, len(current.node_names), _ROLLOUT_TIMEOUT)
+        driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def reset_node_agent_settings(self) -> None:
+    def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Let the node agents run with what their manifest says; they restart if they were told something else."""
         current = session.current()
         told = driver.agent_environment(current.api) & set(_SETTINGS)
         if told:
             values = dict.fromkeys(sorted(told), None)
-            driver.set_agent_environment(current.api, values, len(current.node_names), _ROLLOUT_TIMEOUT)
+            driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
 
     @keyword
     def mark_log(self, component: Component, node: str | None = None) -> LogMark:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, coming_and_going, kube, publication, session
+from scenario import CheckError, coming_and_going, kube, publication, session, slice_writes
 from scenario.observe import read_devices
 
 
@@ -29,6 +29,18 @@ class SlicesLibrary:
             timeout,
             "ResourceSlices to describe what sysfs shows",
         )
+
+    @keyword(name="ResourceSlices Should Stay As They Are")
+    def slices_should_stay_as_they_are(self, duration: timedelta = timedelta(seconds=20)) -> None:
+        """Watch the driver's ResourceSlices for ``duration`` and check that nobody writes, makes or deletes one.
+
+        For a cluster where nothing happens. Fails with the slices, their
+        generations, and the field managers that wrote.
+        """
+        writes = slice_writes.follow(session.current().api, duration)
+        logger.info(f"{len(writes.names)} ResourceSlices, {writes.count} writes in {duration.total_seconds():.0f} s")
+        if complaints := writes.complaints():
+            raise CheckError("ResourceSlices are written though nothing happens:\n" + "\n".join(complaints))
 
     @keyword(name="Count ResourceSlices")
     def count_slices(self, label_selector: str) -> int:

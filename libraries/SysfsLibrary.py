@@ -12,7 +12,7 @@ from scenario.claims import AllocatedDevice
 from scenario.driver import Component
 from scenario.observe import read_devices, read_module_states
 from scenario.places import SlotOfNode
-from scenario.sysfs import MODULE_LIVES, NodeDevices
+from scenario.sysfs import CLASS_FOLDER, MODULE_LIVES, NodeDevices
 from scenario.waiting import until_no_complaints
 
 
@@ -99,6 +99,31 @@ class SysfsLibrary:
         allocated = {device.key for device in devices if not device.admin_access}
         if complaints := sysfs.register_complaints(self._read(), allocated):
             raise CheckError("\n".join(complaints))
+
+    @keyword(tags=["wait"])
+    def wait_until_status_registers_mark(
+        self, devices: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=30)
+    ) -> None:
+        """Like `Status Registers Should Mark`, for what the driver is about to put right."""
+
+        def complaints() -> list[str]:
+            try:
+                self.status_registers_should_mark(devices)
+            except CheckError as error:
+                return [str(error)]
+            return []
+
+        until_no_complaints(complaints, timeout, "status registers that are wrong")
+
+    @keyword
+    def clear_status_register(self, device: AllocatedDevice) -> None:
+        """Write 0 to the status register of ``device`` on its node, behind the driver's back."""
+        session.current().on_node(device.node, f"echo 0 > {CLASS_FOLDER}/{device.name}/status")
+
+    @keyword
+    def reset_device(self, device: AllocatedDevice) -> None:
+        """Let the kernel of the node reset the PCI function of ``device``, as an administrator would."""
+        session.current().on_node(device.node, f"echo 1 > {CLASS_FOLDER}/{device.name}/device/reset")
 
     @keyword(tags=["wait"])
     def wait_until_all_devices_are_free(self, timeout: timedelta = timedelta(seconds=30)) -> None:

@@ -35,6 +35,29 @@ Device Is Given Back With The Pod
     Container Should See Exactly Its Devices    comes-back
     Nodes Should Agree With Allocations
 
+Pod Applied Again With The Same Claim Keeps Its Device Status
+    [Documentation]    ``status.devices`` of the claim goes with its allocation, and is there again with the next one.
+    Run Pod With Claim    again
+    Claim Should Report Condition    again    Ready    True    Prepared
+    Delete Pod    again
+    Claim Should Have No Devices    again
+    Create Pod    again    again
+    Pod Should Be Running    again
+    Claim Should Report Condition    again    Ready    True    Prepared
+
+Pod Applied Again With Admin Access Keeps Its Device Status
+    [Documentation]    The same for a claim that only looks at a device, which may be another claim's.
+    [Setup]    Allow Admin Access
+    [Teardown]    Clean Up And Forbid Admin Access
+    ${request}    Request Devices    device    admin_access=True
+    Run Pod With Request    looks    ${request}
+    Claim Should Report Condition    looks    Ready    True    Prepared
+    Delete Pod    looks
+    Claim Should Have No Devices    looks
+    Create Pod    looks    looks
+    Pod Should Be Running    looks
+    Claim Should Report Condition    looks    Ready    True    Prepared
+
 Each Pod Of A Template Has A Claim Of Its Own
     ${request}    Request Devices    device
     Create Claim Template    each    ${request}
@@ -169,6 +192,11 @@ CEL That Fails For A Device Is Reported
 
 
 *** Keywords ***
+Clean Up And Forbid Admin Access
+    [Documentation]    Everything is put back, then the namespace: claims with admin access may need its label to end.
+    Clean Up And Check That Nothing Leaks
+    Forbid Admin Access
+
 Run Pods That Take All Devices
     [Documentation]    A pod for each NUMA node of each node, with all its devices; returns the names of the pods.
     @{pods}    Create List

@@ -101,14 +101,13 @@ Namespace Is Deleted With All In It
 Device Is Unplugged While Allocated
     [Documentation]    It is tainted, the pod's status and the claim say so, and all is well when it is back.
     ${slot}    Get Slot To Unplug    ${NODES}[0]
-    VAR    ${device}    ${slot.functions[0]}
-    Run Pod With Device    loses    ${NODES}[0]    PF    ${device.uuid}
+    Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
-    Device Should Be Tainted    ${NODES}[0]    ${device.name}    Unplugged
+    Device Should Be Tainted    ${NODES}[0]    ${slot.functions[0].name}    Unplugged
     Pod Should Report Health    loses    Unhealthy
     Claim Should Report Condition    loses    Ready    False    Unplugged
     Plug Slot    ${slot}
-    Device Should Not Be Tainted    ${NODES}[0]    ${device.name}
+    Device Should Not Be Tainted    ${NODES}[0]    ${slot.functions[0].name}
     Pod Should Report Health    loses    Healthy
     Claim Should Report Condition    loses    Ready    True    Prepared
 
@@ -158,6 +157,25 @@ Slices That Somebody Changes Are Put Right
     ResourceSlices Should Follow Sysfs
     Change ResourceSlice Of Device    ${NODES}[0]    ${pfs[1].name}
     ResourceSlices Should Follow Sysfs
+
+Register Cleared Behind The Driver Is Put Right
+    [Documentation]    ``echo 0 > status`` of an allocated device on its node: within seconds it reads 1 again.
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${devices}    Get Devices Of Pod    keeps
+    Clear Status Register    ${devices}[0]
+    Wait Until Status Registers Mark    ${devices}    timeout=20 seconds
+    Pod Should Still Work    keeps
+
+Device Reset Keeps An Allocation
+    [Documentation]    ``echo 1 > device/reset`` of an allocated device; when its pod is gone, the module can be unloaded.
+    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${devices}    Get Devices Of Pod    keeps
+    Reset Device    ${devices}[0]
+    Wait Until Status Registers Mark    ${devices}    timeout=20 seconds
+    Pod Should Still Work    keeps
+    Delete Pod    keeps
+    Wait Until All Devices Are Free
+    Unload Kernel Module    ${NODES}[0]
 
 Two Hundred Claims Come And Go
     [Documentation]    Fast: many are deleted before they are allocated, prepared or started.

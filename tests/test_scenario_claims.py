@@ -106,6 +106,13 @@ def test_claim_with_two_requests_and_selectors() -> None:
     ]
 
 
+def test_admin_access_in_the_claim_and_in_words() -> None:
+    looks = DeviceRequest("looks", admin_access=True)
+    (request,) = claims.build("looks", [looks], None, {})["spec"]["devices"]["requests"]
+    assert request["exactly"]["adminAccess"] is True
+    assert str(looks) == "1 of mock-accel-pf (adminAccess)"
+
+
 def test_alternatives_in_the_claim_and_in_words() -> None:
     first = DeviceRequest("first", device_class=DeviceClass.VF)
     second = DeviceRequest("second", 2, selectors=("true",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,11 +74,23 @@ def test_nothing_was_counted_yet() -> None:
 
 
 def test_start_is_known_once_the_kubelet_is_served() -> None:
-    assert metrics.parse_gauge(served({}, [], start_seconds=1.25), metrics.START) == 1.25
-    with pytest.raises(
-        CheckError, match="expected mock_accel_start_seconds among the node agent's figures, found none"
-    ):
-        metrics.parse_gauge(BEFORE, metrics.START)
+    assert metrics.parse_value(served({}, [], start_seconds=1.25), metrics.START) == 1.25
+    complaint = "expected mock_accel_start_seconds once among the figures, found none of that name"
+    with pytest.raises(CheckError, match=complaint):
+        metrics.parse_value(BEFORE, metrics.START)
+
+
+def test_value_of_the_series_that_has_the_labels() -> None:
+    assert metrics.parse_value(BEFORE, metrics.DEVICES, state="free") == 6
+    assert metrics.parse_value(BEFORE, metrics.API_ERRORS) == 0
+    complaint = re.escape(
+        'expected mock_accel_devices{state="lost"} once among the figures, '
+        'found mock_accel_devices{state="free"}, mock_accel_devices{state="allocated"}; look at'
+    )
+    with pytest.raises(CheckError, match=complaint):
+        metrics.parse_value(BEFORE, metrics.DEVICES, state="lost")
+    with pytest.raises(CheckError, match="expected mock_accel_devices once among the figures, found mock_accel_dev"):
+        metrics.parse_value(BEFORE, metrics.DEVICES)
 
 
 def test_total_of_several_nodes() -> None:

@@ -6,7 +6,7 @@ Resource            ../resources/claims.resource
 Suite Setup         Start Session    ${TOPOLOGY}
 Suite Teardown      End Session
 Test Teardown       Delete Everything Made By Tests
-Test Timeout        6 minutes
+Test Timeout        15 minutes
 Test Tags           my-driver
 
 

@@ -6,7 +6,7 @@ Resource            ../resources/claims.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
-Test Timeout        6 minutes
+Test Timeout        15 minutes
 Test Tags           my-first-scenario
 
 
@@ -16,7 +16,7 @@ Pod Gets The Devices That It Asks For
     ${two}    Request Devices    pair    count=2
     Create Claim    pair    ${two}
     Create Pod    pair    pair
-    Pod Should Be Running    pair
+    Pod Should Be Running    pair    timeout=3 minutes
     Pod Should Have Devices    pair    2
     Container Should See Exactly Its Devices    pair
     Nodes Should Agree With Allocations

@@ -45,10 +45,20 @@ class BaseImage:
 
 
 _APPLETS = (
-    'mkdir -p "$1/usr/bin"; for applet in $("$1/usr/bin/busybox" --list); do '
+    'mkdir -p "$1/usr/bin"; for applet in $(chroot "$1" /usr/bin/busybox --list); do '
     'test -e "$1/usr/bin/$applet" || ln -s busybox "$1/usr/bin/$applet"; done'
 )
 _MERGED_USR = 'for d in bin sbin lib lib64; do test -e "$1/$d" || ln -s "usr/$d" "$1/$d"; done'
+# The shell of busybox-static takes its own applets before programs of PATH, that of busybox does not. So programs of
+# coreutils stand in for applets that can do less: readlink, which takes one file only, and time, which is missing.
+_GUIDE_PROGRAMS = ("busybox", "readlink", "time")
+_GUIDE_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libresolv.so.2")
+_GUIDE_FILES_ONLY = (
+    'cd "$1/usr" && find . ! -type d'
+    + "".join(f" ! -path ./bin/{name}" for name in _GUIDE_PROGRAMS)
+    + "".join(f" ! -name {name}" for name in _GUIDE_LIBRARIES)
+    + " -delete && find . -type d -empty -delete"
+)
 _USELESS = (
     "dev",
     "etc/apt",
@@ -66,8 +76,8 @@ BASE_IMAGES = (
     BaseImage("pause", ("catatonit",), (), 'ENTRYPOINT ["/usr/bin/catatonit", "-P"]\n'),
     BaseImage(
         "busybox",
-        ("busybox-static",),
-        (_MERGED_USR, _APPLETS, _MOUNT_POINTS),
+        ("busybox", "coreutils", "time"),
+        (_GUIDE_FILES_ONLY, _MERGED_USR, _APPLETS, _MOUNT_POINTS),
         'ENV PATH=/usr/bin:/usr/sbin\nCMD ["sh"]\n',
     ),
     BaseImage(

@@ -34,10 +34,13 @@ class DeviceRequest:
     count: int = 1
     device_class: DeviceClass = DeviceClass.PF
     selectors: tuple[str, ...] = ()
+    admin_access: bool = False
+    """Devices may be another claim's; the namespace must allow it."""
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
-        return f"{self.count} of {self.device_class.value}{where}"
+        admin = " (adminAccess)" if self.admin_access else ""
+        return f"{self.count} of {self.device_class.value}{admin}{where}"
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def _wanted(request: DeviceRequest) -> Object:
         "allocationMode": "ExactCount",
         "count": request.count,
     }
+    if request.admin_access:
+        wanted["adminAccess"] = True
     if request.selectors:
         wanted["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
     return wanted

@@ -18,6 +18,7 @@ from scenario.claims import DeviceRequest
 from scenario.kube import LABELS, NAMESPACE
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
+_ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
 _IN_FLIGHT = 5
 """Pods that exist at the same time while many come and go."""
 
@@ -64,6 +65,13 @@ def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
     seconds, selection = timeout.total_seconds(), {"field_selector": f"metadata.name={name}"}
     if kubeclient.watch_until(core.list_namespace, lambda found: not found, seconds, **selection):
         raise CheckError(f"namespace {name!r} is still there after {seconds:.0f} s")
+
+
+def allow_admin_access(api: ApiClient, *, allowed: bool) -> None:
+    """Say by a label whether claims of the tests' namespace may ask for ``adminAccess`` (resource.k8s.io/v1)."""
+    labels = {_ADMIN_ACCESS: "true" if allowed else None}
+    body = {"metadata": {"labels": labels}}
+    client.CoreV1Api(api).patch_namespace(NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 
 
 def churn(api: ApiClient, count: int, node: str) -> int:

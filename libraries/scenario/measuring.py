@@ -57,7 +57,7 @@ def agent_starts(session: Session, node: str, times: int) -> list[float]:
     for _ in range(times):
         driver.restart(session.api, Component.NODE_AGENT, node, nodes, _RESTART_TIMEOUT)
         text = metrics.read(session.api, driver.pod_of(session.api, Component.NODE_AGENT, node))
-        found.append(metrics.parse_gauge(text, metrics.START))
+        found.append(metrics.parse_value(text, metrics.START))
     return found
 
 

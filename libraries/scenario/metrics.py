@@ -1,4 +1,4 @@
-"""Figures that the node agents serve to Prometheus, read through the API server.
+"""Figures that node agents and controller serve to Prometheus, read through the API server.
 
 Format: Prometheus' text exposition format, version 0.0.4. A histogram only
 grows; what a test has done is the difference of two readings.
@@ -24,7 +24,12 @@ CLAIMS = "mock_accel_claim_duration_seconds"
 """Has the labels ``operation`` (``prepare``, ``unprepare``) and ``result`` (``ok``, ``error``)."""
 START = "mock_accel_start_seconds"
 """Gauge: from the start of the process until it served the kubelet."""
-_PORT = 8080
+DEVICES = "mock_accel_devices"
+"""Gauge: of a node agent by ``state`` (``free``, ``allocated``), of the controller by ``node`` and ``device_type``."""
+API_ERRORS = "mock_accel_api_errors_total"
+"""Counter: requests to the API server that failed."""
+PORT = 8080
+"""Of both programs, for /healthz, /readyz and /metrics."""
 # The first answer of an agent takes long: it imports Prometheus' client for it.
 _TIMEOUT_SECONDS = 60.0
 
@@ -88,17 +93,27 @@ def parse(text: str, name: str, **labels: str) -> Histogram:
     return total(found)
 
 
-def parse_gauge(text: str, name: str) -> float:
-    """Value of the gauge ``name``, which has no labels. Raises CheckError when the agent does not serve it."""
-    for family in text_string_to_metric_families(text):
-        if family.name == name and family.samples:
-            return float(family.samples[0].value)
-    raise CheckError(f"expected {name} among the node agent's figures, found none; look at its log: lab logs")
+def parse_value(text: str, name: str, **labels: str) -> float:
+    """Value of the one sample ``name`` that has ``labels``. Raises CheckError unless there is exactly one."""
+    samples = [item for family in text_string_to_metric_families(text) for item in family.samples if item.name == name]
+    found = [item.value for item in samples if labels.items() <= item.labels.items()]
+    if len(found) == 1:
+        return float(found[0])
+    there = ", ".join(series(item.name, **item.labels) for item in samples) or "none of that name"
+    raise CheckError(
+        f"expected {series(name, **labels)} once among the figures, found {there}; look at the pod's log: lab logs"
+    )
+
+
+def series(name: str, **labels: str) -> str:
+    """A sample's name and labels as Prometheus writes them."""
+    listed = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return f"{name}{{{listed}}}" if listed else name
 
 
 def read(api: ApiClient, pod: str) -> str:
     """What the node agent ``pod`` serves at ``/metrics``."""
     answer: Any = client.CoreV1Api(api).connect_get_namespaced_pod_proxy_with_path(
-        f"{pod}:{_PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=_TIMEOUT_SECONDS
+        f"{pod}:{PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=_TIMEOUT_SECONDS
     )
     return str(answer.data, "utf-8")

@@ -23,8 +23,8 @@ class Ended:
     message: str
 
 
-def run_numa_suite(fault: str, *options: str) -> dict[str, Ended]:
-    """Run ``suites/numa.robot`` until its first failure; how each test ended, by its name.
+def run_suite(suite: str, fault: str, *options: str) -> dict[str, Ended]:
+    """Run ``suites/<suite>.robot`` until its first failure; how each test ended, by its name.
 
     What could not be run any more is left out: it failed because of the first.
     The report stays in ``results/broken-on-purpose/<fault>``.
@@ -32,9 +32,8 @@ def run_numa_suite(fault: str, *options: str) -> dict[str, Ended]:
     folder = RESULTS / fault
     shutil.rmtree(folder, ignore_errors=True)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
-    run = subprocess.run(
-        [*argv, "suites/numa.robot"], cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-    )
+    argv.append(f"suites/{suite}.robot")
+    run = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
     assert (folder / "output.xml").exists(), run.stdout + run.stderr
     result = ExecutionResult(str(folder / "output.xml"))
     return {
@@ -42,3 +41,8 @@ def run_numa_suite(fault: str, *options: str) -> dict[str, Ended]:
         for test in result.suite.all_tests
         if not test.tags.match("robot:exit")
     }
+
+
+def statuses(tests: dict[str, Ended]) -> dict[str, str]:
+    """How each test ended in a word, by its name."""
+    return {name: test.status for name, test in tests.items()}

@@ -14,7 +14,7 @@ from kubernetes import client
 from lab import deploy, kubeclient
 from lab.cluster import Cluster
 from scenario import driver
-from suite_run import Ended, run_numa_suite
+from suite_run import run_suite, statuses
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
@@ -42,12 +42,8 @@ FAULT = "wrong-numa-node"
 TIMEOUT = timedelta(minutes=10)
 
 
-def statuses(tests: dict[str, Ended]) -> dict[str, str]:
-    return {name: test.status for name, test in tests.items()}
-
-
 def test_guest_wired_to_another_numa_node_than_declared(miswired: Path) -> None:
-    tests = run_numa_suite("miswired-guest", "--variable", f"TOPOLOGY:{miswired}")
+    tests = run_suite("numa", "miswired-guest", "--variable", f"TOPOLOGY:{miswired}")
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "FAIL"}
     assert tests[PCI_BUS].message == (
         "miswired-node mock2 (0000:21:00.0): expected NUMA node 1 by topology miswired, guest PCI bus says 0"
@@ -89,7 +85,7 @@ def with_fault(template: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("driver_with_wrong_numa_node")
 def test_driver_that_publishes_a_wrong_numa_node(cluster: Cluster) -> None:
-    tests = run_numa_suite(FAULT)
+    tests = run_suite("numa", FAULT)
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "PASS", SYSFS: "PASS", SLICES: "FAIL"}
     assert tests[SLICES].message.splitlines() == [
         f"{node.name} {WRONG} ({function.bdf}): expected NUMA node {function.numa_node} "

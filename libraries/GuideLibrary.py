@@ -1,0 +1,56 @@
+"""Robot Framework library: the listings of docs/guide-commands.md, run as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, guide, session
+
+_PAGE_NODE = "mock-cluster-node1"
+"""Name of the first node on the page."""
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class GuideLibrary:
+    """Runs a listing by the heading that it stands under, on the cluster that the suite has borrowed."""
+
+    @keyword
+    def listing_should_print(self, heading: str, *patterns: str, timeout: timedelta = timedelta(minutes=6)) -> None:
+        """Check that the listing under ``heading`` works, and that its output has each of ``patterns``.
+
+        These are regular expressions, in which ``^`` and ``$`` are start and end of a line.
+        """
+        output = _run(heading, old=False, timeout=timeout)
+        if missing := [pattern for pattern in patterns if not re.search(pattern, output, re.MULTILINE)]:
+            raise CheckError(f"listing {heading!r}: expected {' and '.join(missing)}, found: {output or 'nothing'}")
+
+    @keyword
+    def old_listing_should_be_refused(
+        self, heading: str, because: str, timeout: timedelta = timedelta(minutes=1)
+    ) -> None:
+        """Check that the old listing under ``heading`` fails with ``because`` in its output."""
+        try:
+            output = _run(heading, old=True, timeout=timeout)
+        except CheckError as error:
+            if because in str(error):
+                logger.info(str(error))
+                return
+            raise CheckError(f"expected {because!r}, found: {error}") from error
+        raise CheckError(f"old listing {heading!r}: expected it to be refused because {because!r}, it works: {output}")
+
+    @keyword
+    def old_listing_should_print_nothing(self, heading: str, timeout: timedelta = timedelta(minutes=1)) -> None:
+        """Check that the old listing under ``heading`` ends well and prints nothing."""
+        if output := _run(heading, old=True, timeout=timeout).strip():
+            raise CheckError(f"old listing {heading!r}: expected it to print nothing, found: {output}")
+
+
+def _run(heading: str, *, old: bool, timeout: timedelta) -> str:
+    current = session.current()
+    item = guide.listing(heading, old=old)
+    output = guide.run(item, current.cluster.name, {_PAGE_NODE: current.node_names[0]}, timeout)
+    logger.info(f"{item.text}\n{output}")
+    return output

@@ -1,0 +1,55 @@
+"""Robot Framework library: what an operator is told over HTTP, for suites that ask with RequestsLibrary."""
+
+from __future__ import annotations
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+from scenario import CheckError, driver, metrics, operation, session
+from scenario.driver import Component
+from scenario.operation import HttpAccess
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class OperationLibrary:
+    """Tells where the programs of the cluster answer, and reads what they answer. It asks nobody itself."""
+
+    @keyword(name="Get API Server Access")
+    def get_api_server_access(self) -> HttpAccess:
+        """URL of the cluster's API server on loopback, and the files of the kubeconfig's certificates and key."""
+        return operation.access(session.current().api)
+
+    @keyword
+    def get_proxy_path(self, component: Component, node: str | None = None) -> str:
+        """Path at the API server below which ``component`` (its pod on ``node``) answers ``/healthz`` and others."""
+        return operation.proxy_path(driver.pod_of(session.current().api, component, node))
+
+    @keyword
+    def all_checks_should_be_ok(self, answer: str) -> None:
+        """Check the API server's verbose answer: it lists checks, each is ok, and all in all it passed."""
+        _judge(operation.check_complaints(answer))
+
+    @keyword
+    def node_agent_should_count(self, figures: str, node: str, allocated: int = 0) -> None:
+        """Check that ``figures`` of a node agent count all PFs of ``node``, ``allocated`` of them as allocated."""
+        _judge(operation.agent_complaints(figures, session.current().topology.node(node), allocated))
+
+    @keyword
+    def controller_should_count_all_devices(self, figures: str) -> None:
+        """Check that ``figures`` of the controller count all PFs of each node of the topology."""
+        _judge(operation.controller_complaints(figures, session.current().topology))
+
+    @keyword
+    def get_number_of_prepared_claims(self, figures: str) -> int:
+        """How many claims a node agent has prepared since it started, by its ``figures``."""
+        return metrics.parse(figures, metrics.CLAIMS, operation="prepare", result="ok").count
+
+    @keyword
+    def get_number_of_failed_requests(self, figures: str) -> int:
+        """How many requests to the API server have failed, by the ``figures`` of a node agent or the controller."""
+        return int(metrics.parse_value(figures, metrics.API_ERRORS))
+
+
+def _judge(complaints: list[str]) -> None:
+    if complaints:
+        raise CheckError("\n".join(complaints))
+    logger.info("as expected")

@@ -1,0 +1,62 @@
+*** Settings ***
+Name                Operation
+Documentation       What an operator is told over HTTP: are API server, node agents and controller well, what do they count.
+...
+...                 And that the driver is quiet on a cluster where nothing happens.
+Resource            ../resources/operation.resource
+Suite Setup         Borrow Cluster And Connect To API Server
+Suite Teardown      Return Cluster
+Test Teardown       Clean Up And Check That Nothing Leaks
+Test Timeout        15 minutes
+Test Tags           operation    dra
+
+
+*** Test Cases ***
+API Server Is Alive And Ready
+    [Documentation]    Each of its own checks is ok, etcd and all that it starts with included.
+    [Template]    API Server Should Be Well
+    /livez
+    /readyz
+
+Node Agents Are Alive And Ready
+    [Documentation]    ``/readyz``: registered with the kubelet, and devices published.
+    [Template]    Node Agents Should Be Well
+    /healthz
+    /readyz
+
+Controller Is Alive And Ready
+    [Template]    Controller Should Be Well
+    /healthz
+    /readyz
+
+Unknown Path Is Answered With Those There Are
+    ${answer}    Ask Controller    /status    status=404
+    Should Contain    ${answer}    /healthz, /readyz or /metrics
+
+Node Agents Count The Devices Of The Topology
+    Node Agents Should Count All Devices As Free
+
+Controller Counts The Devices Of The Topology
+    ${figures}    Ask Controller    /metrics
+    Controller Should Count All Devices    ${figures}
+
+Claim Shows In The Figures Of Its Node Agent
+    [Documentation]    One device more is allocated, and one claim more was prepared; then the device is free again.
+    ${before}    Ask Node Agent    ${NODES}[0]    /metrics
+    ${prepared}    Get Number Of Prepared Claims    ${before}
+    Run Pod On NUMA Node    counted    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${figures}    Ask Node Agent    ${NODES}[0]    /metrics
+    Node Agent Should Count    ${figures}    ${NODES}[0]    allocated=1
+    ${now}    Get Number Of Prepared Claims    ${figures}
+    Should Be Equal As Integers    ${now}    ${prepared + 1}
+    Delete Pod    counted
+    Wait Until All Devices Are Free
+    Node Agents Should Count All Devices As Free
+
+Slices Stay As They Are On An Idle Cluster
+    [Documentation]    Nobody writes a ResourceSlice for twenty seconds, and no request of the driver fails.
+    [Setup]    ResourceSlices Should Follow Sysfs
+    ${before}    Count Failed Requests
+    ResourceSlices Should Stay As They Are    duration=20 seconds
+    ${after}    Count Failed Requests
+    Should Be Equal As Integers    ${after}    ${before}    msg=requests of the driver failed meanwhile

@@ -1,0 +1,137 @@
+"""How long each step of a test may wait, by its time-out argument, beside the time-out of its test.
+
+Suites are read by Robot Framework's own model; user keywords are followed into the suite's resources, keywords of
+classes by the signatures that Robot Framework reads of them. A teardown is not stopped by the test's time-out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from robot.running import ResourceFile, TestLibrary, TestSuite
+from robot.utils import normalize, timestr_to_secs
+
+TIMEOUT = "timeout"
+_VARIABLE = re.compile(r"[$@&]\{([^{}]+)\}")
+
+Item = Any
+"""A piece of Robot Framework's running model, which gives no types."""
+
+
+@dataclass
+class Scope:
+    """Keywords and variables that a suite has from its file, its resources and its libraries."""
+
+    keywords: dict[str, Item] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def add(self, resource: Item, folder: Path) -> None:
+        """Take what ``resource``, which stands in ``folder``, defines and imports; what is there already stays."""
+        for keyword in resource.keywords:
+            self.keywords.setdefault(_key(keyword.name), keyword)
+        for variable in resource.variables:
+            self.variables.setdefault(_key(variable.name[2:-1]), " ".join(variable.value))
+        for item in resource.imports:
+            path = (folder / item.name).resolve()
+            if item.type == "RESOURCE":
+                self.add(ResourceFile.from_file_system(path), path.parent)
+            elif item.type == "LIBRARY":
+                self._add_library(str(path) if path.is_file() else item.name)
+
+    def _add_library(self, name: str) -> None:
+        for keyword in TestLibrary.from_name(name).keywords:
+            self.keywords.setdefault(_key(keyword.name), keyword)
+
+
+def complaints(suite: Path) -> list[str]:
+    """Steps of the tests in ``suite`` whose reason nobody would see, a sentence each.
+
+    Raises ValueError for a keyword that the suite does not have, and for a
+    time-out that depends on what only a run knows.
+    """
+    model = TestSuite.from_file_system(suite)
+    scope = Scope()
+    scope.add(model.resource, suite.parent)
+    scope._add_library("BuiltIn")
+    found = [
+        text
+        for step in (model.setup, model.teardown)
+        for text in _look(step, scope, scope.variables, math.inf, f"{suite.name}: {model.name}", ())
+    ]
+    for test in model.tests:
+        where = f"{suite.name}: {test.name}"
+        limit = _seconds(test.timeout, scope.variables, where) if test.timeout else math.inf
+        if limit == math.inf:
+            found.append(f"{where}: has no time-out; give the suite a Test Timeout")
+        for step in (test.setup, *test.body):
+            found += _look(step, scope, scope.variables, limit, where, ())
+        found += _look(test.teardown, scope, scope.variables, math.inf, where, ())
+    return list(dict.fromkeys(found))
+
+
+def _look(
+    step: Item, scope: Scope, variables: Mapping[str, str], limit: float, where: str, path: Sequence[str]
+) -> Iterator[str]:
+    """Complaints about ``step`` of a test or keyword that is stopped after ``limit`` seconds."""
+    if not step:
+        return
+    if getattr(step, "type", "") not in ("KEYWORD", "SETUP", "TEARDOWN"):
+        for inner in getattr(step, "body", None) or ():
+            yield from _look(inner, scope, variables, limit, where, path)
+        return
+    if (keyword := scope.keywords.get(_key(step.name))) is None:
+        raise ValueError(f"{where}: there is no keyword {step.name!r}")
+    path = (*path, step.name)
+    given = _bound(keyword.args, step.args)
+    if TIMEOUT in given and not hasattr(keyword, "body"):
+        seconds = _seconds(given[TIMEOUT], variables, " → ".join((where, *path)))
+        if seconds >= limit:
+            yield f"{where}: {' → '.join(path)} waits {seconds:g} s, the test ends after {limit:g} s"
+    if hasattr(keyword, "body"):
+        inside = {**scope.variables, **{name: _replaced(value, variables) for name, value in given.items()}}
+        if keyword.timeout:
+            limit = min(limit, _seconds(keyword.timeout, inside, " → ".join((where, *path))))
+        for inner in (keyword.setup, *keyword.body, keyword.teardown):
+            yield from _look(inner, scope, inside, limit, where, path)
+
+
+def _bound(specification: Item, arguments: Sequence[str]) -> dict[str, Any]:
+    """Values of a call by the names of arguments: given ones, and defaults of the others."""
+    names = [*specification.positional, *specification.named_only]
+    values: dict[str, Any] = dict(specification.defaults)
+    position = 0
+    for argument in arguments:
+        name, separator, value = str(argument).partition("=")
+        if separator and (name in names or (specification.var_named and name == TIMEOUT)):
+            values[name] = value
+        elif position < len(specification.positional):
+            values[specification.positional[position]] = argument
+            position += 1
+    return values
+
+
+def _seconds(value: Any, variables: Mapping[str, str], where: str) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    text = _replaced(str(value), variables)
+    try:
+        return float(timestr_to_secs(text))
+    except ValueError as error:
+        raise ValueError(f"{where}: expected a time that can be read without a run, found {value}") from error
+
+
+def _replaced(value: Any, variables: Mapping[str, str]) -> str:
+    """``value`` with the variables that are known here."""
+    return _VARIABLE.sub(lambda match: str(variables.get(_key(match[1]), match[0])), str(value))
+
+
+def _key(name: str) -> str:
+    return str(normalize(name, ignore="_"))
