@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Object = dict[str, Any]
+Answer = tuple[int, Object, dict[str, str]]
+"""Status, content and headers."""
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
 _WATCH_SECONDS = 3600.0
@@ -30,6 +32,8 @@ class FakeApiServer:
         """Method and path of every request."""
         self.broken: int | None = None
         """Status that every request is refused with."""
+        self.before: Callable[[str, str], Answer | None] = lambda method, path: None
+        """Called with method and path before a request is looked at: it may wait, and may answer instead."""
         self._versions = itertools.count(1)
         self._changed = threading.Condition()
         self._events: list[tuple[str, str, Object]] = []
@@ -62,10 +66,19 @@ class FakeApiServer:
         """Add a node."""
         self.put(f"{NODES}/{name}", {"metadata": {"name": name, "uid": uid}})
 
-    def add_claim(self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default") -> None:
-        """Add a claim allocated to ``results``; None leaves it without allocation."""
+    def add_claim(
+        self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default", pod: str = "pod"
+    ) -> None:
+        """Add or replace a claim, allocated to ``results`` and reserved for ``pod`` (empty for none).
+
+        None leaves it without allocation, and without reservation.
+        """
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
-        status = {} if results is None else {"allocation": {"devices": {"results": results}}}
+        status: Object = {}
+        if results is not None:
+            status["allocation"] = {"devices": {"results": results}}
+            if pod:
+                status["reservedFor"] = [{"resource": "pods", "name": pod, "uid": f"uid-{pod}"}]
         self.put(
             path, {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}"}, "status": status}
         )
@@ -159,7 +172,7 @@ class FakeApiServer:
     def _create(self, path: str, body: Object) -> tuple[int, Object]:
         where = f"{path}/{body['metadata']['name']}"
         if where in self.objects:
-            return 409, {"message": "already exists"}
+            return 409, {"message": f'"{body["metadata"]["name"]}" already exists', "reason": "AlreadyExists"}
         self._store(where, {**body, "status": {"phase": "Pending"}} if path.endswith("/pods") else body, "ADDED")
         return 201, self.objects[where]
 
@@ -224,9 +237,16 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             if query.get("watch"):
                 self._watch(parts.path, query)
                 return
-            status, content = api.answer(self.command, parts.path, query, body)
+            headers: dict[str, str] = {}
+            if (instead := api.before(self.command, parts.path)) is not None:
+                api.requests.append((self.command, parts.path))
+                status, content, headers = instead
+            else:
+                status, content = api.answer(self.command, parts.path, query, body)
             data = json.dumps(content).encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

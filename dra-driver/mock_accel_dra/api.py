@@ -37,9 +37,11 @@ Object = dict[str, Any]
 class ApiError(Exception):
     """The API server refused a request."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after = retry_after
+        """Seconds, when the API server says when to try again."""
 
 
 class ApiUnreachableError(ApiError):
@@ -128,7 +130,7 @@ class Client:
             connection.request("GET", f"{path}?{urlencode(query)}", headers=self._headers(accept))
             response = connection.getresponse()
             if response.status != http.client.OK:
-                raise _refusal("GET", path, response.status, response.read())
+                raise _refusal("GET", path, response, response.read())
             while line := response.readline():
                 event = json.loads(line)
                 if event["type"] == "ERROR":
@@ -192,7 +194,7 @@ class Client:
         klog.info(klog.SCAN, "API request", method=method, path=path, status=response.status)
         if response.status >= http.client.BAD_REQUEST:
             self.errors += 1
-            raise _refusal(method, path, response.status, data)
+            raise _refusal(method, path, response, data)
         try:
             answer: Object = json.loads(data)
         except ValueError as error:
@@ -200,9 +202,12 @@ class Client:
         return answer
 
 
-def _refusal(method: str, path: str, status: int, data: bytes) -> ApiError:
+def _refusal(method: str, path: str, response: http.client.HTTPResponse, data: bytes) -> ApiError:
     try:
         message = json.loads(data)["message"]
     except (ValueError, KeyError, TypeError):
         message = data[:200].decode(errors="replace")
-    return ApiError(status, f"{method} {path}: {status}: {message}")
+    # RFC 9110, 10.2.3: seconds, or a date, which the API server does not send.
+    seconds = response.getheader("Retry-After", "")
+    retry_after = float(seconds) if seconds.isdecimal() else None
+    return ApiError(response.status, f"{method} {path}: {response.status}: {message}", retry_after)

@@ -68,20 +68,27 @@ def spec(device: Device) -> dict[str, Any]:
     }
 
 
+def is_right(folder: Path, device: Device) -> bool:
+    """Whether the CDI file of ``device`` says what it must. Raises OSError."""
+    try:
+        return file_of(folder, device.name).read_text(encoding="utf-8") == _text(device)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
 def write(folder: Path, device: Device) -> bool:
     """Make the CDI file of ``device`` say what it must; False when it did already. Raises OSError."""
-    text = json.dumps(spec(device), indent=2) + "\n"
-    path = file_of(folder, device.name)
-    try:
-        if path.read_text(encoding="utf-8") == text:
-            return False
-    except (FileNotFoundError, UnicodeDecodeError):
-        pass
+    if is_right(folder, device):
+        return False
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(path, text)
+    files.write_atomically(file_of(folder, device.name), _text(device))
     return True
 
 
 def delete(folder: Path, name: str) -> bool:
     """Remove the CDI file of device ``name``; False when there was none. Raises OSError."""
     return files.remove(file_of(folder, name))
+
+
+def _text(device: Device) -> str:
+    return json.dumps(spec(device), indent=2) + "\n"
