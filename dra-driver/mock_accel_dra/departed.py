@@ -68,14 +68,14 @@ class Departed:
         self._asked = True
 
     def look(self) -> dict[str, Object] | None:
-        """Release what has left for long enough; None when it is too early for a look.
+        """Release what has left for long enough; None when it is too early for a look, or the record is lost.
 
         Returns the claims of the API server that are prepared here, by uid: one
         list for all of them, from the API server's cache. What that says is
         verified before a claim is released. Raises ApiError.
         """
         pause = min(_SHORTEST_PAUSE_SECONDS, self._interval) if self._asked else self._interval
-        if self._clock() - self._last < pause:
+        if self._state.lost or self._clock() - self._last < pause:
             return None
         self._asked = False
         self._last = self._clock()

@@ -153,7 +153,10 @@ class Preparer:
             why = allocations.why_left(self._read(claim.namespace, claim.name), claim, self._node)
             if not why:
                 return False
-            klog.warning("Claim is gone, its devices are released", claim=claim, why=why, since=claim.since)
+            if self._state.get(uid) is None:
+                klog.info(klog.STATE, "Claim of an earlier boot is gone", claim=claim, why=why)
+            else:
+                klog.warning("Claim is gone, its devices are released", claim=claim, why=why, since=claim.since)
             self._forget(claim)
             return True
 
