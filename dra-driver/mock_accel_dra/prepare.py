@@ -321,9 +321,7 @@ class Preparer:
         if entry.identity in (None, found):
             return True
         # `Reconciler.repair` frees the recorded device where it is now.
-        klog.warning(
-            "Register of another device is left alone", device=entry.name, recorded=entry.identity, found=found
-        )
+        klog.warning("Register of another device left alone", device=entry.name, recorded=entry.identity, found=found)
         return False
 
     def _set_status(self, name: str, status: int) -> None:

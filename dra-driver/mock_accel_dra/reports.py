@@ -180,7 +180,9 @@ class Reporter:
                 status = claim.get("status", {})
                 is_missing = uid in self._told and not shows(status.get("devices") or (), self._told[uid])
                 if is_missing and status.get("allocation") and uid not in self._not_kept:
-                    klog.info(klog.STATE, "status.devices of a claim is not as it was written, looked at again", uid=uid)
+                    klog.info(
+                        klog.STATE, "status.devices of a claim is not as it was written, looked at again", uid=uid
+                    )
                     # Not pending either, so that `claims` tells it again.
                     del self._told[uid]
                     self._wanted.pop(uid, None)

@@ -43,7 +43,7 @@ CALLS = frozenset(
         "Removed CDI file",
         "Roll-back failed",
         "Device is gone, its status is not written",
-        "Register of another device is left alone",
+        "Register of another device left alone",
     }
 )
 """Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py)."""
