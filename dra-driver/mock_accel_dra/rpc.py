@@ -69,6 +69,7 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
                     results = preparer.prepare(claim.namespace, claim.name, claim.uid, _given_up(context))
             except GivenUpError as error:
                 _log_given_up(request, claim, error)
+                entry.error = str(error)  # should somebody read it after all
                 break
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
@@ -97,6 +98,7 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
                     preparer.unprepare(claim.namespace, claim.name, claim.uid, _given_up(context))
             except GivenUpError as error:
                 _log_given_up(request, claim, error)
+                entry.error = str(error)  # should somebody read it after all
                 break
             except PrepareError as error:
                 klog.error("Unprepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dra_fakes.agents import running, until
-from dra_fakes.apiserver import FakeApiServer
+from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import cdi, uevents
@@ -98,6 +98,26 @@ def test_cdi_file_that_somebody_deletes_comes_back_with_the_next_scan(
         assert not kubelet.prepare([CLAIM])["uid-pair"].error
         path = cdi.file_of(settings.cdi_root, "mock1")
         path.unlink()
+        until(path.exists, "the CDI file of mock1")
+
+
+def test_a_cdi_folder_that_cannot_be_written_keeps_nothing_else_from_it(
+    settings: AgentSettings, api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def protected(*_: object) -> bool:
+        raise PermissionError(1, "Operation not permitted")
+
+    api.add_claim("pair", results(settings))
+    with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
+        assert not kubelet.prepare([CLAIM])["uid-pair"].error
+        path = cdi.file_of(settings.cdi_root, "mock1")
+        with monkeypatch.context() as patch:
+            patch.setattr(cdi, "write", protected)
+            path.unlink()
+            until(lambda: '"Not everything is put right"' in log.getvalue(), "a log line")
+            names = set(api.slices())
+            api.remove(f"{SLICES}/{min(names)}")
+            api.wait_for_slices(names)
         until(path.exists, "the CDI file of mock1")
 
 

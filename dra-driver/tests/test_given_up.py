@@ -14,7 +14,7 @@ from dra_fakes.agents import running, until
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import cdi
+from mock_accel_dra import cdi, rpc
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State
 
@@ -120,3 +120,12 @@ def test_a_call_that_was_given_up_while_it_waited_for_another_driver(
         timed_out(start([FIRST], PATIENCE_SECONDS))
     until(lambda: '"Call was given up" claim="default/first"' in log.getvalue(), "a log line")
     assert room.used() == before
+
+
+def test_an_answer_to_a_call_that_was_given_up_is_no_success(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should its end have been a mistake, as when the clock was set."""
+    monkeypatch.setattr(rpc, "_given_up", lambda _: lambda: True)
+    for call in (room.kubelet.prepare, room.kubelet.unprepare):
+        answers = call([FIRST, SECOND])
+        assert "was given up by its caller; nothing was changed" in answers["uid-first"].error
+        assert "uid-second" not in answers  # the kubelet takes a missing answer for a failure
