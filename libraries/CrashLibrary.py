@@ -69,6 +69,18 @@ class CrashLibrary:
         crashes.unprotect_cdi_folder(session.current(), node)
 
     @keyword
+    def write_status_register(self, node: str, device: str, value: int) -> None:
+        """Write the status register of ``device`` on ``node`` as its administrator could, past the driver."""
+        crashes.write_status(session.current(), node, device, value)
+
+    @keyword(tags=["wait"])
+    def status_register_should_become(
+        self, node: str, device: str, value: int, timeout: timedelta = timedelta(seconds=25)
+    ) -> None:
+        """Wait until the status register has ``value``; by default not as long as from one rescan to the next."""
+        crashes.wait_status(session.current(), node, device, value, timeout)
+
+    @keyword
     def replace_checkpoint(self, node: str, content: str) -> None:
         """Write ``content`` over the driver's checkpoint of ``node``."""
         crashes.write_checkpoint(session.current(), node, content)

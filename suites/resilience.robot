@@ -120,6 +120,26 @@ Device Server Is Killed
     No Device Should Be Tainted    ${NODES}[0]
     New Pod Should Work    healthy-again    ${NODES}[0]
 
+Status Registers That Somebody Changes Are Put Right
+    [Documentation]    At the event that announces it: that of a device in use, and that of one that is free.
+    ${pfs}    Get PFs    ${NODES}[0]
+    Run Pod With Device    keeps    ${NODES}[0]    PF    ${pfs[0].uuid}
+    Write Status Register    ${NODES}[0]    ${pfs[0].name}    0
+    Status Register Should Become    ${NODES}[0]    ${pfs[0].name}    1
+    Write Status Register    ${NODES}[0]    ${pfs[1].name}    1
+    Status Register Should Become    ${NODES}[0]    ${pfs[1].name}    0
+    Pod Should Still Work    keeps
+
+Claim Is Used Again By The Next Pod
+    [Documentation]    The API server clears the status of its devices with the allocation; the next pod has it again.
+    ${pfs}    Get PFs    ${NODES}[0]
+    Run Pod With Device    again    ${NODES}[0]    PF    ${pfs[0].uuid}
+    Claim Should Report Condition    again    Ready    True    Prepared
+    Delete Pod    again
+    Create Pod    again    again    node=${NODES}[0]
+    Pod Should Still Work    again
+    Claim Should Report Condition    again    Ready    True    Prepared
+
 Kernel Module Stays While A Device Is In Use
     Run Pod On NUMA Node    uses    ${NODES}[0]    ${NUMA_NODES}[0]
     Kernel Module Should Refuse To Unload    ${NODES}[0]

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 from dra_fakes import strategy
 
 Object = dict[str, Any]
+Answer = tuple[int, Object, dict[str, str]]
+"""Status, content and headers."""
 SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 NODES = "/api/v1/nodes"
 _WATCH_SECONDS = 3600.0
@@ -39,6 +41,8 @@ class FakeApiServer:
         self.watch_ends_at_once = False
         self.retry_after: int | None = None
         """Seconds that a refusal by ``broken`` says in its header Retry-After."""
+        self.before: Callable[[str, str], Answer | None] = lambda method, path: None
+        """Called with method and path before a request is looked at: it may wait, and may answer instead."""
         self._versions = itertools.count(1)
         self._changed = threading.Condition()
         self._events: list[tuple[str, str, Object]] = []
@@ -76,10 +80,19 @@ class FakeApiServer:
         spec = {"driver": "other.example.com", "nodeName": "other", "pool": {"name": name, "generation": 1}}
         self.put(f"{SLICES}/{name}", {"metadata": {"name": name}, "spec": spec})
 
-    def add_claim(self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default") -> None:
-        """Add a claim allocated to ``results``; None leaves it without allocation."""
+    def add_claim(
+        self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default", pod: str = "pod"
+    ) -> None:
+        """Add or replace a claim, allocated to ``results`` and reserved for ``pod`` (empty for none).
+
+        None leaves it without allocation, and without reservation.
+        """
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
-        status = {} if results is None else {"allocation": {"devices": {"results": results}}}
+        status: Object = {}
+        if results is not None:
+            status["allocation"] = {"devices": {"results": results}}
+            if pod:
+                status["reservedFor"] = [{"resource": "pods", "name": pod, "uid": f"uid-{pod}"}]
         self.put(
             path, {"metadata": {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}"}, "status": status}
         )
@@ -203,7 +216,7 @@ class FakeApiServer:
     def _create(self, path: str, body: Object) -> tuple[int, Object]:
         where = f"{path}/{body['metadata']['name']}"
         if where in self.objects:
-            return 409, {"message": "already exists"}
+            return 409, {"message": f'"{body["metadata"]["name"]}" already exists', "reason": "AlreadyExists"}
         self._store(where, {**body, "status": {"phase": "Pending"}} if path.endswith("/pods") else body, "ADDED")
         return 201, self.objects[where]
 
@@ -270,11 +283,18 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             if query.get("watch"):
                 self._watch(parts.path, query)
                 return
-            status, content = api.answer(self.command, parts.path, query, body)
+            headers: dict[str, str] = {}
+            if (instead := api.before(self.command, parts.path)) is not None:
+                api.requests.append((self.command, parts.path))
+                status, content, headers = instead
+            else:
+                status, content = api.answer(self.command, parts.path, query, body)
             data = json.dumps(content).encode()
             self.send_response(status)
             if status >= 400 and api.retry_after is not None:
                 self.send_header("Retry-After", str(api.retry_after))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

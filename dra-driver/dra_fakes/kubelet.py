@@ -63,15 +63,32 @@ class FakeKubelet:
         request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
         return self._call(DRA_SERVICE, "NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse).claims
 
-    def watch_health(self) -> Iterator[Any]:
-        """Messages about the health of all devices, until the connection is closed."""
+    def start_prepare(self, claims: Iterable[tuple[str, str, str]], timeout: float = _TIMEOUT_SECONDS) -> Any:
+        """A call of prepare that goes on (grpc.Future): it can be cancelled, and is given up after ``timeout``."""
+        request = dra.NodePrepareResourcesRequest(claims=_claims(claims))
+        return self._start("NodePrepareResources", request, dra.NodePrepareResourcesResponse, timeout)
+
+    def start_unprepare(self, claims: Iterable[tuple[str, str, str]], timeout: float = _TIMEOUT_SECONDS) -> Any:
+        """A call of unprepare that goes on, as above."""
+        request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
+        return self._start("NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse, timeout)
+
+    def watch_health(self) -> Any:
+        """Messages about the health of all devices, until the connection is closed (an iterator, and grpc.Call)."""
         call: Any = self._channel.unary_stream(
             f"/{HEALTH_SERVICE}/NodeWatchResources",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=health.NodeWatchResourcesResponse.FromString,
         )
-        stream: Iterator[Any] = call(health.NodeWatchResourcesRequest(), timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
-        return stream
+        return call(health.NodeWatchResourcesRequest(), timeout=_TIMEOUT_SECONDS, wait_for_ready=True)
+
+    def _start(self, method: str, request: Any, answer: Any, timeout: float) -> Any:
+        call: Any = self._channel.unary_unary(
+            f"/{DRA_SERVICE}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return call.future(request, timeout=timeout, wait_for_ready=True)
 
     def _call(self, service: str, method: str, request: Any, answer: Any) -> Any:
         call: Any = self._channel.unary_unary(

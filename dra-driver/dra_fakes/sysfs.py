@@ -70,7 +70,11 @@ class SysfsTree:
 
     def status(self, name: str) -> int:
         """Value of the status register."""
-        return int((self.classes / name / "status").read_text())
+        # A file, other than an attribute of sysfs, is empty for a moment while it is written.
+        for _ in range(1000):
+            if text := (self.classes / name / "status").read_text():
+                return int(text)
+        raise AssertionError(f"status of {name} is empty")
 
     def set_status(self, name: str, status: int) -> None:
         """Change the status register behind the driver's back."""

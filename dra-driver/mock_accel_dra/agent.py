@@ -1,9 +1,10 @@
 """The node agent: serves the kubelet, and publishes the node's devices while it does.
 
 Order of start: what an earlier driver left is put right, then service socket,
-slices, registration. The kubelet deletes a node's slices when it starts, and
-30 s after the driver is gone; the watch on them brings them back while this
-process lives. While a new driver takes over, both serve and the new one publishes.
+slices, registration. What changes behind its back is put right after each scan.
+The kubelet deletes a node's slices when it starts, and 30 s after the driver is
+gone; the watch on them brings them back while this process lives. While a new
+driver takes over, both serve and the new one publishes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import grpc
 
 from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
+from mock_accel_dra.departed import Departed
 from mock_accel_dra.device_health import HealthFeed
-from mock_accel_dra.discovery import Device
+from mock_accel_dra.discovery import Device, Scan
 from mock_accel_dra.durations import Durations, since_process_start
 from mock_accel_dra.inventory import Inventory
+from mock_accel_dra.kubelet import Presence
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.reconcile import Reconciler
@@ -47,7 +50,9 @@ class NodeAgent:
         self._inventory = Inventory()
         self._health = HealthFeed(settings.node_name)
         self._reconciled = False
+        self._kubelet = Presence()
         self._reporter = Reporter(client, settings.node_name)
+        self._reporting = threading.Lock()
         self._devices: list[Device] | None = None
         self._unreadable: dict[str, str] = {}
         """Devices that were never read, and why."""
@@ -116,14 +121,22 @@ class NodeAgent:
             sysfs=settings.sysfs_root,
             cdi_folder=settings.cdi_root,
             state=self._state,
-            preparer=preparer,
         )
+        self._departed = Departed(
+            api=self._client,
+            node=settings.node_name,
+            state=self._state,
+            preparer=preparer,
+            interval=settings.rescan_interval,
+            kubelet=self._kubelet.since,
+        )
+        preparer.on_left = self._ask_for_departed
         # Even when the API server is away: the kubelet needs us for what is prepared already.
         failed = not self._reconcile()
         service = rpc.serve(
             settings.service_socket,
             rpc.dra_handler(preparer, self.claim_durations, self),
-            rpc.health_handler(self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS),
+            rpc.health_handler(self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS, self._kubelet),
         )
         registration: grpc.Server | None = None
         try:
@@ -145,7 +158,7 @@ class NodeAgent:
         try:
             self._reconciler.run()
         except (ApiError, OSError) as error:
-            klog.error("Prepared claims are not compared with the cluster yet", err=error)
+            klog.error("Prepared claims are not put right yet", err=error)
             return False
         self._reconciled = True
         return True
@@ -159,6 +172,7 @@ class NodeAgent:
             was_failed = failed
             failed = not ((self._reconciled and not self._state.lost) or self._reconcile())
             failed = not self._publish() or failed
+            self._look_for_departed()
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 
     def _publish(self) -> bool:
@@ -171,6 +185,7 @@ class NodeAgent:
         self._unreadable = self._inventory.unreadable
         known = None if self._devices is None else [device.name for device in self._devices]
         self._devices = devices
+        self._repair(scan)
         self.changed()
         klog.info(klog.SCAN, "Scanned devices", count=len(devices), seconds=round(seconds, 4))
         names = [device.name for device in devices]
@@ -193,16 +208,43 @@ class NodeAgent:
         self._published = True
         return True
 
+    def _repair(self, scan: Scan) -> None:
+        """Put right what somebody else changed since the last look."""
+        if not self._reconciled:
+            return
+        try:
+            self._reconciler.repair(scan)
+        except OSError as error:
+            klog.error("Not everything is put right", err=error)
+
+    def _look_for_departed(self) -> None:
+        if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
+            return
+        try:
+            found = self._departed.look()
+        except ApiError as error:
+            klog.warning("Prepared claims are not compared with the cluster", err=error)
+            return
+        if found is not None:
+            self._reporter.compare(found)
+            self.changed()
+
+    def _ask_for_departed(self) -> None:
+        self._departed.ask()
+        self._wake()
+
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
         """Tell the user of a claim that it cannot be prepared."""
         self._reporter.failed(namespace, claim, uid, message)
 
     def changed(self) -> None:
         """Tell the users of claims about their devices, when these or the claims have changed."""
-        self._reporter.claims(self._state.claims(), self._devices or ())
+        with self._reporting:  # so that no thread reports what is older than another one's
+            self._reporter.claims(self._state.claims(), self._devices or ())
 
     def _on_registration(self, registered: bool) -> None:
         self._registered = registered
+        self._kubelet.registered(registered)
         if registered and self.start_seconds is None:
             self.start_seconds = since_process_start()
             klog.info(klog.STATE, "Serving the kubelet", seconds_since_start=round(self.start_seconds, 2))

@@ -89,6 +89,12 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
     }
 
 
+def is_right(folder: Path, device: Device) -> bool:
+    """Whether CDI file and link of ``device`` say what they must. Raises OSError."""
+    link = link_of(folder, device.name)
+    return link.is_symlink() and str(link.readlink()) == device.class_link and _says(folder, device)
+
+
 def write(folder: Path, device: Device) -> bool:
     """Make CDI file and link of ``device`` say what they must; False when they did already. Raises OSError."""
     if not folder.is_dir():
@@ -97,14 +103,9 @@ def write(folder: Path, device: Device) -> bool:
         folder.chmod(_FOLDER_MODE)
     # The file names the link, so it comes last.
     written = files.link_atomically(link_of(folder, device.name), device.class_link)
-    text = json.dumps(spec(folder, device), indent=2) + "\n"
-    path = file_of(folder, device.name)
-    try:
-        if path.read_text(encoding="utf-8") == text:
-            return written
-    except (FileNotFoundError, UnicodeDecodeError):
-        pass
-    files.write_atomically(path, text)
+    if _says(folder, device):
+        return written
+    files.write_atomically(file_of(folder, device.name), _text(folder, device))
     return True
 
 
@@ -112,3 +113,14 @@ def delete(folder: Path, name: str) -> bool:
     """Remove CDI file and link of device ``name``; False when there were none. Raises OSError."""
     removed = [files.remove(file_of(folder, name)), files.remove(link_of(folder, name))]
     return any(removed)
+
+
+def _says(folder: Path, device: Device) -> bool:
+    try:
+        return file_of(folder, device.name).read_text(encoding="utf-8") == _text(folder, device)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def _text(folder: Path, device: Device) -> str:
+    return json.dumps(spec(folder, device), indent=2) + "\n"

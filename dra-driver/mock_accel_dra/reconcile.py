@@ -1,23 +1,27 @@
-"""What the driver puts right when it starts: claims, CDI files and status registers that do not fit together.
+"""What the driver puts right: claims, CDI files and status registers that do not fit together.
 
 Whatever stopped an earlier driver, it recorded a claim before it touched a
-device. So a device that no recorded claim has is nobody's, unless the record
+device. So a device that no recorded claim has is free, unless the record
 itself was lost; then it is rebuilt from the claims of the API server, of which
 those are prepared here whose device has a CDI file or a set status register.
 """
 
 from __future__ import annotations
 
-import http.client
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import cdi, discovery, klog
-from mock_accel_dra.api import CLAIMS, ApiError, claim_path
-from mock_accel_dra.discovery import ALLOCATED, FREE, Device
-from mock_accel_dra.names import is_pool_of
-from mock_accel_dra.prepare import PrepareError, Preparer, own_results
+from mock_accel_dra import allocations, cdi, discovery, identity, klog
+from mock_accel_dra.api import CLAIMS
+from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError, Scan
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
+
+_MOST_REPAIRS, _REPAIR_SECONDS = 5, 60.0
+"""So often in so long is a register written; one that does not keep its value announces each write and wakes us."""
 
 
 class Api(Protocol):
@@ -28,50 +32,118 @@ class Api(Protocol):
 
 
 class Reconciler:
-    """Compares the record of prepared claims with the API server and the devices, and repairs."""
+    """Compares the record of prepared claims with the devices, and repairs; for one thread."""
 
-    def __init__(self, *, api: Api, node: str, sysfs: Path, cdi_folder: Path, state: State, preparer: Preparer) -> None:
+    def __init__(
+        self,
+        *,
+        api: Api,
+        node: str,
+        sysfs: Path,
+        cdi_folder: Path,
+        state: State,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._api = api
         self._node = node
         self._sysfs = sysfs
         self._cdi = cdi_folder
         self._state = state
-        self._preparer = preparer
+        self._clock = clock
+        self._repairs: dict[str, deque[float]] = {}
+        """When the register of each device was written last."""
 
     def run(self) -> None:
         """Put everything right. Raises ApiError, OSError; what was done until then stays, call it again.
 
-        Without the API server nothing is undone: it alone knows which claims there are.
+        Without the API server a lost record is not rebuilt, and nothing is changed.
         """
         if self._state.lost:
             self._rebuild()
-        for claim in self._state.claims():
-            self._undo_if_gone(claim)
-        self.repair()
-
-    def repair(self) -> None:
-        """Make CDI files and status registers what the recorded claims say. Raises OSError."""
         with self._state.locked():
             if self._state.lost:
                 return
             self._state.remove_half_written()
             cdi.remove_half_written(self._cdi)
-            devices = {device.name: device for device in discovery.scan(self._sysfs).devices}
-            holders = {
-                entry.name: claim for claim in self._state.claims() for entry in claim.devices if not entry.admin
-            }
-            for name, device in devices.items():
-                self._repair_status(device, holders.get(name))
-            for name in self._state.prepared() & devices.keys():
-                if cdi.write(self._cdi, devices[name]):
-                    klog.warning("CDI file was missing or wrong, written anew", device=name)
-            for name in cdi.names(self._cdi) - self._state.prepared():
-                cdi.delete(self._cdi, name)
-                klog.warning("CDI file of a device that no claim has, removed", device=name)
+        self.repair(discovery.scan(self._sysfs))
 
-    def _repair_status(self, device: Device, holder: PreparedClaim | None) -> None:
-        expected = ALLOCATED if holder else FREE
-        if device.status == expected:
+    def repair(self, scan: Scan) -> None:
+        """Make CDI files and status registers what the recorded claims say. Raises OSError.
+
+        ``scan`` is a look at all devices; only where it contradicts the record
+        are devices read again, under the lock. One device that cannot be put
+        right does not keep the others from it.
+        """
+        if self._state.lost or not self._contradicts(scan):
+            return
+        with self._state.locked():
+            if self._state.lost:
+                return
+            devices = {device.name: self._again(device) for device in scan.devices}
+            self._identify(devices)
+            for device in devices.values():
+                self._repair_status(device)
+            self._repair_files(devices)
+
+    def _contradicts(self, scan: Scan) -> bool:
+        """A first look without the lock: whether anything may have to be put right."""
+        devices = {device.name: device for device in scan.devices}
+        if any(device.status != self._expected(device)[0] for device in scan.devices):
+            return True
+        if any(entry.identity is None and entry.name in devices for entry in self._entries()):
+            return True
+        wanted, kept = self._wanted_files(devices)
+        return cdi.names(self._cdi) - kept != wanted.keys() - kept or not all(
+            cdi.is_right(self._cdi, device) for device in wanted.values()
+        )
+
+    def _again(self, device: Device) -> Device:
+        """``device`` with its register as it is now."""
+        try:
+            return replace(device, status=discovery.get_status(self._sysfs, device.name))
+        except (OSError, DeviceError) as error:
+            klog.info(klog.OPERATION, "Device cannot be read", device=device.name, err=error)
+            return device
+
+    def _entries(self) -> list[PreparedDevice]:
+        return [entry for claim in self._state.claims() for entry in claim.devices]
+
+    def _expected(self, device: Device) -> tuple[int, PreparedClaim | None]:
+        """What the register of ``device`` must say, and which claim has the device."""
+        for claim in self._state.claims():
+            if any(entry.is_device(device) and not entry.admin for entry in claim.devices):
+                return ALLOCATED, claim
+        return FREE, None
+
+    def _wanted_files(self, devices: Mapping[str, Device]) -> tuple[dict[str, Device], set[str]]:
+        """Devices that must have a CDI file, and names of those that may keep theirs: they are not to be seen now.
+
+        A file whose name means another device now is not among them: a container
+        that starts again must not get that one.
+        """
+        wanted, kept = {}, set()
+        for entry in self._entries():
+            if (device := devices.get(entry.name)) is None:
+                kept.add(entry.name)
+            elif entry.is_device(device):
+                wanted[entry.name] = device
+        return wanted, kept - wanted.keys()
+
+    def _identify(self, devices: Mapping[str, Device]) -> None:
+        """Record which devices the claims of an older driver have. Raises OSError."""
+        for claim in self._state.claims():
+            entries = tuple(
+                replace(entry, identity=identity.of(devices[entry.name]))
+                if entry.identity is None and entry.name in devices
+                else entry
+                for entry in claim.devices
+            )
+            if entries != claim.devices:
+                self._state.put(replace(claim, devices=entries))
+
+    def _repair_status(self, device: Device) -> None:
+        expected, holder = self._expected(device)
+        if device.status == expected or not self._may_write(device, expected):
             return
         klog.warning(
             "Status register contradicts, repaired",
@@ -80,22 +152,44 @@ class Reconciler:
             found=device.status,
             claim=holder or "none",
         )
-        discovery.set_status(self._sysfs, device.name, expected)
-
-    def _undo_if_gone(self, claim: PreparedClaim) -> None:
         try:
-            found = self._api.get(claim_path(claim.namespace, claim.name))["metadata"]["uid"]
-        except ApiError as error:
-            if error.status != http.client.NOT_FOUND:
-                raise
-            found = "none"
-        if found == claim.uid:
+            discovery.set_status(self._sysfs, device.name, expected)
+            found = discovery.get_status(self._sysfs, device.name)
+        except (OSError, DeviceError) as error:
+            klog.error("Status register cannot be put right", device=device.name, expected=expected, err=error)
             return
-        klog.warning("Claim is gone, its devices are released", claim=claim, found=found)
-        try:
-            self._preparer.unprepare(claim.namespace, claim.name, claim.uid)
-        except PrepareError as error:
-            klog.error("Claim that is gone cannot be released", claim=claim, err=error)
+        if found != expected:
+            klog.warning("Status register does not keep its value", device=device.name, expected=expected, found=found)
+
+    def _may_write(self, device: Device, expected: int) -> bool:
+        """Whether the register was not written too often; says so once when it was."""
+        times = self._repairs.setdefault(device.name, deque(maxlen=_MOST_REPAIRS + 1))
+        now = self._clock()
+        while times and now - times[0] > _REPAIR_SECONDS:
+            times.popleft()
+        if len(times) < _MOST_REPAIRS:
+            times.append(now)
+            return True
+        if len(times) == _MOST_REPAIRS:
+            klog.warning(
+                "Status register changes again and again, left alone for a while; who else writes it?",
+                device=device.name,
+                expected=expected,
+                found=device.status,
+                repairs=_MOST_REPAIRS,
+                seconds=_REPAIR_SECONDS,
+            )
+            times.append(times[-1])
+        return False
+
+    def _repair_files(self, devices: Mapping[str, Device]) -> None:
+        wanted, kept = self._wanted_files(devices)
+        for name, device in wanted.items():
+            if cdi.write(self._cdi, device):
+                klog.warning("CDI file was missing or wrong, written again", device=name)
+        for name in cdi.names(self._cdi) - wanted.keys() - kept:
+            cdi.delete(self._cdi, name)
+            klog.warning("CDI file of a device that no claim has, removed", device=name)
 
     def _rebuild(self) -> None:
         everything = self._api.get(CLAIMS, {})["items"] or []
@@ -106,13 +200,18 @@ class Reconciler:
             for claim in everything:
                 ours = {
                     names[result["device"]]: bool(result.get("adminAccess"))
-                    for result in own_results(claim)
-                    if is_pool_of(result["pool"], self._node) and result["device"] in names
+                    for result in allocations.results_here(claim, self._node)
+                    if result["device"] in names
                 }
                 if ours:
                     metadata = claim["metadata"]
-                    entries = tuple(PreparedDevice(name, admin) for name, admin in ours.items())
-                    prepared = PreparedClaim(metadata["uid"], metadata["namespace"], metadata["name"], entries)
+                    prepared = PreparedClaim(
+                        uid=metadata["uid"],
+                        namespace=metadata["namespace"],
+                        name=metadata["name"],
+                        devices=tuple(PreparedDevice(name, admin) for name, admin in ours.items()),
+                        allocated=allocations.allocation_time(claim),
+                    )
                     self._state.put(prepared)
                     klog.warning("Prepared claim found again", claim=prepared, devices=list(ours))
             self._state.rebuilt()

@@ -1,33 +1,35 @@
 """What users of claims are told: events when a claim cannot be prepared, and ``status.devices`` of those that are.
 
-Written in a thread of its own: the kubelet's call does not wait for it.
+Written in a thread of its own (`outbox`): the kubelet's call does not wait for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from mock_accel_dra import DRIVER_NAME, klog
-from mock_accel_dra.api import ApiError, ApiUnreachableError, Client, claim_path
+from mock_accel_dra.api import ApiError, Client, claim_path
 from mock_accel_dra.discovery import Device
+from mock_accel_dra.identity import of
 from mock_accel_dra.names import event_name, field_manager, pool_name
+from mock_accel_dra.outbox import Outbox
 from mock_accel_dra.slices import owners
-from mock_accel_dra.state import PreparedClaim
+from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
 REASON = "PrepareFailed"
 _LONGEST_MESSAGE = 1024
 """core/v1 Event, validation: the message of an event."""
 _LONGEST_QUEUE = 200
-"""More is dropped, with a log line: the kubelet tries again, and so does its error."""
-_ATTEMPTS = 30
-_PAUSE_SECONDS = 2.0
+"""Events; more is dropped, with a log line: the kubelet tries again, and so does its error."""
+_REPLACED = "Replaced"
+"""Reason of a device that is not there, while its name is that of another one."""
 
 Object = dict[str, Any]
 
@@ -66,54 +68,150 @@ def device_statuses(node: str, claim: PreparedClaim, devices: Sequence[Device]) 
     for entry in claim.devices:
         if (device := known.get(entry.name)) is None:
             continue
-        ready = {"type": "Ready", "status": "True", "reason": "Prepared", "message": "prepared by the node agent"}
-        if device.problem:
-            ready |= {"status": "False", "reason": device.problem, "message": "the device has a problem"}
         found.append(
             {
                 "driver": DRIVER_NAME,
                 "pool": pool_name(node, pools[device.name]),
                 "device": device.published_name,
-                "conditions": [ready],
-                "data": {"uuid": device.uuid, "pciAddress": device.pci_address, "node": node},
+                "conditions": [_ready(entry, device)],
+                "data": _data(entry, device, node),
             }
         )
     return found
 
 
+def _ready(entry: PreparedDevice, device: Device) -> Object:
+    ready = {"type": "Ready", "status": "True", "reason": "Prepared", "message": "prepared by the node agent"}
+    if not entry.is_device(device):
+        message = f"the device was {entry.identity}; its name is now that of {device.uuid} at {device.pci_address}"
+        ready |= {"status": "False", "reason": _REPLACED, "message": message}
+    elif device.problem:
+        ready |= {"status": "False", "reason": device.problem, "message": "the device has a problem"}
+    return ready
+
+
+def _data(entry: PreparedDevice, device: Device, node: str) -> Object:
+    identity = entry.identity or of(device)
+    return {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
+
+
+def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
+    """``statuses`` with times: a condition whose status is as in ``present`` (``status.devices``) keeps its time."""
+    before = {
+        (*_key(item), condition["type"], condition["status"]): condition.get("lastTransitionTime")
+        for item in present
+        for condition in item.get("conditions") or ()
+    }
+    return [
+        {
+            **status,
+            "conditions": [
+                {**item, "lastTransitionTime": before.get((*_key(status), item["type"], item["status"])) or now}
+                for item in status["conditions"]
+            ],
+        }
+        for status in statuses
+    ]
+
+
+def shows(present: Sequence[Object], statuses: Sequence[Object]) -> bool:
+    """Whether ``present`` (``status.devices``) says all of ``statuses``, whatever the times."""
+    found = {_key(item): item for item in present}
+    return all(
+        (item := found.get(_key(status)))
+        and item.get("data") == status["data"]
+        and _without_times(item.get("conditions") or ()) == _without_times(status["conditions"])
+        for status in statuses
+    )
+
+
+def _key(status: Mapping[str, Any]) -> tuple[str, str, str]:
+    return status["driver"], status["pool"], status["device"]
+
+
+def _without_times(conditions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    fields = ("type", "status", "reason", "message")
+    return sorted(tuple(str(item.get(field)) for field in fields) for item in conditions)  # type: ignore[misc]
+
+
 class Reporter:
-    """Tells users what became of their claims."""
+    """Tells users what became of their claims; safe for threads."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
+        self._lock = threading.Lock()
+        self._wanted: dict[str, list[Object]] = {}
         self._told: dict[str, list[Object]] = {}
-        self._queue: queue.Queue[tuple[str, Callable[[], object]]] = queue.Queue(_LONGEST_QUEUE)
-        threading.Thread(target=self._run, name="reports", daemon=True).start()
+        """What the API server has accepted, by the uid of the claim."""
+        self._not_kept: set[str] = set()
+        self._outbox = Outbox("reports", _LONGEST_QUEUE)
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
         """Write an event on a claim that cannot be prepared."""
         event = event_of(self._node, namespace, claim, uid, message, _now())
         path = f"/api/v1/namespaces/{quote(namespace)}/events"
-        self._submit(f"event on claim {namespace}/{claim}", lambda: self._client.create(path, event))
+        key = f"event {namespace}/{event['metadata']['name']}"
+        self._outbox.put(key, f"event on claim {namespace}/{claim}", lambda: self._create(path, event), lasting=False)
 
     def claims(self, claims: Sequence[PreparedClaim], devices: Sequence[Device]) -> None:
-        """Bring ``status.devices`` of all prepared claims up to date, by server-side apply of what changed."""
-        uids = {claim.uid for claim in claims}
-        self._told = {uid: told for uid, told in self._told.items() if uid in uids}
-        for claim in claims:
-            statuses = device_statuses(self._node, claim, devices)
-            if statuses and self._told.get(claim.uid) != statuses:
-                self._told[claim.uid] = statuses
-                self._submit(f"status of claim {claim}", self._apply(claim, statuses))
+        """Bring ``status.devices`` of all prepared claims up to date, by server-side apply of what changed.
 
-    def _apply(self, claim: PreparedClaim, statuses: Sequence[Mapping[str, Any]]) -> Callable[[], object]:
-        now = _now()
-        content = [
-            {**status, "conditions": [{**item, "lastTransitionTime": now} for item in status["conditions"]]}
-            for status in statuses
-        ]
-        # The uid lets the API server refuse it for a claim that was made anew.
+        Claims that are not among ``claims`` are forgotten: the API server clears
+        their status when they are deallocated.
+        """
+        with self._lock:
+            wanted = {claim.uid: device_statuses(self._node, claim, devices) for claim in claims}
+            for uid in self._wanted.keys() - wanted.keys():
+                self._outbox.drop(uid)
+            for claim in claims:
+                statuses = wanted[claim.uid]
+                pending = self._wanted.get(claim.uid) == statuses and claim.uid not in self._told
+                if statuses and not pending and self._told.get(claim.uid) != statuses:
+                    self._told.pop(claim.uid, None)
+                    self._put(claim, statuses)
+            self._wanted = wanted
+            self._told = {uid: told for uid, told in self._told.items() if uid in wanted}
+            self._not_kept &= wanted.keys()
+
+    def compare(self, found: Mapping[str, Object]) -> None:
+        """Forget what was told of claims that do not say it any more; ``found`` are the API server's, by uid."""
+        with self._lock:
+            for uid, claim in found.items():
+                status = claim.get("status", {})
+                is_missing = uid in self._told and not shows(status.get("devices") or (), self._told[uid])
+                if is_missing and status.get("allocation") and uid not in self._not_kept:
+                    klog.info(
+                        klog.STATE, "status.devices of a claim is not as it was written, looked at again", uid=uid
+                    )
+                    # Not pending either, so that `claims` tells it again.
+                    del self._told[uid]
+                    self._wanted.pop(uid, None)
+
+    def _put(self, claim: PreparedClaim, statuses: list[Object]) -> None:
+        self._outbox.put(claim.uid, f"status of claim {claim}", partial(self._apply, claim, statuses), lasting=True)
+
+    def _apply(self, claim: PreparedClaim, statuses: list[Object]) -> None:
+        """Write ``statuses`` to the claim unless it says so already. Raises ApiError."""
+        path = claim_path(claim.namespace, claim.name)
+        try:
+            found = self._client.get(path)
+        except ApiError as error:
+            if error.status != http.client.NOT_FOUND:
+                raise
+            found = {"metadata": {"uid": "none"}}
+        status = found.get("status", {})
+        # A claim that is gone, replaced or deallocated has nobody to tell.
+        if found["metadata"]["uid"] == claim.uid and status.get("allocation"):
+            present = status.get("devices") or []
+            if not shows(present, statuses):
+                self._write(claim, path, with_times(statuses, present, _now()))
+        with self._lock:
+            if self._wanted.get(claim.uid) == statuses:
+                self._told[claim.uid] = statuses
+
+    def _write(self, claim: PreparedClaim, path: str, content: list[Object]) -> None:
+        # The uid lets the API server refuse it for a claim that was replaced.
         metadata = {"name": claim.name, "namespace": claim.namespace, "uid": claim.uid}
         body = {
             "apiVersion": "resource.k8s.io/v1",
@@ -121,31 +219,28 @@ class Reporter:
             "metadata": metadata,
             "status": {"devices": content},
         }
-        path = f"{claim_path(claim.namespace, claim.name)}/status"
-        return lambda: self._client.apply(path, body, field_manager(self._node))
+        written = self._client.apply(f"{path}/status", body, field_manager(self._node))
+        kept = shows(written.get("status", {}).get("devices") or (), content)
+        with self._lock:
+            if kept:
+                self._not_kept.discard(claim.uid)
+            elif claim.uid not in self._not_kept:
+                self._not_kept.add(claim.uid)
+                klog.warning(
+                    "The API server does not keep status.devices as it was written, left so",
+                    claim=claim,
+                    hint="is its feature gate DRAResourceClaimDeviceStatus off?",
+                )
 
-    def _submit(self, what: str, write: Callable[[], object]) -> None:
+    def _create(self, path: str, event: Object) -> None:
         try:
-            self._queue.put_nowait((what, write))
-        except queue.Full:
-            klog.warning("Too much to report, dropped", what=what)
-
-    def _run(self) -> None:
-        while True:
-            what, write = self._queue.get()
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    write()
-                    break
-                except ApiUnreachableError as error:
-                    if attempt == _ATTEMPTS:
-                        klog.error("Not reported", what=what, err=error)
-                    time.sleep(_PAUSE_SECONDS)
-                except ApiError as error:
-                    # An event that is there already; a claim that is gone or was made anew.
-                    if error.status not in (http.client.CONFLICT, http.client.NOT_FOUND):
-                        klog.error("Not reported", what=what, err=error)
-                    break
+            self._client.create(path, event)
+        except ApiError as error:
+            # k8s.io/apimachinery, errors.NewAlreadyExists; any other conflict passes.
+            is_there = error.status == http.client.CONFLICT and "already exists" in str(error)
+            # NotFound is about the namespace, and with it the claim is gone.
+            if not is_there and error.status != http.client.NOT_FOUND:
+                raise
 
 
 def _now() -> str:

@@ -20,7 +20,8 @@ import grpc
 from mock_accel_dra import DRIVER_NAME, klog
 from mock_accel_dra.device_health import HealthFeed
 from mock_accel_dra.durations import Durations
-from mock_accel_dra.prepare import PrepareError, Preparer
+from mock_accel_dra.kubelet import Presence
+from mock_accel_dra.prepare import GivenUpError, PrepareError, Preparer
 from mock_accel_dra.protos import dra_health_v1_pb2 as health
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
@@ -46,24 +47,30 @@ class ClaimObserver(Protocol):
         """A claim cannot be prepared, and why."""
 
     def changed(self) -> None:
-        """Claims were prepared."""
+        """Claims were prepared or unprepared."""
 
 
 def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserver) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAPlugin service: every claim of a call gets its devices or its own error.
 
+    A call that the kubelet has given up changes nothing from then on: it calls
+    again, and what it wants then may be something else.
     ``durations`` has the labels operation (prepare, unprepare) and result (ok, error).
     ``observer`` is told what became of each claim.
     """
 
-    def prepare(request: Any, _: grpc.ServicerContext) -> Any:
+    def prepare(request: Any, context: grpc.ServicerContext) -> Any:
         klog.info(klog.FLOW, "NodePrepareResources", claims=[claim.name for claim in request.claims])
         response = dra.NodePrepareResourcesResponse()
         for claim in request.claims:
             entry = response.claims[claim.uid]
             try:
                 with _timed(durations, "prepare"):
-                    results = preparer.prepare(claim.namespace, claim.name, claim.uid)
+                    results = preparer.prepare(claim.namespace, claim.name, claim.uid, _given_up(context))
+            except GivenUpError as error:
+                _log_given_up(request, claim, error)
+                entry.error = str(error)  # should somebody read it after all
+                break
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
@@ -81,17 +88,23 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
         observer.changed()
         return response
 
-    def unprepare(request: Any, _: grpc.ServicerContext) -> Any:
+    def unprepare(request: Any, context: grpc.ServicerContext) -> Any:
         klog.info(klog.FLOW, "NodeUnprepareResources", claims=[claim.name for claim in request.claims])
         response = dra.NodeUnprepareResourcesResponse()
         for claim in request.claims:
             entry = response.claims[claim.uid]
             try:
                 with _timed(durations, "unprepare"):
-                    preparer.unprepare(claim.namespace, claim.name, claim.uid)
+                    preparer.unprepare(claim.namespace, claim.name, claim.uid, _given_up(context))
+            except GivenUpError as error:
+                _log_given_up(request, claim, error)
+                entry.error = str(error)  # should somebody read it after all
+                break
             except PrepareError as error:
                 klog.error("Unprepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
+        # Before the answer: the kubelet may have the same claim prepared again at once.
+        observer.changed()
         return response
 
     methods = {
@@ -101,13 +114,35 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
     return grpc.method_handlers_generic_handler(DRA_SERVICE, methods)
 
 
-def health_handler(feed: HealthFeed, timeout: float) -> grpc.GenericRpcHandler[Any, Any]:
+def _given_up(context: grpc.ServicerContext) -> Callable[[], bool]:
+    """Whether the caller of ``context`` has gone, or waits no longer."""
+
+    def given_up() -> bool:
+        # The end of the call is told by another thread, a deadline that has passed may be known here before.
+        left = context.time_remaining()
+        return not context.is_active() or (left is not None and left <= 0)
+
+    return given_up
+
+
+def _log_given_up(request: Any, claim: Any, error: GivenUpError) -> None:
+    names = [f"{item.namespace}/{item.name}" for item in request.claims]
+    place = f"{claim.namespace}/{claim.name}"
+    klog.warning("Call was given up", claim=place, uid=claim.uid, claimsOfCall=names, err=error)
+
+
+def health_handler(feed: HealthFeed, timeout: float, kubelet: Presence) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAResourceHealth service: a message with all devices after each look at them.
 
-    A device that is not heard of for ``timeout`` seconds is unknown to the kubelet.
+    A device that is not heard of for ``timeout`` seconds is unknown to the
+    kubelet. ``kubelet`` is told while a stream is open.
     """
 
-    def watch(_: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def watch(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with kubelet.stream():
+            yield from messages(request, context)
+
+    def messages(_: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         klog.info(klog.FLOW, "NodeWatchResources")
         gone = threading.Event()
         context.add_callback(gone.set)

@@ -3,6 +3,9 @@
 A claim is recorded before its devices are touched and forgotten after they are
 released, so whatever the driver did belongs to a claim of this file. While one
 driver replaces another, both work on it, one at a time.
+
+A reboot ends what was prepared, but a claim keeps its devices: which ones these
+were is remembered, because their names may mean others afterwards.
 """
 
 from __future__ import annotations
@@ -19,11 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from mock_accel_dra import klog
+from mock_accel_dra.discovery import Device
 from mock_accel_dra.files import remove_half_written, write_atomically
+from mock_accel_dra.identity import Identity, of
 
 VERSION = 2
 _READABLE = (1, VERSION)
-"""Version 1 had no boot id."""
+"""Version 1 had no boot id.
+
+Version 2 got more fields since, each of which may be missing: identities of devices, times, ``earlier``. Its first
+drivers ignore them. A new number is for what an older driver would do wrong: one that meets a higher number takes the
+record for lost, while a newer one is at work beside it in an update.
+"""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOCK_SECONDS = 30.0
 """Less than the 45 s that the kubelet waits for an answer."""
@@ -38,6 +48,12 @@ class PreparedDevice:
     """Name in sysfs."""
     admin: bool = False
     """Given by adminAccess: may be somebody else's at the same time, and its status is not ours."""
+    identity: Identity | None = None
+    """None when an older driver recorded it."""
+
+    def is_device(self, device: Device) -> bool:
+        """Whether ``device`` is this one, whatever its name is now."""
+        return self.name == device.name if self.identity is None else self.identity == of(device)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,14 @@ class PreparedClaim:
     namespace: str
     name: str
     devices: tuple[PreparedDevice, ...]
+    since: str = ""
+    """When it was recorded first, RFC 3339; empty when an older driver did it."""
+    allocated: str = ""
+    """``allocationTimestamp`` of the allocation that it was prepared for; empty when not known."""
+
+    def device(self, name: str) -> PreparedDevice | None:
+        """The device recorded under ``name``."""
+        return next((device for device in self.devices if device.name == name), None)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name} (uid {self.uid})"
@@ -64,6 +88,7 @@ class State:
         self._path = path
         self._boot_id = boot_id
         self._claims: dict[str, PreparedClaim] = {}
+        self._earlier: dict[str, PreparedClaim] = {}
         self._seen: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
         self.lost = False
@@ -74,7 +99,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path, boot_id: str = "") -> State:
-        """Read ``path``. Claims of another boot are forgotten: the kernel's part of them is gone.
+        """Read ``path``. Claims of another boot are not prepared: the kernel's part of them is gone.
 
         A file that cannot be understood (corrupted, truncated, empty, of a newer
         driver) is kept as ``.bad``, with a log line, and replaced by one that
@@ -103,6 +128,14 @@ class State:
         """All prepared claims."""
         return list(self._claims.values())
 
+    def earlier(self) -> list[PreparedClaim]:
+        """Claims that were prepared before the node was booted again, and not since."""
+        return [claim for uid, claim in self._earlier.items() if uid not in self._claims]
+
+    def remembered(self, uid: str) -> PreparedClaim | None:
+        """The claim of this uid as it was prepared last, in this boot or an earlier one."""
+        return self._claims.get(uid) or self._earlier.get(uid)
+
     def prepared(self) -> set[str]:
         """Names of the devices that claims have."""
         return {device.name for claim in self.claims() for device in claim.devices}
@@ -117,19 +150,34 @@ class State:
             if entry.name == device
         ]
 
+    def holders(self, device: Device, *, but: str) -> list[tuple[PreparedClaim, PreparedDevice]]:
+        """Who has ``device``, or another one under its name, other than the claim of uid ``but``."""
+        return [
+            (claim, entry)
+            for claim in self.claims()
+            if claim.uid != but
+            for entry in claim.devices
+            if entry.name == device.name or entry.is_device(device)
+        ]
+
     def put(self, claim: PreparedClaim) -> None:
         """Record ``claim``. Raises OSError; then nothing is recorded."""
         if self._claims.get(claim.uid) != claim:
-            self._save({**self._claims, claim.uid: claim}, self.lost)
+            self._save({**self._claims, claim.uid: claim}, self._earlier, self.lost)
+
+    def withdraw(self, uid: str) -> None:
+        """Undo ``put`` of a claim that was not prepared; what it had in an earlier boot stays. Raises OSError."""
+        if uid in self._claims:
+            self._save(_without(self._claims, uid), self._earlier, self.lost)
 
     def forget(self, uid: str) -> None:
-        """Record that the claim of this uid is not prepared. Raises OSError; then it still is."""
-        if uid in self._claims:
-            self._save({key: claim for key, claim in self._claims.items() if key != uid}, self.lost)
+        """Record that the claim of this uid is not prepared, nor was. Raises OSError; then nothing has changed."""
+        if self.remembered(uid):
+            self._save(_without(self._claims, uid), _without(self._earlier, uid), self.lost)
 
     def rebuilt(self) -> None:
         """Record that no claim is missing from the record. Raises OSError; then one still may be."""
-        self._save(self._claims, lost=False)
+        self._save(self._claims, self._earlier, lost=False)
 
     def remove_half_written(self) -> None:
         """Remove what a driver left that was killed while it wrote. Raises OSError."""
@@ -143,41 +191,41 @@ class State:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _read(self) -> None:
+        was_there = self._seen is not None
         self._seen = self._stamp()
         try:
-            boot_id, claims, lost = _parse(self._path.read_text(encoding="utf-8"))
+            boot_id, claims, earlier, lost = _parse(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            self._claims = {}
-            self.lost = False
+            if was_there:
+                klog.error("State file was deleted while the driver runs; rebuilding it", file=self._path)
+                self._save({}, {}, lost=True)
+            else:
+                self._claims, self._earlier = {}, {}
+                self.lost = False
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = self._path.with_name(f"{self._path.name}.bad")
             aside.unlink(missing_ok=True)
             aside.hardlink_to(self._path)
-            self._save({}, lost=True)
+            self._save({}, {}, lost=True)
             klog.error("State file is not usable; rebuilding it", file=self._path, keptAs=aside, err=repr(error))
         else:
             if boot_id and self._boot_id and boot_id != self._boot_id:
-                klog.info(klog.STATE, "Node has rebooted: prepared claims are forgotten", claims=list(map(str, claims)))
-                claims, lost = [], False
+                names = [str(claim) for claim in claims.values()]
+                klog.info(klog.STATE, "Node has rebooted: prepared claims are forgotten", claims=names)
+                claims, earlier, lost = {}, {**earlier, **claims}, False
             self.lost = lost
-            self._claims = {claim.uid: claim for claim in claims}
+            self._claims, self._earlier = claims, earlier
 
-    def _save(self, claims: dict[str, PreparedClaim], lost: bool) -> None:
+    def _save(self, claims: dict[str, PreparedClaim], earlier: dict[str, PreparedClaim], lost: bool) -> None:
         content = {
             "version": VERSION,
             "bootID": self._boot_id,
             "lost": lost,
-            "claims": {
-                uid: {
-                    "namespace": claim.namespace,
-                    "name": claim.name,
-                    "devices": [{"name": device.name, "admin": device.admin} for device in claim.devices],
-                }
-                for uid, claim in claims.items()
-            },
+            "claims": {uid: _written(claim) for uid, claim in claims.items()},
+            "earlier": {uid: _written(claim) for uid, claim in earlier.items()},
         }
         write_atomically(self._path, json.dumps(content, indent=1) + "\n", mode=0o600)
-        self._claims = claims
+        self._claims, self._earlier = claims, earlier
         self.lost = lost
         self._seen = self._stamp()
 
@@ -207,18 +255,49 @@ def _file_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _parse(text: str) -> tuple[str, list[PreparedClaim], bool]:
-    """Boot id (empty in version 1), claims, and whether there may be more."""
+def _parse(text: str) -> tuple[str, dict[str, PreparedClaim], dict[str, PreparedClaim], bool]:
+    """Boot id (empty in version 1), claims, those of earlier boots, and whether there may be more."""
     content: dict[str, Any] = json.loads(text)
     if content["version"] not in _READABLE:
         raise ValueError(f"expected version {' or '.join(map(str, _READABLE))}, found {content['version']!r}")
-    claims = [
-        PreparedClaim(
-            uid=uid,
-            namespace=claim["namespace"],
-            name=claim["name"],
-            devices=tuple(PreparedDevice(device["name"], bool(device["admin"])) for device in claim["devices"]),
-        )
-        for uid, claim in content["claims"].items()
-    ]
-    return content.get("bootID", ""), claims, bool(content.get("lost", False))
+    claims = {uid: _read_claim(uid, claim) for uid, claim in content["claims"].items()}
+    earlier = {uid: _read_claim(uid, claim) for uid, claim in content.get("earlier", {}).items()}
+    return content.get("bootID", ""), claims, earlier, bool(content.get("lost", False))
+
+
+def _read_claim(uid: str, claim: dict[str, Any]) -> PreparedClaim:
+    return PreparedClaim(
+        uid=uid,
+        namespace=claim["namespace"],
+        name=claim["name"],
+        devices=tuple(
+            PreparedDevice(
+                name=device["name"],
+                admin=bool(device["admin"]),
+                identity=Identity(device["uuid"], device["pciAddress"]) if "uuid" in device else None,
+            )
+            for device in claim["devices"]
+        ),
+        since=claim.get("since", ""),
+        allocated=claim.get("allocated", ""),
+    )
+
+
+def _written(claim: PreparedClaim) -> dict[str, Any]:
+    devices = []
+    for device in claim.devices:
+        entry: dict[str, Any] = {"name": device.name, "admin": device.admin}
+        if device.identity is not None:
+            entry |= {"uuid": device.identity.uuid, "pciAddress": device.identity.pci_address}
+        devices.append(entry)
+    return {
+        "namespace": claim.namespace,
+        "name": claim.name,
+        "devices": devices,
+        "since": claim.since,
+        "allocated": claim.allocated,
+    }
+
+
+def _without(claims: dict[str, PreparedClaim], uid: str) -> dict[str, PreparedClaim]:
+    return {key: claim for key, claim in claims.items() if key != uid}

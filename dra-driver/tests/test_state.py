@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 from mock_accel_dra import state
+from mock_accel_dra.identity import Identity
 from mock_accel_dra.state import LockedError, PreparedClaim, PreparedDevice, State
 
-CLAIM = PreparedClaim("uid-1", "default", "one", (PreparedDevice("mock1"), PreparedDevice("mock2", admin=True)))
+DEVICES = (
+    PreparedDevice("mock1", identity=Identity("NODE1-NUMA0-PF2", "0000:12:00.0")),
+    PreparedDevice("mock2", admin=True),
+)
+CLAIM = PreparedClaim("uid-1", "default", "one", DEVICES, "2026-11-27T10:00:00Z", "2026-11-27T09:59:58Z")
 OTHER = PreparedClaim("uid-2", "default", "two", (PreparedDevice("mock3"),))
 
 
@@ -37,8 +42,31 @@ def test_a_reboot_forgets_prepared_claims(path: Path, log: io.StringIO) -> None:
     State.load(path, "boot-1").put(CLAIM)
     again = State.load(path, "boot-2")
     assert again.claims() == []
+    assert again.prepared() == set()
     assert not again.lost
     assert '"Node has rebooted: prepared claims are forgotten"' in log.getvalue()
+
+
+def test_a_reboot_does_not_forget_which_devices_a_claim_had(path: Path) -> None:
+    State.load(path, "boot-1").put(CLAIM)
+    again = State.load(path, "boot-2")
+    assert (again.get(CLAIM.uid), again.remembered(CLAIM.uid)) == (None, CLAIM)
+    again.put(OTHER)
+    again = State.load(path, "boot-3")
+    assert {claim.uid: claim for claim in again.earlier()} == {CLAIM.uid: CLAIM, OTHER.uid: OTHER}
+    again.put(CLAIM)
+    again.withdraw(CLAIM.uid)  # as a prepare that fails does
+    assert (again.get(CLAIM.uid), again.remembered(CLAIM.uid)) == (None, CLAIM)
+    again.forget(CLAIM.uid)
+    again = State.load(path, "boot-3")
+    assert (again.claims(), again.earlier()) == ([], [OTHER])
+
+
+def test_version_2_without_identities_is_read(path: Path) -> None:
+    devices = [{"name": "mock3", "admin": False}]
+    claims = {"uid-2": {"namespace": "default", "name": "two", "devices": devices}}
+    path.write_text(json.dumps({"version": 2, "bootID": "boot-1", "lost": False, "claims": claims}))
+    assert State.load(path, "boot-1").claims() == [OTHER]
 
 
 def test_version_1_is_read_and_written_as_version_2(path: Path) -> None:

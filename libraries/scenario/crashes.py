@@ -38,6 +38,7 @@ _WRITE = f"""
         done'
     timeout 30 sh -c 'until [ -e {_WRITTEN}/state-49 ]; do sleep 0.1; done'
 """
+_STATUS = "/sys/class/mock-accel/{}/status"
 _READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
 AgentStarts = tuple[int, bool]
 """How often a node agent's container was started again, and whether it is ready."""
@@ -184,6 +185,21 @@ def protect_cdi_folder(session: Session, node: str) -> None:
 def unprotect_cdi_folder(session: Session, node: str) -> None:
     """Take that back; nothing happens when it is not protected."""
     session.on_node(node, f"chattr -i {FOLDER}")
+
+
+def write_status(session: Session, node: str, device: str, value: int) -> None:
+    """Write the status register of ``device`` on ``node``, behind the driver's back."""
+    session.on_node(node, f"echo {value} > {_STATUS.format(device)}")
+
+
+def wait_status(session: Session, node: str, device: str, value: int, timeout: timedelta) -> None:
+    """Wait until the status register of ``device`` on ``node`` has ``value``. Raises CheckError."""
+
+    def complaints() -> list[str]:
+        found = session.on_node(node, f"cat {_STATUS.format(device)}").strip()
+        return [] if found == str(value) else [f"expected {value}, found {found}"]
+
+    until_no_complaints(complaints, timeout, f"status register of {device} on {node}")
 
 
 def write_checkpoint(session: Session, node: str, content: str) -> None:

@@ -38,12 +38,16 @@ CALLS = frozenset(
         "Prepare failed",
         "Unprepared claim",
         "Unprepare failed",
+        "Call was given up",
+        "Claim is gone, its devices are released",
         "Claim is not prepared",
+        "Claim of an earlier boot is gone",
         "Set status",
         "Wrote CDI file",
         "Removed CDI file",
         "Roll-back failed",
         "Device is gone, its status is not written",
+        "Register of another device left alone",
     }
 )
 """Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py)."""

@@ -1,0 +1,149 @@
+"""What a running node agent does about claims, registers and files that change: real sockets, real HTTP."""
+
+from __future__ import annotations
+
+import io
+import queue
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from dra_fakes.agents import running, until
+from dra_fakes.apiserver import SLICES, FakeApiServer
+from dra_fakes.kubelet import FakeKubelet
+from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import cdi, uevents
+from mock_accel_dra.agent import NodeAgent
+from mock_accel_dra.settings import AgentSettings
+
+CLAIM = ("default", "pair", "uid-pair")
+PATH = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/pair"
+CHANGE = b"change@/devices/pci0000:10/0000:11:00.0/mock-accel/mock1\0ACTION=change\0SUBSYSTEM=mock-accel\0SEQNUM=7\0"
+
+
+class Kernel:
+    """Announces what it is told to; a socket as far as the listener uses one."""
+
+    def __init__(self) -> None:
+        self.announced: queue.Queue[bytes] = queue.Queue()
+
+    def recvfrom(self, _: int) -> tuple[bytes, tuple[int, int]]:
+        try:
+            return self.announced.get(timeout=0.05), (0, 1)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def results(settings: AgentSettings, **more: Any) -> list[dict[str, Any]]:
+    pool = f"{settings.node_name}/mock1"
+    return [{"request": "r", "driver": "mock-accel.example.com", "pool": pool, "device": "mock1", **more}]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    kernel = Kernel()
+    monkeypatch.setattr(uevents, "open_socket", lambda: kernel)
+    return kernel
+
+
+@pytest.fixture
+def agent(settings: AgentSettings, api: FakeApiServer, kernel: Kernel) -> Iterator[NodeAgent]:
+    """An agent that looks at its devices when it is told to, and by itself not within any test."""
+    api.add_claim("pair", results(settings))
+    with running(replace(settings, rescan_interval=600.0), api, kernel_events=True) as program:
+        with FakeKubelet(settings.service_socket) as kubelet:
+            assert not kubelet.prepare([CLAIM])["uid-pair"].error
+        yield program
+
+
+@pytest.mark.usefixtures("agent")
+def test_registers_are_put_right_at_the_event_that_announces_it(
+    sysfs: SysfsTree, kernel: Kernel, log: io.StringIO
+) -> None:
+    sysfs.set_status("mock1", 0)
+    sysfs.set_status("mock4", 1)
+    kernel.announced.put(CHANGE)
+    until(lambda: (sysfs.status("mock1"), sysfs.status("mock4")) == (1, 0), "the registers of mock1 and mock4 are 1, 0")
+    assert '"Status register contradicts, repaired" device="mock1" expected=1 found=0' in log.getvalue()
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_drivers_own_writes_are_not_put_right(
+    settings: AgentSettings, sysfs: SysfsTree, kernel: Kernel, log: io.StringIO
+) -> None:
+    with FakeKubelet(settings.service_socket) as kubelet:
+        for _ in range(5):
+            assert not kubelet.unprepare([CLAIM])["uid-pair"].error
+            kernel.announced.put(CHANGE)
+            assert not kubelet.prepare([CLAIM])["uid-pair"].error
+            kernel.announced.put(CHANGE)
+    begin = log.getvalue().count('"Scanned devices"')
+    kernel.announced.put(CHANGE)
+    until(lambda: log.getvalue().count('"Scanned devices"') > begin, "a scan")
+    assert sysfs.status("mock1") == 1
+    assert "repaired" not in log.getvalue()
+
+
+def test_cdi_file_that_somebody_deletes_comes_back_with_the_next_scan(
+    settings: AgentSettings, api: FakeApiServer
+) -> None:
+    api.add_claim("pair", results(settings))
+    with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
+        assert not kubelet.prepare([CLAIM])["uid-pair"].error
+        path = cdi.file_of(settings.cdi_root, "mock1")
+        path.unlink()
+        until(path.exists, "the CDI file of mock1")
+
+
+def test_a_cdi_folder_that_cannot_be_written_keeps_nothing_else_from_it(
+    settings: AgentSettings, api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def protected(*_: object) -> bool:
+        raise PermissionError(1, "Operation not permitted")
+
+    api.add_claim("pair", results(settings))
+    with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
+        assert not kubelet.prepare([CLAIM])["uid-pair"].error
+        path = cdi.file_of(settings.cdi_root, "mock1")
+        with monkeypatch.context() as patch:
+            patch.setattr(cdi, "write", protected)
+            path.unlink()
+            until(lambda: '"Not everything is put right"' in log.getvalue(), "a log line")
+            names = set(api.slices())
+            api.remove(f"{SLICES}/{min(names)}")
+            api.wait_for_slices(names)
+        until(path.exists, "the CDI file of mock1")
+
+
+@pytest.mark.parametrize("admin", [False, True])
+def test_status_of_a_claim_that_is_used_again(settings: AgentSettings, api: FakeApiServer, admin: bool) -> None:
+    """A pod is deleted and applied again: the API server clears status.devices with the allocation."""
+    more = {"adminAccess": True} if admin else {}
+    with running(replace(settings, rescan_interval=600.0), api), FakeKubelet(settings.service_socket) as kubelet:
+        for _ in range(3):
+            api.add_claim("pair", results(settings, **more))
+            assert not kubelet.prepare([CLAIM])["uid-pair"].error
+            api.wait_until(PATH, lambda item: len(item["status"].get("devices", ())) == 1)
+            assert not kubelet.unprepare([CLAIM])["uid-pair"].error
+            api.add_claim("pair", None)
+
+
+def test_condition_keeps_its_time_when_the_agent_starts_again(settings: AgentSettings, api: FakeApiServer) -> None:
+    api.add_claim("pair", results(settings))
+    seen = []
+    for _ in range(2):
+        with running(settings, api) as program, FakeKubelet(settings.service_socket) as kubelet:
+            assert not kubelet.prepare([CLAIM])["uid-pair"].error
+            api.wait_until(PATH, lambda item: "devices" in item["status"])
+            until(lambda program=program: "uid-pair" in program._reporter._told, "the status is up to date")
+        # As if it was a while ago: the next agent must find it, and leave it.
+        (condition,) = api.objects[PATH]["status"]["devices"][0]["conditions"]
+        seen.append(condition["lastTransitionTime"])
+        condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    assert seen[1] == "2026-01-01T00:00:00Z"
