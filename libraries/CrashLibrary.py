@@ -45,7 +45,7 @@ class CrashLibrary:
         """Check how long the node agent that runs on ``node`` took from its start until the kubelet knew it."""
         api = session.current().api
         pod = driver.pod_of(api, Component.NODE_AGENT, node)
-        seconds = metrics.parse_gauge(metrics.read(api, pod), metrics.START)
+        seconds = metrics.parse_value(metrics.read(api, pod), metrics.START)
         logger.info(f"{pod}: {seconds:.1f} s")
         if seconds > limit.total_seconds():
             raise CheckError(

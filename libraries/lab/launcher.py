@@ -14,7 +14,7 @@ from typing import IO
 from topology import Topology
 
 from lab import disk, profile, progress
-from lab.artifacts import DiskFullError, StepError, remove_tree, try_lock
+from lab.artifacts import DiskFullError, StepError, remove_tree, try_lock, write_file
 from lab.control import Control, NoClusterError
 from lab.gobuild import build_embedded_k8s
 from lab.namespaces import unshare
