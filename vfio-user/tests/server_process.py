@@ -39,6 +39,10 @@ class ServerProcess:
         """Processor time that the process has used; not changed by other load."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
 
+    def starved_seconds(self) -> float:
+        """For how long its main thread could run and had no processor, as other processes had them."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Keep the process from running, so that what is sent to it meanwhile waits in its queues."""
