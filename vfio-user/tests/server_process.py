@@ -40,8 +40,11 @@ class ServerProcess:
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
 
     def starved_seconds(self) -> float:
-        """For how long its main thread could run and had no processor, as other processes had them."""
-        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+        """For how long its main thread could run and had no processor, as other processes had them; 0 if unknown."""
+        try:
+            return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+        except FileNotFoundError:  # a kernel without CONFIG_SCHED_INFO
+            return 0.0
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
