@@ -67,7 +67,7 @@ class Witness(threading.Thread):
     """Clients that behave: one that stays, and one that connects again and again. Each must be answered in time."""
 
     def __init__(self, stays: Path, again: Path, starved: Callable[[], float]) -> None:
-        """``starved``: seconds that the server has waited for a processor, which are not its fault."""
+        """``starved``: seconds that all had to wait for a processor, which is not the server's fault."""
         super().__init__(daemon=True)
         self._starved = starved
         self._stays, self._again = stays, again

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -40,11 +40,16 @@ class ServerProcess:
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
 
     def starved_seconds(self) -> float:
-        """For how long its main thread could run and had no processor, as other processes had them; 0 if unknown."""
-        try:
-            return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
-        except FileNotFoundError:  # a kernel without CONFIG_SCHED_INFO
-            return 0.0
+        """For how long its threads, and those of this process, could run and had no processor; 0 if unknown.
+
+        A thread that has none may have Python's lock, for which the others wait.
+        """
+        nanoseconds = 0
+        for pid in (self.process.pid, os.getpid()):
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):  # there with CONFIG_SCHED_INFO
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    nanoseconds += int(file.read_text().split()[1])
+        return nanoseconds / 1e9
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
