@@ -20,7 +20,7 @@ ANSWER_SECONDS = 1.0
 BUSY_SECONDS = 30.0
 """What a half message may cost a device: the server waits ten seconds for the rest; and some delay."""
 RETRY_SECONDS = 0.1
-_CHECK_SECONDS = 0.02
+_CHECK_SECONDS = 0.05
 _JOIN_SECONDS = 10.0
 CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
 """How a client notices that the server has ended the connection."""
