@@ -110,7 +110,7 @@ class Run:
                 raise FuzzError(f"expected {DEVICES} sockets, found {len(paths)}")
             self._files = Files()
             self._stack.callback(self._files.close)
-            witness = Witness(*paths[:2])
+            witness = Witness(paths[0], paths[1], server.starved_seconds)
             witness.start()
             self._stack.callback(witness.end)
             peers = [Peer(path) for path in paths[2:]]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,18 @@ class ServerProcess:
     def processor_seconds(self) -> float:
         """Processor time that the process has used; not changed by other load."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
+
+    def starved_seconds(self) -> float:
+        """For how long its threads, and those of this process, could run and had no processor; 0 if unknown.
+
+        A thread that has none may have Python's lock, for which the others wait.
+        """
+        nanoseconds = 0
+        for pid in (self.process.pid, os.getpid()):
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):  # there with CONFIG_SCHED_INFO
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    nanoseconds += int(file.read_text().split()[1])
+        return nanoseconds / 1e9
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
