@@ -69,7 +69,8 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
-    replace(SPEC, name=name, topology=str(NUMA.path)).save(paths.spec)
+    replace(SPEC, name=name, topology=str(NUMA.path), directory=str(paths.root)).save(paths.spec)
+    paths.topology.write_text(NUMA.text)
     Access(6443, {node.name: 2222 for node in NUMA.nodes}).save(paths.access)
     return paths
 
@@ -140,7 +141,7 @@ COMMANDS = [["status"], ["kubectl", "get"], ["ssh", "node1"], ["diagnose"], ["de
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
-@pytest.mark.parametrize("file", ["spec.json", "access.json"])
+@pytest.mark.parametrize("file", ["spec.json", "topology.yaml", "access.json"])
 @pytest.mark.parametrize("content", ["", "[]", '{"qemu": 7}', '{"ssh_ports": {"node1": 22}, "api_port": 1}'])
 def test_damaged_file_of_a_cluster_is_one_line_with_the_remedy(
     stack: ExitStack, command: list[str], file: str, content: str, capsys: pytest.CaptureFixture[str]

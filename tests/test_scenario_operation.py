@@ -44,6 +44,8 @@ def agent(free: int, allocated: int) -> str:
         start_seconds=1.0,
         state_file=Path("/nowhere"),
         devices_by_state=lambda: {"free": free, "allocated": allocated},
+        devices_left_out=dict,
+        fields_changed=tuple,
     )
     return AgentMetrics(cast(Agent, served)).text().decode()
 

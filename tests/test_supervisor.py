@@ -15,7 +15,7 @@ import topology
 from lab import cluster
 from lab.artifacts import PROJECT, StepError
 from lab.cluster_processes import Step
-from lab.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from lab.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
 from lab.supervisor import Supervisor
 
 TEXT = (PROJECT / "variables/topologies/single-node.yaml").read_text().replace("name: single-node\n", "")
@@ -30,7 +30,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
     paths = ClusterPaths.of("some")
     paths.logs.mkdir(parents=True)
     paths.topology.write_text(TEXT)
-    paths.access.write_text("{}")
+    ports = {node.name: 2222 for node in topology.load(users_file).nodes}
+    Access(6443, ports).save(paths.access)
     made = ClusterSpec(
         name="some",
         topology=str(users_file),

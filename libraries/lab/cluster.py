@@ -45,7 +45,7 @@ class Cluster:
     """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
 
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
-        """The cluster at the other end of ``control``. Raises DamagedFileError, TopologyError."""
+        """The cluster at the other end of ``control``. Raises DamagedFileError."""
         self._control = control
         self._ends_here = ends_here
         self.name = control.name

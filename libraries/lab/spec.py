@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import topology as topologies
-from topology import Topology
+from topology import Topology, TopologyError
 
 from lab.artifacts import StepError, cache_root, write_file
 from lab.typed_json import read_typed
@@ -76,8 +76,12 @@ class ClusterSpec:
         return ClusterPaths(Path(self.directory))
 
     def load_topology(self) -> Topology:
-        """The topology that the cluster was started with, named after the user's file. Raises TopologyError."""
-        return topologies.load(self.paths.topology, origin=Path(self.topology))
+        """The topology that the cluster was started with, named after the user's file. Raises DamagedFileError."""
+        try:
+            return topologies.load(self.paths.topology, origin=Path(self.topology))
+        except TopologyError as error:
+            reason = f"expected the topology that the cluster was started with: {error}"
+            raise DamagedFileError(self.paths.topology, reason) from error
 
     def save(self, path: Path) -> None:
         write_file(path, json.dumps(asdict(self), indent=1))
