@@ -17,6 +17,13 @@
 
 #define MOCK_RESET_POLL_MS	10
 
+/* For what may take as long as a reset. */
+static int mock_restart_later(void)
+{
+	msleep_interruptible(MOCK_RESET_POLL_MS);
+	return restart_syscall();
+}
+
 /* Take the lock for an attribute that asks the device, which does not answer during a reset. */
 static int mock_lock_registers(struct mock_accel *mock)
 {
@@ -25,8 +32,7 @@ static int mock_lock_registers(struct mock_accel *mock)
 	if (!mock->resets)
 		return 0;
 	mutex_unlock(&mock_lock);
-	msleep_interruptible(MOCK_RESET_POLL_MS);
-	return restart_syscall();
+	return mock_restart_later();
 }
 
 static ssize_t uuid_show(struct device *dev, struct device_attribute *attr, char *buf)
@@ -170,9 +176,9 @@ static ssize_t sriov_numvfs_show(struct device *dev, struct device_attribute *at
 	unsigned int number;
 
 	if (mock_has_sriov(pf)) {
-		/* Who changes the number, or unbinds the driver, has the PCI device's lock. */
+		/* Who changes the number, unbinds the driver or resets the device has this lock. */
 		if (!device_trylock(&pf->pdev->dev))
-			return restart_syscall();
+			return mock_restart_later();
 		number = pci_num_vf(pf->pdev);
 		device_unlock(&pf->pdev->dev);
 	} else {
@@ -195,7 +201,7 @@ static ssize_t sriov_numvfs_store(struct device *dev, struct device_attribute *a
 		return -EINVAL;
 	if (mock_has_sriov(pf)) {
 		if (!device_trylock(&pf->pdev->dev))
-			return restart_syscall();
+			return mock_restart_later();
 		err = mock_set_sriov_numvfs(pf, number);
 		device_unlock(&pf->pdev->dev);
 	} else {

@@ -66,17 +66,3 @@ def test_reset_while_the_driver_is_not_bound(guest: ModuleGuest, node: Node) -> 
     guest.ok(f"echo {address} > {DRIVER}/unbind; echo 1 > {PCI}/{address}/reset; echo {address} > {DRIVER}/bind")
     guest.until(partial(guest.read, "mock2", "status"), "0")
     guest.ok(f"{UNLOAD}; {LOAD}")
-
-
-def test_sleep_keeps_what_is_allocated(guest: ModuleGuest, node: Node) -> None:
-    """A device without power loses its status."""
-    pf, vf, _ = card(node).functions
-    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
-    for name in (vf.name, "mock1"):
-        assert guest.write(name, "status", "1") == DONE
-    guest.sleep_and_wake()
-    names = (pf.name, vf.name, "mock1", "mock2")
-    assert {name: guest.read(name, "status") for name in names} == dict(zip(names, "0110", strict=True))
-    for name in (vf.name, "mock1"):
-        assert guest.write(name, "status", "0") == DONE
-    guest.ok(UNLOAD)

@@ -152,6 +152,7 @@ def _current() -> set[Path]:
         images.build_base_images,
         build_node_image,
         *kbuild.CHECKS.values(),
+        kbuild.build_test_modules,
         deploy.kmod_image,
         images.driver_image,
     ]

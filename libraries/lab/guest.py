@@ -26,8 +26,7 @@ _KERNEL_OPTIONS = (
 TIMER_OPTION = "no_timer_check"
 """For every kernel that boots on an emulated CPU: it would count timer interrupts, and panic when they are late.
 
-With other work on the host 2 of 10 boots ended in 'IO-APIC + timer doesn't work'. Linux leaves the check out itself
-where a hypervisor tells it to; QEMU's emulation does not.
+With other work on the host, boots ended in 'IO-APIC + timer doesn't work'. Under KVM Linux leaves the check out itself.
 """
 _TCG_KERNEL_OPTIONS = (
     f"{TIMER_OPTION} "
