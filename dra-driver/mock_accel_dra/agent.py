@@ -188,7 +188,8 @@ class NodeAgent:
             klog.error("Slices are not published", err=error)
             return False
         if written or not self._published:
-            klog.info(klog.STATE, "Published slices", devices=len(devices), written=written)
+            left_out = len(self._publisher.left_out)
+            klog.info(klog.STATE, "Published slices", devices=len(devices) - left_out, written=written)
         self._published = True
         return True
 
