@@ -30,11 +30,12 @@ def follow(
     pause = _FIRST_PAUSE_SECONDS
     told = False
     while not stop.is_set():
-        begin = time.monotonic()
+        begin: float | None = None
         error: ApiError | None = None
         try:
             version = client.get(path, params, metadata_only=True)["metadata"]["resourceVersion"]
             changed()
+            begin = time.monotonic()
             for kind, _ in client.watch(path, params, version, metadata_only=True):
                 if stop.is_set():
                     return
@@ -42,7 +43,7 @@ def follow(
                     changed()
         except ApiError as failure:
             error = failure
-        seconds = time.monotonic() - begin
+        seconds = 0.0 if begin is None else time.monotonic() - begin
         if seconds >= _SHORT_SECONDS:
             pause, told = _FIRST_PAUSE_SECONDS, False
         if error is not None:
