@@ -196,6 +196,7 @@ def test_rights_are_asked_one_by_one(allowed: bool) -> None:
 
 def test_objects_of_allocation() -> None:
     answers: Answers = {
+        f"{CORE}/pods": listing(pod()),
         f"{RESOURCE}/resourceslices": listing(*published()),
         f"{RESOURCE}/resourceclaims": listing(claim("user", "mock0")),
         f"{RESOURCE}/resourceclaimtemplates": listing(
@@ -207,6 +208,7 @@ def test_objects_of_allocation() -> None:
         observed = live(api)
         assert len(observed.slices) == len(published())
         assert observed.claims[0]["status"]["reservedFor"][0]["name"] == "user"
+        assert "pods" in vars(observed), "a pod that gets a node between the looks must not seem to have no devices"
         assert list(observed.templates) == ["default/each"]
         assert [item["metadata"]["name"] for item in observed.device_classes] == ["mock-accel-pf"]
 

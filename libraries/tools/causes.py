@@ -17,12 +17,14 @@ from typing import Any
 from scenario import DRIVER
 from scenario.availability import Availability
 from scenario.claim_forms import Claim, Constraint, Request, Wanted
+from scenario.claims import DeviceClass
 from scenario.slices import PublishedDevice
 
 from tools import selectors
 from tools.discovery_steps import DEPLOY
 from tools.selectors import Selectors
 
+CLASSES = "lab kubectl get deviceclasses"
 DEVICES_THERE_ARE = "lab devices"
 WHO_HAS_THEM = "lab slices"
 TAINT_RULES = "lab kubectl get devicetaintrules -o yaml"
@@ -91,7 +93,8 @@ def _of_request(claim: Claim, request: Request, supply: Supply, reason: str) -> 
 def _of_wanted(wanted: Wanted, claim: Claim, supply: Supply, reason: str) -> Cause | None:
     if wanted.device_class not in supply.classes:
         there = ", ".join(supply.classes) or "none"
-        return f"there is no DeviceClass {wanted.device_class!r}; there are {there}", DEPLOY
+        is_ours = wanted.device_class in {device_class.value for device_class in DeviceClass}
+        return f"there is no DeviceClass {wanted.device_class!r}; there are {there}", DEPLOY if is_ours else CLASSES
     demand = _demand(wanted, supply)
     if demand is None:
         return None

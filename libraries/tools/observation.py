@@ -189,6 +189,8 @@ class Live:
 
     @cached_property
     def claims(self) -> Sequence[Object]:
+        # After the pods: a pod that has a node by then has its claims, the other way round it may get them in between.
+        _ = self.pods
         return kube.all_claims(self._api)
 
     @cached_property
