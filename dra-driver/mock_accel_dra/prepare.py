@@ -272,7 +272,7 @@ class Preparer:
         before = self._state.get(claim.uid)
         undo: list[Callable[[], object]] = []
         try:
-            if before is not None:  # allocated anew while nobody called unprepare
+            if before is not None:  # allocated again, and not unprepared in between
                 kept = {(entry.name, entry.admin) for entry in claim.devices}
                 self._release(before, [entry for entry in before.devices if (entry.name, entry.admin) not in kept])
             self._state.put(claim)

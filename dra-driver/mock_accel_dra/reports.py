@@ -201,7 +201,7 @@ class Reporter:
                 raise
             found = {"metadata": {"uid": "none"}}
         status = found.get("status", {})
-        # A claim that is gone, replaced or deallocated has nobody to tell.
+        # Of a claim that is gone, replaced or deallocated there is no user to tell.
         if found["metadata"]["uid"] == claim.uid and status.get("allocation"):
             present = status.get("devices") or []
             if not shows(present, statuses):
