@@ -92,19 +92,24 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
 def is_right(folder: Path, device: Device) -> bool:
     """Whether CDI file and link of ``device`` say what they must. Raises OSError."""
     link = link_of(folder, device.name)
-    return link.is_symlink() and str(link.readlink()) == device.class_link and _says(folder, device)
+    try:
+        found = str(link.readlink()) if link.is_symlink() else None
+        text = file_of(folder, device.name).read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    return found == device.class_link and text == _text(folder, device)
 
 
 def write(folder: Path, device: Device) -> bool:
     """Make CDI file and link of ``device`` say what they must; False when they did already. Raises OSError."""
+    if is_right(folder, device):
+        return False
     if not folder.is_dir():
         folder.mkdir(parents=True)
         # The runtime reads the link as the pod's own root, who is no user of the node.
         folder.chmod(_FOLDER_MODE)
     # The file names the link, so it comes last.
-    written = files.link_atomically(link_of(folder, device.name), device.class_link)
-    if _says(folder, device):
-        return written
+    files.link_atomically(link_of(folder, device.name), device.class_link)
     files.write_atomically(file_of(folder, device.name), _text(folder, device))
     return True
 
@@ -113,13 +118,6 @@ def delete(folder: Path, name: str) -> bool:
     """Remove CDI file and link of device ``name``; False when there were none. Raises OSError."""
     removed = [files.remove(file_of(folder, name)), files.remove(link_of(folder, name))]
     return any(removed)
-
-
-def _says(folder: Path, device: Device) -> bool:
-    try:
-        return file_of(folder, device.name).read_text(encoding="utf-8") == _text(folder, device)
-    except (FileNotFoundError, UnicodeDecodeError):
-        return False
 
 
 def _text(folder: Path, device: Device) -> str:
