@@ -50,6 +50,7 @@ def test_cpu_and_kernel(cluster: topology.Topology, accelerator: str, cpu: str, 
     assert line[line.index("-machine") + 1] == machine
     options = line[line.index("-append") + 1].split()
     assert "mitigations=off" in options
+    assert {"fsck.mode=auto", "fsck.repair=yes"} <= set(options)
     only_emulated = ("no_timer_check", "tsc=reliable", "psi=0", "init_on_alloc=0")
     assert [option in options for option in only_emulated] == [emulated] * 4
     assert "type=11,path=/secret" in line

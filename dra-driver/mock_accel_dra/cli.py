@@ -107,11 +107,7 @@ _COMMON = (
 )
 _AGENT = (
     _Flag("node-name", _node_name, "node this agent runs on; needed"),
-    _Flag(
-        "pod-uid",
-        _pod_uid,
-        "uid of the agent's pod: its sockets have names of their own, so that two agents can overlap",
-    ),
+    _Flag("pod-uid", _pod_uid, "uid of the agent's pod: sets its sockets apart, so that two agents can overlap"),
     _Flag("sysfs-root", _folder, "where the node's sysfs is mounted (default /sys)"),
     _Flag("cdi-root", _folder, "folder for CDI files (default /var/run/cdi)"),
     _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),

@@ -18,7 +18,7 @@ NETWORK_SOCKET = "net.sock"
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
-    # Checked when it was not closed cleanly, which replays its journal; the node is nobody's to ask.
+    # A disk that was not closed cleanly is checked, which replays its journal. Nobody is there to answer a question.
     "fsck.mode=auto fsck.repair=yes "
     # Nothing outside can reach a guest; mitigations cost much without hardware virtualisation.
     "mitigations=off"
