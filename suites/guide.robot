@@ -72,7 +72,7 @@ Series Of Pods By Label
 
 Devices That The Controller Counts
     ${all}    Count PFs
-    Listing Should Print    Devices that the controller counts    (Discovered ${all} devices|-> ${all}\\b)
+    Listing Should Print    Devices that the controller counts    Discovered ${all} devices
 
 
 *** Keywords ***
