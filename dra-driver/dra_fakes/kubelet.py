@@ -16,7 +16,8 @@ from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
 
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 45.0
+"""What the kubelet gives a call; on a busy machine a driver takes more than ten to start."""
 _LOOK_SECONDS = 0.05
 _RECONNECT_MILLISECONDS = 100
 """gRPC takes no less."""
