@@ -6,7 +6,7 @@
  * ..., the VFs of mock0 are mock0_vf0, mock0_vf1, ... A device that comes is
  * published a moment later, together with those that come with it. It takes a
  * free number between its neighbours'; without one, all devices are published
- * anew in order, unless one of them is allocated: then names stay, and the new
+ * again in order, unless one of them is allocated: then names stay, and the new
  * device takes the number after the last.
  */
 

@@ -4,7 +4,7 @@
  * describes them.
  *
  * Unpublishing waits for those who are inside an attribute, with the lock held:
- * they must not wait for the lock, but start anew.
+ * they must not wait for the lock, but start again.
  */
 
 #include <linux/ctype.h>

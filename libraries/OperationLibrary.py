@@ -11,7 +11,7 @@ from scenario.operation import HttpAccess
 
 @library(scope="GLOBAL", auto_keywords=False)
 class OperationLibrary:
-    """Tells where the programs of the cluster answer, and reads what they answer. It asks nobody itself."""
+    """Gives the addresses of the cluster's programs, and reads their answers. RequestsLibrary sends the requests."""
 
     @keyword(name="Get API Server Access")
     def get_api_server_access(self) -> HttpAccess:

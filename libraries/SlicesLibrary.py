@@ -32,7 +32,7 @@ class SlicesLibrary:
 
     @keyword(name="ResourceSlices Should Stay As They Are")
     def slices_should_stay_as_they_are(self, duration: timedelta = timedelta(seconds=20)) -> None:
-        """Watch the driver's ResourceSlices for ``duration`` and check that nobody writes, makes or deletes one.
+        """Watch the driver's ResourceSlices for ``duration`` and check that none is created, written or deleted.
 
         For a cluster where nothing happens. Fails with the slices, their
         generations, and the field managers that wrote.

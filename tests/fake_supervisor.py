@@ -1,4 +1,4 @@
-"""A supervisor that is none: it listens on a cluster's real socket, and says what a test wants."""
+"""A fake supervisor: it listens on a cluster's real socket, and answers what a test wants."""
 
 from __future__ import annotations
 

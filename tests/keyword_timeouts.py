@@ -50,7 +50,7 @@ class Scope:
 
 
 def complaints(suite: Path) -> list[str]:
-    """Steps of the tests in ``suite`` whose reason nobody would see, a sentence each.
+    """Steps of the tests in ``suite`` whose reason no reader would see, a sentence each.
 
     Raises ValueError for a keyword that the suite does not have, and for a
     time-out that depends on what only a run knows.

@@ -1,4 +1,4 @@
-"""On the node, too, nobody gets a PF while somebody has one of its VFs, nor the other way round."""
+"""Prepare refuses a PF while another claim has one of its VFs, and a VF while another claim has its PF."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def while_it_is_read(command: Callable[[], int]) -> int:
-    """Run ``command`` and return its exit code; it ends without a complaint when nobody reads standard output any more.
+    """Run ``command`` and return its exit code; no error when the reader of standard output has gone.
 
     What is still buffered is written here, because the interpreter would
     complain of it at its end. A pipe to anything else that breaks raises BrokenPipeError as ever.

@@ -167,7 +167,7 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
 
 
 def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
-    """What is allocated to ``claim``, and who has it reserved, a sentence each; none when it is nobody's."""
+    """What is allocated to ``claim``, and who has it reserved, a sentence each; none when it is free."""
     found = claim_forms.parse(claim)
     users = [f"{user.resource} {user.name}" for user in found.reserved_for]
     return ([str(found)] if found.is_allocated else []) + ([f"it is reserved for {', '.join(users)}"] if users else [])

@@ -42,7 +42,7 @@ class SliceRow:
     holders: tuple[Holder, ...]
     """Several only with administrative access or shares; empty when no claim has the device."""
     is_free: bool
-    """Whether a claim could get it: nobody has it for itself, and nothing has used up the counters it needs."""
+    """Whether a claim could get it: no claim has it for itself, and its counters are not used up."""
 
 
 def rows(

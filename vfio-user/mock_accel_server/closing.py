@@ -2,7 +2,7 @@
 
 close(2) can take as long as the owner of a file likes: a socket with SO_LINGER
 whose peer does not read, a file of a FUSE server that does not answer. That holds
-for a connection, too: file descriptors that nobody has received are closed with it.
+for a connection, too: file descriptors that were not received are closed with it.
 A signal ends the wait of SO_LINGER; the one for FUSE ends with the FUSE server.
 """
 
