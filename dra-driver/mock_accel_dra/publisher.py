@@ -202,7 +202,7 @@ class Publisher:
                 self._refusals.taken(item)
                 self._compare(item, answer)
                 if any(name in path for path in self._fields.get(name_of(item), ()) for name in _COUNTERS):
-                    # Every slice before this one is of a pool that is not complete yet: the scheduler gave out none of them.
+                    # Every slice before this one is of an incomplete pool, of which the scheduler gives out no device.
                     klog.warning("The API server keeps no counters, PF and VFs are not both published", pool=pool)
                     self._countless[pool] = self._names[pool]
                     return False
