@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, coming_and_going, crashes, driver, kube, metrics, session, usage
-from scenario.driver import Component
+from scenario import CheckError, coming_and_going, crashes, driver, kube, session, usage
 from scenario.waiting import until_no_complaints
 
 
@@ -40,17 +39,21 @@ class CrashLibrary:
         """Reset the guest while it writes, with nothing ended or synced, and wait until the node is Ready again."""
         crashes.cut_power(session.current(), node, timeout)
 
-    @keyword
-    def node_agent_should_have_registered_within(self, node: str, limit: timedelta) -> None:
-        """Check how long the node agent that runs on ``node`` took from its start until the kubelet knew it."""
-        api = session.current().api
-        pod = driver.pod_of(api, Component.NODE_AGENT, node)
-        seconds = metrics.parse_value(metrics.read(api, pod), metrics.START)
-        logger.info(f"{pod}: {seconds:.1f} s")
+    @keyword(tags=["wait"])
+    def node_agent_should_have_registered_within(
+        self, node: str, limit: timedelta, timeout: timedelta = timedelta(minutes=10)
+    ) -> None:
+        """Check how long the node agent on ``node`` took from its start until the kubelet knew it.
+
+        Waits up to ``timeout`` until the agent answers: after a power cut it has to start first.
+        """
+        seconds = crashes.seconds_until_registered(session.current().api, node, timeout)
+        logger.info(f"node agent on {node}: {seconds:.1f} s")
         if seconds > limit.total_seconds():
             raise CheckError(
-                f"{pod}: expected the kubelet to have registered it within {limit.total_seconds():.0f} s of its start, "
-                f"it took {seconds:.1f} s; look at the kubelet's journal: lab ssh {node} journalctl -u kubelet"
+                f"node agent on {node}: expected the kubelet to have registered it within {limit.total_seconds():.0f} s "
+                f"of its start, it took {seconds:.1f} s; look at the kubelet's journal: "
+                f"lab ssh {node} journalctl -u kubelet"
             )
 
     @keyword(name="Cut Node Off From API Server", tags=["wait"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from scenario import crashes
+import pytest
+from dra_fakes.answers import api_server
+from scenario import CheckError, crashes, driver, metrics
 from scenario.claims import AllocatedDevice
 from scenario.slices import PublishedDevice
 
@@ -66,3 +69,25 @@ def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
         assert not crashes.came_back(before, now)
     for now in ({"a": (2, True)}, {"a": (1, False), "b": (0, True)}):
         assert crashes.came_back(before, now)
+
+
+class AgentThatComesBack(dict[str, Any]):
+    """Answers of an API server that cannot reach the agent at first, and of an agent that is not registered yet."""
+
+    def __init__(self) -> None:
+        away = (503, {"message": "error trying to reach service: i/o timeout"})
+        self.left = [away, (200, "# no figure yet\n"), (200, f"{metrics.START} 12.5\n")]
+
+    def get(self, path: str, default: Any = None) -> Any:
+        assert path.endswith("/agent-1%3A8080/proxy/metrics")
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+def test_agent_is_asked_until_it_was_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "pod_of", lambda *_: "agent-1")
+    answers = AgentThatComesBack()
+    with api_server(answers) as api:
+        assert crashes.seconds_until_registered(api, "node1", timedelta(seconds=10)) == 12.5
+        answers.left = [(503, {"message": "i/o timeout"})]
+        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:(.|\n)*timeout"):
+            crashes.seconds_until_registered(api, "node1", timedelta(0))

@@ -11,10 +11,12 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from lab import kubeclient
+from urllib3.exceptions import HTTPError
 
-from scenario import CheckError, claim_forms, driver, runtime
+from scenario import CheckError, claim_forms, driver, metrics, runtime
 from scenario.cdi import FOLDER
 from scenario.claims import AllocatedDevice
+from scenario.driver import Component
 from scenario.session import COMMAND_SECONDS, Session
 from scenario.waiting import Deadline, until_no_complaints
 
@@ -143,6 +145,28 @@ def cut_power(session: Session, node: str, timeout: timedelta) -> None:
     session.cluster.qmp(node, "system_reset")
     _wait_booted(session, node, before, deadline)
     session.on_node(node, f"rm -r {_WRITTEN}")
+
+
+def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> float:
+    """Seconds from the start of the node agent's process on ``node`` until the kubelet had registered it.
+
+    Asks until the agent answers. After a power cut the API server shows the pod as it was
+    before, with an address that is gone, until the kubelet has started it again.
+    Raises CheckError.
+    """
+    found = 0.0
+
+    def complaints() -> list[str]:
+        nonlocal found
+        try:
+            pod = driver.pod_of(api, Component.NODE_AGENT, node)
+            found = metrics.parse_value(metrics.read(api, pod), metrics.START)
+        except (ApiException, HTTPError, CheckError) as error:
+            return [str(error)]
+        return []
+
+    until_no_complaints(complaints, timeout, f"node agent on {node} does not say when it was registered")
+    return found
 
 
 def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -> None:
