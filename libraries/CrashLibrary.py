@@ -51,8 +51,8 @@ class CrashLibrary:
         logger.info(f"node agent on {node}: {seconds:.1f} s")
         if seconds > limit.total_seconds():
             raise CheckError(
-                f"node agent on {node}: expected the kubelet to have registered it within {limit.total_seconds():.0f} s "
-                f"of its start, it took {seconds:.1f} s; look at the kubelet's journal: "
+                f"node agent on {node}: expected the kubelet to have registered it within "
+                f"{limit.total_seconds():.0f} s of its start, it took {seconds:.1f} s; look at the kubelet's journal: "
                 f"lab ssh {node} journalctl -u kubelet"
             )
 
