@@ -60,7 +60,8 @@ class FakeSupervisor:
         self._listener.bind(control_address(name))
         self._listener.listen()
         self.go_on = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -88,6 +89,8 @@ class FakeSupervisor:
     def end(self) -> None:
         self.go_on.set()
         self._listener.shutdown(socket.SHUT_RDWR)
+        # The address is in use until accept(2) has returned, whatever is closed meanwhile.
+        self._accepting.join(TIMEOUT)
         try:
             self._stack.close()
         except OSError:

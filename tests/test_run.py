@@ -38,7 +38,8 @@ def test_command_counts_by_its_exit_code() -> None:
 
 def test_command_ends_by_itself_after_ctrl_c() -> None:
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    argv = [sys.executable, "-c", PARENT, CHILD]
+    # A shell starts what it puts in the background with SIGINT ignored.
+    argv = ["env", "--default-signal=INT", sys.executable, "-c", PARENT, CHILD]
     with subprocess.Popen(
         argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as child:
