@@ -116,11 +116,6 @@ class SysfsLibrary:
         until_no_complaints(complaints, timeout, "status registers that are wrong")
 
     @keyword
-    def clear_status_register(self, device: AllocatedDevice) -> None:
-        """Write 0 to the status register of ``device`` on its node, behind the driver's back."""
-        session.current().on_node(device.node, f"echo 0 > {CLASS_FOLDER}/{device.name}/status")
-
-    @keyword
     def reset_device(self, device: AllocatedDevice) -> None:
         """Let the kernel of the node reset the PCI function of ``device``, as an administrator would."""
         session.current().on_node(device.node, f"echo 1 > {CLASS_FOLDER}/{device.name}/device/reset")

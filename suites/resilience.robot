@@ -130,16 +130,6 @@ Status Registers That Somebody Changes Are Put Right
     Status Register Should Become    ${NODES}[0]    ${pfs[1].name}    0
     Pod Should Still Work    keeps
 
-Claim Is Used Again By The Next Pod
-    [Documentation]    The API server clears the status of its devices with the allocation; the next pod has it again.
-    ${pfs}    Get PFs    ${NODES}[0]
-    Run Pod With Device    again    ${NODES}[0]    PF    ${pfs[0].uuid}
-    Claim Should Report Condition    again    Ready    True    Prepared
-    Delete Pod    again
-    Create Pod    again    again    node=${NODES}[0]
-    Pod Should Still Work    again
-    Claim Should Report Condition    again    Ready    True    Prepared
-
 Kernel Module Stays While A Device Is In Use
     Run Pod On NUMA Node    uses    ${NODES}[0]    ${NUMA_NODES}[0]
     Kernel Module Should Refuse To Unload    ${NODES}[0]
@@ -177,14 +167,6 @@ Slices That Somebody Changes Are Put Right
     ResourceSlices Should Follow Sysfs
     Change ResourceSlice Of Device    ${NODES}[0]    ${pfs[1].name}
     ResourceSlices Should Follow Sysfs
-
-Register Cleared Behind The Driver Is Put Right
-    [Documentation]    ``echo 0 > status`` of an allocated device on its node: within seconds it reads 1 again.
-    Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
-    ${devices}    Get Devices Of Pod    keeps
-    Clear Status Register    ${devices}[0]
-    Wait Until Status Registers Mark    ${devices}    timeout=20 seconds
-    Pod Should Still Work    keeps
 
 Device Reset Keeps An Allocation
     [Documentation]    ``echo 1 > device/reset`` of an allocated device; when its pod is gone, the module can be unloaded.
