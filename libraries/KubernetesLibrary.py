@@ -54,15 +54,22 @@ class KubernetesLibrary:
 
     @keyword
     def create_pod(
-        self, name: str, *claims: str, node: str | None = None, template: str | None = None, host_users: bool = True
+        self,
+        name: str,
+        *claims: str,
+        node: str | None = None,
+        template: str | None = None,
+        host_users: bool = True,
+        restart: bool = False,
     ) -> None:
         """Make a pod with one idle container that has all devices of ``claims``.
 
         With ``template``, it has those of a claim that is made from that template
         as well. With ``node``, the scheduler may put it on that node only. Without
-        ``host_users`` it has a user namespace: its users are none of the node's.
+        ``host_users`` it has a user namespace of its own. With ``restart`` its
+        container is started again after it ended, as after a reboot of the node.
         """
-        body = pods.build(name, claims, node, kube.LABELS, template=template, host_users=host_users)
+        body = pods.build(name, claims, node, kube.LABELS, template=template, host_users=host_users, restart=restart)
         kube.create_pod(session.current().api, body)
 
     @keyword

@@ -69,6 +69,11 @@ class TopologyLibrary:
         """The slot of ``node`` that has the fewest PFs."""
         return places.slot_to_unplug(_node(node))
 
+    @keyword(name="Get PF Whose Name Moves Without")
+    def get_pf_whose_name_moves_without(self, slot: SlotOfNode) -> Function:
+        """A PF of the slot's node whose name is another PF's when the node boots without the slot."""
+        return _pick(lambda node: places.pf_whose_name_moves(node, slot), slot.node)
+
     @keyword(name="Count PFs")
     def count_pfs(self) -> int:
         """How many PFs the cluster has."""

@@ -111,6 +111,18 @@ Device Is Unplugged While Allocated
     Pod Should Report Health    loses    Healthy
     Claim Should Report Condition    loses    Ready    True    Prepared
 
+Claim Keeps Its Device When Names Move
+    [Documentation]    A node boots without one slot: the claim's device has another name, and its name another device.
+    ${slot}    Get Slot To Unplug    ${NODES}[0]
+    ${pf}    Get PF Whose Name Moves Without    ${slot}
+    Run Pod That Restarts    keeps    ${NODES}[0]    ${pf.uuid}
+    Unplug Slot    ${slot}
+    Reboot Node    ${NODES}[0]
+    Claim Should Have Event    keeps    PrepareFailed    another device under the name ${pf.name}    timeout=10 minutes
+    Plug Slot    ${slot}
+    Reboot Node    ${NODES}[0]
+    Pod Should Still Work    keeps
+
 Device Server Is Killed
     [Documentation]    All devices of the node stop answering: each is tainted, and none when the server is back.
     [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${NODES}[0]

@@ -62,3 +62,10 @@ def test_node_without_devices() -> None:
     assert places.pfs_under_largest_root(BARE) == []
     with pytest.raises(CheckError, match="^mock-cluster-node1 has no devices by the topology$"):
         places.slot_to_unplug(BARE)
+
+
+def test_name_that_moves_needs_a_pf_that_takes_it() -> None:
+    first, last = (places.SlotOfNode(NODE.name, slot) for slot in (NODE.slots[0], NODE.slots[-1]))
+    assert places.pf_whose_name_moves(NODE, first).name == "mock1", "mock2 is called mock1 then"
+    with pytest.raises(Lacking, match="no PF of mock-cluster-node1 whose name another one has without"):
+        places.pf_whose_name_moves(NODE, last)

@@ -255,6 +255,11 @@ def test_environment_of_other_devices(change: dict[str, str | None], message: st
     ]
 
 
+def test_pod_that_restarts() -> None:
+    assert pods.build("p", ["c"], None, {}, restart=True)["spec"]["restartPolicy"] == "Always"
+    assert pods.build("p", ["c"], None, {})["spec"]["restartPolicy"] == "Never"
+
+
 def test_pod_with_users_of_its_own() -> None:
     assert pods.build("p", ["c"], None, {}, host_users=False)["spec"]["hostUsers"] is False
     assert "hostUsers" not in pods.build("p", ["c"], None, {})["spec"]

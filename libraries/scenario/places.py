@@ -101,6 +101,19 @@ def slot_to_unplug(node: Node) -> SlotOfNode:
     return min((SlotOfNode(node.name, slot) for slot in node.slots), key=lambda slot: slot.pf_count)
 
 
+def pf_whose_name_moves(node: Node, unplugged: SlotOfNode) -> Function:
+    """The first PF whose name is another PF's when ``node`` boots without the slot. Raises Lacking.
+
+    The kernel module names PFs in PCI order: mock0, mock1, ...
+    """
+    left = [pf for pf in node.pfs if pf not in unplugged.functions]
+    new_owner = {before.name: pf for before, pf in zip(node.pfs, left, strict=False)}
+    for pf in left:
+        if new_owner.get(pf.name, pf) != pf:
+            return pf
+    raise Lacking(f"no PF of {node.name} whose name another one has without {unplugged}")
+
+
 def pfs_under_largest_root(node: Node) -> list[Function]:
     """PFs of ``node`` under the PCIe root that has the most of them."""
     roots: dict[str, list[Function]] = {}

@@ -67,6 +67,7 @@ def build(
     template: str | None = None,
     containers: Mapping[str, Sequence[str]] | None = None,
     host_users: bool = True,
+    restart: bool = False,
     resources: Mapping[str, int] | None = None,
 ) -> Object:
     """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
@@ -75,7 +76,8 @@ def build(
     extended resources each asks for. From the ResourceClaimTemplate ``template``, one
     more claim is made for the pod, and has its name. With ``node`` the scheduler may
     use that node only (spec.nodeName would go round the scheduler). Without
-    ``host_users`` the pod gets a user namespace of its own.
+    ``host_users`` the pod gets a user namespace of its own. With ``restart`` its
+    containers are started again after they ended, as after a reboot of the node.
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -83,7 +85,7 @@ def build(
     if containers is None:
         containers = {"main": [entry["name"] for entry in entries]}
     spec: Object = {
-        "restartPolicy": "Never",
+        "restartPolicy": "Always" if restart else "Never",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
