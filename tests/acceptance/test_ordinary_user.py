@@ -42,4 +42,4 @@ def test_ordinary_user_has_a_cluster_and_leaves_nothing(miswired: Path, tmp_path
     assert report["who one is on a node"] == "root\n"
     assert report["nodes"] == f"node/{node['name']}\n"
     assert report["left"] == []
-    assert set(report["files left"]) <= {"logs", "pki", "kubeconfig", "sockets", "spec.json"}
+    assert set(report["files left"]) <= {"logs", "pki", "kubeconfig", "sockets", "spec.json", "topology.yaml"}
