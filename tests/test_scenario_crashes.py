@@ -89,5 +89,5 @@ def test_agent_is_asked_until_it_was_registered(monkeypatch: pytest.MonkeyPatch)
     with api_server(answers) as api:
         assert crashes.seconds_until_registered(api, "node1", timedelta(seconds=10)) == 12.5
         answers.left = [(503, {"message": "i/o timeout"})]
-        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:(.|\n)*timeout"):
+        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:\n503: i/o timeout"):
             crashes.seconds_until_registered(api, "node1", timedelta(0))

@@ -161,7 +161,9 @@ def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> f
         try:
             pod = driver.pod_of(api, Component.NODE_AGENT, node)
             found = metrics.parse_value(metrics.read(api, pod), metrics.START)
-        except (ApiException, HTTPError, CheckError) as error:
+        except ApiException as error:
+            return [kubeclient.refusal(error)]
+        except (HTTPError, CheckError) as error:
             return [str(error)]
         return []
 
