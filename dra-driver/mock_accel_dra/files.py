@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from mock_accel_dra import faults
@@ -17,21 +18,15 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     the folder that looks for ``*.json`` never sees it. Raises OSError; the
     folder is then as it was. Not to be called for the same file at the same time.
     """
-    faults.point()
-    beside = path.with_name(f".{path.name}{_SUFFIX}")
-    try:
+
+    def write(beside: Path) -> None:
         with beside.open("w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        faults.point()
-        beside.rename(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    faults.point()
+
+    _replace(path, write)
 
 
 def link_atomically(path: Path, target: str) -> bool:
@@ -44,11 +39,21 @@ def link_atomically(path: Path, target: str) -> bool:
             return False
     except FileNotFoundError:
         pass
+
+    def link(beside: Path) -> None:
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(target)
+
+    _replace(path, link)
+    return True
+
+
+def _replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Call ``make`` to write the new file beside ``path``, and rename that over ``path``. Raises OSError."""
     faults.point()
     beside = path.with_name(f".{path.name}{_SUFFIX}")
-    beside.unlink(missing_ok=True)
     try:
-        beside.symlink_to(target)
+        make(beside)
         faults.point()
         beside.rename(path)
     except OSError:
@@ -56,7 +61,6 @@ def link_atomically(path: Path, target: str) -> bool:
         raise
     sync_folder(path.parent)
     faults.point()
-    return True
 
 
 def remove_half_written(folder: Path, pattern: str) -> None:

@@ -97,7 +97,7 @@ def _elapsed(seconds: float) -> str:
 def watch(interval: float, *, as_json: bool) -> None:
     """Show all clusters every ``interval`` seconds until SIGINT (Ctrl-C) or SIGTERM.
 
-    Raises BrokenPipeError when nobody reads it any more.
+    Raises BrokenPipeError when the reader of standard output has gone.
     """
     console = Console()
     with ExitStack() as stack:
