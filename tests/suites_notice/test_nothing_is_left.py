@@ -164,7 +164,10 @@ def test_killed_supervisor_of_a_pool_makes_the_run_red_and_ends_its_cluster_only
 
 def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
     """A cluster of ``lab up`` belongs to nobody who borrows it."""
-    script = "from mock_device.lab.cluster import client; held = client.attach(who='victim'); print('held', flush=True); input()"
+    script = (
+        "from mock_device.lab.cluster import client; "
+        "held = client.attach(who='victim'); print('held', flush=True); input()"
+    )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"held\n"

@@ -153,7 +153,9 @@ def test_each_topology_runs_once_before_any_runs_again() -> None:
 def test_command_is_the_acceptance_command() -> None:
     line = " ".join(nightly.command("dense", 1, Path("/r/dense-2"), ["suites/numa.robot"]))
     assert line.startswith("setpriv --pdeathsig TERM ")
-    assert line.endswith("-m mock_device.acceptance.cli --topology dense --clusters 1 --outputdir /r/dense-2 -- suites/numa.robot")
+    assert line.endswith(
+        "-m mock_device.acceptance.cli --topology dense --clusters 1 --outputdir /r/dense-2 -- suites/numa.robot"
+    )
 
 
 def script(text: str) -> list[str]:
