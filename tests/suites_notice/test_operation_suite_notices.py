@@ -26,7 +26,7 @@ JOIN_SECONDS = 60.0
 def annotate(api: ApiClient, name: str, value: str | None) -> None:
     """Write an annotation, which neither the driver nor the suite's setup looks at; None takes it away."""
     body = {"metadata": {"annotations": {ANNOTATION: value}}}
-    client.ResourceV1Api(api).patch_resource_slice(name, body, field_manager=WRITER, _request_timeout=30.0)
+    client.ResourceV1Api(api).patch_resource_slice(name, body, field_manager=WRITER)
 
 
 @pytest.fixture

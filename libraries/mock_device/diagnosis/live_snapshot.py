@@ -41,7 +41,6 @@ _MANY_WRITES = 3
 """A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _EXEC_TIMEOUT = timedelta(seconds=60)
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _LOG_LINES = 200
 _SERVER = "devices-"
 
@@ -150,7 +149,7 @@ class LiveSnapshot:
                     name=access.name or None,
                 ),
             )
-            answer: Any = review(client.V1SubjectAccessReview(spec=spec), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+            answer: Any = review(client.V1SubjectAccessReview(spec=spec))
             if not answer.status.allowed:
                 refused.append(access)
         return refused
@@ -253,7 +252,7 @@ class LiveSnapshot:
         return [self._json(pod) for pod in driver.pods(self._api, component).values()]
 
     def _list(self, lister: Any, **selection: str) -> list[Object]:
-        items = lister(**selection, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items
+        items = lister(**selection).items
         return [self._json(item) for item in items]
 
     def _json(self, model: Any) -> Object:

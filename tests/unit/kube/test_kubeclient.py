@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from dra_fakes.answers import api_server, listing
 from dra_fakes.apiserver import NODES, FakeApiServer
 from kubernetes import client
+from urllib3.exceptions import HTTPError
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.kube import kubeclient, manifests
@@ -97,3 +101,50 @@ def test_slices_of_other_drivers_and_those_with_counters_are_not_counted() -> No
     ]
     with api_server({"/apis/resource.k8s.io/v1/resourceslices": listing(*slices)}) as api:
         assert kubeclient.count_slices(api, "mock-accel.example.com") == 1
+
+
+@pytest.fixture
+def silent_cluster(tmp_path: Path) -> Iterator[client.ApiClient]:
+    """A client of an API server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kubeconfig = tmp_path / "kubeconfig"
+        content = {
+            "clusters": [{"name": "silent", "cluster": {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}}],
+            "users": [{"name": "admin", "user": {}}],
+            "contexts": [{"name": "silent", "context": {"cluster": "silent", "user": "admin"}}],
+            "current-context": "silent",
+        }
+        kubeconfig.write_text(yaml.safe_dump(content))
+        with kubeclient.connect(kubeconfig) as api:
+            yield api
+
+
+def _delete_by_manifest(api: client.ApiClient) -> None:
+    manifests.delete(api, "{apiVersion: v1, kind: Pod, metadata: {name: x}}")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda api: client.CoreV1Api(api).list_node(),
+        lambda api: client.ResourceV1Api(api).delete_resource_slice("x"),
+        lambda api: client.CoreV1Api(api).read_namespaced_pod_log("x", "default", _preload_content=False),
+        _delete_by_manifest,
+    ],
+    ids=["list", "delete", "raw answer", "dynamic client"],
+)
+def test_request_without_time_out_ends(
+    call: Callable[[client.ApiClient], object], silent_cluster: client.ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubeclient, "REQUEST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    begin = time.monotonic()
+    with pytest.raises(HTTPError, match="timed out"):
+        call(silent_cluster)
+    assert PATIENCE_SECONDS <= time.monotonic() - begin < 20
+
+
+def test_time_out_of_a_request_wins_over_the_default(silent_cluster: client.ApiClient) -> None:
+    begin = time.monotonic()
+    with pytest.raises(HTTPError, match="timed out"):
+        client.CoreV1Api(silent_cluster).list_node(_request_timeout=PATIENCE_SECONDS)
+    assert PATIENCE_SECONDS <= time.monotonic() - begin < 20 < kubeclient.REQUEST_TIMEOUT_SECONDS

@@ -28,7 +28,6 @@ CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not find the shell that runs it."""
 _API_PORT = 6443
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
 _WRITTEN = "/var/lib/written-at-power-cut"
@@ -108,13 +107,9 @@ def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelt
 
     def complaints() -> list[str]:
         selector = f"spec.nodeName={node}"
-        listing: Any = core.list_pod_for_all_namespaces(
-            field_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-        )
+        listing: Any = core.list_pod_for_all_namespaces(field_selector=selector)
         try:
-            answer: Any = core.connect_get_node_proxy_with_path(
-                node, path, _preload_content=False, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-            )
+            answer: Any = core.connect_get_node_proxy_with_path(node, path, _preload_content=False)
         except ApiException as error:
             return [kubeclient.refusal(error)]
         known = {pod["metadata"]["uid"] for pod in json.loads(answer.data)["items"] or ()}

@@ -17,7 +17,6 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _SILENCE_SECONDS = 24 * 3600.0
 """For which a log that is followed may say nothing."""
 _CONTAINER = "node-agent"
@@ -61,9 +60,7 @@ def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[
     """Pods of ``component`` (on ``node``) that do not end at the moment, by name."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selector = f"app={component.value}"
-    found: list[Any] = lister(
-        deploy.NAMESPACE, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    ).items
+    found: list[Any] = lister(deploy.NAMESPACE, label_selector=selector).items
     return {
         item.metadata.name: item
         for item in found
@@ -75,7 +72,7 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
     """Delete the pod of ``component`` (on ``node``) and wait until another one is ready."""
     old = pod_of(api, component, node)
     core = client.CoreV1Api(api)
-    core.delete_namespaced_pod(old, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    core.delete_namespaced_pod(old, deploy.NAMESPACE)
     selection = {"namespace": deploy.NAMESPACE, "field_selector": f"metadata.name={old}"}
     if kubeclient.watch_until(core.list_namespaced_pod, lambda found: not found, timeout.total_seconds(), **selection):
         raise CheckError(f"pod {old} is still ending after {timeout.total_seconds():.0f} s; look at its log")
@@ -86,12 +83,7 @@ def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_sec
     """The log of a pod of the driver, without a selection the whole of it."""
     # As it is: the client would take a log that looks like JSON for an object.
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
-        pod,
-        deploy.NAMESPACE,
-        tail_lines=tail_lines,
-        since_seconds=since_seconds,
-        _preload_content=False,
-        _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+        pod, deploy.NAMESPACE, tail_lines=tail_lines, since_seconds=since_seconds, _preload_content=False
     )
     return str(answer.data, "utf-8", "replace")
 
@@ -104,7 +96,7 @@ def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) ->
         since_seconds=since_seconds,
         follow=True,
         _preload_content=False,
-        _request_timeout=(_REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
+        _request_timeout=(kubeclient.REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
     )
     for line in answer:
         yield str(line, "utf-8", "replace").rstrip("\n")
@@ -141,16 +133,12 @@ def _update(unavailable: int | str, surge: int) -> kube.Object:
 
 
 def _patch_agent(api: ApiClient, spec: kube.Object) -> None:
-    client.AppsV1Api(api).patch_namespaced_daemon_set(
-        deploy.NODE_AGENT, deploy.NAMESPACE, {"spec": spec}, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    )
+    client.AppsV1Api(api).patch_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE, {"spec": spec})
 
 
 def agent_environment(api: ApiClient) -> set[str]:
     """Names of the variables that the node agents are told."""
-    daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(
-        deploy.NODE_AGENT, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    )
+    daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE)
     (container,) = daemon_set.spec.template.spec.containers
     return {variable.name for variable in container.env or []}
 

@@ -20,7 +20,6 @@ _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _NOWHERE = {"mock-device.example.com/nowhere": "true"}
 """Labels that no node has."""
 _CONFIG = "/etc/containerd/config.toml"
-_REQUEST_TIMEOUT_SECONDS = 30.0
 
 
 def send_agents_away(api: ApiClient) -> None:
@@ -37,7 +36,7 @@ def remove_rights(api: ApiClient) -> None:
     """Delete the ClusterRoleBinding of the node agents."""
     rbac = client.RbacAuthorizationV1Api(api)
     try:
-        rbac.delete_cluster_role_binding(deploy.NODE_AGENT, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        rbac.delete_cluster_role_binding(deploy.NODE_AGENT)
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise

@@ -17,7 +17,6 @@ from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _TOKEN_SECONDS = 600
 """The shortest that the API server grants."""
 
@@ -35,14 +34,14 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
         spec["boundObjectRef"] = reference
     request: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     answer: Any = client.CoreV1Api(api).create_namespaced_service_account_token(
-        deploy.NODE_AGENT, deploy.NAMESPACE, request, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        deploy.NODE_AGENT, deploy.NAMESPACE, request
     )
     settings = copy.copy(api.configuration)
     settings.cert_file = settings.key_file = None
     settings.api_key = {"authorization": answer.status.token}
     settings.api_key_prefix = {"authorization": "Bearer"}
     settings.refresh_api_key_hook = None
-    return ApiClient(settings)
+    return kubeclient.BoundedApiClient(settings)
 
 
 def refusal(what: str, call: Callable[[], object]) -> str:
@@ -76,14 +75,12 @@ def slice_for(node: str) -> Any:
 
 def create_slice(api: ApiClient, node: str) -> None:
     """Publish a pretended device of ``node`` as a dry run: everything is checked, nothing is kept."""
-    client.ResourceV1Api(api).create_resource_slice(
-        slice_for(node), dry_run="All", _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    )
+    client.ResourceV1Api(api).create_resource_slice(slice_for(node), dry_run="All")
 
 
 def delete_slice(api: ApiClient, name: str) -> None:
     """Delete a ResourceSlice as a dry run."""
-    client.ResourceV1Api(api).delete_resource_slice(name, dry_run="All", _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    client.ResourceV1Api(api).delete_resource_slice(name, dry_run="All")
 
 
 def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
@@ -93,7 +90,7 @@ def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
     body = {"status": {"devices": devices}}
     metadata = claim["metadata"]
     client.ResourceV1Api(api).patch_namespaced_resource_claim_status(
-        metadata["name"], metadata["namespace"], body, dry_run="All", _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        metadata["name"], metadata["namespace"], body, dry_run="All"
     )
 
 
@@ -105,7 +102,7 @@ def rights_beyond(api: ApiClient, wanted: list[tuple[str, str, str]]) -> list[st
         kind, _, subresource = resource.partition("/")
         attributes = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
         body: Any = {"spec": {"resourceAttributes": attributes}}
-        answer: Any = reviews.create_self_subject_access_review(body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        answer: Any = reviews.create_self_subject_access_review(body)
         if answer.status.allowed:
             found.append(f"{verb} {resource}{f'.{group}' if group else ''}")
     return found

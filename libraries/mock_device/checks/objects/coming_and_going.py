@@ -19,7 +19,6 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient, manifests
 
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
 _IN_FLIGHT = 5
 """Pods that exist at the same time while many come and go."""
@@ -28,13 +27,13 @@ _IN_FLIGHT = 5
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
     """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
     options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
-    client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
+    client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, **options)
 
 
 def delete_claim(api: ApiClient, name: str) -> None:
     """Delete a claim without waiting: it goes when no pod uses it."""
     resource = client.ResourceV1Api(api)
-    resource.delete_namespaced_resource_claim(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    resource.delete_namespaced_resource_claim(name, NAMESPACE)
 
 
 def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeout: timedelta) -> None:
@@ -60,7 +59,7 @@ def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Delete a namespace with all in it and wait until it is gone; one that is not there is no error."""
     core = client.CoreV1Api(api)
     try:
-        core.delete_namespace(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        core.delete_namespace(name)
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -73,7 +72,7 @@ def allow_admin_access(api: ApiClient, *, allowed: bool) -> None:
     """Say by a label whether claims of the tests' namespace may ask for ``adminAccess`` (resource.k8s.io/v1)."""
     labels = {_ADMIN_ACCESS: "true" if allowed else None}
     body = {"metadata": {"labels": labels}}
-    client.CoreV1Api(api).patch_namespace(NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    client.CoreV1Api(api).patch_namespace(NAMESPACE, body)
 
 
 def churn(api: ApiClient, count: int, node: str) -> int:
@@ -112,15 +111,13 @@ def start_rolling_update(api: ApiClient) -> None:
     """Let the node agents be replaced, as by ``kubectl rollout restart``."""
     stamp = {"mock-device.example.com/restarted-at": str(time.time())}
     body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
-    client.AppsV1Api(api).patch_namespaced_daemon_set(
-        deploy.NODE_AGENT, deploy.NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    )
+    client.AppsV1Api(api).patch_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE, body)
 
 
 def change_slice(api: ApiClient, name: str) -> None:
     """Give the devices of a ResourceSlice another UUID, behind the driver's back."""
     resource = client.ResourceV1Api(api)
-    item: Any = resource.read_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    item: Any = resource.read_resource_slice(name)
     for device in item.spec.devices:
         device.attributes["uuid"].string = "CHANGED-BY-A-TEST"
-    resource.replace_resource_slice(name, item, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    resource.replace_resource_slice(name, item)

@@ -23,7 +23,6 @@ NAMESPACE = "default"
 LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
 """On everything that tests make, so that also what a killed run left is found."""
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
-_REQUEST_TIMEOUT_SECONDS = 30.0
 
 Object = dict[str, Any]
 
@@ -46,7 +45,7 @@ def create_pod(api: ApiClient, body: Object) -> None:
 
 def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
     try:
-        create(NAMESPACE, model.from_dict(body), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        create(NAMESPACE, model.from_dict(body))
     except ApiException as error:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
@@ -71,14 +70,14 @@ def _add_labels(item: Object) -> None:
 
 def published(api: ApiClient) -> list[PublishedDevice]:
     """All devices of the driver that ResourceSlices publish."""
-    found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    found = client.ResourceV1Api(api).list_resource_slice()
     return slices.parse(_json(api, item) for item in found.items)
 
 
 def count_slices(api: ApiClient, label_selector: str) -> int:
     """How many ResourceSlices have the labels."""
     lister = client.ResourceV1Api(api).list_resource_slice
-    return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
+    return len(lister(label_selector=label_selector).items)
 
 
 def wait_published(
@@ -100,13 +99,13 @@ def wait_published(
 
 def delete_slice(api: ApiClient, name: str) -> None:
     """Delete a ResourceSlice behind the driver's back."""
-    client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    client.ResourceV1Api(api).delete_resource_slice(name)
 
 
 def all_claims(api: ApiClient) -> list[Object]:
     """All ResourceClaims of the cluster, as in the API's JSON."""
     lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
-    return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
+    return [_json(api, item) for item in lister().items]
 
 
 def get_claim(api: ApiClient, name: str) -> Object:
@@ -169,7 +168,7 @@ def _claims_of(pod: Object, everything: list[Object]) -> list[Object]:
 def get_pod(api: ApiClient, name: str) -> Object:
     """A pod as in the API's JSON. Raises CheckError when it is not there."""
     try:
-        pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE)
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -214,11 +213,7 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
     """Events about an object of the tests (API's JSON)."""
     found: list[Any] = (
         client.CoreV1Api(api)
-        .list_namespaced_event(
-            NAMESPACE,
-            field_selector=f"involvedObject.uid={item['metadata']['uid']}",
-            _request_timeout=_REQUEST_TIMEOUT_SECONDS,
-        )
+        .list_namespaced_event(NAMESPACE, field_selector=f"involvedObject.uid={item['metadata']['uid']}")
         .items
     )
     return found
@@ -228,7 +223,7 @@ def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Delete a pod and wait until it is gone; one that is not there is no error."""
     core = client.CoreV1Api(api)
     try:
-        core.delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        core.delete_namespaced_pod(name, NAMESPACE)
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -261,7 +256,7 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
         ),
     }
     for delete, _ in kinds.values():
-        delete(NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        delete(NAMESPACE, label_selector=_SELECTOR)
     for what, (_, lister) in kinds.items():
         _wait_gone(what, lister, {"label_selector": _SELECTOR}, deadline)
 

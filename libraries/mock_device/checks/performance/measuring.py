@@ -28,7 +28,6 @@ from mock_device.lab.kube import kubeclient
 _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
 _COUNTED_TIMEOUT = timedelta(seconds=30)
 _RESTART_TIMEOUT = timedelta(minutes=3)
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 10.0
 """So long a watch may last that knows nothing of a pod that could not be made."""
 
@@ -232,7 +231,7 @@ class _Ends:
         while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
             name = self._waiting.pop()
             self._asked[name] = time.monotonic()
-            self._core.delete_namespaced_pod(name, kube.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+            self._core.delete_namespaced_pod(name, kube.NAMESPACE)
         return not self.left
 
     @property

@@ -11,7 +11,7 @@ from mock_device.lab.controlplane.controlplane import API_SERVER
 from mock_device.lab.controlplane.pki import ADMIN_GROUP, DNS_USER, KUBELET_CLIENT, Pki
 
 _RBAC = "rbac.authorization.k8s.io"
-_REQUEST_TIMEOUT_SECONDS = 30.0
+_APPLY_TIMEOUT_SECONDS = 30.0
 _DNS_LABELS = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
 
 
@@ -29,7 +29,7 @@ def bootstrap(pki: Pki, *, dns: bool, server: str = API_SERVER) -> None:
                 method="PATCH",
                 body=json.dumps(body).encode(),
                 content_type="application/apply-patch+yaml",
-                timeout=_REQUEST_TIMEOUT_SECONDS,
+                timeout=_APPLY_TIMEOUT_SECONDS,
             )
             if status not in {200, 201}:
                 raise StepError(f"the API server answered {status} to {path}: {answer.strip()[:500]}")

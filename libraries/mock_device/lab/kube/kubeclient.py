@@ -25,7 +25,8 @@ from mock_device.lab.base.spec import DamagedFileError
 from mock_device.lab.kube.kubeexplain import explain_node, explain_pods
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
-_REQUEST_TIMEOUT_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 30.0
+"""What a request may take that names no time-out."""
 _RETRY_SECONDS = 0.5
 _REFUSED_SECONDS = 10.0
 """A cluster whose port nobody listens to for so long has ended: its forwarder takes connections while it lives."""
@@ -35,6 +36,27 @@ _DAMAGES = (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLE
 
 Object = Any
 """A model of the Kubernetes client, whose attributes it gives no useful types."""
+
+
+class BoundedApiClient(ApiClient):
+    """A client whose requests all end: one that names no ``_request_timeout`` has REQUEST_TIMEOUT_SECONDS.
+
+    The time-out bounds the connection and each silence of the API server. A
+    stream that may be silent for longer (a watch, a log that is followed) names its own.
+    """
+
+    def call_api(
+        self,
+        method: Any,
+        url: Any,
+        header_params: Any = None,
+        body: Any = None,
+        post_params: Any = None,
+        _request_timeout: Any = None,
+    ) -> Any:
+        """As ApiClient; every request of the generated and of the dynamic client comes through here."""
+        timeout = _request_timeout or REQUEST_TIMEOUT_SECONDS
+        return super().call_api(method, url, header_params, body, post_params, timeout)
 
 
 def connect(kubeconfig: Path) -> ApiClient:
@@ -51,7 +73,7 @@ def connect(kubeconfig: Path) -> ApiClient:
         config.load_kube_config_from_dict(content, client_configuration=settings)  # type: ignore[no-untyped-call]
     except _DAMAGES as error:
         raise DamagedFileError(kubeconfig, f"expected a kubeconfig: {' '.join(str(error).split())}") from error
-    return ApiClient(settings)
+    return BoundedApiClient(settings)
 
 
 def _without_keys(content: Any) -> Any:
@@ -83,24 +105,20 @@ def refusal(error: ApiException) -> str:
 
 def nodes_ready(api: ApiClient) -> dict[str, str]:
     """Condition Ready (``True``, ``False``, ``Unknown``) of each node."""
-    nodes: list[Object] = client.CoreV1Api(api).list_node(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items
+    nodes: list[Object] = client.CoreV1Api(api).list_node().items
     return {node.metadata.name: _ready(node) for node in nodes}
 
 
 def pods(api: ApiClient, namespace: str) -> list[tuple[str, str, str, bool]]:
     """Name, node, phase and readiness of each pod of ``namespace``."""
     core = client.CoreV1Api(api)
-    found: list[Object] = core.list_namespaced_pod(namespace, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items
+    found: list[Object] = core.list_namespaced_pod(namespace).items
     return [(pod.metadata.name, pod.spec.node_name or "", pod.status.phase, _ready(pod) == "True") for pod in found]
 
 
 def count_slices(api: ApiClient, driver: str) -> int:
     """Number of ResourceSlices with devices of ``driver``; those that only have counters are left out."""
-    slices: list[Object] = (
-        client.ResourceV1Api(api)
-        .list_resource_slice(field_selector=f"spec.driver={driver}", _request_timeout=_REQUEST_TIMEOUT_SECONDS)
-        .items
-    )
+    slices: list[Object] = client.ResourceV1Api(api).list_resource_slice(field_selector=f"spec.driver={driver}").items
     return sum(bool(item.spec.devices) for item in slices if item.spec.driver == driver)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
-_REQUEST_TIMEOUT_SECONDS = 30.0
 _EVENTS = 3
 _LOG_LINES = 5
 
@@ -27,9 +26,7 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
     """What the pods with ``labels`` that are not ready wait for, with their last events."""
     core = client.CoreV1Api(api)
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
-    pods: list[Any] = core.list_namespaced_pod(
-        namespace, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
-    ).items
+    pods: list[Any] = core.list_namespaced_pod(namespace, label_selector=selector).items
     if not pods:
         return f"no pod has labels {selector} (look at the events of its owner)"
     lines = []
@@ -38,9 +35,7 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
         if not reasons:
             continue
         events: list[Any] = core.list_namespaced_event(
-            namespace,
-            field_selector=f"involvedObject.uid={pod.metadata.uid}",
-            _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+            namespace, field_selector=f"involvedObject.uid={pod.metadata.uid}"
         ).items
         last = sorted(events, key=lambda event: event.metadata.creation_timestamp)[-_EVENTS:]
         said = "".join(f"; event {event.reason}: {event.message}" for event in last)
@@ -63,7 +58,6 @@ def _last_words(core: Any, pod: Any) -> Iterator[str]:
                 container=container.name,
                 previous=not now,
                 tail_lines=_LOG_LINES,
-                _request_timeout=_REQUEST_TIMEOUT_SECONDS,
             )
         except ApiException:
             continue

@@ -21,6 +21,8 @@ from mock_device.lab.kube import kubeclient
 _FIELD_MANAGER = "lab"
 _DELETE_TIMEOUT_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
+_WATCH_SECONDS = 20.0
+"""Of one watch, which must end before the time-out of its request; the dynamic client names none."""
 
 
 def read_manifest(manifest: Path | str) -> list[dict[str, Any]]:
@@ -102,7 +104,7 @@ def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadlin
             namespace=namespace,
             name=name,
             resource_version=listing.metadata.resourceVersion,
-            timeout=max(1, int(left)),
+            timeout=max(1, int(min(left, _WATCH_SECONDS))),
         )
         try:
             if any(event["type"] == "DELETED" for event in events):
