@@ -23,7 +23,7 @@ class CdiLibrary:
     def cdi_files_should_describe(self, devices: list[AllocatedDevice]) -> None:
         """Check that there is a CDI file for each of ``devices`` and no other, with its name, UUID and PCI address."""
         topology = session.current().topology
-        expected = {device.key: function_of(topology, device) for device in devices}
+        expected = {device.id: function_of(topology, device) for device in devices}
         if complaints := cdi.complaints(self._read(), expected):
             raise CheckError("\n".join(complaints))
 

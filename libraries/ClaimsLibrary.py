@@ -14,7 +14,7 @@ from mock_device.checks.nodes.device_selection import bus_of
 from mock_device.checks.nodes.observe import read_devices
 from mock_device.checks.objects import claims, coming_and_going, kube
 from mock_device.checks.objects.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
-from mock_device.topology import Function
+from mock_device.topology import DeviceId, Function
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -190,23 +190,21 @@ class ClaimsLibrary:
     def pods_should_have_different_devices(self, *pods: str) -> None:
         """Check that no device belongs to more than one of ``pods``."""
         api = session.current().api
-        owners: dict[tuple[str, str], list[str]] = {}
+        owners: dict[DeviceId, list[str]] = {}
         for pod in pods:
             for device in kube.devices_of_pod(api, pod):
-                owners.setdefault(device.key, []).append(pod)
+                owners.setdefault(device.id, []).append(pod)
         if shared := {key: names for key, names in owners.items() if len(names) > 1}:
-            listing = "; ".join(f"{' '.join(key)}: {', '.join(names)}" for key, names in shared.items())
+            listing = "; ".join(f"{key}: {', '.join(names)}" for key, names in shared.items())
             raise CheckError(f"expected different devices for all pods, found {listing}")
 
     @keyword
     def pods_should_have_the_same_devices(self, *pods: str) -> None:
         """Check that all ``pods`` have one and the same devices."""
         api = session.current().api
-        found = {pod: {device.key for device in kube.devices_of_pod(api, pod)} for pod in pods}
+        found = {pod: {device.id for device in kube.devices_of_pod(api, pod)} for pod in pods}
         if len(set(map(frozenset, found.values()))) != 1:
-            listing = "; ".join(
-                f"{pod}: {', '.join(' '.join(key) for key in sorted(keys))}" for pod, keys in found.items()
-            )
+            listing = "; ".join(f"{pod}: {', '.join(map(str, sorted(keys)))}" for pod, keys in found.items())
             raise CheckError(f"expected one and the same devices for all pods, found {listing}")
 
     @keyword

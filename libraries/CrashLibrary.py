@@ -13,6 +13,7 @@ from mock_device.checks.layers import device_conditions
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import coming_and_going, kube
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.topology import DeviceId
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -243,7 +244,7 @@ class CrashLibrary:
 def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:
     kube.wait_published(
         session.current().api,
-        lambda published: device_conditions.taint_complaints(published, node, device, value),
+        lambda published: device_conditions.taint_complaints(published, DeviceId(node, device), value),
         timeout,
         f"{device} on {node} to have {f'taint {value}' if value else 'no taint'}",
     )

@@ -12,6 +12,7 @@ from mock_device.checks.layers import publication
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
 from mock_device.checks.objects import coming_and_going, kube, slice_writes
+from mock_device.topology import DeviceId
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -66,7 +67,7 @@ class SlicesLibrary:
 
 def _slice_of(node: str, device: str) -> str:
     found = kube.published(session.current().api)
-    names = [item.slice_name for item in found if (item.node, item.name) == (node, device)]
+    names = [item.slice_name for item in found if item.id == DeviceId(node, device)]
     if len(names) != 1:
         raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
     return names[0]

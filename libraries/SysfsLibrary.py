@@ -16,6 +16,7 @@ from mock_device.checks.nodes.observe import read_devices, read_module_states
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER, MODULE_LIVES, NodeDevices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.topology import DeviceId
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -75,7 +76,7 @@ class SysfsLibrary:
         Devices of slot ``but`` must not be there. Fails with all differences.
         """
         current = session.current()
-        absent = [(but.node, function.name) for function in but.functions] if but else []
+        absent = [DeviceId(but.node, function.name) for function in but.functions] if but else []
         until_no_complaints(
             lambda: sysfs.value_complaints(current.topology, self._read(), absent),
             timeout,
@@ -98,7 +99,7 @@ class SysfsLibrary:
 
         Those that are only given with administrative access have it not.
         """
-        allocated = {device.key for device in devices if not device.admin_access}
+        allocated = {device.id for device in devices if not device.admin_access}
         if complaints := sysfs.register_complaints(self._read(), allocated):
             raise CheckError("\n".join(complaints))
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from datetime import timedelta
 
 from robot.api import logger
@@ -25,6 +26,7 @@ from mock_device.diagnosis.diagnosis import Diagnosis
 from mock_device.tools import cdi, devices, slices, verbosity
 from mock_device.tools import logs as log_tool
 from mock_device.tools.logs import Selection, Severity
+from mock_device.topology import DeviceId
 
 _WATCH_START_SECONDS = 240.0
 _WATCH_SECONDS = "600"
@@ -70,17 +72,17 @@ class ToolsLibrary:
         current = session.current()
         rows = slices.read(current)
         logger.info(slices.as_text(rows))
-        shown = [(row.node, row.device) for row in rows]
+        shown = Counter(row.id for row in rows)
         missing = [
-            f"{node.name} {function.name}: expected one line, found {shown.count((node.name, function.name))}"
-            for node in current.topology.nodes
-            for function in node.pfs
-            if shown.count((node.name, function.name)) != 1
+            f"{key}: expected one line, found {shown[key]}"
+            for key, function in current.topology.devices.items()
+            if not function.is_vf and shown[key] != 1
         ]
-        held = {(row.node, row.device) for row in rows for holder in row.holders if pod in holder.pods}
-        expected = {device.key for device in allocated}
+        held = {row.id for row in rows for holder in row.holders if pod in holder.pods}
+        expected = {device.id for device in allocated}
         if held != expected:
-            missing.append(f"pod {pod}: expected it at {sorted(expected)}, found it at {sorted(held)}")
+            at, really = (", ".join(map(str, sorted(keys))) or "none" for keys in (expected, held))
+            missing.append(f"pod {pod}: expected it at {at}, found it at {really}")
         if missing:
             raise CheckError("\n".join(missing))
 
@@ -89,8 +91,8 @@ class ToolsLibrary:
         """Check that `lab cdi list` has a file for each of ``allocated`` with its claim, and no other."""
         entries = cdi.list_entries(session.current())
         logger.info(cdi.as_text(entries))
-        found = sorted((entry.node, entry.device, entry.claim) for entry in entries)
-        expected = sorted((*device.key, f"{kube.NAMESPACE}/{device.claim}") for device in allocated)
+        found = sorted(f"{entry.id} {entry.claim}" for entry in entries)
+        expected = sorted(f"{device.id} {kube.NAMESPACE}/{device.claim}" for device in allocated)
         if found != expected:
             raise CheckError(f"expected CDI files of {expected}, found those of {found}")
 
@@ -132,8 +134,8 @@ class ToolsLibrary:
         """Wait until the watch has seen the file of each of ``allocated`` as ``what``: appeared, disappeared …"""
 
         def missing() -> list[str]:
-            seen = {(file.node, cdi.device_of(file)) for change, file in self._changes if change == what}
-            return [f"{device}: its file has not {what}" for device in allocated if device.key not in seen]
+            seen = {DeviceId(file.node, cdi.device_of(file)) for change, file in self._changes if change == what}
+            return [f"{device}: its file has not {what}" for device in allocated if device.id not in seen]
 
         until_no_complaints(missing, timeout, "what lab cdi watch has not seen")
 

@@ -17,7 +17,7 @@ from typing import Any
 from mock_device.checks.objects.availability import Availability
 from mock_device.checks.objects.claim_forms import Claim, Constraint, Request, Wanted
 from mock_device.checks.objects.claims import DeviceClass
-from mock_device.checks.objects.slices import PublishedDevice
+from mock_device.checks.objects.slices import PublishedDevice, PublishedId
 from mock_device.diagnosis import selectors
 from mock_device.diagnosis.discovery_steps import DEPLOY
 from mock_device.diagnosis.selectors import Selectors
@@ -209,10 +209,10 @@ def _values_on(demands: Sequence[_Demand], node: str, attribute: str) -> set[str
 
 def _may_be_enough(demands: Sequence[_Demand], node: str, attribute: str, value: str) -> bool:
     """Whether each demand, and all together, find as many devices with ``value`` as they ask for."""
-    alone, own, total = True, set[tuple[str, str]](), 0
+    alone, own, total = True, set[PublishedId](), 0
     for demand in demands:
         found = {
-            _key(device)
+            device.published_id
             for device in demand.usable
             if device.node == node and str(device.attribute(attribute)) == value
         }
@@ -235,7 +235,7 @@ def _of_sums(pending: Sequence[Claim], supply: Supply) -> Iterator[Cause]:
                 demands.setdefault(wanted.device_class, []).append((claim, request, demand))
     for name, members in demands.items():
         total = sum(demand.wanted.count for _, _, demand in members)
-        usable = {_key(device): device for _, _, demand in members for device in demand.usable}
+        usable = {device.published_id: device for _, _, demand in members for device in demand.usable}
         if len(members) > 1 and (most := _most(usable.values())) < total:
             asked = " and ".join(_asked(claim, request) for claim, request, _ in members)
             yield f"{asked}: together {total} of {name} on one node, at most {most} are free there", WHO_HAS_THEM
@@ -305,10 +305,6 @@ def _asked(claim: Claim, request: Request) -> str:
     if request.resource:
         return f"extended resource {request.resource} of {request.name}"
     return f"claim {claim.namespace}/{claim.name}, request {request.name!r}"
-
-
-def _key(device: PublishedDevice) -> tuple[str, str]:
-    return device.pool, device.device
 
 
 def _said(found: Selectors, devices: Sequence[PublishedDevice]) -> str:

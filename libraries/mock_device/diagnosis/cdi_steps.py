@@ -77,21 +77,19 @@ def prepared(snapshot: Snapshot) -> Finding:
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
             if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver's business
                 remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
-    devices = {device.key: device for _, device in allocated}
-    running = {device.key for claim, device in allocated if _used(snapshot, claim)}
+    devices = {device.id: device for _, device in allocated}
+    running = {device.id for claim, device in allocated if _used(snapshot, claim)}
     # The driver leaves the registers of devices with administrative access alone.
-    owned = {device.key for _, device in allocated if not device.admin_access}
-    owned_running = {device.key for claim, device in allocated if not device.admin_access and _used(snapshot, claim)}
+    owned = {device.id for _, device in allocated if not device.admin_access}
+    owned_running = {device.id for claim, device in allocated if not device.admin_access and _used(snapshot, claim)}
     files = {(file.node, file.path) for file in snapshot.cdi_files}
-    set_registers = {
-        (shown.node, device.name) for shown in snapshot.devices for device in shown.accelerators if device.status
-    }
+    set_registers = {key for key, device in sysfs.by_id(snapshot.devices).items() if device.status}
     # What of a pod that only starts or ends is there may be there, and need not.
     wrong += sysfs.register_complaints(snapshot.devices, owned_running | (owned & set_registers))
-    with_file: dict[tuple[str, str], Function] = {
+    with_file = {
         key: claims.function_of(snapshot.topology, device)
         for key, device in devices.items()
-        if key in running or (key[0], cdi.path_of(key[1])) in files
+        if key in running or (key.node, cdi.path_of(key.name)) in files
     }
     wrong += cdi.complaints(snapshot.cdi_files, with_file) + cdi_schema.complaints(snapshot.cdi_files)
     if wrong:

@@ -15,7 +15,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claims, kube
 from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.tools import slices
-from mock_device.topology import Topology
+from mock_device.topology import DeviceId, Topology
 
 _HEADING = "node\tdevice\tclaim\tpath"
 _PAUSE_SECONDS = 1.0
@@ -31,6 +31,10 @@ class Entry:
     claim: str
     """``namespace/name``; empty when no claim has the device."""
     path: str
+
+    @property
+    def id(self) -> DeviceId:
+        return DeviceId(self.node, self.device)
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,12 @@ def entries(
     files: Iterable[CdiFile], published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]]
 ) -> list[Entry]:
     """``files`` with the claims, of ``everything``, that have their devices."""
-    holders = {(row.node, row.device): row.holders for row in slices.rows(published, everything)}
+    holders = {row.id: row.holders for row in slices.rows(published, everything)}
     return [
         Entry(
             node=file.node,
             device=(device := device_of(file)),
-            claim=", ".join(holder.claim for holder in holders.get((file.node, device), ())),
+            claim=", ".join(holder.claim for holder in holders.get(DeviceId(file.node, device), ())),
             path=file.path,
         )
         for file in files
@@ -110,7 +114,7 @@ def findings(
         try:
             for device in claims.allocated(claim, published):
                 if node in (None, device.node):
-                    allocated[device.key] = claims.function_of(topology, device)
+                    allocated[device.id] = claims.function_of(topology, device)
         except CheckError as error:
             result.append(str(error))
     return result + cdi.complaints(files, allocated)

@@ -10,7 +10,7 @@ from mock_device.checks.nodes import observe
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import VF_ID, NodeDevices
 from mock_device.lab.base.disk import mebibytes
-from mock_device.topology import CAPABILITIES, Topology
+from mock_device.topology import CAPABILITIES, DeviceId, Topology
 
 STATUS = {0: "free", 1: "allocated"}
 """Words for the status register."""
@@ -35,6 +35,10 @@ class DeviceStatus:
     capabilities: tuple[str, ...]
     type: str
     """``pf`` or ``vf``."""
+
+    @property
+    def id(self) -> DeviceId:
+        return DeviceId(self.node, self.name)
 
 
 def of_node(found: NodeDevices) -> list[DeviceStatus]:
@@ -83,25 +87,24 @@ def read(session: Session, node: str | None = None, device: str | None = None) -
 
 def complaints(topology: Topology, rows: Iterable[DeviceStatus]) -> list[str]:
     """Where ``rows`` are not the topology's PFs, and VFs that are shown, with all their values."""
-    shown = {(row.node, row.name): row for row in rows}
+    shown = {row.id: row for row in rows}
     result = []
-    for node in topology.nodes:
-        for function in node.functions:
-            row = shown.pop((node.name, function.name), None)
-            expected = DeviceStatus(
-                node=node.name,
-                name=function.name,
-                status=row.status if row else "",
-                uuid=function.uuid,
-                pci=function.bdf,
-                numa_node=function.numa_node,
-                memory=function.memory,
-                capabilities=tuple(name for name in CAPABILITIES if name in function.capabilities),
-                type="vf" if function.is_vf else "pf",
-            )
-            if row != expected and not (row is None and function.is_vf):
-                result.append(f"expected {expected} by topology {topology.name}, found {row or 'none'}")
-    return result + [f"{node} {name}: topology {topology.name} has no such device" for node, name in shown]
+    for key, function in topology.devices.items():
+        row = shown.pop(key, None)
+        expected = DeviceStatus(
+            node=key.node,
+            name=key.name,
+            status=row.status if row else "",
+            uuid=function.uuid,
+            pci=function.bdf,
+            numa_node=function.numa_node,
+            memory=function.memory,
+            capabilities=tuple(name for name in CAPABILITIES if name in function.capabilities),
+            type="vf" if function.is_vf else "pf",
+        )
+        if row != expected and not (row is None and function.is_vf):
+            result.append(f"expected {expected} by topology {topology.name}, found {row or 'none'}")
+    return result + [f"{key}: topology {topology.name} has no such device" for key in shown]
 
 
 def as_text(rows: Iterable[DeviceStatus]) -> str:

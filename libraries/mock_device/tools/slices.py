@@ -9,6 +9,7 @@ from typing import Any
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import availability, claim_forms, kube
 from mock_device.checks.objects.slices import PublishedDevice
+from mock_device.topology import DeviceId
 
 _HEADING = "name\tnode\tdevice\tnuma\tpci\tallocated to"
 
@@ -44,6 +45,10 @@ class SliceRow:
     is_free: bool
     """Whether a claim could get it: no claim has it for itself, and its counters are not used up."""
 
+    @property
+    def id(self) -> DeviceId:
+        return DeviceId(self.node, self.device)
+
 
 def rows(
     published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]], node: str | None = None
@@ -62,7 +67,7 @@ def rows(
             device=device.name,
             numa_node=device.numa_node,
             pci=str(device.attribute("pciAddress") or "-"),
-            holders=holders.get((device.pool, device.device), ()),
+            holders=holders.get(device.published_id, ()),
             is_free=available.is_free(device),
         )
         for device in sorted(available.devices, key=lambda device: (device.node, str(device.attribute("pciAddress"))))

@@ -4,11 +4,12 @@
 """
 
 from mock_device.topology.loader import MAX_BYTES, TopologyError, load, parse_size
-from mock_device.topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
+from mock_device.topology.model import CAPABILITIES, DeviceId, Function, Node, NumaNode, Slot, Topology
 
 __all__ = [
     "CAPABILITIES",
     "MAX_BYTES",
+    "DeviceId",
     "Function",
     "Node",
     "NumaNode",

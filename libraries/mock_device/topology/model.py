@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 CAPABILITIES = {"compute": 1 << 0, "encryption": 1 << 1, "compression": 1 << 2, "p2p-dma": 1 << 3}
 """Names of the bits of the capabilities register (BAR0 offset 0x28)."""
+
+
+class DeviceId(NamedTuple):
+    """Which device of a cluster: its node, and its name there."""
+
+    node: str
+    name: str
+    """As in sysfs: ``mock0``, its VFs ``mock0_vf0`` and so on."""
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,11 @@ class Node:
         return tuple(function for slot in self.slots for function in slot.functions)
 
     @property
+    def devices(self) -> dict[DeviceId, Function]:
+        """All functions in PCI order by their identity, VFs that are not enabled included."""
+        return {DeviceId(self.name, function.name): function for function in self.functions}
+
+    @property
     def pfs(self) -> tuple[Function, ...]:
         """All physical functions in PCI order."""
         return tuple(function for function in self.functions if not function.is_vf)
@@ -119,6 +136,11 @@ class Topology:
     nodes: tuple[Node, ...]
     text: str = field(compare=False, repr=False)
     """Content of the file when it was read: the file may change while the topology is used."""
+
+    @property
+    def devices(self) -> dict[DeviceId, Function]:
+        """All functions of all nodes by their identity, VFs that are not enabled included."""
+        return {key: function for node in self.nodes for key, function in node.devices.items()}
 
     def node(self, name: str) -> Node:
         """The node ``name``; KeyError names the nodes there are."""

@@ -16,11 +16,12 @@ from mock_device import topology
 from mock_device.checks.nodes import cdi
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.lab.base.paths import PROJECT
+from mock_device.topology import DeviceId
 
 CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 PF, VF = CLUSTER.node(NODE).functions[:2]
-ALLOCATED = {(NODE, PF.name): PF}
+ALLOCATED = {DeviceId(NODE, PF.name): PF}
 PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
 LINK = device_of(CLUSTER.node(NODE), PF).class_link
 
@@ -50,7 +51,7 @@ def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) ->
         ("", None),
         ("", "../../devices/left"),
     ]
-    assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
+    assert cdi.complaints(files, {DeviceId(NODE, PF.name): PF, DeviceId(NODE, VF.name): VF}) == [
         f"{NODE}: /var/run/cdi/{name} is there, but no allocated device belongs to it"
         for name in (".example.com_mock-accel-mock1.json.7.tmp", "example.com_mock-accel-mock2.link")
     ]

@@ -179,7 +179,7 @@ def test_allocated_devices_are_those_of_the_driver() -> None:
         AllocatedDevice("pair", "accelerators", NAMED["mock3"]),
         AllocatedDevice("pair", "first", NAMED["mock0_vf0"], alternative="vf"),
     ]
-    assert [device.key for device in found] == [(NODE, "mock3"), (NODE, "mock0_vf0")]
+    assert [device.id for device in found] == [(NODE, "mock3"), (NODE, "mock0_vf0")]
     assert str(found[1]) == "mock-cluster-node1 mock0_vf0 (0000:11:00.1)"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.objects.slices import parse
+from mock_device.topology import DeviceId
 
 DRIVER = "mock-accel.example.com"
 
@@ -18,15 +19,15 @@ def published(*taints: dict[str, str]) -> Any:
 
 def test_taints() -> None:
     sick = published({"key": f"{DRIVER}/unhealthy", "value": "NoAnswer", "effect": "NoSchedule"})
-    assert device_conditions.taint_complaints(sick, "node1", "mock0_vf0", "NoAnswer") == []
-    assert device_conditions.taint_complaints(sick, "node1", "mock0_vf0", "") == [
+    assert device_conditions.taint_complaints(sick, DeviceId("node1", "mock0_vf0"), "NoAnswer") == []
+    assert device_conditions.taint_complaints(sick, DeviceId("node1", "mock0_vf0"), "") == [
         "node1 mock0_vf0: expected no taint, found NoAnswer"
     ]
-    assert device_conditions.taint_complaints(published(), "node1", "mock0_vf0", "") == []
-    assert device_conditions.taint_complaints(published(), "node1", "mock0_vf0", "Unplugged") == [
+    assert device_conditions.taint_complaints(published(), DeviceId("node1", "mock0_vf0"), "") == []
+    assert device_conditions.taint_complaints(published(), DeviceId("node1", "mock0_vf0"), "Unplugged") == [
         "node1 mock0_vf0: expected Unplugged, found no taint"
     ]
-    assert device_conditions.taint_complaints(published(), "node2", "mock0_vf0", "") == [
+    assert device_conditions.taint_complaints(published(), DeviceId("node2", "mock0_vf0"), "") == [
         "node2 mock0_vf0 is not published"
     ]
 

@@ -13,6 +13,7 @@ from mock_device.checks.layers.verdict import Verdict
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
 from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice, Value
 from mock_device.lab.base.paths import PROJECT
+from mock_device.topology import DeviceId
 
 CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
@@ -44,8 +45,8 @@ def layers(*vfs: str) -> list[Layer]:
 
 def show(layer: Layer, name: str, *sightings: Sighting) -> Layer:
     """``layer`` with device ``name`` of the first node seen like that; without sightings, not seen."""
-    others = {key: value for key, value in layer.sightings.items() if key != (NODE, name)}
-    return replace(layer, sightings=others | ({(NODE, name): sightings} if sightings else {}))
+    others = {key: value for key, value in layer.sightings.items() if key != DeviceId(NODE, name)}
+    return replace(layer, sightings=others | ({DeviceId(NODE, name): sightings} if sightings else {}))
 
 
 def on(numa_node: int | None, bdf: str = "0000:21:00.0") -> Sighting:

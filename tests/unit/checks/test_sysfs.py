@@ -14,6 +14,7 @@ from mock_device import topology
 from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
 from mock_device.lab.base.paths import PROJECT
+from mock_device.topology import DeviceId
 
 CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
@@ -117,17 +118,17 @@ LOOK = "look at /sys/class/mock-accel/{}/status and the node agent's log"
     ("status", "allocated", "complaints"),
     [
         (0, [], []),
-        (1, [(NODE, "mock3")], []),
+        (1, [DeviceId(NODE, "mock3")], []),
         (
             0,
-            [(NODE, "mock3")],
+            [DeviceId(NODE, "mock3")],
             [
                 f"{NODE} mock3 (0000:21:00.0): expected status register 1 (allocated), found 0; {LOOK.format('mock3')}",
             ],
         ),
         (
             1,
-            [("mock-cluster-node2", "mock3")],
+            [DeviceId("mock-cluster-node2", "mock3")],
             [
                 f"{NODE} mock3 (0000:21:00.0): expected status register 0 (free), found 1; {LOOK.format('mock3')}",
                 "mock-cluster-node2 mock3: is allocated, but not in the node's /sys/class/mock-accel",
@@ -135,7 +136,7 @@ LOOK = "look at /sys/class/mock-accel/{}/status and the node agent's log"
         ),
     ],
 )
-def test_status_registers(status: int, allocated: list[tuple[str, str]], complaints: list[str]) -> None:
+def test_status_registers(status: int, allocated: list[DeviceId], complaints: list[str]) -> None:
     found = replace(SHOWN, accelerators=(MOCK0, replace(MOCK3, status=status)))
     assert sysfs.register_complaints([found], allocated) == complaints
 
@@ -186,7 +187,7 @@ def test_devices_that_are_missing_or_should_be() -> None:
     found = topology_shown()
     gone, unplugged, *others = found[0].accelerators
     found[0] = replace(found[0], accelerators=(unplugged, *others, replace(gone, name="mock9")))
-    assert sysfs.value_complaints(CLUSTER, found, [(NODE, "mock1")]) == [
+    assert sysfs.value_complaints(CLUSTER, found, [DeviceId(NODE, "mock1")]) == [
         f"{NODE} mock0 (0000:11:00.0): /sys/class/mock-accel has no such device",
         f"{NODE} mock1 (0000:12:00.0): expected no such device, /sys/class/mock-accel has it",
         f"{NODE} mock9: topology numa-cluster does not have such a device",

@@ -92,6 +92,14 @@ def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> 
     assert (node.memory, node.cpus) == (2 << 30, 3)
 
 
+def test_devices_of_a_cluster_are_known_by_node_and_name(tmp_path: Path) -> None:
+    cluster = load(tmp_path, GOOD)
+    names = ["mock0", "mock0_vf0", "mock0_vf1", "mock1", "mock2", "mock3"]
+    assert [str(key) for key in cluster.devices] == [f"node1 {name}" for name in names]
+    assert cluster.devices[topology.DeviceId("node1", "mock3")].uuid == "PF3"
+    assert cluster.devices == cluster.nodes[0].devices
+
+
 def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="no node 'other' in topology t; it has node1"):
         load(tmp_path, GOOD).node("other")

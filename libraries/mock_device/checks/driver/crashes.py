@@ -276,9 +276,9 @@ def checkpoint_complaints(
 def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
     """Devices that more than one claim has for itself, a sentence each."""
     devices = [device for device in devices if device.is_exclusive]
-    counts = Counter(device.key for device in devices)
+    counts = Counter(device.id for device in devices)
     return [
-        f"{' '.join(key)} belongs to claims {', '.join(sorted(item.claim for item in devices if item.key == key))}"
+        f"{key} belongs to claims {', '.join(sorted(item.claim for item in devices if item.id == key))}"
         for key, count in counts.items()
         if count > 1
     ]

@@ -8,20 +8,21 @@ from typing import Any
 from mock_device.checks.nodes import cdi
 from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.names import DRIVER
+from mock_device.topology import DeviceId
 
 _OWN_RESOURCES = (f"{cdi.KIND}=", f"{DRIVER}/")
 """Start of the resourceID that the kubelet gives to devices of the driver: CDI id, else driver, pool and device."""
 
 
-def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str, expected: str) -> list[str]:
-    """Where the device (name in sysfs) has not exactly the taint with value ``expected``; empty for no taint."""
-    found = [device for device in published if (device.node, device.name) == (node, name)]
+def taint_complaints(published: Iterable[PublishedDevice], device_id: DeviceId, expected: str) -> list[str]:
+    """Where the device has not exactly the taint with value ``expected``; empty for no taint."""
+    found = [device for device in published if device.id == device_id]
     if not found:
-        return [f"{node} {name} is not published"]
+        return [f"{device_id} is not published"]
     values = [taint.value for device in found for taint in device.taints]
     if values == ([expected] if expected else []):
         return []
-    return [f"{node} {name}: expected {expected or 'no taint'}, found {', '.join(values) or 'no taint'}"]
+    return [f"{device_id}: expected {expected or 'no taint'}, found {', '.join(values) or 'no taint'}"]
 
 
 def device_health(pod: Mapping[str, Any]) -> list[str]:

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from mock_device.checks.layers.verdict import Verdict
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice
-from mock_device.topology import Function, Topology
+from mock_device.topology import DeviceId, Function, Topology
 
 PCI_BUS = "guest PCI bus"
 SYSFS = "sysfs"
 SLICES = "ResourceSlice"
-
-Key = tuple[str, str]
-"""Node and device name."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +37,16 @@ class Layer:
     """What one layer shows."""
 
     title: str
-    sightings: Mapping[Key, tuple[Sighting, ...]]
+    sightings: Mapping[DeviceId, tuple[Sighting, ...]]
 
 
 def pci_bus(topology: Topology, found: Iterable[NodeDevices]) -> Layer:
     """The PCI buses of the guests. Functions are known by their address; one that nobody knows is named by it."""
-    names = {(node.name, function.bdf): function.name for node in topology.nodes for function in node.functions}
+    ids = {(key.node, function.bdf): key for key, function in topology.devices.items()}
     return Layer(
         PCI_BUS,
         {
-            (node.node, names.get((node.node, item.bdf), item.bdf)): (Sighting(item.numa_node, item.bdf),)
+            ids.get((node.node, item.bdf), DeviceId(node.node, item.bdf)): (Sighting(item.numa_node, item.bdf),)
             for node in found
             for item in node.pci
         },
@@ -60,19 +57,19 @@ def sysfs(found: Iterable[NodeDevices]) -> Layer:
     """Class mock-accel in the guests' sysfs."""
     return Layer(
         SYSFS,
-        {(node.node, item.name): (Sighting(item.numa_node, item.bdf),) for node in found for item in node.accelerators},
+        {key: (Sighting(item.numa_node, item.bdf),) for node in found for key, item in node.devices.items()},
     )
 
 
 def slices(published: Iterable[PublishedDevice]) -> Layer:
     """ResourceSlices, with the attribute of the driver's domain and the standard one."""
-    sightings: dict[Key, tuple[Sighting, ...]] = {}
-    counts: Counter[Key] = Counter()
+    sightings: dict[DeviceId, tuple[Sighting, ...]] = {}
+    counts: Counter[DeviceId] = Counter()
     for device in published:
-        key = (device.node, device.name)
+        key = device.id
         counts[key] += 1
         if counts[key] > 1:
-            key = (device.node, f"{device.name} (published again in {device.slice_name})")
+            key = DeviceId(device.node, f"{device.name} (published again in {device.slice_name})")
         bdf = str(device.attribute("pciAddress"))
         values = [(device.attribute(name), name) for name in (NUMA_NODE, STANDARD_NUMA_NODE)]
         sightings[key] = tuple(
@@ -94,39 +91,36 @@ def judge(topology: Topology, layers: Iterable[Layer]) -> Verdict:
             excused.append(next(_faults(topology, key, function, earlier)))
         else:
             blamed += faults
-    known = {(node.name, function.name) for node in topology.nodes for function in node.functions}
-    for node, name in sorted(last.sightings.keys() - expected.keys()):
-        whose = before[-1].title if (node, name) in known else f"topology {topology.name}"
-        message = f"{node} {name}: {last.title} shows a device that {whose} does not have"
+    known = topology.devices
+    for key in sorted(last.sightings.keys() - expected.keys()):
+        whose = before[-1].title if key in known else f"topology {topology.name}"
+        message = f"{key}: {last.title} shows a device that {whose} does not have"
         # A stranger may have come in on a layer before, on the PCI bus by its address; what the topology knows has not.
-        keys = {(node, name), (node, last.sightings[node, name][0].bdf)}
-        if (node, name) not in known and any(keys & layer.sightings.keys() for layer in before):
+        keys = {key, DeviceId(key.node, last.sightings[key][0].bdf)}
+        if key not in known and any(keys & layer.sightings.keys() for layer in before):
             excused.append(message)
         else:
             blamed.append(message)
     return Verdict(tuple(blamed), tuple(excused))
 
 
-def _expected(topology: Topology, last: Layer, before: list[Layer]) -> Iterator[tuple[Key, Function]]:
+def _expected(topology: Topology, last: Layer, before: list[Layer]) -> Iterator[tuple[DeviceId, Function]]:
     """Devices that ``last`` must show: PFs; VFs always on the PCI bus, behind it only those that are enabled."""
     enabled = next((layer for layer in before if layer.title == SYSFS), last)
-    for node in topology.nodes:
-        for function in node.functions:
-            key = (node.name, function.name)
-            if not function.is_vf or last.title == PCI_BUS or key in enabled.sightings:
-                yield key, function
+    for key, function in topology.devices.items():
+        if not function.is_vf or last.title == PCI_BUS or key in enabled.sightings:
+            yield key, function
 
 
-def _faults(topology: Topology, key: Key, function: Function, layer: Layer) -> Iterator[str]:
-    node, name = key
-    claim = f"{node} {name} ({function.bdf}): expected NUMA node {function.numa_node} by topology {topology.name}"
+def _faults(topology: Topology, key: DeviceId, function: Function, layer: Layer) -> Iterator[str]:
+    claim = f"{key} ({function.bdf}): expected NUMA node {function.numa_node} by topology {topology.name}"
     sightings = layer.sightings.get(key)
     if not sightings:
         yield f"{claim}, {layer.title} has no such device"
         return
     if (found := sightings[0].bdf) != function.bdf:
         by_topology = f"expected PCI address {function.bdf} by topology {topology.name}"
-        yield f"{node} {name}: {by_topology}, {layer.title} says {found}"
+        yield f"{key}: {by_topology}, {layer.title} says {found}"
     wrong = [sighting for sighting in sightings if sighting.numa_node != function.numa_node]
     for value in dict.fromkeys(sighting.numa_node for sighting in wrong):
         said = "nothing" if value is None else str(value)

@@ -9,7 +9,7 @@ from kubernetes.utils.quantity import parse_quantity
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices
 from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
 from mock_device.names import DRIVER
-from mock_device.topology import CAPABILITIES, Topology
+from mock_device.topology import CAPABILITIES, DeviceId, Function, Topology
 
 STANDARD = "resource.kubernetes.io"
 
@@ -19,32 +19,31 @@ def complaints(topology: Topology, found: Iterable[NodeDevices], published: Iter
 
     A device that the topology does not have is left to those who compare sysfs.
     """
-    slices: dict[tuple[str, str], list[PublishedDevice]] = {}
+    known = topology.devices
+    slices: dict[DeviceId, list[PublishedDevice]] = {}
     for device in published:
-        slices.setdefault((device.node, device.name), []).append(device)
+        slices.setdefault(device.id, []).append(device)
     result = []
     for node in found:
-        known = {function.name for function in topology.node(node.node).functions}
-        for accelerator in node.accelerators:
-            entries = slices.pop((node.node, accelerator.name), [])
-            where = f"{node.node} {accelerator.name} ({accelerator.bdf})"
+        for key, accelerator in node.devices.items():
+            entries = slices.pop(key, [])
+            where = f"{key} ({accelerator.bdf})"
             if len(entries) != 1:
                 names = ", ".join(entry.slice_name for entry in entries) or "none"
                 result.append(f"{where}: expected one ResourceSlice, found {names}; look at the node agent's log")
-            elif accelerator.name in known:
-                expected = _expected(topology, node.node, accelerator)
+            elif key in known:
+                expected = _expected(topology, known[key], key, accelerator)
                 result += [f"{where}: {difference}" for difference in _differences(expected, entries[0])]
-    for (node_name, name), entries in sorted(slices.items()):
+    for key, entries in sorted(slices.items()):
         result += [
-            f"{node_name} {name}: {entry.slice_name} publishes it, but /sys/class/mock-accel of the node has it not"
+            f"{key}: {entry.slice_name} publishes it, but /sys/class/mock-accel of the node has it not"
             for entry in entries
         ]
     return result
 
 
-def _expected(topology: Topology, node_name: str, device: Accelerator) -> PublishedDevice:
-    node = topology.node(node_name)
-    function = next(function for function in node.functions if function.name == device.name)
+def _expected(topology: Topology, function: Function, key: DeviceId, device: Accelerator) -> PublishedDevice:
+    node = topology.node(key.node)
     parent = node.parent_of(function)
     published_name = device.name.replace("_", "-")
     attributes: dict[str, Value] = {
@@ -61,14 +60,14 @@ def _expected(topology: Topology, node_name: str, device: Accelerator) -> Publis
     if parent:
         attributes[qualified("physfn")] = parent.bdf
     return PublishedDevice(
-        node=node_name,
-        pool=f"{node_name}/{(parent or function).name}",
+        node=key.node,
+        pool=f"{key.node}/{(parent or function).name}",
         device=published_name,
         name=device.name,
-        slice_name=f"{DRIVER}-{node_name}-{published_name}",
+        slice_name=f"{DRIVER}-{key.node}-{published_name}",
         attributes=attributes,
         capacity={qualified("memory"): str(device.memory)},
-        labels={"driver": DRIVER, "node": node_name, "device": device.name},
+        labels={"driver": DRIVER, "node": key.node, "device": device.name},
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mock_device.topology import Function
+from mock_device.topology import DeviceId, Function
 
 VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
@@ -79,11 +79,11 @@ def parse(node: str, output: str) -> list[CdiFile]:
     return files + [CdiFile(node, path, "", target) for path, target in links.items()]
 
 
-def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Function]) -> list[str]:
-    """Where the CDI files are not exactly those of ``allocated``, devices by their node and name."""
+def complaints(files: Iterable[CdiFile], allocated: Mapping[DeviceId, Function]) -> list[str]:
+    """Where the CDI files are not exactly those of the devices ``allocated``."""
     result = []
     missing = dict(allocated)
-    expected = {(node, path_of(name)): (node, name) for node, name in allocated}
+    expected = {(key.node, path_of(key.name)): key for key in allocated}
     for file in files:
         key = expected.get((file.node, file.path))
         if key is None:
@@ -92,9 +92,8 @@ def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Fun
         function = missing.pop(key)
         result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]
     result += [
-        f"{node} {name} ({function.bdf}): is allocated, but the node has no {path_of(name)}; "
-        "look at the node agent's log"
-        for (node, name), function in missing.items()
+        f"{key} ({function.bdf}): is allocated, but the node has no {path_of(key.name)}; look at the node agent's log"
+        for key, function in missing.items()
     ]
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from mock_device.topology import Topology
+from mock_device.topology import DeviceId, Topology
 
 VENDOR = 0x1DE5
 PF_ID, VF_ID = 0x0001, 0x0002
@@ -68,6 +68,11 @@ class NodeDevices:
     pci: tuple[PciFunction, ...]
     accelerators: tuple[Accelerator, ...]
 
+    @property
+    def devices(self) -> dict[DeviceId, Accelerator]:
+        """``accelerators`` by their identity."""
+        return {DeviceId(self.node, device.name): device for device in self.accelerators}
+
 
 def parse(node: str, output: str) -> NodeDevices:
     """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
@@ -92,58 +97,52 @@ def parse(node: str, output: str) -> NodeDevices:
     return NodeDevices(node, tuple(pci), tuple(accelerators))
 
 
-def value_complaints(
-    topology: Topology, found: Iterable[NodeDevices], absent: Collection[tuple[str, str]] = ()
-) -> list[str]:
+def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: Collection[DeviceId] = ()) -> list[str]:
     """Where class mock-accel does not show each PF with all its values, and VFs that are enabled with theirs.
 
-    ``absent`` has the node and name of devices that must not be there.
+    The devices ``absent`` must not be there.
     """
-    shown = {(node.node, device.name): device for node in found for device in node.accelerators}
+    shown = by_id(found)
     complaints = []
-    for node in topology.nodes:
-        for function in node.functions:
-            key = (node.name, function.name)
-            device = shown.pop(key, None)
-            where = f"{node.name} {function.name} ({function.bdf})"
-            if key in absent:
-                complaints += [f"{where}: expected no such device, /sys/class/mock-accel has it"] if device else []
-            elif device is None:
-                complaints += [] if function.is_vf else [f"{where}: /sys/class/mock-accel has no such device"]
-            else:
-                pairs = (
-                    ("PCI address", function.bdf, device.bdf),
-                    ("UUID", function.uuid, device.uuid),
-                    ("memory size", function.memory, device.memory),
-                    ("NUMA node", function.numa_node, device.numa_node),
-                    ("capabilities", hex(function.capability_bits), hex(device.capabilities)),
-                )
-                complaints += [
-                    f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {said}"
-                    for what, expected, said in pairs
-                    if expected != said
-                ]
-    complaints += [f"{node} {name}: topology {topology.name} does not have such a device" for node, name in shown]
-    return complaints
+    for key, function in topology.devices.items():
+        device = shown.pop(key, None)
+        where = f"{key} ({function.bdf})"
+        if key in absent:
+            complaints += [f"{where}: expected no such device, /sys/class/mock-accel has it"] if device else []
+        elif device is None:
+            complaints += [] if function.is_vf else [f"{where}: /sys/class/mock-accel has no such device"]
+        else:
+            pairs = (
+                ("PCI address", function.bdf, device.bdf),
+                ("UUID", function.uuid, device.uuid),
+                ("memory size", function.memory, device.memory),
+                ("NUMA node", function.numa_node, device.numa_node),
+                ("capabilities", hex(function.capability_bits), hex(device.capabilities)),
+            )
+            complaints += [
+                f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {said}"
+                for what, expected, said in pairs
+                if expected != said
+            ]
+    return complaints + [f"{key}: topology {topology.name} does not have such a device" for key in shown]
 
 
-def register_complaints(found: Iterable[NodeDevices], allocated: Collection[tuple[str, str]]) -> list[str]:
-    """Devices whose status register contradicts ``allocated``, which has the node and name of each allocated device."""
+def register_complaints(found: Iterable[NodeDevices], allocated: Collection[DeviceId]) -> list[str]:
+    """Devices whose status register contradicts ``allocated``, the devices that are allocated."""
+    shown = by_id(found)
     complaints = []
-    seen: set[tuple[str, str]] = set()
-    for node in found:
-        for device in node.accelerators:
-            seen.add((node.node, device.name))
-            expected = int((node.node, device.name) in allocated)
-            if device.status != expected:
-                what = "allocated" if expected else "free"
-                complaints.append(
-                    f"{node.node} {device.name} ({device.bdf}): expected status register {expected} ({what}), "
-                    f"found {device.status}; look at /sys/class/mock-accel/{device.name}/status "
-                    "and the node agent's log"
-                )
-    complaints += [
-        f"{node} {device}: is allocated, but not in the node's /sys/class/mock-accel"
-        for node, device in sorted(set(allocated) - seen)
-    ]
-    return complaints
+    for key, device in shown.items():
+        expected = int(key in allocated)
+        if device.status != expected:
+            what = "allocated" if expected else "free"
+            complaints.append(
+                f"{key} ({device.bdf}): expected status register {expected} ({what}), found {device.status}; "
+                f"look at /sys/class/mock-accel/{device.name}/status and the node agent's log"
+            )
+    missing = sorted(set(allocated) - shown.keys())
+    return complaints + [f"{key}: is allocated, but not in the node's /sys/class/mock-accel" for key in missing]
+
+
+def by_id(found: Iterable[NodeDevices]) -> dict[DeviceId, Accelerator]:
+    """All devices of class mock-accel by their identity."""
+    return {key: device for node in found for key, device in node.devices.items()}

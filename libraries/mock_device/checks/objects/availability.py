@@ -13,19 +13,16 @@ from decimal import Decimal
 from typing import Any
 
 from mock_device.checks.objects.claim_forms import Claim, Result, Wanted
-from mock_device.checks.objects.slices import PublishedDevice, Taint, taint
+from mock_device.checks.objects.slices import PublishedDevice, PublishedId, Taint, taint
 from mock_device.names import DRIVER
 
-Key = tuple[str, str]
-"""Pool and device."""
 
-
-def holders(claims: Iterable[Claim]) -> dict[Key, list[tuple[Claim, Result]]]:
+def holders(claims: Iterable[Claim]) -> dict[PublishedId, list[tuple[Claim, Result]]]:
     """Claims that have devices of this project's driver, by the device, with how they have it."""
-    found: dict[Key, list[tuple[Claim, Result]]] = {}
+    found: dict[PublishedId, list[tuple[Claim, Result]]] = {}
     for claim in claims:
         for result in claim.own_results:
-            found.setdefault(result.key, []).append((claim, result))
+            found.setdefault(result.published_id, []).append((claim, result))
     return found
 
 
@@ -34,21 +31,21 @@ class Availability:
     """Published devices with what keeps claims from them."""
 
     devices: tuple[PublishedDevice, ...]
-    taken: frozenset[Key]
+    taken: frozenset[PublishedId]
     """Devices that a claim has for itself; administrative access and shares leave a device to others."""
-    short_of_counters: frozenset[Key]
+    short_of_counters: frozenset[PublishedId]
     """Devices that need more of their pool's counters than its allocated devices leave, as a PF one of whose VFs is."""
-    taints: Mapping[Key, tuple[Taint, ...]]
+    taints: Mapping[PublishedId, tuple[Taint, ...]]
     """Of slices and of DeviceTaintRules."""
 
     def is_free(self, device: PublishedDevice, *, admin_access: bool = False) -> bool:
         """Whether no allocation keeps ``device`` from a claim, taints left aside."""
-        key = device.pool, device.device
+        key = device.published_id
         return key not in self.short_of_counters and (admin_access or key not in self.taken)
 
     def taints_against(self, wanted: Wanted, device: PublishedDevice) -> list[Taint]:
         """Taints of ``device`` that keep it from ``wanted``."""
-        return [taint for taint in self.taints[device.pool, device.device] if not wanted.tolerates(taint)]
+        return [taint for taint in self.taints[device.published_id] if not wanted.tolerates(taint)]
 
     def is_usable(self, wanted: Wanted, device: PublishedDevice) -> bool:
         """Whether neither an allocation nor a taint keeps ``device`` from ``wanted``."""
@@ -87,19 +84,19 @@ def of(published: Iterable[PublishedDevice], claims: Iterable[Claim], rules: Seq
     in_use = {key for key, users in held.items() if any(not result.admin_access for _, result in users)}
     used: dict[tuple[str, str], Decimal] = {}
     for device in devices:
-        if (device.pool, device.device) in in_use:
+        if device.published_id in in_use:
             for name, amount in device.consumes.items():
                 used[device.pool, name] = used.get((device.pool, name), Decimal(0)) + amount
     short = frozenset(
-        (device.pool, device.device)
+        device.published_id
         for device in devices
         for name, amount in device.consumes.items()
         # One more share of a device consumes nothing more.
-        if not (device.is_shared and (device.pool, device.device) in in_use)
+        if not (device.is_shared and device.published_id in in_use)
         and amount > device.counters.get(name, Decimal(0)) - used.get((device.pool, name), Decimal(0))
     )
     taints = {
-        (device.pool, device.device): (*device.taints, *(rule.taint for rule in rules if rule.selects(device)))
+        device.published_id: (*device.taints, *(rule.taint for rule in rules if rule.selects(device)))
         for device in devices
     }
     return Availability(devices, taken, short, taints)

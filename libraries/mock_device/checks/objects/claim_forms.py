@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mock_device.checks.objects.slices import Taint
+from mock_device.checks.objects.slices import PublishedId, Taint
 from mock_device.names import DRIVER
 
 _EXACT, _ALL = "ExactCount", "All"
@@ -144,9 +144,9 @@ class Result:
     """By type, as the claim's ``status.devices`` has them."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Pool and device."""
-        return self.pool, self.device
+    def published_id(self) -> PublishedId:
+        """Which device it is, of the driver's."""
+        return PublishedId(self.pool, self.device)
 
     @property
     def takes_device(self) -> bool:

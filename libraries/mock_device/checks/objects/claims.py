@@ -15,7 +15,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms
 from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
 from mock_device.names import DRIVER
-from mock_device.topology import Function, Topology
+from mock_device.topology import DeviceId, Function, Topology
 
 Object = dict[str, Any]
 
@@ -82,11 +82,11 @@ class AllocatedDevice:
         return self.published.name
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.node, self.name
+    def id(self) -> DeviceId:
+        return self.published.id
 
     def __str__(self) -> str:
-        return f"{self.node} {self.name} ({self.published.attribute('pciAddress')})"
+        return f"{self.id} ({self.published.attribute('pciAddress')})"
 
 
 def numa_selector(numa_node: int) -> str:
@@ -150,10 +150,10 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
     Raises CheckError when it has a device that no ResourceSlice publishes.
     """
     found = claim_forms.parse(claim)
-    known = {(device.pool, device.device): device for device in published}
+    known = {device.published_id: device for device in published}
     result = []
     for item in found.own_results:
-        device = known.get(item.key)
+        device = known.get(item.published_id)
         if device is None:
             raise CheckError(
                 f"claim {found.name!r} has device {item.device} of pool {item.pool}, "
@@ -200,10 +200,8 @@ def describe_free(counts: Counter[tuple[str, Value]]) -> str:
 
 def function_of(topology: Topology, device: AllocatedDevice) -> Function:
     """The device in the topology. Raises CheckError when it has no such device."""
-    for node in topology.nodes:
-        for function in node.functions:
-            if (node.name, function.name) == device.key:
-                return function
+    if (function := topology.devices.get(device.id)) is not None:
+        return function
     raise CheckError(f"claim {device.claim!r} has {device}, which topology {topology.name} does not have")
 
 

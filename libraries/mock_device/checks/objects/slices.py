@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubernetes.utils.quantity import parse_quantity
 
 from mock_device.names import DRIVER
+from mock_device.topology import DeviceId
 
 NUMA_NODE = f"{DRIVER}/numaNode"
 STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
@@ -39,6 +40,17 @@ class Taint:
         return f"{self.key}={self.value}:{self.effect}{by_rule}"
 
 
+class PublishedId(NamedTuple):
+    """Which device of the driver, as the API names it in slices and allocations."""
+
+    pool: str
+    device: str
+    """A DNS label: ``mock0-vf0``."""
+
+    def __str__(self) -> str:
+        return f"{self.pool} {self.device}"
+
+
 @dataclass(frozen=True)
 class PublishedDevice:
     """One device of a slice."""
@@ -63,6 +75,16 @@ class PublishedDevice:
     """What it takes of the counters of its pool, by ``SET/COUNTER``."""
     counters: Mapping[str, Decimal] = field(default_factory=dict)
     """What its pool has of those counters."""
+
+    @property
+    def id(self) -> DeviceId:
+        """Which device of the cluster it is."""
+        return DeviceId(self.node, self.name)
+
+    @property
+    def published_id(self) -> PublishedId:
+        """Which device claims and rules take it for."""
+        return PublishedId(self.pool, self.device)
 
     def attribute(self, name: str) -> Value:
         """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""

@@ -19,6 +19,7 @@ from mock_device.lab.build.thin_image import layers_of, write_thin
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.lab.kube.kubeexplain import explain_pods
+from mock_device.topology import DeviceId
 
 if TYPE_CHECKING:
     from mock_device.lab.cluster.cluster import Cluster, NodeAccess
@@ -134,21 +135,16 @@ def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -
 
     ``timeout`` is wall time in seconds.
     """
-    expected = {
-        (node.name, function.name)
-        for node in cluster.topology.nodes
-        for function in node.functions
-        if not function.is_vf
-    }
+    expected = {key for key, function in cluster.topology.devices.items() if not function.is_vf}
     api = kubeclient.connect(cluster.kubeconfig)
 
-    def missing(slices: Mapping[str, kubeclient.Object]) -> set[tuple[str, str]]:
+    def missing(slices: Mapping[str, kubeclient.Object]) -> set[DeviceId]:
         labels = [item.metadata.labels or {} for item in slices.values()]
-        return expected - {(found.get("node", ""), found.get("device", "")) for found in labels}
+        return expected - {DeviceId(found.get("node", ""), found.get("device", "")) for found in labels}
 
     lister = client.ResourceV1Api(api).list_resource_slice
     if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
-        names = ", ".join(f"{node} {device}" for node, device in sorted(left))
+        names = ", ".join(map(str, sorted(left)))
         pods = explain_pods(api, NAMESPACE, {"app": NODE_AGENT})
         raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
 
