@@ -30,6 +30,8 @@ from support.recorded_cluster import (
 HEALTHY = Recorded()
 NONE_FITS = "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes"
 NO_MOCK0 = replace(shown(CLUSTER.nodes[0]), pci=shown(CLUSTER.nodes[0]).pci[3:])
+_FIRST, *_OTHERS = HEALTHY.devices[1].pci
+UNBOUND = replace(HEALTHY.devices[1], pci=(replace(_FIRST, driver=""), *_OTHERS))
 REFUSED = 'E1125 03:51:00.000100       1 agent.py:114] "Slices are not published" err="GET /apis: 403 Forbidden"\n'
 ONE_RIGHT = Access("mock-accel-node-agent", "list", "resource.k8s.io", "resourceslices")
 SELECTOR = 'device.attributes["mock-accel.example.com"].uuid == "NOBODY-HAS-THIS"'
@@ -71,7 +73,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "lab down && lab up",
     ),
     "node does not answer": (
-        {"clocks": {NODE1: 0.0, NODE2: f"{NODE2}: no answer over SSH within 10 s"}},
+        {"silent": {NODE2: f"{NODE2}: no answer over SSH within 10 s"}, "devices": [HEALTHY.devices[0]]},
         "nodes answer",
         f"{NODE2}: no answer over SSH within 10 s",
         "lab down && lab up",
@@ -107,13 +109,13 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"lab ssh {NODE1} 'echo 1 > /sys/bus/pci/rescan'",
     ),
     "module unloaded": (
-        {"modules": {NODE1: "live", NODE2: "not loaded"}},
+        {"devices": [HEALTHY.devices[0], replace(HEALTHY.devices[1], module="not loaded")]},
         "kernel module drives devices",
         f"{NODE2}: expected kernel module mock_accel live, found not loaded",
         "lab kubectl -n mock-device rollout restart daemonset/mock-accel-kmod",
     ),
     "device without its driver": (
-        {"drivers": {**HEALTHY.drivers, NODE2: {**HEALTHY.drivers[NODE2], "0000:11:00.0": ""}}},
+        {"devices": [HEALTHY.devices[0], UNBOUND]},
         "kernel module drives devices",
         f"{NODE2} mock0 (0000:11:00.0): expected kernel driver mock_accel, found none",
         f"lab ssh {NODE2} 'echo 0000:11:00.0 > /sys/bus/pci/drivers/mock_accel/bind'",

@@ -73,7 +73,7 @@ def shown(node: Node, allocated: Sequence[str] = ()) -> NodeDevices:
     """What the guest shows, no VF enabled."""
     return NodeDevices(
         node.name,
-        tuple(PciFunction(f.bdf, VF_ID if f.is_vf else PF_ID, f.numa_node) for f in node.functions),
+        tuple(PciFunction(f.bdf, VF_ID if f.is_vf else PF_ID, f.numa_node, "mock_accel") for f in node.functions),
         tuple(
             Accelerator(f.name, f.uuid, f.memory, f.numa_node, f.capability_bits, int(f.name in allocated), f.bdf)
             for f in node.pfs
@@ -158,16 +158,13 @@ class Recorded:
     pod: str | None = None
     guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
     servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))
-    clocks: Mapping[str, float | str] = field(default_factory=lambda: _by_node(0.0))
+    silent: Mapping[str, str] = field(default_factory=dict)
+    clocks: Mapping[str, float] = field(default_factory=lambda: _by_node(0.0))
     nodes: Mapping[str, Object] = field(default_factory=lambda: _by_node({"status": {"conditions": READY}}))
     plugged: Mapping[str, Mapping[str, str]] = field(
         default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
     )
     devices: Sequence[NodeDevices] = (shown(CLUSTER.nodes[0], ["mock0"]), shown(CLUSTER.nodes[1]))
-    modules: Mapping[str, str] = field(default_factory=lambda: _by_node("live"))
-    drivers: Mapping[str, Mapping[str, str]] = field(
-        default_factory=lambda: {node.name: {f.bdf: "mock_accel" for f in node.functions} for node in CLUSTER.nodes}
-    )
     daemon_set: Object | None = field(default_factory=lambda: {"spec": {"template": {"spec": {}}}})
     agents: Sequence[Object] = field(
         default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]

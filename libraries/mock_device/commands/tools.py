@@ -82,8 +82,8 @@ def _on_cluster(tool: Tool) -> Run:
 
     def run(arguments: argparse.Namespace) -> int:
         from mock_device.checks.errors import CheckError
+        from mock_device.checks.nodes.looking import LookingSession, TolerantSession
         from mock_device.lab.cluster import client
-        from mock_device.tools.looking import LookingSession, TolerantSession
 
         cluster = client.attach(arguments.name, f"lab {tool.__name__.lstrip('_')}")
         lists = tool is _devices or (tool is _cdi and arguments.action in ("list", "show"))

@@ -70,19 +70,18 @@ def servers(snapshot: Snapshot) -> Finding:
 
 
 def answers(snapshot: Snapshot) -> Finding:
-    """Every node answers over SSH."""
-    wrong = [clock for clock in snapshot.clocks.values() if isinstance(clock, str)]
-    others = [f"{node}: it answers" for node, clock in snapshot.clocks.items() if not isinstance(clock, str)]
-    return judged(
-        wrong, start_again(snapshot), f"{len(snapshot.clocks)} nodes answer over SSH", others if wrong else ()
-    )
+    """Every node answers over SSH, and so do its devices."""
+    names = [node.name for node in snapshot.topology.nodes]
+    wrong = list(snapshot.silent.values())
+    others = [f"{name}: it answers" for name in names if name not in snapshot.silent]
+    return judged(wrong, start_again(snapshot), f"{len(names)} nodes answer over SSH", others if wrong else ())
 
 
 def clocks(snapshot: Snapshot) -> Finding:
     """The clocks of the nodes agree with this machine's, by which certificates and tokens are valid."""
     wrong, remedy = [], ""
     for node, seconds in snapshot.clocks.items():
-        if isinstance(seconds, float) and abs(seconds) > _CLOCK_SECONDS:
+        if abs(seconds) > _CLOCK_SECONDS:
             away = timedelta(seconds=int(abs(seconds)))
             wrong.append(f"{node}: its clock is {away} {'ahead of' if seconds > 0 else 'behind'} this machine's")
             # This machine's shell puts its own time in.
@@ -124,22 +123,22 @@ def pci_bus(snapshot: Snapshot) -> Finding:
 def module(snapshot: Snapshot) -> Finding:
     """The kernel module is loaded on every node, and drives every PF."""
     wrong = [
-        f"{name}: expected kernel module mock_accel {MODULE_LIVES}, found {state}"
-        for name, state in snapshot.modules.items()
-        if state != MODULE_LIVES
+        f"{shown.node}: expected kernel module mock_accel {MODULE_LIVES}, found {shown.module}"
+        for shown in snapshot.devices
+        if shown.module != MODULE_LIVES
     ]
     if wrong:
         return judged(wrong, MODULE_AGAIN, "")
     remedy = ""
-    for node in snapshot.topology.nodes:
-        for function in node.pfs:
-            if (found := snapshot.drivers[node.name].get(function.bdf, "")) != _KERNEL_DRIVER:
-                where = f"{node.name} {function.name} ({function.bdf})"
+    for shown in snapshot.devices:
+        drivers = {function.bdf: function.driver for function in shown.pci}
+        for key, function in snapshot.topology.node(shown.node).devices.items():
+            if not function.is_vf and (found := drivers.get(function.bdf, "")) != _KERNEL_DRIVER:
+                where = f"{key} ({function.bdf})"
                 wrong.append(f"{where}: expected kernel driver {_KERNEL_DRIVER}, found {found or 'none'}")
-                remedy = remedy or on_node(
-                    node.name, f"echo {function.bdf} > /sys/bus/pci/drivers/{_KERNEL_DRIVER}/bind"
-                )
-    return judged(wrong, remedy, f"loaded on {len(snapshot.modules)} nodes, drives all PFs")
+                bind = f"echo {function.bdf} > /sys/bus/pci/drivers/{_KERNEL_DRIVER}/bind"
+                remedy = remedy or on_node(key.node, bind)
+    return judged(wrong, remedy, f"loaded on {len(snapshot.devices)} nodes, drives all PFs")
 
 
 def sysfs_class(snapshot: Snapshot) -> Finding:

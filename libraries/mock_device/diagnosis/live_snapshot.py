@@ -28,14 +28,6 @@ from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
 
-DRIVERS_PROBE = r"""
-for d in /sys/bus/pci/devices/*; do
-  IFS= read -r vendor <"$d/vendor" || continue
-  [ "$vendor" = 0x1de5 ] || continue
-  name=; [ -L "$d/driver" ] && name=$(cd -P "$d/driver" && printf %s "${PWD##*/}")
-  printf '%s\t%s\n' "${d##*/}" "$name"
-done
-"""
 CLOCK_PROBE = "date +%s.%N"
 _MANY_WRITES = 3
 """A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
@@ -71,10 +63,10 @@ class LiveSnapshot:
         }
 
     @cached_property
-    def clocks(self) -> Mapping[str, float | str]:
+    def clocks(self) -> Mapping[str, float]:
         before = time.time()
-        outputs, errors = self._session.answers_of_nodes(CLOCK_PROBE)
-        return {**{node: ahead(float(output), before, time.time()) for node, output in outputs.items()}, **errors}
+        outputs = self._session.on_nodes(CLOCK_PROBE)
+        return {node: ahead(float(output), before, time.time()) for node, output in outputs.items()}
 
     @cached_property
     def nodes(self) -> Mapping[str, Object]:
@@ -90,17 +82,16 @@ class LiveSnapshot:
         return found
 
     @cached_property
+    def _look(self) -> tuple[list[NodeDevices], dict[str, str]]:
+        return observe.look_at_devices(self._session)
+
+    @property
     def devices(self) -> Sequence[NodeDevices]:
-        return observe.read_devices(self._session)
+        return self._look[0]
 
-    @cached_property
-    def modules(self) -> Mapping[str, str]:
-        return observe.read_module_states(self._session)
-
-    @cached_property
-    def drivers(self) -> Mapping[str, Mapping[str, str]]:
-        outputs = self._session.on_nodes(DRIVERS_PROBE)
-        return {node: parse_drivers(output) for node, output in outputs.items()}
+    @property
+    def silent(self) -> Mapping[str, str]:
+        return self._look[1]
 
     @cached_property
     def daemon_set(self) -> Object | None:
@@ -263,17 +254,6 @@ class LiveSnapshot:
 def ahead(clock: float, before: float, after: float) -> float:
     """Seconds that ``clock``, which was read between ``before`` and ``after``, is ahead; below 0 behind."""
     return clock - after if clock > after else min(0.0, clock - before)
-
-
-def parse_drivers(output: str) -> dict[str, str]:
-    """Kernel drivers by PCI address, as DRIVERS_PROBE printed them. Raises ValueError with a line that is none."""
-    found = {}
-    for line in output.splitlines():
-        bdf, tab, name = line.partition("\t")
-        if not tab:
-            raise ValueError(f"expected a PCI address and its driver, found {line!r}")
-        found[bdf] = name
-    return found
 
 
 def granted(objects: Sequence[Object]) -> list[Access]:

@@ -64,8 +64,12 @@ class Snapshot(Protocol):
         """Exit code of the device server, None while it runs."""
 
     @property
-    def clocks(self) -> Mapping[str, float | str]:
-        """Seconds that the node's clock is ahead of this machine's (below 0: behind), or why it cannot be read."""
+    def silent(self) -> Mapping[str, str]:
+        """Nodes that do not show their devices, and why: they do not answer, or a device does not."""
+
+    @property
+    def clocks(self) -> Mapping[str, float]:
+        """Seconds that the node's clock is ahead of this machine's (below 0: behind)."""
 
     @property
     def nodes(self) -> Mapping[str, Object]: ...
@@ -74,12 +78,8 @@ class Snapshot(Protocol):
         """PCI addresses of QEMU's mock accelerators by their names."""
 
     @property
-    def devices(self) -> Sequence[NodeDevices]: ...
-    @property
-    def modules(self) -> Mapping[str, str]: ...
-    @property
-    def drivers(self) -> Mapping[str, Mapping[str, str]]:
-        """Name of the kernel driver of each mock accelerator by PCI address; empty without one."""
+    def devices(self) -> Sequence[NodeDevices]:
+        """Of all nodes but ``silent`` ones."""
 
     @property
     def daemon_set(self) -> Object | None:

@@ -22,19 +22,24 @@ MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:1
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
 # What PROBE prints for the tree below.
 RECORDED = """\
-pci\t0000:11:00.0\t0x0001\t0
-pci\t0000:11:00.1\t0x0002\t0
-pci\t0000:21:00.0\t0x0001\t1
+module\tlive
+pci\t0000:11:00.0\t0x0001\t0\tmock_accel
+pci\t0000:11:00.1\t0x0002\t0\t
+pci\t0000:21:00.0\t0x0001\t1\tmock_accel
 accel\tmock0\tNODE1-NUMA0-PF\t17179869184\t0\t0x00000007\t0\t0000:11:00.0
 accel\tmock3\tNODE1-NUMA1-PF\t17179869184\t1\t0x0000000d\t0\t0000:21:00.0
 end
 """
-PCI = (PciFunction("0000:11:00.0", 1, 0), PciFunction("0000:11:00.1", 2, 0), PciFunction("0000:21:00.0", 1, 1))
+PCI = (
+    PciFunction("0000:11:00.0", 1, 0, "mock_accel"),
+    PciFunction("0000:11:00.1", 2, 0),
+    PciFunction("0000:21:00.0", 1, 1, "mock_accel"),
+)
 SHOWN = NodeDevices(NODE, PCI, (MOCK0, MOCK3))
 
 
-def probe(root: Path) -> str:
-    script = sysfs.PROBE.replace("/sys/", f"{root}/")
+def probe(root: Path, script: str = sysfs.PROBE) -> str:
+    script = script.replace("/sys/", f"{root}/")
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
 
@@ -61,6 +66,13 @@ def tree(tmp_path: Path) -> SysfsTree:
         (folder / "vendor").write_text(f"{vendor}\n")
         (folder / "device").write_text(f"{device_id}\n")
         (folder / "numa_node").write_text(f"{numa_node}\n")
+    driver = tmp_path / "bus/pci/drivers/mock_accel"
+    driver.mkdir(parents=True)
+    for item in PCI:
+        if item.driver:
+            (tmp_path / "bus/pci/devices" / item.bdf / "driver").symlink_to(driver)
+    (tmp_path / "module/mock_accel").mkdir(parents=True)
+    (tmp_path / "module/mock_accel/initstate").write_text("live\n")
     return tree
 
 
@@ -73,14 +85,21 @@ def test_recorded_output() -> None:
 
 
 def test_probe_of_a_guest_without_devices(tmp_path: Path) -> None:
-    assert sysfs.parse(NODE, probe(tmp_path)) == NodeDevices(NODE, (), ())
+    assert sysfs.parse(NODE, probe(tmp_path)) == NodeDevices(NODE, (), (), "not loaded")
+
+
+def test_state_of_the_module_alone(tree: SysfsTree) -> None:
+    (tree.root / "module/mock_accel/initstate").write_text("going\n")
+    assert sysfs.parse_module(probe(tree.root, sysfs.MODULE_PROBE)) == "going"
+    with pytest.raises(ValueError, match="expected the state of the kernel module, found 'sh: not found'"):
+        sysfs.parse_module("sh: not found")
 
 
 @pytest.mark.parametrize(
     ("path", "line"),
     [
         ("class/mock-accel/mock3/numa_node", "accel\\tmock3\\tNODE1-NUMA1-PF\\t17179869184\\t\\t0x0000000d\\t0"),
-        ("bus/pci/devices/0000:21:00.0/numa_node", "pci\\t0000:21:00.0\\t0x0001\\t'"),
+        ("bus/pci/devices/0000:21:00.0/numa_node", "pci\\t0000:21:00.0\\t0x0001\\t\\tmock_accel'"),
     ],
 )
 def test_device_without_numa_node_does_not_get_that_of_the_one_before(tree: SysfsTree, path: str, line: str) -> None:
@@ -99,10 +118,11 @@ def test_device_without_numa_node_does_not_get_that_of_the_one_before(tree: Sysf
         ("sh: not found\nend\n", "node1: expected a device, found 'sh: not found' (unknown line)"),
         ("pci\t0000:11:00.0\t0x1\nend\n", "node1: expected a device, found 'pci\\t0000:11:00.0\\t0x1' (unknown line)"),
         (
-            "pci\t0000:11:00.0\t0x1\tzero\nend\n",
-            "node1: expected a device, found 'pci\\t0000:11:00.0\\t0x1\\tzero' "
+            "pci\t0000:11:00.0\t0x1\tzero\t\nend\n",
+            "node1: expected a device, found 'pci\\t0000:11:00.0\\t0x1\\tzero\\t' "
             "(invalid literal for int() with base 10: 'zero')",
         ),
+        ("end\n", "node1: the list of devices does not say the state of the kernel module: 'end\\n'"),
     ],
 )
 def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:

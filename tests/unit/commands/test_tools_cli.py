@@ -13,7 +13,7 @@ from support.recorded_cluster import CLUSTER, NODE1, NODE2, shown
 
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes import observe, sysfs
+from mock_device.checks.nodes import looking, observe, sysfs
 from mock_device.checks.nodes.cdi import FOLDER
 from mock_device.commands import tools
 from mock_device.diagnosis import folders
@@ -21,7 +21,6 @@ from mock_device.diagnosis.folders import Folder
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import DEFAULT_NAME
-from mock_device.tools import looking
 from mock_device.tools.logs import Severity
 
 

@@ -14,7 +14,7 @@ from support.recorded_cluster import CLUSTER, NODE1, NODE2, Recorded, cdi_file, 
 from mock_device.checks.errors import CheckError
 from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.diagnosis import BROKEN, NOT_REACHED, OK
-from mock_device.diagnosis.live_snapshot import granted, parse_drivers
+from mock_device.diagnosis.live_snapshot import granted
 from mock_device.diagnosis.snapshot import Access, Event, check_pod
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
@@ -188,14 +188,14 @@ def test_one_pod_alone() -> None:
 def test_step_that_gets_no_answer_is_broken() -> None:
     class Silent(Recorded):
         @property
-        def modules(self) -> dict[str, str]:
+        def nodes(self) -> dict[str, Any]:
             raise CheckError(f"{NODE2}: no answer over SSH\nwithin 60 s")
 
-        @modules.setter
-        def modules(self, _: object) -> None: ...
+        @nodes.setter
+        def nodes(self, _: object) -> None: ...
 
     found = diagnosis.walk(Silent())
-    assert found.broken and found.broken.step == "kernel module drives devices"
+    assert found.broken and found.broken.step == "nodes are Ready"
     assert (found.broken.evidence, found.remedy) == (f"{NODE2}: no answer over SSH within 60 s", "lab status")
 
 
@@ -233,12 +233,3 @@ def test_rights_are_those_of_the_manifest() -> None:
     driver = ("resource.k8s.io", "resourceclaims/driver", "mock-accel.example.com")
     assert Access("mock-accel-node-agent", "associated-node:patch", *driver) in rights
     assert str(rights[0]) == "mock-accel-node-agent may not get nodes"
-
-
-def test_kernel_drivers() -> None:
-    assert parse_drivers("0000:11:00.0\tmock_accel\n0000:11:00.1\t\n") == {
-        "0000:11:00.0": "mock_accel",
-        "0000:11:00.1": "",
-    }
-    with pytest.raises(ValueError, match="expected a PCI address and its driver, found 'sh: not found'"):
-        parse_drivers("sh: not found\n")

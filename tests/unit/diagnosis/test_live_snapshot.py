@@ -28,8 +28,9 @@ from support.recorded_cluster import (
 )
 
 from mock_device.checks.driver import driver
+from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis import live_snapshot
-from mock_device.diagnosis.live_snapshot import DRIVERS_PROBE, LiveSnapshot, ahead, granted
+from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead, granted
 from mock_device.diagnosis.snapshot import Event
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
@@ -71,10 +72,8 @@ def live(api: ApiClient, outputs: dict[str, str] | None = None) -> LiveSnapshot:
 
 def test_clocks_are_compared_with_this_machines_while_they_are_read() -> None:
     with api_server({}) as api:
-        snapshot: Any = live(api)
-        snapshot._session.answers_of_nodes = lambda _: ({NODE1: f"{time.time() + 86400:.6f}\n"}, {NODE2: "no answer"})
+        snapshot = live(api, {CLOCK_PROBE: f"{time.time() + 86400:.6f}\n"})
         assert snapshot.clocks[NODE1] == pytest.approx(86400, abs=5)
-        assert snapshot.clocks[NODE2] == "no answer"
     assert [ahead(clock, 10.0, 14.0) for clock in (5.0, 10.0, 12.0, 14.0, 20.0)] == [-5.0, 0.0, 0.0, 0.0, 6.0]
 
 
@@ -166,10 +165,17 @@ def test_guests_and_device_servers() -> None:
             _ = snapshot.plugged
 
 
-def test_kernel_drivers_of_nodes() -> None:
+def test_nodes_that_show_no_devices() -> None:
+    """One that does not answer hides no other; what a device that is dead shows is none."""
+    dead = "module\tlive\naccel\tmock0\t\t\t\t\t\t0000:11:00.0\nend\n"
     with api_server({}) as api:
-        snapshot = live(api, {DRIVERS_PROBE: "0000:11:00.0\tmock_accel\n"})
-        assert snapshot.drivers[NODE2] == {"0000:11:00.0": "mock_accel"}
+        snapshot: Any = live(api)
+        snapshot._session.answers_of_nodes = lambda _: ({NODE1: "module\tlive\nend\n"}, {NODE2: "no answer"})
+        assert (snapshot.devices, snapshot.silent) == ([NodeDevices(NODE1, (), ())], {NODE2: "no answer"})
+        snapshot = live(api)
+        snapshot._session.answers_of_nodes = lambda _: ({NODE1: dead, NODE2: "module\tlive\nend\n"}, {})
+        assert [shown.node for shown in snapshot.devices] == [NODE2]
+        assert snapshot.silent[NODE1].startswith(f"{NODE1}: expected a device, found 'accel\\tmock0")
 
 
 def test_the_drivers_pods_and_their_logs() -> None:

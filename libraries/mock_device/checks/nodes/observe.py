@@ -21,9 +21,21 @@ def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]
     return [sysfs.parse(node, output) for node, output in outputs.items()]
 
 
+def look_at_devices(session: Session) -> tuple[list[NodeDevices], dict[str, str]]:
+    """As ``read_devices``, of nodes that may not answer: what those show that do, and for the others why not."""
+    outputs, reasons = session.answers_of_nodes(sysfs.PROBE)
+    found = []
+    for node, output in outputs.items():
+        try:
+            found.append(sysfs.parse(node, output))
+        except ValueError as error:
+            reasons[node] = f"{error}; a device that does not answer shows no values"
+    return found, reasons
+
+
 def read_module_states(session: Session) -> dict[str, str]:
     """State of the kernel module on every node, MODULE_LIVES when all is well."""
-    return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE).items()}
+    return {node: sysfs.parse_module(output) for node, output in session.on_nodes(sysfs.MODULE_PROBE).items()}
 
 
 def read_cdi_files(session: Session, node: str | None = None) -> list[CdiFile]:

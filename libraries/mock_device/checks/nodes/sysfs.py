@@ -11,38 +11,45 @@ VENDOR = 0x1DE5
 PF_ID, VF_ID = 0x0001, 0x0002
 CLASS_FOLDER = "/sys/class/mock-accel"
 
+MODULE_LIVES = "live"
 # One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
-PROBE = r"""
+MODULE_PROBE = r"""
+state='not loaded'
+[ -e /sys/module/mock_accel/initstate ] && IFS= read -r state </sys/module/mock_accel/initstate
+printf 'module\t%s\n' "$state"
+"""
+PROBE = rf"""{MODULE_PROBE}
 for d in /sys/bus/pci/devices/*; do
   IFS= read -r vendor <"$d/vendor" || continue
   [ "$vendor" = 0x1de5 ] || continue
-  device= numa=
+  device= numa= driver=
   IFS= read -r device <"$d/device"; IFS= read -r numa <"$d/numa_node"
-  printf 'pci\t%s\t%s\t%s\n' "${d##*/}" "$device" "$numa"
+  [ -L "$d/driver" ] && cd -P "$d/driver" && driver=${{PWD##*/}}
+  printf 'pci\t%s\t%s\t%s\t%s\n' "${{d##*/}}" "$device" "$numa" "$driver"
 done
 for d in /sys/class/mock-accel/*; do
   [ -e "$d/uuid" ] || continue
   uuid= memory= numa= capabilities= status=
   IFS= read -r uuid <"$d/uuid"; IFS= read -r memory <"$d/memory_size"; IFS= read -r numa <"$d/numa_node"
   IFS= read -r capabilities <"$d/capabilities"; IFS= read -r status <"$d/status"
-  bdf=; cd -P "$d/device" && bdf=${PWD##*/}
-  printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${d##*/}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf"
+  bdf=; cd -P "$d/device" && bdf=${{PWD##*/}}
+  printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${{d##*/}}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf"
 done
 echo end
 """
-MODULE_LIVES = "live"
-MODULE_PROBE = "cat /sys/module/mock_accel/initstate 2>/dev/null || echo not loaded"
-_PCI_FIELDS = 4
+_PCI_FIELDS = 5
 _ACCEL_FIELDS = 8
 
 
 @dataclass(frozen=True)
 class PciFunction:
-    """A mock accelerator on a guest's PCI bus, with or without a driver."""
+    """A mock accelerator on a guest's PCI bus."""
 
     bdf: str
     device_id: int
     numa_node: int
+    driver: str = ""
+    """Name of the kernel driver that it is bound to; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class NodeDevices:
     node: str
     pci: tuple[PciFunction, ...]
     accelerators: tuple[Accelerator, ...]
+    module: str = MODULE_LIVES
+    """State of the kernel module, MODULE_LIVES when all is well."""
 
     @property
     def devices(self) -> dict[DeviceId, Accelerator]:
@@ -78,14 +87,17 @@ def parse(node: str, output: str) -> NodeDevices:
     """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
     pci: list[PciFunction] = []
     accelerators: list[Accelerator] = []
+    module = ""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"{node}: the list of devices has no end: {output[-200:]!r}")
     for line in lines[:-1]:
         fields = line.split("\t")
         try:
-            if fields[0] == "pci" and len(fields) == _PCI_FIELDS:
-                pci.append(PciFunction(fields[1], int(fields[2], 16), int(fields[3])))
+            if fields[0] == "module":
+                module = parse_module(line)
+            elif fields[0] == "pci" and len(fields) == _PCI_FIELDS:
+                pci.append(PciFunction(fields[1], int(fields[2], 16), int(fields[3]), fields[4]))
             elif fields[0] == "accel" and len(fields) == _ACCEL_FIELDS:
                 _, name, uuid, memory, numa, capabilities, status, bdf = fields
                 numbers = (int(memory), int(numa), int(capabilities, 16), int(status))
@@ -94,7 +106,17 @@ def parse(node: str, output: str) -> NodeDevices:
                 raise ValueError("unknown line")
         except ValueError as error:
             raise ValueError(f"{node}: expected a device, found {line!r} ({error})") from error
-    return NodeDevices(node, tuple(pci), tuple(accelerators))
+    if not module:
+        raise ValueError(f"{node}: the list of devices does not say the state of the kernel module: {output[:200]!r}")
+    return NodeDevices(node, tuple(pci), tuple(accelerators), module)
+
+
+def parse_module(line: str) -> str:
+    """State of the kernel module, as MODULE_PROBE printed it. Raises ValueError."""
+    kind, _, state = line.strip().partition("\t")
+    if kind != "module" or not state:
+        raise ValueError(f"expected the state of the kernel module, found {line!r}")
+    return state
 
 
 def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: Collection[DeviceId] = ()) -> list[str]:
