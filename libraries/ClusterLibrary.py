@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 
 from robot import result, running
 from robot.api import SkipExecution, logger
@@ -12,10 +13,11 @@ from robot.libraries.BuiltIn import BuiltIn
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import runs_alone
 from mock_device.checks.errors import CheckError
-from mock_device.checks.health import as_text, collect, health_complaints
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.diagnosis import health
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
@@ -102,7 +104,7 @@ class ClusterLibrary:
         """
         if not session.active():
             return
-        complaint = "; ".join(health_complaints(session.current().cluster))
+        complaint = "; ".join(health.complaints_of(session.current(), all_free=True))
         if complaint:
             BuiltIn().set_suite_metadata("Cluster left unhealthy", complaint)
             logger.warn(f"{_suite()} leaves cluster {session.current().cluster.name} unhealthy: {complaint}")
@@ -130,7 +132,17 @@ class ClusterLibrary:
     @keyword
     def log_cluster_status(self) -> None:
         """Write guests, nodes, module, devices and driver pods into the log."""
-        logger.info(as_text(collect(session.current().cluster)))
+        logger.info(health.as_text(health.collect(session.current())))
+
+    @keyword(tags=["wait"])
+    def cluster_should_be_healthy(self, timeout: timedelta = timedelta(minutes=3)) -> None:
+        """Wait until the cluster is healthy, as `lab status` judges it; fails with all that is wrong.
+
+        Guests, nodes, kernel module, driver pods, and every device of the
+        topology in sysfs and in the ResourceSlices.
+        """
+        current = session.current()
+        until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
 
     @keyword
     def get_node_names(self) -> list[str]:

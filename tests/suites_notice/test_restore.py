@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mock_device.checks import health
+from mock_device.checks.nodes.node_shell import NodeShell
+from mock_device.checks.nodes.session import Session
+from mock_device.diagnosis import health
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.ssh import on_node
@@ -30,7 +32,7 @@ def second(cluster: Cluster) -> Iterator[Cluster]:
 def test_two_clusters_of_one_golden_stand_side_by_side(cluster: Cluster, second: Cluster) -> None:
     expected = sum(not function.is_vf for node in second.topology.nodes for function in node.functions)
     for each in (cluster, second):
-        status = health.collect(each, SSH_SECONDS)
+        status = health.collect(Session(each, NodeShell, SSH_SECONDS))
         assert status.healthy, status
         assert status.slices == expected
 

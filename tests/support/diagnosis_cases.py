@@ -72,6 +72,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"{NODE2}: expected guest running, found QMP query-status: no answer in 10 s",
         "lab down && lab up",
     ),
+    "process of the control plane ended": (
+        {"state": "failed: etcd has ended with 1"},
+        "cluster runs",
+        "expected the cluster running, found it failed: etcd has ended with 1",
+        "lab down && lab up",
+    ),
     "node does not answer": (
         {"silent": {NODE2: f"{NODE2}: no answer over SSH within 10 s"}, "devices": [HEALTHY.devices[0]]},
         "nodes answer",
@@ -191,6 +197,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "controller runs",
         "there is no pod of mock-accel-controller",
         "lab deploy",
+    ),
+    "kernel module's pod not ready": (
+        {"driver_pods": [pod_of("mock-accel-kmod", NODE2, phase="Pending", conditions=[])]},
+        "driver's pods run",
+        f"pod mock-accel-kmod-{NODE2} on {NODE2} is not ready (Pending)",
+        f"lab kubectl -n mock-device describe pod mock-accel-kmod-{NODE2}",
     ),
     "DeviceClass deleted": (
         {"device_classes": device_classes()[1:]},

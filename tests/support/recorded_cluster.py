@@ -156,6 +156,7 @@ class Recorded:
 
     topology: Topology = CLUSTER
     pod: str | None = None
+    state: str = "running"
     guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
     servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))
     silent: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +175,9 @@ class Recorded:
     refused: Sequence[Access] = ()
     slices: Sequence[Object] = field(default_factory=published)
     rewrites: Mapping[str, int] = field(default_factory=dict)
+    driver_pods: Sequence[Object] = field(
+        default_factory=lambda: [pod_of("mock-accel-kmod", NODE1), pod_of("mock-accel-controller", NODE2)]
+    )
     controllers: Sequence[Object] = field(default_factory=lambda: [pod_of("mock-accel-controller", NODE2)])
     device_classes: Sequence[Object] = field(default_factory=device_classes)
     taint_rules: Sequence[Object] = ()

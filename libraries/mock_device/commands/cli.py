@@ -16,8 +16,6 @@ from pathlib import Path
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from mock_device.checks import health
-from mock_device.checks.health import as_text
 from mock_device.commands import cache, overview, watching
 from mock_device.commands.tools import add_commands
 from mock_device.lab.base import disk, output, progress
@@ -28,6 +26,7 @@ from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.cluster import client, deploy, launcher, ssh
 from mock_device.lab.cluster.client import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
+from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.kube.kubeclient import refusal
 from mock_device.topology import TopologyError
 
@@ -40,9 +39,8 @@ def _up(arguments: argparse.Namespace) -> int:
     with progress.step(f"cluster {arguments.name} ({arguments.topology})"):
         cluster = client.up(arguments.topology, arguments.name, profile=arguments.profile, cold=arguments.cold)
     cluster.stay()
-    print(as_text(health.collect(cluster)))
+    _show_status(cluster)
     print(f"logs\t{cluster.log_dir}\nkubeconfig\t{cluster.kubeconfig}")
-    cluster.release()
     return 0
 
 
@@ -56,9 +54,21 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         watching.watch(arguments.interval, as_json=arguments.json)
         return 0
-    cluster = client.attach(arguments.name, "lab status")
-    status = health.collect(cluster)
-    print(json.dumps(asdict(status), indent=1) if arguments.json else as_text(status))
+    return _show_status(client.attach(arguments.name, "lab status"), as_json=arguments.json)
+
+
+def _show_status(cluster: Cluster, *, as_json: bool = False) -> int:
+    """Print how ``cluster`` is, and release it. Returns 1 for an unhealthy one."""
+    # Only here: the diagnosis takes longer to import than `lab --help` may.
+    from mock_device.checks.nodes.looking import LookingSession
+    from mock_device.diagnosis import health
+
+    session = LookingSession(cluster)
+    try:
+        status = health.collect(session)
+    finally:
+        session.close()
+    print(json.dumps(asdict(status), indent=1) if as_json else health.as_text(status))
     return 0 if status.healthy else 1
 
 

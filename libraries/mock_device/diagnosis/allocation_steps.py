@@ -24,13 +24,27 @@ _CLASSES_MANIFEST = deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"
 def controller(snapshot: Snapshot) -> Finding:
     """The controller's pod is Ready."""
     if not snapshot.controllers:
-        return Finding(f"there is no pod of {deploy.CONTROLLER}", DEPLOY)
+        return judged([f"there is no pod of {deploy.CONTROLLER}"], DEPLOY, "")
     wrong = [
         f"{pod['metadata']['name']} is not ready: {', '.join(kubeexplain.pod_reasons(client.V1Pod.from_dict(pod)))}"
         for pod in snapshot.controllers
         if not pods.runs(pod)
     ]
     return judged(wrong, "lab logs --component controller", f"{snapshot.controllers[0]['metadata']['name']} is Ready")
+
+
+def driver_pods(snapshot: Snapshot) -> Finding:
+    """All pods of the driver's namespace are Ready, the kernel module's and those that are no part of it too."""
+    if not snapshot.driver_pods:
+        return judged([f"no pods in namespace {deploy.NAMESPACE}"], DEPLOY, "")
+    wrong, remedy = [], ""
+    for pod in snapshot.driver_pods:
+        if not pods.runs(pod):
+            name, status = pod["metadata"]["name"], pod.get("status") or {}
+            where = pod["spec"].get("nodeName") or "no node"
+            wrong.append(f"pod {name} on {where} is not ready ({status.get('phase', 'no phase')})")
+            remedy = remedy or f"lab kubectl -n {deploy.NAMESPACE} describe pod {name}"
+    return judged(wrong, remedy, f"{len(snapshot.driver_pods)} pods are Ready")
 
 
 def device_classes(snapshot: Snapshot) -> Finding:
@@ -144,6 +158,7 @@ def _is_reserved(claim: Claim, pod: Object) -> bool:
 
 STEPS = (
     Step("controller runs", Issue.ALLOCATION, controller),
+    Step("driver's pods run", Issue.ALLOCATION, driver_pods, of_health=True),
     Step("DeviceClasses exist", Issue.ALLOCATION, device_classes),
     Step("claims exist", Issue.ALLOCATION, claims_exist),
     Step("claims can be met", Issue.ALLOCATION, claims_can_be_met),

@@ -11,16 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kubernetes.client import ApiException
-from urllib3.exceptions import HTTPError
-
-from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.diagnosis import allocation_steps, cdi_steps, discovery_steps
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot, check_pod
-from mock_device.diagnosis.steps import Finding, Step
-from mock_device.lab.base.errors import StepError
+from mock_device.diagnosis.steps import Step, one_line, take
 from mock_device.lab.cluster.client import DEFAULT_NAME
 
 STEPS: tuple[Step, ...] = (*discovery_steps.STEPS, *allocation_steps.STEPS, *cdi_steps.STEPS)
@@ -64,20 +59,18 @@ class Diagnosis:
 
 
 def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
-    """Take the steps until one is broken. One that cannot look, because something does not answer, is broken, too."""
+    """Take the steps until one is broken."""
     results: list[StepResult] = []
     remedy = ""
     for step in steps:
         if remedy:
             results.append(StepResult(step.issue.value, step.name, NOT_REACHED))
             continue
-        try:
-            finding = step.check(snapshot)
-        except (CheckError, StepError, ApiException, HTTPError, ValueError) as error:
-            finding = Finding(_one_line(str(error)), remedy="lab status", details=tuple(str(error).splitlines()))
+        finding = take(step, snapshot)
         remedy = finding.remedy
         result = BROKEN if remedy else OK
-        results.append(StepResult(step.issue.value, step.name, result, _one_line(finding.evidence), finding.details))
+        details = (*finding.complaints, *finding.notes())
+        results.append(StepResult(step.issue.value, step.name, result, one_line(finding.evidence), details))
     return Diagnosis(tuple(results), remedy)
 
 
@@ -113,7 +106,3 @@ def as_text(diagnosis: Diagnosis, *, details: bool = False) -> str:
 def names(steps: Iterable[Step] = STEPS) -> list[str]:
     """Names of the steps, in their order."""
     return [step.name for step in steps]
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

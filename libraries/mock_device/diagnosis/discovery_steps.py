@@ -16,7 +16,7 @@ from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.sysfs import MODULE_LIVES
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
-from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot
+from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.client import DEFAULT_TOPOLOGY
@@ -32,6 +32,7 @@ ANY_NODE_AGAIN = (
 _LEFT_OUT = "mock_accel_devices_left_out"
 _FIELDS_CHANGED = "mock_accel_slice_fields_changed"
 """Of the node agents' figures (dra-driver/mock_accel_dra/metrics.py)."""
+_RUNNING = "running"
 _CLOCK_SECONDS = 60.0
 """More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
 _KERNEL_DRIVER = "mock_accel"
@@ -54,7 +55,7 @@ def guests(snapshot: Snapshot) -> Finding:
         if state != "running"
     ]
     others = [f"{name}: its guest is running" for name, state in snapshot.guests.items() if state == "running"]
-    return judged(wrong, start_again(snapshot), f"{len(snapshot.guests)} guests run", others if wrong else ())
+    return judged(wrong, start_again(snapshot), f"{len(snapshot.guests)} guests run", lambda: others if wrong else ())
 
 
 def servers(snapshot: Snapshot) -> Finding:
@@ -69,12 +70,18 @@ def servers(snapshot: Snapshot) -> Finding:
     return judged(wrong, start_again(snapshot), f"{len(names)} device servers run")
 
 
+def cluster(snapshot: Snapshot) -> Finding:
+    """The supervisor has all its processes, and does not stop."""
+    wrong = [] if snapshot.state == _RUNNING else [f"expected the cluster running, found it {snapshot.state}"]
+    return judged(wrong, start_again(snapshot), "its supervisor has all its processes")
+
+
 def answers(snapshot: Snapshot) -> Finding:
     """Every node answers over SSH, and so do its devices."""
     names = [node.name for node in snapshot.topology.nodes]
     wrong = list(snapshot.silent.values())
     others = [f"{name}: it answers" for name in names if name not in snapshot.silent]
-    return judged(wrong, start_again(snapshot), f"{len(names)} nodes answer over SSH", others if wrong else ())
+    return judged(wrong, start_again(snapshot), f"{len(names)} nodes answer over SSH", lambda: others if wrong else ())
 
 
 def clocks(snapshot: Snapshot) -> Finding:
@@ -94,7 +101,7 @@ def ready(snapshot: Snapshot) -> Finding:
     wrong, remedy = [], ""
     for node in snapshot.topology.nodes:
         item = snapshot.nodes.get(node.name)
-        if _condition(item, "Ready") != "True":
+        if condition(item, "Ready") != "True":
             wrong.append(kubeexplain.explain_node(node.name, client.V1Node.from_dict(item) if item else None))
             remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet -u containerd")
     return judged(wrong, remedy, f"{len(snapshot.topology.nodes)} nodes are Ready")
@@ -143,7 +150,7 @@ def module(snapshot: Snapshot) -> Finding:
 
 def sysfs_class(snapshot: Snapshot) -> Finding:
     """The device class in sysfs has all PFs, with the topology's values."""
-    wrong = sysfs.value_complaints(snapshot.topology, snapshot.devices)
+    wrong = sysfs.value_complaints(answering(snapshot), snapshot.devices)
     count = sum(len(shown.accelerators) for shown in snapshot.devices)
     return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
 
@@ -152,7 +159,7 @@ def agents(snapshot: Snapshot) -> Finding:
     """A node agent is Ready on each node. What its log complains of is shown here, and judged by the steps after."""
     daemon_set = snapshot.daemon_set
     if daemon_set is None:
-        return Finding(f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}", DEPLOY)
+        return judged([f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}"], DEPLOY, "")
     placed = {agent["spec"].get("nodeName"): agent for agent in snapshot.agents}
     wrong, remedy = [], ""
     selector = daemon_set["spec"]["template"]["spec"].get("nodeSelector")
@@ -176,13 +183,14 @@ def agents(snapshot: Snapshot) -> Finding:
             remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
     trouble = _log_lines(snapshot, _TROUBLE)
     said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
-    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)
+    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", lambda: trouble)
 
 
 def access(snapshot: Snapshot) -> Finding:
     """The API server grants the driver all that its manifest asks for."""
     wrong = [str(refused) for refused in snapshot.refused]
-    return judged(wrong, DEPLOY, "service accounts of the driver may do all they need", _log_lines(snapshot, _REFUSAL))
+    fine = "service accounts of the driver may do all they need"
+    return judged(wrong, DEPLOY, fine, lambda: _log_lines(snapshot, _REFUSAL))
 
 
 def left_out(snapshot: Snapshot) -> Finding:
@@ -211,39 +219,40 @@ def at_rest(snapshot: Snapshot) -> Finding:
         for pool, count in snapshot.rewrites.items()
     ]
     remedy = "lab logs --component node-agent --since 1m"
-    return judged(wrong, remedy, "no pool is written again and again", _log_lines(snapshot, _TROUBLE))
+    return judged(wrong, remedy, "no pool is written again and again", lambda: _log_lines(snapshot, _TROUBLE))
 
 
 def published(snapshot: Snapshot) -> Finding:
     """ResourceSlices describe what sysfs shows."""
-    found = slices.parse(snapshot.slices)
+    found = [device for device in slices.parse(snapshot.slices) if device.node not in snapshot.silent]
     wrong = slices.incomplete_pools(snapshot.slices)
     wrong += publication.complaints(snapshot.topology, snapshot.devices, found)
-    return judged(
-        wrong, AGENTS_AGAIN, f"{len(found)} devices published, as sysfs has them", _log_lines(snapshot, _TROUBLE)
-    )
+    fine = f"{len(found)} devices published, as sysfs has them"
+    return judged(wrong, AGENTS_AGAIN, fine, lambda: _log_lines(snapshot, _TROUBLE))
 
 
 STEPS = (
-    Step("guests run", Issue.DISCOVERY, guests),
-    Step("device servers run", Issue.DISCOVERY, servers),
-    Step("nodes answer", Issue.DISCOVERY, answers),
+    Step("guests run", Issue.DISCOVERY, guests, of_health=True),
+    Step("device servers run", Issue.DISCOVERY, servers, of_health=True),
+    Step("cluster runs", Issue.DISCOVERY, cluster, of_health=True),
+    Step("nodes answer", Issue.DISCOVERY, answers, of_health=True),
     Step("clocks of nodes agree", Issue.DISCOVERY, clocks),
-    Step("nodes are Ready", Issue.DISCOVERY, ready),
-    Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus),
-    Step("kernel module drives devices", Issue.DISCOVERY, module),
-    Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class),
+    Step("nodes are Ready", Issue.DISCOVERY, ready, of_health=True),
+    Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus, of_health=True),
+    Step("kernel module drives devices", Issue.DISCOVERY, module, of_health=True),
+    Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class, of_health=True),
     Step("node agents run", Issue.DISCOVERY, agents),
     Step("driver may use the API", Issue.DISCOVERY, access),
     Step("all devices can be published", Issue.DISCOVERY, left_out),
     Step("ResourceSlices are at rest", Issue.DISCOVERY, at_rest),
-    Step("ResourceSlices follow sysfs", Issue.DISCOVERY, published),
+    Step("ResourceSlices follow sysfs", Issue.DISCOVERY, published, of_health=True),
 )
 
 
-def _condition(item: Mapping[str, Any] | None, kind: str) -> str:
+def condition(item: Mapping[str, Any] | None, kind: str) -> str:
+    """Status of a condition of an object (API's JSON), ``Unknown`` when it has none of that ``kind``."""
     conditions = ((item or {}).get("status") or {}).get("conditions") or []
-    return next((condition["status"] for condition in conditions if condition["type"] == kind), "Unknown")
+    return next((entry["status"] for entry in conditions if entry["type"] == kind), "Unknown")
 
 
 def _log_lines(snapshot: Snapshot, pattern: re.Pattern[str]) -> list[str]:

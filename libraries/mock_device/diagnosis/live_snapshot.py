@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.cluster import GuestAnswer
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
 
@@ -35,6 +37,8 @@ _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _EXEC_TIMEOUT = timedelta(seconds=60)
 _LOG_LINES = 200
 _SERVER = "devices-"
+_MOST_QMP_SECONDS = 100.0
+"""The supervisor itself must have answered by then."""
 
 
 class LiveSnapshot:
@@ -46,19 +50,44 @@ class LiveSnapshot:
         self.topology = session.topology
         self.pod = pod
 
-    @cached_property
-    def guests(self) -> Mapping[str, str]:
-        answers = self._session.cluster.look("query-status")
-        return {
-            node: answer.error.removeprefix(f"{node}: ") or answer.value["status"] for node, answer in answers.items()
-        }
+    def look_at_health(self) -> None:
+        """Ask at the same time for all that the steps of the health need: each answer may take long.
+
+        Raises StepError, ApiException or HTTPError when supervisor or API server do not answer.
+        """
+        _ = self.supervisor  # whose connection is for one request at a time
+        with ThreadPoolExecutor() as pool:
+            needed = ("guest_answers", "_look", "nodes", "driver_pods", "slices")
+            for answer in [pool.submit(getattr, self, name) for name in needed]:
+                answer.result()
 
     @cached_property
+    def supervisor(self) -> Object:
+        """Its answer to ``status``."""
+        return self._session.cluster.supervisor_status()
+
+    @property
+    def state(self) -> str:
+        return ": ".join(filter(None, (self.supervisor["state"], self.supervisor["reason"])))
+
+    @cached_property
+    def guest_answers(self) -> Mapping[str, GuestAnswer]:
+        """QEMU's to query-status, by node."""
+        seconds = min(self._session.command_seconds, _MOST_QMP_SECONDS)
+        return self._session.cluster.look("query-status", seconds)
+
+    @property
+    def guests(self) -> Mapping[str, str]:
+        return {
+            node: answer.error.removeprefix(f"{node}: ") or answer.value["status"]
+            for node, answer in self.guest_answers.items()
+        }
+
+    @property
     def servers(self) -> Mapping[str, int | None]:
-        processes = self._session.cluster.supervisor_status()["processes"]
         return {
             process["name"].removeprefix(_SERVER): process["exit_code"]
-            for process in processes
+            for process in self.supervisor["processes"]
             if process["name"].startswith(_SERVER)
         }
 
@@ -106,7 +135,7 @@ class LiveSnapshot:
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
         # What a saved agent complained of is no news of a cluster that was restored from it.
-        since = max(1, int(time.time() - self._session.cluster.supervisor_status()["started"]))
+        since = max(1, int(time.time() - self.supervisor["started"]))
         logs = {}
         for agent in self.agents:
             name = agent["metadata"]["name"]
@@ -163,6 +192,10 @@ class LiveSnapshot:
 
         kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, written_for_ever, WATCHED_SECONDS)
         return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
+
+    @cached_property
+    def driver_pods(self) -> Sequence[Object]:
+        return self._list(client.CoreV1Api(self._api).list_namespaced_pod, namespace=deploy.NAMESPACE)
 
     @cached_property
     def controllers(self) -> Sequence[Object]:

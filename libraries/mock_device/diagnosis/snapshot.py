@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from mock_device.checks.errors import CheckError
@@ -54,6 +54,10 @@ class Snapshot(Protocol):
     @property
     def pod(self) -> str | None:
         """``namespace/name`` of the one pod whose claims are looked at; None for all pods with claims."""
+
+    @property
+    def state(self) -> str:
+        """Of the cluster, as its supervisor says: ``running``, else with the reason."""
 
     @property
     def guests(self) -> Mapping[str, str]:
@@ -108,6 +112,10 @@ class Snapshot(Protocol):
         """How often pools of the driver were written during WATCHED_SECONDS, by name, if that was often."""
 
     @property
+    def driver_pods(self) -> Sequence[Object]:
+        """All pods of the driver's namespace, those that end at the moment too."""
+
+    @property
     def controllers(self) -> Sequence[Object]:
         """Pods of the controller."""
 
@@ -147,6 +155,12 @@ class Snapshot(Protocol):
 
     def view(self, container: ContainerKey) -> str:
         """What ``checks.objects.pods.PROBE`` prints in a container. Raises CheckError when it cannot be run there."""
+
+
+def answering(snapshot: Snapshot) -> Topology:
+    """The topology without the nodes that are ``silent``, of which nothing more can be said."""
+    nodes = tuple(node for node in snapshot.topology.nodes if node.name not in snapshot.silent)
+    return replace(snapshot.topology, nodes=nodes)
 
 
 def check_pod(snapshot: Snapshot) -> None:

@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from mock_device.checks.errors import CheckError
 from mock_device.diagnosis.snapshot import Snapshot
+from mock_device.lab.base.errors import StepError
 
 
 class Issue(Enum):
@@ -25,7 +30,10 @@ class Finding:
     """One line: what was seen, and if that is wrong, what was expected."""
     remedy: str = ""
     """A command; empty when all is well."""
-    details: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
+    """All that is wrong, a sentence each."""
+    notes: Callable[[], Sequence[str]] = tuple
+    """Lines that help to understand it; asked for when they are shown, as they may take time."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,30 @@ class Step:
     name: str
     issue: Issue
     check: Callable[[Snapshot], Finding]
+    of_health: bool = False
+    """Whether it is one of those that judge a cluster's health, all of them each time: they cost one look."""
 
 
-def judged(complaints: Sequence[str], remedy: str, fine: str, details: Sequence[str] = ()) -> Finding:
+def take(step: Step, snapshot: Snapshot) -> Finding:
+    """What ``step`` finds. One that cannot look, because something does not answer, is broken, too."""
+    try:
+        return step.check(snapshot)
+    except (CheckError, StepError, ApiException, HTTPError, ValueError) as error:
+        lines = str(error).splitlines()
+        return Finding(one_line(str(error)), "lab status", (one_line(str(error)),), lambda: lines[1:])
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks."""
+    return " ".join(text.split())
+
+
+def judged(complaints: Sequence[str], remedy: str, fine: str, notes: Callable[[], Sequence[str]] = tuple) -> Finding:
     """A finding whose evidence is ``fine`` without ``complaints``, else the first of them."""
     if not complaints:
-        return Finding(fine, details=tuple(details))
+        return Finding(fine, notes=notes)
     more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    return Finding(f"{complaints[0]}{more}", remedy, (*complaints, *details))
+    return Finding(f"{complaints[0]}{more}", remedy, tuple(complaints), notes)
 
 
 def on_node(node: str, command: str) -> str:

@@ -25,7 +25,7 @@ def test_healthy_cluster() -> None:
     assert found.broken is None, found.broken
     assert found.healthy and not found.remedy
     assert [step.result for step in found.steps] == [OK] * len(diagnosis.STEPS)
-    assert [step.issue for step in found.steps] == ["discovery"] * 13 + ["allocation"] * 5 + ["cdi"] * 4
+    assert [step.issue for step in found.steps] == ["discovery"] * 14 + ["allocation"] * 6 + ["cdi"] * 4
 
 
 @pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), CASES.values(), ids=CASES.keys())

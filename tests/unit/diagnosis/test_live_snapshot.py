@@ -46,7 +46,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 class Supervisor:
     """What is asked of the cluster's supervisor."""
 
-    def look(self, command: str) -> dict[str, GuestAnswer]:
+    def look(self, command: str, seconds: float | None = None) -> dict[str, GuestAnswer]:
         if command == "query-pci":
             return {NODE1: GuestAnswer([]), NODE2: GuestAnswer(error="QMP query-pci: no answer in 10 s", silent=True)}
         return {NODE1: GuestAnswer({"status": "running"}), NODE2: GuestAnswer(error=f"{NODE2}: QMP: no answer")}
@@ -54,6 +54,8 @@ class Supervisor:
     def supervisor_status(self) -> Object:
         processes = [("qemu-x", None), (f"devices-{NODE1}", None), (f"devices-{NODE2}", -9)]
         return {
+            "state": "failed",
+            "reason": "etcd has ended",
             "started": time.time() - 100,
             "processes": [{"name": name, "exit_code": code} for name, code in processes],
         }
@@ -65,6 +67,7 @@ def live(api: ApiClient, outputs: dict[str, str] | None = None) -> LiveSnapshot:
         topology=CLUSTER,
         node_names=[NODE1, NODE2],
         cluster=Supervisor(),
+        command_seconds=10.0,
         on_nodes=lambda command: dict.fromkeys((NODE1, NODE2), (outputs or {})[command]),
     )
     return LiveSnapshot(session)
@@ -161,6 +164,7 @@ def test_guests_and_device_servers() -> None:
         snapshot = live(api)
         assert snapshot.guests == {NODE1: "running", NODE2: "QMP: no answer"}
         assert snapshot.servers == {NODE1: None, NODE2: -9}
+        assert snapshot.state == "failed: etcd has ended"
         with pytest.raises(StepError, match="no answer in 10 s"):
             _ = snapshot.plugged
 

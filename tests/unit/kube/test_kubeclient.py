@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from dra_fakes.answers import api_server, listing
 from dra_fakes.apiserver import NODES, FakeApiServer
 from kubernetes import client
 from urllib3.exceptions import HTTPError
@@ -85,22 +84,6 @@ def test_object_that_does_not_go_is_looked_at_now_and_then(monkeypatch: pytest.M
 
     assert not manifests._gone(Dynamic(), "resource", "name", None, time.monotonic() + 1)
     assert 2 <= len(looks) <= 5
-
-
-def test_slices_of_other_drivers_and_those_with_counters_are_not_counted() -> None:
-    def item(name: str, driver: str, **content: object) -> dict[str, object]:
-        pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
-        return {"metadata": {"name": name}, "spec": {"driver": driver, "pool": pool, "nodeName": "node1", **content}}
-
-    device = [{"name": "mock0"}]
-    counters = [{"name": "slots", "counters": {"slots": {"value": "2"}}}]
-    slices = [
-        item("ours", "mock-accel.example.com", devices=device),
-        item("counters", "mock-accel.example.com", sharedCounters=counters),
-        item("theirs", "gpu.example.com", devices=device),
-    ]
-    with api_server({"/apis/resource.k8s.io/v1/resourceslices": listing(*slices)}) as api:
-        assert kubeclient.count_slices(api, "mock-accel.example.com") == 1
 
 
 @pytest.fixture

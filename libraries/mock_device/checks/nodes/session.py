@@ -35,7 +35,7 @@ class Session:
     ) -> None:
         """``command_seconds`` is how long a command on a node may take that is given no other time."""
         self.cluster = cluster
-        self._command_seconds = command_seconds
+        self.command_seconds = command_seconds
         self._connect = connect
         self._shells: dict[str, Shell] = {}
 
@@ -56,7 +56,7 @@ class Session:
         """Output of a shell command on ``node``, which may take ``timeout`` seconds."""
         if node not in self._shells:
             self._shells[node] = self._connect(self.cluster.node(node))
-        return self._shells[node].run(command, timeout or self._command_seconds)
+        return self._shells[node].run(command, timeout or self.command_seconds)
 
     def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
         """Output of a shell command on every node, run at the same time, by the name of the node.

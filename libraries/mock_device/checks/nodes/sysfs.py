@@ -11,10 +11,10 @@ VENDOR = 0x1DE5
 PF_ID, VF_ID = 0x0001, 0x0002
 CLASS_FOLDER = "/sys/class/mock-accel"
 
-MODULE_LIVES = "live"
+MODULE_LIVES, MODULE_ABSENT = "live", "not loaded"
 # One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
-MODULE_PROBE = r"""
-state='not loaded'
+MODULE_PROBE = rf"""
+state='{MODULE_ABSENT}'
 [ -e /sys/module/mock_accel/initstate ] && IFS= read -r state </sys/module/mock_accel/initstate
 printf 'module\t%s\n' "$state"
 """

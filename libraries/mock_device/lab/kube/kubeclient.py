@@ -103,25 +103,6 @@ def refusal(error: ApiException) -> str:
     return f"{error.status}: {message}"
 
 
-def nodes_ready(api: ApiClient) -> dict[str, str]:
-    """Condition Ready (``True``, ``False``, ``Unknown``) of each node."""
-    nodes: list[Object] = client.CoreV1Api(api).list_node().items
-    return {node.metadata.name: _ready(node) for node in nodes}
-
-
-def pods(api: ApiClient, namespace: str) -> list[tuple[str, str, str, bool]]:
-    """Name, node, phase and readiness of each pod of ``namespace``."""
-    core = client.CoreV1Api(api)
-    found: list[Object] = core.list_namespaced_pod(namespace).items
-    return [(pod.metadata.name, pod.spec.node_name or "", pod.status.phase, _ready(pod) == "True") for pod in found]
-
-
-def count_slices(api: ApiClient, driver: str) -> int:
-    """Number of ResourceSlices with devices of ``driver``; those that only have counters are left out."""
-    slices: list[Object] = client.ResourceV1Api(api).list_resource_slice(field_selector=f"spec.driver={driver}").items
-    return sum(bool(item.spec.devices) for item in slices if item.spec.driver == driver)
-
-
 def wait_nodes_ready(api: ApiClient, names: Sequence[str], timeout: float) -> None:
     """Wait until the nodes ``names`` are Ready; StepError says of each other what it lacks.
 

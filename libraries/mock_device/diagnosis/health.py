@@ -1,0 +1,186 @@
+"""Health of a cluster: the steps of the diagnosis that one look can judge, all of them each time.
+
+Whoever asks whether a cluster is well asks here: ``lab status``, the pool of a
+cluster that a suite leaves, and suites that put devices back. The reasons are in
+docs/decisions/0008-health-of-a-cluster.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import sysfs
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.nodes.sysfs import MODULE_ABSENT, NodeDevices
+from mock_device.checks.objects import pods
+from mock_device.diagnosis import diagnosis
+from mock_device.diagnosis.discovery_steps import condition
+from mock_device.diagnosis.live_snapshot import LiveSnapshot
+from mock_device.diagnosis.snapshot import Snapshot
+from mock_device.diagnosis.steps import take
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.names import DRIVER
+from mock_device.topology import Node
+
+STEPS = tuple(step for step in diagnosis.STEPS if step.of_health)
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node of a cluster."""
+
+    name: str
+    guest: str
+    """QEMU's run state, ``running`` when all is well; ``silent`` when QEMU does not answer, ``gone`` when it ended."""
+    memory: int
+    """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
+    ready: str
+    """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
+    module: bool
+    devices: dict[str, str]
+    """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
+    expected_devices: int
+    """PFs in the topology."""
+    error: str = ""
+    vfs: tuple[str, ...] = ()
+    """Names of those ``devices`` that are VFs of the topology: they come and go as pods want."""
+
+    @property
+    def pfs(self) -> list[str]:
+        """Names of the other ``devices``."""
+        return [name for name in self.devices if name not in self.vfs]
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """A pod of the driver's namespace."""
+
+    name: str
+    node: str
+    phase: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """A whole cluster."""
+
+    name: str
+    topology: str
+    state: str
+    holders: list[str]
+    nodes: list[NodeStatus]
+    pods: list[PodStatus]
+    slices: int
+    """ResourceSlices with devices of the driver; those that only have counters are left out."""
+    complaints: list[str]
+    """What keeps the cluster from being healthy, a sentence each."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything that a suite needs is there."""
+        return not self.complaints
+
+
+def complaints(snapshot: Snapshot) -> list[str]:
+    """What is wrong by the steps of the health, a sentence each; empty for a healthy cluster."""
+    found = [complaint for step in STEPS for complaint in take(step, snapshot).complaints]
+    return list(dict.fromkeys(found))
+
+
+def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
+    """What is wrong with the cluster of ``session`` now, a sentence each; also that it does not answer.
+
+    With ``all_free``, as a suite must leave a cluster, also devices that are allocated.
+    """
+    snapshot = LiveSnapshot(session)
+    try:
+        snapshot.look_at_health()
+    except (CheckError, StepError, ApiException, HTTPError) as error:
+        return [str(error)]
+    return complaints(snapshot) + (sysfs.register_complaints(snapshot.devices, ()) if all_free else [])
+
+
+def collect(session: Session) -> ClusterStatus:
+    """Ask supervisor, QEMU, API server and every node, at the same time, and judge what they show.
+
+    A node or its guest that does not answer in the time of the session is shown with that. Raises StepError,
+    ApiException or HTTPError when the supervisor or the API server does not answer.
+    """
+    snapshot = LiveSnapshot(session)
+    snapshot.look_at_health()
+    supervisor = snapshot.supervisor
+    return ClusterStatus(
+        name=session.cluster.name,
+        topology=session.topology.name,
+        state=supervisor["state"],
+        holders=supervisor["holders"],
+        nodes=_nodes(snapshot),
+        pods=[
+            PodStatus(
+                name=pod["metadata"]["name"],
+                node=pod["spec"].get("nodeName") or "",
+                phase=(pod.get("status") or {}).get("phase", ""),
+                ready=pods.runs(pod),
+            )
+            for pod in snapshot.driver_pods
+        ],
+        slices=sum(bool(item["spec"].get("devices")) for item in snapshot.slices if item["spec"]["driver"] == DRIVER),
+        complaints=complaints(snapshot),
+    )
+
+
+def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
+    memory = {process["name"]: int(process["memory"]) for process in snapshot.supervisor["processes"]}
+    shown = {item.node: item for item in snapshot.devices}
+    return [
+        _node(
+            node,
+            snapshot.guest_answers[node.name],
+            memory.get(f"qemu-{node.name}", 0),
+            condition(snapshot.nodes[node.name], "Ready") if node.name in snapshot.nodes else "absent",
+            shown.get(node.name),
+            snapshot.silent.get(node.name, "").removeprefix(f"{node.name}: "),
+        )
+        for node in snapshot.topology.nodes
+    ]
+
+
+def _node(
+    node: Node, guest: GuestAnswer, memory: int, ready: str, shown: NodeDevices | None, silent: str
+) -> NodeStatus:
+    virtual = {function.name for function in node.functions if function.is_vf}
+    devices = {device.name: str(device.status) for device in shown.accelerators} if shown else {}
+    return NodeStatus(
+        name=node.name,
+        guest=guest.value["status"] if not guest.error else "silent" if guest.silent else "gone",
+        memory=memory,
+        ready=ready,
+        module=shown is not None and shown.module != MODULE_ABSENT,
+        devices=devices,
+        expected_devices=len(node.pfs),
+        error=silent or guest.error,
+        vfs=tuple(name for name in devices if name in virtual),
+    )
+
+
+def as_text(status: ClusterStatus) -> str:
+    """``status`` as tab-separated lines with a heading each part."""
+    lines = [f"cluster\t{status.name}\t{status.topology}\t{status.state}\tslices {status.slices}"]
+    lines.append("node\tguest\tmemory\tready\tmodule\tdevices\tallocated")
+    for node in status.nodes:
+        devices = f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else "")
+        allocated = [name for name, value in node.devices.items() if value == "1"]
+        module = "loaded" if node.module else "absent"
+        lines.append(
+            f"{node.name}\t{node.guest}\t{node.memory >> 20} MiB\t{node.ready}\t{module}\t"
+            f"{devices}\t{','.join(allocated) or '-'}" + (f"\t{node.error}" if node.error else "")
+        )
+    lines.append("pod\tnode\tphase\tready")
+    lines += [f"{pod.name}\t{pod.node}\t{pod.phase}\t{'yes' if pod.ready else 'no'}" for pod in status.pods]
+    return "\n".join(lines)
