@@ -100,7 +100,7 @@ def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
     ("old", "new", "line", "reason"),
     [
         ("{uuid: PF2, memory: 512M}", "{uuid: PF2, memory: 512M, function: 0}", 16, "function at address '12:00.0'"),
-        ("uuid: PF3", "uuid: PF1", 23, "UUID 'PF1' stands already in line 15"),
+        ("uuid: PF3", "uuid: PF1", 23, "UUID 'PF1' is already used in line 15"),
         ("uuid: PF3", "uuid: SEVENTEEN-BYTES-X", 23, "is not 1 to 16 bytes of printable ASCII"),
         ("{uuid: PF1, memory: 16G}", "{uuid: PF1, memory: 16G, vf: true}", 15, "VF without a PF"),
         ("memory: 512M", "memory: lots", 16, "expected a size such as 16G"),

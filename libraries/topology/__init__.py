@@ -3,8 +3,10 @@
 ``load`` reads and checks a YAML file; ``docs/topologies.md`` explains the format.
 """
 
-from topology.loader import MAX_BYTES, TopologyError, load, parse_size
+from topology.loader import load
 from topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
+from topology.reader import TopologyError
+from topology.size import MAX_BYTES, parse_size
 
 __all__ = [
     "CAPABILITIES",
