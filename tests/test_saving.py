@@ -53,7 +53,7 @@ def test_slow_guest_is_told_again_until_its_clock_is_right(port: Path) -> None:
 
 def test_guest_that_stays_slow_is_an_error(port: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "_CLOCK_TIMEOUT_SECONDS", 1.0)
-    with pytest.raises(StepError, match=r"has not set its clock in 1 s: it takes 0\.[67] s"):
+    with pytest.raises(StepError, match=r"has not set its clock in 1 s: the last try took 0\.[67] s"):
         asyncio.run(Guest(port, [0.6, 0.6, 0.6]).set_by_the_lab())
 
 

@@ -1,4 +1,4 @@
-"""Cluster profiles: what a cluster runs on, whatever its topology (``variables/<profile>.yaml``)."""
+"""Cluster profiles: what a cluster of any topology runs on (``variables/<profile>.yaml``)."""
 
 from __future__ import annotations
 
