@@ -1,6 +1,6 @@
-"""Sets up a cluster's network as a supervisor would, speaks as its guests, and prints what they heard as JSON.
+"""Sets up a cluster's network as a supervisor does, sends frames as its guests, and prints what they receive as JSON.
 
-Started by ``test_network.py`` as the first process of namespaces of its own.
+Started by ``test_network.py`` as the first process of new namespaces.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def internet_sum(data: bytes) -> int:
 
 
 class Guest:
-    """What QEMU is for a link: frames with their length before them."""
+    """QEMU's side of a link: sends and receives frames, each after its length."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -62,7 +62,7 @@ class Guest:
         await self._writer.drain()
 
     async def heard(self) -> list[bytes]:
-        """Frames until there is a second of silence."""
+        """Frames received until none comes for a second."""
         frames: list[bytes] = []
         while True:
             try:

@@ -63,7 +63,7 @@ def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) ->
     assert sum(function.is_vf for function in functions) == vfs
 
 
-def test_every_topology_of_the_project_is_known_to_the_test_above() -> None:
+def test_no_topology_is_missing_in_the_test_above() -> None:
     assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
 
 
@@ -81,7 +81,7 @@ def test_default_topology_is_the_one_of_the_design() -> None:
         ]
 
 
-def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> None:
+def test_names_and_addresses_follow_from_the_place(tmp_path: Path) -> None:
     node = load(tmp_path, GOOD).node("node1")
     named = {function.name: function for function in node.functions}
     assert list(named) == ["mock0", "mock0_vf0", "mock0_vf1", "mock1", "mock2", "mock3"]
@@ -231,7 +231,7 @@ def test_more_memory_than_a_guest_can_address(tmp_path: Path) -> None:
         load(tmp_path, head + numa)
 
 
-def test_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+def test_too_deeply_nested_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
         load(tmp_path, "[" * 5000)
 
