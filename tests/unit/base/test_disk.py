@@ -8,7 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from lab import disk
+
+from mock_device.lab.base import disk
 
 MIB = 1 << 20
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.artifacts import StepError
-from lab.json_lines import MAX_LINE_BYTES, Connection, NobodyThereError, send, serve
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, NobodyThereError, send, serve
 
 TIMEOUT_SECONDS = 10.0
 

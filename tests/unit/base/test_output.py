@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from lab.output import while_it_is_read
+
+from mock_device.lab.base.output import while_it_is_read
 
 TIMEOUT_SECONDS = 30
 LONG = """
 import sys
-from lab.output import while_it_is_read
+from mock_device.lab.base.output import while_it_is_read
 
 def command():
     for number in range(100_000):
@@ -23,7 +24,7 @@ sys.exit(while_it_is_read(command))
 """
 BROKEN = """
 import os
-from lab.output import while_it_is_read
+from mock_device.lab.base.output import while_it_is_read
 
 def command():
     reader, writer = os.pipe()

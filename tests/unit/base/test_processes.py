@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from lab import processes
-from lab.artifacts import StepError
-from lab.processes import Children, own_memory
+
+from mock_device.lab.base import processes
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.processes import Children, own_memory
 
 SLEEP = [sys.executable, "-c", "print('ready', flush=True); import time; time.sleep(60)"]
 STUBBORN = [

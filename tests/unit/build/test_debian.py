@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_command import fake_command
-from lab import debian
-from lab.artifacts import StepError
+from support.fake_command import fake_command
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.build import debian
 
 
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> list[str]:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_command import FakeCommand, fake_command
-from lab import gobuild
-from lab.artifacts import PROJECT, StepError
-from lab.node_image import NODE_PROGRAMS
+from support.fake_command import FakeCommand, fake_command
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.build import gobuild
+from mock_device.lab.build.node_image import NODE_PROGRAMS
 
 # Writes what `go build -o FILE` and `GOBIN=FOLDER go install COMMAND@VERSION...` would.
 GO = [

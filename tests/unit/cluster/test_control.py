@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.artifacts import StepError
-from lab.control import Control, NoClusterError
-from lab.spec import control_address
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.spec import control_address
+from mock_device.lab.cluster.control import Control, NoClusterError
 
 TIMEOUT_SECONDS = 10.0
 ANSWER = {"state": "failed", "reason": "no disk", "golden": True}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from lab.pki import Pki, create_pki
+
+from mock_device.lab.controlplane.pki import Pki, create_pki
 
 NODES = [("node1", "192.168.122.211"), ("node2", "192.168.122.212")]
 

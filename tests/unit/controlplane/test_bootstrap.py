@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from fake_api_server import Request, fake_api_server
-from lab.artifacts import StepError
-from lab.bootstrap import bootstrap, objects
-from lab.controlplane import DNS_ADDRESS
-from lab.pki import ADMIN_GROUP, DNS_USER, KUBELET_CLIENT, Pki
+from support.fake_api_server import Request, fake_api_server
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.controlplane.addresses import DNS_ADDRESS
+from mock_device.lab.controlplane.bootstrap import bootstrap, objects
+from mock_device.lab.controlplane.pki import ADMIN_GROUP, DNS_USER, KUBELET_CLIENT, Pki
 
 
 def sent(pki: Pki, *, dns: bool) -> list[Request]:

@@ -7,9 +7,10 @@ import ssl
 from pathlib import Path
 
 import pytest
-from fake_api_server import fake_api_server
-from lab import https
-from lab.pki import Pki, create_pki
+from support.fake_api_server import fake_api_server
+
+from mock_device.lab.controlplane import https
+from mock_device.lab.controlplane.pki import Pki, create_pki
 
 
 def test_request_with_a_client_certificate(pki: Pki) -> None:

@@ -8,15 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import topology
 import yaml
-from lab.artifacts import PROJECT, StepError
-from lab.cluster_processes import ClusterProcesses
-from lab.monitor import MonitorError
-from lab.pki import create_pki
-from lab.processes import Child
-from lab.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
-from lab.sshkeys import create_ssh_keys
+
+from mock_device import topology
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.processes import Child
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.controlplane.pki import create_pki
+from mock_device.lab.controlplane.sshkeys import create_ssh_keys
+from mock_device.lab.guest.monitor import MonitorError
+from mock_device.lab.supervisor.cluster_processes import ClusterProcesses
 
 TOPOLOGY = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODES = [node.name for node in TOPOLOGY.nodes]

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from lab import supervisor as module
-from lab.artifacts import PROJECT, StepError
-from lab.cluster_processes import Step
-from lab.processes import ProcessState
-from lab.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
-from lab.supervisor import Supervisor
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.processes import ProcessState
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.supervisor import supervisor as module
+from mock_device.lab.supervisor.cluster_processes import Step
+from mock_device.lab.supervisor.supervisor import Supervisor
 
 TIMEOUT_SECONDS = 10.0
 TOPOLOGY = PROJECT / "variables/topologies/single-node.yaml"

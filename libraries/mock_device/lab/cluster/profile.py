@@ -1,0 +1,69 @@
+"""Cluster profiles: what a cluster of any topology runs on (``variables/<profile>.yaml``)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
+from mock_device.lab.guest.accelerator import accelerator
+
+# Keys and values, from the JSON schema that editors use as well.
+_KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
+_KINDS: list[str] = _KEYS["kind"]["enum"]
+_ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
+_GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A cluster profile."""
+
+    path: Path
+    kind: str
+    accelerator: str
+    """QEMU's accelerator, ``kvm`` or ``tcg``."""
+    feature_gates: Mapping[str, bool]
+    """For all components of the control plane and the kubelets."""
+
+
+def load(name: str) -> Profile:
+    """A profile, by its name in ``variables`` or as the path of a file. Raises StepError with file and reason."""
+    path = profile_path(name)
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise StepError(f"{path}: cannot be read: {error}") from error
+    return _parse(path, fields)
+
+
+def _parse(path: Path, fields: Any) -> Profile:
+    def refuse(reason: str) -> NoReturn:
+        raise StepError(f"{path}: {reason}")
+
+    if not isinstance(fields, dict):
+        refuse("expected a mapping with the key 'kind'")
+    if unknown := sorted(map(str, fields.keys() - _KEYS.keys())):
+        refuse(f"unknown keys {', '.join(unknown)}; there are {', '.join(_KEYS)}")
+    kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
+    if kind not in _KINDS:
+        refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")
+    if wanted not in _ACCELERATORS:
+        refuse(f"expected accelerator {', '.join(_ACCELERATORS)}, found {wanted!r}")
+    if not isinstance(gates, dict) or not all(
+        isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
+    ):
+        refuse(f"feature-gates: expected true or false by name, found {gates!r}")
+    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
+
+
+def flag(gates: Mapping[str, bool]) -> str:
+    """``gates`` as the value of ``--feature-gates``."""
+    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))
