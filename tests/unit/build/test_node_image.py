@@ -7,16 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+from support.topologies import CLUSTER
 
-from mock_device import topology
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build.node_image import DATA, MASKED, SERVICES, kube_proxy_config, kubelet_config
 from mock_device.lab.controlplane.addresses import CLUSTER_CIDR, DNS_ADDRESS, pod_cidr
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.controlplane.sshkeys import create_ssh_keys
 from mock_device.lab.guest.node_files import cni_config, node_files
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 IN_THE_IMAGE = {"/etc/kubernetes/kubelet.yaml", "/etc/kubernetes/kube-proxy.yaml"}
 
 

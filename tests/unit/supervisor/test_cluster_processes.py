@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.processes import Child
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
 from mock_device.lab.controlplane.pki import create_pki
@@ -20,8 +19,7 @@ from mock_device.lab.controlplane.sshkeys import create_ssh_keys
 from mock_device.lab.guest.monitor import MonitorError
 from mock_device.lab.supervisor.cluster_processes import ClusterProcesses
 
-TOPOLOGY = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
-NODES = [node.name for node in TOPOLOGY.nodes]
+NODES = [node.name for node in CLUSTER.nodes]
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def paths(tmp_path: Path) -> ClusterPaths:
 def processes(paths: ClusterPaths, golden: Path | None = None) -> ClusterProcesses:
     spec = ClusterSpec(
         name="some",
-        topology=str(TOPOLOGY.path),
+        topology=str(CLUSTER.path),
         directory=str(paths.root),
         qemu=QemuSpec(["qemu"], {}, "tcg"),
         qemu_img=["qemu-img"],
@@ -52,7 +50,7 @@ def processes(paths: ClusterPaths, golden: Path | None = None) -> ClusterProcess
     def ended(child: Child) -> None:
         raise AssertionError(child.name)
 
-    return ClusterProcesses(spec, TOPOLOGY, ended)
+    return ClusterProcesses(spec, CLUSTER, ended)
 
 
 def make_certificates(found: ClusterProcesses) -> None:
@@ -82,7 +80,7 @@ def test_each_guest_gets_its_own_boot_configuration(paths: ClusterPaths) -> None
 
 def test_restored_cluster_has_the_certificates_it_was_saved_with(paths: ClusterPaths, tmp_path: Path) -> None:
     golden = tmp_path / "golden"
-    create_pki(golden / "pki", [(node.name, node.address) for node in TOPOLOGY.nodes])
+    create_pki(golden / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
     create_ssh_keys(golden / "pki", NODES)
     make_certificates(processes(paths, golden))
     for name in ("ca.crt", "admin.key", "id_ed25519"):
@@ -111,7 +109,7 @@ def test_device_server_that_is_not_ready_is_an_error_with_its_log(paths: Cluster
     cluster.children.start = start  # type: ignore[method-assign]
     message = rf"devices-{NODES[0]}: expected 'ready', found {found}\n  log: .*/devices-{NODES[0]}\.log"
     with pytest.raises(StepError, match=message):
-        asyncio.run(cluster.start_device_server(TOPOLOGY.nodes[0]))
+        asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
 
 
 def test_unknown_slots_and_nodes_are_named_with_those_there_are(paths: ClusterPaths) -> None:
