@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from support.fake_supervisor import SPEC
 from support.topologies import CLUSTER
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Child
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.base.spec import Access, ClusterPaths
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.controlplane.sshkeys import create_ssh_keys
 from mock_device.lab.guest.monitor import MonitorError
@@ -32,20 +34,7 @@ def paths(tmp_path: Path) -> ClusterPaths:
 
 
 def processes(paths: ClusterPaths, golden: Path | None = None) -> ClusterProcesses:
-    spec = ClusterSpec(
-        name="some",
-        topology=str(CLUSTER.path),
-        directory=str(paths.root),
-        qemu=QemuSpec(["qemu"], {}, "tcg"),
-        qemu_img=["qemu-img"],
-        image=ImageSpec("/disk", "raw", "/kernel", "/initrd"),
-        binaries="/binaries",
-        feature_gates="",
-        golden=str(golden or ""),
-        control_fd=-1,
-        api_fd=-1,
-        ssh_fds={},
-    )
+    spec = replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root), golden=str(golden or ""))
 
     def ended(child: Child) -> None:
         raise AssertionError(child.name)

@@ -36,5 +36,6 @@ def test_frames_reach_the_right_guests(tmp_path: Path) -> None:
         "says who it is": [BRIDGE_MAC],
         "others hear the question": 1,
         "frames arrive in order": True,
+        "frames in pieces arrive whole": True,
         "checksum of this machine's packets": "0xffff",
     }

@@ -6,16 +6,18 @@ import asyncio
 import json
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.fake_supervisor import SPEC
 
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec
 from mock_device.lab.cluster import cluster
 from mock_device.lab.supervisor.cluster_processes import Step
 from mock_device.lab.supervisor.supervisor import Supervisor
@@ -34,20 +36,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
     paths.topology.write_text(TEXT)
     ports = {node.name: 2222 for node in topology.load(users_file).nodes}
     Access(6443, ports).save(paths.access)
-    made = ClusterSpec(
-        name="some",
-        topology=str(users_file),
-        directory=str(paths.root),
-        qemu=QemuSpec(["qemu"], {}, "tcg"),
-        qemu_img=["qemu-img"],
-        image=ImageSpec("/disk", "raw", "/kernel", "/initrd"),
-        binaries="/binaries",
-        feature_gates="",
-        golden=str(tmp_path / "golden"),
-        control_fd=-1,
-        api_fd=-1,
-        ssh_fds={},
-    )
+    golden = str(tmp_path / "golden")
+    made = replace(SPEC, topology=str(users_file), directory=str(paths.root), golden=golden)
     made.save(paths.spec)
     return made
 

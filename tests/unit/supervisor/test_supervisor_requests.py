@@ -7,22 +7,24 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
+from support.fake_supervisor import SPEC
+from support.topologies import SINGLE_NODE
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.processes import ProcessState
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec
 from mock_device.lab.supervisor import supervisor as module
 from mock_device.lab.supervisor.cluster_processes import Step
 from mock_device.lab.supervisor.supervisor import Supervisor
 
 TIMEOUT_SECONDS = 10.0
-TOPOLOGY = PROJECT / "variables/topologies/single-node.yaml"
+(NODE,) = (node.name for node in SINGLE_NODE.nodes)
 
 
 class Client:
@@ -100,8 +102,8 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     paths = ClusterPaths.of("some")
     paths.data.mkdir(parents=True)
     paths.logs.mkdir()
-    paths.topology.write_text(TOPOLOGY.read_text())
-    Access(6443, {"mock-cluster-node1": 2222}).save(paths.access)
+    paths.topology.write_text(SINGLE_NODE.text)
+    Access(6443, {NODE: 2222}).save(paths.access)
 
     async def succeed() -> None:
         return None
@@ -112,19 +114,13 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         control.bind(str(tmp_path / "control.sock"))
         control.listen()
         tcp = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        spec = ClusterSpec(
-            name="some",
-            topology=str(TOPOLOGY),
+        spec = replace(
+            SPEC,
+            topology=str(SINGLE_NODE.path),
             directory=str(paths.root),
-            qemu=QemuSpec(["qemu"], {}, "tcg"),
-            qemu_img=["qemu-img"],
-            image=ImageSpec("/disk", "raw", "/kernel", "/initrd"),
-            binaries="/binaries",
-            feature_gates="",
-            golden=str(tmp_path / "golden"),
             control_fd=control.detach(),
             api_fd=tcp[0].detach(),
-            ssh_fds={"mock-cluster-node1": tcp[1].detach()},
+            ssh_fds={NODE: tcp[1].detach()},
         )
         found = Running(spec, tmp_path / "control.sock", work)
         yield found
@@ -188,7 +184,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
     assert status.pop("started") > 0
     assert status == {
         "name": "some",
-        "topology": str(TOPOLOGY),
+        "topology": str(SINGLE_NODE.path),
         "state": "running",
         "reason": "",
         "step": "",

@@ -140,6 +140,8 @@ BAD_MEANING = [
     ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
     ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
     ("nodes:\n", "nodes: [\n", 2, "not YAML"),
+    ("cpus: 2", "cpus: 2\n        cpus: 3", 20, "not YAML: duplicate key 'cpus'"),
+    ("address: 192.168.122.211", "address: 192.168.122.211\n    name: &a [*a]", 4, "not YAML: duplicate key 'name'"),
     ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
     ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
     ("memory: 512M", f"memory: '{'9' * 5000}'", 16, "at most 8388607T"),
@@ -254,3 +256,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     assert topology.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "00G", "-1", "1.5G", "16X", "G", "1 G", "0x10", "9223372036854775808", "8388608T"]
+)
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(ValueError, match="^expected "):
+        topology.parse_size(text)
