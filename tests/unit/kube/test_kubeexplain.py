@@ -111,11 +111,7 @@ def test_node_that_is_not_there() -> None:
             ["container c waits: ImagePullBackOff"],
         ),
         (
-            pod(
-                containers=[
-                    container("c", now=waiting("CrashLoopBackOff", "back-off"), before=ended(2, "Error", " x "))
-                ]
-            ),
+            pod(containers=[container("c", now=waiting("CrashLoopBackOff", "5 s"), before=ended(2, "Error", " x "))]),
             ["container c waits: CrashLoopBackOff 5 s", "container c ended with 2 (Error): x"],
         ),
         (pod(containers=[container("c", now=ended(0, "Completed"))]), []),
