@@ -14,12 +14,12 @@ _FUNCTIONS = 8  # PCI Express Base Specification, 2.2.4.1: 3-bit function number
 
 @dataclass(frozen=True)
 class Place:
-    """Where a slot is in its guest."""
+    """Position of a slot in its guest."""
 
     bus: int
     numa_node: int
     first_pf: int
-    """Number of the slot's first PF among all of the guest."""
+    """Number of the slot's first PF among all PFs of the guest."""
 
 
 def read_functions(
@@ -56,7 +56,7 @@ def read_functions(
                 memory=reader.size(fields, "memory", name),
                 capabilities=_capabilities(reader, fields, name),
                 is_vf=is_vf,
-                total_vfs=0 if is_vf else _vfs_first(items[position + 1 :]),
+                total_vfs=0 if is_vf else _leading_vfs(items[position + 1 :]),
                 parent=parent,
                 multifunction=len(items) > 1,
                 root_port=f"rp{place.bus:02x}",
@@ -78,14 +78,14 @@ def _number(
     numbers: dict[str, int],
     is_vf: bool,
 ) -> int:
-    """Number of the function that comes after those ``before`` in its slot."""
+    """PCI function number of the function that follows those ``before`` in its slot."""
     following = before[-1].function + 1 if before else 0
     if "function" not in fields and following == _FUNCTIONS:
         reader.fail(fields.line, f"{what}: a slot has functions 0 to {_FUNCTIONS - 1}, found one more: {following}")
     number = reader.number(fields, "function", what, default=following)
     reader.once(numbers, f"{bus:02x}:00.{number}", fields.line, f"{what}: function at address")
     if number < following:
-        reader.fail(fields.line, f"{what}: functions stand in order, function {number} after {following - 1}")
+        reader.fail(fields.line, f"{what}: functions must be in order, found function {number} after {following - 1}")
     if is_vf and not before:
         reader.fail(fields.line, f"{what}: VF without a PF before it in its slot")
     if is_vf and number != following:
@@ -105,8 +105,8 @@ def _uuid(reader: Reader, fields: Fields, what: str, name: str, uuids: dict[str,
     return uuid
 
 
-def _vfs_first(items: list[Any]) -> int:
-    """How many VFs stand at the front of ``items``."""
+def _leading_vfs(items: list[Any]) -> int:
+    """Number of VFs at the beginning of ``items``."""
     count = 0
     for item in items:
         if not (isinstance(item, dict) and item.get("vf")):

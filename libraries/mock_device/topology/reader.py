@@ -52,7 +52,7 @@ class Reader:
         return value
 
     def items(self, fields: Fields, key: str, what: str, plural: str = "") -> list[Any]:
-        """A list that is not empty, and not longer than the schema allows if it is called ``plural``."""
+        """A list that is not empty; with ``plural``, the name of its items, it must also keep the schema's maximum."""
         value = fields.get(key)
         if not isinstance(value, list) or not value:
             self.fail(fields.lines.get(key, fields.line), f"{what}: {key} must be a list that is not empty")
@@ -67,7 +67,7 @@ class Reader:
         return value
 
     def matching(self, fields: Fields, key: str, what: str, reason: str) -> str:
-        """Text in the schema's form; ``reason`` is the message if it is not, ``{}`` in it the text."""
+        """Text that matches the schema's pattern; else fails with ``reason``, in which ``{}`` is the text."""
         value = self.text(fields, key, what)
         form = fields.properties[key]
         if not re.fullmatch(form["pattern"], value) or len(value) > form.get("maxLength", len(value)):

@@ -1,4 +1,4 @@
-"""YAML whose mappings know the lines of their keys."""
+"""YAML mappings with the line of each key."""
 
 from __future__ import annotations
 

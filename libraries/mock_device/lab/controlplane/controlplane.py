@@ -32,9 +32,6 @@ from mock_device.lab.controlplane.pki import Identity, Pki
 
 API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
 
-HOST_COMMANDS: Mapping[str, str] = {"nft": "nftables"}
-"""Commands that the control plane runs on the host, with the Debian package of each."""
-
 PROXY_NODE = "control-plane"
 """Node name of the host's kube-proxy; no node has this name."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -14,7 +14,7 @@ from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, 
 from mock_device.topology import Node, Topology
 
 NETWORK_SOCKET = "net.sock"
-"""In the node's folder of sockets: where its network card is connected to."""
+"""Socket that the guest's network card connects to, in the node's folder of sockets."""
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
@@ -47,7 +47,7 @@ _SINGLE_KERNEL_OPTIONS = "systemd.setenv=GOMAXPROCS=1"
 
 @dataclass(frozen=True)
 class GuestFile:
-    """A file that a guest finds at boot."""
+    """A file that is written into a guest at boot."""
 
     path: str
     content: bytes

@@ -34,7 +34,7 @@ def cni_config(number: int) -> str:
 
 
 def node_files(node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str) -> list[GuestFile]:
-    """The files of node ``number`` (from 1); the contract with ``lab.build.node_image``'s units.
+    """The files of node ``number`` (from 1); the units of ``lab.build.node_image`` read them.
 
     ``feature_gates`` is the value of the kubelet's ``--feature-gates``.
     """

@@ -1,12 +1,12 @@
 """Owner of every process of one cluster.
 
-It runs as the first process of PID, mount and network namespaces of its own
-(``lab.cluster.launcher`` starts it by unshare(1)): when it ends, for whatever reason,
-the kernel ends all the others and the namespaces, mounts and sockets go too.
+``lab.cluster.launcher`` starts it by unshare(1) as the first process of new PID, mount
+and network namespaces. When it ends, for whatever reason, the kernel kills all other
+processes in them, and the namespaces, mounts and sockets disappear.
 
-Clients talk to it as ``lab.base.json_lines`` says; ``lab.cluster.control`` is their side. A
-cluster lives while somebody holds it, or until it is told to stop once it has
-been told to stay.
+Clients talk to it in the protocol of ``lab.base.json_lines``; ``lab.cluster.control`` is
+their side. A cluster ends when its last holder disconnects; after the request ``stay``
+it runs until the request ``stop``.
 """
 
 from __future__ import annotations
