@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from mock_accel_dra import klog
-from support.recorded_cluster import CLUSTER, NODE1, NODE2
+from support.recorded_cluster import NODE1, NODE2
+from support.topologies import CLUSTER
 
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
