@@ -14,7 +14,7 @@ from scenario.sysfs import MODULE_LIVES
 from scenario.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
-_SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
+_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -1,4 +1,4 @@
-"""A node in a folder, and an API server on loopback."""
+"""Fixtures: a node in a folder and an API server on loopback."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sysfs(tmp_path: Path) -> SysfsTree:
 
 @pytest.fixture
 def plug(sysfs: SysfsTree, node: Node) -> Callable[..., SysfsTree]:
-    """Function that plugs the devices of ``node`` into ``sysfs``; ``vfs`` says whether VFs are enabled."""
+    """Function that adds the devices of ``node`` to ``sysfs``, including VFs if ``vfs`` is true."""
 
     def plug(vfs: bool = False) -> SysfsTree:
         addresses = {function.name: function.bdf for function in node.functions}
@@ -60,7 +60,7 @@ def plug(sysfs: SysfsTree, node: Node) -> Callable[..., SysfsTree]:
 
 @pytest.fixture
 def api(node: Node) -> Iterator[FakeApiServer]:
-    """An API server that knows ``node``."""
+    """An API server with the object of ``node``."""
     server = FakeApiServer()
     server.add_node(node.name)
     yield server
@@ -69,7 +69,7 @@ def api(node: Node) -> Iterator[FakeApiServer]:
 
 @pytest.fixture
 def node_less_api() -> Iterator[FakeApiServer]:
-    """An API server without objects, which the test closes."""
+    """An API server without objects; the test may close it."""
     server = FakeApiServer()
     yield server
     server.close()
@@ -105,7 +105,7 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
-    """Of a node agent that looks at its devices often."""
+    """Settings of a node agent that scans often."""
     return AgentSettings(
         node_name=node.name,
         sysfs_root=plug().root,
@@ -119,7 +119,7 @@ def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> Agent
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is logged, at the highest verbosity."""
+    """Log output at the highest verbosity."""
     stream = io.StringIO()
     klog.configure(klog.RESOURCE, stream)
     yield stream
