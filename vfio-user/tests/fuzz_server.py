@@ -96,7 +96,7 @@ class Run:
             1100: self._half_message,
             2600: self._lingering_socket,
         }
-        """By step, modulo 10,000, or 1,000 for the first four. Each of the others occupies its device for some seconds."""
+        """By step, modulo 10,000, or 1,000 for the first four. The others occupy their device for some seconds."""
 
     def run(self, folder: Path) -> Report:
         """Start a server in ``folder``, send the messages, and check the server's state. Raises FuzzError."""

@@ -81,9 +81,8 @@ def test_file_that_cannot_be_mapped_is_refused(
         with pytest.raises(Refused) as caught:
             client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, offset, 0, PAGE), [fd])
         assert caught.value.number == number
-        client.call(
-            Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, 0, 0, PAGE)
-        )  # the reply comes after the file is closed
+        # The server closes the file before its next reply.
+        client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, 0, 0, PAGE))
         assert len(list(Path("/proc/self/fd").iterdir())) == before
     finally:
         os.close(fd)

@@ -196,9 +196,7 @@ def test_mapped_file_is_not_kept(connect: Connect, memory: int) -> None:
     client = connect()
     before = open_fds()
     client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000), [memory])
-    client.call(
-        Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000)
-    )  # the reply comes after the file is closed
+    client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000))  # the file is closed before the reply
     assert open_fds() == before
 
 
