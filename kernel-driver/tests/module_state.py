@@ -35,7 +35,7 @@ def card(node: Node) -> Slot:
 
 
 def restore(guest: ModuleGuest, node: Node) -> None:
-    """Restore the initial state: slots of the topology plugged, module loaded, PFs in order, no VFs, all devices free."""
+    """Restore the initial state: slots of the topology plugged, module loaded, PFs in order, no VFs, devices free."""
     guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
     missing = [slot for slot in node.slots if slot not in guest.plugged]
     for slot in missing:
