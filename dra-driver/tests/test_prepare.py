@@ -298,12 +298,3 @@ def test_a_claim_that_is_allocated_again_releases_its_old_devices(rig: Rig) -> N
     rig.api.add("one", result("mock2"), result("mock4"))
     rig.prepare(claim)
     assert rig.used() == ({"mock2", "mock4"}, {"mock2", "mock4"}, {"uid-one"})
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 99, "claims": {}}', '{"version": 1}'])
-def test_an_unusable_state_file_is_kept_as_bad(tmp_path: Path, log: io.StringIO, content: str) -> None:
-    path = tmp_path / "state.json"
-    path.write_text(content)
-    assert State.load(path).claims() == []
-    assert path.with_name("state.json.bad").read_text() == content
-    assert "State file is not usable" in log.getvalue()

@@ -81,9 +81,18 @@ def test_version_1_is_read_and_written_as_version_2(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"version": 2, "claims": {"u": {}}}', '{"version": 99, "claims": {}}', "[]", "\x00" * 512]
+    "text",
+    [
+        "",
+        "{",
+        '{"version": 2, "claims": {"u": {}}}',
+        '{"version": 99, "claims": {}}',
+        '{"version": 1}',
+        "[]",
+        "\x00" * 512,
+    ],
 )
-def test_an_unusable_file_is_kept_as_bad_and_the_record_is_lost(path: Path, log: io.StringIO, text: str) -> None:
+def test_an_unusable_file_is_kept_and_the_record_is_lost(path: Path, log: io.StringIO, text: str) -> None:
     path.write_text(text)
     found = State.load(path, "boot-1")
     assert found.lost

@@ -45,11 +45,6 @@ class Registers:
         fields = (self._ID, self._REVISION, identity.uuid.encode("ascii"), identity.memory, identity.capability_bits, 0)
         self._data = bytearray(self._LAYOUT.pack(*fields).ljust(self.SIZE, b"\0"))
 
-    @property
-    def status(self) -> int:
-        """0 free, 1 allocated."""
-        return int.from_bytes(self._data[self._STATUS], "little")
-
     def read(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, both within ``SIZE``, aligned or not."""
         return bytes(self._data[offset : offset + count])
