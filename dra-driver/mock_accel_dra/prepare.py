@@ -222,9 +222,9 @@ class Preparer:
             recorded = before.device(entry.name)
             if recorded and recorded.identity not in (None, entry.identity):
                 raise PrepareError(
-                    f"claim {claim}: the name {entry.name} now refers to another device: "
-                    f"recorded {recorded.identity}, found {entry.identity} on node {self._node}; plug the recorded "
-                    "device in again and reboot the node, or delete the claim's pods so that it is allocated again"
+                    f"claim {claim}: node {self._node} has another device under the name {entry.name}: "
+                    f"recorded {recorded.identity}, found {entry.identity}; plug the recorded device in again and "
+                    "reboot the node, or delete the claim's pods so that it is allocated again"
                 )
 
     def _check_free(self, claim: PreparedClaim, entry: PreparedDevice, device: Device) -> None:

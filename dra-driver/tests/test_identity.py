@@ -109,7 +109,7 @@ def test_another_device_after_a_reboot_is_refused_with_both_named(rig: Rig, admi
     assert "claim default/pair (uid uid-pair)" in str(error.value)
     assert rig.used()[:2] == NOTHING[:2]
     rig.start()  # a restarted agent still knows
-    with pytest.raises(PrepareError, match="the name mock0 now refers to another device"):
+    with pytest.raises(PrepareError, match="another device under the name mock0"):
         rig.prepare("pair")
     rig.boot("PF1", "PF2", "PF3")
     rig.prepare("pair")
@@ -139,7 +139,7 @@ def test_a_failed_prepare_does_not_forget_the_device(rig: Rig, monkeypatch: pyte
         with pytest.raises(PrepareError, match="No space left"):
             rig.prepare("pair")
     rig.boot("PF2", "PF3")
-    with pytest.raises(PrepareError, match="now refers to another device"):
+    with pytest.raises(PrepareError, match="another device under the name mock0"):
         rig.prepare("pair")
 
 

@@ -51,7 +51,7 @@ CALLS = frozenset(
         "Register of another device left alone",
     }
 )
-"""Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py)."""
+"""Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py, claimed_devices.py)."""
 
 
 class Severity(Enum):
