@@ -154,9 +154,9 @@ class Preparer:
             if not why:
                 return False
             if self._state.get(uid) is None:
-                klog.info(klog.STATE, "Forgot a stale claim of an earlier boot", claim=claim, why=why)
+                klog.info(klog.STATE, "Forgetting a stale claim of an earlier boot", claim=claim, why=why)
             else:
-                klog.warning("Released the devices of a stale claim", claim=claim, why=why, since=claim.since)
+                klog.warning("Releasing the devices of a stale claim", claim=claim, why=why, since=claim.since)
             self._forget(claim)
             return True
 

@@ -182,7 +182,7 @@ class Reporter:
                 is_missing = uid in self._told and not shows(status.get("devices") or (), self._told[uid])
                 if is_missing and status.get("allocation") and uid not in self._not_kept:
                     klog.info(klog.STATE, "status.devices of a claim has changed, writing it again", uid=uid)
-                    # Remove the wish, too, so that `claims` writes it again.
+                    # Forget the wanted status, too, so that `claims` writes it again.
                     del self._told[uid]
                     self._wanted.pop(uid, None)
 

@@ -122,7 +122,7 @@ def test_stale_claim_is_released(
     rig.look(GRACE_SECONDS)
     assert rig.held() == set()
     assert (rig.state.claims(), list((rig.folder / "cdi").iterdir())) == ([], [])
-    assert '"Released the devices of a stale claim" claim="default/pair (uid uid-pair)"' in log.getvalue()
+    assert '"Releasing the devices of a stale claim" claim="default/pair (uid uid-pair)"' in log.getvalue()
     assert why in log.getvalue()
 
 
