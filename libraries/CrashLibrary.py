@@ -124,12 +124,12 @@ class CrashLibrary:
 
     @keyword(tags=["wait"])
     def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Let every run of the node agents end as by kill -9 at its ``number``-th write.
+        """Make every run of the node agents end at its failpoint ``number``, as after kill -9.
 
-        They restart. `Reset Node Agent Settings` takes it back.
+        A failpoint is a point between two writes. The agents restart. `Reset Node Agent Settings` undoes this.
         """
         current = session.current()
-        driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
+        driver.set_agent_environment(current.api, {"FAILPOINT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
     def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:

@@ -17,7 +17,7 @@ from mock_device.checks.nodes.sysfs import MODULE_LIVES
 from mock_device.checks.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
-_SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
+_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 
 @library(scope="GLOBAL", auto_keywords=False)
