@@ -27,7 +27,7 @@ $(VENV)/.complete: requirements.txt dra-driver/requirements.txt pyproject.toml
 venv: $(VENV)/.complete ## create the virtual environment from requirements.txt
 
 prerequisites: venv ## install missing system packages as root, otherwise name them
-	@packages="$$(python -m lab.prerequisites)" || exit 1; \
+	@packages="$$(python -m mock_device.lab.build.prerequisites)" || exit 1; \
 	if [ -n "$$packages" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then \
 	    echo "installing:" $$packages; \
@@ -51,14 +51,14 @@ acceptance: setup ## run all suites side by side on a pool of CLUSTERS=2 cluster
 	@acceptance --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 all-tests: setup ## run acceptance, then print a summary: passed, failed, skipped, each suite, duration
-	@python -m acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
+	@python -m mock_device.acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 rerun: setup ## run again what failed last time; merge it into results/, keep the first failure
 	@acceptance --rerun --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 # `make nightly` runs the suites ROUNDS times on each topology.
 ROUNDS ?= 3
-NIGHTLY = python -m acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
+NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
 nightly: setup ## run all suites on all topologies ROUNDS=3 times; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
@@ -73,7 +73,7 @@ fuzz: venv ## send the device server a million random messages and attacks; ARGS
 	@python vfio-user/tests/fuzz_server.py $(ARGS)
 
 bench-lab: setup ## measure starts, restores, memory and runs into results/; 20 minutes, run nothing else
-	@python tests/bench_lab.py $(ARGS)
+	@python tests/bench/bench_lab.py $(ARGS)
 
 lint: venv ## check style and types
 	@python tests/run.py --only lint
@@ -82,7 +82,7 @@ unit: venv ## run all unit tests
 	@python tests/run.py --only unit
 
 docs: venv ## generate docs/keywords from the keywords' documentation
-	@python -m acceptance.keyword_docs
+	@python -m mock_device.acceptance.keyword_docs
 
 build-image load-image deploy undeploy: venv ## build the DRA driver's image, load and deploy it on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, agreement, claims, coming_and_going, kube, session, usage
-from scenario.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
-from scenario.observe import read_devices
-from scenario.places import bus_of
-from topology import Function
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import device_conditions, numa_layers
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.device_selection import bus_of
+from mock_device.checks.nodes.observe import read_devices
+from mock_device.checks.objects import claims, coming_and_going, kube
+from mock_device.checks.objects.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
+from mock_device.topology import Function
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -30,11 +33,11 @@ class ClaimsLibrary:
         found = read_devices(current)
         published = kube.published(current.api)
         layers = [
-            agreement.pci_bus(current.topology, found),
-            agreement.sysfs(found),
-            agreement.slices(published),
+            numa_layers.pci_bus(current.topology, found),
+            numa_layers.sysfs(found),
+            numa_layers.slices(published),
         ]
-        report(agreement.judge(current.topology, layers))
+        numa_layers.judge(current.topology, layers).enforce()
 
     @keyword
     def request_devices(
@@ -178,7 +181,7 @@ class ClaimsLibrary:
         kube.wait_claim(
             session.current().api,
             claim,
-            lambda item: usage.condition_complaints(item, kind, status, reason),
+            lambda item: device_conditions.condition_complaints(item, kind, status, reason),
             timeout,
             f"condition {kind} {status} because of {reason}",
         )

@@ -6,8 +6,13 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, coming_and_going, crashes, driver, kube, session, usage
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.driver import crashes, driver
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import device_conditions
+from mock_device.checks.nodes import session
+from mock_device.checks.objects import coming_and_going, kube
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -202,7 +207,7 @@ class CrashLibrary:
         """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
 
         def done(item: kube.Object) -> bool:
-            return set(usage.device_health(item)) == {health}
+            return set(device_conditions.device_health(item)) == {health}
 
         kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")
 
@@ -238,7 +243,7 @@ class CrashLibrary:
 def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:
     kube.wait_published(
         session.current().api,
-        lambda published: usage.taint_complaints(published, node, device, value),
+        lambda published: device_conditions.taint_complaints(published, node, device, value),
         timeout,
         f"{device} on {node} to have {f'taint {value}' if value else 'no taint'}",
     )

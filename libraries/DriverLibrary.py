@@ -6,12 +6,15 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, logs, session
-from scenario.driver import Component
-from scenario.logs import LogMark
-from scenario.observe import read_module_states
-from scenario.sysfs import MODULE_LIVES
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.driver import driver, logs
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.driver.logs import LogMark
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.observe import read_module_states
+from mock_device.checks.nodes.sysfs import MODULE_LIVES
+from mock_device.checks.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
 _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from robot.api.deco import keyword, library
-from scenario import faults, session
+
+from mock_device.checks.driver import faults
+from mock_device.checks.nodes import session
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from lab import kubeclient
-from lab.artifacts import PROJECT
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, kube, pods, runtime, session
-from scenario.claims import DeviceClass, function_of
-from scenario.pod_claims import EXTENDED_RESOURCE_PREFIX
-from scenario.waiting import Deadline
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import runtime, session
+from mock_device.checks.objects import kube, pods
+from mock_device.checks.objects.claims import DeviceClass, function_of
+from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
+from mock_device.checks.waiting import Deadline
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.kube import kubeclient
 
 EXAMPLES = PROJECT / "docs" / "examples"
 

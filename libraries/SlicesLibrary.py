@@ -6,8 +6,12 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, coming_and_going, kube, publication, session, slice_writes
-from scenario.observe import read_devices
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import publication
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.observe import read_devices
+from mock_device.checks.objects import coming_and_going, kube, slice_writes
 
 
 @library(scope="GLOBAL", auto_keywords=False)
