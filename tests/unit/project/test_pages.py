@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from subprocess import run
 
 import pytest
 
@@ -73,6 +75,24 @@ def test_index_lists_every_page() -> None:
     linked = {(DOCS / target).resolve() for target, _ in _LINK.findall(index.read_text()) if target}
     pages = {page for page in PAGES if page.parent != DOCS / "decisions"} - {index, PROJECT / "README.md"}
     assert names(sorted(pages - linked)) == []
+
+
+def test_reference_has_every_command_of_lab() -> None:
+    argv = [sys.executable, "-m", "mock_device.commands.cli", "--help"]
+    help_text = run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
+    commands = set(re.findall(r"^ {2,4}([a-z][a-z-]+)(?: {2,}.*)?$", help_text, re.MULTILINE))
+    assert {"up", "diagnose", "load-image"} <= commands
+    page = (DOCS / "commands.md").read_text()
+    assert sorted(command for command in commands if not re.search(rf"`(lab )?{command}[` ]", page)) == []
+
+
+def test_reference_has_every_target_of_make() -> None:
+    lines = re.findall(r"^([a-z -]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    targets = {target for line in lines for target in line.split()} - {"help"}
+    assert {"numa", "undeploy", "down"} <= targets
+    page = (DOCS / "commands.md").read_text()
+    named = {target for words in re.findall(r"`make ([a-z -]+)`", page) for target in words.split()}
+    assert sorted(targets - named) == []
 
 
 def test_readme_is_short() -> None:

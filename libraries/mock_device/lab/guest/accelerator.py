@@ -44,7 +44,7 @@ def emulated_vcpus(guests: int) -> str:
 
     ``single`` when each core of this machine has a guest already: threads that wait
     for a core keep others spinning, on locks and on answers to interrupts, which
-    nearly doubled the time until ten pods ran (docs/measurements.md).
+    nearly doubled the time until ten pods ran (docs/clusters.md).
     """
     return "single" if guests >= len(os.sched_getaffinity(0)) else "multi"
 
