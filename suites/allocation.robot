@@ -48,7 +48,6 @@ Pod Applied Again With The Same Claim Keeps Its Device Status
 Pod Applied Again With Admin Access Keeps Its Device Status
     [Documentation]    The same for a claim that only looks at a device, which may be another claim's.
     [Setup]    Allow Admin Access
-    [Teardown]    Clean Up And Forbid Admin Access
     ${request}    Request Devices    device    admin_access=True
     Run Pod With Request    looks    ${request}
     Claim Should Report Condition    looks    Ready    True    Prepared
@@ -57,6 +56,7 @@ Pod Applied Again With Admin Access Keeps Its Device Status
     Create Pod    looks    looks
     Pod Should Be Running    looks
     Claim Should Report Condition    looks    Ready    True    Prepared
+    [Teardown]    Clean Up And Forbid Admin Access
 
 Each Pod Of A Template Has A Claim Of Its Own
     ${request}    Request Devices    device

@@ -47,13 +47,13 @@ Unknown Device Is Answered With Those There Are
 
 CDI Files Are Watched As They Come And Go
     [Documentation]    ``lab cdi watch``
-    [Teardown]    Stop Watching And Clean Up
     Start Watching CDI Files
     Run Pod With Claim    watched
     ${devices}    Get Devices Of Pod    watched
     CDI Watch Should See    appeared    ${devices}
     Delete Pod    watched
     CDI Watch Should See    disappeared    ${devices}
+    [Teardown]    Stop Watching And Clean Up
 
 Log Shows The Calls For A Claim
     [Documentation]    ``lab logs --calls``
@@ -70,12 +70,12 @@ Log Shows The Calls For A Claim
 
 Verbosity Is Changed While The Driver Runs
     [Documentation]    ``lab verbosity``: routine scans are logged from 5 on, and the pod stays the same.
-    [Teardown]    Reset Verbosity And Clean Up
     ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
     Set Log Verbosity    5    NODE_AGENT    ${NODES}[0]
     Log Should Say    ${log}    "Verbosity" v=5    "Scanned devices"    timeout=60 seconds
     Set Log Verbosity    2    NODE_AGENT    ${NODES}[0]
     Log Should Say    ${log}    "Verbosity" v=5    "Verbosity" v=2
+    [Teardown]    Reset Verbosity And Clean Up
 
 Healthy Cluster Is Said To Be Healthy
     [Documentation]    ``lab diagnose``, with a pod that runs, so that the last steps have something to look at.
@@ -83,54 +83,54 @@ Healthy Cluster Is Said To Be Healthy
     Diagnosis Should Be Healthy
 
 Killed Device Server Is Named
-    [Teardown]    Mend Device Server    ${NODES}[-1]
     Kill Device Server    ${NODES}[-1]
     Diagnosis Should Name
     ...    device servers run
     ...    evidence=${NODES}[-1]: the device server has ended
     ...    remedy=lab down && lab up
+    [Teardown]    Mend Device Server    ${NODES}[-1]
 
 Wrong Clock Is Named
     [Documentation]    A year ahead, where certificates and tokens are no longer valid.
-    [Teardown]    Mend Clock    ${NODES}[-1]
     Turn Clock    ${NODES}[-1]    365 days 12 hours
     Diagnosis Should Name
     ...    clocks of nodes agree
     ...    evidence=${NODES}[-1]: its clock is 365 days, 11:59
     ...    remedy=lab ssh ${NODES}[-1] "date -u -s
+    [Teardown]    Mend Clock    ${NODES}[-1]
 
 Unplugged Devices Are Named
-    [Teardown]    Mend Slot
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Unplug Slot    ${slot}
     Diagnosis Should Name
     ...    devices are on the PCI bus
     ...    evidence=${slot.functions[0].name} (${slot.functions[0].bdf}) is not on the PCI bus, it is not plugged
     ...    remedy=lab up
+    [Teardown]    Mend Slot
 
 Unloaded Kernel Module Is Named
-    [Teardown]    Mend Kernel Module
     Unload Kernel Module    ${NODES}[-1]
     Diagnosis Should Name
     ...    kernel module drives devices
     ...    evidence=${NODES}[-1]: expected kernel module mock_accel live, found not loaded
     ...    remedy=rollout restart daemonset/mock-accel-kmod
+    [Teardown]    Mend Kernel Module
 
 Node Agents That Are Gone Are Named
-    [Teardown]    Mend Node Agents
     Send Node Agents Away
     Diagnosis Should Name
     ...    node agents run
     ...    evidence=no pod of mock-accel-node-agent; its DaemonSet wants nodes with
     ...    remedy="op": "remove", "path": "/spec/template/spec/nodeSelector"
+    [Teardown]    Mend Node Agents
 
 Missing Rights Are Named
-    [Teardown]    Mend Rights
     Remove Rights Of Node Agents
     Diagnosis Should Name
     ...    driver may use the API
     ...    evidence=mock-accel-node-agent may not get nodes
     ...    remedy=lab deploy
+    [Teardown]    Mend Rights
 
 Impossible CEL Is Named
     [Documentation]    There are free devices, and the selector is met by none.
@@ -163,7 +163,6 @@ More Extended Resources Than A Node Has Are Named
 
 Hidden CDI Folder Is Named
     [Documentation]    The pod waits for its container, and gets it when the folder is back.
-    [Teardown]    Mend CDI Folder    ${NODES}[0]
     Cover CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    no-cdi    ${NODES}[0]    ${NUMA_NODES}[0]
     Diagnosis Should Name
@@ -172,14 +171,15 @@ Hidden CDI Folder Is Named
     ...    remedy=umount /var/run/cdi
     Uncover CDI Folder    ${NODES}[0]
     Pod Should Be Running    no-cdi    timeout=10 minutes
+    [Teardown]    Mend CDI Folder    ${NODES}[0]
 
 Wrong Default Runtime Is Named
-    [Teardown]    Mend Default Runtime    ${NODES}[-1]
     Set Default Container Runtime    ${NODES}[-1]    runc
     Diagnosis Should Name
     ...    default runtime is crun
     ...    evidence=${NODES}[-1]: expected default runtime crun, found runc
     ...    remedy=systemctl restart containerd
+    [Teardown]    Mend Default Runtime    ${NODES}[-1]
 
 
 *** Keywords ***

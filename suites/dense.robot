@@ -13,7 +13,7 @@ Test Tags           dense    dra
 
 *** Variables ***
 # resource.k8s.io/v1, AllocationResultsMaxSize: what the results of one claim may have.
-${MOST_DEVICES_OF_A_CLAIM}      32
+${MOST_DEVICES_OF_A_CLAIM}    32
 
 
 *** Test Cases ***

@@ -96,4 +96,3 @@ Controller Logs How Many Devices There Are
     Log Should Say    ${log}    "Device count changed: \\d+ -> ${{ $all - $slot.pf_count }}"    timeout=${AT_ONCE}
     Plug Slot    ${slot}
     Log Should Say    ${log}    "Device count changed: \\d+ -> ${all}"    timeout=${AT_ONCE}
-

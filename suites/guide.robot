@@ -41,18 +41,18 @@ Containers, Images And Logs Of A Node
     Listing Should Print    Logs of a node    kubelet
 
 Container Of One's Own
-    [Teardown]    End Series And Clean Up
     ${pfs}    Get PFs    ${NODES}[0]
     Listing Should Print    A container of one's own    ^${{ len($pfs) }}$
+    [Teardown]    End Series And Clean Up
 
 Links Of All Devices In A Container
-    [Teardown]    Clean Up And Restore Devices
     Get PF With VFs    ${NODES}[0]
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    sriov-vf-allocation
     Pod Should Be Running    sriov-vf-test
     Listing Should Print    Links of all devices in a container    ^1$
+    [Teardown]    Clean Up And Restore Devices
 
 How Long A Read Takes
     Apply Example    basic-allocation
@@ -62,13 +62,13 @@ How Long A Read Takes
     Listing Should Print    How long a read takes    ^${uuid}$    ^real \\d
 
 Series Of Pods By Label
-    [Teardown]    End Series And Clean Up
     Listing Should Print    A series of pods by label
     ...    ^pod/guide-batch-1\\s
     ...    ^pod/guide-batch-2\\s
     ...    ^resourceclaim.resource.k8s.io/guide-batch-1-accelerator-\\w+\\s+allocated,reserved
     Listing Should Print    End of a series    "guide-batch-2" deleted
     Wait Until All Devices Are Free
+    [Teardown]    End Series And Clean Up
 
 Devices That The Controller Counts
     ${all}    Count PFs

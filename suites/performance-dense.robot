@@ -12,7 +12,7 @@ Test Tags           performance    alone    dense    dra    long
 
 *** Variables ***
 # The guide's number.
-${PODS}     100
+${PODS}             100
 
 
 *** Test Cases ***

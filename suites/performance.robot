@@ -14,7 +14,7 @@ Test Tags           performance    alone    dra    long
 
 *** Variables ***
 # The guide's number.
-${PODS}     10
+${PODS}             10
 
 
 *** Test Cases ***

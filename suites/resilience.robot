@@ -21,15 +21,14 @@ Node Agent Is Killed While A Pod Has A Device
 
 Node Agent Is Killed While It Prepares
     [Documentation]    Before, in the middle of and after its writes: it dies at its N-th write, once and again.
-    [Teardown]    Reset Settings And Check That Nothing Was Lost
     [Template]    Pod Should Start Though The Node Agent Dies At Write
     2
     5
     8
+    [Teardown]    Reset Settings And Check That Nothing Was Lost
 
 Pod Is Deleted While The Node Agent Is Away
     [Documentation]    The pod goes when the agent is back, and gives its device back.
-    [Teardown]    Bring Node Agents Back And Check That Nothing Was Lost
     Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
     Send Node Agents Away
     Wait Until No Node Agent Runs
@@ -38,6 +37,7 @@ Pod Is Deleted While The Node Agent Is Away
     Driver Pods Should Be Running    timeout=10 minutes
     Wait Until Pod Is Gone    outlives
     Wait Until All Devices Are Free
+    [Teardown]    Bring Node Agents Back And Check That Nothing Was Lost
 
 Pod Is Deleted By Force
     [Documentation]    The next pod for the same device waits until the first one's container has ended.
@@ -92,11 +92,11 @@ API Server Is Away For A Minute
     New Pod Should Work    comes-later    ${NODES}[0]
 
 Namespace Is Deleted With All In It
-    [Teardown]    Delete Namespace And Check That Nothing Was Lost    doomed
     Run Pod In Namespace    doomed    inside    ${NODES}[0]
     Delete Namespace    doomed
     Wait Until All Devices Are Free
     Nothing Should Be Lost
+    [Teardown]    Delete Namespace And Check That Nothing Was Lost    doomed
 
 Device Is Unplugged While Allocated
     [Documentation]    It is tainted, the pod's status and the claim say so, and all is well when it is back.
@@ -125,12 +125,12 @@ Claim Keeps Its Device When Names Move
 
 Device Server Is Killed
     [Documentation]    All devices of the node stop answering: each is tainted, and none when the server is back.
-    [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${NODES}[0]
     Kill Device Server    ${NODES}[0]
     All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]
     No Device Should Be Tainted    ${NODES}[0]
     New Pod Should Work    healthy-again    ${NODES}[0]
+    [Teardown]    Restart Device Server And Check That Nothing Was Lost    ${NODES}[0]
 
 Status Registers That Somebody Changes Are Put Right
     [Documentation]    At the event that announces it: that of a device in use, and that of one that is free.
@@ -149,12 +149,12 @@ Kernel Module Stays While A Device Is In Use
 
 CDI Folder Cannot Be Written
     [Documentation]    The pod waits, its claim has an event, and it starts when the folder can be written again.
-    [Teardown]    Unprotect CDI Folder And Check That Nothing Was Lost    ${NODES}[0]
     Protect CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    waits    ${NODES}[0]    ${NUMA_NODES}[0]
     Claim Should Have Event    waits    PrepareFailed    cannot be prepared
     Unprotect CDI Folder    ${NODES}[0]
     Pod Should Still Work    waits
+    [Teardown]    Unprotect CDI Folder And Check That Nothing Was Lost    ${NODES}[0]
 
 Checkpoint Is Lost
     [Documentation]    It is rebuilt from claims, CDI files and status registers.
@@ -165,13 +165,13 @@ Checkpoint Is Lost
 
 Driver Is Upgraded With Claims In Use
     [Documentation]    From one that wrote version 1 of the checkpoint, without a gap: pods start while it goes on.
-    [Teardown]    Reset Settings And Check That Nothing Was Lost
     Pod Should Outlive Update From Checkpoint Version    1
+    [Teardown]    Reset Settings And Check That Nothing Was Lost
 
 Driver Is Downgraded With Claims In Use
     [Documentation]    From one that wrote a checkpoint which this one cannot read: it is rebuilt, and nothing is lost.
-    [Teardown]    Reset Settings And Check That Nothing Was Lost
     Pod Should Outlive Update From Checkpoint Version    3
+    [Teardown]    Reset Settings And Check That Nothing Was Lost
 
 Slices That Somebody Changes Are Put Right
     ${pfs}    Get PFs    ${NODES}[0]
