@@ -1,17 +1,14 @@
-"""Robot Framework library: the driver's own pods, their logs and settings, and the kernel module."""
+"""Robot Framework library: the driver's pods and settings, and the kernel module."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, logs, session
+from scenario import driver, session
 from scenario.driver import Component
-from scenario.logs import LogMark
 from scenario.observe import read_module_states
 from scenario.sysfs import MODULE_LIVES
-from scenario.waiting import until_no_complaints
 
 # What tests tell the node agents, and `Reset Node Agent Settings` takes back.
 _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
@@ -19,7 +16,7 @@ _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 @library(scope="GLOBAL", auto_keywords=False)
 class DriverLibrary:
-    """Restarts parts of the driver, tells them what to do, and reads what they log."""
+    """Restarts parts of the driver, and changes their settings."""
 
     @keyword(tags=["wait"])
     def driver_pods_should_be_running(self, timeout: timedelta = timedelta(seconds=60)) -> None:
@@ -55,35 +52,6 @@ class DriverLibrary:
         if told:
             values = dict.fromkeys(sorted(told), None)
             driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
-
-    @keyword
-    def mark_log(self, component: Component, node: str | None = None) -> LogMark:
-        """The present end of the log of ``component`` (of its pod on ``node``), for `Log Should Say`."""
-        api = session.current().api
-        return driver.mark(api, driver.pod_of(api, component, node))
-
-    @keyword
-    def start_of_log(self, component: Component, node: str | None = None) -> LogMark:
-        """The start of the log of ``component`` (of its pod on ``node``), for `Log Should Say`."""
-        return LogMark(driver.pod_of(session.current().api, component, node), 0)
-
-    @keyword(tags=["wait"])
-    def log_should_say(self, mark: LogMark, *patterns: str, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until the log has, after ``mark``, a line for each of ``patterns`` (regular expressions) in order."""
-        api = session.current().api
-        until_no_complaints(
-            lambda: logs.missing(logs.after(mark, driver.log_of(api, mark.pod)), patterns),
-            timeout,
-            f"log of {mark.pod}",
-        )
-
-    @keyword
-    def log_should_not_say(self, mark: LogMark, pattern: str) -> None:
-        """Check that no line of the log after ``mark`` matches ``pattern`` (a regular expression)."""
-        lines = logs.after(mark, driver.log_of(session.current().api, mark.pod))
-        if found := logs.matching(lines, pattern):
-            raise CheckError(f"log of {mark.pod}: expected no line with {pattern}, found:\n" + "\n".join(found))
-        logger.info(f"none of {len(lines)} lines")
 
     @keyword
     def load_kernel_module(self, node: str) -> None:

@@ -1,6 +1,6 @@
 *** Settings ***
 Name                Guide
-Documentation       The commands of ``docs/guide-commands.md``, run as they stand there, and what has become of the old forms.
+Documentation       The commands of ``docs/guide-commands.md``, run as written, and the errors of the old ones.
 Library             ../libraries/GuideLibrary.py
 Resource            ../resources/cluster.resource
 Resource            ../resources/sriov.resource
@@ -40,7 +40,7 @@ Containers, Images And Logs Of A Node
     ...    ^localhost/mock-device/busybox:1$
     Listing Should Print    Logs of a node    kubelet
 
-Container Of One's Own
+A Container In Your Own Namespace
     ${pfs}    Get PFs    ${NODES}[0]
     Listing Should Print    A container of one's own    ^${{ len($pfs) }}$
     [Teardown]    End Series And Clean Up
@@ -77,6 +77,6 @@ Devices That The Controller Counts
 
 *** Keywords ***
 End Series And Clean Up
-    [Documentation]    Pods and claims of the guide's series are gone, then everything else is put back.
+    [Documentation]    Deletes pods and claims of the guide's series, then everything else.
     Listing Should Print    End of a series
     Clean Up And Check That Nothing Leaks

@@ -17,6 +17,7 @@ from lab.artifacts import PROJECT
 from mock_accel_dra import klog
 from recorded_cluster import CLUSTER, NODE1, NODE2
 from scenario import CheckError
+from scenario import logs as scenario_logs
 from scenario.driver import Component
 from tools import logs, verbosity
 from tools.logs import CALLS, Selection, Severity
@@ -166,9 +167,9 @@ def test_command_sends_the_signal_of_the_level(level: int) -> None:
 
 def test_confirmation() -> None:
     line = 'I1125 03:50:01.000100       1 cli.py:150] "Verbosity" v=5'
-    assert re.search(verbosity.pattern(5), line)
-    assert not re.search(verbosity.pattern(4), line)
-    assert not re.search(verbosity.pattern(5), f"{line}0")
+    assert re.search(scenario_logs.verbosity(5), line)
+    assert not re.search(scenario_logs.verbosity(4), line)
+    assert not re.search(scenario_logs.verbosity(5), f"{line}0")
 
 
 @pytest.mark.parametrize(
