@@ -19,6 +19,7 @@ from lab.artifacts import StepError
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
+ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 LONG = "long"
 """Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -100,6 +101,8 @@ def lint() -> Count:
         command("ruff check", python, "-m", "ruff", "check", *SOURCES)
         + command("ruff format", python, "-m", "ruff", "format", "--check", *SOURCES)
         + command("mypy", python, "-m", "mypy", *_typed())
+        + command("robocop check", python, "-m", "robocop", "check", *ROBOT_SOURCES)
+        + command("robocop format", python, "-m", "robocop", "format", "--check", *ROBOT_SOURCES)
     )
 
 
