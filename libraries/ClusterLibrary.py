@@ -9,7 +9,7 @@ from lab import client
 from lab.artifacts import StepError
 from lab.client import NoTopologyError
 from lab.pool_server import Membership
-from lab.status import as_text, health_complaints
+from lab.status import health_complaints
 from node_shell import NodeShell
 from robot import result, running
 from robot.api import SkipExecution, logger
@@ -17,7 +17,6 @@ from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 from scenario import CheckError, session
 from scenario.session import Session
-from topology import Topology
 from topology.features import Feature
 
 
@@ -124,34 +123,6 @@ class ClusterLibrary:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")
         logger.info(f"{cluster.topology.path}\nkubeconfig: {cluster.kubeconfig}")
-
-    @keyword
-    def log_cluster_status(self) -> None:
-        """Write guests, nodes, module, devices and driver pods into the log."""
-        logger.info(as_text(session.current().cluster.status()))
-
-    @keyword
-    def get_node_names(self) -> list[str]:
-        """Names of the cluster's nodes, in the order of the topology."""
-        return session.current().node_names
-
-    @keyword(name="Get NUMA Nodes")
-    def get_numa_nodes(self, node: str) -> list[int]:
-        """NUMA nodes of ``node`` that have devices, by the topology."""
-        found = [numa.id for numa in _topology().node(node).numa_nodes if numa.slots]
-        if not found:
-            raise CheckError(f"topology {_topology().name} has no devices on {node}")
-        return found
-
-    @keyword(name="Count PFs On NUMA Node")
-    def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
-        """How many physical functions ``node`` has on ``numa_node``, by the topology."""
-        functions = _topology().node(node).functions
-        return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
-
-
-def _topology() -> Topology:
-    return session.current().topology
 
 
 def _suite() -> str:

@@ -9,10 +9,9 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 from scenario import CheckError, agreement, lspci, session, sysfs
 from scenario.claims import AllocatedDevice
-from scenario.driver import Component
-from scenario.observe import read_devices, read_module_states
+from scenario.observe import read_devices
 from scenario.places import SlotOfNode
-from scenario.sysfs import CLASS_FOLDER, MODULE_LIVES, NodeDevices
+from scenario.sysfs import CLASS_FOLDER, NodeDevices
 from scenario.waiting import until_no_complaints
 
 
@@ -37,18 +36,6 @@ class SysfsLibrary:
         found = self._read()
         layers = [agreement.pci_bus(current.topology, found), agreement.sysfs(found)]
         report(agreement.judge(current.topology, layers))
-
-    @keyword
-    def kernel_module_should_be_loaded(self) -> None:
-        """Check that mock_accel is loaded, and lives, on every node."""
-        states = read_module_states(session.current())
-        wrong = [
-            f"{node}: expected {MODULE_LIVES}, found {state}" for node, state in states.items() if state != MODULE_LIVES
-        ]
-        if wrong:
-            raise CheckError(
-                f"kernel module mock_accel: {'; '.join(wrong)}; look at the pods of {Component.MODULE_LOADER.value}"
-            )
 
     @keyword
     def lspci_should_show_all_devices(self) -> None:
@@ -126,6 +113,11 @@ class SysfsLibrary:
         until_no_complaints(
             lambda: sysfs.register_complaints(self._read(), ()), timeout, "devices that nobody gave back"
         )
+
+    @keyword
+    def write_status_register(self, node: str, device: str, value: int) -> None:
+        """Write the status register of ``device`` on ``node`` as its administrator could, past the driver."""
+        session.current().on_node(node, f"echo {value} > {CLASS_FOLDER}/{device}/status")
 
     def _read(self) -> list[NodeDevices]:
         found = read_devices(session.current())

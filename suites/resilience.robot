@@ -11,6 +11,11 @@ Test Timeout        45 minutes
 Test Tags           resilience    dra    long
 
 
+*** Variables ***
+# Shorter than the node agent's rescan interval: only a kernel event can have announced the change.
+${AT_ONCE}          25 seconds
+
+
 *** Test Cases ***
 Node Agent Is Killed While A Pod Has A Device
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
@@ -137,10 +142,11 @@ Changed Status Registers Are Corrected
     [Documentation]    On the kernel's event, for a device in use and for a free one.
     ${pfs}    Get PFs    ${NODES}[0]
     Run Pod With Device    keeps    ${NODES}[0]    PF    ${pfs[0].uuid}
+    ${devices}    Get Devices Of Pod    keeps
     Write Status Register    ${NODES}[0]    ${pfs[0].name}    0
-    Status Register Should Become    ${NODES}[0]    ${pfs[0].name}    1
+    Wait Until Status Registers Mark    ${devices}    timeout=${AT_ONCE}
     Write Status Register    ${NODES}[0]    ${pfs[1].name}    1
-    Status Register Should Become    ${NODES}[0]    ${pfs[1].name}    0
+    Wait Until Status Registers Mark    ${devices}    timeout=${AT_ONCE}
     Pod Should Still Work    keeps
 
 Kernel Module Stays While A Device Is In Use
@@ -160,9 +166,9 @@ CDI Folder Cannot Be Written
 Checkpoint Is Lost
     [Documentation]    The driver rebuilds it from claims, CDI files and status registers.
     [Template]    Pod Should Outlive Checkpoint
-    ${EMPTY}
-    {"version": 2, "claims": {"half
-    {"version": 99, "claims": {}}
+    EMPTY
+    TRUNCATED
+    UNKNOWN_VERSION
 
 Driver Is Upgraded With Claims In Use
     [Documentation]    From a driver that wrote checkpoint version 1, without a gap: pods start during the update.
@@ -212,10 +218,10 @@ Pod Should Start Though The Node Agent Dies At Write
     Wait Until All Devices Are Free
 
 Pod Should Outlive Checkpoint
-    [Documentation]    The driver finds ``content`` where its checkpoint was.
-    [Arguments]    ${content}
+    [Documentation]    The driver restarts with a ``broken`` checkpoint.
+    [Arguments]    ${broken}
     Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
-    Replace Checkpoint    ${NODES}[0]    ${content}
+    Replace Checkpoint    ${NODES}[0]    ${broken}
     Kill Node Agent    ${NODES}[0]
     Driver Pods Should Be Running
     Pod Should Still Work    outlives

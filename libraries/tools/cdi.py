@@ -11,7 +11,7 @@ from typing import Any
 from scenario import CheckError, cdi, cdi_schema, claims, kube, observe
 from scenario.cdi import CdiFile
 from scenario.session import Session
-from scenario.slices import PublishedDevice
+from scenario.slices import PublishedDevice, published
 from topology import Topology
 
 from tools import slices
@@ -88,7 +88,7 @@ def entries(
 
 def list_entries(session: Session, node: str | None = None) -> list[Entry]:
     """The files there are, with what they are for."""
-    return entries(read(session, node), kube.published(session.api), kube.all_claims(session.api))
+    return entries(read(session, node), published(session.api), kube.all_claims(session.api))
 
 
 def findings(
@@ -118,7 +118,7 @@ def findings(
 def check(session: Session, node: str | None = None) -> list[str]:
     """Read everything and judge it by ``findings``."""
     everything = kube.all_claims(session.api)
-    return findings(session.topology, read(session, node), kube.published(session.api), everything, node)
+    return findings(session.topology, read(session, node), published(session.api), everything, node)
 
 
 def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scenario import availability, claim_forms, kube
+from scenario import slices as published_slices
 from scenario.session import Session
 from scenario.slices import PublishedDevice
 
@@ -74,7 +75,7 @@ def read(session: Session, node: str | None = None) -> list[SliceRow]:
     """What is published in the cluster, or of ``node``; KeyError names the nodes there are."""
     if node is not None:
         session.topology.node(node)
-    return rows(kube.published(session.api), kube.all_claims(session.api), node)
+    return rows(published_slices.published(session.api), kube.all_claims(session.api), node)
 
 
 def as_text(table: Iterable[SliceRow]) -> str:

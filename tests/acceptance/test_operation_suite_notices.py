@@ -10,7 +10,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient
 from lab import kubeclient
 from lab.cluster import Cluster
-from scenario import kube
+from scenario import slices
 from suite_run import run_suite, statuses
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
@@ -32,7 +32,7 @@ def annotate(api: ApiClient, name: str, value: str | None) -> None:
 def written_slice(cluster: Cluster) -> Iterator[str]:
     """A slice that is written every two seconds."""
     api = kubeclient.connect(cluster.kubeconfig)
-    name = kube.published(api)[0].slice_name
+    name = slices.published(api)[0].slice_name
     stop = threading.Event()
 
     def write() -> None:
