@@ -28,7 +28,7 @@ $(VENV)/.complete: requirements.txt dra-driver/requirements.txt pyproject.toml
 venv: $(VENV)/.complete ## the virtual environment from requirements.txt
 
 prerequisites: venv ## system packages that are missing (installed as root, else named)
-	@packages="$$(python -m lab.prerequisites)" || exit 1; \
+	@packages="$$(python -m mock_device.lab.build.prerequisites)" || exit 1; \
 	if [ -n "$$packages" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then \
 	    echo "installing:" $$packages; \
@@ -52,14 +52,14 @@ acceptance: setup ## all suites, side by side on a pool of CLUSTERS=2 clusters; 
 	@acceptance --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 all-tests: setup ## like acceptance, with a summary at the end: passed, failed, skipped, each suite, duration
-	@python -m acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
+	@python -m mock_device.acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 rerun: setup ## what failed last time again; merged into results/, with the first failure
 	@acceptance --rerun --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
 # How often `make nightly` runs the suites on each topology.
 ROUNDS ?= 3
-NIGHTLY = python -m acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
+NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
 nightly: setup ## all suites on all topologies, ROUNDS=3 times; a table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
@@ -74,7 +74,7 @@ fuzz: venv ## a million random messages and attacks on the device server; ARGS='
 	@python vfio-user/tests/fuzz_server.py $(ARGS)
 
 bench-lab: setup ## measure starts, restores, memory, runs; about 20 minutes, nothing else should run; into results/
-	@python tests/bench_lab.py $(ARGS)
+	@python tests/bench/bench_lab.py $(ARGS)
 
 lint: venv ## style and types
 	@python tests/run.py --only lint
@@ -83,7 +83,7 @@ unit: venv ## unit tests
 	@python tests/run.py --only unit
 
 docs: venv ## docs/keywords, made from the documentation of keywords
-	@python -m acceptance.keyword_docs
+	@python -m mock_device.acceptance.keyword_docs
 
 build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@

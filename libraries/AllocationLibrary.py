@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, claims, kube, session
-from scenario.claims import AllocatedDevice, DeviceClass
-from scenario.places import bus_of
-from topology import Function
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.device_selection import bus_of
+from mock_device.checks.objects import claims, kube
+from mock_device.checks.objects.claims import AllocatedDevice, DeviceClass
+from mock_device.topology import Function
 
 
 @library(scope="GLOBAL", auto_keywords=False)

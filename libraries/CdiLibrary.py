@@ -6,11 +6,13 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, cdi, cdi_folder, cdi_schema, session
-from scenario.cdi import CdiFile
-from scenario.claims import AllocatedDevice, function_of
-from scenario.observe import read_cdi_files
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import cdi, cdi_folder, cdi_schema, session
+from mock_device.checks.nodes.cdi import CdiFile
+from mock_device.checks.nodes.observe import read_cdi_files
+from mock_device.checks.objects.claims import AllocatedDevice, function_of
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from robot.api.deco import keyword, library
-from scenario import CheckError, checkpoint, kube, session
-from scenario.checkpoint import BrokenCheckpoint
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.driver import checkpoint
+from mock_device.checks.driver.checkpoint import BrokenCheckpoint
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.objects import kube
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)

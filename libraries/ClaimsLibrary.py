@@ -6,9 +6,13 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, claims, kube, namespaces, session, usage
-from scenario.claims import AlternativeRequests, DeviceClass, DeviceRequest
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import device_conditions
+from mock_device.checks.nodes import session
+from mock_device.checks.objects import claims, kube, namespaces
+from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, DeviceRequest
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -97,7 +101,7 @@ class ClaimsLibrary:
         kube.wait_claim(
             session.current().api,
             claim,
-            lambda item: usage.condition_complaints(item, kind, status, reason),
+            lambda item: device_conditions.condition_complaints(item, kind, status, reason),
             timeout,
             f"condition {kind} {status} because of {reason}",
         )

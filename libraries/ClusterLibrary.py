@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 
-from acceptance.suite_tags import runs_alone
-from lab import client
-from lab.artifacts import StepError
-from lab.client import NoTopologyError
-from lab.pool_server import Membership
-from lab.status import health_complaints
-from node_shell import NodeShell
 from robot import result, running
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
-from scenario import CheckError, session
-from scenario.session import Session
-from topology.features import Feature
+
+from mock_device.acceptance.pool_server import Membership
+from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.checks.errors import CheckError
+from mock_device.checks.health import health_complaints
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.node_shell import NodeShell
+from mock_device.checks.nodes.session import Session
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import client
+from mock_device.lab.cluster.client import NoTopologyError
+from mock_device.topology.features import Feature
 
 
 @library(scope="GLOBAL", auto_keywords=False, listener="SELF")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from robot.api.deco import keyword, library
-from scenario import driver, session
-from scenario.driver import Component
+
+from mock_device.checks.driver import driver
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.nodes import session
 
 
 @library(scope="GLOBAL", auto_keywords=False)

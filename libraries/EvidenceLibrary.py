@@ -8,7 +8,9 @@ from robot import result, running
 from robot.api import logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
-from scenario import evidence, session
+
+from mock_device.checks import evidence
+from mock_device.checks.nodes import session
 
 _NOT_RUN = "robot:exit"
 """Robot's tag of a test that did not run because another one had failed."""

@@ -7,7 +7,10 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, guide, session
+
+from mock_device.checks import guide
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
 
 _PAGE_NODE = "mock-cluster-node1"
 """Name of the first node on the page."""

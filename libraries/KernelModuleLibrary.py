@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, session
-from scenario.driver import Component
-from scenario.observe import read_module_states
-from scenario.sysfs import MODULE_LIVES
+
+from mock_device.checks.driver import driver
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.observe import read_module_states
+from mock_device.checks.nodes.sysfs import MODULE_LIVES
 
 
 @library(scope="GLOBAL", auto_keywords=False)

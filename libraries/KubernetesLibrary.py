@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from lab.artifacts import PROJECT
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, churn, kube, namespaces, pods, session, usage
-from scenario.claims import DeviceClass, function_of
-from scenario.pod_claims import EXTENDED_RESOURCE_PREFIX
-from scenario.waiting import Deadline
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import device_conditions
+from mock_device.checks.nodes import session
+from mock_device.checks.objects import churn, kube, namespaces, pods
+from mock_device.checks.objects.claims import DeviceClass, function_of
+from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
+from mock_device.checks.waiting import Deadline
+from mock_device.lab.base.paths import PROJECT
 
 EXAMPLES = PROJECT / "docs" / "examples"
 
@@ -181,6 +185,6 @@ class KubernetesLibrary:
         """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
 
         def done(item: kube.Object) -> bool:
-            return set(usage.device_health(item)) == {health}
+            return set(device_conditions.device_health(item)) == {health}
 
         kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")

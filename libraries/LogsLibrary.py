@@ -6,10 +6,13 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, logs, session
-from scenario.driver import Component
-from scenario.logs import KernelAction, LogMark
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.driver import driver, logs
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.driver.logs import KernelAction, LogMark
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)

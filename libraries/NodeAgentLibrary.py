@@ -6,7 +6,10 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, node_agents, session
+
+from mock_device.checks.driver import driver, node_agents
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
 
 # Set by tests; `Reset Node Agent Settings` removes them.
 _SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from lab import kubeclient
 from robot.api.deco import keyword, library
-from scenario import CheckError, node_services, power, runtime, session
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import node_services, power, runtime, session
+from mock_device.lab.kube import kubeclient
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, driver, metrics, operation, session
-from scenario.driver import Component
-from scenario.operation import HttpAccess
+
+from mock_device.checks.driver import driver, metrics, operation
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.driver.operation import HttpAccess
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lab.variables import LIMITS
 from robot.api import logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
-from scenario import chart, measuring, performance, session
-from scenario.chart import Bar
-from scenario.performance import Figure, Measured
+
+from mock_device.checks.nodes import session
+from mock_device.checks.performance import chart, measuring, performance
+from mock_device.checks.performance.chart import Bar
+from mock_device.checks.performance.performance import Figure, Measured
+from mock_device.lab.base.variables import LIMITS
 
 
 @dataclass(frozen=True)

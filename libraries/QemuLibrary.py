@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, qemu, session
-from scenario.places import SlotOfNode
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import qemu, session
+from mock_device.checks.nodes.device_selection import SlotOfNode
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -6,8 +6,12 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, checkpoint, identity, kube, session, slices
-from scenario.sysfs import CLASS_FOLDER
+
+from mock_device.checks.driver import checkpoint, identity
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.checks.objects import kube, slices
 
 _TIMEOUT = timedelta(seconds=60)
 _FORBIDDEN = [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, agreement, publication, session, slice_writes, slices, usage
-from scenario.observe import read_devices
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import device_conditions, numa_layers, publication
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.observe import read_devices
+from mock_device.checks.objects import slice_writes, slices
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -72,11 +75,11 @@ class SlicesLibrary:
         found = read_devices(current)
         published = slices.published(current.api)
         layers = [
-            agreement.pci_bus(current.topology, found),
-            agreement.sysfs(found),
-            agreement.slices(published),
+            numa_layers.pci_bus(current.topology, found),
+            numa_layers.sysfs(found),
+            numa_layers.slices(published),
         ]
-        report(agreement.judge(current.topology, layers))
+        numa_layers.judge(current.topology, layers).enforce()
 
     @keyword(tags=["wait"])
     def device_should_be_tainted(
@@ -102,7 +105,7 @@ def _slice_of(node: str, device: str) -> str:
 def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:
     slices.wait_published(
         session.current().api,
-        lambda published: usage.taint_complaints(published, node, device, value),
+        lambda published: device_conditions.taint_complaints(published, node, device, value),
         timeout,
         f"{device} on {node} to have {f'taint {value}' if value else 'no taint'}",
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, session, sriov
-from scenario.sriov import Refusal
-from topology import Function
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session, sriov
+from mock_device.checks.nodes.sriov import Refusal
+from mock_device.topology import Function
 
 
 @library(scope="GLOBAL", auto_keywords=False)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from judgement import report
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, agreement, lspci, session, sysfs
-from scenario.claims import AllocatedDevice
-from scenario.observe import read_devices
-from scenario.places import SlotOfNode
-from scenario.sysfs import CLASS_FOLDER, NodeDevices
-from scenario.waiting import until_no_complaints
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import numa_layers
+from mock_device.checks.nodes import lspci, session, sysfs
+from mock_device.checks.nodes.device_selection import SlotOfNode
+from mock_device.checks.nodes.observe import read_devices
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER, NodeDevices
+from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.checks.waiting import until_no_complaints
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -23,7 +25,7 @@ class SysfsLibrary:
     def guest_pci_bus_should_agree_with_topology(self) -> None:
         """Check that each guest's PCI bus has every function of the topology, VFs included, on its NUMA node."""
         current = session.current()
-        report(agreement.judge(current.topology, [agreement.pci_bus(current.topology, self._read())]))
+        numa_layers.judge(current.topology, [numa_layers.pci_bus(current.topology, self._read())]).enforce()
 
     @keyword(name="Sysfs Should Agree With Topology On NUMA Nodes")
     def sysfs_should_agree_with_topology(self) -> None:
@@ -34,8 +36,8 @@ class SysfsLibrary:
         """
         current = session.current()
         found = self._read()
-        layers = [agreement.pci_bus(current.topology, found), agreement.sysfs(found)]
-        report(agreement.judge(current.topology, layers))
+        layers = [numa_layers.pci_bus(current.topology, found), numa_layers.sysfs(found)]
+        numa_layers.judge(current.topology, layers).enforce()
 
     @keyword
     def lspci_should_show_all_devices(self) -> None:

@@ -10,15 +10,20 @@ from datetime import timedelta
 
 from robot.api import logger
 from robot.api.deco import keyword, library
-from scenario import CheckError, kube, logs, session
-from scenario.cdi import CdiFile
-from scenario.claims import AllocatedDevice
-from scenario.driver import Component
-from scenario.waiting import until_no_complaints
-from tools import cdi, devices, diagnosis, slices, verbosity
-from tools import logs as log_tool
-from tools.diagnosis import Diagnosis
-from tools.logs import Selection, Severity
+
+from mock_device.checks.driver import logs
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.cdi import CdiFile
+from mock_device.checks.objects import kube
+from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.diagnosis import diagnosis
+from mock_device.diagnosis.diagnosis import Diagnosis
+from mock_device.tools import cdi, devices, slices, verbosity
+from mock_device.tools import logs as log_tool
+from mock_device.tools.logs import Selection, Severity
 
 _WATCH_START_SECONDS = 240.0
 _WATCH_SECONDS = "600"
@@ -100,7 +105,9 @@ class ToolsLibrary:
         self.stop_watching_cdi_files()
         # A process of its own, as at a terminal: connections to nodes are not for two threads.
         command = ["cdi", "watch", "--json", "--seconds", _WATCH_SECONDS, "--name", session.current().cluster.name]
-        process = subprocess.Popen([sys.executable, "-m", "lab.cli", *command], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mock_device.commands.cli", *command], stdout=subprocess.PIPE, text=True
+        )
         self._watch = process
         self._changes = changes = []
         started = threading.Event()

@@ -7,9 +7,11 @@ from typing import TypeVar
 
 from robot.api import SkipExecution
 from robot.api.deco import keyword, library
-from scenario import CheckError, places, session
-from scenario.places import Lacking, SlotOfNode
-from topology import Function, Node
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import device_selection, session
+from mock_device.checks.nodes.device_selection import Lacking, SlotOfNode
+from mock_device.topology import Function, Node
 
 T = TypeVar("T")
 
@@ -27,17 +29,17 @@ class TopologyLibrary:
         self, node: str, capability: str | None = None, memory: int | None = None, bus: str | None = None
     ) -> list[Function]:
         """PFs of ``node``: with ``capability``, with at least ``memory`` bytes, on ``bus`` (``0000:12``), if given."""
-        return places.pfs(_node(node), capability=capability, memory=memory, bus=bus)
+        return device_selection.pfs(_node(node), capability=capability, memory=memory, bus=bus)
 
     @keyword(name="Get PF With VFs")
     def get_pf_with_vfs(self, node: str) -> Function:
         """The PF of ``node`` that has the most VFs."""
-        return _pick(places.pf_with_vfs, node)
+        return _pick(device_selection.pf_with_vfs, node)
 
     @keyword(name="Get PF Without VFs")
     def get_pf_without_vfs(self, node: str) -> Function:
         """A PF of ``node`` that has no VFs."""
-        return _pick(places.pf_without_vfs, node)
+        return _pick(device_selection.pf_without_vfs, node)
 
     @keyword(name="Get VFs Of")
     def get_vfs_of(self, node: str, pf: Function) -> list[Function]:
@@ -47,32 +49,34 @@ class TopologyLibrary:
     @keyword
     def get_telling_capability(self, node: str) -> str:
         """A capability that some PFs of ``node`` have and others have not."""
-        return _pick(places.telling_capability, node)
+        return _pick(device_selection.telling_capability, node)
 
     @keyword
     def get_largest_memory(self, node: str) -> int:
         """Bytes of the largest PFs of ``node``; there are smaller ones."""
-        return _pick(places.largest_memory, node)
+        return _pick(device_selection.largest_memory, node)
 
     @keyword
     def get_bus_with_several_pfs(self, node: str) -> str:
         """A bus of ``node``, as in ``0000:12``, that has more than one PF."""
-        return _pick(places.shared_bus, node)
+        return _pick(device_selection.shared_bus, node)
 
     @keyword(name="Get PFs Under Largest Root")
     def get_pfs_under_largest_root(self) -> list[Function]:
         """PFs under the PCIe root that has the most of them, of all nodes."""
-        return max((places.pfs_under_largest_root(node) for node in session.current().topology.nodes), key=len)
+        return max(
+            (device_selection.pfs_under_largest_root(node) for node in session.current().topology.nodes), key=len
+        )
 
     @keyword
     def get_slot_to_unplug(self, node: str) -> SlotOfNode:
         """The slot of ``node`` that has the fewest PFs."""
-        return places.slot_to_unplug(_node(node))
+        return device_selection.slot_to_unplug(_node(node))
 
     @keyword(name="Get PF Whose Name Moves Without")
     def get_pf_whose_name_moves_without(self, slot: SlotOfNode) -> Function:
         """A PF of the slot's node whose name is another PF's when the node boots without the slot."""
-        return _pick(lambda node: places.pf_whose_name_moves(node, slot), slot.node)
+        return _pick(lambda node: device_selection.pf_whose_name_moves(node, slot), slot.node)
 
     @keyword(name="Count PFs")
     def count_pfs(self) -> int:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acceptance.report import SUMMARY, read_summary
-from lab import client, kbuild, progress
-from lab.artifacts import StepError
+from mock_device.acceptance.report import SUMMARY, read_summary
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.build import kbuild
+from mock_device.lab.cluster import client
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
@@ -27,7 +29,7 @@ CORES_FOR_EVERYTHING = 4
 _END = 30
 """Seconds for a command to end after Ctrl-C, which it gets, too."""
 _INTERRUPTED = 130
-PACKAGES = ["acceptance", "lab", "tools", "topology", "scenario", "mock_accel_server", "mock_accel_dra"]
+PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,15 @@ def suites() -> Count:
     """The acceptance suites, by pabot on a pool of clusters."""
     (RESULTS / SUMMARY).unlink(missing_ok=True)
     clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
-    argv = [sys.executable, "-m", "acceptance.cli", "--clusters", str(clusters), "--outputdir", str(RESULTS)]
+    argv = [
+        sys.executable,
+        "-m",
+        "mock_device.acceptance.cli",
+        "--clusters",
+        str(clusters),
+        "--outputdir",
+        str(RESULTS),
+    ]
     _run("acceptance suites", [*argv, *left_out])
     summary = read_summary(RESULTS)
     return Count(summary.passed, summary.failed) if summary else Count(failed=1)
@@ -101,6 +111,7 @@ def lint() -> Count:
         command("ruff check", python, "-m", "ruff", "check", *SOURCES)
         + command("ruff format", python, "-m", "ruff", "format", "--check", *SOURCES)
         + command("mypy", python, "-m", "mypy", *_typed())
+        + command("imports between rooms", str(Path(python).with_name("lint-imports")), "--no-cache")
         + command("robocop check", python, "-m", "robocop", "check", *ROBOT_SOURCES)
         + command("robocop format", python, "-m", "robocop", "format", "--check", *ROBOT_SOURCES)
     )
@@ -110,10 +121,9 @@ def _typed() -> Iterator[str]:
     """Arguments of mypy: all packages, keyword classes, and tests."""
     for package in PACKAGES:
         yield from ("-p", package)
-    for folder in ("libraries", "tests", "tests/acceptance"):
+    for folder in ("libraries", "tests"):
         for path in sorted((PROJECT / folder).glob("*.py")):
-            if path.name != "conftest.py":
-                yield from ("-m", path.stem)
+            yield from ("-m", path.stem)
 
 
 def unit() -> Count:
@@ -146,7 +156,7 @@ def acceptance() -> Count:
         print(error)
         return counts + Count(failed=1)
     try:
-        return counts + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/acceptance")
+        return counts + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/suites_notice")
     finally:
         cluster.release()
 

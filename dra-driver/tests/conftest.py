@@ -15,7 +15,8 @@ from mock_accel_dra.api import Client
 from mock_accel_dra.discovery import Device, scan
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.settings import AgentSettings
-from topology import Node, load
+
+from mock_device.topology import Node, load
 
 PROJECT = Path(__file__).parents[2]
 

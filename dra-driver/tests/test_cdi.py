@@ -14,7 +14,7 @@ from mock_accel_dra import cdi, files
 from mock_accel_dra.discovery import Device, read_device
 from referencing import Registry, Resource
 
-SCHEMAS = Path(__file__).parents[2] / "tests" / "data" / "cdi-schema"
+SCHEMAS = Path(__file__).parents[2] / "libraries/mock_device/checks/nodes/data/cdi-schema"
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from mock_accel_dra.controller import Controller
 from mock_accel_dra.discovery import scan
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.settings import ControllerSettings
-from topology import Node
+
+from mock_device.topology import Node
 
 OTHER = "mock-cluster-node2"
 _DEADLINE_SECONDS = 10.0

@@ -17,7 +17,8 @@ from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import cdi, faults
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State
-from topology import Node
+
+from mock_device.topology import Node
 
 _DEADLINE_SECONDS = 20
 _MOST_POINTS = 60

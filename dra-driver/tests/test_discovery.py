@@ -9,7 +9,8 @@ import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import discovery
 from mock_accel_dra.discovery import DeviceError, capability_names, read_device, scan
-from topology import Node
+
+from mock_device.topology import Node
 
 
 def test_default_topology_is_found(plug: Callable[..., SysfsTree], node: Node) -> None:

@@ -10,7 +10,8 @@ from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.api import ApiError, ApiUnreachableError, Client
 from mock_accel_dra.discovery import scan
 from mock_accel_dra.publisher import Publisher
-from topology import Node
+
+from mock_device.topology import Node
 
 
 def test_publishing_twice_writes_once(

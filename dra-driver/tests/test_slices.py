@@ -10,7 +10,8 @@ import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.discovery import Device, scan
 from mock_accel_dra.slices import Changes, changes, desired, without_counters
-from topology import Node
+
+from mock_device.topology import Node
 
 Object = dict[str, Any]
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import topology
+
+from mock_device import topology
 
 sys.path.insert(0, str(Path(__file__).parent))  # for module_guest, initramfs, device_servers
 
@@ -66,9 +67,10 @@ def own_guest(node: topology.Node, spare: topology.Slot) -> Iterator[ModuleGuest
 @contextmanager
 def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
     """A guest with the node's devices served and a root port for each slot."""
-    from lab import deploy, kbuild
-    from lab.node_image import build_node_image
-    from lab.qemu_root import ensure_qemu
+    from mock_device.lab.build import kbuild
+    from mock_device.lab.build.node_image import build_node_image
+    from mock_device.lab.build.qemu_build import ensure_qemu
+    from mock_device.lab.cluster import deploy
 
     write_initramfs(folder / "initrd", deploy.kmod_image(), kbuild.build_test_modules())
     *others, last = node.numa_nodes

@@ -11,7 +11,8 @@ from pathlib import Path
 from mock_accel_server.device import Device
 from mock_accel_server.registers import Identity
 from mock_accel_server.server import Server
-from topology import Function
+
+from mock_device.topology import Function
 
 _STOP_SECONDS = 10.0
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from lab.accelerator import accelerator
-from lab.guest import TIMER_OPTION, numa_options
-from lab.monitor import device_add_arguments
-from lab.qemu_root import Qemu
 from qemu.qmp.legacy import QEMUMonitorProtocol
-from topology import Node, Slot
+
+from mock_device.lab.build.qemu_build import Qemu
+from mock_device.lab.guest.accelerator import accelerator
+from mock_device.lab.guest.guest import TIMER_OPTION, numa_options
+from mock_device.lab.guest.monitor import device_add_arguments
+from mock_device.topology import Node, Slot
 
 CLASS = "/sys/class/mock-accel"
 DONE = ""

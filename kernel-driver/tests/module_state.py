@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from module_guest import CLASS, ModuleGuest
-from topology import Function, Node, Slot
+
+from mock_device.topology import Function, Node, Slot
 
 PCI = "/sys/bus/pci/devices"
 LOAD = "/usr/sbin/modprobe -d /opt mock_accel"

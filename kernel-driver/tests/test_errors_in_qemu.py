@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import DRIVER, LOAD, UNLOAD, card, pfs, published
-from topology import Node
+
+from mock_device.topology import Node
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 

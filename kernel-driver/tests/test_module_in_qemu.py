@@ -11,7 +11,8 @@ from device_servers import serving
 from mock_accel_server.registers import Registers
 from module_guest import CLASS, DONE, ModuleGuest
 from module_state import BUSY, INVALID, IO_ERROR, LOAD, LOADER, PCI, UNLOAD, card, pfs, published, uevents
-from topology import Node, Slot
+
+from mock_device.topology import Node, Slot
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 

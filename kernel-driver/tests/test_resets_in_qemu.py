@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 from module_guest import CLASS, DONE, ModuleGuest
 from module_state import DRIVER, LOAD, PCI, UNLOAD, card, pfs, uevents
-from topology import Node
+
+from mock_device.topology import Node
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 

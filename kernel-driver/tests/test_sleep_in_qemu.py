@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import UNLOAD, card, restore
-from topology import Node
+
+from mock_device.topology import Node
 
 pytestmark = pytest.mark.slow
 

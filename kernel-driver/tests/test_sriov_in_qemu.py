@@ -8,7 +8,8 @@ import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import BUSY, COMPLAINT, DRIVER, INVALID, LOAD, PCI, UNLOAD, card, published
 from test_errors_in_qemu import said, taken
-from topology import Function, Node, Slot
+
+from mock_device.topology import Function, Node, Slot
 
 pytestmark = pytest.mark.slow
 

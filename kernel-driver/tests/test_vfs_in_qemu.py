@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import DRIVER, PCI, UNLOAD, card, pfs, published, uevents
-from topology import Node
+
+from mock_device.topology import Node
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 

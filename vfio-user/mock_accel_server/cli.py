@@ -9,13 +9,12 @@ import signal
 import sys
 from pathlib import Path
 
-import topology
-
 from mock_accel_server.closing import allow_interrupts
 from mock_accel_server.device import Device
 from mock_accel_server.listener import ListenError
 from mock_accel_server.registers import UUID_BYTES, Identity
 from mock_accel_server.server import Server
+from mock_device import topology
 
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
 _DEFAULT_MEMORY = {False: "16G", True: "2G"}

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import topology
 from mock_accel_server.protocol import Command
 from vfio_user_client import Client
+
+from mock_device import topology
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOPOLOGY = PROJECT / "variables/topologies/numa-cluster.yaml"

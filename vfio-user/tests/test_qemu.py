@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-import topology
-from lab.artifacts import cache_root
-from lab.qemu_root import Qemu, ensure_qemu
 from server_process import NODE, TOPOLOGY, ServerProcess
+
+from mock_device import topology
+from mock_device.lab.base.paths import cache_root
+from mock_device.lab.build.qemu_build import Qemu, ensure_qemu
 
 pytestmark = pytest.mark.slow
 

@@ -1,1 +1,0 @@
-"""The lab: builds, starts, shows and stops clusters of QEMU guests with mock accelerators."""

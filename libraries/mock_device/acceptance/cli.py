@@ -1,0 +1,219 @@
+"""The ``acceptance`` command: all suites, side by side on a pool of clusters, and one report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getopt
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from robot.errors import DataError
+from robot.run import USAGE
+from robot.utils import ArgumentParser
+
+from mock_device import topology as topologies
+from mock_device.acceptance import pabot_run, report
+from mock_device.acceptance.memory import check_memory
+from mock_device.acceptance.pool import Pool, Retired, ValueSet, resource_file, value_sets
+from mock_device.acceptance.pool_server import PoolServer, address
+from mock_device.acceptance.report import OUTPUT, SUMMARY, Summary
+from mock_device.acceptance.slowest import Slowest
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.variables import topology_path
+from mock_device.lab.build import prerequisites
+from mock_device.lab.cluster import client, deploy, golden, launcher, profile
+from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.cluster.launcher import RUN_PREFIX
+from mock_device.topology import Topology, TopologyError
+
+_MAX_CLUSTERS = 8
+_INTERRUPTED = 130
+_END_SECONDS = 4.0
+_TOPOLOGIES = (client.DEFAULT_TOPOLOGY, "dense")
+_AGAIN = "rerun"
+"""Folder of what was run again, beside what was run first."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="acceptance", description=__doc__)
+    parser.add_argument(
+        "--clusters", type=_clusters, default=2, help=f"how many may run at once, 1 to {_MAX_CLUSTERS} (default: 2)"
+    )
+    parser.add_argument(
+        "--topology",
+        action="append",
+        metavar="NAME-OR-FILE",
+        help="of the clusters; repeat it for suites that need what the first one lacks (default: numa-cluster, dense)",
+    )
+    parser.add_argument("--cold", action="store_true", help="boot clusters, instead of restoring saved ones")
+    parser.add_argument("--rerun", action="store_true", help="run what failed last time, and merge the results")
+    parser.add_argument("--outputdir", type=Path, default=PROJECT / "results", help="default: results")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="SUITE|OPTION", help="suites (default: suites), and options for robot after --"
+    )
+    return parser
+
+
+def _clusters(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_CLUSTERS:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MAX_CLUSTERS}, found {text!r}")
+    return int(text)
+
+
+def _start(cold: bool, name: str, topology: Topology) -> Cluster:
+    """A cluster for the pool; many may start at once, so one line says all."""
+    with progress.one_line(f"cluster {name} ({topology.name})"):
+        return client.up(str(topology.path), name, "pool", cold=cold)
+
+
+def _prepare(found: Sequence[Topology], cold: bool) -> None:
+    """Build what clusters of these topologies start from, so that no suite waits for it."""
+    deploy.build_images()
+    if not cold:
+        for topology in found:
+            golden.with_driver(topology, profile.load(client.DEFAULT_PROFILE))
+
+
+class Run:
+    """One run of suites over a pool."""
+
+    def __init__(self, sets: Sequence[ValueSet], clusters: int, cold: bool, folder: Path) -> None:
+        self._clusters = clusters
+        self._folder = folder
+        self.pool = Pool(sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, cold), launcher.stop)
+
+    async def run(
+        self, paths: Sequence[Path], options: Sequence[str], variables: Mapping[str, str]
+    ) -> tuple[int, bool]:
+        """Run pabot on ``paths`` with ``options``, and ``variables`` for the suites.
+
+        Returns its exit code, and whether it was interrupted. No cluster is left.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        server = PoolServer(self.pool, pabot_run.release_value_set, lambda: report.number_of_suites(self._folder))
+        await server.start()
+        resources = self._folder / "value-sets.ini"
+        write_file(resources, resource_file([*self.pool.sets.values()]))
+        order = self._folder / "order.txt"
+        write_file(order, pabot_run.order(paths))
+        argv = [*options, *map(str, paths)]
+        command = pabot_run.argv(self._clusters, resources, order, {"POOL": address(), **variables}, argv)
+        try:
+            return await pabot_run.run(command, self._folder, stop), stop.is_set()
+        finally:
+            server.close()
+            await asyncio.wait_for(self.pool.close(), _END_SECONDS)
+
+
+def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot.
+
+    Raises StepError for an option that robot has not, and for suites that are not there.
+    """
+    # Which options take a value is in no public attribute of robot's parser, and nowhere else.
+    parser = ArgumentParser(USAGE)
+    normalized = [parser._normalize_long_option(item) for item in arguments]
+    try:
+        found, rest = getopt.gnu_getopt(normalized, parser._short_opts, parser._long_opts)
+    except getopt.GetoptError as error:
+        raise StepError(f"{error}; see: robot --help") from error
+    if missing := [item for item in rest if not Path(item).exists()]:
+        raise StepError(f"expected files or folders of suites, found {', '.join(missing)}")
+    with_value = {f"--{name.rstrip('=')}" for name in parser._long_opts if name.endswith("=")}
+    with_value |= {f"-{name}" for name in re.findall("(.):", parser._short_opts)}
+    options = [part for name, value in found for part in ([name, value] if name in with_value else [name])]
+    return [Path(item).absolute() for item in rest] or [PROJECT / "suites"], options
+
+
+def _acceptance(arguments: argparse.Namespace) -> int:
+    paths, options = _suites_and_options(arguments.arguments)
+    prerequisites.check()
+    outputdir: Path = arguments.outputdir.absolute()
+    first = outputdir / OUTPUT
+    if arguments.rerun and not _anything_to_run_again(first):
+        return 0
+    found = [topologies.load(topology_path(name)) for name in arguments.topology or _TOPOLOGIES]
+    check_memory(found, arguments.clusters)
+    _prepare(found, arguments.cold)
+    folder = outputdir / _AGAIN if arguments.rerun else outputdir
+    if arguments.rerun:
+        shutil.rmtree(folder, ignore_errors=True)
+        options += ["--rerunfailed", str(first)]
+    variables = report.prepare(folder, outputdir)
+    output = folder / OUTPUT
+    run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
+    options += ["--outputdir", str(folder), *report.OPTIONS]
+    code, interrupted = asyncio.run(run.run(paths, options, variables))
+    if interrupted and not output.is_file():
+        raise KeyboardInterrupt
+    if not output.is_file():
+        raise StepError(f"pabot ended with {code} and left no {output}", folder / "pabot_manager.log")
+    if arguments.rerun:
+        report.merge(first, output)
+    expected = report.names_of_suites(folder)
+    summary = report.summarise(first, expected)
+    _tell(summary, run.pool.retired, report.write_extras(folder, outputdir), outputdir)
+    if interrupted:
+        raise KeyboardInterrupt
+    if code and not summary.failed and not arguments.rerun:
+        raise StepError(f"no test failed, but pabot ended with {code}", folder / "pabot_manager.log")
+    return 1 if summary.failed else 0
+
+
+def _anything_to_run_again(output: Path) -> bool:
+    if not output.is_file():
+        raise StepError(f"nothing to run again: there is no {output}; run: make acceptance")
+    if report.failed_tests(output):
+        return True
+    print(f"nothing to run again: no test failed in {output}")
+    return False
+
+
+def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, outputdir: Path) -> None:
+    print(summary.as_text())
+    for item in retired:
+        print(f"retired\t{item}; logs: {item.logs}")
+    print(f"report\t{outputdir / 'report.html'}")
+    content = {
+        **asdict(summary),
+        "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired],
+        "slowest": asdict(slowest),
+    }
+    write_file(outputdir / SUMMARY, json.dumps(content, indent=1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the suites; exit code 1 for failed tests or a step that failed, 2 for bad usage, 130 after Ctrl-C."""
+    return while_it_is_read(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return _acceptance(arguments)
+    except (StepError, TopologyError, DataError) as error:
+        print(f"acceptance: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("acceptance: interrupted; its clusters have ended", file=sys.stderr)
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Pages about all keywords, for ``docs/keywords``: Markdown made of what Robot Framework's libdoc reads.
+
+Markdown, not libdoc's own HTML: it can be read in a repository, a change of it in a diff, and nothing in it says when
+it was made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robot.errors import DataError
+from robot.libdoc import LibraryDocumentation
+from robot.running import ResourceFile
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.paths import PROJECT
+
+FOLDER = PROJECT / "docs" / "keywords"
+INDEX = "index.md"
+_CODE_OR_NAME = re.compile(r"``.+?``|`([^`]+)`", re.DOTALL)
+_LIBDOC_HAS_NONE = ("Documentation for library ``", "Documentation for resource file ``")
+_NOT_IN_ANCHOR = re.compile(r"[^\w\- ]")
+
+LibraryDoc = Any
+KeywordDoc = Any
+
+
+def sources() -> list[Path]:
+    """The project's keyword classes, then its resource files."""
+    return [*sorted((PROJECT / "libraries").glob("*Library.py")), *sorted((PROJECT / "resources").glob("*.resource"))]
+
+
+def read(paths: Sequence[Path]) -> list[LibraryDoc]:
+    """What libdoc reads in each file. Raises StepError for one that cannot be imported."""
+    try:
+        return [LibraryDocumentation(str(path)) for path in paths]
+    except DataError as error:
+        raise StepError(f"libdoc cannot read a library: {error}") from error
+
+
+def public(library: LibraryDoc) -> list[KeywordDoc]:
+    """Keywords without the tag ``robot:private``, in the order of their names."""
+    return [keyword for keyword in library.keywords if not keyword.private]
+
+
+def undocumented(libraries: Sequence[LibraryDoc]) -> list[str]:
+    """``library: keyword`` of each public keyword, and the name of each library, that has no documentation."""
+    found = []
+    for library in libraries:
+        if library.doc.startswith(_LIBDOC_HAS_NONE):
+            found.append(library.name)
+        found += [f"{library.name}: {keyword.name}" for keyword in public(library) if not keyword.doc.strip()]
+    return found
+
+
+def pages(libraries: Sequence[LibraryDoc]) -> dict[str, str]:
+    """Markdown by the name of its file: a page for each library, and an index of all keywords."""
+    places: dict[str, str] = {}
+    for library in libraries:
+        places = {**_places(library), **places}
+    found = {page_name(library): _page(library, places) for library in libraries}
+    return {INDEX: _index(libraries, places), **found}
+
+
+def page_name(library: LibraryDoc) -> str:
+    """File name of the page about ``library``."""
+    return f"{library.name}.md"
+
+
+def _anchor(heading: str) -> str:
+    return _NOT_IN_ANCHOR.sub("", heading.lower()).replace(" ", "-")
+
+
+def _linked(text: str, places: Mapping[str, str], page: str) -> str:
+    """Libdoc's text as Markdown: keywords in backticks are links, ``double backticks`` are code in both."""
+
+    def link(match: re.Match[str]) -> str:
+        name = " ".join((match[1] or "").split())
+        place = places.get(name, "")
+        return f"[{name}]({place.removeprefix(page)})" if place else match[0]
+
+    return _CODE_OR_NAME.sub(link, text.strip())
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", r"\|")
+
+
+def _arguments(keyword: KeywordDoc) -> str:
+    """Its arguments with types and defaults, as libdoc shows them."""
+    return ", ".join(str(argument) for argument in keyword.args)
+
+
+def _source(library: LibraryDoc) -> str:
+    return str(Path(library.source).relative_to(PROJECT))
+
+
+def _page(library: LibraryDoc, places: Mapping[str, str]) -> str:
+    page = page_name(library)
+    # A name that another library has as well means its own keyword.
+    return "\n".join(_lines_of_page(library, {**places, **_places(library)}, page)) + "\n"
+
+
+def _places(library: LibraryDoc) -> dict[str, str]:
+    """Where each of its keywords is described: page and anchor."""
+    return {keyword.name: f"{page_name(library)}#{_anchor(keyword.name)}" for keyword in public(library)}
+
+
+def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) -> Iterator[str]:
+    yield from (f"# {library.name}", "", _linked(library.doc, places, page), "")
+    yield from (f"In the settings of a suite: {' or '.join(_imports(library))}", "")
+    for keyword in public(library):
+        yield from (f"## {keyword.name}", "")
+        if arguments := _arguments(keyword):
+            yield from (f"Arguments: `{arguments}`", "")
+        yield from (_linked(keyword.doc, places, page), "")
+        if keyword.tags:
+            yield from (f"Tags: {', '.join(keyword.tags)}", "")
+    # Libdoc keeps types in a set, whose order differs from run to run.
+    if enums := sorted((item for item in library.type_docs if item.members), key=lambda item: item.name):
+        yield from ("## Values of arguments", "", "| type | what | values |", "|---|---|---|")
+        for item in enums:
+            values = ", ".join(f"`{member.name}`" for member in item.members)
+            yield f"| `{item.name}` | {_cell(_linked(item.doc, places, page))} | {values} |"
+        yield ""
+    yield f"Made by `make docs` from [{_source(library)}](../../{_source(library)}); do not edit."
+
+
+def _imports(library: LibraryDoc) -> list[str]:
+    """Lines of a suite's settings that give it ``library``: of a class, the resources that import it."""
+    source = Path(library.source)
+    if library.type == "RESOURCE":
+        return [f"`Resource    ../{_source(library)}`"]
+    resources = [path for path in sources() if path.suffix == ".resource" and source.name in _imported(path)]
+    return [f"`Resource    ../{path.relative_to(PROJECT)}`" for path in resources] or [
+        f"`Library    ../{_source(library)}`"
+    ]
+
+
+def _imported(resource: Path) -> set[str]:
+    return {Path(item.name).name for item in ResourceFile.from_file_system(resource).imports}
+
+
+def _index(libraries: Sequence[LibraryDoc], places: Mapping[str, str]) -> str:
+    lines = ["# Keywords", "", "What suites in `suites/` are written with. `make docs` makes these pages.", ""]
+    lines += ["| library or resource | what it is for | keywords |", "|---|---|---|"]
+    for library in libraries:
+        summary = _cell(_linked(library.doc.partition("\n\n")[0], places, ""))
+        lines.append(f"| [{library.name}]({page_name(library)}) | {summary} | {len(public(library))} |")
+    lines += ["", "| keyword | what it does |", "|---|---|"]
+    rows = [(keyword, library) for library in libraries for keyword in public(library)]
+    for keyword, library in sorted(rows, key=lambda row: (row[0].name.lower(), row[1].name)):
+        summary = _cell(_linked(keyword.short_doc, places, ""))
+        lines.append(f"| [{keyword.name}]({_places(library)[keyword.name]}) | {summary} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Make ``folder`` hold these pages and no other ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.md"):
+        if stale.name not in texts:
+            stale.unlink()
+    for name, text in texts.items():
+        write_file(folder / name, text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the pages; exit code 1, and nothing written, when a keyword has no documentation."""
+    parser = argparse.ArgumentParser(prog="keyword_docs", description=__doc__)
+    parser.add_argument("--outputdir", type=Path, default=FOLDER, help="default: docs/keywords")
+    arguments = parser.parse_args(argv)
+    try:
+        libraries = read(sources())
+    except StepError as error:
+        print(f"docs: {error}", file=sys.stderr)
+        return 1
+    if lacking := undocumented(libraries):
+        print(f"docs: no documentation of {'; '.join(lacking)}: say what it does in a docstring", file=sys.stderr)
+        return 1
+    write(arguments.outputdir, pages(libraries))
+    count = sum(len(public(library)) for library in libraries)
+    print(f"{arguments.outputdir}\t{len(libraries)} libraries\t{count} keywords")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

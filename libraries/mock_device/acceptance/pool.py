@@ -1,0 +1,271 @@
+"""A pool of clusters for suites that run side by side.
+
+The pool has *value sets* (pabot's word), a place for one cluster each. More may
+be known than clusters may run at once: a cluster starts when its value set is
+borrowed, and an idle one of another value set ends for it if need be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import contextlib
+import io
+import itertools
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
+
+from mock_device.lab.base.errors import StepError
+from mock_device.topology import Topology
+from mock_device.topology.features import Feature, offered
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class PooledCluster(Protocol):
+    """What a pool needs of a cluster (``lab.cluster.cluster.Cluster``); every method blocks."""
+
+    name: str
+
+    @property
+    def log_dir(self) -> Path: ...
+
+    def alive(self) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ValueSet:
+    """A place for one cluster."""
+
+    name: str
+    topology: Topology
+
+    @property
+    def offers(self) -> list[str]:
+        """Names of the features that suites can ask for."""
+        return sorted(feature.value for feature in offered(self.topology))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.offers)})"
+
+
+@dataclass(frozen=True)
+class Retired:
+    """A cluster that was ended because a suite left it unhealthy."""
+
+    cluster: str
+    topology: str
+    suite: str
+    reason: str
+    logs: Path
+
+    def __str__(self) -> str:
+        return f"{self.cluster} ({self.topology}), which suite {self.suite} left unhealthy: {self.reason}"
+
+
+def value_sets(topologies: Sequence[Topology], clusters: int) -> list[ValueSet]:
+    """As many value sets of the first topology as there are ``clusters``, and one of each further topology."""
+    first, *others = topologies
+    found = [ValueSet(f"{first.name}-{number}", first) for number in range(1, clusters + 1)]
+    return found + [ValueSet(f"{topology.name}-1", topology) for topology in others]
+
+
+def resource_file(sets: Sequence[ValueSet]) -> str:
+    """pabot's ``--resourcefile``: a section a value set, with what it offers as tags.
+
+    pabot takes sections with equal values for one: each has its name as a value, too.
+    """
+    config = configparser.ConfigParser(interpolation=None)
+    for item in sets:
+        config[item.name] = {"name": item.name, "tags": ", ".join(item.offers)}
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
+
+
+def lacking(sets: Sequence[ValueSet], features: Sequence[Feature]) -> str:
+    """Why no value set serves a suite that needs ``features``; empty when one does."""
+    wanted = {feature.value for feature in features}
+    if any(wanted <= set(item.offers) for item in sets):
+        return ""
+    return f"no cluster of this pool offers {', '.join(sorted(wanted))}; it has {'; '.join(map(str, sets))}"
+
+
+class _Place:
+    """State of a value set."""
+
+    def __init__(self) -> None:
+        self.starting: asyncio.Task[None] | None = None
+        """Belongs to the pool: it goes on when the suite that wanted the cluster dies."""
+        self.name_of_starting = ""
+        self.cluster: PooledCluster | None = None
+        self.borrower: str = ""
+        self.given_back = 0
+        self.replaces: Retired | None = None
+
+    @property
+    def occupied(self) -> bool:
+        return bool(self.starting or self.cluster)
+
+    def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        self.name_of_starting = name
+        self.starting = asyncio.create_task(work)
+        self.starting.add_done_callback(self._started)
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        self.starting, self.name_of_starting = None, ""
+        if not task.cancelled():
+            task.exception()  # somebody looked at it
+
+
+class Pool:
+    """Clusters of ``sets``, of which ``capacity`` may run at once.
+
+    ``start(name, topology)`` starts a cluster and may take its time; ``stop(name)``
+    ends one that is being started.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ValueSet],
+        capacity: int,
+        prefix: str,
+        start: Callable[[str, Topology], PooledCluster],
+        stop: Callable[[str], object],
+    ) -> None:
+        self.sets = {item.name: item for item in sets}
+        self.retired: list[Retired] = []
+        self._capacity = capacity
+        self._prefix = prefix
+        self._start = start
+        self._stop = stop
+        self._places = {item.name: _Place() for item in sets}
+        self._numbers = itertools.count(1)
+        self._clock = itertools.count(1)
+        self._closed = False
+
+    async def borrow(self, name: str, suite: str) -> tuple[str, Retired | None]:
+        """Give value set ``name`` to ``suite``: its cluster's name, and the retired cluster that this one replaces.
+
+        Raises StepError when the value set is borrowed already, or its cluster does not start.
+        """
+        if name not in self._places:
+            raise StepError(f"no value set {name!r}; the pool has {', '.join(self._places)}")
+        place = self._places[name]
+        if place.borrower:
+            raise StepError(f"value set {name} is borrowed by suite {place.borrower} already")
+        place.borrower = suite
+        try:
+            if place.cluster and not await asyncio.to_thread(place.cluster.alive):
+                await self._retire(name, "between two suites", "its supervisor is gone")
+            if not place.cluster:
+                if not place.starting:
+                    cluster_name = f"{self._prefix}{next(self._numbers)}"
+                    place.start(cluster_name, self._occupy(place, cluster_name, self.sets[name].topology))
+                assert place.starting is not None
+                await asyncio.shield(place.starting)
+        except BaseException:
+            place.borrower = ""
+            raise
+        assert place.cluster is not None
+        replaces, place.replaces = place.replaces, None
+        return place.cluster.name, replaces
+
+    async def give_back(self, name: str, complaint: str = "") -> None:
+        """Take value set ``name`` back. With a ``complaint`` its cluster is retired: the next suite gets another."""
+        place = self._places[name]
+        suite, place.borrower = place.borrower, ""
+        place.given_back = next(self._clock)
+        if complaint and place.cluster:
+            await self._retire(name, suite, complaint)
+
+    async def end_idle(self) -> None:
+        """End the clusters that no suite has."""
+        idle = [place for place in self._places.values() if place.cluster and not place.borrower]
+        clusters = [place.cluster for place in idle if place.cluster]
+        for place in idle:
+            place.cluster = None
+        await asyncio.gather(*(asyncio.to_thread(cluster.release) for cluster in clusters))
+
+    def state(self) -> Mapping[str, str]:
+        """Suite that has each value set, empty for one that is free."""
+        return {name: place.borrower for name, place in self._places.items()}
+
+    async def close(self) -> None:
+        """End every cluster, also those that are being started."""
+        self._closed = True
+        starting = [place.name_of_starting for place in self._places.values() if place.starting]
+        running = [place.cluster for place in self._places.values() if place.cluster]
+        for place in self._places.values():
+            place.cluster = None
+        await asyncio.gather(
+            *(asyncio.to_thread(cluster.release) for cluster in running),
+            *(asyncio.to_thread(self._stop, name) for name in starting),
+            return_exceptions=True,
+        )
+
+    async def _occupy(self, place: _Place, cluster_name: str, topology: Topology) -> None:
+        await self._make_room()
+        if self._closed:
+            raise StepError("the pool ends")
+        cluster = await _in_daemon_thread(self._start, cluster_name, topology)
+        if self._closed:
+            await asyncio.to_thread(cluster.release)
+            raise StepError("the pool ends")
+        place.cluster = cluster
+
+    async def _make_room(self) -> None:
+        """End the cluster that has been idle longest, when one more than allowed would run."""
+        if sum(place.occupied for place in self._places.values()) <= self._capacity:
+            return
+        idle = [place for place in self._places.values() if place.cluster and not place.borrower]
+        if not idle:
+            raise StepError(f"{self._capacity} clusters are borrowed already, no more may run at once")
+        oldest = min(idle, key=lambda place: place.given_back)
+        cluster, oldest.cluster = oldest.cluster, None
+        assert cluster is not None
+        await asyncio.to_thread(cluster.release)
+
+    async def _retire(self, name: str, suite: str, reason: str) -> None:
+        place = self._places[name]
+        cluster, place.cluster = place.cluster, None
+        assert cluster is not None
+        retired = Retired(cluster.name, self.sets[name].topology.name, suite, reason, cluster.log_dir)
+        self.retired.append(retired)
+        place.replaces = retired
+        await asyncio.to_thread(cluster.release)
+
+
+async def _in_daemon_thread(
+    work: Callable[_Arguments, _Result], *arguments: _Arguments.args, **options: _Arguments.kwargs
+) -> _Result:
+    """Like ``asyncio.to_thread``, but a thread that still runs does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Result] = loop.create_future()
+
+    def set_result(result: _Result) -> None:
+        if not future.done():
+            future.set_result(result)
+
+    def set_error(error: BaseException) -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    def run() -> None:
+        # The loop may be closed by the time that the work is done: nobody wants the result then.
+        with contextlib.suppress(RuntimeError):
+            try:
+                result = work(*arguments, **options)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+                loop.call_soon_threadsafe(set_error, error)
+            else:
+                loop.call_soon_threadsafe(set_result, result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future

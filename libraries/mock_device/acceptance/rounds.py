@@ -1,0 +1,157 @@
+"""What several rounds of the same suites came to: tests that pass one time and fail another, rounds that crashed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from robot.api import ExecutionResult, ResultVisitor
+from robot.errors import DataError
+from robot.result import TestCase
+
+from mock_device.acceptance.report import OUTPUT, SUMMARY, read_summary
+from mock_device.lab.base.files import write_file
+
+ROUND = "round.json"
+"""In a round's folder: how ``acceptance`` ended. A folder without it is of a round that nobody ended."""
+TABLE = "flaky.tsv"
+_NOT_THERE = "no result: its machine went away, or its folder was not collected"
+
+
+class Verdict(Enum):
+    """What the rounds say of a test; the worst first."""
+
+    CRASHED = "crashed"
+    FAILING = "failing"
+    FLAKY = "flaky"
+    PASSING = "passing"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One run of all suites on clusters of one topology."""
+
+    topology: str
+    number: int
+    """From 1."""
+    seconds: float = 0.0
+    crash: str = ""
+    """Why it is not a whole run; empty when it is one."""
+    tests: list[tuple[str, str]] = field(default_factory=list)
+    """Full name and status (``PASS``, ``FAIL``, ``SKIP``); a lost suite is a test that failed."""
+
+    def count(self, status: str) -> int:
+        return sum(found == status for _, found in self.tests)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test in all rounds of a topology, or a round that crashed."""
+
+    topology: str
+    test: str
+    passed: int
+    failed: int
+    skipped: int
+    verdict: Verdict
+
+    def as_dict(self) -> dict[str, str | int]:
+        """For JSON."""
+        return {**asdict(self), "verdict": self.verdict.value}
+
+    def __str__(self) -> str:
+        counts = f"{self.passed}\t{self.failed}\t{self.skipped}"
+        return f"{self.verdict.value}\t{self.topology}\t{counts}\t{self.test}"
+
+
+HEADING = "verdict\ttopology\tpassed\tfailed\tskipped\ttest"
+
+
+def folder_of(outputdir: Path, topology: str, number: int) -> Path:
+    """Where round ``number`` on ``topology`` leaves its results."""
+    return outputdir / f"{topology}-{number}"
+
+
+def record(folder: Path, seconds: float, crash: str) -> None:
+    """Write down that a round ended, after how many ``seconds`` of wall time, and why it ``crash``-ed (else empty)."""
+    write_file(folder / ROUND, json.dumps({"seconds": round(seconds, 1), "crash": crash}))
+
+
+def read(outputdir: Path, topology: str, number: int) -> Round:
+    """A round from its folder. One that is not there, or cannot be read, is a round that crashed."""
+    folder = folder_of(outputdir, topology, number)
+    try:
+        ended: dict[str, Any] = json.loads((folder / ROUND).read_text())
+        seconds, crash = float(ended["seconds"]), str(ended["crash"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return Round(topology, number, crash=_NOT_THERE)
+    tests: list[tuple[str, str]] = []
+    try:
+        tests = [*_tests(folder / OUTPUT), *_lost(folder)]
+    except (DataError, OSError, ValueError) as error:
+        crash = crash or f"its results cannot be read: {error}"
+    return Round(topology, number, seconds, crash, tests)
+
+
+class _Collector(ResultVisitor):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def visit_test(self, test: TestCase) -> None:
+        self.found.append((test.full_name, test.status))
+
+
+def _tests(output: Path) -> list[tuple[str, str]]:
+    collector = _Collector()
+    ExecutionResult(str(output)).visit(collector)
+    return collector.found
+
+
+def _lost(folder: Path) -> Iterator[tuple[str, str]]:
+    """Suites whose process was killed: they are in no output."""
+    summary = read_summary(folder)
+    if not summary:
+        raise FileNotFoundError(f"no {SUMMARY}")
+    for name in summary.lost:
+        yield f"{name}: its process ended without a result", "FAIL"
+
+
+def table(rounds: Sequence[Round]) -> list[Row]:
+    """A row for each crashed round and for each test of each topology; the worst first."""
+    rows = [
+        Row(item.topology, f"round {item.number}: {item.crash}", 0, 0, 0, Verdict.CRASHED)
+        for item in rounds
+        if item.crash
+    ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for item in rounds:
+        for test, status in item.tests:
+            found.setdefault((item.topology, test), []).append(status)
+    for (topology, test), statuses in found.items():
+        passed, failed, skipped = (statuses.count(status) for status in ("PASS", "FAIL", "SKIP"))
+        rows.append(Row(topology, test, passed, failed, skipped, _verdict(passed, failed)))
+    order = list(Verdict)
+    return sorted(rows, key=lambda row: (order.index(row.verdict), row.topology, row.test))
+
+
+def _verdict(passed: int, failed: int) -> Verdict:
+    if failed:
+        return Verdict.FLAKY if passed else Verdict.FAILING
+    return Verdict.PASSING if passed else Verdict.SKIPPED
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Tab-separated lines with a heading."""
+    return "\n".join([HEADING, *map(str, rows)])
+
+
+def write_table(outputdir: Path, rows: Sequence[Row]) -> None:
+    """Write all rows as ``flaky.tsv``, and the same as ``flaky.json``."""
+    write_file(outputdir / TABLE, as_text(rows) + "\n")
+    content = json.dumps([row.as_dict() for row in rows], indent=1)
+    write_file((outputdir / TABLE).with_suffix(".json"), content + "\n")

@@ -1,0 +1,1 @@
+"""The driver as its pods run: components, logs, metrics, crashes."""

@@ -1,0 +1,171 @@
+"""The driver's own pods: which there are, their logs, their restart, and what the node agent is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient
+
+from mock_device.checks.driver.logs import LogMark
+from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import kube
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import deploy
+from mock_device.lab.kube import kubeclient
+
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_SILENCE_SECONDS = 24 * 3600.0
+"""For which a log that is followed may say nothing."""
+_CONTAINER = "node-agent"
+_MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
+_MODULE = "mock_accel"
+_MODULE_TIMEOUT = timedelta(seconds=60)
+
+
+class Component(Enum):
+    """A part of the driver; its value is label ``app`` of its pods."""
+
+    NODE_AGENT = deploy.NODE_AGENT
+    CONTROLLER = deploy.CONTROLLER
+    MODULE_LOADER = deploy.MODULE_LOADER
+
+
+def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
+    """Wait until every part runs, on ``nodes`` nodes if it has a pod a node; CheckError says what the others lack."""
+    seconds = timeout.total_seconds()
+    try:
+        for component in (Component.MODULE_LOADER, Component.NODE_AGENT):
+            kubeclient.wait_daemonset(api, deploy.NAMESPACE, component.value, seconds, nodes=nodes)
+        kubeclient.wait_deployment(api, deploy.NAMESPACE, Component.CONTROLLER.value, seconds)
+    except StepError as error:
+        raise CheckError(str(error)) from error
+
+
+def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str:
+    """Name of the pod of ``component``, on ``node`` if it has one a node. Raises CheckError unless there is one."""
+    names = list(pods(api, component, node))
+    if len(names) != 1:
+        where = f" on {node}" if node else ""
+        raise CheckError(
+            f"expected one pod of {component.value}{where}, found {', '.join(names) or 'none'}; "
+            f"look at: kubectl -n {deploy.NAMESPACE} get pods"
+        )
+    return names[0]
+
+
+def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[str, Any]:
+    """Pods of ``component`` (on ``node``) that do not end at the moment, by name."""
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    selector = f"app={component.value}"
+    found: list[Any] = lister(
+        deploy.NAMESPACE, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+    ).items
+    return {
+        item.metadata.name: item
+        for item in found
+        if item.metadata.deletion_timestamp is None and node in (None, item.spec.node_name)
+    }
+
+
+def restart(api: ApiClient, component: Component, node: str | None, nodes: int, timeout: timedelta) -> None:
+    """Delete the pod of ``component`` (on ``node``) and wait until another one is ready."""
+    old = pod_of(api, component, node)
+    core = client.CoreV1Api(api)
+    core.delete_namespaced_pod(old, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    selection = {"namespace": deploy.NAMESPACE, "field_selector": f"metadata.name={old}"}
+    if kubeclient.watch_until(core.list_namespaced_pod, lambda found: not found, timeout.total_seconds(), **selection):
+        raise CheckError(f"pod {old} is still ending after {timeout.total_seconds():.0f} s; look at its log")
+    wait_ready(api, nodes, timeout)
+
+
+def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
+    """The log of a pod of the driver, without a selection the whole of it."""
+    # As it is: the client would take a log that looks like JSON for an object.
+    answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
+        pod,
+        deploy.NAMESPACE,
+        tail_lines=tail_lines,
+        since_seconds=since_seconds,
+        _preload_content=False,
+        _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+    )
+    return str(answer.data, "utf-8", "replace")
+
+
+def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) -> Iterator[str]:
+    """Lines of the log of a pod of the driver, those to come as well, until the pod has ended."""
+    answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
+        pod,
+        deploy.NAMESPACE,
+        since_seconds=since_seconds,
+        follow=True,
+        _preload_content=False,
+        _request_timeout=(_REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
+    )
+    for line in answer:
+        yield str(line, "utf-8", "replace").rstrip("\n")
+
+
+def mark(api: ApiClient, pod: str) -> LogMark:
+    """The present end of the log of ``pod``."""
+    return LogMark(pod, len(log_of(api, pod).splitlines()))
+
+
+def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], nodes: int, timeout: timedelta) -> None:
+    """Tell the node agents by variables; None takes one away. Returns when all of them run with that."""
+    environment = [
+        {"name": name, "value": value} if value is not None else {"name": name, "$patch": "delete"}
+        for name, value in values.items()
+    ]
+    change_agents(api, {"spec": {"containers": [{"name": _CONTAINER, "env": environment}]}}, nodes, timeout)
+
+
+def change_agents(api: ApiClient, template: kube.Object, nodes: int, timeout: timedelta) -> None:
+    """Change the node agents' pod template by a strategic merge patch; returns when all agents run by it."""
+    # All at once, on one node after the other would take as many times longer.
+    patch_agents(api, {"updateStrategy": _update("100%", 0), "template": template})
+    try:
+        kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
+    except StepError as error:
+        raise CheckError(str(error)) from error
+    finally:
+        patch_agents(api, {"updateStrategy": _update(0, 1)})
+
+
+def _update(unavailable: int | str, surge: int) -> kube.Object:
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}
+
+
+def patch_agents(api: ApiClient, spec: kube.Object) -> None:
+    """Change the node agents' DaemonSet by a strategic merge patch; returns before the agents restart."""
+    client.AppsV1Api(api).patch_namespaced_daemon_set(
+        deploy.NODE_AGENT, deploy.NAMESPACE, {"spec": spec}, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+    )
+
+
+def agent_environment(api: ApiClient) -> set[str]:
+    """Names of the variables that the node agents are told."""
+    daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(
+        deploy.NODE_AGENT, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+    )
+    (container,) = daemon_set.spec.template.spec.containers
+    return {variable.name for variable in container.env or []}
+
+
+def load_module(api: ApiClient, node: str) -> None:
+    """Load the kernel module on ``node``, by the pod that carries it; nothing happens when it is loaded."""
+    _modprobe(api, node, [_MODULE])
+
+
+def unload_module(api: ApiClient, node: str) -> None:
+    """Unload the kernel module on ``node``. Raises CheckError with what the kernel says against it."""
+    _modprobe(api, node, ["-r", _MODULE])
+
+
+def _modprobe(api: ApiClient, node: str, arguments: list[str]) -> None:
+    pod = pod_of(api, Component.MODULE_LOADER, node)
+    kube.execute(api, pod, [*_MODPROBE, *arguments], _MODULE_TIMEOUT, namespace=deploy.NAMESPACE)

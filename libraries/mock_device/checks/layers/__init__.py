@@ -1,0 +1,1 @@
+"""Where two layers must agree: topology, PCI bus, sysfs, ResourceSlices, claims."""

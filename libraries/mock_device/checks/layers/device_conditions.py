@@ -1,0 +1,54 @@
+"""What Kubernetes says of devices in use: taints, health in the status of pods, conditions of claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mock_device.checks.nodes import cdi
+from mock_device.checks.objects.slices import PublishedDevice
+from mock_device.names import DRIVER
+
+_OWN_RESOURCES = (f"{cdi.KIND}=", f"{DRIVER}/")
+"""Start of the resourceID that the kubelet gives to devices of the driver: CDI id, else driver, pool and device."""
+
+
+def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str, expected: str) -> list[str]:
+    """Where the device (name in sysfs) has not exactly the taint with value ``expected``; empty for no taint."""
+    found = [device for device in published if (device.node, device.name) == (node, name)]
+    if not found:
+        return [f"{node} {name} is not published"]
+    values = [taint.value for device in found for taint in device.taints]
+    if values == ([expected] if expected else []):
+        return []
+    return [f"{node} {name}: expected {expected or 'no taint'}, found {', '.join(values) or 'no taint'}"]
+
+
+def device_health(pod: Mapping[str, Any]) -> list[str]:
+    """Health of the driver's devices in the status of a pod's containers (API's JSON).
+
+    core/v1, ContainerStatus.allocatedResourcesStatus: ``Healthy``, ``Unhealthy`` or ``Unknown``.
+    """
+    return [
+        str(resource.get("health"))
+        for container in (pod.get("status") or {}).get("containerStatuses") or []
+        for status in container.get("allocatedResourcesStatus") or []
+        if status["name"].startswith("claim:")
+        for resource in status.get("resources") or []
+        if str(resource.get("resourceID")).startswith(_OWN_RESOURCES)
+    ]
+
+
+def condition_complaints(claim: Mapping[str, Any], kind: str, status: str, reason: str) -> list[str]:
+    """Where the driver's devices of a claim have not all the condition ``kind`` with ``status`` and ``reason``."""
+    devices = [item for item in (claim.get("status") or {}).get("devices") or [] if item["driver"] == DRIVER]
+    if not devices:
+        return ["status.devices has no device of the driver"]
+    found = []
+    for device in devices:
+        conditions = {item["type"]: item for item in device.get("conditions") or []}
+        item = conditions.get(kind, {})
+        if (item.get("status"), item.get("reason")) != (status, reason):
+            said = f"{item.get('status')}, {item.get('reason')}" if item else "no such condition"
+            found.append(f"{device['device']}: expected {kind} {status}, {reason}; found {said}")
+    return found

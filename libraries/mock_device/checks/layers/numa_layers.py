@@ -1,0 +1,135 @@
+"""Whether each layer, from the guest's PCI bus to the ResourceSlices, has every device on its NUMA node.
+
+A device that is wrong on one layer is wrong on all that follow. So that the
+broken one is seen, a layer is blamed only for devices that are right on the
+layer before; the others are excused, with a reference to where they went wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mock_device.checks.layers.verdict import Verdict
+from mock_device.checks.nodes.sysfs import NodeDevices
+from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice
+from mock_device.topology import Function, Topology
+
+PCI_BUS = "guest PCI bus"
+SYSFS = "sysfs"
+SLICES = "ResourceSlice"
+
+Key = tuple[str, str]
+"""Node and device name."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A device as one layer shows it."""
+
+    numa_node: int | None
+    """None when the layer does not say."""
+    bdf: str
+    where: str = ""
+    """For a message: what of the layer said so, when it can say it in two ways."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer shows."""
+
+    title: str
+    sightings: Mapping[Key, tuple[Sighting, ...]]
+
+
+def pci_bus(topology: Topology, found: Iterable[NodeDevices]) -> Layer:
+    """The PCI buses of the guests. Functions are known by their address; one that nobody knows is named by it."""
+    names = {(node.name, function.bdf): function.name for node in topology.nodes for function in node.functions}
+    return Layer(
+        PCI_BUS,
+        {
+            (node.node, names.get((node.node, item.bdf), item.bdf)): (Sighting(item.numa_node, item.bdf),)
+            for node in found
+            for item in node.pci
+        },
+    )
+
+
+def sysfs(found: Iterable[NodeDevices]) -> Layer:
+    """Class mock-accel in the guests' sysfs."""
+    return Layer(
+        SYSFS,
+        {(node.node, item.name): (Sighting(item.numa_node, item.bdf),) for node in found for item in node.accelerators},
+    )
+
+
+def slices(published: Iterable[PublishedDevice]) -> Layer:
+    """ResourceSlices, with the attribute of the driver's domain and the standard one."""
+    sightings: dict[Key, tuple[Sighting, ...]] = {}
+    counts: Counter[Key] = Counter()
+    for device in published:
+        key = (device.node, device.name)
+        counts[key] += 1
+        if counts[key] > 1:
+            key = (device.node, f"{device.name} (published again in {device.slice_name})")
+        bdf = str(device.attribute("pciAddress"))
+        values = [(device.attribute(name), name) for name in (NUMA_NODE, STANDARD_NUMA_NODE)]
+        sightings[key] = tuple(
+            Sighting(value if isinstance(value, int) else None, bdf, where) for value, where in values
+        )
+    return Layer(SLICES, sightings)
+
+
+def judge(topology: Topology, layers: Iterable[Layer]) -> Verdict:
+    """Judge the last of ``layers``, which follow the way of a device."""
+    *before, last = layers
+    blamed: list[str] = []
+    excused: list[str] = []
+    expected = dict(_expected(topology, last, before))
+    for key, function in expected.items():
+        faults = list(_faults(topology, key, function, last))
+        earlier = next((layer for layer in before if any(_faults(topology, key, function, layer))), None)
+        if faults and earlier:
+            excused.append(next(_faults(topology, key, function, earlier)))
+        else:
+            blamed += faults
+    known = {(node.name, function.name) for node in topology.nodes for function in node.functions}
+    for node, name in sorted(last.sightings.keys() - expected.keys()):
+        whose = before[-1].title if (node, name) in known else f"topology {topology.name}"
+        message = f"{node} {name}: {last.title} shows a device that {whose} does not have"
+        # A stranger may have come in on a layer before, on the PCI bus by its address; what the topology knows has not.
+        keys = {(node, name), (node, last.sightings[node, name][0].bdf)}
+        if (node, name) not in known and any(keys & layer.sightings.keys() for layer in before):
+            excused.append(message)
+        else:
+            blamed.append(message)
+    return Verdict(tuple(blamed), tuple(excused))
+
+
+def _expected(topology: Topology, last: Layer, before: list[Layer]) -> Iterator[tuple[Key, Function]]:
+    """Devices that ``last`` must show: PFs; VFs always on the PCI bus, behind it only those that are enabled."""
+    enabled = next((layer for layer in before if layer.title == SYSFS), last)
+    for node in topology.nodes:
+        for function in node.functions:
+            key = (node.name, function.name)
+            if not function.is_vf or last.title == PCI_BUS or key in enabled.sightings:
+                yield key, function
+
+
+def _faults(topology: Topology, key: Key, function: Function, layer: Layer) -> Iterator[str]:
+    node, name = key
+    claim = f"{node} {name} ({function.bdf}): expected NUMA node {function.numa_node} by topology {topology.name}"
+    sightings = layer.sightings.get(key)
+    if not sightings:
+        yield f"{claim}, {layer.title} has no such device"
+        return
+    if (found := sightings[0].bdf) != function.bdf:
+        by_topology = f"expected PCI address {function.bdf} by topology {topology.name}"
+        yield f"{node} {name}: {by_topology}, {layer.title} says {found}"
+    wrong = [sighting for sighting in sightings if sighting.numa_node != function.numa_node]
+    for value in dict.fromkeys(sighting.numa_node for sighting in wrong):
+        said = "nothing" if value is None else str(value)
+        where = [sighting.where for sighting in wrong if sighting.numa_node == value and sighting.where]
+        only_some = f" (attribute {', '.join(where)})" if 0 < len(where) < len(sightings) else ""
+        yield f"{claim}, {layer.title} says {said}{only_some}"

@@ -1,0 +1,1 @@
+"""What the nodes show: sysfs, PCI bus, CDI files, container runtime."""

@@ -1,0 +1,129 @@
+"""CDI files on a node, by which the container runtime gives devices to containers.
+
+Container Device Interface specification 0.8.0, SPEC.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mock_device.topology import Function
+
+VERSION = "0.8.0"
+KIND = "example.com/mock-accel"
+FOLDER = "/var/run/cdi"
+PREFIX = "example.com_mock-accel-"
+
+# Every file of the driver, temporary ones too; content only of those that the runtime reads, and what the links say.
+PROBE = rf"""
+for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
+  if [ -h "$f" ]; then printf 'link\t%s\t%s\n' "$f" "$(readlink "$f")"; continue; fi
+  [ -e "$f" ] || continue
+  printf 'file\t%s\n' "$f"
+  case "$f" in *.json) while IFS= read -r line || [ -n "$line" ]; do printf '+%s\n' "$line"; done <"$f" ;; esac
+done
+echo end
+"""
+
+
+@dataclass(frozen=True)
+class CdiFile:
+    """A file of the driver in the CDI folder of a node."""
+
+    node: str
+    path: str
+    text: str
+    link: str | None = None
+    """What the device's link beside the file says; None when there is none."""
+
+
+def path_of(device: str) -> str:
+    """CDI file of the device with that name in sysfs."""
+    return f"{FOLDER}/{PREFIX}{device}.json"
+
+
+def link_of(device: str) -> str:
+    """The link that containers get a copy of, beside the device's CDI file."""
+    return f"{FOLDER}/{PREFIX}{device}.link"
+
+
+def parse(node: str, output: str) -> list[CdiFile]:
+    """What PROBE printed on ``node``; a link without a file stands for itself.
+
+    Raises ValueError with the line that is not as it should be.
+    """
+    lines = output.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError(f"{node}: the list of CDI files has no end: {output[-200:]!r}")
+    paths: list[str] = []
+    texts: list[list[str]] = []
+    links: dict[str, str] = {}
+    for line in lines[:-1]:
+        if line.startswith("file\t"):
+            paths.append(line.removeprefix("file\t"))
+            texts.append([])
+        elif line.startswith("+") and texts:
+            texts[-1].append(line[1:])
+        elif line.startswith("link\t") and line.count("\t") == 2:
+            _, path, target = line.split("\t")
+            links[path] = target
+        else:
+            raise ValueError(f"{node}: expected the line of a CDI file, found {line!r}")
+    files = [
+        CdiFile(node, path, "\n".join(text), links.pop(f"{path.removesuffix('.json')}.link", None))
+        for path, text in zip(paths, texts, strict=True)
+    ]
+    return files + [CdiFile(node, path, "", target) for path, target in links.items()]
+
+
+def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Function]) -> list[str]:
+    """Where the CDI files are not exactly those of ``allocated``, devices by their node and name."""
+    result = []
+    missing = dict(allocated)
+    expected = {(node, path_of(name)): (node, name) for node, name in allocated}
+    for file in files:
+        key = expected.get((file.node, file.path))
+        if key is None:
+            result.append(f"{file.node}: {file.path} is there, but no allocated device belongs to it")
+            continue
+        function = missing.pop(key)
+        result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]
+    result += [
+        f"{node} {name} ({function.bdf}): is allocated, but the node has no {path_of(name)}; "
+        "look at the node agent's log"
+        for (node, name), function in missing.items()
+    ]
+    return result
+
+
+def _content_complaints(file: CdiFile, function: Function) -> list[str]:
+    try:
+        spec: dict[str, Any] = json.loads(file.text)
+        devices = spec["devices"]
+        names = [device["name"] for device in devices]
+        edits = devices[0]["containerEdits"] if names else {}
+        environment = {str(variable) for variable in edits.get("env", [])}
+        sources = {mount.get("hostPath") for mount in edits.get("mounts", [])}
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        return [f"expected a CDI specification, found {file.text[:200]!r} ({error!r})"]
+    found = []
+    for field, expected in (("cdiVersion", VERSION), ("kind", KIND)):
+        if spec.get(field) != expected:
+            found.append(f"expected {field} {expected!r}, found {spec.get(field)!r}")
+    if names != [function.name]:
+        found.append(f"expected device {function.name!r} alone, found {names}")
+    if lacking := sorted(environment_of(function) - environment):
+        found.append(f"expected environment {', '.join(lacking)}, found {', '.join(sorted(environment)) or 'none'}")
+    path, end = link_of(function.name), f"/{function.bdf}/mock-accel/{function.name}"
+    if path in sources and not (file.link and file.link.startswith("../../devices/") and file.link.endswith(end)):
+        found.append(f"expected {path} to say ../../devices/…{end}, found {file.link!r}")
+    return found
+
+
+def environment_of(function: Function) -> set[str]:
+    """Variables (``NAME=value``) that tell a container of this device, with the device's name in theirs."""
+    values = {"DEVICE": function.name, "UUID": function.uuid, "PCI": function.bdf}
+    return {f"MOCK_ACCEL_{key}_{function.name.upper()}={value}" for key, value in values.items()}

@@ -1,0 +1,121 @@
+"""Devices of a topology that a test picks by what they are, not by their names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from mock_device.checks.errors import CheckError
+from mock_device.topology import Function, Node, Slot
+
+
+@dataclass(frozen=True)
+class SlotOfNode:
+    """A slot, with the node that has it."""
+
+    node: str
+    slot: Slot
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        return self.slot.functions
+
+    @property
+    def pf_count(self) -> int:
+        """How many of its functions are PFs."""
+        return sum(not function.is_vf for function in self.functions)
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.slot.root_port} ({', '.join(function.name for function in self.functions)})"
+
+
+class Lacking(Exception):
+    """A topology has nothing of what a test needs."""
+
+
+def pfs(
+    node: Node, *, capability: str | None = None, memory: int | None = None, bus: str | None = None
+) -> list[Function]:
+    """PFs of ``node`` with ``capability``, at least ``memory`` bytes, and on ``bus`` (``0000:12``), as far as given."""
+    return [
+        function
+        for function in node.pfs
+        if (capability is None or capability in function.capabilities)
+        and (memory is None or function.memory >= memory)
+        and (bus is None or bus_of(function) == bus)
+    ]
+
+
+def bus_of(function: Function) -> str:
+    """PCI domain and bus, ``0000:12``."""
+    return function.bdf.rpartition(":")[0]
+
+
+def pf_with_vfs(node: Node) -> Function:
+    """The PF with the most VFs. Raises Lacking."""
+    best = max(node.pfs, key=lambda function: function.total_vfs, default=None)
+    if best is None or not best.total_vfs:
+        raise Lacking(f"no PF with VFs on {node.name}")
+    return best
+
+
+def pf_without_vfs(node: Node) -> Function:
+    """The first PF that has no VFs. Raises Lacking."""
+    for function in node.pfs:
+        if not function.total_vfs:
+            return function
+    raise Lacking(f"no PF without VFs on {node.name}")
+
+
+def telling_capability(node: Node) -> str:
+    """The capability that the fewest PFs have, but some and not all. Raises Lacking."""
+    counts = Counter(name for function in node.pfs for name in function.capabilities)
+    telling = [name for name, count in counts.items() if count < len(node.pfs)]
+    if not telling:
+        raise Lacking(f"all PFs of {node.name} have the same capabilities")
+    return min(telling, key=lambda name: (counts[name], name))
+
+
+def largest_memory(node: Node) -> int:
+    """Bytes of the PF with the most memory, when others have less. Raises Lacking."""
+    sizes = {function.memory for function in node.pfs}
+    if len(sizes) < 2:
+        raise Lacking(f"all PFs of {node.name} have the same memory")
+    return max(sizes)
+
+
+def shared_bus(node: Node) -> str:
+    """The first bus (``0000:12``) with more than one PF. Raises Lacking."""
+    counts = Counter(bus_of(function) for function in node.pfs)
+    for bus, count in counts.items():
+        if count > 1:
+            return bus
+    raise Lacking(f"no two PFs on one bus on {node.name}")
+
+
+def slot_to_unplug(node: Node) -> SlotOfNode:
+    """The slot with the fewest PFs, VFs not counted. Raises CheckError when there is none."""
+    if not node.slots:
+        raise CheckError(f"{node.name} has no devices by the topology")
+    return min((SlotOfNode(node.name, slot) for slot in node.slots), key=lambda slot: slot.pf_count)
+
+
+def pf_whose_name_moves(node: Node, unplugged: SlotOfNode) -> Function:
+    """The first PF whose name is another PF's when ``node`` boots without the slot. Raises Lacking.
+
+    The kernel module names PFs in PCI order: mock0, mock1, ...
+    """
+    left = [pf for pf in node.pfs if pf not in unplugged.functions]
+    new_owner = {before.name: pf for before, pf in zip(node.pfs, left, strict=False)}
+    for pf in left:
+        if new_owner.get(pf.name, pf) != pf:
+            return pf
+    raise Lacking(f"no PF of {node.name} whose name another one has without {unplugged}")
+
+
+def pfs_under_largest_root(node: Node) -> list[Function]:
+    """PFs of ``node`` under the PCIe root that has the most of them."""
+    roots: dict[str, list[Function]] = {}
+    for function in node.pfs:
+        roots.setdefault(node.pcie_root_of(function), []).append(function)
+    return max(roots.values(), key=len, default=[])

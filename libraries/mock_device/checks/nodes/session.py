@@ -1,0 +1,125 @@
+"""The cluster that this process has borrowed, and the connections to it that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Protocol
+
+from kubernetes.client import ApiClient
+
+from mock_device.checks.errors import CheckError
+from mock_device.lab.cluster.cluster import Cluster, NodeAccess
+from mock_device.lab.kube import kubeclient
+from mock_device.topology import Topology
+
+# For a command of a second, on nodes that share a busy core without hardware virtualisation.
+COMMAND_SECONDS = 180.0
+
+
+class Shell(Protocol):
+    """A connection to one node."""
+
+    def run(self, command: str, timeout: float) -> str:
+        """Standard output of ``command``, run by the node's ``sh``. ``timeout`` is in seconds."""
+
+    def close(self) -> None: ...
+
+
+class Session:
+    """A borrowed cluster. Connections are made on first use."""
+
+    def __init__(
+        self, cluster: Cluster, connect: Callable[[NodeAccess], Shell], command_seconds: float = COMMAND_SECONDS
+    ) -> None:
+        """``command_seconds`` is how long a command on a node may take that is given no other time."""
+        self.cluster = cluster
+        self._command_seconds = command_seconds
+        self._connect = connect
+        self._shells: dict[str, Shell] = {}
+
+    @property
+    def topology(self) -> Topology:
+        return self.cluster.topology
+
+    @cached_property
+    def api(self) -> ApiClient:
+        """Client of the API server, as cluster administrator."""
+        return kubeclient.connect(self.cluster.kubeconfig)
+
+    @property
+    def node_names(self) -> list[str]:
+        return [node.name for node in self.topology.nodes]
+
+    def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
+        """Output of a shell command on ``node``, which may take ``timeout`` seconds."""
+        if node not in self._shells:
+            self._shells[node] = self._connect(self.cluster.node(node))
+        return self._shells[node].run(command, timeout or self._command_seconds)
+
+    def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
+        """Output of a shell command on every node, run at the same time, by the name of the node.
+
+        A command costs most of a second on a node without hardware
+        virtualisation: better one that reads much than many.
+        """
+        names = self.node_names
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
+
+    def answers_of_nodes(self, command: str, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
+        """As ``on_nodes``, for nodes that may not answer: outputs of those that do, and the reasons of the others."""
+
+        def ask(name: str) -> str | CheckError:
+            try:
+                return self.on_node(name, command, timeout)
+            except CheckError as error:
+                return error
+
+        names = self.node_names
+        with ThreadPoolExecutor(len(names)) as pool:
+            found = dict(zip(names, pool.map(ask, names), strict=True))
+        outputs = {name: answer for name, answer in found.items() if isinstance(answer, str)}
+        return outputs, {name: str(answer) for name, answer in found.items() if isinstance(answer, CheckError)}
+
+    def close(self) -> None:
+        """Close connections and give the cluster back."""
+        try:
+            for shell in self._shells.values():
+                shell.close()
+            self._shells.clear()
+            if "api" in self.__dict__:
+                self.api.close()  # type: ignore[no-untyped-call]
+        finally:
+            self.cluster.release()
+
+
+_session: Session | None = None
+
+
+def begin(session: Session) -> None:
+    """Make ``session`` the one that ``current`` returns; an earlier one ends."""
+    global _session  # noqa: PLW0603 - one cluster a process is what a suite has
+    end()
+    _session = session
+
+
+def current() -> Session:
+    """The session of this process. Raises CheckError when no cluster is borrowed."""
+    if _session is None:
+        raise CheckError("no cluster is borrowed: a suite needs 'Suite Setup    Borrow Cluster'")
+    return _session
+
+
+def active() -> bool:
+    """Whether a cluster is borrowed."""
+    return _session is not None
+
+
+def end() -> None:
+    """Give the cluster back; without one, nothing happens."""
+    global _session
+    if _session is not None:
+        session, _session = _session, None
+        session.close()

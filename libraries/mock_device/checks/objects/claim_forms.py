@@ -1,0 +1,322 @@
+"""Every form of a ResourceClaim, parsed once for all who count, show or judge claims.
+
+Source of the fields: resource.k8s.io/v1 of Kubernetes 1.37 (``k8s.io/api/resource/v1/types.go``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mock_device.checks.objects.slices import Taint
+from mock_device.names import DRIVER
+
+_EXACT, _ALL = "ExactCount", "All"
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Toleration:
+    """A taint that a request accepts. Empty fields accept all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """As ``resourceclaim.ToleratesTaint`` of k8s.io/dynamic-resource-allocation."""
+        if self.effect not in ("", taint.effect) or self.key not in ("", taint.key):
+            return False
+        return self.operator == "Exists" or (self.operator in ("", "Equal") and self.value == taint.value)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What ``exactly`` or one alternative of ``firstAvailable`` asks for."""
+
+    name: str
+    """``REQUEST``, for an alternative ``REQUEST/ALTERNATIVE``."""
+    device_class: str
+    mode: str = _EXACT
+    """``allocationMode``; a client must not guess what one means that it does not know."""
+    count: int = 1
+    """Of mode ``ExactCount``."""
+    selectors: tuple[str, ...] = ()
+    """CEL expressions."""
+    admin_access: bool = False
+    tolerations: tuple[Toleration, ...] = ()
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    """Quantities that each device must have left, by name."""
+    derives_attributes: bool = False
+    """Whether constraints may name attributes that are computed by CEL and not published."""
+
+    @property
+    def is_count(self) -> bool:
+        return self.mode == _EXACT
+
+    @property
+    def is_all(self) -> bool:
+        return self.mode == _ALL
+
+    @property
+    def amount(self) -> str:
+        """``2``, ``all``, or a mode that is not known here."""
+        return str(self.count) if self.is_count else self.mode.lower() if self.is_all else self.mode
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether ``taint`` keeps no device from this request."""
+        return not taint.keeps_off or any(toleration.tolerates(taint) for toleration in self.tolerations)
+
+    def __str__(self) -> str:
+        needs = "".join(f" with {quantity} of {name}" for name, quantity in self.capacity.items())
+        admin = " (adminAccess)" if self.admin_access else ""
+        where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
+        return f"{self.amount} of {self.device_class}{needs}{admin}{where}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request of a claim."""
+
+    name: str
+    alternatives: tuple[Wanted, ...]
+    """One for ``exactly``; none for a form that is not known here."""
+    resource: str = ""
+    """Of a pod's extended resource: its name."""
+
+    def __str__(self) -> str:
+        words = " or else ".join(map(str, self.alternatives))
+        return words or f"request {self.name!r} of a form that is not known here"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What devices of several requests must, or must not, have in common."""
+
+    attribute: str
+    """Qualified name; empty for a constraint of another kind, which is not known here."""
+    distinct: bool = False
+    requests: tuple[str, ...] = ()
+    """``REQUEST`` or ``REQUEST/ALTERNATIVE``; empty for all."""
+
+    def concerns(self, wanted: Wanted) -> bool:
+        """Whether devices of ``wanted`` must meet it."""
+        return not self.requests or wanted.name in self.requests or wanted.name.partition("/")[0] in self.requests
+
+    def __str__(self) -> str:
+        if not self.attribute:
+            return "a constraint that is not known here"
+        return f"{'different' if self.distinct else 'the same'} {self.attribute}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that a driver reports of an allocated device."""
+
+    status: str
+    reason: str = ""
+    message: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (f"{self.status}, {self.reason}" if self.reason else self.status, self.message)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A device that a claim has."""
+
+    request: str
+    driver: str
+    pool: str
+    device: str
+    alternative: str = ""
+    admin_access: bool = False
+    share: str = ""
+    """Of a device with consumable capacity: the id of this share of it."""
+    consumed: Mapping[str, str] = field(default_factory=dict)
+    """Quantities of that share, by name."""
+    binding_conditions: tuple[str, ...] = ()
+    binding_failures: tuple[str, ...] = ()
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    """By type, as the claim's ``status.devices`` has them."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Pool and device."""
+        return self.pool, self.device
+
+    @property
+    def takes_device(self) -> bool:
+        """Whether no other claim can have the device meanwhile."""
+        return not self.admin_access and not self.share
+
+    @property
+    def what(self) -> str:
+        """How the claim has the device, if not alone, in words."""
+        if self.admin_access:
+            return "adminAccess"
+        used = ", ".join(f"{quantity} of {name}" for name, quantity in self.consumed.items())
+        return f"a share of it{f', {used}' if used else ''}" if self.share else ""
+
+    def waits_for(self) -> list[str]:
+        """Binding conditions that are not met or say that binding failed, with what is known of them."""
+        failed = [
+            f"{name} is {self.conditions[name]}"
+            for name in self.binding_failures
+            if name in self.conditions and self.conditions[name].status == "True"
+        ]
+        return failed or [
+            f"{name} is {self.conditions.get(name, 'not reported')}"
+            for name in self.binding_conditions
+            if name not in self.conditions or self.conditions[name].status != "True"
+        ]
+
+    def __str__(self) -> str:
+        where = f"{self.pool.partition('/')[0]} {self.device}" + ("" if self.driver == DRIVER else f" of {self.driver}")
+        return where + (f" ({self.what})" if self.what else "")
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who has a claim reserved: a pod, or another object that has pods."""
+
+    resource: str
+    name: str
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ResourceClaim."""
+
+    namespace: str
+    name: str
+    """Empty for what the scheduler will make of a pod's extended resources."""
+    requests: tuple[Request, ...]
+    constraints: tuple[Constraint, ...] = ()
+    is_allocated: bool = False
+    results: tuple[Result, ...] = ()
+    """Devices of all drivers."""
+    reserved_for: tuple[Consumer, ...] = ()
+
+    @property
+    def own_results(self) -> tuple[Result, ...]:
+        """Devices of this project's driver."""
+        return tuple(item for item in self.results if item.driver == DRIVER)
+
+    @property
+    def pods(self) -> tuple[str, ...]:
+        """Names of the pods that have it reserved."""
+        return tuple(consumer.name for consumer in self.reserved_for if consumer.resource == "pods")
+
+    def __str__(self) -> str:
+        """What it asks for, and what it has."""
+        asked = ", ".join(map(str, self.requests)) or "nothing"
+        common = " and ".join(map(str, self.constraints))
+        has = ", ".join(map(str, self.results))
+        return (
+            f"claim {self.name!r} asks for {asked}"
+            + (f" with {common}" if common else "")
+            + (f" and has {has}" if has else "" if self.is_allocated else " and has no devices yet")
+        )
+
+
+def parse(item: Object) -> Claim:
+    """A ResourceClaim of the API's JSON."""
+    metadata, status = item["metadata"], item.get("status") or {}
+    devices = item["spec"].get("devices") or {}
+    allocation = status.get("allocation")
+    found = ((allocation or {}).get("devices") or {}).get("results") or []
+    conditions = {_status_key(entry): _conditions(entry) for entry in status.get("devices") or []}
+    return Claim(
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        requests=tuple(_request(request) for request in devices.get("requests") or []),
+        constraints=tuple(_constraint(constraint) for constraint in devices.get("constraints") or []),
+        is_allocated=allocation is not None,
+        results=tuple(_result(result, conditions.get(_status_key(result), {})) for result in found),
+        reserved_for=tuple(
+            Consumer(user["resource"], user["name"], user.get("uid", "")) for user in status.get("reservedFor") or []
+        ),
+    )
+
+
+def _request(request: Object) -> Request:
+    name = request["name"]
+    if request.get("firstAvailable"):
+        alternatives = tuple(_wanted(f"{name}/{item['name']}", item) for item in request["firstAvailable"])
+    else:
+        alternatives = (_wanted(name, request["exactly"]),) if request.get("exactly") else ()
+    return Request(name, alternatives)
+
+
+def _wanted(name: str, item: Object) -> Wanted:
+    return Wanted(
+        name=name,
+        device_class=item["deviceClassName"],
+        mode=item.get("allocationMode") or _EXACT,
+        count=item.get("count") or 1,
+        selectors=tuple(selector["cel"]["expression"] for selector in item.get("selectors") or [] if "cel" in selector),
+        admin_access=bool(item.get("adminAccess")),
+        tolerations=tuple(
+            Toleration(
+                toleration.get("key") or "",
+                toleration.get("operator") or "Equal",
+                toleration.get("value") or "",
+                toleration.get("effect") or "",
+            )
+            for toleration in item.get("tolerations") or []
+        ),
+        capacity={name: str(value) for name, value in ((item.get("capacity") or {}).get("requests") or {}).items()},
+        derives_attributes=bool(item.get("derivedAttributes")),
+    )
+
+
+def _constraint(constraint: Object) -> Constraint:
+    distinct = constraint.get("distinctAttribute")
+    attribute = distinct or constraint.get("matchAttribute") or ""
+    return Constraint(attribute, bool(distinct), tuple(constraint.get("requests") or ()))
+
+
+def _result(result: Object, conditions: Mapping[str, Condition]) -> Result:
+    # An alternative of firstAvailable is reported as REQUEST/ALTERNATIVE.
+    request, _, alternative = result["request"].partition("/")
+    return Result(
+        request=request,
+        driver=result["driver"],
+        pool=result["pool"],
+        device=result["device"],
+        alternative=alternative,
+        admin_access=bool(result.get("adminAccess")),
+        share=result.get("shareID") or "",
+        consumed={name: str(value) for name, value in (result.get("consumedCapacity") or {}).items()},
+        binding_conditions=tuple(result.get("bindingConditions") or ()),
+        binding_failures=tuple(result.get("bindingFailureConditions") or ()),
+        conditions=conditions,
+    )
+
+
+def _status_key(item: Object) -> tuple[str, str, str, str]:
+    return item["driver"], item.get("pool", ""), item["device"], item.get("shareID") or ""
+
+
+def _conditions(item: Object) -> dict[str, Condition]:
+    return {
+        condition["type"]: Condition(
+            condition.get("status", ""), condition.get("reason", ""), condition.get("message", "")
+        )
+        for condition in item.get("conditions") or []
+    }
+
+
+def parse_all(items: Iterable[Object]) -> list[Claim]:
+    """ResourceClaims of the API's JSON."""
+    return [parse(item) for item in items]
+
+
+def by_name(claims: Sequence[Claim]) -> dict[str, Claim]:
+    """``claims`` by ``namespace/name``."""
+    return {f"{claim.namespace}/{claim.name}": claim for claim in claims}

@@ -1,0 +1,242 @@
+"""ResourceClaims: what tests ask for, and what the scheduler gave them (resource.k8s.io/v1).
+
+Claims that others made may have any form: see ``checks.objects.claim_forms``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import availability, claim_forms
+from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
+from mock_device.names import DRIVER
+from mock_device.topology import Function, Topology
+
+Object = dict[str, Any]
+
+
+class DeviceClass(Enum):
+    """The driver's DeviceClasses."""
+
+    PF = "mock-accel-pf"
+    VF = "mock-accel-vf"
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """One request of a claim: ``count`` devices of a class that meet all CEL selectors."""
+
+    name: str
+    count: int = 1
+    device_class: DeviceClass = DeviceClass.PF
+    selectors: tuple[str, ...] = ()
+    admin_access: bool = False
+    """Devices may be another claim's; the namespace must allow it."""
+
+    def __str__(self) -> str:
+        where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
+        admin = " (adminAccess)" if self.admin_access else ""
+        return f"{self.count} of {self.device_class.value}{admin}{where}"
+
+
+@dataclass(frozen=True)
+class AlternativeRequests:
+    """A request that the first of ``alternatives`` meets for which there are devices (``firstAvailable``)."""
+
+    name: str
+    alternatives: tuple[DeviceRequest, ...]
+
+    def __str__(self) -> str:
+        return " or else ".join(str(alternative) for alternative in self.alternatives)
+
+
+Request = DeviceRequest | AlternativeRequests
+
+
+@dataclass(frozen=True)
+class AllocatedDevice:
+    """A device that the scheduler gave to a claim."""
+
+    claim: str
+    request: str
+    published: PublishedDevice
+    alternative: str = ""
+    """Name of the alternative that was taken, for a request with alternatives."""
+    is_exclusive: bool = True
+    """False with administrative access and for a share: then other claims can have the device, too."""
+    admin_access: bool = False
+    """Then the driver leaves the device's status register alone."""
+
+    @property
+    def node(self) -> str:
+        return self.published.node
+
+    @property
+    def name(self) -> str:
+        """Name in sysfs."""
+        return self.published.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.name
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.name} ({self.published.attribute('pciAddress')})"
+
+
+def numa_selector(numa_node: int) -> str:
+    """CEL: the device is on that NUMA node."""
+    return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
+
+
+def build(name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]) -> Object:
+    """A ResourceClaim (API's JSON). Devices of all requests must have the same value of ``match_attribute``."""
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": _spec(requests, match_attribute),
+    }
+
+
+def build_template(
+    name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]
+) -> Object:
+    """A ResourceClaimTemplate (API's JSON) of such claims, which have the labels as well."""
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"metadata": {"labels": dict(labels)}, "spec": _spec(requests, match_attribute)},
+    }
+
+
+def _spec(requests: Sequence[Request], match_attribute: str | None) -> Object:
+    devices: Object = {"requests": [_request(request) for request in requests]}
+    if match_attribute:
+        constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
+        devices["constraints"] = [constraint]
+    return {"devices": devices}
+
+
+def _request(request: Request) -> Object:
+    if isinstance(request, AlternativeRequests):
+        alternatives = [{"name": item.name, **_wanted(item)} for item in request.alternatives]
+        return {"name": request.name, "firstAvailable": alternatives}
+    return {"name": request.name, "exactly": _wanted(request)}
+
+
+def _wanted(request: DeviceRequest) -> Object:
+    wanted: Object = {
+        "deviceClassName": request.device_class.value,
+        "allocationMode": "ExactCount",
+        "count": request.count,
+    }
+    if request.admin_access:
+        wanted["adminAccess"] = True
+    if request.selectors:
+        wanted["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
+    return wanted
+
+
+def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) -> list[AllocatedDevice]:
+    """Devices of the driver that ``claim`` has, none while it is pending.
+
+    Raises CheckError when it has a device that no ResourceSlice publishes.
+    """
+    found = claim_forms.parse(claim)
+    known = {(device.pool, device.device): device for device in published}
+    result = []
+    for item in found.own_results:
+        device = known.get(item.key)
+        if device is None:
+            raise CheckError(
+                f"claim {found.name!r} has device {item.device} of pool {item.pool}, "
+                "but no ResourceSlice publishes it; "
+                f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"
+            )
+        allocated_device = AllocatedDevice(
+            found.name, item.request, device, item.alternative, item.takes_device, item.admin_access
+        )
+        result.append(allocated_device)
+    return result
+
+
+def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
+    """What is allocated to ``claim``, and who has it reserved, a sentence each; none when it is free."""
+    found = claim_forms.parse(claim)
+    users = [f"{user.resource} {user.name}" for user in found.reserved_for]
+    return ([str(found)] if found.is_allocated else []) + ([f"it is reserved for {', '.join(users)}"] if users else [])
+
+
+def describe(claim: Mapping[str, Any]) -> str:
+    """What a claim asks for, and whether it has it, for a message."""
+    return str(claim_forms.parse(claim))
+
+
+def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
+    """How many published PFs a claim can get, by node and NUMA node. A NUMA node without any counts 0."""
+    found = availability.of(published, claim_forms.parse_all(claims))
+    counts: Counter[tuple[str, Value]] = Counter()
+    for device in found.devices:
+        if device.attribute("deviceType") == "pf":
+            counts[device.node, device.numa_node] += found.is_free(device)
+    return counts
+
+
+def describe_free(counts: Counter[tuple[str, Value]]) -> str:
+    """Free devices in words, for a message."""
+    words = [
+        f"{node} NUMA node {'unknown' if numa is None else numa}: {count}"
+        for (node, numa), count in sorted(counts.items(), key=lambda item: (item[0][0], str(item[0][1])))
+    ]
+    return f"free PFs: {', '.join(words)}" if words else "no device is published"
+
+
+def function_of(topology: Topology, device: AllocatedDevice) -> Function:
+    """The device in the topology. Raises CheckError when it has no such device."""
+    for node in topology.nodes:
+        for function in node.functions:
+            if (node.name, function.name) == device.key:
+                return function
+    raise CheckError(f"claim {device.claim!r} has {device}, which topology {topology.name} does not have")
+
+
+def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Function]) -> list[str]:
+    """Where ``devices`` are not exactly ``expected``, which are of one node, a sentence each."""
+    names = {function.name: function for function in expected}
+    found = {device.name: device for device in devices}
+    complaints = [f"{found[name]} is not among those" for name in sorted(found.keys() - names.keys())]
+    complaints += [f"{name} ({names[name].bdf}) is missing" for name in sorted(names.keys() - found.keys())]
+    if len(nodes := {device.node for device in found.values()}) > 1:
+        complaints.append(f"they are on several nodes: {', '.join(sorted(nodes))}")
+    return complaints
+
+
+def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], expected: int) -> list[str]:
+    """Devices that are on another NUMA node by the topology, a sentence each."""
+    complaints = []
+    for device in devices:
+        found = function_of(topology, device).numa_node
+        if found != expected:
+            complaints.append(
+                f"{device} of claim {device.claim!r}, request {device.request!r}: expected NUMA node {expected}, "
+                f"found {found} by topology {topology.name}; ResourceSlice says {device.published.numa_node}"
+            )
+    return complaints
+
+
+def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
+    """Devices that more than one claim has for itself, a sentence each."""
+    devices = [device for device in devices if device.is_exclusive]
+    counts = Counter(device.key for device in devices)
+    return [
+        f"{' '.join(key)} belongs to claims {', '.join(sorted(item.claim for item in devices if item.key == key))}"
+        for key, count in counts.items()
+        if count > 1
+    ]

@@ -1,0 +1,302 @@
+"""Objects that tests make in the cluster: made with a label, waited for by watches, and deleted by that label."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+from kubernetes.stream import stream
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import claims, pod_claims, pods, slices
+from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.lab.kube import kubeclient, kubeexplain, manifests
+
+NAMESPACE = "default"
+LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
+"""On everything that tests make, so that also what a killed run left is found."""
+_SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+_REQUEST_TIMEOUT_SECONDS = 30.0
+
+Object = dict[str, Any]
+
+
+def create_claim(api: ApiClient, body: Object) -> None:
+    """Make a ResourceClaim. Raises CheckError with what the API server says against it."""
+    _create(client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
+
+
+def create_claim_template(api: ApiClient, body: Object) -> None:
+    """Make a ResourceClaimTemplate. Raises CheckError with what the API server says against it."""
+    create = client.ResourceV1Api(api).create_namespaced_resource_claim_template
+    _create(create, client.V1ResourceClaimTemplate, body)
+
+
+def create_pod(api: ApiClient, body: Object) -> None:
+    """Make a pod. Raises CheckError with what the API server says against it."""
+    _create(client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
+
+
+def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
+    try:
+        create(NAMESPACE, model.from_dict(body), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        name = f"{body['kind']} {body['metadata']['name']!r}"
+        if error.status == HTTPStatus.CONFLICT:
+            raise CheckError(f"{name} exists already: an earlier test has not cleaned up") from error
+        raise CheckError(f"{name}: the API server refuses it, {kubeclient.refusal(error)}") from error
+
+
+def apply_manifest(api: ApiClient, text: str) -> list[str]:
+    """Apply a manifest of several objects, with the label; names of what there is now."""
+    objects = manifests.read_manifest(text)
+    for item in objects:
+        _add_labels(item)
+        if item["kind"] == "ResourceClaimTemplate":
+            _add_labels(item["spec"])
+    return manifests.apply(api, yaml.safe_dump_all(objects), NAMESPACE)
+
+
+def _add_labels(item: Object) -> None:
+    metadata = item.setdefault("metadata", {})
+    metadata["labels"] = {**metadata.get("labels", {}), **LABELS}
+
+
+def all_claims(api: ApiClient) -> list[Object]:
+    """All ResourceClaims of the cluster, as in the API's JSON."""
+    lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
+    return [kubeclient.as_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
+
+
+def get_claim(api: ApiClient, name: str) -> Object:
+    """A ResourceClaim of the tests. Raises CheckError when it is not there."""
+    for item in all_claims(api):
+        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
+            return item
+    raise CheckError(f"there is no claim {name!r} in namespace {NAMESPACE}")
+
+
+def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
+    """Devices that any claim in the cluster has."""
+    known = slices.published(api)
+    return [device for item in all_claims(api) for device in claims.allocated(item, known)]
+
+
+def wait_claim(
+    api: ApiClient, name: str, complaints: Callable[[Object], list[str]], timeout: timedelta, expected: str
+) -> None:
+    """Wait until ``complaints(claim)`` has none; CheckError has them else."""
+    last: list[str] = []
+
+    def done(found: Mapping[str, Any]) -> bool:
+        last[:] = complaints(kubeclient.as_json(api, found[name])) if name in found else ["there is no such claim"]
+        return not last
+
+    seconds = timeout.total_seconds()
+    lister = client.ResourceV1Api(api).list_namespaced_resource_claim
+    kubeclient.watch_until(lister, done, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    if last:
+        raise CheckError(f"claim {name!r}: expected {expected} within {seconds:.0f} s: {'; '.join(last)}")
+
+
+def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> list[AllocatedDevice]:
+    """Devices of all claims of a pod, or those that one ``container`` of it uses.
+
+    Raises CheckError when the pod is not there, or has none.
+    """
+    pod = get_pod(api, name)
+    known = slices.published(api)
+    own = _claims_of(pod, all_claims(api))
+    devices = [device for item in own for device in claims.allocated(item, known)]
+    if container is not None:
+        used = pod_claims.uses(pod, container)
+        devices = [item for item in devices if {(item.claim, None), (item.claim, item.request)} & used]
+    if not devices:
+        described = "; ".join(claims.describe(item) for item in own) or "it has no claims"
+        where = f", container {container!r}," if container else ""
+        raise CheckError(f"pod {name!r}{where} has no devices: {described}")
+    return devices
+
+
+def _claims_of(pod: Object, everything: list[Object]) -> list[Object]:
+    names = pods.claim_names(pod)
+    return [
+        item for item in everything if item["metadata"]["namespace"] == NAMESPACE and item["metadata"]["name"] in names
+    ]
+
+
+def get_pod(api: ApiClient, name: str) -> Object:
+    """A pod as in the API's JSON. Raises CheckError when it is not there."""
+    try:
+        pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CheckError(f"there is no pod {name!r} in namespace {NAMESPACE}") from error
+    return kubeclient.as_json(api, pod)
+
+
+def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout: timedelta, expected: str) -> Object:
+    """Wait until ``done(pod)``, and return the pod; CheckError says what it waits for instead.
+
+    A pod that has ended is not waited for.
+    """
+    last: list[Object] = []
+
+    def ready(found: Mapping[str, Any]) -> bool:
+        last[:] = [kubeclient.as_json(api, found[name])] if name in found else []
+        return bool(last) and (done(last[0]) or pods.has_ended(last[0]))
+
+    seconds = timeout.total_seconds()
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    kubeclient.watch_until(lister, ready, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    if last and done(last[0]):
+        return last[0]
+    found = explain_pod(api, last[0]) if last else "there is no such pod"
+    raise CheckError(f"pod {name!r}: expected it to be {expected} within {seconds:.0f} s: {found}")
+
+
+def explain_pod(api: ApiClient, pod: Object) -> str:
+    """Phase of a pod, what hinders it, what its claims ask for, which devices are free, and its last event."""
+    model = client.V1Pod.from_dict(pod)
+    parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
+    everything = all_claims(api)
+    parts += [claims.describe(item) for item in _claims_of(pod, everything)]
+    parts.append(claims.describe_free(claims.free(slices.published(api), everything)))
+    if events := events_of(api, pod):
+        last = max(events, key=lambda event: event.metadata.creation_timestamp)
+        parts.append(f"last event: {last.reason}: {last.message}")
+    return "; ".join(parts)
+
+
+def events_of(api: ApiClient, item: Object) -> list[Any]:
+    """Events about an object of the tests (API's JSON)."""
+    found: list[Any] = (
+        client.CoreV1Api(api)
+        .list_namespaced_event(
+            NAMESPACE,
+            field_selector=f"involvedObject.uid={item['metadata']['uid']}",
+            _request_timeout=_REQUEST_TIMEOUT_SECONDS,
+        )
+        .items
+    )
+    return found
+
+
+def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
+    """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
+    options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
+    client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
+
+
+def delete_claim(api: ApiClient, name: str) -> None:
+    """Delete a claim without waiting: it goes when no pod uses it."""
+    resource = client.ResourceV1Api(api)
+    resource.delete_namespaced_resource_claim(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+
+
+def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
+    """Delete a pod and wait until it is gone; one that is not there is no error."""
+    core = client.CoreV1Api(api)
+    try:
+        core.delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    wait_pod_gone(api, name, timeout)
+
+
+def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
+    """Wait until a pod that is being deleted is gone. Raises CheckError."""
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    selection = {"field_selector": f"metadata.name={name}"}
+    _wait_gone("pods", lister, selection, time.monotonic() + timeout.total_seconds())
+
+
+def delete_everything(api: ApiClient, timeout: timedelta) -> None:
+    """Delete all that tests made, in this run or an earlier one, and wait until it is gone.
+
+    ``timeout`` is for all of it; CheckError then names what is left.
+    """
+    deadline = time.monotonic() + timeout.total_seconds()
+    core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
+    kinds = {
+        "pods": (core.delete_collection_namespaced_pod, core.list_namespaced_pod),
+        "resource claims": (
+            resource.delete_collection_namespaced_resource_claim,
+            resource.list_namespaced_resource_claim,
+        ),
+        "resource claim templates": (
+            resource.delete_collection_namespaced_resource_claim_template,
+            resource.list_namespaced_resource_claim_template,
+        ),
+    }
+    for delete, _ in kinds.values():
+        delete(NAMESPACE, label_selector=_SELECTOR, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    for what, (_, lister) in kinds.items():
+        _wait_gone(what, lister, {"label_selector": _SELECTOR}, deadline)
+
+
+def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float) -> None:
+    # One look at least, also when what came before has used up the time.
+    seconds = max(deadline - time.monotonic(), 1.0)
+    left = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)
+    if left:
+        details = []
+        for name, item in left.items():
+            finalizers = ", ".join(item.metadata.finalizers or []) or "none"
+            state = f", phase {item.status.phase}" if what == "pods" else ""
+            details.append(f"{name} (finalizers: {finalizers}{state})")
+        raise CheckError(
+            f"{what} that do not go away: {'; '.join(details)}; look at kubelet's and the node agent's logs"
+        )
+
+
+def execute(
+    api: ApiClient,
+    pod: str,
+    command: list[str],
+    timeout: timedelta,
+    container: str | None = None,
+    namespace: str = NAMESPACE,
+) -> str:
+    """Output of a command in a container of the pod, which may be left out when there is but one.
+
+    Raises CheckError when it fails or takes too long.
+    """
+    seconds = timeout.total_seconds()
+    selection = {"container": container} if container else {}
+    try:
+        socket = stream(
+            client.CoreV1Api(api).connect_get_namespaced_pod_exec,
+            pod,
+            namespace,
+            **selection,
+            command=command,
+            stdin=False,
+            stdout=True,
+            stderr=True,
+            tty=False,
+            _preload_content=False,
+        )
+    except ApiException as error:
+        raise CheckError(f"pod {pod!r}: {command[0]} cannot be started in it: {error.reason or error.body}") from error
+    try:
+        socket.run_forever(timeout=seconds)
+        if socket.is_open():
+            raise CheckError(f"pod {pod!r}: {command[0]} has not ended after {seconds:.0f} s")
+        output, errors = socket.read_stdout(), socket.read_stderr()
+        # Channel 3 brings a v1.Status as the last thing.
+        status = yaml.safe_load(socket.read_channel(3)) or {}
+    finally:
+        socket.close()
+    if status.get("status") != "Success":
+        said = errors.strip() or output.strip()
+        raise CheckError(f"pod {pod!r}: {command[0]} failed: {status.get('message', 'no status')}: {said}")
+    return str(output)

@@ -1,0 +1,223 @@
+"""Pods that use claims: how tests make them, why one does not run, and what its container sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mock_device.checks.nodes.cdi import environment_of
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.checks.objects import pod_claims
+from mock_device.topology import Function, Node
+
+IMAGE = "localhost/mock-device/busybox:1"
+_NOBODY = 65534
+_GRACE_SECONDS = 2
+
+Object = dict[str, Any]
+
+# Ends at once when it is asked to: PID 1 ignores signals that it does not handle.
+_IDLE = "trap 'exit 0' TERM; sleep 2147483647 & wait"
+
+PROBE = rf"""
+env | while IFS= read -r line; do case "$line" in MOCK_ACCEL_*) printf 'env\t%s\n' "$line" ;; esac; done
+cd {CLASS_FOLDER} || exit 1
+for d in *; do
+  [ -L "$d" ] || [ -e "$d" ] || continue
+  uuid= numa= target= parent=
+  [ -e "$d/uuid" ] && {{ IFS= read -r uuid <"$d/uuid"; IFS= read -r numa <"$d/numa_node"; }}
+  [ -e "$d/device/vendor" ] && target=$(cd -P "$d/device" && printf %s "$PWD")
+  [ -e "$d/device/physfn/vendor" ] && parent=$(cd -P "$d/device/physfn" && printf %s "$PWD")
+  printf 'device\t%s\t%s\t%s\t%s\t%s\n' "$d" "$uuid" "$numa" "$target" "$parent"
+done
+echo end
+"""
+_DEVICE_FIELDS = 6
+
+
+@dataclass(frozen=True)
+class SeenDevice:
+    """An entry of the container's own /sys/class/mock-accel."""
+
+    name: str
+    uuid: str
+    numa_node: str
+    target: str
+    """Folder that its ``device`` link leads to; empty when it leads nowhere."""
+    parent: str = ""
+    """Folder that ``device/physfn`` leads to; empty when it leads nowhere, as that of a PF."""
+
+
+@dataclass(frozen=True)
+class ContainerView:
+    """What a container sees of its devices."""
+
+    environment: Mapping[str, str]
+    devices: tuple[SeenDevice, ...]
+
+
+def build(
+    name: str,
+    claims: Sequence[str],
+    node: str | None,
+    labels: Mapping[str, str],
+    *,
+    template: str | None = None,
+    containers: Mapping[str, Sequence[str]] | None = None,
+    host_users: bool = True,
+    restart: bool = False,
+    resources: Mapping[str, int] | None = None,
+) -> Object:
+    """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
+
+    ``containers`` says which of the claims each has, ``resources`` how much of which
+    extended resources each asks for. From the ResourceClaimTemplate ``template``, one
+    more claim is made for the pod, and has its name. With ``node`` the scheduler may
+    use that node only (spec.nodeName would go round the scheduler). Without
+    ``host_users`` the pod gets a user namespace of its own. With ``restart`` its
+    containers are started again after they ended, as after a reboot of the node.
+    """
+    entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
+    if template:
+        entries.append({"name": template, "resourceClaimTemplateName": template})
+    if containers is None:
+        containers = {"main": [entry["name"] for entry in entries]}
+    spec: Object = {
+        "restartPolicy": "Always" if restart else "Never",
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _NOBODY,
+            "runAsGroup": _NOBODY,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "resourceClaims": entries,
+        "containers": [_container(container, used, resources or {}) for container, used in containers.items()],
+    }
+    if node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    if not host_users:
+        spec["hostUsers"] = False
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
+
+
+def _container(name: str, claims: Sequence[str], resources: Mapping[str, int]) -> Object:
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", _IDLE],
+        "resources": {
+            "claims": [{"name": claim} for claim in claims],
+            **({"limits": {resource: str(count) for resource, count in resources.items()}} if resources else {}),
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def container_names(pod: Mapping[str, Any]) -> list[str]:
+    """Names of the containers of ``pod`` (API's JSON)."""
+    return [container["name"] for container in pod["spec"]["containers"]]
+
+
+def claim_names(pod: Mapping[str, Any]) -> list[str]:
+    """Names of the ResourceClaims of ``pod`` (API's JSON), however it came by them."""
+    return [item.claim for item in pod_claims.of_pod(pod) if item.claim]
+
+
+def runs(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod is Running with all its containers ready."""
+    status = pod.get("status") or {}
+    conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
+    return status.get("phase") == "Running" and conditions.get("Ready") == "True"
+
+
+def has_ended(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod has run and will not run again."""
+    return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+
+
+def unschedulable_reason(pod: Mapping[str, Any]) -> str | None:
+    """Why the scheduler has found no place for the pod; None while it has not said so."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return condition.get("message") or condition.get("reason") or "no reason given"
+    return None
+
+
+def parse_view(output: str) -> ContainerView:
+    """What PROBE printed in a container. Raises ValueError with the line that is not as it should be."""
+    lines = output.splitlines()
+    if not lines or lines[-1] != "end":
+        raise ValueError(f"the container's list of devices has no end: {output[-200:]!r}")
+    environment: dict[str, str] = {}
+    devices: list[SeenDevice] = []
+    for line in lines[:-1]:
+        fields = line.split("\t")
+        if fields[0] == "env" and "=" in line:
+            name, _, value = line.removeprefix("env\t").partition("=")
+            environment[name] = value
+        elif fields[0] == "device" and len(fields) == _DEVICE_FIELDS:
+            devices.append(SeenDevice(*fields[1:]))
+        else:
+            raise ValueError(f"expected a variable or device of the container, found {line!r}")
+    return ContainerView(environment, tuple(devices))
+
+
+def view_complaints(view: ContainerView, node: Node, functions: Iterable[Function]) -> list[str]:
+    """Where the container sees something else than exactly its devices, ``functions`` of ``node``."""
+    expected = {function.name: function for function in functions}
+    names = [device.name for device in view.devices]
+    found: list[str] = []
+    if sorted(names) != sorted(expected):
+        listing = f"expected {', '.join(sorted(expected))}, found {', '.join(sorted(names)) or 'nothing'}"
+        found.append(f"{CLASS_FOLDER} in the container: {listing}")
+    for device in view.devices:
+        if function := expected.get(device.name):
+            found += _device_complaints(device, function, node.parent_of(function))
+    return found + _environment_complaints(view.environment, expected)
+
+
+def _device_complaints(device: SeenDevice, function: Function, parent: Function | None) -> list[str]:
+    what = f"{device.name} ({function.bdf}) in the container"
+    found = []
+    if device.uuid != function.uuid:
+        found.append(f"{what}: expected UUID {function.uuid}, found {device.uuid or 'none'}")
+    if device.numa_node != str(function.numa_node):
+        found.append(f"{what}: expected NUMA node {function.numa_node}, found {device.numa_node or 'none'}")
+    if device.target.rpartition("/")[2] != function.bdf:
+        found.append(f"{what}: expected a device link to {function.bdf}, it leads to {device.target or 'nowhere'}")
+    if device.parent.rpartition("/")[2] != (parent.bdf if parent else ""):
+        wanted = f"device/physfn to lead to {parent.bdf}" if parent else "no device/physfn"
+        found.append(f"{what}: expected {wanted}, it leads to {device.parent or 'nowhere'}")
+    return found
+
+
+def _environment_complaints(environment: Mapping[str, str], functions: Mapping[str, Function]) -> list[str]:
+    wanted = {variable for function in functions.values() for variable in environment_of(function)}
+    names = {variable.partition("=")[0] for variable in wanted}
+    short = ("MOCK_ACCEL_DEVICE", "MOCK_ACCEL_UUID", "MOCK_ACCEL_PCI")
+    has = {f"{name}={value}" for name, value in environment.items()}
+    found = []
+    for variable in sorted(wanted - has):
+        value = environment.get(variable.partition("=")[0], "none")
+        found.append(f"environment of the container: expected {variable}, found {value}")
+    found += [
+        f"environment of the container: {name}={environment[name]} belongs to none of its devices"
+        for name in sorted(environment.keys() - names - set(short))
+    ]
+    # With several devices the short variables are those of one of them.
+    shorts = tuple(environment.get(name) for name in short)
+    one_of = [(function.name, function.uuid, function.bdf) for function in functions.values()]
+    if shorts not in one_of:
+        expected = " or ".join(" ".join(values) for values in one_of)
+        said = " ".join(value or "(unset)" for value in shorts)
+        found.append(f"environment of the container: expected {', '.join(short)} to be {expected}, found {said}")
+    return found

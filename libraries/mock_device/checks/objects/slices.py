@@ -1,0 +1,200 @@
+"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed behind the driver's back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient
+from kubernetes.utils.quantity import parse_quantity
+
+from mock_device.checks.errors import CheckError
+from mock_device.lab.kube import kubeclient
+from mock_device.names import DRIVER
+
+NUMA_NODE = f"{DRIVER}/numaNode"
+STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
+
+Value = str | int | bool | tuple[str | int | bool, ...] | None
+"""Of an attribute; several values where feature gate DRAListTypeAttributes is on."""
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_KEEPS_OFF = frozenset({"NoSchedule", "NoExecute"})
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A taint of a device."""
+
+    key: str
+    value: str
+    effect: str
+    rule: str = ""
+    """Name of the DeviceTaintRule that it comes from; empty when the driver publishes it."""
+
+    @property
+    def keeps_off(self) -> bool:
+        """Whether requests that do not tolerate it get no such device: an effect that is not known does nothing."""
+        return self.effect in _KEEPS_OFF
+
+    def __str__(self) -> str:
+        by_rule = f" (DeviceTaintRule {self.rule})" if self.rule else ""
+        return f"{self.key}={self.value}:{self.effect}{by_rule}"
+
+
+@dataclass(frozen=True)
+class PublishedDevice:
+    """One device of a slice."""
+
+    node: str
+    pool: str
+    device: str
+    """Name in the slice, a DNS label: ``mock0-vf0``."""
+    name: str
+    """Name in sysfs: ``mock0_vf0``."""
+    slice_name: str
+    attributes: Mapping[str, Value]
+    """By qualified name (``DOMAIN/NAME``)."""
+    capacity: Mapping[str, str] = field(default_factory=dict)
+    """Quantities by qualified name."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the slice."""
+    taints: tuple[Taint, ...] = ()
+    is_shared: bool = False
+    """Several claims can have it at a time (``allowMultipleAllocations``)."""
+    consumes: Mapping[str, Decimal] = field(default_factory=dict)
+    """What it takes of the counters of its pool, by ``SET/COUNTER``."""
+    counters: Mapping[str, Decimal] = field(default_factory=dict)
+    """What its pool has of those counters."""
+
+    def attribute(self, name: str) -> Value:
+        """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""
+        return self.attributes.get(qualified(name))
+
+    @property
+    def numa_node(self) -> int | None:
+        """As the driver publishes it; None when it does not say."""
+        value = self.attribute(NUMA_NODE)
+        return value if isinstance(value, int) else None
+
+
+def qualified(name: str) -> str:
+    """``name`` with a domain; the driver's when it has none."""
+    return name if "/" in name else f"{DRIVER}/{name}"
+
+
+def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
+    """Devices of the driver in ``items``, which are ResourceSlices as in the API's JSON."""
+    own = [item for item in items if item["spec"]["driver"] == DRIVER]
+    counters: dict[str, dict[str, Decimal]] = {}
+    for item in own:
+        counters.setdefault(item["spec"]["pool"]["name"], {}).update(
+            _counters(item["spec"].get("sharedCounters"), "name")
+        )
+    return [
+        _device(item, device, counters[item["spec"]["pool"]["name"]])
+        for item in own
+        for device in item["spec"].get("devices") or []
+    ]
+
+
+def _device(item: Mapping[str, Any], device: Mapping[str, Any], counters: Mapping[str, Decimal]) -> PublishedDevice:
+    spec, metadata = item["spec"], item["metadata"]
+    labels = metadata.get("labels") or {}
+    return PublishedDevice(
+        node=spec.get("nodeName", ""),
+        pool=spec["pool"]["name"],
+        device=device["name"],
+        name=labels.get("device") or device["name"].replace("-", "_"),
+        slice_name=metadata["name"],
+        attributes={qualified(name): _value(value) for name, value in (device.get("attributes") or {}).items()},
+        capacity={qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()},
+        labels=labels,
+        taints=tuple(taint(entry) for entry in device.get("taints") or []),
+        is_shared=bool(device.get("allowMultipleAllocations")),
+        consumes=(consumes := _counters(device.get("consumesCounters"), "counterSet")),
+        counters={name: value for name, value in counters.items() if name in consumes},
+    )
+
+
+def _value(attribute: Mapping[str, Any]) -> Value:
+    """Of the one field that an attribute has, which is named by its type."""
+    found = next(iter(attribute.values()), None)
+    return tuple(found) if isinstance(found, list) else found
+
+
+def taint(item: Mapping[str, Any], rule: str = "") -> Taint:
+    """A taint of the API's JSON, with the DeviceTaintRule that it comes from."""
+    return Taint(item["key"], item.get("value") or "", item["effect"], rule)
+
+
+def _counters(sets: Iterable[Mapping[str, Any]] | None, named_by: str) -> dict[str, Decimal]:
+    return {
+        f"{counters[named_by]}/{name}": parse_quantity(counter["value"])  # type: ignore[no-untyped-call]
+        for counters in sets or ()
+        for name, counter in counters["counters"].items()
+    }
+
+
+def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Pools of the driver whose slices are not all there in one generation, which the scheduler does not use."""
+    pools: dict[str, list[Mapping[str, Any]]] = {}
+    for item in items:
+        if item["spec"]["driver"] == DRIVER:
+            pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"]["pool"])
+    complaints = []
+    for name, parts in sorted(pools.items()):
+        generations = sorted({part["generation"] for part in parts})
+        count = max(part["resourceSliceCount"] for part in parts)
+        if len(generations) > 1 or len(parts) != count:
+            complaints.append(
+                f"pool {name}: expected {count} slices of one generation, found {len(parts)} "
+                f"of generations {', '.join(map(str, generations))}"
+            )
+    return complaints
+
+
+def published(api: ApiClient) -> list[PublishedDevice]:
+    """All devices of the driver that ResourceSlices publish."""
+    found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    return parse(kubeclient.as_json(api, item) for item in found.items)
+
+
+def count_slices(api: ApiClient, label_selector: str) -> int:
+    """How many ResourceSlices have the labels."""
+    lister = client.ResourceV1Api(api).list_resource_slice
+    return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
+
+
+def wait_published(
+    api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
+) -> None:
+    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
+    last: list[str] = []
+
+    def done(found: Mapping[str, Any]) -> bool:
+        items = [kubeclient.as_json(api, item) for item in found.values()]
+        last[:] = incomplete_pools(items) + complaints(parse(items))
+        return not last
+
+    seconds = timeout.total_seconds()
+    kubeclient.watch_until(client.ResourceV1Api(api).list_resource_slice, done, seconds)
+    if last:
+        raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))
+
+
+def delete_slice(api: ApiClient, name: str) -> None:
+    """Delete a ResourceSlice behind the driver's back."""
+    client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+
+
+def change_slice(api: ApiClient, name: str) -> None:
+    """Give the devices of a ResourceSlice another UUID, behind the driver's back."""
+    resource = client.ResourceV1Api(api)
+    item: Any = resource.read_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    for device in item.spec.devices:
+        device.attributes["uuid"].string = "CHANGED-BY-A-TEST"
+    resource.replace_resource_slice(name, item, _request_timeout=_REQUEST_TIMEOUT_SECONDS)

@@ -1,0 +1,1 @@
+"""How long it takes: measurements, limits, charts."""

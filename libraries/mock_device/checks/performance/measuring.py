@@ -1,0 +1,253 @@
+"""What the suites of performance measure on a cluster, in seconds of wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient
+
+from mock_device.checks.driver import driver, metrics
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.driver.metrics import Histogram
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.checks.objects import claims, kube, pods
+from mock_device.checks.objects.claims import DeviceRequest
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.cluster import deploy
+from mock_device.lab.kube import kubeclient
+
+# The kernel announces the first device again (KOBJ_CHANGE), and the node agent scans all.
+_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
+_COUNTED_TIMEOUT = timedelta(seconds=30)
+_RESTART_TIMEOUT = timedelta(minutes=3)
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_WATCH_SECONDS = 10.0
+"""So long a watch may last that knows nothing of a pod that could not be made."""
+
+_ENDING_AT_ONCE = 10
+"""containerd gives the end of a sandbox 10 s. When a hundred end at once without hardware virtualisation that is not
+enough, and then it may not get rid of one: it takes crun's answer, that the sandbox is gone already, for a failure."""
+
+# In the node agent's container, where the node's sysfs is. Every attribute of each device, as the driver reads them.
+_READ = """
+import os, sys, time
+root = "/host-sys/class/mock-accel/"
+for _ in range(int(sys.argv[1])):
+    for name in os.listdir(root):
+        begin = time.perf_counter()
+        for attribute in ("uuid", "memory_size", "numa_node", "capabilities", "status"):
+            with open(root + name + "/" + attribute) as file:
+                file.read()
+        print(name, time.perf_counter() - begin)
+"""
+
+LABELS = {**kube.LABELS, "mock-device/measured": "pods"}
+_SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+
+
+def agent_starts(session: Session, node: str, times: int) -> list[float]:
+    """Restart the node agent of ``node`` ``times`` times; from each process's start until it served the kubelet."""
+    nodes = len(session.topology.nodes)
+    found = []
+    for _ in range(times):
+        driver.restart(session.api, Component.NODE_AGENT, node, nodes, _RESTART_TIMEOUT)
+        text = metrics.read(session.api, driver.pod_of(session.api, Component.NODE_AGENT, node))
+        found.append(metrics.parse_value(text, metrics.START))
+    return found
+
+
+def scans(session: Session, node: str, times: int) -> list[float]:
+    """How long each of ``times`` scans of all devices took the node agent of ``node``, by its own figures."""
+    pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
+
+    def histogram() -> Histogram:
+        return metrics.parse(metrics.read(session.api, pod), metrics.SCANS)
+
+    found = []
+    for _ in range(times):
+        before = histogram()
+        session.on_node(node, _ANNOUNCE)
+        # A rescan may come in between: then it is the mean of the two.
+        found.append(_counted(histogram, before, 1, f"scans of {pod}").mean)
+    return found
+
+
+def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what: str) -> Histogram:
+    """What came after ``before`` as soon as it is ``count`` or more. Raises CheckError."""
+    last = [Histogram()]
+
+    def complaints() -> list[str]:
+        last[0] = read().since(before)
+        return [] if last[0].count >= count else [f"expected {count}, found {last[0].count}"]
+
+    until_no_complaints(complaints, _COUNTED_TIMEOUT, f"{what}, by /metrics")
+    return last[0]
+
+
+def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
+    """How long it took to read all attributes of a device, for each device of ``node``, ``times`` times."""
+    pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
+    command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
+    timeout = timedelta(seconds=COMMAND_SECONDS)
+    return parse_reads(kube.execute(session.api, pod, command, timeout, namespace=deploy.NAMESPACE))
+
+
+def parse_reads(output: str) -> list[float]:
+    """Seconds of each line ``NAME SECONDS``. Raises CheckError when there is none, or it is another."""
+    try:
+        found = [float(seconds) for _, seconds in (line.split() for line in output.splitlines())]
+    except ValueError as error:
+        raise CheckError(f"expected the seconds of each device, found {output[-200:]!r}") from error
+    if not found:
+        raise CheckError("expected the seconds of each device, found no device in sysfs of the node agent's container")
+    return found
+
+
+@dataclass(frozen=True)
+class PodTimes:
+    """How long pods took to start and to end."""
+
+    starts: list[float]
+    """Of each pod, from its creation until it ran with all containers ready."""
+    all_run: float
+    """From the first request, that for the first claim if there are claims, until all ran."""
+    ends: list[float]
+    """Of each pod, from the request to delete it until it was gone; not more than ten end at once."""
+    prepared: Histogram
+    """What the node agents counted of claims that they prepared meanwhile."""
+    unprepared: Histogram
+
+
+def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta) -> PodTimes:
+    """Make ``count`` pods, each with a claim for one device or all without, wait until they run, and delete them.
+
+    ``timeout`` is for the start, and for the end again. Raises CheckError.
+    """
+    before = _claim_figures(session.api)
+    starts, all_run = _start(session.api, count, with_claims, timeout)
+    ends = _end(session.api, set(starts), timeout)
+    expected = count if with_claims else 0
+
+    def counted(operation: str) -> Histogram:
+        what = f"claims to {operation}, of all node agents"
+        return _counted(lambda: _claim_figures(session.api)[operation], before[operation], expected, what)
+
+    prepared, unprepared = counted("prepare"), counted("unprepare")
+    kube.delete_everything(session.api, timeout)
+    return PodTimes(list(starts.values()), all_run, list(ends.values()), prepared, unprepared)
+
+
+def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
+    """What all node agents together have counted of each operation that went well."""
+    texts = [metrics.read(api, pod) for pod in driver.pods(api, Component.NODE_AGENT)]
+    return {
+        operation: metrics.total(
+            metrics.parse(text, metrics.CLAIMS, operation=operation, result="ok") for text in texts
+        )
+        for operation in ("prepare", "unprepare")
+    }
+
+
+class _Starts:
+    """Notes when each of ``count`` pods was created, and when a watch showed for the first time that it runs."""
+
+    def __init__(self, api: ApiClient, count: int) -> None:
+        self._api = api
+        self.names = [f"measured-{number}" for number in range(count)]
+        self.created: dict[str, float] = {}
+        self.ran: dict[str, float] = {}
+        self._ended = False
+
+    def create(self, with_claims: bool) -> None:
+        """Make the claims and then the pods."""
+        if with_claims:
+            for name in self.names:
+                kube.create_claim(self._api, claims.build(name, [DeviceRequest("device")], None, LABELS))
+        for name in self.names:
+            self.created[name] = time.monotonic()
+            kube.create_pod(self._api, pods.build(name, [name] if with_claims else [], None, LABELS))
+
+    def look(self, found: Mapping[str, Any]) -> bool:
+        """Look at the pods there are; whether there is nothing more to wait for."""
+        now = time.monotonic()
+        for name in found.keys() - self.ran.keys():
+            # The conversion costs more than all else here.
+            if name not in self.created or found[name].status.phase == "Pending":
+                continue
+            pod = kubeclient.as_json(self._api, found[name])
+            if pods.runs(pod):
+                self.ran[name] = now
+            self._ended = self._ended or pods.has_ended(pod)
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether all run, or one has ended and never will."""
+        return self._ended or len(self.ran) == len(self.names)
+
+
+def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
+    """Seconds until each pod ran, by its name, and until all did since the first request."""
+    starts = _Starts(api, count)
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    begin = time.monotonic()
+    seconds = timeout.total_seconds()
+    # Watched while they are made: the first may run before the last is there.
+    with ThreadPoolExecutor(1) as pool:
+        creation = pool.submit(starts.create, with_claims)
+        while not starts.over and (left := begin + seconds - time.monotonic()) > 0:
+            kubeclient.watch_until(
+                lister, starts.look, min(left, _WATCH_SECONDS), namespace=kube.NAMESPACE, label_selector=_SELECTOR
+            )
+            if creation.done():
+                creation.result()
+    if missing := [name for name in starts.names if name not in starts.ran]:
+        why = kube.explain_pod(api, kube.get_pod(api, missing[0]))
+        raise CheckError(f"{len(starts.ran)} of {count} pods run within {seconds:.0f} s; {missing[0]}: {why}")
+    return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
+
+
+class _Ends:
+    """Deletes pods, a few at a time, and notes how long each took until a watch showed that it was gone."""
+
+    def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
+        self._core = client.CoreV1Api(api)
+        self._waiting = sorted(names, reverse=True)
+        self._asked: dict[str, float] = {}
+        self.gone: dict[str, float] = {}
+
+    def look(self, found: Mapping[str, Any]) -> bool:
+        """Look at the pods there are, and delete the next ones; whether all are gone."""
+        now = time.monotonic()
+        for name in self._asked.keys() - self.gone.keys() - found.keys():
+            self.gone[name] = now - self._asked[name]
+        while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
+            name = self._waiting.pop()
+            self._asked[name] = time.monotonic()
+            self._core.delete_namespaced_pod(name, kube.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+        return not self.left
+
+    @property
+    def left(self) -> list[str]:
+        """Pods that are not gone, those that are ending first."""
+        return sorted(self._asked.keys() - self.gone.keys()) + self._waiting
+
+
+def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
+    """Seconds from the request to delete each pod until it was gone, by its name."""
+    ends = _Ends(api, names)
+    seconds = timeout.total_seconds()
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    kubeclient.watch_until(lister, ends.look, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
+    if left := ends.left:
+        why = kube.explain_pod(api, kube.get_pod(api, left[0]))
+        raise CheckError(f"{len(left)} of {len(names)} pods are not gone after {seconds:.0f} s; {left[0]}: {why}")
+    return ends.gone

@@ -1,0 +1,183 @@
+"""Figures of performance: percentiles, limits, and the file that keeps them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, NoReturn
+
+import yaml
+
+from mock_device.checks.driver.metrics import Histogram
+from mock_device.checks.errors import CheckError
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+
+FILE = "performance.json"
+SECONDS = "s"
+_FACTOR = "factor-without-hardware-virtualisation"
+_COLUMNS = ("figure", "size", "unit", "count", "median", "mean", "p95", "longest", "limit")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something that was measured ``count`` times."""
+
+    name: str
+    size: int
+    """Of how many devices or pods."""
+    unit: str
+    count: int
+    median: float | None
+    """None when only a histogram is known."""
+    mean: float
+    p95: float | None
+    """Of a histogram the bucket's bound; None when it is above the last one."""
+    longest: float | None
+    limit: float | None = None
+    """What the value may be; None when nothing is said of it."""
+
+    @property
+    def value(self) -> float:
+        """What stands for all: the median, or the mean of a histogram."""
+        return self.mean if self.median is None else self.median
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.size})"
+
+
+def figure(name: str, size: int, values: Sequence[float], limit: float | None = None, unit: str = SECONDS) -> Figure:
+    """A figure of single values, at least one."""
+    p95 = percentile(values, 95)
+    return Figure(name, size, unit, len(values), median(values), fmean(values), p95, max(values), limit)
+
+
+def of_histogram(name: str, size: int, histogram: Histogram) -> Figure:
+    """A figure of a histogram in seconds that is not empty."""
+    bound = histogram.bound(0.95)
+    p95 = bound if math.isfinite(bound) else None
+    return Figure(name, size, SECONDS, histogram.count, None, histogram.mean, p95, None)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The smallest of ``values`` that ``percent`` of them do not exceed (nearest rank). Raises ValueError for none."""
+    if not values:
+        raise ValueError("no values have no percentile")
+    return sorted(values)[math.ceil(percent / 100 * len(values)) - 1]
+
+
+def check(item: Figure) -> None:
+    """Raise CheckError when the figure has a limit and does not keep it."""
+    if item.limit is not None and item.value > item.limit:
+        raise CheckError(
+            f"{item}: expected at most {item.limit:g} {item.unit}, found {item.value:.4g} {item.unit} "
+            f"({'mean' if item.median is None else 'median'} of {item.count}); "
+            "limits are in variables/limits/performance.yaml; "
+            "look first at what else runs on this machine: lab clusters"
+        )
+
+
+def as_text(figures: Iterable[Figure]) -> str:
+    """Tab-separated lines with a heading."""
+    lines = ["\t".join(_COLUMNS)]
+    for item in figures:
+        numbers = (item.median, item.mean, item.p95, item.longest, item.limit)
+        words = ["-" if number is None else f"{number:.4g}" for number in numbers]
+        lines.append("\t".join([item.name, str(item.size), item.unit, str(item.count), *words]))
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits in seconds, by what is measured and by size, with hardware virtualisation."""
+
+    path: Path
+    by_size: Mapping[str, Mapping[int, float]]
+    factor: float
+    """All are multiplied with it without hardware virtualisation."""
+
+    def of(self, name: str, size: int, accelerator: str) -> float:
+        """Limit of the smallest size that is not below ``size``. Raises CheckError when there is none.
+
+        ``accelerator`` is QEMU's, ``kvm`` or ``tcg``.
+        """
+        sizes = self.by_size.get(name, {})
+        fitting = [known for known in sizes if known >= size]
+        if not fitting:
+            known = ", ".join(map(str, sizes)) or "no sizes"
+            raise CheckError(f"{self.path}: expected a limit of {name} for {size}, there are {known}")
+        return sizes[min(fitting)] * (self.factor if accelerator == "tcg" else 1)
+
+
+def load_limits(path: Path) -> Limits:
+    """Read a file of limits. Raises StepError with file and reason."""
+
+    def refuse(reason: str) -> NoReturn:
+        raise StepError(f"{path}: {reason}")
+
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StepError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(fields, dict) or not _positive(factor := fields.pop(_FACTOR, None)):
+        refuse(f"expected a mapping with a number above 0 for {_FACTOR!r}")
+    for name, sizes in fields.items():
+        good = isinstance(sizes, dict) and all(isinstance(size, int) and _positive(sizes[size]) for size in sizes)
+        if not good:
+            refuse(f"{name}: expected seconds by size, found {sizes!r}")
+    return Limits(path, fields, factor)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a suite has measured, and on what."""
+
+    suite: str
+    began: str
+    """ISO 8601."""
+    cluster: str
+    topology: str
+    accelerator: str
+    """QEMU's, ``kvm`` or ``tcg``."""
+    figures: tuple[Figure, ...]
+
+
+def write(path: Path, measured: Measured) -> None:
+    """Keep in ``path`` (JSON) what a suite has measured, instead of what it had before; other suites stay."""
+    _write(path, [*_others(_read(path), measured.suite), asdict(measured)])
+
+
+def merge(parts: Iterable[Path], path: Path) -> None:
+    """Put what is in ``parts``, files of single suites, into ``path`` as well. Nothing happens without parts."""
+    entries = _read(path)
+    found = [entry for part in sorted(parts) for entry in _read(part)]
+    for entry in found:
+        entries = [*_others(entries, entry["suite"]), entry]
+    if found:
+        _write(path, entries)
+
+
+def _others(entries: list[dict[str, Any]], suite: str) -> list[dict[str, Any]]:
+    return [entry for entry in entries if entry["suite"] != suite]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text())["suites"]
+    except FileNotFoundError:
+        return []
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StepError(f"{path}: expected figures of suites, found something else ({error!r}); remove it") from error
+    return entries
+
+
+def _write(path: Path, entries: list[dict[str, Any]]) -> None:
+    write_file(path, json.dumps({"suites": entries}, indent=1))

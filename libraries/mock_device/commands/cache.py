@@ -1,0 +1,173 @@
+"""List cached artifacts and find stale ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_device import topology as topologies
+from mock_device.commands import overview
+from mock_device.lab.base.files import remove_tree
+from mock_device.lab.base.locks import try_lock
+from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
+from mock_device.lab.base.variables import profile_names, topology_names, topology_path
+from mock_device.lab.build import images, kbuild
+from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s
+from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.qemu_build import ensure_qemu
+from mock_device.lab.build.store import NotCachedError, only_looking
+from mock_device.lab.cluster import deploy, golden, profile
+
+_BLOCK_BYTES = 512
+_NO_ARTIFACTS = {"clusters", "logs"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact of the cache."""
+
+    path: Path
+    size: int
+    """Bytes on disk."""
+    age: float
+    """Seconds since it was used."""
+    needed_by: list[str]
+    """``inputs`` when today's lead to it, ``cluster NAME`` for each that runs on it, ``a build`` that makes it."""
+
+    @property
+    def kind(self) -> str:
+        return self.path.parent.name
+
+
+def entries() -> list[Entry]:
+    """All artifacts, those of one kind together, the newest first."""
+    users: dict[Path, list[str]] = {}
+    for path in _current():
+        users.setdefault(path, []).append("inputs")
+    for name in overview.running():
+        for path in used_by(name):
+            users.setdefault(path, []).append(f"cluster {name}")
+    now = time.time()
+    found = []
+    for path in _folders():
+        with contextlib.suppress(FileNotFoundError):
+            busy = [] if path in users or not _locked(path) else ["a build"]
+            age = now - path.stat().st_mtime
+            found.append(Entry(path, disk_usage(path), age, users.get(path, busy)))
+    return sorted(found, key=lambda entry: (entry.kind, entry.age))
+
+
+def prune(*, dry_run: bool = False) -> list[Entry]:
+    """Remove what nothing needs, or with ``dry_run`` nothing at all; what was, or would be, removed."""
+    removed = []
+    for entry in entries():
+        if entry.needed_by:
+            continue
+        if dry_run:
+            removed.append(entry)
+            continue
+        with _lock_of(entry.path).open("a+") as lock:
+            # A cluster may have been started from it meanwhile.
+            if try_lock(lock) and not any(entry.path in used_by(name) for name in overview.running()):
+                # Half removed it must not have a name that is believed.
+                grave = Path(tempfile.mkdtemp(prefix=f"{entry.path.name}.tmp", dir=entry.path.parent))
+                remove_tree(entry.path.rename(grave))
+                removed.append(entry)
+    return removed
+
+
+def used_by(name: str) -> set[Path]:
+    """Artifacts that the running cluster ``name`` was started with, and those that they are based on.
+
+    Whatever path the cluster's spec names counts, also as a part of an argument.
+    """
+    try:
+        spec = str(ClusterSpec.load(ClusterPaths.of(name).spec))
+    except DamagedFileError as error:
+        # Without the file it has ended, or uses nothing yet; with a damaged one it may use anything.
+        return set() if isinstance(error.__cause__, FileNotFoundError) else set(_folders())
+    names = re.findall(rf"{re.escape(str(cache_root()))}/([\w.-]+/[\w.-]+)", spec)
+    used: set[Path] = set()
+    waiting = [path for path in map(cache_root().joinpath, names) if path.parent.name not in _NO_ARTIFACTS]
+    while waiting:
+        if (path := waiting.pop()) not in used:
+            used.add(path)
+            bases = [base for disk in path.glob("*.qcow2") if (base := backing_file(disk))]
+            waiting += [base.parent for base in bases if base.is_relative_to(cache_root())]
+    return used
+
+
+def backing_file(disk: Path) -> Path | None:
+    """The file that a qcow2 disk is based on; None when there is none, or when it is no such disk.
+
+    QEMU's docs/interop/qcow2.txt, section Header.
+    """
+    with disk.open("rb") as file:
+        magic, _, offset, size = struct.unpack(">4sIQI", file.read(20).ljust(20, b"\0"))
+        if magic != b"QFI\xfb" or not offset:
+            return None
+        file.seek(offset)
+        return disk.parent / os.fsdecode(file.read(size))
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name.partition('.')[0]}.lock")
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process makes this artifact."""
+    try:
+        with _lock_of(path).open() as lock:
+            return not try_lock(lock)
+    except FileNotFoundError:
+        return False
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes that a folder takes on disk; holes of sparse files do not count."""
+    total = 0
+    for item in path.rglob("*"):
+        # A build that runs may remove what it has just made.
+        with contextlib.suppress(FileNotFoundError):
+            total += item.lstat().st_blocks * _BLOCK_BYTES
+    return total
+
+
+def _folders() -> Iterator[Path]:
+    for kind in cache_root().iterdir():
+        if kind.is_dir() and kind.name not in _NO_ARTIFACTS:
+            yield from (path for path in kind.iterdir() if path.is_dir())
+
+
+def _current() -> set[Path]:
+    """Artifacts of today's inputs: all profiles, with the topologies of the project and of each golden cluster."""
+    builds: list[Callable[[], object]] = [
+        ensure_qemu,
+        build_embedded_k8s,
+        build_containerd,
+        images.build_base_images,
+        build_node_image,
+        *kbuild.CHECKS.values(),
+        kbuild.build_test_modules,
+        deploy.kmod_image,
+        images.driver_image,
+    ]
+    for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
+        builds += [_golden(file, name) for name in profile_names()]
+    with only_looking() as asked_for:
+        for build in builds:
+            with contextlib.suppress(NotCachedError, topologies.TopologyError):
+                build()
+    return asked_for
+
+
+def _golden(topology: Path, profile_name: str) -> Callable[[], object]:
+    return lambda: golden.with_driver(topologies.load(topology), profile.load(profile_name))

@@ -1,0 +1,186 @@
+"""Issue "CDI is not applied": from an allocated claim to what the container sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import cdi, cdi_schema, runtime, sysfs
+from mock_device.checks.objects import claims, pod_claims, pods, slices
+from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.diagnosis.allocation_steps import chosen
+from mock_device.diagnosis.discovery_steps import AGENTS_AGAIN
+from mock_device.diagnosis.snapshot import Object, Snapshot, name_of
+from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.topology import Function
+
+DEFAULT_RUNTIME = "crun"
+"""Its mount option ``copy-symlink`` is what a container sees its devices by."""
+_CONFIG = "/etc/containerd/config.toml"
+_PREPARE_FAILED = "FailedPrepareDynamicResources"
+_WAITED = "FailedScheduling"
+"""What a pod that has a node by now was told before."""
+
+
+def folder(snapshot: Snapshot) -> Finding:
+    """The CDI folder of each node is one that root can read, the driver writes and containerd reads."""
+    wrong, remedy = [], ""
+    for node, remedy_of_node, complaint in _folder_complaints(snapshot):
+        wrong.append(f"{node}: {complaint}")
+        remedy = remedy or remedy_of_node
+    return judged(
+        wrong, remedy, f"{cdi.FOLDER} on {len(snapshot.cdi_folders)} nodes, the driver writes it, containerd reads it"
+    )
+
+
+def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
+    """Node, remedy and complaint."""
+    for node, there in snapshot.cdi_folders.items():
+        agent = snapshot.agent_folders.get(node)
+        # containerd does not read the folder again by itself.
+        uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart containerd")
+        if there.kind != "directory":
+            make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
+            yield node, f"{make} && {AGENTS_AGAIN}", f"expected directory {cdi.FOLDER}, found {there.kind}"
+        elif not (there.readable and there.writable):
+            lacks = " and ".join(["not readable"] * (not there.readable) + ["not writable"] * (not there.writable))
+            covered = ", something is mounted on it" if there.mounted else ""
+            mend = uncover if there.mounted else on_node(node, "mount -o remount,rw /run")
+            yield node, mend, f"{cdi.FOLDER} is {lacks} for root{covered}"
+        elif agent is None:
+            yield node, AGENTS_AGAIN, "no node agent to look from"
+        elif agent.inode != there.inode:
+            mend = uncover if there.mounted else AGENTS_AGAIN
+            yield node, mend, f"the node agent writes to another folder than the node's {cdi.FOLDER}"
+        elif not (agent.readable and agent.writable):
+            yield node, AGENTS_AGAIN, f"the node agent cannot read and write {cdi.FOLDER}"
+        folders = runtime.cdi_folders(snapshot.configs[node])
+        if _resolved(cdi.FOLDER) not in map(_resolved, folders):
+            complaint = f"containerd applies CDI files of {', '.join(folders) or 'no folder'}, not of {cdi.FOLDER}"
+            yield node, f"lab ssh {node} grep -n cdi {_CONFIG}", complaint
+
+
+def _resolved(folder: str) -> str:
+    """Without the link that /var/run is."""
+    return folder.rstrip("/").replace("/var/run/", "/run/")
+
+
+def prepared(snapshot: Snapshot) -> Finding:
+    """Devices of pods that run have their status register set and a CDI file that the schema allows, no others."""
+    wrong, remedy = [], ""
+    allocated = list(_allocated(snapshot))
+    own = {name_of(claim) for claim, _ in allocated}
+    for pod in chosen(snapshot):
+        failures = [event.message for event in snapshot.events.get(name_of(pod), ()) if event.reason == _PREPARE_FAILED]
+        if failures and not pods.runs(pod):
+            wrong.append(f"pod {name_of(pod)}: {failures[-1]}")
+            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+            if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver's business
+                remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
+    devices = {device.key: device for _, device in allocated}
+    running = {device.key for claim, device in allocated if _used(snapshot, claim)}
+    # The driver leaves the registers of devices with administrative access alone.
+    owned = {device.key for _, device in allocated if not device.admin_access}
+    owned_running = {device.key for claim, device in allocated if not device.admin_access and _used(snapshot, claim)}
+    files = {(file.node, file.path) for file in snapshot.cdi_files}
+    set_registers = {
+        (shown.node, device.name) for shown in snapshot.devices for device in shown.accelerators if device.status
+    }
+    # What of a pod that only starts or ends is there may be there, and need not.
+    wrong += sysfs.register_complaints(snapshot.devices, owned_running | (owned & set_registers))
+    with_file: dict[tuple[str, str], Function] = {
+        key: claims.function_of(snapshot.topology, device)
+        for key, device in devices.items()
+        if key in running or (key[0], cdi.path_of(key[1])) in files
+    }
+    wrong += cdi.complaints(snapshot.cdi_files, with_file) + cdi_schema.complaints(snapshot.cdi_files)
+    if wrong:
+        remedy = remedy or "lab logs --component node-agent --calls --since 10m"
+    return judged(wrong, remedy, f"{len(running)} devices of running pods, {len(files)} CDI files")
+
+
+def default_runtime(snapshot: Snapshot) -> Finding:
+    """containerd runs containers by crun when a pod asks for nothing else."""
+    wrong: list[str] = []
+    remedy = ""
+    for node, config in snapshot.configs.items():
+        try:
+            found = runtime.default_runtime(config)
+        except ValueError as error:
+            complaint = f"{node}: {error}"
+        else:
+            if found.name == DEFAULT_RUNTIME == found.binary.rpartition("/")[2]:
+                continue
+            binary = found.binary or "no binary given"
+            complaint = f"{node}: expected default runtime {DEFAULT_RUNTIME}, found {found.name} ({binary})"
+        wrong.append(complaint)
+        edit = f'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"{DEFAULT_RUNTIME}\\"/" {_CONFIG}'
+        remedy = remedy or on_node(node, f"{edit}; systemctl restart containerd")
+    return judged(wrong, remedy, f"{DEFAULT_RUNTIME} on {len(snapshot.configs)} nodes")
+
+
+def containers(snapshot: Snapshot) -> Finding:
+    """Each container sees its devices, in its environment and in sysfs, and no others."""
+    wrong: list[str] = []
+    remedy, count = "", 0
+    for pod in chosen(snapshot):
+        if not pod["spec"].get("nodeName"):
+            continue
+        before = len(wrong)
+        if pods.runs(pod):
+            for name in pods.container_names(pod):
+                if functions := _functions_of(snapshot, pod, name):
+                    count += 1
+                    wrong += [
+                        f"pod {name_of(pod)}: {text}" for text in _view_complaints(snapshot, pod, name, functions)
+                    ]
+        elif events := [event for event in snapshot.events.get(name_of(pod), ()) if event.reason != _WAITED]:
+            wrong.append(f"pod {name_of(pod)} does not run: {events[-1].reason}: {events[-1].message}")
+        if len(wrong) > before:
+            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+            remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
+    return judged(wrong, remedy, f"{count} containers see exactly their devices")
+
+
+def _view_complaints(snapshot: Snapshot, pod: Object, container: str, functions: list[Function]) -> list[str]:
+    try:
+        output = snapshot.view((pod["metadata"]["namespace"], pod["metadata"]["name"], container))
+    except CheckError as error:
+        return [str(error)]
+    node = snapshot.topology.node(pod["spec"]["nodeName"])
+    return pods.view_complaints(pods.parse_view(output), node, functions)
+
+
+def _functions_of(snapshot: Snapshot, pod: Object, container: str) -> list[Function]:
+    """Devices of the driver that ``container`` uses."""
+    used = pod_claims.uses(pod, container)
+    namespace = pod["metadata"]["namespace"]
+    return [
+        claims.function_of(snapshot.topology, device)
+        for claim, device in _allocated(snapshot)
+        if claim["metadata"]["namespace"] == namespace and {(device.claim, None), (device.claim, device.request)} & used
+    ]
+
+
+def _allocated(snapshot: Snapshot) -> Iterator[tuple[Object, AllocatedDevice]]:
+    published = slices.parse(snapshot.slices)
+    for claim in snapshot.claims:
+        for device in claims.allocated(claim, published):
+            yield claim, device
+
+
+def _used(snapshot: Snapshot, claim: Object) -> bool:
+    """Whether a pod that runs has the claim."""
+    users = {
+        f"{claim['metadata']['namespace']}/{user['name']}"
+        for user in (claim.get("status") or {}).get("reservedFor") or []
+    }
+    return any(pods.runs(pod) and name_of(pod) in users for pod in snapshot.pods)
+
+
+STEPS = (
+    Step("CDI folder is usable", Issue.CDI, folder),
+    Step("devices are prepared", Issue.CDI, prepared),
+    Step("default runtime is crun", Issue.CDI, default_runtime),
+    Step("containers see their devices", Issue.CDI, containers),
+)

@@ -1,0 +1,119 @@
+"""``lab diagnose``: walks the way of a device from its server to its container, to the first broken stretch.
+
+The steps are those of the troubleshooting guide's three issues: devices are not
+discovered, allocation fails, CDI is not applied. Causes go before effects: the
+first step that is broken is the one to mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes.session import Session
+from mock_device.diagnosis import allocation_steps, cdi_steps, discovery_steps
+from mock_device.diagnosis.live_snapshot import LiveSnapshot
+from mock_device.diagnosis.snapshot import Snapshot, check_pod
+from mock_device.diagnosis.steps import Finding, Step
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster.client import DEFAULT_NAME
+
+STEPS: tuple[Step, ...] = (*discovery_steps.STEPS, *allocation_steps.STEPS, *cdi_steps.STEPS)
+OK, BROKEN, NOT_REACHED = "ok", "BROKEN", "not reached"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of one step."""
+
+    issue: str
+    step: str
+    result: str
+    """``ok``, ``BROKEN`` or ``not reached``."""
+    evidence: str = ""
+    """One line."""
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All steps, and what to do about the one that is broken."""
+
+    steps: tuple[StepResult, ...]
+    remedy: str = ""
+    """A command; empty when nothing is broken."""
+
+    @property
+    def broken(self) -> StepResult | None:
+        """The first broken stretch."""
+        return next((step for step in self.steps if step.result == BROKEN), None)
+
+    @property
+    def healthy(self) -> bool:
+        return self.broken is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        broken = self.broken.step if self.broken else None
+        return {"healthy": self.healthy, "broken": broken, **asdict(self)}
+
+
+def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
+    """Take the steps until one is broken. One that cannot look, because something does not answer, is broken, too."""
+    results: list[StepResult] = []
+    remedy = ""
+    for step in steps:
+        if remedy:
+            results.append(StepResult(step.issue.value, step.name, NOT_REACHED))
+            continue
+        try:
+            finding = step.check(snapshot)
+        except (CheckError, StepError, ApiException, HTTPError, ValueError) as error:
+            finding = Finding(_one_line(str(error)), remedy="lab status", details=tuple(str(error).splitlines()))
+        remedy = finding.remedy
+        result = BROKEN if remedy else OK
+        results.append(StepResult(step.issue.value, step.name, result, _one_line(finding.evidence), finding.details))
+    return Diagnosis(tuple(results), remedy)
+
+
+def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
+    """Walk the session's cluster as it is now.
+
+    With ``pod`` (``namespace/name``) only its claims are looked at; CheckError
+    when there is no such pod.
+    """
+    snapshot = LiveSnapshot(session, pod)
+    if pod:
+        check_pod(snapshot)
+    found = walk(snapshot)
+    if found.remedy and session.cluster.name != DEFAULT_NAME:
+        return Diagnosis(found.steps, f"export LAB_CLUSTER={session.cluster.name}; {found.remedy}")
+    return found
+
+
+def as_text(diagnosis: Diagnosis, *, details: bool = False) -> str:
+    """Tab-separated lines with a heading; then the broken stretch and its remedy, or that nothing is broken."""
+    lines = ["issue\tstep\tresult\tevidence"]
+    for step in diagnosis.steps:
+        lines.append(f"{step.issue}\t{step.step}\t{step.result}\t{step.evidence or '-'}")
+        if details:
+            lines += [f"\t\t\t{line}" for line in step.details]
+    if diagnosis.broken:
+        lines += [f"broken\t{diagnosis.broken.step}: {diagnosis.broken.evidence}", f"remedy\t{diagnosis.remedy}"]
+    else:
+        lines.append("healthy\tnothing is broken")
+    return "\n".join(lines)
+
+
+def names(steps: Iterable[Step] = STEPS) -> list[str]:
+    """Names of the steps, in their order."""
+    return [step.name for step in steps]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

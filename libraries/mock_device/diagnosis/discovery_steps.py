@@ -1,0 +1,256 @@
+"""Issue "devices are not discovered": from QEMU to the ResourceSlices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from kubernetes import client
+from prometheus_client.parser import text_string_to_metric_families
+
+from mock_device.checks.layers import publication
+from mock_device.checks.nodes import sysfs
+from mock_device.checks.nodes.sysfs import MODULE_LIVES
+from mock_device.checks.objects import slices
+from mock_device.checks.objects.pods import runs
+from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot
+from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.client import DEFAULT_TOPOLOGY
+from mock_device.lab.kube import kubeexplain
+
+MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
+AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
+DEPLOY = "lab deploy"
+ANY_NODE_AGAIN = (
+    f"lab kubectl -n {deploy.NAMESPACE} patch daemonset {deploy.NODE_AGENT} --type json "
+    """-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'"""
+)
+_LEFT_OUT = "mock_accel_devices_left_out"
+_FIELDS_CHANGED = "mock_accel_slice_fields_changed"
+"""Of the node agents' figures (dra-driver/mock_accel_dra/metrics.py)."""
+_CLOCK_SECONDS = 60.0
+"""More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
+_KERNEL_DRIVER = "mock_accel"
+_TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
+_REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
+_SHOWN_LINES = 5
+
+
+def start_again(snapshot: Snapshot) -> str:
+    """A new cluster of the same topology; a cluster is restored in seconds."""
+    topology = snapshot.topology
+    return "lab down && lab up" + ("" if topology.name == DEFAULT_TOPOLOGY else f" --topology {topology.path}")
+
+
+def guests(snapshot: Snapshot) -> Finding:
+    """QEMU runs every guest."""
+    wrong = [
+        f"{name}: expected guest running, found {state}"
+        for name, state in snapshot.guests.items()
+        if state != "running"
+    ]
+    others = [f"{name}: its guest is running" for name, state in snapshot.guests.items() if state == "running"]
+    return judged(wrong, start_again(snapshot), f"{len(snapshot.guests)} guests run", others if wrong else ())
+
+
+def servers(snapshot: Snapshot) -> Finding:
+    """Each node with devices has a device server that runs."""
+    names = [node.name for node in snapshot.topology.nodes if node.functions]
+    wrong = []
+    for name in names:
+        if name not in snapshot.servers:
+            wrong.append(f"{name}: there is no device server")
+        elif (code := snapshot.servers[name]) is not None:
+            wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
+    return judged(wrong, start_again(snapshot), f"{len(names)} device servers run")
+
+
+def answers(snapshot: Snapshot) -> Finding:
+    """Every node answers over SSH."""
+    wrong = [clock for clock in snapshot.clocks.values() if isinstance(clock, str)]
+    others = [f"{node}: it answers" for node, clock in snapshot.clocks.items() if not isinstance(clock, str)]
+    return judged(
+        wrong, start_again(snapshot), f"{len(snapshot.clocks)} nodes answer over SSH", others if wrong else ()
+    )
+
+
+def clocks(snapshot: Snapshot) -> Finding:
+    """The clocks of the nodes agree with this machine's, by which certificates and tokens are valid."""
+    wrong, remedy = [], ""
+    for node, seconds in snapshot.clocks.items():
+        if isinstance(seconds, float) and abs(seconds) > _CLOCK_SECONDS:
+            away = timedelta(seconds=int(abs(seconds)))
+            wrong.append(f"{node}: its clock is {away} {'ahead of' if seconds > 0 else 'behind'} this machine's")
+            # This machine's shell puts its own time in.
+            remedy = remedy or f'lab ssh {node} "date -u -s @$(date +%s)"'
+    return judged(wrong, remedy, f"{len(snapshot.clocks)} nodes have this machine's time")
+
+
+def ready(snapshot: Snapshot) -> Finding:
+    """Every node is Ready."""
+    wrong, remedy = [], ""
+    for node in snapshot.topology.nodes:
+        item = snapshot.nodes.get(node.name)
+        if _condition(item, "Ready") != "True":
+            wrong.append(kubeexplain.explain_node(node.name, client.V1Node.from_dict(item) if item else None))
+            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet -u containerd")
+    return judged(wrong, remedy, f"{len(snapshot.topology.nodes)} nodes are Ready")
+
+
+def pci_bus(snapshot: Snapshot) -> Finding:
+    """Each guest's PCI bus has every function of the topology, and no other of ours."""
+    wrong, remedy, count = [], "", 0
+    for shown in snapshot.devices:
+        expected = {function.bdf: function.name for function in snapshot.topology.node(shown.node).functions}
+        found = {function.bdf for function in shown.pci}
+        count += len(found)
+        for bdf in sorted(expected.keys() - found):
+            plugged = expected[bdf] in snapshot.plugged[shown.node]
+            why = "QEMU has it, the guest does not" if plugged else "it is not plugged"
+            wrong.append(f"{shown.node}: {expected[bdf]} ({bdf}) is not on the PCI bus, {why}")
+            remedy = remedy or (
+                on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else start_again(snapshot)
+            )
+        wrong += [
+            f"{shown.node}: {bdf} is on the PCI bus, the topology has it not" for bdf in sorted(found - expected.keys())
+        ]
+    return judged(wrong, remedy or start_again(snapshot), f"{count} functions on the PCI buses")
+
+
+def module(snapshot: Snapshot) -> Finding:
+    """The kernel module is loaded on every node, and drives every PF."""
+    wrong = [
+        f"{name}: expected kernel module mock_accel {MODULE_LIVES}, found {state}"
+        for name, state in snapshot.modules.items()
+        if state != MODULE_LIVES
+    ]
+    if wrong:
+        return judged(wrong, MODULE_AGAIN, "")
+    remedy = ""
+    for node in snapshot.topology.nodes:
+        for function in node.pfs:
+            if (found := snapshot.drivers[node.name].get(function.bdf, "")) != _KERNEL_DRIVER:
+                where = f"{node.name} {function.name} ({function.bdf})"
+                wrong.append(f"{where}: expected kernel driver {_KERNEL_DRIVER}, found {found or 'none'}")
+                remedy = remedy or on_node(
+                    node.name, f"echo {function.bdf} > /sys/bus/pci/drivers/{_KERNEL_DRIVER}/bind"
+                )
+    return judged(wrong, remedy, f"loaded on {len(snapshot.modules)} nodes, drives all PFs")
+
+
+def sysfs_class(snapshot: Snapshot) -> Finding:
+    """The device class in sysfs has all PFs, with the topology's values."""
+    wrong = sysfs.value_complaints(snapshot.topology, snapshot.devices)
+    count = sum(len(shown.accelerators) for shown in snapshot.devices)
+    return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
+
+
+def agents(snapshot: Snapshot) -> Finding:
+    """A node agent is Ready on each node. What its log complains of is shown here, and judged by the steps after."""
+    daemon_set = snapshot.daemon_set
+    if daemon_set is None:
+        return Finding(f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}", DEPLOY)
+    placed = {agent["spec"].get("nodeName"): agent for agent in snapshot.agents}
+    wrong, remedy = [], ""
+    selector = daemon_set["spec"]["template"]["spec"].get("nodeSelector")
+    for node in snapshot.topology.nodes:
+        agent = placed.get(node.name)
+        if agent is None:
+            why = f"; its DaemonSet wants nodes with {json.dumps(selector)}" if selector else ""
+            wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
+            describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
+            remedy = remedy or (ANY_NODE_AGAIN if selector else describe)
+        elif not runs(agent):
+            reasons = ", ".join(kubeexplain.pod_reasons(client.V1Pod.from_dict(agent)))
+            wrong.append(
+                f"{node.name}: {agent['metadata']['name']} is not ready: {reasons or agent['status']['phase']}"
+            )
+            remedy = remedy or f"lab logs --component node-agent --node {node.name}"
+        elif (log := snapshot.agent_logs.get(node.name, "")).startswith(NO_LOG):
+            # The API server asks the kubelet for it.
+            reason = log.removeprefix(NO_LOG)
+            wrong.append(f"{node.name}: the kubelet does not give the log of {agent['metadata']['name']}: {reason}")
+            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
+    trouble = _log_lines(snapshot, _TROUBLE)
+    said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
+    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)
+
+
+def access(snapshot: Snapshot) -> Finding:
+    """The API server grants the driver all that its manifest asks for."""
+    wrong = [str(refused) for refused in snapshot.refused]
+    return judged(wrong, DEPLOY, "service accounts of the driver may do all they need", _log_lines(snapshot, _REFUSAL))
+
+
+def left_out(snapshot: Snapshot) -> Finding:
+    """The node agents can publish all they find, and the API server keeps what they write."""
+    wrong, remedy = [], ""
+    for node, text in snapshot.agent_metrics.items():
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = sample.labels
+                if family.name == _LEFT_OUT and sample.value:
+                    wrong.append(f"{node}: {labels['device']} is not published: {labels['reason']}")
+                elif family.name == _FIELDS_CHANGED and sample.value:
+                    wrong.append(
+                        f"{node}: the API server keeps {labels['field']} of ResourceSlice {labels['slice']} "
+                        "otherwise than it is written; is a feature gate off?"
+                    )
+        if wrong:
+            remedy = remedy or f"lab logs --component node-agent --node {node} --severity warning"
+    return judged(wrong, remedy, f"{len(snapshot.agent_metrics)} node agents publish all they find")
+
+
+def at_rest(snapshot: Snapshot) -> Finding:
+    """No pool of ResourceSlices is written again and again."""
+    wrong = [
+        f"pool {pool}: its ResourceSlices were written {count} times within {WATCHED_SECONDS:.0f} s"
+        for pool, count in snapshot.rewrites.items()
+    ]
+    remedy = "lab logs --component node-agent --since 1m"
+    return judged(wrong, remedy, "no pool is written again and again", _log_lines(snapshot, _TROUBLE))
+
+
+def published(snapshot: Snapshot) -> Finding:
+    """ResourceSlices describe what sysfs shows."""
+    found = slices.parse(snapshot.slices)
+    wrong = slices.incomplete_pools(snapshot.slices)
+    wrong += publication.complaints(snapshot.topology, snapshot.devices, found)
+    return judged(
+        wrong, AGENTS_AGAIN, f"{len(found)} devices published, as sysfs has them", _log_lines(snapshot, _TROUBLE)
+    )
+
+
+STEPS = (
+    Step("guests run", Issue.DISCOVERY, guests),
+    Step("device servers run", Issue.DISCOVERY, servers),
+    Step("nodes answer", Issue.DISCOVERY, answers),
+    Step("clocks of nodes agree", Issue.DISCOVERY, clocks),
+    Step("nodes are Ready", Issue.DISCOVERY, ready),
+    Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus),
+    Step("kernel module drives devices", Issue.DISCOVERY, module),
+    Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class),
+    Step("node agents run", Issue.DISCOVERY, agents),
+    Step("driver may use the API", Issue.DISCOVERY, access),
+    Step("all devices can be published", Issue.DISCOVERY, left_out),
+    Step("ResourceSlices are at rest", Issue.DISCOVERY, at_rest),
+    Step("ResourceSlices follow sysfs", Issue.DISCOVERY, published),
+)
+
+
+def _condition(item: Mapping[str, Any] | None, kind: str) -> str:
+    conditions = ((item or {}).get("status") or {}).get("conditions") or []
+    return next((condition["status"] for condition in conditions if condition["type"] == kind), "Unknown")
+
+
+def _log_lines(snapshot: Snapshot, pattern: re.Pattern[str]) -> list[str]:
+    """The last lines of each node agent's log that match."""
+    lines = []
+    for node, log in snapshot.agent_logs.items():
+        matching = [line for line in log.splitlines() if pattern.search(line)]
+        lines += [f"{node}: {line}" for line in matching[-_SHOWN_LINES:]]
+    return lines

@@ -1,0 +1,293 @@
+"""Asks a cluster for what ``lab diagnose`` looks at: when a step needs it, and once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
+from mock_device.checks.driver import driver, metrics
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.nodes import observe, qemu, runtime
+from mock_device.checks.nodes.cdi import CdiFile
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.nodes.sysfs import NodeDevices
+from mock_device.checks.objects import kube, pod_claims, pods
+from mock_device.diagnosis import folders
+from mock_device.diagnosis.folders import Folder
+from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import deploy
+from mock_device.lab.kube import kubeclient, manifests
+from mock_device.names import DRIVER
+
+DRIVERS_PROBE = r"""
+for d in /sys/bus/pci/devices/*; do
+  IFS= read -r vendor <"$d/vendor" || continue
+  [ "$vendor" = 0x1de5 ] || continue
+  name=; [ -L "$d/driver" ] && name=$(cd -P "$d/driver" && printf %s "${PWD##*/}")
+  printf '%s\t%s\n' "${d##*/}" "$name"
+done
+"""
+CLOCK_PROBE = "date +%s.%N"
+_MANY_WRITES = 3
+"""A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
+_RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
+_EXEC_TIMEOUT = timedelta(seconds=60)
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_LOG_LINES = 200
+_SERVER = "devices-"
+
+
+class LiveSnapshot:
+    """A cluster, as it is when something is first asked for."""
+
+    def __init__(self, session: Session, pod: str | None = None) -> None:
+        self._session = session
+        self._api = session.api
+        self.topology = session.topology
+        self.pod = pod
+
+    @cached_property
+    def guests(self) -> Mapping[str, str]:
+        answers = self._session.cluster.look("query-status")
+        return {
+            node: answer.error.removeprefix(f"{node}: ") or answer.value["status"] for node, answer in answers.items()
+        }
+
+    @cached_property
+    def servers(self) -> Mapping[str, int | None]:
+        processes = self._session.cluster.supervisor_status()["processes"]
+        return {
+            process["name"].removeprefix(_SERVER): process["exit_code"]
+            for process in processes
+            if process["name"].startswith(_SERVER)
+        }
+
+    @cached_property
+    def clocks(self) -> Mapping[str, float | str]:
+        before = time.time()
+        outputs, errors = self._session.answers_of_nodes(CLOCK_PROBE)
+        return {**{node: ahead(float(output), before, time.time()) for node, output in outputs.items()}, **errors}
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Object]:
+        return {node["metadata"]["name"]: node for node in self._list(client.CoreV1Api(self._api).list_node)}
+
+    @cached_property
+    def plugged(self) -> Mapping[str, Mapping[str, str]]:
+        found = {}
+        for node, answer in self._session.cluster.look("query-pci").items():
+            if answer.error:
+                raise StepError(answer.error)
+            found[node] = qemu.accelerators(answer.value)
+        return found
+
+    @cached_property
+    def devices(self) -> Sequence[NodeDevices]:
+        return observe.read_devices(self._session)
+
+    @cached_property
+    def modules(self) -> Mapping[str, str]:
+        return observe.read_module_states(self._session)
+
+    @cached_property
+    def drivers(self) -> Mapping[str, Mapping[str, str]]:
+        outputs = self._session.on_nodes(DRIVERS_PROBE)
+        return {node: parse_drivers(output) for node, output in outputs.items()}
+
+    @cached_property
+    def daemon_set(self) -> Object | None:
+        lister = client.AppsV1Api(self._api).list_namespaced_daemon_set
+        found = self._list(lister, namespace=deploy.NAMESPACE, field_selector=f"metadata.name={deploy.NODE_AGENT}")
+        return found[0] if found else None
+
+    @cached_property
+    def agents(self) -> Sequence[Object]:
+        return self._pods_of(Component.NODE_AGENT)
+
+    @cached_property
+    def agent_logs(self) -> Mapping[str, str]:
+        # What a saved agent complained of is no news of a cluster that was restored from it.
+        since = max(1, int(time.time() - self._session.cluster.supervisor_status()["started"]))
+        logs = {}
+        for agent in self.agents:
+            name = agent["metadata"]["name"]
+            try:
+                log = driver.log_of(self._api, name, tail_lines=_LOG_LINES, since_seconds=since)
+            except ApiException as error:  # a container that has not started, or a kubelet that refuses
+                log = f"{NO_LOG}{kubeclient.refusal(error)}"
+            except HTTPError as error:
+                log = f"{NO_LOG}{error}"
+            logs[agent["spec"].get("nodeName", "")] = log
+        return logs
+
+    @cached_property
+    def agent_metrics(self) -> Mapping[str, str]:
+        return {agent["spec"]["nodeName"]: metrics.read(self._api, agent["metadata"]["name"]) for agent in self.agents}
+
+    @cached_property
+    def refused(self) -> Sequence[Access]:
+        review = client.AuthorizationV1Api(self._api).create_subject_access_review
+        refused = []
+        for access in granted(manifests.read_manifest(_RBAC_MANIFEST)):
+            user = f"system:serviceaccount:{deploy.NAMESPACE}:{access.account}"
+            resource, _, subresource = access.resource.partition("/")
+            spec = client.V1SubjectAccessReviewSpec(
+                user=user,
+                resource_attributes=client.V1ResourceAttributes(
+                    verb=access.verb,
+                    group=access.group,
+                    resource=resource,
+                    subresource=subresource or None,
+                    name=access.name or None,
+                ),
+            )
+            answer: Any = review(client.V1SubjectAccessReview(spec=spec), _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+            if not answer.status.allowed:
+                refused.append(access)
+        return refused
+
+    @cached_property
+    def slices(self) -> Sequence[Object]:
+        return self._list(client.ResourceV1Api(self._api).list_resource_slice)
+
+    @cached_property
+    def rewrites(self) -> Mapping[str, int]:
+        first: dict[str, int] = {}
+        grown: dict[str, int] = {}
+
+        def written_for_ever(found: Mapping[str, Any]) -> bool:
+            for item in found.values():
+                if item.spec.driver == DRIVER:
+                    pool = item.spec.pool
+                    grown[pool.name] = pool.generation - first.setdefault(pool.name, pool.generation)
+            return any(count >= _MANY_WRITES for count in grown.values())
+
+        kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, written_for_ever, WATCHED_SECONDS)
+        return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
+
+    @cached_property
+    def controllers(self) -> Sequence[Object]:
+        return self._pods_of(Component.CONTROLLER)
+
+    @cached_property
+    def device_classes(self) -> Sequence[Object]:
+        return self._list(client.ResourceV1Api(self._api).list_device_class)
+
+    @cached_property
+    def taint_rules(self) -> Sequence[Object]:
+        try:
+            return self._list(client.ResourceV1Api(self._api).list_device_taint_rule)
+        except ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:  # feature gate DRADeviceTaintRules is off
+                raise
+            return []
+
+    @cached_property
+    def claims(self) -> Sequence[Object]:
+        # After the pods: a pod that has a node by then has its claims, the other way round it may get them in between.
+        _ = self.pods
+        return kube.all_claims(self._api)
+
+    @cached_property
+    def templates(self) -> Sequence[str]:
+        lister = client.ResourceV1Api(self._api).list_resource_claim_template_for_all_namespaces
+        return [f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in self._list(lister)]
+
+    @cached_property
+    def pods(self) -> Sequence[Object]:
+        found = self._list(client.CoreV1Api(self._api).list_pod_for_all_namespaces)
+        kept = [pod for pod in found if not pods.has_ended(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in kept if pod_claims.of_pod(pod) or pod_claims.extended_requests(pod, self.device_classes)]
+
+    @cached_property
+    def events(self) -> Mapping[str, Sequence[Event]]:
+        core = client.CoreV1Api(self._api)
+        result = {}
+        for pod in self.pods:
+            if pods.runs(pod):
+                continue
+            namespace = pod["metadata"]["namespace"]
+            selector = f"involvedObject.uid={pod['metadata']['uid']},type=Warning"
+            found = self._list(core.list_namespaced_event, namespace=namespace, field_selector=selector)
+            found.sort(key=lambda event: event.get("lastTimestamp") or event["metadata"]["creationTimestamp"])
+            result[name_of(pod)] = [Event(item["reason"], item.get("message", "")) for item in found]
+        return result
+
+    @cached_property
+    def cdi_folders(self) -> Mapping[str, Folder]:
+        outputs = self._session.on_nodes(folders.PROBE)
+        return {node: folders.parse(node, output) for node, output in outputs.items()}
+
+    @cached_property
+    def agent_folders(self) -> Mapping[str, Folder]:
+        found = {}
+        for agent in self.agents:
+            name, node = agent["metadata"]["name"], agent["spec"]["nodeName"]
+            command = ["/usr/bin/python3", "-c", folders.AGENT_PROBE]
+            output = kube.execute(self._api, name, command, _EXEC_TIMEOUT, namespace=deploy.NAMESPACE)
+            found[node] = folders.parse(node, output)
+        return found
+
+    @cached_property
+    def cdi_files(self) -> Sequence[CdiFile]:
+        return observe.read_cdi_files(self._session)
+
+    @cached_property
+    def configs(self) -> Mapping[str, str]:
+        return self._session.on_nodes(runtime.PROBE)
+
+    def view(self, container: ContainerKey) -> str:
+        namespace, pod, name = container
+        return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], _EXEC_TIMEOUT, name, namespace)
+
+    def _pods_of(self, component: Component) -> list[Object]:
+        return [self._json(pod) for pod in driver.pods(self._api, component).values()]
+
+    def _list(self, lister: Any, **selection: str) -> list[Object]:
+        items = lister(**selection, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items
+        return [self._json(item) for item in items]
+
+    def _json(self, model: Any) -> Object:
+        result: Object = self._api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
+        return result
+
+
+def ahead(clock: float, before: float, after: float) -> float:
+    """Seconds that ``clock``, which was read between ``before`` and ``after``, is ahead; below 0 behind."""
+    return clock - after if clock > after else min(0.0, clock - before)
+
+
+def parse_drivers(output: str) -> dict[str, str]:
+    """Kernel drivers by PCI address, as DRIVERS_PROBE printed them. Raises ValueError with a line that is none."""
+    found = {}
+    for line in output.splitlines():
+        bdf, tab, name = line.partition("\t")
+        if not tab:
+            raise ValueError(f"expected a PCI address and its driver, found {line!r}")
+        found[bdf] = name
+    return found
+
+
+def granted(objects: Sequence[Object]) -> list[Access]:
+    """What the ClusterRoles of a manifest grant to the service accounts of its ClusterRoleBindings."""
+    roles = {item["metadata"]["name"]: item["rules"] for item in objects if item["kind"] == "ClusterRole"}
+    return [
+        Access(subject["name"], verb, group, resource, name)
+        for binding in objects
+        if binding["kind"] == "ClusterRoleBinding"
+        for subject in binding["subjects"]
+        for rule in roles[binding["roleRef"]["name"]]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
+    ]

@@ -1,0 +1,1 @@
+"""The lab: builds, starts and stops clusters of QEMU guests with mock accelerators."""

@@ -1,0 +1,33 @@
+"""Files that are written whole, and folders that are removed whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def write_file(path: Path, data: str | bytes, mode: int = 0o644) -> None:
+    """Write ``path`` whole: beside it, synced, then renamed over it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, also when it holds folders without permissions (of Go's module cache, of overlayfs)."""
+    path.chmod(0o700)
+    for folder, folders, _ in os.walk(path):
+        for child in folders:
+            if not Path(folder, child).is_symlink():
+                Path(folder, child).chmod(0o700)
+    shutil.rmtree(path)

@@ -1,0 +1,51 @@
+"""Lock files that processes of this machine share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+
+_TIMEOUT_SECONDS = 3600.0
+_POLL_SECONDS = 0.2
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; False when another one has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file ``path``; says who has it while it waits.
+
+    The kernel gives the lock back when its owner dies, however it dies.
+    Raises StepError after an hour.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    told = False
+    with path.open("a+", errors="replace") as file:
+        while not try_lock(file):
+            if not told:
+                file.seek(0)
+                progress.say(f"waiting for process {file.read().strip() or '?'}, which works on: {what}")
+                told = True
+            if time.monotonic() > deadline:
+                raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")
+            time.sleep(_POLL_SECONDS)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,174 @@
+"""Files of a cluster: what its supervisor is told, how clients reach it, where everything is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mock_device import topology as topologies
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.typed_json import read_typed
+from mock_device.topology import Topology, TopologyError
+
+
+@dataclass(frozen=True)
+class QemuSpec:
+    """How to run QEMU."""
+
+    argv: list[str]
+    """The command, and what must stand before the machine's own options."""
+    env: dict[str, str]
+    accelerator: str
+    """``kvm`` or ``tcg``."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a guest boots from."""
+
+    disk: str
+    disk_format: str
+    kernel: str
+    initrd: str
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """One cluster: where its files are and what it is made of."""
+
+    name: str
+    topology: str
+    """The user's topology file, which may change while the cluster runs; ``load_topology`` reads the cluster's copy."""
+    directory: str
+    qemu: QemuSpec
+    qemu_img: list[str]
+    image: ImageSpec
+    binaries: str
+    """Folder of the embedded Kubernetes."""
+    feature_gates: str
+    """Value of ``--feature-gates`` for every component and the kubelets."""
+    golden: str
+    """Folder of the golden cluster that this one is restored from; empty for one that boots."""
+    control_fd: int
+    """Listening abstract Unix socket of the host's namespace."""
+    api_fd: int
+    """Listening TCP socket, forwarded to the API server."""
+    ssh_fds: dict[str, int]
+    """Listening TCP socket of each node, forwarded to its SSH port."""
+
+    @property
+    def paths(self) -> ClusterPaths:
+        return ClusterPaths(Path(self.directory))
+
+    def load_topology(self) -> Topology:
+        """The topology that the cluster was started with, named after the user's file. Raises DamagedFileError."""
+        try:
+            return topologies.load(self.paths.topology, origin=Path(self.topology))
+        except TopologyError as error:
+            reason = f"expected the topology that the cluster was started with: {error}"
+            raise DamagedFileError(self.paths.topology, reason) from error
+
+    def save(self, path: Path) -> None:
+        write_file(path, json.dumps(asdict(self), indent=1))
+
+    @staticmethod
+    def load(path: Path) -> ClusterSpec:
+        """Read ``spec.json``. Raises DamagedFileError."""
+        return _of_cluster(ClusterSpec, path)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a cluster's clients reach it, on this machine's loopback."""
+
+    api_port: int
+    """TCP port of the API server."""
+    ssh_ports: dict[str, int]
+    """TCP port of each node's SSH server."""
+
+    def save(self, path: Path) -> None:
+        write_file(path, json.dumps(asdict(self)))
+
+    @staticmethod
+    def load(path: Path) -> Access:
+        """Read ``access.json``. Raises DamagedFileError."""
+        return _of_cluster(Access, path)
+
+
+class DamagedFileError(StepError):
+    """A file of a cluster that cannot be used; the cluster must be ended."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        name = path.parent.name
+        super().__init__(f"cluster {name!r}: {path} is damaged: {reason}; end the cluster: lab down --name {name}")
+
+
+T = TypeVar("T")
+
+
+def _of_cluster(kind: type[T], path: Path) -> T:
+    try:
+        return read_typed(kind, path)
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(path, str(error)) from error
+
+
+@dataclass(frozen=True)
+class ClusterPaths:
+    """Files of a cluster."""
+
+    root: Path
+
+    @staticmethod
+    def of(name: str) -> ClusterPaths:
+        return ClusterPaths(cache_root() / "clusters" / name)
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def topology(self) -> Path:
+        """Copy of the topology file, made when the cluster was started."""
+        return self.root / "topology.yaml"
+
+    @property
+    def access(self) -> Path:
+        """How to reach the cluster, for its clients (JSON)."""
+        return self.root / "access.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts or runs the cluster."""
+        return self.root.with_name(f"{self.root.name}.lock")
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def pki(self) -> Path:
+        return self.root / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def data(self) -> Path:
+        """Disks, etcd's data: removed when the cluster ends."""
+        return self.root / "data"
+
+    @property
+    def sockets(self) -> Path:
+        """Mount point of the supervisor's own tmpfs for sockets, seen by nobody else."""
+        return self.root / "sockets"
+
+
+def control_address(name: str) -> str:
+    """Abstract Unix socket of a cluster's supervisor: it leaves no file, however the supervisor ends."""
+    return f"\0mock-device/{cache_root()}/{name}"

@@ -1,0 +1,44 @@
+"""Files of ``variables``, found by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+
+_PROFILES = PROJECT / "variables"
+_TOPOLOGIES = _PROFILES / "topologies"
+LIMITS = _PROFILES / "limits" / "performance.yaml"
+"""Limits of what the suites of performance measure."""
+
+
+def profile_path(name: str) -> Path:
+    """File of a profile, given by its name in ``variables`` or as a path. Raises StepError."""
+    return _find("profile", name, _PROFILES)
+
+
+def topology_path(name: str) -> Path:
+    """File of a topology, given by its name in ``variables/topologies`` or as a path. Raises StepError."""
+    return _find("topology", name, _TOPOLOGIES)
+
+
+def topology_names() -> list[str]:
+    """Topologies of the project."""
+    return _names(_TOPOLOGIES)
+
+
+def profile_names() -> list[str]:
+    """Profiles of the project."""
+    return _names(_PROFILES)
+
+
+def _find(what: str, name: str, folder: Path) -> Path:
+    path = Path(name).absolute() if Path(name).suffix in {".yaml", ".yml"} else folder / f"{name}.yaml"
+    if not path.is_file():
+        raise StepError(f"no {what} {name!r}; there are {', '.join(_names(folder))}, or give the path of a .yaml file")
+    return path
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))

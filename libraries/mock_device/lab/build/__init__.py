@@ -1,0 +1,1 @@
+"""What a cluster is built from, and the store that keeps it."""

@@ -1,0 +1,81 @@
+"""Go programs: Kubernetes as one multi-call binary, and containerd."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.build.store import Input, cached
+
+COMPONENTS = (
+    "coredns",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
+CONTAINERD_VERSION = "2.4.2"
+_CONTAINERD = "github.com/containerd/containerd/v2"
+# Snapshotters that a node does not use. The shim, of which each pod has one, goes without gRPC, as upstream builds it.
+_CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
+_SHIM_TAGS = "no_grpc"
+_CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
+_BUILD_TIMEOUT_SECONDS = 2400.0
+_SOURCE = PROJECT / "embedded-k8s"
+
+
+def kubernetes_version() -> str:
+    """Version of Kubernetes in ``embedded-k8s/go.mod``, as ``v1.37.2``."""
+    found = re.search(r"^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)
+    if not found:
+        raise StepError(f"{_SOURCE / 'go.mod'} does not require k8s.io/kubernetes")
+    return found[1]
+
+
+def version_flags(version: str) -> str:
+    """Linker flags that stamp ``version``; without them clients cannot parse the server's version."""
+    major, minor, _ = version.removeprefix("v").split(".")
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return " ".join(f"-X {package}.{name}={value}" for package in packages for name, value in values.items())
+
+
+@cache
+def build_embedded_k8s() -> Path:
+    """Folder with ``embedded-k8s`` and a link for each component; built when it is not cached."""
+    sources = [_SOURCE / "go.mod", _SOURCE / "go.sum", *sorted(_SOURCE.glob("*.go"))]
+    version = kubernetes_version()
+
+    def build(folder: Path) -> None:
+        argv = ["go", "build", "-trimpath", "-ldflags", f"-s -w {version_flags(version)}"]
+        argv += ["-o", str(folder / "embedded-k8s"), "."]
+        environment = {"CGO_ENABLED": "0"}
+        run(argv, cwd=_SOURCE, env=environment, log=log_path("kubernetes"), timeout=_BUILD_TIMEOUT_SECONDS)
+        for name in COMPONENTS:
+            (folder / name).symlink_to("embedded-k8s")
+
+    inputs: dict[str, Input] = {"sources": sources, "components": COMPONENTS}
+    return cached("kubernetes", inputs, build, what=f"build Kubernetes {version} (about 10 minutes, once)")
+
+
+@cache
+def build_containerd() -> Path:
+    """Folder with ``containerd``, ``containerd-shim-runc-v2`` and ``ctr``."""
+
+    def build(folder: Path) -> None:
+        stamp = f"-s -w -X {_CONTAINERD}/version.Version=v{CONTAINERD_VERSION}"
+        environment = {"CGO_ENABLED": "0", "GOBIN": str(folder)}
+        for tags, commands in _CONTAINERD_COMMANDS.items():
+            argv = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", stamp]
+            argv += [f"{_CONTAINERD}/cmd/{name}@v{CONTAINERD_VERSION}" for name in commands]
+            run(argv, cwd=folder, env=environment, log=log_path("containerd"), timeout=_BUILD_TIMEOUT_SECONDS)
+
+    inputs = {"version": CONTAINERD_VERSION, "tags": " ".join(_CONTAINERD_COMMANDS)}
+    return cached("containerd", inputs, build, what=f"build containerd {CONTAINERD_VERSION} (about 2 minutes, once)")

@@ -1,0 +1,232 @@
+"""Container images, built by buildah from the Containerfiles of the rooms, without any registry.
+
+An image is kept as a docker-archive tar: what ``ctr images import`` takes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.files import remove_tree
+from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.build import debian
+from mock_device.lab.build.rootless import as_root
+from mock_device.lab.build.store import Input, cached
+
+REPOSITORY = "localhost/mock-device"
+KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
+DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
+PAUSE_IMAGE = f"{REPOSITORY}/pause:1"
+PYTHON_VERSION = "3.13"
+"""Python of Debian trixie, which the driver's image has."""
+_BUILD_TIMEOUT_SECONDS = 600.0
+_PIP_TIMEOUT_SECONDS = 600.0
+_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+_ARCHIVE = "image.tar"
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """An image that is a Debian tree and nothing else."""
+
+    name: str
+    packages: tuple[str, ...]
+    hooks: tuple[str, ...]
+    """Shell lines with the tree as ``$1``."""
+    config: str
+    """What follows in its Containerfile."""
+
+    @property
+    def tag(self) -> str:
+        return f"{REPOSITORY}/{self.name}:1"
+
+
+_APPLETS = (
+    'mkdir -p "$1/usr/bin"; for applet in $(chroot "$1" /usr/bin/busybox --list); do '
+    'test -e "$1/usr/bin/$applet" || ln -s busybox "$1/usr/bin/$applet"; done'
+)
+_MERGED_USR = 'for d in bin sbin lib lib64; do test -e "$1/$d" || ln -s "usr/$d" "$1/$d"; done'
+# The shell of busybox-static takes its own applets before programs of PATH, that of busybox does not. So programs of
+# coreutils stand in for applets that can do less: readlink, which takes one file only, and time, which is missing.
+_GUIDE_PROGRAMS = ("busybox", "readlink", "time")
+_GUIDE_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libresolv.so.2")
+_GUIDE_FILES_ONLY = (
+    'cd "$1/usr" && find . ! -type d'
+    + "".join(f" ! -path ./bin/{name}" for name in _GUIDE_PROGRAMS)
+    + "".join(f" ! -name {name}" for name in _GUIDE_LIBRARIES)
+    + " -delete && find . -type d -empty -delete"
+)
+_USELESS = (
+    "dev",
+    "etc/apt",
+    "etc/dpkg",
+    "var/cache",
+    "var/lib/apt",
+    "var/lib/dpkg",
+    "usr/share/bug",
+    "usr/share/lintian",
+)
+_MOUNT_POINTS = 'mkdir -p "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/tmp" "$1/var/tmp" "$1/etc" "$1/root"'
+
+BASE_IMAGES = (
+    # catatonit -P waits for signals and reaps: what a sandbox's first process does.
+    BaseImage("pause", ("catatonit",), (), 'ENTRYPOINT ["/usr/bin/catatonit", "-P"]\n'),
+    BaseImage(
+        "busybox",
+        ("busybox", "coreutils", "time"),
+        (_GUIDE_FILES_ONLY, _MERGED_USR, _APPLETS, _MOUNT_POINTS),
+        'ENV PATH=/usr/bin:/usr/sbin\nCMD ["sh"]\n',
+    ),
+    BaseImage(
+        "kmod-base",
+        ("base-files", "kmod", "busybox-static"),
+        (_APPLETS, _MOUNT_POINTS),
+        "ENV PATH=/usr/sbin:/usr/bin\n",
+    ),
+    BaseImage(
+        "python-base",
+        ("base-files", f"python{PYTHON_VERSION}-minimal", f"libpython{PYTHON_VERSION}-stdlib", "libstdc++6", "dash"),
+        (
+            f'ln -s python{PYTHON_VERSION} "$1/usr/bin/python3"; test -e "$1/usr/bin/sh" || ln -s dash "$1/usr/bin/sh"',
+            f'cd "$1/usr/lib/python{PYTHON_VERSION}" && rm -rf idlelib tkinter turtledemo test ensurepip lib2to3',
+            'chroot "$1" /usr/bin/python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash '
+            f"/usr/lib/python{PYTHON_VERSION}",
+            _MOUNT_POINTS,
+        ),
+        "ENV PATH=/usr/bin:/usr/sbin\n",
+    ),
+)
+
+
+def _buildah(work: Path, log: Path, command: Sequence[str]) -> None:
+    """Run buildah on a storage of its own below ``work``: no other build can disturb it."""
+    argv = ["buildah", "--root", f"{work}/storage", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
+    environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work)}
+    run(as_root([*argv, *command]), log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
+
+
+def _build(
+    folder: Path,
+    log: Path,
+    *,
+    tag: str,
+    context: Path,
+    containerfile: Path | None = None,
+    base: Path | None = None,
+    arguments: Mapping[str, str] | None = None,
+) -> None:
+    """Build one image to ``folder/image.tar``, by ``context/Containerfile`` unless another is named."""
+    work = folder / "buildah"
+    work.mkdir()
+    policy = work / "policy.json"
+    policy.write_text(_POLICY)
+    trust = ["--signature-policy", str(policy)]
+    try:
+        if base is not None:
+            _buildah(work, log, ["pull", "-q", *trust, f"docker-archive:{base}"])
+        options = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
+        build = ["bud", "-q", *trust, "--pull-never", "--isolation", "chroot", "--layers=false", "--timestamp", "0"]
+        _buildah(
+            work,
+            log,
+            [*build, *options, "-t", tag, "-f", str(containerfile or context / "Containerfile"), str(context)],
+        )
+        _buildah(work, log, ["push", "-q", *trust, tag, f"docker-archive:{folder / _ARCHIVE}:{tag}"])
+    finally:
+        remove_tree(work)
+
+
+def base_image(image: BaseImage) -> Path:
+    """Archive of a base image; built when it is not cached."""
+
+    def build(folder: Path) -> None:
+        log = log_path(f"image-{image.name}")
+        tree = folder / "tree"
+        debian.tree(tree, image.packages, log=log, variant="extract", hooks=image.hooks)
+        for useless in _USELESS:
+            shutil.rmtree(tree / useless, ignore_errors=True)
+        containerfile = folder / "Containerfile"
+        containerfile.write_text(f"FROM scratch\nCOPY . /\n{image.config}")
+        _build(folder, log, tag=image.tag, containerfile=containerfile, context=tree)
+        remove_tree(tree)
+
+    inputs = {"packages": image.packages, "hooks": image.hooks, "config": image.config, "tag": image.tag}
+    return cached(f"image-{image.name}", inputs, build, what=f"image {image.tag}") / _ARCHIVE
+
+
+@cache
+def build_base_images() -> tuple[Path, ...]:
+    """Archives of all images that nodes have from the start."""
+    return tuple(base_image(image) for image in BASE_IMAGES)
+
+
+def _base(name: str) -> BaseImage:
+    return next(image for image in BASE_IMAGES if image.name == name)
+
+
+def kmod_image(module: Path, kernel_release: str) -> Path:
+    """Archive of the image that carries ``module`` for ``kernel_release`` and loads it."""
+    room = PROJECT / "kernel-driver"
+    base = _base("kmod-base")
+    archive = base_image(base)
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests"))
+        shutil.copy2(module, context / module.name)
+        arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
+        _build(folder, log_path("image-kmod"), tag=KMOD_IMAGE, context=context, base=archive, arguments=arguments)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {
+        "module": module,
+        "room": _sources(room),
+        "kernel": kernel_release,
+        "base": str(archive),
+    }
+    return cached("image-kmod", inputs, build, what=f"image {KMOD_IMAGE}") / _ARCHIVE
+
+
+def _sources(room: Path) -> list[str | Path]:
+    """What of a room goes into its image."""
+    left_out = {"tests", "manifests", "README.md", "Makefile", "__pycache__"}
+    return [path for path in sorted(room.iterdir()) if path.name not in left_out]
+
+
+def _site_packages() -> Path:
+    """The driver's Python dependencies for the image's Python, by pip on the host."""
+    requirements = PROJECT / "dra-driver" / "requirements.txt"
+
+    def build(folder: Path) -> None:
+        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:"]
+        argv += ["--target", str(folder / "site-packages"), "--python-version", PYTHON_VERSION]
+        for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
+            argv += ["--platform", platform]
+        run([*argv, "-r", requirements], log=log_path("driver-packages"), timeout=_PIP_TIMEOUT_SECONDS)
+
+    inputs: dict[str, Input] = {"requirements": requirements, "python": PYTHON_VERSION}
+    return cached("driver-packages", inputs, build, what="Python packages of the driver") / "site-packages"
+
+
+def driver_image() -> Path:
+    """Archive of the DRA driver's image."""
+    room = PROJECT / "dra-driver"
+    base = _base("python-base")
+    archive, packages = base_image(base), _site_packages()
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests", "__pycache__", "*.egg-info"))
+        shutil.copytree(packages, context / "site-packages")
+        arguments = {"BASE": base.tag}
+        _build(folder, log_path("image-driver"), tag=DRIVER_IMAGE, context=context, base=archive, arguments=arguments)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {"room": _sources(room), "packages": str(packages), "base": str(archive)}
+    return cached("image-driver", inputs, build, what=f"image {DRIVER_IMAGE}") / _ARCHIVE

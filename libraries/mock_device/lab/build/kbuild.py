@@ -1,0 +1,197 @@
+"""Builds the kernel module for the nodes, and checks it against their kernel, the oldest supported and the newest.
+
+Headers and compilers come from Debian: a tree for the nodes' kernel, and one for the two others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.build import debian
+from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.rootless import in_tree
+from mock_device.lab.build.store import Input, cached
+
+_ROOM = PROJECT / "kernel-driver"
+_TEST_MODULES = _ROOM / "tests/modules"
+_TIMEOUT_SECONDS = 300.0
+_WORK = "work"
+_CHECKPATCH = "/opt/checkpatch"
+"""Folder of checkpatch.pl, which Debian ships with the kernel's source only."""
+OLDEST = (6, 1)
+"""The oldest kernel the module supports, and the one of ``_OLDEST_SUITE``."""
+_OLDEST_SUITE = "bookworm"
+_NEWEST_SUITE = f"{debian.SUITE}-backports"
+_HEADERS = "linux-headers-cloud-amd64"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Headers and compiler of a kernel: ``/lib/modules/<release>/build`` in the tree ``root``."""
+
+    root: Path
+    release: str
+
+
+def _sources(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.[ch]"), folder / "Makefile"])
+
+
+def module_kernel_release() -> str:
+    """Kernel of the nodes, for which the module is built."""
+    return build_node_image().kernel_release
+
+
+@cache
+def build_root() -> Path:
+    """Tree with compiler and headers of exactly the nodes' kernel."""
+    release = module_kernel_release()
+    source = "linux-source-" + ".".join(release.split(".")[:2])
+    packages = ("make", "gcc", "perl", "xz-utils", source, f"linux-headers-{release}")
+    scripts = " ".join(
+        f"{source}/scripts/{name}" for name in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
+    )
+    hooks = (
+        f'mkdir -p "$1{_CHECKPATCH}"',
+        f'tar -xJf "$1/usr/src/{source}.tar.xz" -C "$1{_CHECKPATCH}" --strip-components=2 {scripts}',
+        f'rm "$1/usr/src/{source}.tar.xz"',
+    )
+
+    def build(folder: Path) -> None:
+        debian.tree(folder / "root", packages, log=log_path("kbuild"), hooks=hooks)
+
+    inputs: dict[str, Input] = {"packages": packages, "hooks": hooks, "debian": Path(debian.__file__)}
+    return cached("kbuild", inputs, build, what=f"compiler and headers of Linux {release}") / "root"
+
+
+def nodes_kernel() -> Kernel:
+    """The kernel of the nodes. Raises StepError."""
+    return Kernel(build_root(), module_kernel_release())
+
+
+def _headers_of(suite: str) -> tuple[str, ...]:
+    """Hooks that install the kernel headers of another Debian suite beside those that are there."""
+    line = f"s/ {debian.SUITE} / {suite} /p"
+    return (
+        f'sed -n "{line}" "$1/etc/apt/sources.list" > "$1/etc/apt/sources.list.d/{suite}.list"',
+        'chroot "$1" apt-get update',
+        f'chroot "$1" apt-get install -y --no-install-recommends -t {suite} {_HEADERS}',
+        f'rm "$1/etc/apt/sources.list.d/{suite}.list"',
+    )
+
+
+@cache
+def other_kernels() -> tuple[Kernel, Kernel]:
+    """The oldest kernel that is supported, and the newest that Debian has for its stable release. Raises StepError."""
+    packages = ("make", "gcc", "perl")
+    hooks = (*_headers_of(_OLDEST_SUITE), *_headers_of(_NEWEST_SUITE))
+
+    def build(folder: Path) -> None:
+        debian.tree(folder / "root", packages, log=log_path("kbuild-others"), hooks=hooks)
+
+    inputs: dict[str, Input] = {"packages": packages, "hooks": hooks, "debian": Path(debian.__file__)}
+    what = f"compilers and headers of the kernels of {_OLDEST_SUITE} and {_NEWEST_SUITE}"
+    root = cached("kbuild-others", inputs, build, what=what) / "root"
+    releases = sorted((folder.name for folder in (root / "usr/lib/modules").iterdir()), key=version)
+    if not releases or version(releases[0])[: len(OLDEST)] != OLDEST:
+        raise StepError(
+            f"{root}: expected headers of Linux {'.'.join(map(str, OLDEST))} of {_OLDEST_SUITE}, "
+            f"found those of {', '.join(releases) or 'no kernel'}"
+        )
+    return Kernel(root, releases[0]), Kernel(root, releases[-1])
+
+
+def version(release: str) -> tuple[int, ...]:
+    """The numbers that a kernel's release begins with: (6, 1, 0, 41) of ``6.1.0-41-cloud-amd64``."""
+    found = re.match(r"\d+(?:[.-]\d+)*", release)
+    return tuple(map(int, re.split("[.-]", found[0]))) if found else ()
+
+
+def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -> None:
+    """Run ``make target`` on a copy of the folder of sources, inside the kernel's tree; modules go to ``folder``."""
+    work = kernel.root / _WORK / folder.name
+    work.mkdir(parents=True)
+    try:
+        for source in _sources(sources):
+            shutil.copy2(source, work)
+        argv = ["make", "-C", f"/{_WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
+        argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
+        # objtool of Linux 7.3 reads its own limits.
+        run(in_tree(kernel.root, argv, proc=True), log=log, timeout=_TIMEOUT_SECONDS)
+        for built in work.glob("*.ko"):
+            shutil.copy2(built, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _made(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> Path:
+    """Folder with the modules that ``make target`` builds; made when it is not cached. Raises StepError."""
+    inputs: dict[str, Input] = {
+        "sources": [*_sources(sources)],
+        "root": str(kernel.root),
+        "release": kernel.release,
+        "target": target,
+    }
+
+    def build(folder: Path) -> None:
+        _make(folder, sources, kernel, target, log_path(kind))
+
+    return cached(kind, inputs, build, what=f"{what}, Linux {kernel.release}")
+
+
+def build_module() -> Path:
+    """``mock_accel.ko`` for the nodes' kernel; built when it is not cached. Raises StepError."""
+    return _made("module", _ROOM, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
+
+
+def build_test_modules() -> list[Path]:
+    """Modules that only tests load, for the nodes' kernel; built when they are not cached. Raises StepError."""
+    folder = _made("module-tests", _TEST_MODULES, nodes_kernel(), "all", "modules of the kernel module's tests")
+    return sorted(folder.glob("*.ko"))
+
+
+def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path = _ROOM) -> Callable[[], None]:
+    def check() -> None:
+        _made(f"module-{target}", sources, kernel(), target, f"kernel module: {what}")
+
+    return check
+
+
+CHECKS: Mapping[str, Callable[[], None]] = {
+    "checkpatch": _check("style", "checkpatch --strict", nodes_kernel),
+    "checkpatch of its tests": _check("style", "checkpatch --strict of its tests", nodes_kernel, _TEST_MODULES),
+    "the nodes' kernel": _check("check", "W=1", nodes_kernel),
+    "the oldest kernel": _check("check", "W=1", lambda: other_kernels()[0]),
+    "the newest kernel": _check("check", "W=1", lambda: other_kernels()[1]),
+}
+"""What the module must pass: each raises StepError, with the compiler's or checkpatch's words, or returns."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the module and print where it is, or check it."""
+    parser = argparse.ArgumentParser(prog="mock_device.lab.build.kbuild", description=main.__doc__)
+    parser.add_argument("what", choices=["build", "check"])
+    try:
+        if parser.parse_args(argv).what == "build":
+            print(build_module())
+        else:
+            for check in CHECKS.values():
+                check()
+    except StepError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

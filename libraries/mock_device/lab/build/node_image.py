@@ -1,0 +1,256 @@
+"""The guests' disk, kernel and initial RAM disk: Debian with containerd and Kubernetes, and nothing that can wait.
+
+``data/node`` holds the files that go in as they are; what differs between nodes
+comes at boot (``lab.guest.node_files``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import remove_tree, write_file
+from mock_device.lab.base.paths import log_path
+from mock_device.lab.build import debian
+from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s
+from mock_device.lab.build.images import build_base_images
+from mock_device.lab.build.rootless import as_root, in_tree
+from mock_device.lab.build.store import Input, cached
+from mock_device.lab.controlplane.addresses import CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN
+
+DATA = Path(__file__).parent / "data" / "node"
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "iproute2",
+    "procps",
+    "mount",
+    "e2fsprogs",
+    "openssh-server",
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "zstd",
+    "crun",
+    "containernetworking-plugins",
+    "nftables",
+    "pciutils",
+)
+NODE_PROGRAMS = ("kubelet", "kube-proxy")
+SERVICES = ("containerd", "kubelet", "kube-proxy", "systemd-networkd", "ssh", "lab-clock", "timer-slack")
+# Each costs a start that nobody waits for; together about half of the boot without hardware virtualisation.
+MASKED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "ldconfig.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "serial-getty@ttyS0.service",
+    "ssh.socket",
+    "systemd-binfmt.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-logind.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-pcrphase.service",
+    "systemd-random-seed.service",
+    "systemd-update-utmp.service",
+    "systemd-timesyncd.service",
+)
+_DISK_BYTES = 6 << 30
+_JOURNAL_MIB = 16
+_START_TIMEOUT_SECONDS = 30.0
+_IMPORT_TIMEOUT_SECONDS = 300.0
+_DISK_TIMEOUT_SECONDS = 300.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class NodeImage:
+    """What a guest boots from. The disk is a base that nobody writes to."""
+
+    disk: Path
+    disk_format: str
+    kernel: Path
+    initrd: Path
+    kernel_release: str
+
+
+def kubelet_config() -> dict[str, object]:
+    """KubeletConfiguration (kubelet.config.k8s.io/v1beta1) of every node."""
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": "/etc/kubernetes/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": "/etc/kubernetes/kubelet.crt",
+        "tlsPrivateKeyFile": "/etc/kubernetes/kubelet.key",
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        # systemd would make, announce and log three units a pod.
+        "cgroupDriver": "cgroupfs",
+        "clusterDNS": [DNS_ADDRESS],
+        "clusterDomain": DNS_DOMAIN,
+        "resolvConf": "/etc/resolv.conf",
+        "maxPods": 200,
+        # The default is 2 min. A hundred pods that end at once take longer where QEMU translates every instruction, and
+        # each call that is given up there is made again, beside what is still being done for it.
+        "runtimeRequestTimeout": "10m",
+        # The disk is thrown away with the cluster, and images cannot be had again.
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {"memory.available": "32Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+    }
+
+
+def kube_proxy_config() -> dict[str, object]:
+    """KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) of every node."""
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clusterCIDR": CLUSTER_CIDR,
+        "clientConnection": {"kubeconfig": "/etc/kubernetes/kube-proxy.conf"},
+    }
+
+
+def _spare_pods_interfaces(tree: Path) -> None:
+    """Let udev not start systemd-sysctl for each pod's interface: no setting of a node is for one of them."""
+    rules = (tree / "usr/lib/udev/rules.d/99-systemd.rules").read_text()
+    found = 'SUBSYSTEM=="net", KERNEL!="lo", RUN+="/usr/lib/systemd/systemd-sysctl'
+    if found not in rules:
+        raise StepError(f"udev's 99-systemd.rules has no line with {found}")
+    write_file(tree / "etc/udev/rules.d/99-systemd.rules", rules.replace(found, found.replace('"lo"', '"lo|veth*"')))
+
+
+def _install_files(tree: Path) -> None:
+    shutil.copytree(DATA, tree, dirs_exist_ok=True)
+    (tree / "etc/kubernetes").mkdir()
+    for name, config in (("kubelet", kubelet_config()), ("kube-proxy", kube_proxy_config())):
+        write_file(tree / "etc/kubernetes" / f"{name}.yaml", yaml.safe_dump(config))
+    _spare_pods_interfaces(tree)
+    # A machine id comes with the kernel's command line; an empty file is not a first boot's.
+    write_file(tree / "etc/machine-id", "")
+    # mmdebstrap copies this machine's name; a node's own comes as a credential.
+    (tree / "etc/hostname").unlink(missing_ok=True)
+    for key in (tree / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    programs = tree / "usr/local/bin"
+    shutil.copy2(build_embedded_k8s() / "embedded-k8s", programs)
+    for name in NODE_PROGRAMS:
+        (programs / name).symlink_to("embedded-k8s")
+    for program in build_containerd().iterdir():
+        shutil.copy2(program, programs)
+
+
+def _set_up_boot(tree: Path, log: Path) -> None:
+    for service in SERVICES:
+        run(in_tree(tree, ["systemctl", "enable", service]), log=log, timeout=_START_TIMEOUT_SECONDS)
+    run(in_tree(tree, ["systemctl", "mask", *MASKED]), log=log, timeout=_START_TIMEOUT_SECONDS)
+    run(in_tree(tree, ["update-initramfs", "-u"]), log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
+
+
+def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path) -> None:
+    """Put ``archives`` into the tree's containerd, by a containerd that runs here for that long."""
+    programs = build_containerd()
+    state, socket, config = work / "state", work / "containerd.sock", work / "config.toml"
+    data = tree / "var/lib/containerd"
+    write_file(
+        config,
+        f'version = 3\nroot = "{data}"\nstate = "{state}"\n'
+        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri"]\n'
+        f'[grpc]\naddress = "{socket}"\n[ttrpc]\naddress = "{socket}.ttrpc"\n',
+    )
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    with log.open("ab") as output:
+        argv = as_root([programs / "containerd", "--config", config, "--log-level", "warn"])
+        daemon = subprocess.Popen(argv, stdout=output, stderr=output, env=environment, start_new_session=True)
+    ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        while not socket.exists():
+            if daemon.poll() is not None or time.monotonic() > deadline:
+                raise StepError("containerd did not start on this machine", log)
+            time.sleep(_POLL_SECONDS)
+        for archive in archives:
+            argv = [*ctr, "images", "import", "--snapshotter", "overlayfs", str(archive)]
+            run(argv, log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(_START_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
+    """The command that makes ``disk``, a file system of ``size`` bytes with what ``tree`` holds.
+
+    It has a journal: nodes come back after a power cut. That is a reset of the guest; what it has given to QEMU is kept
+    (``cache=unsafe`` only means that QEMU may still have it when this machine loses power).
+    """
+    options = ["-J", f"size={_JOURNAL_MIB}", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
+    return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
+
+
+def _build(folder: Path) -> None:
+    log = log_path("node-image")
+    tree = folder / "tree"
+    debian.tree(tree, PACKAGES, log=log)
+    _install_files(tree)
+    _set_up_boot(tree, log)
+    # Not in the folder: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as work:
+        _import_images(tree, build_base_images(), Path(work), log)
+    kernel = next((tree / "boot").glob("vmlinuz-*"))
+    release = kernel.name.removeprefix("vmlinuz-")
+    shutil.copy2(kernel, folder / "vmlinuz")
+    shutil.copy2(tree / "boot" / f"initrd.img-{release}", folder / "initrd")
+    write_file(folder / "kernel-release", release)
+    for left in ("boot", "var/lib/apt/lists", "var/cache/apt"):
+        shutil.rmtree(tree / left, ignore_errors=True)
+    disk = folder / "disk.raw"
+    argv = disk_command(tree, disk, _DISK_BYTES)
+    run(as_root(argv), log=log, timeout=_DISK_TIMEOUT_SECONDS)
+    disk.chmod(0o444)
+    remove_tree(tree)
+
+
+@cache
+def build_node_image() -> NodeImage:
+    """The image of every node; built when it is not cached. Raises StepError."""
+    inputs: dict[str, Input] = {
+        "source": Path(__file__),
+        "files": DATA,
+        "debian": Path(debian.__file__),
+        "kubelet": yaml.safe_dump(kubelet_config()),
+        "kube-proxy": yaml.safe_dump(kube_proxy_config()),
+        "kubernetes": str(build_embedded_k8s()),
+        "containerd": str(build_containerd()),
+        "images": [str(archive) for archive in build_base_images()],
+    }
+    folder = cached("node-image", inputs, _build, what="node image (Debian, containerd, Kubernetes)")
+    release = (folder / "kernel-release").read_text()
+    return NodeImage(folder / "disk.raw", "raw", folder / "vmlinuz", folder / "initrd", release)

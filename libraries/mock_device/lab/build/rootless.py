@@ -1,0 +1,92 @@
+"""Commands that build trees and images as root does, for an ordinary user too.
+
+An ordinary user gets a user namespace in which they are root and nobody else
+exists (user_namespaces(7)). That needs no ranges in /etc/subuid and no setuid
+program, and all files stay the user's own. What it does not allow is to give a
+file to somebody else or to become a member of groups: a seccomp filter answers
+chown(2) and setgroups(2) with success and lets nothing happen. So everything in
+such a tree belongs to root, which nodes and images can do with: the few groups
+that Debian names are for mail, shadow passwords and logs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# linux/audit.h, asm/unistd_64.h, linux/prctl.h, linux/seccomp.h, linux/bpf_common.h
+_AUDIT_ARCH_X86_64 = 0xC000003E
+_IGNORED_CALLS = {"chown": 92, "fchown": 93, "lchown": 94, "setgroups": 116, "fchownat": 260}
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_RETURN_ALLOW = 0x7FFF0000
+_RETURN_ERRNO = 0x00050000
+_LOAD_WORD = 0x20
+_JUMP_IF_EQUAL = 0x15
+_RETURN = 0x06
+# Of struct seccomp_data, in bytes.
+_NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def as_root(argv: Sequence[str | Path]) -> list[str | Path]:
+    """The command line that runs ``argv`` as root of trees; whatever it mounts goes with it, also when it is killed."""
+    if os.geteuid() == 0:
+        return ["unshare", "--mount", *argv]
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    return [*unshare, sys.executable, "-m", "mock_device.lab.build.rootless", *argv]
+
+
+def in_tree(tree: Path, argv: Sequence[str], *, proc: bool = False) -> list[str | Path]:
+    """The command line that runs ``argv`` as root with ``tree`` as its root folder, ``proc``: and with ``/proc``."""
+    if os.geteuid() == 0:
+        return ["unshare", "--mount", *_mounted(["proc"], tree, argv)] if proc else ["chroot", tree, *argv]
+    # No device can be made in a namespace: a tree has this machine's for as long as the command runs.
+    return as_root(_mounted(["dev", "proc"] if proc else ["dev"], tree, argv))
+
+
+def _mounted(folders: Sequence[str], tree: Path, argv: Sequence[str]) -> list[str | Path]:
+    mounts = "".join(f'mount --rbind /{folder} "$0/{folder}" && ' for folder in folders)
+    return ["sh", "-c", f'{mounts}exec chroot "$0" "$@"', tree, *argv]
+
+
+def ownership_filter() -> bytes:
+    """BPF program, an array of struct sock_filter: calls that change owners or groups succeed and do nothing."""
+    calls = list(_IGNORED_CALLS.values())
+    program = [
+        (_LOAD_WORD, 0, 0, _ARCHITECTURE_OFFSET),
+        (_JUMP_IF_EQUAL, 0, len(calls) + 1, _AUDIT_ARCH_X86_64),
+        (_LOAD_WORD, 0, 0, _NUMBER_OFFSET),
+        *((_JUMP_IF_EQUAL, len(calls) - index, 0, call) for index, call in enumerate(calls)),
+        (_RETURN, 0, 0, _RETURN_ALLOW),
+        (_RETURN, 0, 0, _RETURN_ERRNO),
+    ]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def keep_owners() -> None:
+    """Let this process and its children change no owner or group, and believe that they did. Raises OSError."""
+    code = ownership_filter()
+    program = _Program(len(code) // struct.calcsize("=HBBI"), code)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), "seccomp filter")
+
+
+def main() -> None:
+    """Become the command that the arguments are, after ``keep_owners``."""
+    keep_owners()
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

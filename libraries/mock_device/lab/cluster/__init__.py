@@ -1,0 +1,1 @@
+"""A cluster from outside: start, restore, attach, deploy, reach its nodes."""

@@ -1,0 +1,188 @@
+"""What makes a running cluster a cluster with mock accelerators: kernel module, devices, DRA driver."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubernetes import client
+
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.build import images, kbuild
+from mock_device.lab.build.thin_image import layers_of, write_thin
+from mock_device.lab.cluster.ssh import on_node
+from mock_device.lab.kube import kubeclient, manifests
+from mock_device.lab.kube.kubeexplain import explain_pods
+
+if TYPE_CHECKING:
+    from mock_device.lab.cluster.cluster import Cluster, NodeAccess
+
+NAMESPACE = "mock-device"
+MODULE_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
+MODULE_LOADER = "mock-accel-kmod"
+DRIVER_MANIFESTS = PROJECT / "dra-driver" / "manifests"
+NODE_AGENT = "mock-accel-node-agent"
+CONTROLLER = "mock-accel-controller"
+# Without hardware virtualisation a cluster of two nodes takes a third of these.
+_NODES_TIMEOUT_SECONDS = 400.0
+_LOAD_TIMEOUT_SECONDS = 300.0
+_ROLLOUT_TIMEOUT_SECONDS = 240.0
+_SLICES_TIMEOUT_SECONDS = 180.0
+_UNDEPLOY_TIMEOUT_SECONDS = 120.0
+
+
+def kmod_image() -> Path:
+    """Archive of the image with the kernel module for the nodes' kernel."""
+    module = kbuild.build_module()
+    return images.kmod_image(module, kbuild.module_kernel_release())
+
+
+def build_images() -> None:
+    """Build what ``install_everything`` loads, so that nothing is compiled while a cluster waits."""
+    kmod_image()
+    images.driver_image()
+
+
+def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
+    """Do ``work`` for all nodes at the same time. Raises StepError with each node for which it failed, and why."""
+    nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        done = {node.name: pool.submit(work, node) for node in nodes}
+    failed = []
+    for name, future in done.items():
+        try:
+            future.result()
+        except StepError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise StepError("\n".join(failed))
+
+
+def load_image(cluster: Cluster, archive: Path) -> None:
+    """Put a docker-archive tar into the container store of every node. Raises StepError with the nodes that failed.
+
+    ``archive`` may be a pipe, as of ``<(podman save …)``. Each node has a log of its own.
+    """
+    if not (archive.is_file() or archive.is_fifo()):
+        raise StepError(f"no image archive {archive}; build one: make build-image")
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+        if archive.is_fifo():
+            # It is read more than once.
+            with archive.open("rb") as pipe, Path(folder, "whole.tar").open("wb") as whole:
+                shutil.copyfileobj(pipe, whole)
+            archive = Path(folder, "whole.tar")
+        thin = Path(folder, "image.tar")
+        write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
+
+        def load(node: NodeAccess) -> None:
+            # Synced: what containerd unpacks would be empty after a power cut in the next half minute.
+            command = ["sh", "-c", "ctr --namespace k8s.io images import - && sync -f /var/lib/containerd"]
+            log = cluster.log_dir / f"load-image-{node.name}.log"
+            on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
+
+        _on_every_node(cluster, load)
+
+
+def install_module(cluster: Cluster) -> None:
+    """Load the kernel module on every node by a pod that carries it."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    manifests.apply(api, MODULE_MANIFEST)
+    count = len(cluster.topology.nodes)
+    kubeclient.wait_daemonset(api, NAMESPACE, MODULE_LOADER, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
+
+
+def _driver_manifests() -> list[Path]:
+    """In the order of their names, which starts with the namespace."""
+    return sorted(DRIVER_MANIFESTS.glob("*.yaml"))
+
+
+def install_driver(cluster: Cluster) -> None:
+    """Install the DRA driver and wait until it serves on every node."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    for manifest in _driver_manifests():
+        manifests.apply(api, manifest)
+    count = len(cluster.topology.nodes)
+    kubeclient.wait_daemonset(api, NAMESPACE, NODE_AGENT, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
+    kubeclient.wait_deployment(api, NAMESPACE, CONTROLLER, _ROLLOUT_TIMEOUT_SECONDS)
+
+
+def remove_driver(cluster: Cluster) -> None:
+    """Take away what ``install_driver`` made but the namespace, in which the kernel module's loader is, too.
+
+    Claims that are in use keep their devices.
+    """
+    api = kubeclient.connect(cluster.kubeconfig)
+    for manifest in reversed(_driver_manifests()[1:]):
+        manifests.delete(api, manifest, timeout=_UNDEPLOY_TIMEOUT_SECONDS)
+
+
+def plug_devices(cluster: Cluster) -> None:
+    """Hot-plug every slot of the topology; QEMU takes some 10 ms for each, the guests go on from there."""
+    for node in cluster.topology.nodes:
+        for slot in node.slots:
+            cluster.plug(node.name, slot.root_port)
+
+
+def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -> None:
+    """Wait until every PF of the topology is in a ResourceSlice; StepError names those that are missing.
+
+    ``timeout`` is wall time in seconds.
+    """
+    expected = {
+        (node.name, function.name)
+        for node in cluster.topology.nodes
+        for function in node.functions
+        if not function.is_vf
+    }
+    api = kubeclient.connect(cluster.kubeconfig)
+
+    def missing(slices: Mapping[str, kubeclient.Object]) -> set[tuple[str, str]]:
+        labels = [item.metadata.labels or {} for item in slices.values()]
+        return expected - {(found.get("node", ""), found.get("device", "")) for found in labels}
+
+    lister = client.ResourceV1Api(api).list_resource_slice
+    if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
+        names = ", ".join(f"{node} {device}" for node, device in sorted(left))
+        pods = explain_pods(api, NAMESPACE, {"app": NODE_AGENT})
+        raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
+
+
+def wait_nodes(cluster: Cluster) -> None:
+    """Wait until every node is Ready. Raises StepError."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    with progress.step("nodes Ready", cluster.log_dir):
+        kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], _NODES_TIMEOUT_SECONDS)
+
+
+def install_everything(cluster: Cluster) -> None:
+    """Kernel module and driver, on nodes that are Ready. Shows each step; raises StepError."""
+    log = cluster.log_dir
+    with progress.step("images on the nodes", log):
+        for archive in (kmod_image(), images.driver_image()):
+            load_image(cluster, archive)
+    with progress.step("kernel module", log):
+        install_module(cluster)
+    with progress.step("DRA driver serves", log):
+        install_driver(cluster)
+
+
+def add_devices(cluster: Cluster) -> None:
+    """Plug the devices of the topology, and wait until all are published. Shows each step; raises StepError."""
+    log = cluster.log_dir
+    with progress.step("devices plugged", log):
+        plug_devices(cluster)
+    with progress.step("devices published", log):
+        wait_published(cluster)
+
+
+def bring_up(cluster: Cluster) -> None:
+    """Everything between a booted cluster and one that serves claims. Shows each step; raises StepError."""
+    wait_nodes(cluster)
+    install_everything(cluster)
+    add_devices(cluster)

@@ -1,0 +1,191 @@
+"""Starts a cluster's supervisor in namespaces of its own, and waits until the cluster runs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
+
+from mock_device.lab.base import disk, progress
+from mock_device.lab.base.errors import DiskFullError, StepError
+from mock_device.lab.base.files import remove_tree, write_file
+from mock_device.lab.base.locks import try_lock
+from mock_device.lab.base.namespaces import unshare
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
+from mock_device.lab.build.gobuild import build_embedded_k8s
+from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.qemu_build import ensure_qemu
+from mock_device.lab.cluster import profile
+from mock_device.lab.cluster.control import Control, NoClusterError
+from mock_device.lab.cluster.profile import Profile
+from mock_device.topology import Topology
+
+RUN_PREFIX = "run-"
+"""Names of clusters that are started for one process begin so."""
+_KEPT_RUNS = 5
+_BACKLOG = 64
+_CLAIM_SECONDS = 5.0
+_LOCK_POLL_SECONDS = 0.1
+_STOP_TIMEOUT_SECONDS = 30.0
+
+
+class StartError(StepError):
+    """A step of the start failed, by the supervisor's word. One that was killed says nothing."""
+
+    def __init__(self, message: str, log: Path | None = None, *, golden: bool = False) -> None:
+        self.golden = golden
+        """Whether what the cluster was to be restored from may be to blame."""
+        super().__init__(message, log)
+
+
+def _listen(stack: ExitStack) -> socket.socket:
+    listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
+    """Take the cluster's name; the lock goes on to the supervisor and is free when that has ended."""
+    paths.lock.parent.mkdir(parents=True, exist_ok=True)
+    lock = stack.enter_context(paths.lock.open("a+"))
+    # One that is being stopped is gone in a moment.
+    if not _locked_within(lock, _CLAIM_SECONDS):
+        name = paths.root.name
+        raise StepError(f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}")
+    return lock
+
+
+def wait_ended(name: str) -> None:
+    """Wait until nothing of a cluster that was given back is left. Raises StepError."""
+    with ClusterPaths.of(name).lock.open("a+") as lock:
+        if not _locked_within(lock, _STOP_TIMEOUT_SECONDS):
+            raise StepError(f"cluster {name!r} has not ended after {_STOP_TIMEOUT_SECONDS:.0f} s")
+
+
+def _locked_within(lock: IO[str], timeout: float) -> bool:
+    """Lock a file that a supervisor holds as long as it lives; False when it still has it after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOCK_POLL_SECONDS)
+    return True
+
+
+def prune_runs(folder: Path) -> None:
+    """Remove what clusters that were started for one process and have ended left in ``folder``.
+
+    The logs of the last five stay.
+    """
+    ended = sorted(folder.glob(f"{RUN_PREFIX}*.lock"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for number, path in enumerate(ended):
+        root = path.with_suffix("")
+        with path.open("a+") as lock:
+            if not try_lock(lock):
+                continue
+            if number < _KEPT_RUNS:
+                for part in root.glob("*"):
+                    if part.name != "logs":
+                        shutil.rmtree(part) if part.is_dir() else part.unlink()
+            else:
+                shutil.rmtree(root, ignore_errors=True)
+                path.unlink()
+
+
+def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *, golden: Path | None = None) -> Control:
+    """Start cluster ``name`` and return a connection that holds it.
+
+    It boots, or is restored from the folder of a ``golden`` cluster. Builds what
+    is missing first. Shows each step. Raises StartError with the step that failed
+    and its log, StepError when it came to no start or the disk is full; nothing is left running then.
+    """
+    qemu = ensure_qemu()
+    binaries = build_embedded_k8s()
+    image = build_node_image()
+    paths = ClusterPaths.of(name)
+    prune_runs(paths.root.parent)
+    with ExitStack() as stack:
+        lock = _claim(paths, stack)
+        if paths.root.exists():
+            remove_tree(paths.root)
+        for folder in (paths.logs, paths.data, paths.sockets):
+            folder.mkdir(parents=True)
+        control = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        control.bind(control_address(name))
+        control.listen(_BACKLOG)
+        api = _listen(stack)
+        ssh = {node.name: _listen(stack) for node in topology.nodes}
+        spec = ClusterSpec(
+            name=name,
+            topology=str(topology.path),
+            directory=str(paths.root),
+            qemu=QemuSpec(qemu.system_argv, qemu.env, cluster_profile.accelerator),
+            qemu_img=qemu.img_argv,
+            image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
+            binaries=str(binaries),
+            feature_gates=profile.flag(cluster_profile.feature_gates),
+            golden=str(golden or ""),
+            control_fd=control.fileno(),
+            api_fd=api.fileno(),
+            ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
+        )
+        # What was read, and not what is in the file by now: golden clusters may have been made meanwhile.
+        write_file(paths.topology, topology.text)
+        spec.save(paths.spec)
+        ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
+        Access(api.getsockname()[1], ssh_ports).save(paths.access)
+        with (paths.logs / "supervisor.log").open("ab") as log:
+            subprocess.Popen(
+                [*unshare(), sys.executable, "-m", "mock_device.lab.supervisor.supervisor", str(paths.spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno(), control.fileno(), api.fileno(), *(s.fileno() for s in ssh.values())],
+                start_new_session=True,
+            )
+    connection = Control(name)
+    try:
+        connection.request("hold", who=who)
+        _show_start(connection, paths)
+    except StartError as error:
+        full = disk.shortage(paths.root)
+        connection.close()
+        wait_ended(name)
+        if full:
+            # What it was to be restored from is not to blame.
+            raise DiskFullError(f"{full}; free some space, see: lab cache\n  {error}") from error
+        raise
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _show_start(connection: Control, paths: ClusterPaths) -> None:
+    with ExitStack() as stack:
+        for event in connection.follow():
+            if event.get("state") == "running" and "step" in event:
+                stack.enter_context(progress.step(event["step"], paths.logs))
+            elif event.get("state") == "done":
+                stack.close()
+            elif event.get("state") == "failed":
+                message = f"cluster {paths.root.name!r} did not start: {event['reason']}"
+                raise StartError(message, paths.logs, golden=event["golden"])
+
+
+def stop(name: str) -> bool:
+    """Stop cluster ``name``; False when it was not running. Raises StepError when it does not end."""
+    try:
+        with Control(name) as connection:
+            connection.request("stop")
+    except NoClusterError:
+        return False
+    wait_ended(name)
+    shutil.rmtree(ClusterPaths.of(name).data, ignore_errors=True)
+    return True

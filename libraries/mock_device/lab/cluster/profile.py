@@ -1,0 +1,66 @@
+"""Cluster profiles: what a cluster runs on, whatever its topology (``variables/<profile>.yaml``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.variables import profile_path
+from mock_device.lab.guest.accelerator import accelerator
+
+KINDS = ("embedded",)
+ACCELERATORS = ("auto", "kvm", "tcg")
+_GATE = re.compile(r"[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A cluster profile."""
+
+    path: Path
+    kind: str
+    accelerator: str
+    """QEMU's accelerator, ``kvm`` or ``tcg``."""
+    feature_gates: Mapping[str, bool]
+    """For all components of the control plane and the kubelets."""
+
+
+def load(name: str) -> Profile:
+    """A profile, by its name in ``variables`` or as the path of a file. Raises StepError with file and reason."""
+    path = profile_path(name)
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise StepError(f"{path}: cannot be read: {error}") from error
+    return _parse(path, fields)
+
+
+def _parse(path: Path, fields: Any) -> Profile:
+    def refuse(reason: str) -> NoReturn:
+        raise StepError(f"{path}: {reason}")
+
+    if not isinstance(fields, dict):
+        refuse("expected a mapping with the key 'kind'")
+    if unknown := sorted(map(str, fields.keys() - {"kind", "accelerator", "feature-gates"})):
+        refuse(f"unknown keys {', '.join(unknown)}; there are kind, accelerator, feature-gates")
+    kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
+    if kind not in KINDS:
+        refuse(f"expected kind {' or '.join(KINDS)}, found {kind!r}")
+    if wanted not in ACCELERATORS:
+        refuse(f"expected accelerator {', '.join(ACCELERATORS)}, found {wanted!r}")
+    if not isinstance(gates, dict) or not all(
+        isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
+    ):
+        refuse(f"feature-gates: expected true or false by name, found {gates!r}")
+    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
+
+
+def flag(gates: Mapping[str, bool]) -> str:
+    """``gates`` as the value of ``--feature-gates``."""
+    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))

@@ -1,0 +1,1 @@
+"""Kubernetes on the host: etcd, API server, scheduler, controllers, and their certificates."""

@@ -1,0 +1,19 @@
+"""Addresses and ports of a cluster, the same in every cluster: each has a network namespace."""
+
+from __future__ import annotations
+
+HOST_ADDRESS = "192.168.122.1"
+"""The control plane's address on the cluster's bridge."""
+PREFIX_LENGTH = 24
+CLUSTER_CIDR = "10.244.0.0/16"
+"""Addresses of all pods."""
+SERVICE_CIDR = "10.96.0.0/16"
+DNS_ADDRESS = "10.96.0.10"
+DNS_DOMAIN = "cluster.local"
+API_PORT = 6443
+SSH_PORT = 22
+
+
+def pod_cidr(number: int) -> str:
+    """Pod addresses of node ``number``, which counts from 1."""
+    return f"10.244.{number}.0/24"

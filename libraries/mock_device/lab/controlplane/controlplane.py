@@ -1,0 +1,324 @@
+"""The control plane of a cluster, described: which processes, in which order, and when each is ready.
+
+All of them run in the cluster's own network namespace, on its bridge address
+and on loopback, so ports are the usual ones, however many clusters there are.
+Every file they write is under the directory they are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.processes import Child
+from mock_device.lab.controlplane import https
+from mock_device.lab.controlplane.addresses import (
+    API_PORT,
+    CLUSTER_CIDR,
+    DNS_DOMAIN,
+    HOST_ADDRESS,
+    SERVICE_CIDR,
+)
+from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
+from mock_device.lab.controlplane.pki import Identity, Pki
+
+API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
+
+HOST_COMMANDS: Mapping[str, str] = {"nft": "nftables"}
+"""Commands that the control plane runs on the host, with the Debian package of each."""
+
+PROXY_NODE = "control-plane"
+"""Name that the host's kube-proxy has; no node is called so."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_POLL_SECONDS = 0.1
+_OK = 200
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """A component is ready when ``url`` answers 200 to ``identity``."""
+
+    url: str
+    identity: Identity | None
+    timeout: float
+    """Seconds from the start of the component, generous: machines without hardware virtualisation are slow."""
+    shows: str = ""
+    """What the answer contains once the component is ready, if it answers 200 before."""
+
+    def probe(self) -> str:
+        """Ask once; an empty string says ready, another one why not."""
+        try:
+            status, body = https.request(self.url, self.identity)
+        except (OSError, http.client.HTTPException) as error:
+            return f"{self.url}: {error}"
+        if status == _OK:
+            return "" if self.shows in body else f"{self.url} does not show {self.shows} yet: {body.strip()[:300]}"
+        failed = [line for line in body.splitlines() if line.startswith("[-]")]
+        return f"{self.url} answered {status}: {'; '.join(failed) or body.strip()[:300]}"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A process of the control plane."""
+
+    name: str
+    argv: list[str]
+    readiness: Readiness
+    after: tuple[str, ...] = ()
+    """Components that must be ready before this one starts."""
+    env: dict[str, str] = field(default_factory=lambda: {"PATH": _PATH})
+    """The whole environment."""
+    needed_by_nodes: bool = True
+    """False: nodes may boot while this one is not ready yet."""
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Where the files of a control plane are.
+
+    ``binaries`` has a link for each component, ``data`` is for what they write.
+    ``proxy_node`` is the node that the host's kube-proxy says it is. It waits
+    30 s for that node, then does without; naming a node that is registered with
+    its address already (a restored cluster) saves the wait, but ties kube-proxy
+    to it: it ends when that node goes away or changes its address.
+    ``feature_gates`` is the value of ``--feature-gates`` for every component.
+    """
+
+    binaries: Path
+    data: Path
+    pki: Pki
+    feature_gates: str = ""
+    proxy_node: str = PROXY_NODE
+
+    def prepare(self) -> None:
+        """Write configuration files and kubeconfigs. Secrets among them are readable by their owner only."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("controller-manager", "scheduler", "kube-proxy", "coredns"):
+            write_kubeconfig(self._kubeconfig(name), self.pki.identity(name), API_SERVER)
+        write_file(self.data / "scheduler.yaml", yaml.safe_dump(self._scheduler_config()))
+        write_file(self.data / "kube-proxy.yaml", yaml.safe_dump(self._proxy_config()))
+        write_file(self.data / "Corefile", self._corefile())
+
+    def components(self) -> list[Component]:
+        """All components, in an order in which they can be started.
+
+        DNS is among them if ``binaries`` has it.
+        """
+        all_of_them = [self._etcd(), self._apiserver(), self._controller_manager(), self._scheduler(), self._proxy()]
+        if (self.binaries / "coredns").exists():
+            all_of_them.append(self._dns())
+        return all_of_them
+
+    def _kubeconfig(self, name: str) -> Path:
+        return self.data / f"{name}.kubeconfig"
+
+    def _argv(self, name: str, options: Mapping[str, object]) -> list[str]:
+        return [str(self.binaries / name), *(f"--{option}={value}" for option, value in options.items())]
+
+    def _etcd(self) -> Component:
+        own = self.pki.identity("etcd")
+        client, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
+        options = {
+            "name": "etcd",
+            "data-dir": self.data / "etcd",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"etcd={peer}",
+            "cert-file": own.certificate,
+            "key-file": own.key,
+            "trusted-ca-file": own.ca,
+            "client-cert-auth": "true",
+            "peer-cert-file": own.certificate,
+            "peer-key-file": own.key,
+            "peer-trusted-ca-file": own.ca,
+            "peer-client-cert-auth": "true",
+            # A cluster is thrown away when its host fails: nothing to keep through a power cut.
+            "unsafe-no-fsync": "true",
+            "snapshot-count": 10000,
+            "log-level": "warn",
+        }
+        identity = self.pki.identity("apiserver-etcd-client")
+        return Component("etcd", self._argv("etcd", options), Readiness(f"{client}/readyz", identity, 60))
+
+    def _apiserver(self) -> Component:
+        pki = self.pki
+        serving, etcd = pki.identity("apiserver"), pki.identity("apiserver-etcd-client")
+        kubelet, proxy = pki.identity("apiserver-kubelet-client"), pki.identity("front-proxy-client")
+        options = {
+            "advertise-address": HOST_ADDRESS,
+            "bind-address": HOST_ADDRESS,
+            "secure-port": API_PORT,
+            "permit-address-sharing": "true",
+            "cert-dir": self.data / "apiserver",
+            "tls-cert-file": serving.certificate,
+            "tls-private-key-file": serving.key,
+            "client-ca-file": pki.ca,
+            "anonymous-auth": "false",
+            "authorization-mode": "Node,RBAC",
+            "enable-admission-plugins": "NodeRestriction",
+            # The loader of the kernel module and the node agent are privileged.
+            "allow-privileged": "true",
+            "etcd-servers": "https://127.0.0.1:2379",
+            "etcd-cafile": etcd.ca,
+            "etcd-certfile": etcd.certificate,
+            "etcd-keyfile": etcd.key,
+            "kubelet-certificate-authority": pki.ca,
+            "kubelet-client-certificate": kubelet.certificate,
+            "kubelet-client-key": kubelet.key,
+            "kubelet-preferred-address-types": "InternalIP",
+            "proxy-client-cert-file": proxy.certificate,
+            "proxy-client-key-file": proxy.key,
+            "requestheader-client-ca-file": pki.front_proxy_ca,
+            "requestheader-allowed-names": "front-proxy-client",
+            "requestheader-username-headers": "X-Remote-User",
+            "requestheader-group-headers": "X-Remote-Group",
+            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+            "service-account-issuer": f"https://kubernetes.default.svc.{DNS_DOMAIN}",
+            "service-account-key-file": pki.service_account_public_key,
+            "service-account-signing-key-file": pki.service_account_key,
+            "service-cluster-ip-range": SERVICE_CIDR,
+            "profiling": "false",
+            **self._common_options(),
+        }
+        readiness = Readiness(f"{API_SERVER}/readyz", pki.identity("admin"), 180)
+        return Component("kube-apiserver", self._argv("kube-apiserver", options), readiness, after=("etcd",))
+
+    def _controller_manager(self) -> Component:
+        options = {
+            **self._secure_serving("controller-manager", 10257),
+            "kubeconfig": self._kubeconfig("controller-manager"),
+            "leader-elect": "false",
+            "use-service-account-credentials": "true",
+            "root-ca-file": self.pki.ca,
+            "service-account-private-key-file": self.pki.service_account_key,
+            # Pod addresses of a node are in its CNI configuration, by the node's number.
+            "allocate-node-cidrs": "false",
+            "cluster-cidr": CLUSTER_CIDR,
+            "service-cluster-ip-range": SERVICE_CIDR,
+            "flex-volume-plugin-dir": self.data / "volume-plugins",
+            # A guest without hardware virtualisation may stall for long under load.
+            "node-monitor-grace-period": "90s",
+            "kube-api-qps": 100,
+            "kube-api-burst": 200,
+            "profiling": "false",
+            **self._common_options(),
+        }
+        return self._client_component("kube-controller-manager", options, "https://127.0.0.1:10257/healthz")
+
+    def _scheduler(self) -> Component:
+        options = {
+            **self._secure_serving("scheduler", 10259),
+            "config": self.data / "scheduler.yaml",
+            **self._common_options(),
+        }
+        return self._client_component("kube-scheduler", options, "https://127.0.0.1:10259/readyz")
+
+    def _proxy(self) -> Component:
+        argv = self._argv("kube-proxy", {"config": self.data / "kube-proxy.yaml", "v": 0})
+        # Not /healthz, which wants a node of its name. There is a status once rules are written.
+        readiness = Readiness("http://127.0.0.1:10256/livez", None, 120, shows='"status":')
+        return Component("kube-proxy", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
+
+    def _dns(self) -> Component:
+        argv = [str(self.binaries / "coredns"), "-conf", str(self.data / "Corefile")]
+        readiness = Readiness("http://127.0.0.1:8181/ready", None, 120)
+        return Component("coredns", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
+
+    def _client_component(self, name: str, options: Mapping[str, object], url: str) -> Component:
+        readiness = Readiness(url, self.pki.identity("admin"), 120)
+        return Component(name, self._argv(name, options), readiness, after=("kube-apiserver",))
+
+    def _common_options(self) -> dict[str, object]:
+        gates = {"feature-gates": self.feature_gates} if self.feature_gates else {}
+        return {**gates, "v": 0}
+
+    def _secure_serving(self, name: str, port: int) -> dict[str, object]:
+        own, kubeconfig = self.pki.identity(name), self._kubeconfig(name)
+        return {
+            "bind-address": "127.0.0.1",
+            "secure-port": port,
+            "tls-cert-file": own.certificate,
+            "tls-private-key-file": own.key,
+            "client-ca-file": self.pki.ca,
+            "requestheader-client-ca-file": self.pki.front_proxy_ca,
+            "authentication-kubeconfig": kubeconfig,
+            "authorization-kubeconfig": kubeconfig,
+        }
+
+    def _scheduler_config(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "leaderElection": {"leaderElect": False},
+            "clientConnection": {"kubeconfig": str(self._kubeconfig("scheduler")), "qps": 100, "burst": 200},
+            # The cluster is small: a pod that did not fit may be tried again soon.
+            "podInitialBackoffSeconds": 1,
+            "podMaxBackoffSeconds": 2,
+            "enableProfiling": False,
+        }
+
+    def _proxy_config(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "clientConnection": {"kubeconfig": str(self._kubeconfig("kube-proxy"))},
+            "hostnameOverride": self.proxy_node,
+            "bindAddress": HOST_ADDRESS,
+            "clusterCIDR": CLUSTER_CIDR,
+            "healthzBindAddress": "127.0.0.1:10256",
+            "metricsBindAddress": "127.0.0.1:10249",
+            # Limits of connection tracking are the host's, not the namespace's: leave them alone.
+            "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        }
+
+    def _corefile(self) -> str:
+        # No forwarder: there is no other name server. A quick "no such name" is better than a refusal,
+        # which resolvers take for a passing failure.
+        return f"""\
+{DNS_DOMAIN} in-addr.arpa ip6.arpa {{
+    bind {HOST_ADDRESS}
+    ready 127.0.0.1:8181
+    errors
+    cache 5
+    loadbalance
+    kubernetes {{
+        kubeconfig {self._kubeconfig("coredns")}
+        pods insecure
+        ttl 5
+    }}
+}}
+. {{
+    bind {HOST_ADDRESS}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
+
+
+async def wait_ready(component: Component, child: Child) -> None:
+    """Wait until ``component``, which runs as ``child``, is ready.
+
+    Raises StepError when the process has ended, and when the component's own
+    time has passed, with the last answer.
+    """
+    deadline = time.monotonic() + component.readiness.timeout
+    while reason := await asyncio.to_thread(component.readiness.probe):
+        if child.process.returncode is not None:
+            raise StepError(f"{component.name} ended with {child.process.returncode} before it was ready", child.log)
+        if time.monotonic() > deadline:
+            message = f"{component.name} is not ready after {component.readiness.timeout:.0f} s: {reason}"
+            raise StepError(message, child.log)
+        await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,49 @@
+"""Small HTTP client with certificates, for the supervisor, which does without the Kubernetes client's weight."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from urllib.parse import urlsplit
+
+from mock_device.lab.controlplane.pki import Identity
+
+_LOCAL_TIMEOUT_SECONDS = 5.0
+
+
+def tls_context(identity: Identity) -> ssl.SSLContext:
+    """TLS as ``identity``, trusting its authority alone."""
+    context = ssl.create_default_context(cafile=str(identity.ca))
+    context.load_cert_chain(identity.certificate, identity.key)
+    return context
+
+
+def request(
+    url: str,
+    identity: Identity | None = None,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    content_type: str = "application/json",
+    timeout: float = _LOCAL_TIMEOUT_SECONDS,
+) -> tuple[int, str]:
+    """Send one request and return status and body; ``timeout`` (seconds) bounds each wait for the peer.
+
+    Raises OSError or http.client.HTTPException when there is no answer.
+    """
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        raise ValueError(f"expected a URL with a host, found {url!r}")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = tls_context(identity) if identity else None
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    try:
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request(method, path, body, {"Content-Type": content_type} if body is not None else {})
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    finally:
+        connection.close()

@@ -1,0 +1,259 @@
+"""A cluster's own certificates: authorities, and one identity for every component.
+
+Names and groups are those that Kubernetes' Node and RBAC authorisers know
+("PKI certificates and requirements", kubernetes documentation): the common
+name is the user, organisations are its groups.
+
+Keys are ECDSA P-256: made in a millisecond, and understood by every client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mock_device.lab.base.files import write_file
+from mock_device.lab.controlplane.addresses import HOST_ADDRESS
+
+ADMIN_GROUP = "mock-device:admins"
+"""Group of the cluster's administrator; ``lab.controlplane.bootstrap`` binds it to ``cluster-admin``."""
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+"""User that the API server is when it calls a kubelet."""
+DNS_USER = "system:coredns"
+API_SERVICE_ADDRESS = "10.96.0.1"
+API_SERVER_NAMES = (
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "127.0.0.1",
+    "::1",
+    HOST_ADDRESS,
+    API_SERVICE_ADDRESS,
+)
+VALIDITY = timedelta(days=365)
+BACKDATING = timedelta(days=1)
+"""Certificates count from before they are made: a guest's clock may be behind."""
+_BOOTSTRAP_VALIDITY = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate with its key, and the authority that its peers' certificates come from."""
+
+    name: str
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True)
+class Pki:
+    """Files of a cluster's certificates. All keys are readable by their owner only."""
+
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        """Certificate of the cluster's authority."""
+        return self.directory / "ca.crt"
+
+    @property
+    def etcd_ca(self) -> Path:
+        """Certificate of etcd's authority: a certificate of the cluster opens no way into etcd."""
+        return self.directory / "etcd-ca.crt"
+
+    @property
+    def front_proxy_ca(self) -> Path:
+        """Certificate of the authority that aggregated API servers trust."""
+        return self.directory / "front-proxy-ca.crt"
+
+    @property
+    def service_account_key(self) -> Path:
+        """Key that signs tokens of service accounts."""
+        return self.directory / "sa.key"
+
+    @property
+    def service_account_public_key(self) -> Path:
+        return self.directory / "sa.pub"
+
+    def identity(self, name: str) -> Identity:
+        """The identity ``name``: ``admin``, ``apiserver``, ``node-<node>``, ``kube-proxy-<node>``, …"""
+        ca = {"etcd": self.etcd_ca, "apiserver-etcd-client": self.etcd_ca}.get(name, self.ca)
+        return Identity(name, self.directory / f"{name}.crt", self.directory / f"{name}.key", ca)
+
+    def node(self, name: str) -> Identity:
+        """Client and serving certificate of a node's kubelet."""
+        return self.identity(f"node-{name}")
+
+    def node_proxy(self, name: str) -> Identity:
+        """Client certificate of a node's kube-proxy."""
+        return self.identity(f"kube-proxy-{name}")
+
+    @contextmanager
+    def bootstrap_identity(self) -> Iterator[Identity]:
+        """A superuser (``system:masters``) for the first objects of a cluster, for 15 minutes at most.
+
+        RBAC lets only a superuser bind the administrators' group. The key is in
+        a folder of its own, which is removed on the way out.
+        """
+        authority = _Authority.load(self.ca)
+        with tempfile.TemporaryDirectory(prefix=".bootstrap-", dir=self.directory) as folder:
+            authority.issue(
+                Path(folder), "bootstrap", "mock-device:bootstrap", ("system:masters",), validity=_BOOTSTRAP_VALIDITY
+            )
+            yield Identity("bootstrap", Path(folder, "bootstrap.crt"), Path(folder, "bootstrap.key"), self.ca)
+
+
+class _Authority:
+    """A certificate authority: its key and certificate."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        self._key = key
+        self._certificate = certificate
+
+    @staticmethod
+    def create(directory: Path, file_name: str, common_name: str) -> _Authority:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(common_name, ())
+        builder = _builder(name, name, key.public_key(), VALIDITY)
+        usage = _key_usage(signs_certificates=True)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(usage, critical=True)
+        certificate = builder.sign(key, hashes.SHA256())
+        _write(directory / file_name, key, certificate)
+        return _Authority(key, certificate)
+
+    @staticmethod
+    def load(certificate: Path) -> _Authority:
+        key = load_pem_private_key(certificate.with_suffix(".key").read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{certificate.with_suffix('.key')}: expected an ECDSA key, found {type(key).__name__}")
+        return _Authority(key, x509.load_pem_x509_certificate(certificate.read_bytes()))
+
+    def issue(
+        self,
+        directory: Path,
+        file_name: str,
+        common_name: str,
+        groups: Sequence[str] = (),
+        *,
+        serves: Sequence[str] = (),
+        client: bool = True,
+        validity: timedelta = VALIDITY,
+    ) -> None:
+        """Write ``<file_name>.crt`` and ``.key``; ``serves`` are the names and addresses of a server."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_name(common_name, groups), self._certificate.subject, key.public_key(), validity)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
+        if serves:
+            usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
+            names = x509.SubjectAlternativeName([_general_name(name) for name in serves])
+            builder = builder.add_extension(names, critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+        _write(directory / file_name, key, builder.sign(self._key, hashes.SHA256()))
+
+
+def create_pki(directory: Path, nodes: Sequence[tuple[str, str]]) -> Pki:
+    """Make all certificates and keys of a cluster in ``directory``.
+
+    ``nodes`` are the name and the IPv4 address of each node. Files that are
+    there are replaced, so that everything comes from the same authorities.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    cluster = _Authority.create(directory, "ca", "mock-device cluster CA")
+    etcd = _Authority.create(directory, "etcd-ca", "mock-device etcd CA")
+    front_proxy = _Authority.create(directory, "front-proxy-ca", "mock-device front proxy CA")
+
+    loopback = ("localhost", "127.0.0.1")
+    # etcd is its own peer: its certificate serves clients and peers, and is a peer's client certificate.
+    etcd.issue(directory, "etcd", "etcd", serves=loopback)
+    etcd.issue(directory, "apiserver-etcd-client", "kube-apiserver-etcd-client")
+    front_proxy.issue(directory, "front-proxy-client", "front-proxy-client")
+    cluster.issue(directory, "apiserver", "kube-apiserver", serves=API_SERVER_NAMES, client=False)
+    cluster.issue(directory, "apiserver-kubelet-client", KUBELET_CLIENT)
+    cluster.issue(directory, "controller-manager", "system:kube-controller-manager", serves=loopback)
+    cluster.issue(directory, "scheduler", "system:kube-scheduler", serves=loopback)
+    cluster.issue(directory, "kube-proxy", "system:kube-proxy")
+    cluster.issue(directory, "coredns", DNS_USER)
+    cluster.issue(directory, "admin", "mock-device:admin", (ADMIN_GROUP,))
+    for name, address in nodes:
+        cluster.issue(directory, f"node-{name}", f"system:node:{name}", ("system:nodes",), serves=(name, address))
+        cluster.issue(directory, f"kube-proxy-{name}", "system:kube-proxy")
+
+    signer = ec.generate_private_key(ec.SECP256R1())
+    pki = Pki(directory)
+    write_file(pki.service_account_key, _private_pem(signer), 0o600)
+    public = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_file(pki.service_account_public_key, public)
+    return pki
+
+
+def _name(common_name: str, groups: Sequence[str]) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, validity: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number())
+        .not_valid_before(now - BACKDATING)
+        .not_valid_after(now + validity)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    write_file(path.with_name(f"{path.name}.key"), _private_pem(key), 0o600)
+    write_file(path.with_name(f"{path.name}.crt"), certificate.public_bytes(Encoding.PEM))

@@ -1,0 +1,1 @@
+"""One QEMU guest: its command line, monitor, network link and boot files."""

@@ -1,0 +1,151 @@
+"""QEMU's monitor (QMP) of one guest, and the devices that are plugged over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import QMPClient
+from qemu.qmp.error import QMPError
+
+from mock_device.lab.base import disk
+from mock_device.topology import Node, Slot
+
+_CONNECT_TIMEOUT_SECONDS = 20.0
+# Long, because a good golden cluster must not be given up when the machine is only busy.
+_COMMAND_TIMEOUT_SECONDS = 120.0
+_UNPLUG_TIMEOUT_SECONDS = 60.0
+_CONNECT_POLL_SECONDS = 0.05
+_SAVE_TIMEOUT_SECONDS = 300.0
+_LOAD_TIMEOUT_SECONDS = 120.0
+_MIGRATION_POLL_SECONDS = 0.02
+
+
+class MonitorError(Exception):
+    """A QMP command that failed, with what QEMU said."""
+
+
+class SilentError(MonitorError):
+    """QEMU has not answered in time: it is stopped, or its guest keeps it busy."""
+
+
+def device_add_arguments(slot: Slot, sockets: Path) -> Iterator[dict[str, Any]]:
+    """Arguments of QMP ``device_add`` for each function of ``slot``; function 0, which makes the guest look, last."""
+    for function in sorted(slot.functions, key=lambda function: function.function == 0):
+        yield {
+            "driver": "vfio-user-pci",
+            "id": function.name,
+            "bus": slot.root_port,
+            "addr": f"{function.device:#x}.{function.function:#x}",
+            "multifunction": function.multifunction,
+            # QEMU complains about an option ROM of size zero.
+            "rombar": 0,
+            "socket": {"type": "unix", "path": str(sockets / f"{function.name}.sock")},
+        }
+
+
+class Monitor:
+    """Connection to one guest's QMP socket; it ends when QEMU does."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._client = QMPClient(node.name)
+
+    async def connect(self, path: Path) -> None:
+        """Connect as soon as QEMU listens. Raises MonitorError after 20 s."""
+        deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_SECONDS
+        while True:
+            try:
+                await self._client.connect(str(path))
+                return
+            except QMPError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise MonitorError(f"{self.node.name}: QEMU's monitor {path} does not answer: {error}") from error
+                # A client that failed to connect stays in that state until it is told to disconnect.
+                await self._client.disconnect()
+                await asyncio.sleep(_CONNECT_POLL_SECONDS)
+
+    async def execute(self, command: str, **arguments: Any) -> Any:
+        """Run one QMP command and return its ``return`` value. Raises MonitorError."""
+        return await self._execute(command, arguments, _COMMAND_TIMEOUT_SECONDS)
+
+    async def look(self, command: str, timeout: float) -> Any:
+        """As ``execute``, for a command that changes nothing. Raises SilentError after ``timeout`` seconds."""
+        return await self._execute(command, {}, timeout)
+
+    async def _execute(self, command: str, arguments: dict[str, Any], timeout: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout):
+                # An answer that comes later is dropped by the client.
+                return await self._client.execute(command, arguments or None)
+        except TimeoutError as error:
+            raise SilentError(f"{self.node.name}: QMP {command}: no answer in {timeout:.0f} s") from error
+        except QMPError as error:
+            raise MonitorError(f"{self.node.name}: QMP {command}: {error}") from error
+
+    async def plug(self, slot: Slot, sockets: Path) -> None:
+        """Hot-plug all functions of ``slot``.
+
+        ``sockets`` is the folder of the device servers' sockets, as QEMU sees it.
+        """
+        for arguments in device_add_arguments(slot, sockets):
+            await self.execute("device_add", **arguments)
+
+    async def save(self, path: Path) -> None:
+        """Stop the guest and write its memory and devices to ``path``; its disk is complete afterwards.
+
+        Raises MonitorError, which says so when the disk is full: QEMU may call it an Input/output error.
+        """
+        await self._use_mapped_ram()
+        await self.execute("stop")
+        try:
+            await self.execute("migrate", uri=f"file:{path}")
+            await self._migrated("save", _SAVE_TIMEOUT_SECONDS)
+        except MonitorError as error:
+            if full := disk.shortage(path.parent):
+                raise MonitorError(f"{error}; {full}") from error
+            raise
+
+    async def load(self, path: Path) -> None:
+        """Read what ``save`` wrote into a guest that waits for it; it stays paused until ``cont``."""
+        await self._use_mapped_ram()
+        await self.execute("migrate-incoming", uri=f"file:{path}")
+        await self._migrated("load", _LOAD_TIMEOUT_SECONDS)
+
+    async def quit(self) -> None:
+        """End QEMU."""
+        with contextlib.suppress(QMPError, EOFError):
+            await self._client.execute("quit")
+
+    async def _use_mapped_ram(self) -> None:
+        await self.execute("migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}])
+
+    async def _migrated(self, what: str, timeout: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (found := await self.execute("query-migrate")).get("status") != "completed":
+            if found.get("status") in {"failed", "cancelled"}:
+                raise MonitorError(f"{self.node.name}: {what}: {found.get('error-desc', found['status'])}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise MonitorError(f"{self.node.name}: {what} is not complete after {timeout:.0f} s: {found}")
+            await asyncio.sleep(_MIGRATION_POLL_SECONDS)
+
+    async def unplug(self, slot: Slot) -> None:
+        """Hot-unplug ``slot`` and wait until the guest has let go of every function."""
+        waiting = {function.name for function in slot.functions}
+        with self._client.listener("DEVICE_DELETED") as listener:
+            await self.execute("device_del", id=slot.functions[0].name)
+            try:
+                async with asyncio.timeout(_UNPLUG_TIMEOUT_SECONDS):
+                    async for event in listener:
+                        data = event["data"]
+                        waiting.discard(str(data.get("device", "")) if isinstance(data, dict) else "")
+                        if not waiting:
+                            return
+            except TimeoutError as error:
+                raise MonitorError(
+                    f"{self.node.name}: the guest has not released {', '.join(sorted(waiting))} of root port "
+                    f"{slot.root_port} after {_UNPLUG_TIMEOUT_SECONDS:.0f} s; see its console log"
+                ) from error

@@ -1,0 +1,1 @@
+"""The client of the Kubernetes API: connections, waits with reasons, manifests."""

@@ -1,0 +1,135 @@
+"""Manifests: put a cluster's objects there as they are written, and take them away again."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.client import ApiClient, ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.kube import kubeclient
+
+_FIELD_MANAGER = "lab"
+_DELETE_TIMEOUT_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
+
+
+def read_manifest(manifest: Path | str) -> list[dict[str, Any]]:
+    """Objects of a manifest, a file or YAML text; documents that are empty are left out, Lists are taken apart."""
+    text = manifest.read_text() if isinstance(manifest, Path) else manifest
+    objects = []
+    for document in yaml.safe_load_all(text):
+        if not document:
+            continue
+        if document.get("kind", "").endswith("List") and "items" in document:
+            objects += document["items"]
+        else:
+            objects.append(document)
+    return objects
+
+
+def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) -> list[str]:
+    """Apply every object by server-side apply; may be repeated. Returns ``Kind namespace/name`` of each.
+
+    ``namespace`` is for objects that do not say theirs. Raises StepError with
+    what the API server says to the object that it refuses.
+    """
+    done = []
+    with _dynamic(api) as dynamic:
+        for item in read_manifest(manifest):
+            title = _title(item, namespace)
+            try:
+                resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
+                dynamic.server_side_apply(
+                    resource,
+                    body=item,
+                    namespace=_namespace(item, namespace, resource.namespaced),
+                    field_manager=_FIELD_MANAGER,
+                    force_conflicts=True,
+                )
+            except ResourceNotFoundError as error:
+                raise StepError(f"{title}: the cluster has no {item['apiVersion']} {item['kind']}") from error
+            except ApiException as error:
+                raise StepError(f"{title}: the API server refuses it, {kubeclient.refusal(error)}") from error
+            done.append(title)
+    return done
+
+
+def delete(
+    api: ApiClient, manifest: Path | str, namespace: str | None = None, timeout: float = _DELETE_TIMEOUT_SECONDS
+) -> None:
+    """Delete every object, last one first, and wait until they and what they own are gone.
+
+    What is not there is no error. ``timeout`` is wall time in seconds for all of
+    them; StepError then names what is left.
+    """
+    deadline = time.monotonic() + timeout
+    with _dynamic(api) as dynamic:
+        for item in reversed(read_manifest(manifest)):
+            title = _title(item, namespace)
+            try:
+                resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
+            except ResourceNotFoundError:
+                continue
+            where = _namespace(item, namespace, resource.namespaced)
+            name = item["metadata"]["name"]
+            try:
+                dynamic.delete(resource, name=name, namespace=where, body={"propagationPolicy": "Foreground"})
+            except NotFoundError:
+                continue
+            if not _gone(dynamic, resource, name, where, deadline):
+                raise StepError(f"{title} is still there after {timeout:.0f} s: see its finalizers and events")
+
+
+def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadline: float) -> bool:
+    """Watch an object until it is deleted."""
+    while (left := deadline - time.monotonic()) > 0:
+        begin = time.monotonic()
+        listing = dynamic.get(resource, namespace=namespace, field_selector=f"metadata.name={name}")
+        if not listing.items:
+            return True
+        events = dynamic.watch(
+            resource,
+            namespace=namespace,
+            name=name,
+            resource_version=listing.metadata.resourceVersion,
+            timeout=max(1, int(left)),
+        )
+        try:
+            if any(event["type"] == "DELETED" for event in events):
+                return True
+        except ApiException as error:
+            if error.status != HTTPStatus.GONE:
+                raise
+        # Also for a watch that ended at once, though nothing was said against it.
+        time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
+    return False
+
+
+def _namespace(item: dict[str, Any], default: str | None, namespaced: bool) -> str | None:
+    return item["metadata"].get("namespace") or default or "default" if namespaced else None
+
+
+def _title(item: dict[str, Any], namespace: str | None) -> str:
+    where = item["metadata"].get("namespace") or namespace
+    return f"{item['kind']} {where + '/' if where else ''}{item['metadata']['name']}"
+
+
+@contextmanager
+def _dynamic(api: ApiClient) -> Iterator[Any]:
+    """A dynamic client that shares what it knows of a cluster with nobody.
+
+    By default it keeps that in the temporary folder, by host and port: the
+    next cluster on the same port would be taken for this one.
+    """
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+        yield DynamicClient(api, cache_file=str(Path(folder, "discovery.json")))  # type: ignore[no-untyped-call]

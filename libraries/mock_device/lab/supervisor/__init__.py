@@ -1,0 +1,1 @@
+"""A cluster from inside: the supervisor and the processes that it owns."""

@@ -1,0 +1,239 @@
+"""The processes that make a cluster, in the order in which they start."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.processes import Child, Children
+from mock_device.lab.base.spec import Access, ClusterSpec
+from mock_device.lab.controlplane.bootstrap import bootstrap
+from mock_device.lab.controlplane.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
+from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
+from mock_device.lab.controlplane.pki import Pki, create_pki
+from mock_device.lab.controlplane.sshkeys import SshKeys, create_ssh_keys, known_hosts
+from mock_device.lab.guest import guest, link
+from mock_device.lab.guest.accelerator import emulated_vcpus
+from mock_device.lab.guest.monitor import Monitor, MonitorError, SilentError
+from mock_device.lab.guest.node_files import node_files
+from mock_device.lab.supervisor import network, saving
+from mock_device.lab.supervisor.saving import set_clock
+from mock_device.topology import Node, Topology
+
+_SERVER_TIMEOUT_SECONDS = 30.0
+_QEMU_IMG_TIMEOUT_SECONDS = 30.0
+
+
+class Step(NamedTuple):
+    """A part of a cluster's start."""
+
+    name: str
+    work: Callable[[], Awaitable[None]]
+    golden: bool = False
+    """Whether it reads the golden cluster, which may be to blame when it fails."""
+
+
+class ClusterProcesses:
+    """Network, certificates, guests, device servers and control plane of one cluster."""
+
+    def __init__(self, spec: ClusterSpec, topology: Topology, on_exit: Callable[[Child], None]) -> None:
+        self._spec = spec
+        self._paths = spec.paths
+        self._topology = topology
+        self._monitors = {node.name: Monitor(node) for node in topology.nodes}
+        self._services_components: list[Component] = []
+        self._components: list[str] = []
+        self._links: list[asyncio.Server] = []
+        self._golden = Path(spec.golden) if spec.golden else None
+        self.children = Children(spec.paths.logs, on_exit)
+
+    def steps(self) -> list[Step]:
+        """What starts a cluster. Guests go before the control plane, because they take longest."""
+        restored = self._golden is not None
+        first = [
+            Step("network of the cluster", self._network),
+            Step("certificates and keys", self._certificates, golden=restored),
+            Step("device servers", self._device_servers),
+            Step("disks of the guests", self._disks, golden=restored),
+            # They read nothing of the golden cluster but the disks, which are found to be good by now.
+            Step("guests", self._guests),
+        ]
+        if restored:
+            return [
+                *first,
+                Step("control plane, and memory of the guests", self._restore, golden=True),
+                Step("guests go on", self._resume, golden=True),
+            ]
+        return [*first, Step("control plane", self._control_plane), Step("services", self._services)]
+
+    def monitor(self, node: str) -> Monitor:
+        """QEMU's monitor of ``node``; KeyError names the nodes there are."""
+        return self._monitors[self._topology.node(node).name]
+
+    async def look(self, command: str, timeout: float) -> dict[str, dict[str, Any]]:
+        """What each guest's monitor answers to a QMP command within ``timeout`` seconds, all asked at the same time.
+
+        By node ``{"return": …}``, or ``{"error": why, "silent": whether there was no answer in time}``.
+        """
+
+        async def ask(monitor: Monitor) -> dict[str, Any]:
+            try:
+                return {"return": await monitor.look(command, timeout)}
+            except MonitorError as error:
+                return {"error": str(error), "silent": isinstance(error, SilentError)}
+
+        answers = await asyncio.gather(*map(ask, self._monitors.values()))
+        return dict(zip(self._monitors, answers, strict=True))
+
+    async def plug(self, node: str, root_port: str, plug: bool) -> None:
+        """Hot-plug or unplug the slot behind ``root_port`` of ``node``."""
+        guest_node = self._topology.node(node)
+        for slot in guest_node.slots:
+            if slot.root_port == root_port:
+                monitor = self._monitors[guest_node.name]
+                await (monitor.plug(slot, Path(guest_node.name)) if plug else monitor.unplug(slot))
+                return
+        ports = ", ".join(slot.root_port for slot in guest_node.slots)
+        raise MonitorError(f"{node} has no slot behind root port {root_port!r}; it has {ports}")
+
+    async def _network(self) -> None:
+        await asyncio.to_thread(network.set_up, self._topology)
+        for number, node in enumerate(self._topology.nodes, 1):
+            folder = self._paths.sockets / node.name
+            folder.mkdir()
+            # Relative: a socket's path has at most 107 bytes.
+            path = Path(node.name, guest.NETWORK_SOCKET)
+            self._links.append(await link.serve(path, network.guest_device(number)))
+
+    async def _certificates(self) -> None:
+        await asyncio.to_thread(self._make_certificates)
+
+    def _make_certificates(self) -> None:
+        nodes = [(node.name, node.address) for node in self._topology.nodes]
+        if self._golden:
+            shutil.copytree(self._golden / "pki", self._paths.pki)
+            pki, keys = Pki(self._paths.pki), SshKeys(self._paths.pki)
+        else:
+            pki = create_pki(self._paths.pki, nodes)
+            keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
+        access = Access.load(self._paths.access)
+        hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access.ssh_ports.items())
+        write_file(self._paths.pki / "known_hosts", hosts)
+        write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
+        for number, node in enumerate(self._topology.nodes, 1):
+            files = node_files(node, number, pki, keys, self._spec.feature_gates)
+            unit = guest.network_unit(self._topology, number)
+            values = guest.credentials(node, unit, keys.user.public_line(), files)
+            guest.write_credentials(self._credentials(node), values)
+
+    def _credentials(self, node: Node) -> Path:
+        return self._paths.data / f"{node.name}.credentials"
+
+    async def _device_servers(self) -> None:
+        await asyncio.gather(*(self.start_device_server(node) for node in self._topology.nodes if node.functions))
+
+    async def start_device_server(self, node: Node) -> None:
+        """Start the process that serves all devices of ``node``, and wait until every socket listens."""
+        argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._paths.topology)]
+        argv += ["--node", node.name, "--socket-dir", node.name]
+        name = f"devices-{node.name}"
+        child = await self.children.start(name, argv, cwd=self._paths.sockets, stdout=asyncio.subprocess.PIPE)
+        output = child.process.stdout
+        assert output is not None
+        try:
+            line = await asyncio.wait_for(output.readline(), _SERVER_TIMEOUT_SECONDS)
+        except TimeoutError:
+            line = b""
+        if not line.startswith(b"ready\t"):
+            raise StepError(f"{name}: expected 'ready', found {line.decode(errors='replace')!r}", child.log)
+
+    def _disk(self, node: Node) -> Path:
+        return self._paths.data / f"{node.name}.qcow2"
+
+    async def _disks(self) -> None:
+        for node in self._topology.nodes:
+            disk = self._disk(node)
+            image = self._spec.image
+            base = (str(self._golden / disk.name), "qcow2") if self._golden else (image.disk, image.disk_format)
+            create = ["create", "-q", "-f", "qcow2", "-b", base[0], "-F", base[1]]
+            await asyncio.to_thread(
+                run,
+                [*self._spec.qemu_img, *create, str(disk)],
+                timeout=_QEMU_IMG_TIMEOUT_SECONDS,
+                env=self._spec.qemu.env,
+            )
+
+    async def _guests(self) -> None:
+        for number, node in enumerate(self._topology.nodes, 1):
+            argv = guest.argv(
+                node,
+                number,
+                self._spec.qemu,
+                self._spec.image,
+                self._disk(node),
+                self._paths.logs / f"console-{node.name}.log",
+                sorted(self._credentials(node).iterdir()),
+                vcpus=emulated_vcpus(len(self._topology.nodes)),
+                restored=self._golden is not None,
+            )
+            await self.children.start(f"qemu-{node.name}", argv, cwd=self._paths.sockets, env=self._spec.qemu.env)
+        for node in self._topology.nodes:
+            await self._monitors[node.name].connect(Path(node.name, "qmp.sock"))
+
+    async def _restore(self) -> None:
+        assert self._golden is not None
+        loads = (monitor.load(self._golden / f"{node}.ram") for node, monitor in self._monitors.items())
+        await asyncio.gather(self._control_plane(), *loads)
+
+    async def _resume(self) -> None:
+        """Let the guests go on, with the right time."""
+        await asyncio.gather(*(monitor.execute("cont") for monitor in self._monitors.values()))
+        await asyncio.gather(*(set_clock(Path(node, "clock.sock")) for node in self._monitors))
+
+    async def save(self, folder: Path) -> None:
+        """Stop guests and control plane, and save them to ``folder``. Raises MonitorError, OSError."""
+        addresses = {node.address for node in self._topology.nodes}
+        await saving.save(
+            self.children, self._components, self._monitors, self._paths.data, self._paths.pki, folder, addresses
+        )
+
+    async def _control_plane(self) -> None:
+        """Start everything; wait for what the nodes need."""
+        pki = Pki(self._paths.pki)
+        data = self._paths.data / "control-plane"
+        # A node of a restored cluster is known from the start, with its address.
+        proxy_node = self._topology.nodes[0].name if self._golden else PROXY_NODE
+        plane = ControlPlane(Path(self._spec.binaries), data, pki, self._spec.feature_gates, proxy_node)
+        await asyncio.to_thread(plane.prepare)
+        if self._golden:
+            await asyncio.to_thread(shutil.copytree, self._golden / "control-plane", data, dirs_exist_ok=True)
+        components = plane.components()
+        self._components = [component.name for component in components]
+        for component in components:
+            if component.after == ("kube-apiserver",):
+                continue
+            await self._start_component(component)
+            await self._wait_ready(component)
+        if not self._golden:
+            await asyncio.to_thread(bootstrap, pki, dns=any(component.name == "coredns" for component in components))
+        late = [component for component in components if component.after == ("kube-apiserver",)]
+        for component in late:
+            await self._start_component(component)
+        await asyncio.gather(*(self._wait_ready(component) for component in late if component.needed_by_nodes))
+        self._services_components = [component for component in late if not component.needed_by_nodes]
+
+    async def _services(self) -> None:
+        await asyncio.gather(*(self._wait_ready(component) for component in self._services_components))
+
+    async def _start_component(self, component: Component) -> None:
+        await self.children.start(component.name, component.argv, cwd=self._paths.data, env=component.env)
+
+    async def _wait_ready(self, component: Component) -> None:
+        await wait_ready(component, self.children[component.name])

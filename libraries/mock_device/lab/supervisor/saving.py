@@ -1,0 +1,87 @@
+"""Saves a running cluster, as its supervisor does it, and what of a restore is not QEMU's."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.processes import Children
+from mock_device.lab.guest.monitor import Monitor
+
+_NOTICE_SECONDS = 3.0
+_POLL_SECONDS = 0.05
+_CLOCK_TIMEOUT_SECONDS = 120.0
+_CLOCK_ERROR_SECONDS = 0.5
+
+
+async def save(
+    children: Children,
+    components: Sequence[str],
+    monitors: Mapping[str, Monitor],
+    data: Path,
+    pki: Path,
+    folder: Path,
+    addresses: Collection[str],
+) -> None:
+    """Stop the control plane ``components`` (etcd first) and all guests, and write them to ``folder``.
+
+    The control plane goes first: the guests see their connections end, and
+    connect again as soon as they are restored. Otherwise they would wait for
+    answers from a server that never knew them. Raises MonitorError, OSError.
+    """
+    for name in reversed(components):
+        await children.end(name, signal.SIGTERM if name == "etcd" else signal.SIGKILL)
+    await _connections_closed(addresses)
+    await asyncio.gather(*(monitor.save(folder / f"{node}.ram") for node, monitor in monitors.items()))
+    for node, monitor in monitors.items():
+        await monitor.quit()
+        await children.end(f"qemu-{node}")
+        shutil.move(data / f"{node}.qcow2", folder / f"{node}.qcow2")
+    await asyncio.to_thread(shutil.copytree, data / "control-plane" / "etcd", folder / "control-plane" / "etcd")
+    await asyncio.to_thread(shutil.copytree, pki, folder / "pki")
+
+
+async def _connections_closed(addresses: Collection[str]) -> None:
+    """Wait until no TCP connection to ``addresses`` is left, a few seconds at most."""
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while time.monotonic() < deadline:
+        connections = psutil.net_connections("tcp")
+        live = [
+            item for item in connections if item.raddr and item.raddr.ip in addresses and item.status != "TIME_WAIT"
+        ]
+        if not live:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def set_clock(port: Path) -> None:
+    """Tell a guest, which listens on the serial port ``port``, what time it is, until it was quick to take it.
+
+    The clock is behind by less than the time that the answer took. Raises StepError.
+    """
+    reader, writer = await asyncio.open_unix_connection(str(port))
+    answer, took = b"", _CLOCK_TIMEOUT_SECONDS
+    try:
+        async with asyncio.timeout(_CLOCK_TIMEOUT_SECONDS):
+            while took > _CLOCK_ERROR_SECONDS:
+                begin = time.monotonic()
+                writer.write(f"{time.time():.3f}\n".encode())
+                await writer.drain()
+                answer = await reader.readline()
+                if answer.strip() != b"set":
+                    break
+                took = time.monotonic() - begin
+    except TimeoutError:
+        pass
+    finally:
+        writer.close()
+    if took > _CLOCK_ERROR_SECONDS:
+        found = f"it takes {took:.1f} s for it" if answer.strip() == b"set" else f"it answers {answer!r}"
+        raise StepError(f"{port.parent.name} has not set its clock in {_CLOCK_TIMEOUT_SECONDS:.0f} s: {found}")

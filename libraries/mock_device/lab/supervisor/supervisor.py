@@ -1,0 +1,233 @@
+"""Owner of every process of one cluster.
+
+It runs as the first process of PID, mount and network namespaces of its own
+(``lab.cluster.launcher`` starts it by unshare(1)): when it ends, for whatever reason,
+the kernel ends all the others and the namespaces, mounts and sockets go too.
+
+Clients talk to it as ``lab.base.json_lines`` says; ``lab.cluster.control`` is their side. A
+cluster lives while somebody holds it, or until it is told to stop once it has
+been told to stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
+from mock_device.lab.base.processes import Child
+from mock_device.lab.base.spec import ClusterSpec
+from mock_device.lab.controlplane.addresses import API_PORT, HOST_ADDRESS, SSH_PORT
+from mock_device.lab.guest.monitor import MonitorError
+from mock_device.lab.supervisor import network
+from mock_device.lab.supervisor.cluster_processes import ClusterProcesses, Step
+from mock_device.topology import Node
+
+_FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
+
+
+class Supervisor:
+    """State of one cluster, and the requests of its clients."""
+
+    def __init__(self, spec: ClusterSpec) -> None:
+        self.spec = spec
+        self.paths = spec.paths
+        self.topology = spec.load_topology()
+        self.processes = ClusterProcesses(spec, self.topology, self._child_ended)
+        self.state = "starting"
+        self.reason = ""
+        self._step: Step | None = None
+        self._golden_failed = False
+        self.started = time.time()
+        self._stay = False
+        self._holders: dict[int, str] = {}
+        self._changed = asyncio.Condition()
+        self._stop = asyncio.Event()
+        self._events: list[dict[str, Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _child_ended(self, child: Child) -> None:
+        if child.name.startswith("devices-"):
+            # The guests live on with a dead device, as with real hardware.
+            return
+        reason = f"{child.name} ended by itself with {child.process.returncode}, log: {child.log}"
+        if self.state != "stopping":
+            # One that was killed, as when memory is short, says nothing about what it was restored from.
+            self._fail(reason, golden=child.process.returncode != -signal.SIGKILL)
+
+    def _fail(self, reason: str, *, golden: bool = False) -> None:
+        """Keep the first failure, and tell those who follow the start.
+
+        ``golden`` says that the golden cluster may be to blame, if the step that runs reads it.
+        """
+        if self.state != "failed":
+            self._golden_failed = golden and self.state == "starting" and self._step is not None and self._step.golden
+            self.state, self.reason = "failed", reason
+        task = asyncio.get_running_loop().create_task(self._notify())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _event(self, **event: Any) -> None:
+        async with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    async def run(self) -> None:
+        """Start the cluster, serve clients, and end with everything when nobody holds it any more."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        control = await asyncio.start_unix_server(
+            self._serve, sock=socket.socket(fileno=self.spec.control_fd), limit=MAX_LINE_BYTES
+        )
+        starting = loop.create_task(self._start())
+        starting.add_done_callback(self._start_ended)
+        loop.call_later(_FIRST_HOLDER_TIMEOUT_SECONDS, self._stop_if_unheld)
+        await self._stop.wait()
+        self.state = "stopping"
+        starting.cancel()
+        await asyncio.wait([starting])
+        await self.processes.children.kill_all()
+        shutil.rmtree(self.paths.data, ignore_errors=True)
+        self.paths.access.unlink(missing_ok=True)
+        control.close()
+
+    def _stop_if_unheld(self) -> None:
+        if not self._holders and not self._stay:
+            self._stop.set()
+
+    async def _start(self) -> None:
+        servers = []
+        try:
+            for step in self.processes.steps():
+                begin = time.monotonic()
+                self._step = step
+                await self._event(step=step.name, state="running")
+                await step.work()
+                await self._event(step=step.name, state="done", seconds=time.monotonic() - begin)
+            self._step = None
+            servers.append(await network.forward(self.spec.api_fd, HOST_ADDRESS, API_PORT))
+            for node in self.topology.nodes:
+                servers.append(await network.forward(self.spec.ssh_fds[node.name], node.address, SSH_PORT))
+            if self.state == "starting":
+                self.state = "running"
+        except (StepError, MonitorError, OSError) as error:
+            self._fail(str(error), golden=True)
+        await self._notify()
+
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        """A defect of ours in the start must not leave clients waiting."""
+        if not task.cancelled() and (error := task.exception()):
+            traceback.print_exception(error)
+            self._fail(f"defect in the supervisor: {error!r}, log: {self.paths.logs / 'supervisor.log'}")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a client's requests; what it held is given back when it is gone."""
+        try:
+            await serve(reader, writer, lambda request: self._answer(request, writer), (MonitorError,))
+        finally:
+            self._holders.pop(id(writer), None)
+            self._stop_if_unheld()
+
+    async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        match request:
+            case {"do": "hold", "who": str(who)}:
+                self._holders[id(writer)] = who
+                await send(writer, result=True)
+            case {"do": "stay"}:
+                self._stay = True
+                await send(writer, result=True)
+            case {"do": "stop"}:
+                await send(writer, result=True)
+                self._stop.set()
+            case {"do": "follow"}:
+                await self._follow(writer)
+            case {"do": "status"}:
+                await send(writer, result=self._status())
+            case {"do": "qmp", "node": str(node), "execute": str(command), "arguments": dict(arguments)}:
+                await send(writer, result=await self.processes.monitor(node).execute(command, **arguments))
+            case {"do": "look", "execute": str(command), "seconds": int() | float() as seconds}:
+                await send(writer, result=await self.processes.look(command, seconds))
+            case {"do": "save", "folder": str(folder)}:
+                self.state = "saved"
+                await self.processes.save(Path(folder))
+                await send(writer, result=True)
+            case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
+                await self.processes.plug(node, slot, action == "plug")
+                await send(writer, result=True)
+            case {"do": "kill_devices" | "serve_devices" as action, "node": str(node)}:
+                await self._device_server(self.topology.node(node), serve=action == "serve_devices")
+                await send(writer, result=True)
+            case _:
+                raise ValueError(f"not a request of this supervisor: {json.dumps(request)[:200]}")
+
+    async def _device_server(self, node: Node, *, serve: bool) -> None:
+        """Kill the device server of ``node``, as a crash would, or start it again when it has ended."""
+        process = self.processes.children[f"devices-{node.name}"].process
+        if serve and process.returncode is not None:
+            await self.processes.start_device_server(node)
+        elif not serve and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def _follow(self, writer: asyncio.StreamWriter) -> None:
+        """Send the events of the start, past ones too, until it is over."""
+        sent = 0
+        while True:
+            async with self._changed:
+                while sent == len(self._events) and self.state == "starting":
+                    await self._changed.wait()
+                events, over = self._events[sent:], self.state != "starting"
+            for event in events:
+                await send(writer, event=event)
+            sent += len(events)
+            if over:
+                break
+        await send(writer, result={"state": self.state, "reason": self.reason, "golden": self._golden_failed})
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self.spec.name,
+            "topology": str(self.topology.path),
+            "state": self.state,
+            "reason": self.reason,
+            "step": self._step.name if self._step and self.state == "starting" else "",
+            "started": self.started,
+            "stays": self._stay,
+            "holders": list(self._holders.values()),
+            "processes": [asdict(state) for state in self.processes.children.states()],
+        }
+
+
+def main() -> int:
+    """Run a cluster from a spec file until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="mock_device.lab.supervisor.supervisor", description=main.__doc__)
+    parser.add_argument("spec", type=Path, help="spec.json, written by lab.launcher")
+    spec = ClusterSpec.load(parser.parse_args().spec)
+    # Sockets live on a file system of this mount namespace, so that none outlives it.
+    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
+    # A socket's path has at most 107 bytes: from here they are short.
+    os.chdir(spec.paths.sockets)
+    asyncio.run(Supervisor(spec).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""Names under which the cluster knows the driver."""
+
+DRIVER = "mock-accel.example.com"
+"""Name of the DRA driver, and domain of its attributes."""

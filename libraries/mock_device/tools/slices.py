@@ -1,0 +1,88 @@
+"""``lab slices``: what is published, and who has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.objects import availability, claim_forms, kube
+from mock_device.checks.objects import slices as published_slices
+from mock_device.checks.objects.slices import PublishedDevice
+
+_HEADING = "name\tnode\tdevice\tnuma\tpci\tallocated to"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A claim that has a device, with the pods it is reserved for."""
+
+    claim: str
+    """``namespace/name``."""
+    pods: tuple[str, ...]
+    how: str = ""
+    """If the claim leaves the device to others, too: by administrative access, or as a share with what it consumes."""
+
+    def __str__(self) -> str:
+        how = f" ({self.how})" if self.how else ""
+        return f"{self.claim}{how} → {', '.join(self.pods) or 'no pod'}"
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """A published device."""
+
+    name: str
+    """Of the ResourceSlice."""
+    node: str
+    device: str
+    """Name in sysfs."""
+    numa_node: int | None
+    pci: str
+    holders: tuple[Holder, ...]
+    """Several only with administrative access or shares; empty when no claim has the device."""
+    is_free: bool
+    """Whether a claim could get it: no claim has it for itself, and its counters are not used up."""
+
+
+def rows(
+    published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]], node: str | None = None
+) -> list[SliceRow]:
+    """Published devices (of ``node``) with the claims of ``everything`` (API's JSON) that have them."""
+    claims = claim_forms.parse_all(everything)
+    available = availability.of(published, claims)
+    holders = {
+        key: tuple(Holder(f"{claim.namespace}/{claim.name}", claim.pods, result.what) for claim, result in users)
+        for key, users in availability.holders(claims).items()
+    }
+    return [
+        SliceRow(
+            name=device.slice_name,
+            node=device.node,
+            device=device.name,
+            numa_node=device.numa_node,
+            pci=str(device.attribute("pciAddress") or "-"),
+            holders=holders.get((device.pool, device.device), ()),
+            is_free=available.is_free(device),
+        )
+        for device in sorted(available.devices, key=lambda device: (device.node, str(device.attribute("pciAddress"))))
+        if node in (None, device.node)
+    ]
+
+
+def read(session: Session, node: str | None = None) -> list[SliceRow]:
+    """What is published in the cluster, or of ``node``; KeyError names the nodes there are."""
+    if node is not None:
+        session.topology.node(node)
+    return rows(published_slices.published(session.api), kube.all_claims(session.api), node)
+
+
+def as_text(table: Iterable[SliceRow]) -> str:
+    """Tab-separated lines with a heading."""
+    lines = [_HEADING]
+    for row in table:
+        numa = "-" if row.numa_node is None else str(row.numa_node)
+        held = "; ".join(map(str, row.holders)) or ("-" if row.is_free else "- (what it needs is used up)")
+        lines.append("\t".join([row.name, row.node, row.device, numa, row.pci, held]))
+    return "\n".join(lines)

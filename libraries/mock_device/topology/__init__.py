@@ -1,0 +1,20 @@
+"""Topologies: which nodes, NUMA nodes, slots and PCI functions a cluster has.
+
+``load`` reads and checks a YAML file; ``docs/topologies.md`` explains the format.
+"""
+
+from mock_device.topology.loader import MAX_BYTES, TopologyError, load, parse_size
+from mock_device.topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
+
+__all__ = [
+    "CAPABILITIES",
+    "MAX_BYTES",
+    "Function",
+    "Node",
+    "NumaNode",
+    "Slot",
+    "Topology",
+    "TopologyError",
+    "load",
+    "parse_size",
+]

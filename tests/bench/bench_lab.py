@@ -1,0 +1,280 @@
+"""Measures how long clusters take and what they cost; writes ``results/bench-lab.json`` and ``.txt``.
+
+Not a test: nothing fails for being slow. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mock_device import topology as topologies
+from mock_device.acceptance.history import commit
+from mock_device.acceptance.report import SUMMARY, read_summary
+from mock_device.checks.objects import kube, pods
+from mock_device.checks.objects.claims import DeviceRequest, build
+from mock_device.commands import overview
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.variables import topology_path
+from mock_device.lab.cluster import client, deploy, golden, profile
+from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.cluster.cluster import start as start_bare
+from mock_device.lab.cluster.launcher import RUN_PREFIX
+from mock_device.lab.kube import kubeclient
+
+RESULTS = PROJECT / "results"
+POD_TIMEOUT = timedelta(seconds=300)
+RUN_TIMEOUT_SECONDS = 7200.0
+MIB = 1 << 20
+IDLE_SECONDS = 30.0
+
+
+@dataclass
+class Start:
+    """One start of a cluster, until a fresh pod with a device runs on each of its nodes."""
+
+    topology: str
+    how: str
+    beside: int
+    """How many other clusters ran."""
+    usable_seconds: float = 0.0
+    """Until all devices were published."""
+    pods_seconds: float = 0.0
+    """Until the pods ran."""
+    memory_mib: int = 0
+    steps: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Acceptance:
+    """One run of suites over a pool."""
+
+    clusters: int
+    arguments: list[str]
+    """Suites and options; none for all suites."""
+    seconds: float
+    passed: int
+    failed: int
+
+
+@dataclass
+class Bench:
+    """Everything that was measured."""
+
+    machine: dict[str, str]
+    starts: list[Start] = field(default_factory=list)
+    publish_seconds: dict[str, float] = field(default_factory=dict)
+    """From plugging the devices until all are in ResourceSlices, by topology."""
+    idle_cores: dict[str, float] = field(default_factory=dict)
+    """Cores that an idle cluster keeps busy, by topology."""
+    acceptance: list[Acceptance] = field(default_factory=list)
+
+    def ratio(self) -> float | None:
+        """Restore : cold start, of the default topology, each until the pods ran."""
+        alone = {start.how: start.pods_seconds for start in self.starts if not start.beside}
+        return alone["restored"] / alone["booted"] if {"restored", "booted"} <= alone.keys() else None
+
+    def as_text(self) -> str:
+        lines = [f"{key}\t{value}" for key, value in self.machine.items()]
+        lines.append("\nstart\ttopology\tbeside\tdevices published s\tpods run s\tmemory MiB")
+        for start in self.starts:
+            figures = f"{start.usable_seconds:.1f}\t{start.pods_seconds:.1f}\t{start.memory_mib}"
+            lines.append(f"{start.how}\t{start.topology}\t{start.beside}\t{figures}")
+        if ratio := self.ratio():
+            lines.append(f"restored : booted\t{ratio:.3f}")
+        for title, figures_by in (
+            ("devices plugged until published, s", self.publish_seconds),
+            ("cores that an idle cluster takes", self.idle_cores),
+        ):
+            lines += [f"\n{title}"] + [f"{name}\t{figure:.2f}" for name, figure in figures_by.items()]
+        lines += ["\nacceptance run on clusters\ts\tpassed\tfailed\targuments"]
+        for run in self.acceptance:
+            figures = f"{run.seconds:.0f}\t{run.passed}\t{run.failed}"
+            lines.append(f"{run.clusters}\t{figures}\t{' '.join(run.arguments)}")
+        for start in self.starts:
+            lines.append(f"\nsteps: {start.how} {start.topology} beside {start.beside}\ts")
+            lines += [f"{name}\t{seconds:.2f}" for name, seconds in start.steps]
+        return "\n".join(lines) + "\n"
+
+
+def machine() -> dict[str, str]:
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "cpu": f"{os.cpu_count()} × {cpu.partition(': ')[2]}",
+        "memory": f"{psutil.virtual_memory().total >> 30} GiB",
+        "accelerator": profile.load(client.DEFAULT_PROFILE).accelerator,
+        "kernel": platform.release(),
+    }
+
+
+def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple[Cluster, Start]:
+    """Start a cluster and a pod with a device on each node; the cluster, and how long it took."""
+    measured = Start(topology, "booted" if cold else "restored", beside)
+    begin = time.monotonic()
+    with progress.recorded() as steps:
+        cluster = client.up(topology, f"{RUN_PREFIX}bench-{name}-{os.getpid()}", "bench", cold=cold)
+    measured.usable_seconds = time.monotonic() - begin
+    try:
+        with progress.recorded() as more, progress.step("a pod with a device on each node"):
+            run_pods(cluster)
+    except BaseException:
+        cluster.release()
+        raise
+    measured.pods_seconds = time.monotonic() - begin
+    measured.steps = [*steps, *more]
+    measured.memory_mib = overview.view(cluster.supervisor_status()).memory.total // MIB
+    return cluster, measured
+
+
+def run_pods(cluster: Cluster) -> None:
+    """Run a pod with a device on each node. Raises CheckError when one does not run."""
+    api = kubeclient.connect(cluster.kubeconfig)
+    for node in cluster.topology.nodes:
+        kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
+        kube.create_pod(api, pods.build(node.name, [node.name], node.name, kube.LABELS))
+    for node in cluster.topology.nodes:
+        kube.wait_pod(api, node.name, pods.runs, POD_TIMEOUT, "Running")
+
+
+def publish(topology: str) -> float:
+    """Seconds from plugging all devices of a restored cluster until all are published."""
+    loaded, embedded = topologies.load(topology_path(topology)), profile.load(client.DEFAULT_PROFILE)
+    folder = golden.with_driver(loaded, embedded)
+    cluster = start_bare(f"{RUN_PREFIX}bench-{os.getpid()}", loaded, embedded, "bench", golden=folder)
+    try:
+        begin = time.monotonic()
+        deploy.plug_devices(cluster)
+        deploy.wait_published(cluster, 600)
+        return time.monotonic() - begin
+    finally:
+        cluster.release()
+
+
+def idle(cluster: Cluster, seconds: float) -> float:
+    """Cores that the processes of an idle cluster keep busy."""
+    processes = [psutil.Process(pid) for pid in cluster_pids(cluster)]
+
+    def busy() -> float:
+        times = [process.cpu_times() for process in processes]
+        return sum(spent.user + spent.system for spent in times)
+
+    begin = busy()
+    time.sleep(seconds)
+    return (busy() - begin) / seconds
+
+
+def cluster_pids(cluster: Cluster) -> set[int]:
+    """Processes of the cluster, in the PID namespace of this process; each once, however many of its parents match."""
+    directory = str(cluster.log_dir.parent)
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(directory in word for word in process.cmdline()):
+                found |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+    return found
+
+
+def measure_starts(bench: Bench) -> None:
+    cluster, measured = start("numa-cluster", "cold", 0, cold=True)
+    bench.starts.append(measured)
+    cluster.release()
+
+
+def measure_side_by_side(bench: Bench, most: int) -> None:
+    clusters: list[Cluster] = []
+    try:
+        for number in range(most):
+            cluster, measured = start("numa-cluster", str(number), number)
+            clusters.append(cluster)
+            bench.starts.append(measured)
+            if number == 0:
+                with progress.step("an idle cluster"):
+                    bench.idle_cores["numa-cluster"] = idle(cluster, IDLE_SECONDS)
+    finally:
+        for cluster in clusters:
+            cluster.release()
+
+
+def measure_publishing(bench: Bench) -> None:
+    for topology in ("numa-cluster", "dense"):
+        bench.publish_seconds[topology] = publish(topology)
+
+
+def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
+    for clusters in (1, 2):
+        folder = RESULTS / f"bench-{clusters}"
+        shutil.rmtree(folder, ignore_errors=True)
+        argv = [
+            sys.executable,
+            "-m",
+            "mock_device.acceptance.cli",
+            "--clusters",
+            str(clusters),
+            "--outputdir",
+            str(folder),
+        ]
+        argv += ["--", *arguments]
+        begin = time.monotonic()
+        with progress.step(f"acceptance run on {clusters} clusters", speaks=True):
+            ended = subprocess.run(argv, cwd=PROJECT, check=False, timeout=RUN_TIMEOUT_SECONDS)
+        seconds = time.monotonic() - begin
+        summary = read_summary(folder)
+        if not summary:
+            raise StepError(f"the acceptance run on {clusters} clusters ended with {ended.returncode} and no {SUMMARY}")
+        bench.acceptance.append(Acceptance(clusters, list(arguments), seconds, summary.passed, summary.failed))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure everything, or the named parts; exit code 1 when a part failed. Each part's figures are kept."""
+    parts: dict[str, Callable[[Bench], None]] = {
+        "booted": measure_starts,
+        "restored": lambda bench: measure_side_by_side(bench, arguments.most),
+        "publish": measure_publishing,
+        "acceptance": lambda bench: measure_acceptance(bench, arguments.arguments),
+    }
+    parser = argparse.ArgumentParser(prog="bench-lab", description=__doc__)
+    parser.add_argument("--only", choices=list(parts), action="append", help="just this part (repeatable)")
+    parser.add_argument("--most", type=int, default=4, help="clusters side by side (default: 4)")
+    parser.add_argument(
+        "arguments", nargs="*", metavar="SUITE|OPTION", help="of the acceptance runs (default: all suites)"
+    )
+    arguments = parser.parse_args(argv)
+    bench = Bench(machine())
+    for topology in ("numa-cluster", "dense"):
+        golden.with_driver(topologies.load(topology_path(topology)), profile.load(client.DEFAULT_PROFILE))
+    RESULTS.mkdir(exist_ok=True)
+    failed = False
+    for name in arguments.only or parts:
+        try:
+            parts[name](bench)
+        except (StepError, AssertionError, subprocess.TimeoutExpired) as error:
+            print(f"bench-lab: {name}: {error}", file=sys.stderr)
+            failed = True
+        content: dict[str, Any] = {**asdict(bench), "restored_to_booted": bench.ratio()}
+        write_file(RESULTS / "bench-lab.json", json.dumps(content, indent=1))
+        write_file(RESULTS / "bench-lab.txt", bench.as_text())
+    print(bench.as_text())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""A cluster as ``lab diagnose`` sees it: the default topology, all well, one pod with mock0 of the first node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mock_accel_dra import cdi as driver_cdi
+from mock_accel_dra.slices import desired
+
+from mock_device import topology
+from mock_device.checks.nodes import cdi
+from mock_device.checks.nodes.cdi import CdiFile
+from mock_device.checks.nodes.sysfs import PF_ID, VF_ID, Accelerator, NodeDevices, PciFunction
+from mock_device.checks.objects import claims, pods
+from mock_device.checks.objects.claims import DeviceRequest
+from mock_device.diagnosis.folders import Folder
+from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.cluster import deploy
+from mock_device.lab.kube import manifests
+from mock_device.topology import Function, Node, Topology
+from support.driver_device import device_of
+
+Object = dict[str, Any]
+CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
+MOCK0 = CLUSTER.nodes[0].functions[0]
+FOLDER = Folder("directory", "24:7", readable=True, writable=True)
+# Of `containerd config dump`, the part that matters.
+CONFIG = """\
+version = 3
+[plugins.'io.containerd.cri.v1.runtime']
+  enable_cdi = true
+  cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']
+  [plugins.'io.containerd.cri.v1.runtime'.containerd]
+    default_runtime_name = 'crun'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun.options]
+      BinaryName = '/usr/bin/crun'
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+      runtime_type = 'io.containerd.runc.v2'
+"""
+LOG = """\
+I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
+I1125 03:50:01.900100       1 agent.py:118] "Published slices" devices=6 written=6
+"""
+# Of an agent's figures those that say what is wrong, and one more.
+METRICS = """\
+# HELP mock_accel_devices_left_out Devices of this node that cannot be published
+# TYPE mock_accel_devices_left_out gauge
+# HELP mock_accel_slice_fields_changed Fields of slices that the API server keeps otherwise than they were written
+# TYPE mock_accel_slice_fields_changed gauge
+# HELP mock_accel_start_seconds From the start of the process
+# TYPE mock_accel_start_seconds gauge
+mock_accel_start_seconds 1.5
+"""
+READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}]
+
+
+def pod_of(component: str, node: str | None, **status: Any) -> Object:
+    """A pod of the driver."""
+    return {
+        "metadata": {"name": f"{component}-{node or 'x'}", "namespace": "mock-device"},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"phase": "Running", "conditions": READY, **status},
+    }
+
+
+def shown(node: Node, allocated: Sequence[str] = ()) -> NodeDevices:
+    """What the guest shows, no VF enabled."""
+    return NodeDevices(
+        node.name,
+        tuple(PciFunction(f.bdf, VF_ID if f.is_vf else PF_ID, f.numa_node) for f in node.functions),
+        tuple(
+            Accelerator(f.name, f.uuid, f.memory, f.numa_node, f.capability_bits, int(f.name in allocated), f.bdf)
+            for f in node.pfs
+        ),
+    )
+
+
+def published() -> list[Object]:
+    """The slices of all PFs, as the driver writes them."""
+    items = []
+    for node in CLUSTER.nodes:
+        for pool in desired(node.name, "uid", [device_of(node, pf) for pf in node.pfs]).values():
+            for item in pool:
+                item["spec"]["pool"] |= {"generation": 1, "resourceSliceCount": len(pool)}
+                items.append(item)
+    return items
+
+
+def device_classes() -> list[Object]:
+    """The driver's, as its manifest has them."""
+    return list(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"))
+
+
+def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), count: int = 1) -> Object:
+    """A claim, allocated and reserved for the pod of its name when it has ``devices`` (of the first node)."""
+    body = claims.build(name, [DeviceRequest("device", count, selectors=selectors)], None, {})
+    body["metadata"]["namespace"] = "default"
+    results = [
+        {"request": "device", "driver": "mock-accel.example.com", "pool": f"{NODE1}/{device}", "device": device}
+        for device in devices
+    ]
+    if devices:
+        body["status"] = {
+            "allocation": {"devices": {"results": results}},
+            "reservedFor": [{"resource": "pods", "name": name, "uid": "u"}],
+        }
+    return body
+
+
+def pod(name: str = "user", node: str | None = NODE1, **status: Any) -> Object:
+    """A pod with the claim of its name, which runs if nothing else is said."""
+    body = pods.build(name, [name], None, {})
+    body["metadata"]["namespace"] = "default"
+    body["spec"]["nodeName"] = node
+    return body | {"status": {"phase": "Running", "conditions": READY} | status}
+
+
+def waiting(name: str, message: str) -> Object:
+    """A pod for which the scheduler has no place."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return pod(name, None, phase="Pending", conditions=[condition])
+
+
+def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFile:
+    """The file of a device, as the driver writes it."""
+    device = device_of(node, function)
+    text = json.dumps(driver_cdi.spec(Path(cdi.FOLDER), device), indent=2)
+    return CdiFile(node.name, cdi.path_of(function.name), text, device.class_link)
+
+
+VIEW = f"""\
+env\tMOCK_ACCEL_DEVICE=mock0
+env\tMOCK_ACCEL_UUID={MOCK0.uuid}
+env\tMOCK_ACCEL_PCI={MOCK0.bdf}
+env\tMOCK_ACCEL_DEVICE_MOCK0=mock0
+env\tMOCK_ACCEL_UUID_MOCK0={MOCK0.uuid}
+env\tMOCK_ACCEL_PCI_MOCK0={MOCK0.bdf}
+device\tmock0\t{MOCK0.uuid}\t0\t/sys/devices/pci0000:10/0000:10:00.0/{MOCK0.bdf}\t
+end
+"""
+
+
+def _by_node(value: Any) -> dict[str, Any]:
+    return dict.fromkeys((NODE1, NODE2), value)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What ``diagnosis.snapshot.Snapshot`` asks for; everything is well where a test says nothing else."""
+
+    topology: Topology = CLUSTER
+    pod: str | None = None
+    guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
+    servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))
+    clocks: Mapping[str, float | str] = field(default_factory=lambda: _by_node(0.0))
+    nodes: Mapping[str, Object] = field(default_factory=lambda: _by_node({"status": {"conditions": READY}}))
+    plugged: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
+    )
+    devices: Sequence[NodeDevices] = (shown(CLUSTER.nodes[0], ["mock0"]), shown(CLUSTER.nodes[1]))
+    modules: Mapping[str, str] = field(default_factory=lambda: _by_node("live"))
+    drivers: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {node.name: {f.bdf: "mock_accel" for f in node.functions} for node in CLUSTER.nodes}
+    )
+    daemon_set: Object | None = field(default_factory=lambda: {"spec": {"template": {"spec": {}}}})
+    agents: Sequence[Object] = field(
+        default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
+    )
+    agent_logs: Mapping[str, str] = field(default_factory=lambda: _by_node(LOG))
+    agent_metrics: Mapping[str, str] = field(default_factory=lambda: _by_node(METRICS))
+    refused: Sequence[Access] = ()
+    slices: Sequence[Object] = field(default_factory=published)
+    rewrites: Mapping[str, int] = field(default_factory=dict)
+    controllers: Sequence[Object] = field(default_factory=lambda: [pod_of("mock-accel-controller", NODE2)])
+    device_classes: Sequence[Object] = field(default_factory=device_classes)
+    taint_rules: Sequence[Object] = ()
+    claims: Sequence[Object] = field(default_factory=lambda: [claim("user", "mock0")])
+    templates: Sequence[str] = ()
+    pods: Sequence[Object] = field(default_factory=lambda: [pod()])
+    events: Mapping[str, Sequence[Event]] = field(default_factory=dict)
+    cdi_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
+    agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
+    cdi_files: Sequence[CdiFile] = (cdi_file(),)
+    configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
+
+    def view(self, container: ContainerKey) -> str:
+        return self.views[container]

@@ -1,0 +1,49 @@
+"""Runs an acceptance suite that is expected to fail, and says how each of its tests ended."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from robot.api import ExecutionResult
+
+from mock_device.lab.base.paths import PROJECT
+
+RESULTS = PROJECT / "results" / "broken-on-purpose"
+_TIMEOUT_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one test ended."""
+
+    status: str
+    """``PASS``, ``FAIL`` or ``SKIP``."""
+    message: str
+
+
+def run_suite(suite: str, fault: str, *options: str) -> dict[str, Ended]:
+    """Run ``suites/<suite>.robot`` until its first failure; how each test ended, by its name.
+
+    What could not be run any more is left out: it failed because of the first.
+    The report stays in ``results/broken-on-purpose/<fault>``.
+    """
+    folder = RESULTS / fault
+    shutil.rmtree(folder, ignore_errors=True)
+    argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
+    argv.append(f"suites/{suite}.robot")
+    run = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    assert (folder / "output.xml").exists(), run.stdout + run.stderr
+    result = ExecutionResult(str(folder / "output.xml"))
+    return {
+        test.name: Ended(test.status, test.message)
+        for test in result.suite.all_tests
+        if not test.tags.match("robot:exit")
+    }
+
+
+def statuses(tests: dict[str, Ended]) -> dict[str, str]:
+    """How each test ended in a word, by its name."""
+    return {name: test.status for name, test in tests.items()}

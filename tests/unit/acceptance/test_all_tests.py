@@ -1,0 +1,62 @@
+"""The summary that ``make all-tests`` ends with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mock_device.acceptance import all_tests, report
+from mock_device.acceptance.report import SuiteEnd, Summary
+
+SUITES = [
+    SuiteEnd("NUMA", "pool-1", 9, 0, 0, 79.4, [], ""),
+    SuiteEnd("SR-IOV", "pool-2", 10, 1, 2, 200.0, ["Flaky"], ""),
+    SuiteEnd("Dense", "", 0, 0, 5, 0.2, [], ""),
+]
+
+
+def test_summary_has_each_scenario_and_the_sums() -> None:
+    text = all_tests.as_text(Summary(SUITES, ["Suites.PCIe"]), 3725, Path("/r/report.html"))
+    assert text.splitlines() == [
+        "scenario\tresult\tpassed\tfailed\tskipped\tduration",
+        "NUMA\tpassed\t9\t0\t0\t1 min 19 s",
+        "SR-IOV\tfailed\t10\t1\t2\t3 min 20 s",
+        "Dense\tskipped\t0\t0\t5\t0 s",
+        "Suites.PCIe\tlost\t0\t1\t0\t-",
+        "",
+        "passed\t19",
+        "failed\t2",
+        "skipped\t7",
+        "total\t28",
+        "duration\t62 min 5 s",
+        "report\t/r/report.html",
+    ]
+
+
+def test_summary_is_read_from_what_acceptance_wrote(tmp_path: Path) -> None:
+    summary = Summary(SUITES, ["Suites.PCIe"])
+    assert report.read_summary(tmp_path) is None
+    (tmp_path / "acceptance.json").write_text(json.dumps({**asdict(summary), "retired": []}))
+    assert report.read_summary(tmp_path) == summary
+
+
+def test_what_is_no_summary_is_refused_with_its_file(tmp_path: Path) -> None:
+    for content in ("", "[]", '{"suites": [{"odd": 1}], "lost": []}', '{"suites": []}'):
+        (tmp_path / "acceptance.json").write_text(content)
+        with pytest.raises(ValueError, match="acceptance.json: not what acceptance writes: "):
+            report.read_summary(tmp_path)
+
+
+def test_run_that_cannot_start_keeps_its_exit_code_and_shows_no_earlier_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "acceptance.json").write_text(json.dumps({**asdict(Summary(SUITES)), "retired": []}))
+    code = all_tests.main(["--topology", "there-is-none", "--outputdir", str(tmp_path)])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "no topology 'there-is-none'" in said.err
+    assert "no summary: acceptance ended with 1" in said.err
+    assert said.out == ""

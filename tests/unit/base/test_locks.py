@@ -1,0 +1,29 @@
+"""Lock files that processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from mock_device.lab.base import progress
+from mock_device.lab.base.locks import locked
+
+
+def test_lock_file_with_anything_in_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"\xff\xfe")
+    said: list[str] = []
+    with path.open("a+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        def say(message: str) -> None:
+            said.append(message)
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(progress, "say", say)
+        with locked(path, "some work"):
+            assert path.read_text() == f"{os.getpid()}\n"
+    assert said == ["waiting for process \ufffd\ufffd, which works on: some work"]

@@ -1,0 +1,154 @@
+"""CDI files on the nodes against the devices that claims have."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mock_accel_dra import cdi as driver
+from support.driver_device import device_of
+
+from mock_device import topology
+from mock_device.checks.nodes import cdi
+from mock_device.checks.nodes.cdi import CdiFile
+from mock_device.lab.base.paths import PROJECT
+
+CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+NODE = "mock-cluster-node1"
+PF, VF = CLUSTER.node(NODE).functions[:2]
+ALLOCATED = {(NODE, PF.name): PF}
+PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
+LINK = device_of(CLUSTER.node(NODE), PF).class_link
+
+
+def content(function: topology.Function) -> dict[str, Any]:
+    """What the driver writes for ``function``."""
+    return driver.spec(Path(cdi.FOLDER), device_of(CLUSTER.node(NODE), function))
+
+
+def file_with(spec: dict[str, Any], link: str | None = LINK) -> CdiFile:
+    """The file of ``mock0`` that holds ``spec``."""
+    return CdiFile(NODE, PATH, json.dumps(spec), link)
+
+
+def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) -> None:
+    driver.write(tmp_path, device_of(CLUSTER.node(NODE), PF))
+    driver.write(tmp_path, device_of(CLUSTER.node(NODE), VF))
+    (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
+    (tmp_path / "nvidia.json").write_text("{}")
+    (tmp_path / "example.com_mock-accel-mock2.link").symlink_to("../../devices/left")
+    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
+    assert [(file.text, file.link) for file in files] == [
+        (json.dumps(content(PF), indent=2), LINK),
+        (json.dumps(content(VF), indent=2), device_of(CLUSTER.node(NODE), VF).class_link),
+        ("", None),
+        ("", "../../devices/left"),
+    ]
+    assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
+        f"{NODE}: /var/run/cdi/{name} is there, but no allocated device belongs to it"
+        for name in (".example.com_mock-accel-mock1.json.7.tmp", "example.com_mock-accel-mock2.link")
+    ]
+
+
+def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path / "cdi"))
+    output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert cdi.parse(NODE, output) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "node1: the list of CDI files has no end: ''"),
+        ("file\t/a.json\n+{", "node1: the list of CDI files has no end: 'file\\t/a.json\\n+{'"),
+        ("+{}\nend\n", "node1: expected the line of a CDI file, found '+{}'"),
+        ("link\t/a.link\nend\n", "node1: expected the line of a CDI file, found 'link\\t/a.link'"),
+        ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
+    ],
+)
+def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        cdi.parse("node1", output)
+    assert str(caught.value) == message
+
+
+def test_device_belongs_to_its_node() -> None:
+    text = json.dumps(content(PF))
+    assert cdi.complaints([CdiFile("mock-cluster-node2", PATH, text)], ALLOCATED) == [
+        f"mock-cluster-node2: {PATH} is there, but no allocated device belongs to it",
+        f"{NODE} mock0 (0000:11:00.0): is allocated, but the node has no {PATH}; look at the node agent's log",
+    ]
+
+
+def _edits(spec: dict[str, Any]) -> dict[str, Any]:
+    edits: dict[str, Any] = spec["devices"][0]["containerEdits"]
+    return edits
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda spec: spec.update(cdiVersion="0.5.0"), "expected cdiVersion '0.8.0', found '0.5.0'"),
+        (lambda spec: spec.pop("kind"), "expected kind 'example.com/mock-accel', found None"),
+        (lambda spec: spec["devices"][0].update(name="mock1"), "expected device 'mock0' alone, found ['mock1']"),
+        (lambda spec: spec["devices"].append({"name": "all"}), "expected device 'mock0' alone, found ['mock0', 'all']"),
+        (
+            lambda spec: _edits(spec).update(
+                env=["MOCK_ACCEL_DEVICE_MOCK0=mock0", "MOCK_ACCEL_PCI_MOCK0=0000:12:00.0"]
+            ),
+            "expected environment MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, "
+            "found MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:12:00.0",
+        ),
+        (
+            lambda spec: _edits(spec).pop("env"),
+            "expected environment MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, "
+            "MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, found none",
+        ),
+        (
+            lambda spec: _edits(spec).update(env=[7]),
+            "expected environment MOCK_ACCEL_DEVICE_MOCK0=mock0, MOCK_ACCEL_PCI_MOCK0=0000:11:00.0, "
+            "MOCK_ACCEL_UUID_MOCK0=NODE1-NUMA0-PF, found 7",
+        ),
+    ],
+)
+def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    spec = content(PF)
+    change(spec)
+    assert cdi.complaints([file_with(spec)], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
+
+
+@pytest.mark.parametrize(
+    "link", [None, "/sys/devices/pci0000:10/0000:11:00.0/mock-accel/mock0", LINK.replace("11:00", "12:00")]
+)
+def test_link_that_is_not_the_devices(link: str | None) -> None:
+    assert cdi.complaints([file_with(content(PF), link)], ALLOCATED) == [
+        f"{NODE}: {PATH}: expected /var/run/cdi/example.com_mock-accel-mock0.link to say "
+        f"../../devices/…/0000:11:00.0/mock-accel/mock0, found {link!r}"
+    ]
+
+
+def test_driver_without_links_is_not_told_to_have_some() -> None:
+    spec = content(PF)
+    _edits(spec)["mounts"] = [{"hostPath": "/sys/class/mock-accel/mock0", "containerPath": "/a", "options": ["bind"]}]
+    assert cdi.complaints([file_with(spec, None)], ALLOCATED) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "JSONDecodeError("),
+        ("[]", "TypeError("),
+        ("{}", "KeyError('devices')"),
+        ('{"devices": [{"name": "mock0"}]}', "KeyError('containerEdits')"),
+        ('{"devices": [{"name": "mock0", "containerEdits": null}]}', "AttributeError("),
+    ],
+)
+def test_file_that_is_no_cdi_specification(text: str, error: str) -> None:
+    (message,) = cdi.complaints([CdiFile(NODE, PATH, text)], ALLOCATED)
+    assert message.startswith(f"{NODE}: {PATH}: expected a CDI specification, found {text!r} ({error}")

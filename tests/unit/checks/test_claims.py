@@ -1,0 +1,286 @@
+"""What claims ask for, what they got, and whether that is on the right NUMA node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from mock_device import topology
+from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import claims
+from mock_device.checks.objects.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
+from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
+from mock_device.lab.base.paths import PROJECT
+
+CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+NODE = "mock-cluster-node1"
+DRIVER = "mock-accel.example.com"
+
+
+def publish(function: topology.Function, node: str = NODE, numa_node: int | None = None) -> PublishedDevice:
+    attributes = {
+        f"{DRIVER}/pciAddress": function.bdf,
+        f"{DRIVER}/deviceType": "vf" if function.is_vf else "pf",
+        NUMA_NODE: function.numa_node if numa_node is None else numa_node,
+    }
+    name = function.name.replace("_", "-")
+    pool = f"{node}/{function.parent or function.name}"
+    return PublishedDevice(node, pool, name, function.name, f"{DRIVER}-{node}-{name}", attributes)
+
+
+PUBLISHED = [publish(function) for function in CLUSTER.node(NODE).functions]
+NAMED = {device.name: device for device in PUBLISHED}
+
+
+def result(name: str, request: str = "accelerators", driver: str = DRIVER, pool: str = "") -> dict[str, str]:
+    return {"request": request, "driver": driver, "pool": pool or f"{NODE}/{name}", "device": name}
+
+
+def claim(*results: dict[str, str], selectors: tuple[str, ...] = (), match: str | None = None) -> dict[str, Any]:
+    """``pair`` for two PFs, as the API server shows it; pending without ``results``."""
+    body = claims.build("pair", [DeviceRequest("accelerators", 2, selectors=selectors)], match, {})
+    if results:
+        body["status"] = {"allocation": {"devices": {"results": list(results)}}}
+    return body
+
+
+ANY, PAIR = DeviceRequest("accelerators"), DeviceRequest("accelerators", 2)
+TWO_VFS = DeviceRequest("accelerators", 2, DeviceClass.VF)
+
+
+@pytest.mark.parametrize(
+    ("example_name", "name", "requests", "match"),
+    [
+        ("numa-locality", "numa-locality-claim", [PAIR], "numaNode"),
+        ("basic-allocation", "basic-allocation-claim", [ANY], None),
+        ("sriov-vf-allocation", "sriov-vf-claim", [TWO_VFS], "physfn"),
+        (
+            "mixed-pf-vf",
+            "mixed-pf-vf-claim",
+            [DeviceRequest("pf"), DeviceRequest("vf", device_class=DeviceClass.VF)],
+            None,
+        ),
+        ("pcie-locality", "pcie-locality-claim", [PAIR], "resource.kubernetes.io/pcieRoot"),
+    ],
+)
+def test_claim_is_that_of_the_example(
+    example_name: str, name: str, requests: list[claims.Request], match: str | None
+) -> None:
+    manifest = (PROJECT / f"docs/examples/{example_name}.yaml").read_text()
+    example = next(item for item in yaml.safe_load_all(manifest) if item and item["kind"] == "ResourceClaim")
+    built = claims.build(name, requests, match, {"a": "b"})
+    assert built["metadata"].pop("labels") == {"a": "b"}
+    assert built == example
+
+
+def test_claim_with_two_requests_and_selectors() -> None:
+    near = DeviceRequest("near", selectors=(claims.numa_selector(0), "true"))
+    far = DeviceRequest("far", 3, DeviceClass.VF)
+    devices = claims.build("both", [near, far], "resource.kubernetes.io/pcieRoot", {})["spec"]["devices"]
+    assert devices == {
+        "requests": [
+            {
+                "name": "near",
+                "exactly": {
+                    "deviceClassName": "mock-accel-pf",
+                    "allocationMode": "ExactCount",
+                    "count": 1,
+                    "selectors": [
+                        {"cel": {"expression": 'device.attributes["mock-accel.example.com"].numaNode == 0'}},
+                        {"cel": {"expression": "true"}},
+                    ],
+                },
+            },
+            {
+                "name": "far",
+                "exactly": {"deviceClassName": "mock-accel-vf", "allocationMode": "ExactCount", "count": 3},
+            },
+        ],
+        "constraints": [{"requests": ["near", "far"], "matchAttribute": "resource.kubernetes.io/pcieRoot"}],
+    }
+    assert [str(near), str(far)] == [
+        '1 of mock-accel-pf where device.attributes["mock-accel.example.com"].numaNode == 0 and true',
+        "3 of mock-accel-vf",
+    ]
+
+
+def test_admin_access_in_the_claim_and_in_words() -> None:
+    looks = DeviceRequest("looks", admin_access=True)
+    (request,) = claims.build("looks", [looks], None, {})["spec"]["devices"]["requests"]
+    assert request["exactly"]["adminAccess"] is True
+    assert str(looks) == "1 of mock-accel-pf (adminAccess)"
+
+
+def test_alternatives_in_the_claim_and_in_words() -> None:
+    first = DeviceRequest("first", device_class=DeviceClass.VF)
+    second = DeviceRequest("second", 2, selectors=("true",))
+    either = AlternativeRequests("either", (first, second))
+    body = claims.build("choice", [either], None, {})
+    assert body["spec"]["devices"]["requests"] == [
+        {
+            "name": "either",
+            "firstAvailable": [
+                {
+                    "name": "first",
+                    "deviceClassName": "mock-accel-vf",
+                    "allocationMode": "ExactCount",
+                    "count": 1,
+                },
+                {
+                    "name": "second",
+                    "deviceClassName": "mock-accel-pf",
+                    "allocationMode": "ExactCount",
+                    "count": 2,
+                    "selectors": [{"cel": {"expression": "true"}}],
+                },
+            ],
+        }
+    ]
+    words = "1 of mock-accel-vf or else 2 of mock-accel-pf where true"
+    assert str(either) == words
+    assert claims.describe(body) == f"claim 'choice' asks for {words} and has no devices yet"
+
+
+def test_template_gives_its_claims_the_labels() -> None:
+    body = claims.build_template("each", [ANY], None, {"a": "b"})
+    assert body["metadata"] == {"name": "each", "labels": {"a": "b"}}
+    assert body["spec"]["metadata"] == {"labels": {"a": "b"}}
+    assert body["spec"]["spec"] == claims.build("each", [ANY], None, {})["spec"]
+
+
+def test_devices_that_are_not_the_expected_ones() -> None:
+    mock0, mock1 = CLUSTER.node(NODE).pfs[:2]
+    devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
+    assert claims.other_devices(devices, [mock1, mock0]) == []
+    assert claims.other_devices(devices[:1], [mock1]) == [
+        "mock-cluster-node1 mock0 (0000:11:00.0) is not among those",
+        "mock1 (0000:12:00.0) is missing",
+    ]
+    elsewhere = AllocatedDevice("pair", "r", publish(mock1, "mock-cluster-node2"))
+    assert claims.other_devices([devices[0], elsewhere], [mock0, mock1]) == [
+        "they are on several nodes: mock-cluster-node1, mock-cluster-node2"
+    ]
+
+
+@pytest.mark.parametrize(
+    "status", [None, {}, {"allocation": None}, {"allocation": {"devices": {}}}, {"allocation": {"nodeSelector": {}}}]
+)
+def test_pending_claim_has_no_devices(status: dict[str, Any] | None) -> None:
+    assert claims.allocated(claim() | {"status": status}, PUBLISHED) == []
+
+
+def test_allocated_devices_are_those_of_the_driver() -> None:
+    vf = result("mock0-vf0", "first/vf", pool=f"{NODE}/mock0")
+    found = claims.allocated(claim(result("mock3"), result("mock1", driver="gpu.example.com"), vf), PUBLISHED)
+    assert found == [
+        AllocatedDevice("pair", "accelerators", NAMED["mock3"]),
+        AllocatedDevice("pair", "first", NAMED["mock0_vf0"], alternative="vf"),
+    ]
+    assert [device.key for device in found] == [(NODE, "mock3"), (NODE, "mock0_vf0")]
+    assert str(found[1]) == "mock-cluster-node1 mock0_vf0 (0000:11:00.1)"
+
+
+@pytest.mark.parametrize(
+    ("published", "there"),
+    [([], "none"), ([NAMED["mock4"], NAMED["mock3"]], f"{NODE}/mock3: mock3, {NODE}/mock4: mock4")],
+)
+def test_allocated_device_must_be_published(published: list[PublishedDevice], there: str) -> None:
+    with pytest.raises(CheckError) as caught:
+        claims.allocated(claim(result("mock0")), published)
+    assert str(caught.value) == (
+        f"claim 'pair' has device mock0 of pool {NODE}/mock0, but no ResourceSlice publishes it; slices have {there}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        (claim(), "2 of mock-accel-pf and has no devices yet"),
+        (
+            claim(result("mock0"), result("mock1"), match="numaNode"),
+            "2 of mock-accel-pf with the same mock-accel.example.com/numaNode "
+            "and has mock-cluster-node1 mock0, mock-cluster-node1 mock1",
+        ),
+        (claim(selectors=("a == 1", "b")), "2 of mock-accel-pf where a == 1 and b and has no devices yet"),
+    ],
+)
+def test_claim_in_words(item: dict[str, Any], words: str) -> None:
+    assert claims.describe(item) == f"claim 'pair' asks for {words}"
+
+
+def test_free_pfs_by_numa_node() -> None:
+    """VFs are not counted, a NUMA node without free ones is."""
+    taken = claim(*(result(name) for name in ("mock0", "mock1", "mock2", "mock4")))
+    other_driver = claim(result("mock3", driver="gpu.example.com"))
+    counts = claims.free(PUBLISHED, [taken, other_driver, claim()])
+    assert dict(counts) == {(NODE, 0): 0, (NODE, 1): 2}
+    assert claims.describe_free(counts) == (
+        "free PFs: mock-cluster-node1 NUMA node 0: 0, mock-cluster-node1 NUMA node 1: 2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({}, "no device is published"),
+        (
+            {("b", 0): 1, ("a", None): 2, ("a", 1): 0},
+            "free PFs: a NUMA node 1: 0, a NUMA node unknown: 2, b NUMA node 0: 1",
+        ),
+    ],
+)
+def test_free_pfs_in_words(counts: dict[tuple[str, int | None], int], words: str) -> None:
+    assert claims.describe_free(Counter(counts)) == words
+
+
+def test_wrong_numa_node_names_device_request_and_what_the_slice_says() -> None:
+    """The topology decides, whatever the slice says."""
+    mock3 = CLUSTER.node(NODE).functions[5]
+    right = AllocatedDevice("pair", "near", publish(CLUSTER.node(NODE).functions[0], numa_node=1))
+    wrong = AllocatedDevice("pair", "far", publish(mock3, numa_node=0))
+    assert claims.wrong_numa_nodes(CLUSTER, [right, wrong], 0) == [
+        "mock-cluster-node1 mock3 (0000:21:00.0) of claim 'pair', request 'far': expected NUMA node 0, "
+        "found 1 by topology numa-cluster; ResourceSlice says 0"
+    ]
+
+
+def test_function_is_that_of_the_devices_node() -> None:
+    function = CLUSTER.node("mock-cluster-node2").functions[0]
+    device = AllocatedDevice("pair", "r", publish(function, "mock-cluster-node2"))
+    assert claims.function_of(CLUSTER, device).uuid == "NODE2-NUMA0-PF"
+
+
+def test_device_that_the_topology_does_not_have() -> None:
+    device = AllocatedDevice("pair", "r", publish(CLUSTER.node(NODE).functions[0], "mock-cluster-node3"))
+    with pytest.raises(CheckError) as caught:
+        claims.function_of(CLUSTER, device)
+    assert str(caught.value) == (
+        "claim 'pair' has mock-cluster-node3 mock0 (0000:11:00.0), which topology numa-cluster does not have"
+    )
+
+
+def test_claim_is_nobodys_when_neither_allocated_nor_reserved() -> None:
+    assert claims.allocation_complaints(claim()) == []
+    assert claims.allocation_complaints({**claim(), "status": {}}) == []
+    held = claim(result("mock1"))
+    held["status"]["reservedFor"] = [{"resource": "pods", "name": "user", "uid": "1"}]
+    assert claims.allocation_complaints(held) == [
+        f"claim 'pair' asks for 2 of mock-accel-pf and has {NODE} mock1",
+        "it is reserved for pods user",
+    ]
+    del held["status"]["allocation"]
+    assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
+
+
+def test_device_that_two_claims_have_is_named() -> None:
+    def device(name: str, claim: str) -> AllocatedDevice:
+        return AllocatedDevice(claim, "r", NAMED[name])
+
+    assert claims.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
+    assert claims.given_twice([device("mock1", "b"), device("mock1", "a")]) == [f"{NODE} mock1 belongs to claims a, b"]
+    watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
+    assert claims.given_twice([device("mock1", "b"), watches]) == []

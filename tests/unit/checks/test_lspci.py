@@ -1,0 +1,62 @@
+"""What lspci lists against the topology."""
+
+from __future__ import annotations
+
+import pytest
+
+from mock_device import topology
+from mock_device.checks.nodes import lspci
+from mock_device.checks.nodes.lspci import ListedDevice
+from mock_device.lab.base.paths import PROJECT
+
+NODE = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml").nodes[0]
+# lspci 3.13 in a guest.
+RECORDED = """\
+0000:11:00.0 1200: 1de5:0001 (rev 01)
+0000:11:00.1 1200: 1de5:0002 (rev 01)
+0000:11:00.2 1200: 1de5:0002 (rev 01)
+0000:12:00.0 1200: 1de5:0001 (rev 01)
+0000:12:00.1 1200: 1de5:0001 (rev 01)
+0000:21:00.0 1200: 1de5:0001 (rev 01)
+0000:21:00.1 1200: 1de5:0002 (rev 01)
+0000:21:00.2 1200: 1de5:0002 (rev 01)
+0000:22:00.0 1200: 1de5:0001 (rev 01)
+0000:22:00.1 1200: 1de5:0001 (rev 01)
+"""
+LISTED = lspci.parse(NODE.name, RECORDED)
+
+
+def test_all_functions() -> None:
+    assert lspci.COMMAND == "lspci -D -n -d 1de5:"
+    assert lspci.complaints(NODE, LISTED) == []
+
+
+@pytest.mark.parametrize(
+    ("bdf", "listed", "message"),
+    [
+        (
+            "0000:11:00.1",
+            None,
+            "0000:11:00.1 (mock0_vf0): expected 1de5:0002 of class 1200 by the topology, lspci lists none",
+        ),
+        (
+            "0000:11:00.1",
+            ListedDevice(0x1200, 1),
+            "0000:11:00.1 (mock0_vf0): expected 1de5:0002 of class 1200 by the topology, "
+            "lspci lists 1de5:0001 of class 1200",
+        ),
+        (
+            "0000:23:00.0",
+            ListedDevice(0xFF00, 1),
+            "0000:23:00.0: expected no device by the topology, lspci lists 1de5:0001 of class ff00",
+        ),
+    ],
+)
+def test_function_that_is_not_as_expected(bdf: str, listed: ListedDevice | None, message: str) -> None:
+    found = {key: value for key, value in {**LISTED, bdf: listed}.items() if value}
+    assert lspci.complaints(NODE, found) == [f"mock-cluster-node1 {message}"]
+
+
+def test_line_that_is_none_of_lspci() -> None:
+    with pytest.raises(ValueError, match="node1: expected a line of lspci, found 'lspci: not found'"):
+        lspci.parse("node1", "lspci: not found\n")

@@ -1,0 +1,161 @@
+"""What is measured: pods that a kubelet takes its time with, over real HTTP, and reads of sysfs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from dra_fakes.apiserver import FakeApiServer, Object
+from dra_fakes.sysfs import SysfsTree
+from kubernetes.client import ApiClient, Configuration
+
+from mock_device.checks.driver.metrics import Histogram
+from mock_device.checks.errors import CheckError
+from mock_device.checks.performance import measuring
+
+PODS = "/api/v1/namespaces/default/pods"
+CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+TIMEOUT = timedelta(seconds=20)
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+START_SECONDS = 0.3
+
+
+class Kubelet:
+    """Runs every pod of the server START_SECONDS after it was made, one after the other."""
+
+    def __init__(self, server: FakeApiServer, **refused: Object) -> None:
+        """``refused`` has the status of pods that are not to run, by their name with ``_``."""
+        self._server = server
+        self._refused = refused
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            for path, pod in list(self._server.objects.items()):
+                if path.startswith(PODS) and pod["status"]["phase"] == "Pending":
+                    self._stop.wait(START_SECONDS)
+                    status = self._refused.get(path.rpartition("/")[2].replace("-", "_"), {"phase": "Running", **READY})
+                    self._server.put(path, {**pod, "status": status})
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeApiServer]:
+    server = FakeApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def api(server: FakeApiServer) -> Iterator[ApiClient]:
+    with ApiClient(Configuration(host=server.url)) as client:
+        yield client
+
+
+def test_pods_start_one_after_the_other(server: FakeApiServer, api: ApiClient) -> None:
+    kubelet = Kubelet(server)
+    try:
+        starts, all_run = measuring._start(api, 3, with_claims=True, timeout=TIMEOUT)
+    finally:
+        kubelet.stop()
+    # In the order in which they ran.
+    assert list(starts) == ["measured-0", "measured-1", "measured-2"]
+    assert all(seconds >= START_SECONDS for seconds in starts.values())
+    assert 3 * START_SECONDS <= all_run < TIMEOUT.total_seconds()
+    made = [path for method, path in server.writes() if method == "POST"]
+    assert made == [CLAIMS] * 3 + [PODS] * 3
+
+
+def test_pods_without_claims_ask_for_none(server: FakeApiServer, api: ApiClient) -> None:
+    kubelet = Kubelet(server)
+    try:
+        measuring._start(api, 1, with_claims=False, timeout=TIMEOUT)
+    finally:
+        kubelet.stop()
+    assert [path for _, path in server.writes()] == [PODS]
+    assert not server.objects[f"{PODS}/measured-0"]["spec"].get("resourceClaims")
+
+
+def test_pod_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, server: FakeApiServer, api: ApiClient) -> None:
+    monkeypatch.setattr(measuring, "_WATCH_SECONDS", 1.0)
+    server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Pending"}})
+    with pytest.raises(CheckError, match="Pod 'measured-0' exists already"):
+        measuring._start(api, 1, with_claims=False, timeout=timedelta(minutes=10))
+
+
+def test_pod_that_ends_instead_is_not_waited_for(server: FakeApiServer, api: ApiClient) -> None:
+    server.put(f"{PODS}/other", {"metadata": {"name": "other"}, "status": {"phase": "Failed"}})
+    kubelet = Kubelet(server, measured_1={"phase": "Failed"})
+    begin = time.monotonic()
+    try:
+        with pytest.raises(CheckError, match="1 of 2 pods run within 20 s; measured-1: it is Failed"):
+            measuring._start(api, 2, with_claims=False, timeout=TIMEOUT)
+    finally:
+        kubelet.stop()
+    assert time.monotonic() - begin < TIMEOUT.total_seconds()
+
+
+def test_a_few_pods_end_at_a_time(server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_ENDING_AT_ONCE", 2)
+    names = [f"measured-{number}" for number in range(4)]
+    for name in names:
+        server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
+    found = dict.fromkeys(names)
+    ends = measuring._Ends(api, names)
+    assert not ends.look(found)
+    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-2", "measured-3"]
+    del found["measured-0"]
+    assert not ends.look(found)
+    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-3"]
+    assert ends.left == ["measured-1", "measured-2", "measured-3"]
+    assert ends.gone.keys() == {"measured-0"}
+
+
+def test_pods_are_waited_for_until_they_are_gone(server: FakeApiServer, api: ApiClient) -> None:
+    names = {"measured-0", "measured-1", *(f"measured-1{number}" for number in range(20))}
+    for name in names:
+        server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
+    assert measuring._end(api, names, TIMEOUT).keys() == names
+    assert not server.objects
+
+
+def test_what_came_after_a_reading_is_waited_for() -> None:
+    readings = iter([Histogram(3, 3.0), Histogram(4, 3.5), Histogram(5, 4.0)])
+    found = measuring._counted(lambda: next(readings), Histogram(3, 3.0), 2, "claims")
+    assert (found.count, found.mean) == (2, 0.5)
+
+
+def test_nothing_comes_after_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_COUNTED_TIMEOUT", timedelta(seconds=0.1))
+    with pytest.raises(CheckError, match="claims to prepare, by /metrics after 0 s:\nexpected 2, found 0"):
+        measuring._counted(lambda: Histogram(3, 3.0), Histogram(3, 3.0), 2, "claims to prepare")
+
+
+def test_reads_of_sysfs(tmp_path: Path) -> None:
+    tree = SysfsTree(tmp_path)
+    tree.add("mock0", "0000:11:00.0")
+    tree.add("mock1", "0000:12:00.0")
+    program = measuring._READ.replace("/host-sys/class/mock-accel/", f"{tree.classes}/")
+    output = subprocess.run(
+        [sys.executable, "-I", "-c", program, "3"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    found = measuring.parse_reads(output)
+    assert len(found) == 6
+    assert all(0 < seconds < 1 for seconds in found)
+
+
+@pytest.mark.parametrize(("output", "message"), [("", "found no device in sysfs"), ("mock0 fast\n", "found 'mock0 f")])
+def test_reads_that_are_none(output: str, message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        measuring.parse_reads(output)

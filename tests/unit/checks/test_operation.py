@@ -1,0 +1,127 @@
+"""What programs say of themselves over HTTP, and how they are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from mock_accel_dra.durations import Durations
+from mock_accel_dra.metrics import Agent, AgentMetrics, ControllerMetrics
+
+from mock_device import topology
+from mock_device.checks.driver import operation
+from mock_device.checks.errors import CheckError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
+from mock_device.lab.controlplane.pki import Identity
+from mock_device.lab.kube import kubeclient
+
+CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+NODE = CLUSTER.nodes[0]
+# As kube-apiserver 1.37 answers /readyz?verbose, some checks left out.
+READY = """\
+[+]ping ok
+[+]etcd ok
+[+]poststarthook/start-apiextensions-controllers ok
+[+]shutdown ok
+readyz check passed
+"""
+# The same when etcd is away.
+NOT_READY = """\
+[+]ping ok
+[-]etcd failed: reason withheld
+[+]shutdown ok
+readyz check failed
+"""
+
+
+def agent(free: int, allocated: int) -> str:
+    """What a node agent serves."""
+    served = SimpleNamespace(
+        claim_durations=Durations(("operation", "result")),
+        scan_durations=Durations(),
+        api_errors=0,
+        start_seconds=1.0,
+        state_file=Path("/nowhere"),
+        devices_by_state=lambda: {"free": free, "allocated": allocated},
+        devices_left_out=dict,
+        fields_changed=tuple,
+    )
+    return AgentMetrics(cast(Agent, served)).text().decode()
+
+
+def controller(*counts: int) -> str:
+    """What the controller serves that knows so many PFs of each node."""
+    metrics = ControllerMetrics()
+    metrics.devices({(node.name, "pf"): count for node, count in zip(CLUSTER.nodes, counts, strict=False)})
+    return metrics.text().decode()
+
+
+def test_checks_that_are_all_ok() -> None:
+    assert operation.check_complaints(READY) == []
+
+
+def test_check_that_failed_is_named() -> None:
+    assert operation.check_complaints(NOT_READY) == [
+        "check etcd: expected ok, found failed: reason withheld",
+        "expected 'check passed' at the end, found 'readyz check failed'",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["", "ok", "<html>a proxy says hello</html>"])
+def test_answer_without_checks_is_none(answer: str) -> None:
+    found = operation.check_complaints(answer)
+    assert found[0].startswith("expected a list of checks, found ")
+    assert found[1].startswith("expected 'check passed' at the end, found ")
+
+
+def test_node_agent_that_counts_what_the_topology_has() -> None:
+    assert operation.agent_complaints(agent(6, 0), NODE, allocated=0) == []
+    assert operation.agent_complaints(agent(5, 1), NODE, allocated=1) == []
+
+
+def test_node_agent_that_counts_otherwise() -> None:
+    assert operation.agent_complaints(agent(5, 0), NODE, allocated=1) == [
+        'mock-cluster-node1: expected mock_accel_devices{state="allocated"} 1 by the topology, found 0'
+    ]
+
+
+def test_controller_that_counts_what_the_topology_has() -> None:
+    assert operation.controller_complaints(controller(6, 6), CLUSTER) == []
+
+
+def test_controller_that_counts_otherwise() -> None:
+    assert operation.controller_complaints(controller(6, 5), CLUSTER) == [
+        'expected mock_accel_devices{node="mock-cluster-node2",device_type="pf"} 6 by the topology, found 5'
+    ]
+    with pytest.raises(CheckError, match='expected mock_accel_devices.*node="mock-cluster-node2"'):
+        operation.controller_complaints(controller(6), CLUSTER)
+
+
+def test_another_client_has_the_files_of_the_kubeconfig(tmp_path: Path) -> None:
+    contents = {"ca": b"AUTHORITY", "certificate": b"CERTIFICATE", "key": b"KEY"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    identity = Identity("admin", *(tmp_path / name for name in ("certificate", "key", "ca")))
+    path = write_kubeconfig(tmp_path / "kubeconfig", identity, "https://127.0.0.1:6443")
+    found = operation.access(kubeclient.connect(path))
+    assert found.url == "https://127.0.0.1:6443"
+    read = {"ca": found.authority, "certificate": found.certificate, "key": found.key}
+    assert {name: Path(file).read_bytes() for name, file in read.items()} == contents
+
+
+def test_kubeconfig_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(
+        "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], "
+        "users: [{name: u, user: {token: t}}], contexts: [{name: x, context: {cluster: c, user: u}}], "
+        "current-context: x}"
+    )
+    with pytest.raises(CheckError, match="expected a kubeconfig with a client certificate and an authority"):
+        operation.access(kubeclient.connect(path))
+
+
+def test_pods_are_asked_through_the_api_server() -> None:
+    assert operation.proxy_path("agent-1") == "/api/v1/namespaces/mock-device/pods/agent-1:8080/proxy"

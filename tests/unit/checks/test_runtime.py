@@ -1,0 +1,81 @@
+"""Which runtime containerd uses, from its own account of its configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from mock_device.checks.nodes.runtime import ContainerRuntime, cdi_folders, default_runtime
+
+# Of `containerd config dump`, the part that matters.
+DUMP = """\
+version = 3
+root = '/var/lib/containerd'
+state = '/run/containerd'
+
+[plugins]
+  [plugins.'io.containerd.cri.v1.images']
+    snapshotter = 'overlayfs'
+
+  [plugins.'io.containerd.cri.v1.runtime']
+    enable_cdi = true
+    cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']
+
+    [plugins.'io.containerd.cri.v1.runtime'.containerd]
+      default_runtime_name = 'crun'
+
+      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes]
+        [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun]
+          runtime_type = 'io.containerd.runc.v2'
+
+          [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.crun.options]
+            BinaryName = '/usr/bin/crun'
+            SystemdCgroup = true
+
+        [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+          runtime_type = 'io.containerd.runc.v2'
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [("crun", ContainerRuntime("crun", "/usr/bin/crun")), ("runc", ContainerRuntime("runc", ""))],
+)
+def test_default_runtime_and_its_binary(name: str, runtime: ContainerRuntime) -> None:
+    dump = DUMP.replace("default_runtime_name = 'crun'", f"default_runtime_name = '{name}'")
+    assert default_runtime(dump) == runtime
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        ("default_runtime_name = 'crun'", "", "'default_runtime_name'"),
+        ("default_runtime_name = 'crun'", "default_runtime_name = 'kata'", "'kata'"),
+        ("cri.v1.runtime", "grpc.v1.cri", "'io.containerd.cri.v1.runtime'"),
+    ],
+)
+def test_configuration_without_default_runtime_is_refused(old: str, new: str, missing: str) -> None:
+    assert old in DUMP
+    with pytest.raises(ValueError) as caught:
+        default_runtime(DUMP.replace(old, new))
+    assert str(caught.value) == (
+        f"containerd's configuration has no {missing} for a default runtime of io.containerd.cri.v1.runtime"
+    )
+
+
+def test_text_that_is_not_toml_is_refused() -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        default_runtime("containerd: command not found")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "folders"),
+    [
+        ("crun", "crun", ("/etc/cdi", "/var/run/cdi")),
+        ("cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']", "cdi_spec_dirs = ['/opt/cdi']", ("/opt/cdi",)),
+        ("cdi_spec_dirs = ['/etc/cdi', '/var/run/cdi']", "", ("/etc/cdi", "/var/run/cdi")),
+        ("enable_cdi = true", "enable_cdi = false", ()),
+    ],
+)
+def test_folders_of_cdi_files(old: str, new: str, folders: tuple[str, ...]) -> None:
+    assert old in DUMP
+    assert cdi_folders(DUMP.replace(old, new)) == folders

@@ -1,0 +1,58 @@
+"""Waiting by asking again."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from mock_device.checks import waiting
+from mock_device.checks.errors import CheckError
+from mock_device.checks.waiting import until_no_complaints
+
+
+class Answers:
+    """Complaints, one list an answer; the last one for good."""
+
+    def __init__(self, *lists: list[str], seconds: float = 0.0) -> None:
+        self.lists = list(lists)
+        self.seconds = seconds
+        self.asked = 0
+
+    def __call__(self) -> list[str]:
+        time.sleep(self.seconds)
+        self.asked += 1
+        return self.lists[min(self.asked, len(self.lists)) - 1]
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
+
+
+def test_ends_with_the_first_answer_without_complaints() -> None:
+    answers = Answers(["mock0"], ["mock0"], [], ["mock1"])
+    until_no_complaints(answers, timedelta(seconds=60), "not free")
+    assert answers.asked == 3
+
+
+def test_says_the_complaints_of_the_last_time() -> None:
+    answers = Answers(["mock0: 1", "mock3: 1"], ["mock3: 1", "mock4: 1"], seconds=0.01)
+    with pytest.raises(CheckError) as caught:
+        until_no_complaints(answers, timedelta(seconds=0.3), "devices that nobody gave back")
+    assert str(caught.value) == "devices that nobody gave back after 0 s:\nmock3: 1\nmock4: 1"
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_asks_once_without_time(seconds: float) -> None:
+    answers = Answers(["mock0"], [])
+    with pytest.raises(CheckError, match="\nmock0$"):
+        until_no_complaints(answers, timedelta(seconds=seconds), "not free")
+    assert answers.asked == 1
+
+
+def test_answer_that_takes_all_the_time_is_not_the_last() -> None:
+    answers = Answers(["mock0"], [], seconds=0.35)
+    until_no_complaints(answers, timedelta(seconds=0.3), "not free")
+    assert answers.asked == 2

@@ -1,0 +1,83 @@
+"""What is kept of clusters that have ended."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mock_device import topology
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.spec import ClusterPaths
+from mock_device.lab.cluster import launcher
+from mock_device.lab.cluster.control import NoClusterError
+from mock_device.lab.cluster.launcher import prune_runs, wait_ended
+
+
+def ended_run(folder: Path, number: int) -> Path:
+    root = folder / f"run-{number}"
+    (root / "data").mkdir(parents=True)
+    (root / "logs").mkdir()
+    (root / "spec.json").touch()
+    lock = folder / f"run-{number}.lock"
+    lock.touch()
+    os.utime(lock, (number, number))
+    return root
+
+
+def test_logs_of_the_last_runs_stay(tmp_path: Path) -> None:
+    runs = [ended_run(tmp_path, number) for number in range(1, 8)]
+    named = ended_run(tmp_path, 0).rename(tmp_path / "default")
+    prune_runs(tmp_path)
+    assert [path.name for path in runs if path.exists()] == ["run-3", "run-4", "run-5", "run-6", "run-7"]
+    assert [path.name for path in (tmp_path / "run-7").iterdir()] == ["logs"]
+    assert (named / "data").exists()
+
+
+def test_run_that_lives_is_left_alone(tmp_path: Path) -> None:
+    root = ended_run(tmp_path, 1)
+    with (tmp_path / "run-1.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prune_runs(tmp_path)
+    assert (root / "data").exists()
+
+
+def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(launcher, "_STOP_TIMEOUT_SECONDS", 0.2)
+    paths = ClusterPaths.of("some")
+    paths.lock.parent.mkdir()
+    with paths.lock.open("a+") as supervisor:
+        fcntl.flock(supervisor, fcntl.LOCK_EX)
+        with pytest.raises(StepError, match="cluster 'some' has not ended after 0 s"):
+            wait_ended("some")
+    wait_ended("some")
+
+
+def test_cluster_keeps_the_topology_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_supervisor(_: str) -> Any:
+        raise NoClusterError("not started here")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    qemu = SimpleNamespace(system_argv=["qemu"], img_argv=["qemu-img"], env={})
+    image = SimpleNamespace(disk="/disk", disk_format="raw", kernel="/kernel", initrd="/initrd")
+    monkeypatch.setattr(launcher, "ensure_qemu", lambda: qemu)
+    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda: Path("/binaries"))
+    monkeypatch.setattr(launcher, "build_node_image", lambda: image)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setattr(launcher, "Control", no_supervisor)
+    file = tmp_path / "mine.yaml"
+    text = (PROJECT / "variables/topologies/single-node.yaml").read_text()
+    file.write_text(text)
+    loaded = topology.load(file)
+    file.write_text("edited while golden clusters are made")
+    profile: Any = SimpleNamespace(accelerator="tcg", feature_gates={})
+    with pytest.raises(NoClusterError):
+        launcher.launch("some", loaded, profile, "test")
+    assert ClusterPaths.of("some").topology.read_text() == text

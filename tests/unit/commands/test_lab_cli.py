@@ -1,0 +1,263 @@
+"""Arguments of the command line of the lab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_lab import load
+from support.fake_supervisor import SPEC, FakeSupervisor
+
+from mock_device.commands import cli
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.spec import Access, ClusterPaths
+from mock_device.lab.build import images
+from mock_device.lab.cluster import client, deploy
+from mock_device.lab.cluster.client import DEFAULT_NAME
+from mock_device.lab.cluster.cluster import NodeAccess
+
+TIMEOUT = 20.0
+NUMA = load("numa-cluster")
+
+
+@pytest.mark.parametrize(
+    ("argv", "name", "rest"),
+    [
+        (["kubectl", "-n", "kube-system", "get", "pods"], DEFAULT_NAME, ["-n", "kube-system", "get", "pods"]),
+        (["kubectl", "--name", "other", "-A", "get"], "other", ["-A", "get"]),
+        (["kubectl", "--name=other", "exec", "p", "--", "ls", "-l"], "other", ["exec", "p", "--", "ls", "-l"]),
+        (["kubectl"], DEFAULT_NAME, []),
+    ],
+)
+def test_kubectl_gets_all_that_follows(
+    argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, list[str]]] = []
+
+    class Cluster:
+        kubeconfig = "kubeconfig"
+
+    def attach(name: str, _: str) -> Cluster:
+        found.append((name, []))
+        return Cluster()
+
+    def run(command: list[str], **_: object) -> object:
+        found[-1][1].extend(command[1:])
+        return type("Ended", (), {"returncode": 7})
+
+    monkeypatch.setattr(client, "attach", attach)
+    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: Path("/bin"))
+    monkeypatch.setattr(subprocess, "run", run)
+    assert cli.main(argv) == 7
+    assert found == [(name, rest)]
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ExitStack() as stack:
+        yield stack
+
+
+def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths:
+    """A cluster whose supervisor answers, and whose files are in order."""
+    stack.callback(FakeSupervisor(name, **status).end)
+    paths = ClusterPaths.of(name)
+    paths.root.mkdir(parents=True)
+    replace(SPEC, name=name, topology=str(NUMA.path), directory=str(paths.root)).save(paths.spec)
+    paths.topology.write_text(NUMA.text)
+    Access(6443, {node.name: 2222 for node in NUMA.nodes}).save(paths.access)
+    return paths
+
+
+def pipe_with(content: bytes, stack: ExitStack) -> str:
+    """Path of a descriptor that this process may give on, as a shell makes it for ``<(…)``."""
+    reading, writing = os.pipe()
+    stack.callback(os.close, reading)
+    os.set_inheritable(reading, True)
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(content)
+
+    threading.Thread(target=write, daemon=True).start()
+    return f"/dev/fd/{reading}"
+
+
+def test_kubectl_gets_descriptors_of_the_shell(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running(stack)
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text('#!/bin/sh\n[ -n "$KUBECONFIG" ] && cat "$3"\n')
+    kubectl.chmod(0o755)
+    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: tmp_path)
+    assert cli.main(["kubectl", "--name", "some", "apply", "-f", pipe_with(b"kind: Pod\n", stack)]) == 0
+    assert capfd.readouterr().out == "kind: Pod\n"
+
+
+def test_ssh_gets_descriptors_of_the_shell(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running(stack)
+    path = pipe_with(b"from the shell\n", stack)
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ncat {path}\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert cli.main(["ssh", "--name", "some", NUMA.nodes[0].name, "true"]) == 0
+    assert capfd.readouterr().out == "from the shell\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (
+            {"state": "starting", "step": "guests"},
+            "cluster 'some' is starting (at the step: guests); wait until it runs, see: lab clusters",
+        ),
+        ({"state": "starting"}, "cluster 'some' is starting; wait until it runs, see: lab clusters"),
+        (
+            {"state": "failed", "reason": "etcd ended"},
+            "cluster 'some' is failed: etcd ended; start it again: lab down --name some && lab up --name some",
+        ),
+        ({"state": "stopping"}, "cluster 'some' is stopping, it ends in a moment; start it again: lab up --name some"),
+    ],
+)
+def test_cluster_that_does_not_run(
+    stack: ExitStack, status: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running(stack, **status)
+    assert cli.main(["kubectl", "--name", "some", "get", "pods"]) == 1
+    assert capsys.readouterr().err == f"lab: {message}\n"
+
+
+COMMANDS = [["status"], ["kubectl", "get"], ["ssh", "node1"], ["diagnose"], ["devices"], ["kubeconfig"], ["deploy"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
+@pytest.mark.parametrize("file", ["spec.json", "topology.yaml", "access.json"])
+@pytest.mark.parametrize("content", ["", "[]", '{"qemu": 7}', '{"ssh_ports": {"node1": 22}, "api_port": 1}'])
+def test_damaged_file_of_a_cluster_is_one_line_with_the_remedy(
+    stack: ExitStack, command: list[str], file: str, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = running(stack)
+    (paths.root / file).write_text(content)
+    name, *rest = command
+    assert cli.main([name, "--name", "some", *rest]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lab: cluster 'some': {paths.root / file} is damaged: expected ")
+    assert line.endswith("; end the cluster: lab down --name some")
+
+
+def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = running(stack)
+    paths.spec.write_text("")
+    paths.access.write_text("")
+    assert cli.main(["down", "--name", "some"]) == 0
+    assert capsys.readouterr().out == "some\tstopped\n"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "clusters: 7", "{", "clusters: [{cluster: {certificate-authority-data: 1}}]"]
+)
+def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = running(stack)
+    paths.kubeconfig.write_text(content)
+    assert cli.main(["status", "--name", "some"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lab: cluster 'some': {paths.kubeconfig} is damaged: expected a kubeconfig")
+    assert line.endswith("; end the cluster: lab down --name some")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mock_device.commands.cli --help",
+        "mock_device.commands.cli clusters",
+        "mock_device.commands.cli clusters --json",
+        "mock_device.acceptance.cli --help",
+        "mock_device.acceptance.nightly --help",
+    ],
+)
+def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", *line.split()]
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=TIMEOUT, check=False
+    )
+    os.close(writing)
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_: object) -> int:
+        raise BrokenPipeError("a pipe to something else")
+
+    monkeypatch.setattr(cli, "_main", breaks)
+    with (
+        open(os.devnull, "w") as stdout,  # noqa: PTH123
+        monkeypatch.context() as patched,
+        pytest.raises(BrokenPipeError, match="something else"),
+    ):
+        patched.setattr(sys, "stdout", stdout)
+        cli.main([])
+
+
+def fake_cluster(tmp_path: Path) -> Any:
+    class Cluster:
+        topology = NUMA
+        log_dir = tmp_path
+
+        def node(self, name: str) -> NodeAccess:
+            return NodeAccess(name, "127.0.0.1", 22, "root", tmp_path, tmp_path)
+
+    return Cluster()
+
+
+def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
+    """An archive, and what ``load_image`` needs to put it on nodes by ``on_node``."""
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"an image")
+    monkeypatch.setattr(images, "build_base_images", tuple)
+    monkeypatch.setattr(deploy, "write_thin", lambda source, target, _: target.write_bytes(source.read_bytes()))
+    monkeypatch.setattr(deploy, "on_node", on_node)
+    return archive
+
+
+def test_failed_load_names_each_node_and_its_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = {}
+
+    def on_node(node: NodeAccess, *_: object, log: Path, **__: object) -> str:
+        logs[node.name] = log
+        raise StepError("ctr: no space left", log)
+
+    archive = loading(tmp_path, monkeypatch, on_node)
+    with pytest.raises(StepError) as caught:
+        deploy.load_image(fake_cluster(tmp_path), archive)
+    names = [node.name for node in NUMA.nodes]
+    assert len(set(logs.values())) == len(names)
+    assert str(caught.value) == "\n".join(f"{name}: ctr: no space left\n  log: {logs[name]}" for name in names)
+
+
+def test_image_may_come_from_a_pipe(stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def on_node(node: NodeAccess, *_: object, stdin: Path, **__: object) -> str:
+        loaded.append((node.name, stdin.read_bytes()))
+        return ""
+
+    loading(tmp_path, monkeypatch, on_node)
+    deploy.load_image(fake_cluster(tmp_path), Path(pipe_with(b"from a pipe", stack)))
+    assert sorted(loaded) == [(node.name, b"from a pipe") for node in NUMA.nodes]

@@ -1,0 +1,165 @@
+"""Command lines of the tools, and what they run on nodes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.recorded_cluster import CLUSTER, NODE1, NODE2, shown
+
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import observe, sysfs
+from mock_device.checks.nodes.cdi import FOLDER
+from mock_device.commands import tools
+from mock_device.diagnosis import folders
+from mock_device.diagnosis.folders import Folder
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import client
+from mock_device.lab.cluster.client import DEFAULT_NAME
+from mock_device.tools import looking
+from mock_device.tools.logs import Severity
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="lab")
+    commands = result.add_subparsers(required=True)
+
+    def add(name: str, run: tools.Run, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        command.add_argument("--name", default=DEFAULT_NAME)
+        return command
+
+    tools.add_commands(add)
+    return result
+
+
+def test_help_of_lab_needs_nothing_of_what_the_tools_use() -> None:
+    check = (
+        "import sys, mock_device.commands.cli; rooms = ('mock_device.diagnosis', 'mock_device.tools'); "
+        "print([name for name in sys.modules if name.startswith(rooms)])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_selection_of_lines() -> None:
+    line = "logs --component module-loader --severity warning --grep load --since 5m --calls"
+    selection = tools._selection(parser().parse_args(line.split()))
+    assert (selection.component, selection.severity) == (Component.MODULE_LOADER, Severity.WARNING)
+    assert (selection.since, selection.calls, selection.node) == (300, True, None)
+    assert selection.grep and selection.grep.pattern == "load"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["logs", "--since", "5"], "expected a time like 30s, 5m or 1h, found '5'"),
+        (["logs", "--since", "0m"], "expected a time like 30s, 5m or 1h, found '0m'"),
+        (["logs", "--grep", "("], "expected a regular expression, found '('"),
+        (["verbosity", "much"], "invalid int value: 'much'"),
+        (["verbosity", "5", "--component", "module-loader"], "invalid choice: 'module-loader'"),
+        (["cdi"], "the following arguments are required: action"),
+    ],
+)
+def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(line)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def probe(folder: Path) -> Folder:
+    script = folders.PROBE.replace(FOLDER, str(folder))
+    return folders.parse("n", subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
+def agent_probe(folder: Path) -> Folder:
+    script = folders.AGENT_PROBE.replace(FOLDER, str(folder))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return folders.parse("n", done.stdout)
+
+
+def test_node_and_agent_see_the_same_folder(tmp_path: Path) -> None:
+    found = tmp_path.stat()
+    expected = Folder("directory", f"{found.st_dev}:{found.st_ino}", readable=True, writable=True)
+    assert probe(tmp_path) == agent_probe(tmp_path) == expected
+
+
+def test_folder_that_is_none(tmp_path: Path) -> None:
+    assert probe(tmp_path / "cdi") == agent_probe(tmp_path / "cdi") == Folder("absent", "", False, False)
+    (tmp_path / "cdi").touch()
+    assert probe(tmp_path / "cdi").kind == "regular empty file"
+    assert agent_probe(tmp_path / "cdi").kind == "no directory"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
+def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
+    """As checks.nodes.cdi_folder covers it: root may read and write whatever its permissions are, but not there."""
+    below = probe(tmp_path)
+    script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)
+    covered = folders.parse("n", done.stdout)
+    assert (covered.kind, covered.writable, covered.mounted) == ("directory", False, True)
+    assert covered.inode != below.inode and below.writable and not below.mounted
+
+
+def test_what_is_not_the_probes_output_is_refused() -> None:
+    with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
+        folders.parse("n", "x")
+
+
+class Cluster:
+    """Two nodes, of which the second is silent."""
+
+    topology = CLUSTER
+    look_seconds = 3.0
+
+    def node(self, name: str) -> str:
+        return name
+
+    def release(self) -> None: ...
+
+
+class Shell:
+    def __init__(self, node: str) -> None:
+        self._node = node
+
+    def run(self, command: str, timeout: float) -> str:
+        assert timeout == Cluster.look_seconds
+        if self._node == NODE2:
+            raise CheckError(f"{NODE2}: no answer over SSH within {timeout:.0f} s")
+        return "end\n"
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def half_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "attach", lambda *_: Cluster())
+    monkeypatch.setattr(looking, "NodeShell", Shell)
+
+
+@pytest.mark.parametrize("line", ["devices", "cdi show", "cdi show --json"])
+def test_node_that_is_silent_does_not_hide_the_others(
+    line: str, half_silent: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_first = [shown(CLUSTER.nodes[0])]
+    monkeypatch.setattr(observe, "read_devices", lambda session, _: session.on_nodes(sysfs.PROBE) and of_first)
+    arguments = parser().parse_args(line.split())
+    assert arguments.run(arguments) == 1
+    output = capsys.readouterr()
+    assert output.err == f"lab: {NODE2}: no answer over SSH within 3 s\n"
+    if line == "devices":
+        assert {row.split("\t")[0] for row in output.out.splitlines()} == {"node", NODE1}
+
+
+def test_what_judges_all_nodes_needs_them_all(half_silent: None) -> None:
+    arguments = parser().parse_args(["cdi", "watch", "--seconds", "1"])
+    with pytest.raises(StepError, match=f"{NODE2}: no answer over SSH within 3 s"):
+        arguments.run(arguments)

@@ -1,0 +1,257 @@
+"""What ``lab diagnose`` asks a cluster, answered over real HTTP and by recorded nodes."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dra_fakes.answers import Answers, Object, api_server, listing
+from dra_fakes.apiserver import SLICES, FakeApiServer
+from kubernetes.client import ApiClient, ApiException, Configuration
+from support.recorded_cluster import (
+    CLUSTER,
+    LOG,
+    METRICS,
+    NODE1,
+    NODE2,
+    claim,
+    device_classes,
+    pod,
+    pod_of,
+    published,
+    waiting,
+)
+
+from mock_device.checks.driver import driver
+from mock_device.diagnosis import live_snapshot
+from mock_device.diagnosis.live_snapshot import DRIVERS_PROBE, LiveSnapshot, ahead, granted
+from mock_device.diagnosis.snapshot import Event
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.kube import manifests
+
+CORE = "/api/v1"
+OURS = f"{CORE}/namespaces/mock-device"
+RESOURCE = "/apis/resource.k8s.io/v1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+
+class Supervisor:
+    """What is asked of the cluster's supervisor."""
+
+    def look(self, command: str) -> dict[str, GuestAnswer]:
+        if command == "query-pci":
+            return {NODE1: GuestAnswer([]), NODE2: GuestAnswer(error="QMP query-pci: no answer in 10 s", silent=True)}
+        return {NODE1: GuestAnswer({"status": "running"}), NODE2: GuestAnswer(error=f"{NODE2}: QMP: no answer")}
+
+    def supervisor_status(self) -> Object:
+        processes = [("qemu-x", None), (f"devices-{NODE1}", None), (f"devices-{NODE2}", -9)]
+        return {
+            "started": time.time() - 100,
+            "processes": [{"name": name, "exit_code": code} for name, code in processes],
+        }
+
+
+def live(api: ApiClient, outputs: dict[str, str] | None = None) -> LiveSnapshot:
+    session: Any = SimpleNamespace(
+        api=api,
+        topology=CLUSTER,
+        node_names=[NODE1, NODE2],
+        cluster=Supervisor(),
+        on_nodes=lambda command: dict.fromkeys((NODE1, NODE2), (outputs or {})[command]),
+    )
+    return LiveSnapshot(session)
+
+
+def test_clocks_are_compared_with_this_machines_while_they_are_read() -> None:
+    with api_server({}) as api:
+        snapshot: Any = live(api)
+        snapshot._session.answers_of_nodes = lambda _: ({NODE1: f"{time.time() + 86400:.6f}\n"}, {NODE2: "no answer"})
+        assert snapshot.clocks[NODE1] == pytest.approx(86400, abs=5)
+        assert snapshot.clocks[NODE2] == "no answer"
+    assert [ahead(clock, 10.0, 14.0) for clock in (5.0, 10.0, 12.0, 14.0, 20.0)] == [-5.0, 0.0, 0.0, 0.0, 6.0]
+
+
+def test_log_lines_from_before_the_cluster_was_restored_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def log_of(_: ApiClient, pod: str, *, tail_lines: int, since_seconds: int) -> str:
+        asked.append(since_seconds)
+        return LOG
+
+    monkeypatch.setattr(driver, "log_of", log_of)
+    answers: Answers = {f"{OURS}/pods": listing(pod_of("mock-accel-node-agent", NODE1))}
+    with api_server(answers) as api:
+        assert live(api).agent_logs == {NODE1: LOG}
+    assert asked == [pytest.approx(100, abs=5)]
+
+
+def test_figures_of_the_agents() -> None:
+    agent = f"mock-accel-node-agent-{NODE1}"
+    answers: Answers = {
+        f"{OURS}/pods": listing(pod_of("mock-accel-node-agent", NODE1)),
+        f"{OURS}/pods/{agent}%3A8080/proxy/metrics": (200, METRICS),
+    }
+    with api_server(answers) as api:
+        assert live(api).agent_metrics == {NODE1: METRICS}
+
+
+@pytest.fixture
+def slices_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
+    """Holds a slice of the driver and one of another, and is looked at for a second."""
+    monkeypatch.setattr(live_snapshot, "WATCHED_SECONDS", 1.0)
+    server = FakeApiServer()
+    for item in (published()[0], foreign()):
+        server.put(f"{SLICES}/{item['metadata']['name']}", item)
+    yield server
+    server.close()
+
+
+def foreign() -> Object:
+    item = copy.deepcopy(published()[0])
+    item["metadata"]["name"] = "foreign"
+    item["spec"]["driver"] = "other.example.com"
+    item["spec"]["pool"]["name"] = "theirs"
+    return item
+
+
+def write(server: FakeApiServer, item: Object, times: int) -> None:
+    """Write a slice ``times`` more."""
+    for generation in range(2, times + 2):
+        changed = copy.deepcopy(item)
+        changed["spec"]["pool"]["generation"] = generation
+        server.put(f"{SLICES}/{item['metadata']['name']}", changed)
+
+
+@pytest.mark.parametrize(("times", "found"), [(0, {}), (2, {}), (3, {f"{NODE1}/mock0": 3})])
+def test_slices_that_are_written_again_and_again(
+    slices_server: FakeApiServer, times: int, found: dict[str, int]
+) -> None:
+    def writes() -> None:
+        # Once the watch is there.
+        while ("GET", SLICES) not in slices_server.requests:
+            listed.wait(0.01)
+        write(slices_server, foreign(), 9)
+        write(slices_server, published()[0], times)
+
+    listed = threading.Event()
+    thread = threading.Thread(target=writes)
+    thread.start()
+    with ApiClient(Configuration(host=slices_server.url)) as api:
+        assert live(api).rewrites == found
+    thread.join()
+
+
+def event(reason: str, time: str) -> Object:
+    metadata = {"name": reason, "namespace": "default", "creationTimestamp": time}
+    return {"metadata": metadata, "involvedObject": {}, "reason": reason, "message": f"{reason}!", "type": "Warning"}
+
+
+def named(item: Object, **metadata: str) -> Object:
+    return item | {"metadata": {**item["metadata"], "uid": f"uid-{item['metadata']['name']}", **metadata}}
+
+
+def test_guests_and_device_servers() -> None:
+    with api_server({}) as api:
+        snapshot = live(api)
+        assert snapshot.guests == {NODE1: "running", NODE2: "QMP: no answer"}
+        assert snapshot.servers == {NODE1: None, NODE2: -9}
+        with pytest.raises(StepError, match="no answer in 10 s"):
+            _ = snapshot.plugged
+
+
+def test_kernel_drivers_of_nodes() -> None:
+    with api_server({}) as api:
+        snapshot = live(api, {DRIVERS_PROBE: "0000:11:00.0\tmock_accel\n"})
+        assert snapshot.drivers[NODE2] == {"0000:11:00.0": "mock_accel"}
+
+
+def test_the_drivers_pods_and_their_logs() -> None:
+    agents = [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
+    answers: Answers = {
+        "/apis/apps/v1/namespaces/mock-device/daemonsets": listing(),
+        f"{OURS}/pods": listing(*agents),
+        f"{OURS}/pods/mock-accel-node-agent-{NODE1}/log": (200, {"log": LOG}),
+        f"{OURS}/pods/mock-accel-node-agent-{NODE2}/log": (400, {}),
+    }
+    with api_server(answers) as api:
+        snapshot = live(api)
+        assert snapshot.daemon_set is None
+        assert [agent["spec"]["nodeName"] for agent in snapshot.agents] == [NODE1, NODE2]
+        assert "Published slices" in snapshot.agent_logs[NODE1]
+        assert snapshot.agent_logs[NODE2].startswith("no log: ")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_rights_are_asked_one_by_one(allowed: bool) -> None:
+    answer = {"spec": {}, "status": {"allowed": allowed}}
+    needed = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
+    with api_server({REVIEWS: (201, answer)}) as api:
+        assert live(api).refused == ([] if allowed else needed)
+
+
+def test_objects_of_allocation() -> None:
+    answers: Answers = {
+        f"{CORE}/pods": listing(pod()),
+        f"{RESOURCE}/resourceslices": listing(*published()),
+        f"{RESOURCE}/resourceclaims": listing(claim("user", "mock0")),
+        f"{RESOURCE}/resourceclaimtemplates": listing(
+            {"metadata": {"name": "each", "namespace": "default"}, "spec": {"spec": {}}}
+        ),
+        f"{RESOURCE}/deviceclasses": listing({"metadata": {"name": "mock-accel-pf"}, "spec": {}}),
+    }
+    with api_server(answers) as api:
+        snapshot = live(api)
+        assert len(snapshot.slices) == len(published())
+        assert snapshot.claims[0]["status"]["reservedFor"][0]["name"] == "user"
+        assert "pods" in vars(snapshot), "a pod that gets a node between the looks must not seem to have no devices"
+        assert list(snapshot.templates) == ["default/each"]
+        assert [item["metadata"]["name"] for item in snapshot.device_classes] == ["mock-accel-pf"]
+
+
+def test_taint_rules_and_a_server_that_does_not_have_them() -> None:
+    path = f"{RESOURCE}/devicetaintrules"
+    spec = {"deviceSelector": {}, "taint": {"key": "k", "effect": "NoSchedule"}}
+    with api_server({path: listing({"metadata": {"name": "all"}, "spec": spec})}) as api:
+        assert [item["spec"]["deviceSelector"] for item in live(api).taint_rules] == [{}]
+    with api_server({}) as api:
+        assert live(api).taint_rules == []
+    with api_server({path: (403, {})}) as api, pytest.raises(ApiException):
+        _ = live(api).taint_rules
+
+
+def test_pods_with_claims_and_the_warnings_about_those_that_do_not_run() -> None:
+    idle = pod("idle")
+    idle["spec"]["resourceClaims"] = []
+    ends = named(pod("ends"), deletionTimestamp="2026-01-01T00:00:00Z")
+    extended = named(pod("extended"))
+    del extended["spec"]["resourceClaims"]
+    resource = "deviceclass.resource.kubernetes.io/mock-accel-pf"
+    extended["spec"]["containers"][0]["resources"] = {"requests": {resource: "7"}}
+    there = [
+        named(pod()),
+        named(waiting("other", "no room")),
+        named(pod("ended", phase="Succeeded")),
+        named(idle),
+        ends,
+        extended,
+    ]
+    answers: Answers = {
+        f"{CORE}/pods": listing(*there),
+        f"{RESOURCE}/deviceclasses": listing(*device_classes()),
+        f"{CORE}/namespaces/default/events": listing(
+            event("Failed", "2026-01-01T00:00:02Z"), event("FailedScheduling", "2026-01-01T00:00:01Z")
+        ),
+    }
+    with api_server(answers) as api:
+        snapshot = live(api)
+        assert [item["metadata"]["name"] for item in snapshot.pods] == ["user", "other", "extended"]
+        assert snapshot.events == {
+            "default/other": [Event("FailedScheduling", "FailedScheduling!"), Event("Failed", "Failed!")]
+        }

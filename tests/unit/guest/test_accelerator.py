@@ -1,0 +1,37 @@
+"""What is read of this machine's CPU."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mock_device.lab.guest import accelerator
+from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
+
+CPU = {"model name": "Some CPU", "flags": "fpu svm", "bogomips": "4890.84"}
+
+
+def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
+    assert host_cpu("kvm") == "Some CPU fpu svm"
+
+
+def test_saved_guest_depends_on_the_rate_of_the_tsc_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
+    assert host_cpu("tcg") == "2445 MHz"
+    # The kernel measures it anew at each boot, a little different.
+    monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU | {"bogomips": "4890.62"})
+    assert host_cpu("tcg") == "2445 MHz"
+
+
+def test_this_machine() -> None:
+    assert int(host_cpu("tcg").removesuffix(" MHz")) > 100
+
+
+@pytest.mark.parametrize(("guests", "threads"), [(1, "multi"), (2, "single"), (3, "single")])
+def test_guests_that_share_cores_have_one_thread_each(
+    monkeypatch: pytest.MonkeyPatch, guests: int, threads: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert emulated_vcpus(guests) == threads

@@ -1,0 +1,107 @@
+"""The guides: what they list is a file, what they name is there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess, run
+
+import pytest
+
+from mock_device.lab.base.paths import PROJECT
+
+DOCS = PROJECT / "docs"
+GUIDE = DOCS / "write-a-scenario.md"
+SUITE = DOCS / "examples" / "my-first-scenario.robot"
+DRIVER_GUIDE = DOCS / "test-your-driver.md"
+DRIVER_SUITE = DOCS / "examples" / "my-driver.robot"
+PAGES = [PROJECT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def listings(page: Path) -> list[str]:
+    return re.findall(r"^```robotframework\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the guide tells the reader to save the suite, in a project with these resources and libraries."""
+    for name in ("resources", "libraries", "variables"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    (tmp_path / "suites").mkdir()
+    return tmp_path / "suites" / SUITE.name
+
+
+def dry_run(suite: Path) -> CompletedProcess[str]:
+    argv = [sys.executable, "-m", "robot", "--dryrun", "--output", "none", "--report", "none", "--log", "none"]
+    return run([*argv, str(suite)], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("guide", "suite"), [(GUIDE, SUITE), (DRIVER_GUIDE, DRIVER_SUITE)])
+def test_listing_of_the_guide_is_the_file(guide: Path, suite: Path) -> None:
+    assert listings(guide)[0] == suite.read_text()
+
+
+@pytest.mark.parametrize("suite", [SUITE, DRIVER_SUITE])
+def test_suite_of_the_guide_passes_a_dry_run(place: Path, suite: Path) -> None:
+    place.write_text(suite.read_text())
+    ended = dry_run(place)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "3 tests, 3 passed, 0 failed" in ended.stdout
+    assert "ERROR" not in ended.stderr
+
+
+def test_dry_run_notices_an_unknown_keyword(place: Path) -> None:
+    place.write_text(SUITE.read_text().replace("Create Pod    pair", "Make Pod    pair"))
+    ended = dry_run(place)
+    assert ended.returncode == 1
+    assert "No keyword with name 'Make Pod' found" in ended.stdout
+
+
+@pytest.mark.parametrize("change", listings(GUIDE)[1:], ids=["wrong number", "no such NUMA node"])
+def test_changes_that_make_it_fail_replace_a_line_and_are_valid(place: Path, change: str) -> None:
+    start = re.split(r"    (?=\d|count)", change)[0]
+    lines = [line for line in SUITE.read_text().splitlines(keepends=True) if line.startswith(start)]
+    assert len(lines) == 1
+    place.write_text(SUITE.read_text().replace(lines[0], change))
+    assert dry_run(place).returncode == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_files_that_the_page_names_are_there(page: Path) -> None:
+    """In backticks, from the project's folder; names with capitals or wildcards stand for others."""
+    folders = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
+    there = {"suites/my-first-scenario.robot", "suites/my-driver.robot", "variables/topologies/small.yaml"}
+    missing = [name for name in named if not (PROJECT / name).exists() and name not in there]
+    assert missing == []
+
+
+def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
+    """No place but prose keeps the old name, and what compares names still agrees: unit tests of both sides pass."""
+    (command,) = re.findall(r"^ +(git grep .*)$", DRIVER_GUIDE.read_text(), re.MULTILINE)
+    files = run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in files.rstrip("\0").split("\0"):
+        if (PROJECT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, tmp_path / name)
+    run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    run(["git", "add", "--all"], cwd=tmp_path, check=True)
+    run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, check=True, timeout=60)
+    left = run(
+        ["git", "grep", "-l", "mock-accel.example.com"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert all(name.endswith(".md") for name in left.stdout.split())
+    assert 'DRIVER_NAME = "my-accel.example.com"' in (tmp_path / "dra-driver/mock_accel_dra/__init__.py").read_text()
+    tests = ["dra-driver/tests/test_slices.py", "dra-driver/tests/test_cli.py", "tests/unit/checks/test_publication.py"]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    ended = run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert ended.returncode == 0, ended.stdout[-3000:]

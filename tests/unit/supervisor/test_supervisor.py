@@ -1,0 +1,148 @@
+"""What a supervisor says of a start that fails, and what it reads of the user's files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mock_device import topology
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.cluster import cluster
+from mock_device.lab.supervisor.cluster_processes import Step
+from mock_device.lab.supervisor.supervisor import Supervisor
+
+TEXT = (PROJECT / "variables/topologies/single-node.yaml").read_text().replace("name: single-node\n", "")
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
+    """A cluster ``some`` that is restored, with its folder and its user's file ``mine.yaml``."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    users_file = tmp_path / "mine.yaml"
+    users_file.write_text(TEXT)
+    paths = ClusterPaths.of("some")
+    paths.logs.mkdir(parents=True)
+    paths.topology.write_text(TEXT)
+    ports = {node.name: 2222 for node in topology.load(users_file).nodes}
+    Access(6443, ports).save(paths.access)
+    made = ClusterSpec(
+        name="some",
+        topology=str(users_file),
+        directory=str(paths.root),
+        qemu=QemuSpec(["qemu"], {}, "tcg"),
+        qemu_img=["qemu-img"],
+        image=ImageSpec("/disk", "raw", "/kernel", "/initrd"),
+        binaries="/binaries",
+        feature_gates="",
+        golden=str(tmp_path / "golden"),
+        control_fd=-1,
+        api_fd=-1,
+        ssh_fds={},
+    )
+    made.save(paths.spec)
+    return made
+
+
+class Control:
+    name = "some"
+
+
+def test_topology_stays_what_it_was_at_the_start(spec: ClusterSpec) -> None:
+    users_file = Path(spec.topology)
+    loaded = topology.load(users_file)
+    control: Any = Control()
+    for text in (TEXT.replace("16G", "8G"), "nodes: ["):
+        users_file.write_text(text)
+        for found in (Supervisor(spec).topology, cluster.Cluster(control).topology):
+            assert found == loaded
+            assert (found.name, found.path) == ("mine", users_file)
+
+
+def test_device_servers_read_the_copy(spec: ClusterSpec) -> None:
+    supervisor = Supervisor(spec)
+    argv: list[str] = []
+
+    async def start(_: str, command: list[str], **__: object) -> Any:
+        argv.extend(command)
+        ready = asyncio.StreamReader()
+        ready.feed_data(b"ready\t10\tx\n")
+        return SimpleNamespace(process=SimpleNamespace(stdout=ready))
+
+    supervisor.processes.children.start = start  # type: ignore[method-assign,assignment]
+    asyncio.run(supervisor.processes.start_device_server(supervisor.topology.nodes[0]))
+    assert argv[argv.index("--topology") + 1] == str(spec.paths.topology)
+
+
+class Processes:
+    """One step, which does ``work``."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], *, golden: bool) -> None:
+        self._step = Step("a step", work, golden=golden)
+
+    def steps(self) -> list[Step]:
+        return [self._step]
+
+
+def end_of_start(supervisor: Supervisor, work: Callable[[], Awaitable[None]], *, golden: bool) -> Mapping[str, Any]:
+    """Last message for those who follow a start of one step."""
+    sent: list[dict[str, Any]] = []
+
+    class Writer:
+        def write(self, line: bytes) -> None:
+            sent.append(json.loads(line))
+
+        async def drain(self) -> None:
+            pass
+
+    async def run() -> None:
+        processes: Any = Processes(work, golden=golden)
+        writer: Any = Writer()
+        supervisor.processes = processes
+        await supervisor._start()
+        await supervisor._follow(writer)
+
+    asyncio.run(run())
+    result: Mapping[str, Any] = sent[-1]["result"]
+    return result
+
+
+async def _fails() -> None:
+    raise StepError("it does not answer")
+
+
+@pytest.mark.parametrize("golden", [False, True])
+def test_golden_cluster_is_to_blame_only_in_steps_that_read_it(spec: ClusterSpec, golden: bool) -> None:
+    said = end_of_start(Supervisor(spec), _fails, golden=golden)
+    assert said == {"state": "failed", "reason": "it does not answer", "golden": golden}
+
+
+@pytest.mark.parametrize(("exit_code", "golden"), [(1, True), (-signal.SIGKILL, False)])
+def test_process_that_was_killed_says_nothing_about_the_golden_cluster(
+    spec: ClusterSpec, exit_code: int, golden: bool
+) -> None:
+    supervisor = Supervisor(spec)
+    child: Any = SimpleNamespace(name="qemu-node1", process=SimpleNamespace(returncode=exit_code), log="qemu.log")
+
+    async def ends() -> None:
+        supervisor._child_ended(child)
+        await _fails()
+
+    assert end_of_start(supervisor, ends, golden=True)["golden"] is golden
+
+
+def test_steps_that_read_the_golden_cluster(spec: ClusterSpec) -> None:
+    steps = {step.name: step.golden for step in Supervisor(spec).processes.steps()}
+    assert [name for name, golden in steps.items() if not golden] == [
+        "network of the cluster",
+        "device servers",
+        "guests",
+    ]

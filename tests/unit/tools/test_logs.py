@@ -1,0 +1,191 @@
+"""``lab logs`` and ``lab verbosity``: lines of recorded logs, and the signal that changes what is logged."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from dra_fakes.answers import Answers, Object, api_server, listing
+from mock_accel_dra import klog
+from support.recorded_cluster import CLUSTER, NODE1, NODE2
+
+from mock_device.checks.driver import logs as driver_logs
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.errors import CheckError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.tools import logs, verbosity
+from mock_device.tools.logs import CALLS, Selection, Severity
+
+AGENT = """\
+I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
+I1125 03:52:00.100000       1 rpc.py:46] "NodePrepareResources" claims=["user"]
+I1125 03:52:00.300000       1 prepare.py:95] "Prepared claim" claim="default/user" uid="u" devices=["mock0"]
+E1125 03:53:00.000000       1 agent.py:114] "Slices are not published" err="503 Service \\"Unavailable\\""
+Traceback (most recent call last):
+"""
+CONTROLLER = """\
+starts
+I1125 03:51:00.000000       1 controller.py:84] "Discovered 12 devices" nodes=2
+W1125 03:54:00.000000       1 watch.py:44] "Watch broke off" path="/apis" retrySeconds=1.0
+"""
+LOGS = [("agent", AGENT), ("controller", CONTROLLER)]
+PODS = "/api/v1/namespaces/mock-device/pods"
+
+
+def starts(selection: Selection) -> list[str]:
+    return [f"{line.pod} {line.text[:5]}" for line in logs.select(LOGS, selection)]
+
+
+def test_lines_of_all_pods_in_the_order_of_time() -> None:
+    assert starts(Selection()) == [
+        "controller start",
+        "agent I1125",
+        "controller I1125",
+        "agent I1125",
+        "agent I1125",
+        "agent E1125",
+        "agent Trace",
+        "controller W1125",
+    ]
+    first = logs.select(LOGS, Selection())[1]
+    assert str(first) == f"agent\t{AGENT.splitlines()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("severity", "expected"),
+    [
+        (Severity.WARNING, ["agent E1125", "agent Trace", "controller W1125"]),
+        (Severity.ERROR, ["agent E1125", "agent Trace"]),
+    ],
+)
+def test_lines_of_a_severity_with_those_that_continue_them(severity: Severity, expected: list[str]) -> None:
+    assert starts(Selection(severity=severity)) == expected
+
+
+def test_calls_and_words() -> None:
+    assert [line.message for line in logs.select(LOGS, Selection(calls=True))] == [
+        "NodePrepareResources",
+        "Prepared claim",
+    ]
+    words = Selection(grep=re.compile(r"Discovered \d+"))
+    assert [line.message for line in logs.select(LOGS, words)] == ["Discovered 12 devices"]
+
+
+def test_calls_are_all_that_the_driver_says_of_them() -> None:
+    folder = PROJECT / "dra-driver" / "mock_accel_dra"
+    prepare = (folder / "prepare.py").read_text()
+    calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handler")
+    said = set(re.findall(r'klog\.(?:info|warning|error)\((?:klog\.\w+, )?"([^"]+)"', prepare + calls))
+    assert said == CALLS
+
+
+def test_the_drivers_own_lines_are_understood() -> None:
+    stream = io.StringIO()
+    klog.configure(klog.STATE, stream)
+    try:
+        klog.error('It "failed"', err="because")
+    finally:
+        klog.configure(klog.STATE)
+    line = logs.Parser("agent").line(stream.getvalue().rstrip())
+    assert (line.severity, line.message) == ("E", 'It "failed"')
+    assert re.fullmatch(r"\d{4} \d\d:\d\d:\d\d\.\d{6}", line.stamp)
+
+
+def pod(name: str, node: str) -> Object:
+    return {"metadata": {"name": name}, "spec": {"nodeName": node, "containers": []}}
+
+
+def session(api: Any) -> Any:
+    return SimpleNamespace(api=api, topology=CLUSTER)
+
+
+def test_logs_are_read_and_followed_from_the_api() -> None:
+    answers: Answers = {PODS: listing(pod("agent", NODE1)), f"{PODS}/agent/log": (200, {"one": "line"})}
+    selection = Selection(Component.NODE_AGENT, NODE1, since=300)
+    with api_server(answers) as api:
+        (line,) = logs.read(session(api), selection)
+        assert str(line) == 'agent\t{"one": "line"}'
+        assert list(logs.follow(session(api), selection, seconds=20)) == [line]
+
+
+def test_pods_of_a_node_that_has_none_or_is_not_there() -> None:
+    with api_server({PODS: listing(pod("agent", NODE1))}) as api:
+        with pytest.raises(CheckError) as caught:
+            logs.read(session(api), Selection(Component.NODE_AGENT, NODE2))
+        assert str(caught.value) == f"no pod of mock-accel-node-agent on {NODE2}; see: lab diagnose"
+        with pytest.raises(KeyError, match=f"it has {NODE1}, {NODE2}"):
+            logs.read(session(api), Selection(node="node9"))
+
+
+def test_pod_that_has_no_log_yet_does_not_hide_the_others() -> None:
+    answers: Answers = {PODS: listing(pod("agent", NODE1)), f"{PODS}/agent/log": (400, {"message": "waiting to start"})}
+    with api_server(answers) as api:
+        assert logs.read(session(api), Selection(Component.NODE_AGENT)) == []
+
+
+def test_log_that_cannot_be_read_is_named_and_the_others_are_shown() -> None:
+    """As of a node whose kubelet does not answer the API server."""
+    answers: Answers = {
+        PODS: listing(pod("agent1", NODE1), pod("agent2", NODE2)),
+        f"{PODS}/agent1/log": (502, {"message": "dial tcp: i/o timeout"}),
+        f"{PODS}/agent2/log": (200, 'E1125 03:50:01.000100       1 agent.py:110] "Said"\n'),
+    }
+    with api_server(answers) as api:
+        for selection in (Selection(Component.NODE_AGENT), Selection(Component.NODE_AGENT, severity=Severity.ERROR)):
+            lines = {line.pod: line.text for line in logs.read(session(api), selection)}
+            assert lines["agent1"] == "no log: 502: dial tcp: i/o timeout"
+            assert lines["agent2"].endswith('"Said"')
+            assert {line.pod: line.text for line in logs.follow(session(api), selection, seconds=20)} == lines
+        calls = Selection(Component.NODE_AGENT, calls=True)
+        assert [line.pod for line in logs.read(session(api), calls)] == ["agent1"]
+        del answers[f"{PODS}/agent2/log"]
+        with pytest.raises(CheckError, match="agent1\tno log: 502: dial tcp: i/o timeout\nagent2\tno log: 404: "):
+            logs.read(session(api), Selection(Component.NODE_AGENT))
+
+
+@pytest.mark.parametrize("level", verbosity.LEVELS)
+def test_command_sends_the_signal_of_the_level(level: int) -> None:
+    """To a process that waits for it, in the place of the first one of a container."""
+    waits = (
+        "import signal, sys; number = signal.SIGRTMIN + int(sys.argv[1]); signal.pthread_sigmask(0, [number]); "
+        "print('ready', flush=True); print(int(signal.sigtimedwait([number], 20).si_signo))"
+    )
+    with subprocess.Popen([sys.executable, "-c", waits, str(level)], stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "ready\n"
+        _, *arguments = verbosity.command(level)
+        arguments[-1] = arguments[-1].replace("kill(1,", f"kill({waiting.pid},")
+        subprocess.run([sys.executable, *arguments], check=True)
+        assert int(waiting.stdout.readline()) == signal.SIGRTMIN + level == 34 + level
+
+
+def test_confirmation() -> None:
+    line = 'I1125 03:50:01.000100       1 cli.py:150] "Verbosity" v=5'
+    assert re.search(driver_logs.verbosity(5), line)
+    assert not re.search(driver_logs.verbosity(4), line)
+    assert not re.search(driver_logs.verbosity(5), f"{line}0")
+
+
+@pytest.mark.parametrize(
+    ("level", "component", "message"),
+    [
+        (1, None, "expected a verbosity from 2 to 6, found 1"),
+        (7, None, "expected a verbosity from 2 to 6, found 7"),
+        (
+            5,
+            Component.MODULE_LOADER,
+            "mock-accel-kmod has no verbosity; mock-accel-node-agent and mock-accel-controller have",
+        ),
+    ],
+)
+def test_verbosity_that_cannot_be_set(level: int, component: Component | None, message: str) -> None:
+    with pytest.raises(CheckError) as caught:
+        verbosity.set_level(session(None), level, component, timeout=timedelta(seconds=1))
+    assert str(caught.value) == message

@@ -1,0 +1,212 @@
+"""Topology files: what they mean, and how bad ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mock_device import topology
+from mock_device.lab.base.paths import PROJECT
+
+GOOD = """\
+nodes:
+  - name: node1
+    address: 192.168.122.211
+    numa:
+      - node: 0
+        memory: 1G
+        cpus: 1
+        bus: 0x10
+        slots:
+          - functions:
+              - {uuid: PF, memory: 16G, capabilities: [compute, encryption]}
+              - {uuid: VF0, memory: 2G, vf: true}
+              - {uuid: VF1, memory: 2G, vf: true}
+          - functions:
+              - {uuid: PF1, memory: 16G}
+              - {uuid: PF2, memory: 512M}
+      - node: 1
+        memory: 1G
+        cpus: 2
+        bus: 0x20
+        slots:
+          - functions:
+              - {uuid: PF3, memory: 16G}
+"""
+
+
+def load(tmp_path: Path, text: str) -> topology.Topology:
+    path = tmp_path / "t.yaml"
+    path.write_text(text)
+    return topology.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "pfs", "vfs"),
+    [
+        ("dense", 1, 100, 0),
+        ("no-sriov", 2, 12, 0),
+        ("numa-cluster", 2, 12, 8),
+        ("single-node", 1, 6, 4),
+        ("three-nodes", 3, 18, 12),
+    ],
+)
+def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) -> None:
+    found = topology.load(PROJECT / f"variables/topologies/{name}.yaml")
+    functions = [function for node in found.nodes for function in node.functions]
+    assert found.name == name
+    assert len(found.nodes) == nodes
+    assert sum(not function.is_vf for function in functions) == pfs
+    assert sum(function.is_vf for function in functions) == vfs
+
+
+def test_every_topology_of_the_project_is_known_to_the_test_above() -> None:
+    assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
+
+
+def test_default_topology_is_the_one_of_the_design() -> None:
+    cluster = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+    assert [node.name for node in cluster.nodes] == ["mock-cluster-node1", "mock-cluster-node2"]
+    for node in cluster.nodes:
+        assert [(f.bdf, f.name, f.numa_node) for f in node.functions if not f.is_vf] == [
+            ("0000:11:00.0", "mock0", 0),
+            ("0000:12:00.0", "mock1", 0),
+            ("0000:12:00.1", "mock2", 0),
+            ("0000:21:00.0", "mock3", 1),
+            ("0000:22:00.0", "mock4", 1),
+            ("0000:22:00.1", "mock5", 1),
+        ]
+
+
+def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> None:
+    node = load(tmp_path, GOOD).node("node1")
+    named = {function.name: function for function in node.functions}
+    assert list(named) == ["mock0", "mock0_vf0", "mock0_vf1", "mock1", "mock2", "mock3"]
+    assert named["mock0"].total_vfs == 2
+    assert named["mock0"].memory == 16 << 30
+    assert named["mock0"].capability_bits == 0b11
+    assert (named["mock0_vf1"].parent, named["mock0_vf1"].bdf) == ("mock0", "0000:11:00.2")
+    assert named["mock2"].memory == 512 << 20
+    assert (named["mock3"].numa_node, named["mock3"].root_port, named["mock3"].multifunction) == (1, "rp21", False)
+    assert (node.memory, node.cpus) == (2 << 30, 3)
+
+
+def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="no node 'other' in topology t; it has node1"):
+        load(tmp_path, GOOD).node("other")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("{uuid: PF2, memory: 512M}", "{uuid: PF2, memory: 512M, function: 0}", 16, "function at address '12:00.0'"),
+        ("uuid: PF3", "uuid: PF1", 23, "UUID 'PF1' stands already in line 15"),
+        ("uuid: PF3", "uuid: SEVENTEEN-BYTES-X", 23, "is not 1 to 16 bytes of printable ASCII"),
+        ("{uuid: PF1, memory: 16G}", "{uuid: PF1, memory: 16G, vf: true}", 15, "VF without a PF"),
+        ("memory: 512M", "memory: lots", 16, "expected a size such as 16G"),
+        ("- node: 1", "- node: 2", 17, "must be a number from 0 to 1"),
+        ("cpus: 2", "cpus: 2\n        wired-to: 7", 20, "NUMA node 7 does not exist, there are 2"),
+        ("bus: 0x20", "bus: 0x12", 20, "bus 0x12 is taken by line 8"),
+        ("bus: 0x20", "bus: 0x08", 20, "must be above 0x10"),
+        ("cpus: 2", "cores: 2", 19, "unknown key 'cores'"),
+        ("        cpus: 2\n", "", 17, "key 'cpus' is missing"),
+        ("address: 192.168.122.211", "address: 10.0.0.1", 3, "address must be in 192.168.122.0/24"),
+        ("name: node1", "name: Node_1", 2, "not a DNS label"),
+        ("[compute, encryption]", "[encryption]", 11, "always with compute"),
+        ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
+        ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
+        (
+            "{uuid: PF3, memory: 16G}",
+            "{uuid: PF3, memory: 16G, function: 8}",
+            23,
+            "number from 0 to 7",
+        ),
+        ("nodes:\n", "nodes: [\n", 2, "not YAML"),
+        # Numbers out of range: each would end QEMU, the device server or the driver later.
+        ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
+        ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
+        ("memory: 512M", "memory: 9223372036854775808", 16, "at most 8388607T"),
+        ("memory: 512M", f"memory: '{'9' * 5000}'", 16, "at most 8388607T"),
+        ("memory: 512M", f"memory: {'9' * 5000}", 16, "4300 digits"),
+        ("memory: 512M", "memory: ٣G", 16, "expected a size such as 16G"),
+        ("memory: 512M", "memory: 2026-13-45", 16, "month must be in 1..12"),
+        ("memory: 1G", "memory: 100T", 6, "memory of a NUMA node must be 64M to 256G"),
+        ("memory: 1G", "memory: 4096", 6, "memory of a NUMA node must be 64M to 256G"),
+        ("memory: 1G", "memory: 1073741825", 6, "in whole MiB"),
+        ("cpus: 2", "cpus: 65", 19, "must be a number from 1 to 64"),
+        ("bus: 0x20", "bus: 0x100", 20, "must be a number from 1 to 255"),
+        ("memory: 512M", "memory: 512M, function: 99999999999999999999", 16, "number from 0 to 7"),
+        ("cpus: 2", "cpus: 2\n        wired-to: true", 20, "NUMA node True does not exist"),
+        ("cpus: 2", "cpus: 2\n        wired-to: 1.0", 20, "NUMA node 1.0 does not exist"),
+        ("[compute, encryption]", "[compute, {a: b}]", 11, "always with compute"),
+        ("nodes:\n", "name: [a]\nnodes:\n", 1, "name must be text"),
+        ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
+    ],
+)
+def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new: str, line: int, reason: str) -> None:
+    assert old in GOOD
+    with pytest.raises(topology.TopologyError) as caught:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    message = str(caught.value)
+    assert reason in message
+    assert message.startswith(f"{tmp_path}/t.yaml:{line}: "), message
+
+
+def test_too_many_functions_in_a_slot(tmp_path: Path) -> None:
+    many = "\n".join(f"              - {{uuid: X{n}, memory: 1G}}" for n in range(9))
+    text = GOOD.replace("              - {uuid: PF3, memory: 16G}", many)
+    with pytest.raises(topology.TopologyError, match="a slot has functions 0 to 7, found one more: 8"):
+        load(tmp_path, text)
+
+
+def test_more_slots_than_a_bridge_has(tmp_path: Path) -> None:
+    slots = "".join(f"          - functions:\n              - {{uuid: X{n}, memory: 1G}}\n" for n in range(33))
+    text = GOOD.replace("          - functions:\n              - {uuid: PF3, memory: 16G}\n", slots)
+    with pytest.raises(topology.TopologyError, match="t.yaml:21: node1 NUMA node 1: at most 32 slots, found 33"):
+        load(tmp_path, text)
+
+
+def test_more_cpus_than_a_guest_can_have(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 64, bus: {n + 1}}}\n" for n in range(4))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 255 CPUs, found 256"):
+        load(tmp_path, head + numa)
+
+
+def test_more_numa_nodes_than_a_guest_can_have(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(25))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 24 NUMA nodes, found 25"):
+        load(tmp_path, head + numa)
+
+
+def test_more_memory_than_a_guest_can_address(tmp_path: Path) -> None:
+    numa = "".join(f"      - {{node: {n}, memory: 256G, cpus: 1, bus: {n + 1}}}\n" for n in range(3))
+    head = GOOD.partition("      - node: 0")[0]
+    with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 512G of memory, found 768G"):
+        load(tmp_path, head + numa)
+
+
+def test_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
+        load(tmp_path, "[" * 5000)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(topology.TopologyError, match="nowhere.yaml: cannot be read"):
+        topology.load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16G", 16 << 30),
+        ("2GiB", 2 << 30),
+        ("4096", 4096),
+        ("512M", 512 << 20),
+        ("9223372036854775807", topology.MAX_BYTES),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert topology.parse_size(text) == size
