@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -273,3 +274,13 @@ def test_claim_is_nobodys_when_neither_allocated_nor_reserved() -> None:
     ]
     del held["status"]["allocation"]
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
+
+
+def test_device_that_two_claims_have_is_named() -> None:
+    def device(name: str, claim: str) -> AllocatedDevice:
+        return AllocatedDevice(claim, "r", NAMED[name])
+
+    assert claims.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
+    assert claims.given_twice([device("mock1", "b"), device("mock1", "a")]) == [f"{NODE} mock1 belongs to claims a, b"]
+    watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
+    assert claims.given_twice([device("mock1", "b"), watches]) == []

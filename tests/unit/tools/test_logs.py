@@ -17,6 +17,7 @@ from mock_accel_dra import klog
 from support.recorded_cluster import NODE1, NODE2
 from support.topologies import CLUSTER
 
+from mock_device.checks.driver import logs as driver_logs
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.paths import PROJECT
@@ -168,9 +169,9 @@ def test_command_sends_the_signal_of_the_level(level: int) -> None:
 
 def test_confirmation() -> None:
     line = 'I1125 03:50:01.000100       1 cli.py:150] "Verbosity" v=5'
-    assert re.search(verbosity.pattern(5), line)
-    assert not re.search(verbosity.pattern(4), line)
-    assert not re.search(verbosity.pattern(5), f"{line}0")
+    assert re.search(driver_logs.verbosity(5), line)
+    assert not re.search(driver_logs.verbosity(4), line)
+    assert not re.search(driver_logs.verbosity(5), f"{line}0")
 
 
 @pytest.mark.parametrize(
