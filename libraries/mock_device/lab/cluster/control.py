@@ -7,7 +7,7 @@ from typing import Any
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import Connection
-from mock_device.lab.base.json_lines import NobodyThereError as NoClusterError
+from mock_device.lab.base.json_lines import NotRunningError as NoClusterError
 from mock_device.lab.base.spec import control_address
 
 __all__ = ["Control", "NoClusterError"]
