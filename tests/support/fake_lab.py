@@ -1,4 +1,4 @@
-"""Clusters that are none, for tests of who gets which cluster when."""
+"""Fake clusters for pool tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FakeCluster:
 
 
 class FakeLab:
-    """Starts clusters at once, or when ``go`` is set."""
+    """Starts fake clusters at once, or when ``go`` is set."""
 
     def __init__(self) -> None:
         self.running: list[FakeCluster] = []
