@@ -21,7 +21,6 @@ from mock_device.diagnosis import health
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
-from mock_device.topology import Topology
 from mock_device.topology.features import Feature
 
 
@@ -45,7 +44,9 @@ class ClusterLibrary:
         """Let those who watch the cluster see which test runs."""
         if session.active():
             with contextlib.suppress(StepError):
-                session.current().cluster.says(f"robot: {data.parent.name if data.parent else ''} / {data.name}")
+                session.current().cluster.report_activity(
+                    f"robot: {data.parent.name if data.parent else ''} / {data.name}"
+                )
 
     @keyword
     def start_session(self, topology: str, *features: Feature) -> None:
@@ -111,7 +112,7 @@ class ClusterLibrary:
         session.end()
         if self._membership and self._value_set:
             self._value_set = ""
-            self._membership.give_back(complaint)
+            self._membership.release(complaint)
 
     @keyword
     def show_cluster_in_report(self) -> None:
@@ -129,11 +130,6 @@ class ClusterLibrary:
         builtin.set_tags(f"cluster:{cluster.name}")
         logger.info(f"{cluster.topology.path}\nkubeconfig: {cluster.kubeconfig}")
 
-    @keyword
-    def log_cluster_status(self) -> None:
-        """Write guests, nodes, module, devices and driver pods into the log."""
-        logger.info(health.as_text(health.collect(session.current())))
-
     @keyword(tags=["wait"])
     def cluster_should_be_healthy(self, timeout: timedelta = timedelta(minutes=3)) -> None:
         """Wait until the cluster is healthy, as `lab status` judges it; fails with all that is wrong.
@@ -143,29 +139,6 @@ class ClusterLibrary:
         """
         current = session.current()
         until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
-
-    @keyword
-    def get_node_names(self) -> list[str]:
-        """Names of the cluster's nodes, in the order of the topology."""
-        return session.current().node_names
-
-    @keyword(name="Get NUMA Nodes")
-    def get_numa_nodes(self, node: str) -> list[int]:
-        """NUMA nodes of ``node`` that have devices, by the topology."""
-        found = [numa.id for numa in _topology().node(node).numa_nodes if numa.slots]
-        if not found:
-            raise CheckError(f"topology {_topology().name} has no devices on {node}")
-        return found
-
-    @keyword(name="Count PFs On NUMA Node")
-    def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
-        """How many physical functions ``node`` has on ``numa_node``, by the topology."""
-        functions = _topology().node(node).functions
-        return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
-
-
-def _topology() -> Topology:
-    return session.current().topology
 
 
 def _suite() -> str:

@@ -33,12 +33,15 @@ from mock_device.lab.kube import kubeclient, manifests
 from mock_device.tools import slices
 from support.claim_cases import FOREIGN_SLICES, GPU_CLASS, OURS, asks, cel, request, rule
 from support.control_plane_inside import call, healthy, set_up_network
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, device_classes, published
+from support.recorded_cluster import NODE1, NODE2, device_classes, published
+from support.topologies import CLUSTER
 
 Object = dict[str, Any]
 ADDRESSES = [(NODE1, "192.168.122.211"), (NODE2, "192.168.122.212")]
 FABRIC = "fabric.example.com"
 SECONDS_A_CASE = 15.0
+_OF_PODS = {"controller runs", "driver's pods run"}
+"""Steps that look at pods of the driver, which does not run beside this control plane."""
 PF_RESOURCE = "deviceclass.resource.kubernetes.io/mock-accel-pf"
 NUMA = f"{OURS}/numaNode"
 ADMIN_NAMESPACE = {
@@ -142,7 +145,7 @@ def until_gone(api: ApiClient) -> None:
 
 
 def judge(snapshot: LiveSnapshot) -> Object:
-    steps = {step.name: step.check(snapshot) for step in allocation_steps.STEPS if step.name != "controller runs"}
+    steps = {step.name: step.check(snapshot) for step in allocation_steps.STEPS if step.name not in _OF_PODS}
     rows = slices.rows(published_slices.parse(snapshot.slices), snapshot.claims)
     return {
         **{name: found.evidence for name, found in steps.items()},

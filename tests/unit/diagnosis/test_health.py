@@ -10,7 +10,8 @@ import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from kubernetes.client import ApiClient
 from support.diagnosis_cases import CASES, HEALTHY
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, READY, pod_of, published, shown
+from support.recorded_cluster import NODE1, NODE2, READY, pod_of, published, shown
+from support.topologies import CLUSTER
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, Accelerator
