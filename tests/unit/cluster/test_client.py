@@ -58,30 +58,22 @@ def test_broken_golden_cluster_is_quarantined_and_rebuilt(tmp_path: Path, monkey
     assert (quarantine / "reason.txt").read_text() == "golden 0 does not wake up\n"
 
 
-def test_golden_cluster_is_kept_when_the_name_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(*_: object, golden: Path) -> str:
-        raise StepError("runs already")
-
-    goldens = Goldens(tmp_path, set())
-    monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
-    monkeypatch.setattr(client, "start", taken)
-    unused: Any = None
-    with pytest.raises(StepError, match="runs already"):
-        client._restore("name", unused, unused, "test")
-    assert not list(tmp_path.glob("key.failed-*"))
-
-
-def test_golden_cluster_is_kept_when_the_start_fails_for_another_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [StepError("runs already"), StartError("devices-node1: expected 'ready', found ''")],
+    ids=["name is taken", "start fails for another reason"],
+)
+def test_golden_cluster_is_kept_when_it_is_not_to_blame(
+    error: StepError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, golden: Path) -> str:
-        raise StartError("devices-node1: expected 'ready', found ''")
+        raise error
 
     goldens = Goldens(tmp_path, set())
     monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
     monkeypatch.setattr(client, "start", fails)
     unused: Any = None
-    with pytest.raises(StartError, match="devices-node1"):
+    with pytest.raises(type(error), match=str(error)):
         client._restore("name", unused, unused, "test")
     assert not list(tmp_path.glob("key.failed-*"))
 

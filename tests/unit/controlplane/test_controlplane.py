@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PYTHONPATH, SUPPORT
+from support.inside import report_of
 
-from mock_device.lab.base import namespaces
 from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.controlplane.controlplane import ControlPlane
 from mock_device.lab.controlplane.pki import create_pki
@@ -46,23 +41,11 @@ def test_api_server_accepts_only_certificates(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Report of one run of ``control_plane_inside.py``."""
-    if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("control-plane")
-    inside = SUPPORT / "control_plane_inside.py"
     before = [path.exists() for path in HOST_DEFAULTS]
-    run = subprocess.run(
-        [*namespaces.unshare(), sys.executable, str(inside), str(build_embedded_k8s()), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
-    )
-    assert run.returncode == 0, f"logs are in {folder / 'logs'}:\n{run.stderr[-3000:]}"
+    found = report_of("control_plane_inside.py", build_embedded_k8s(), folder, timeout=TIMEOUT_SECONDS)
     assert [path.exists() for path in HOST_DEFAULTS] == before
-    result: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return result
+    return found
 
 
 @pytest.mark.slow

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
-from support import PYTHONPATH, SUPPORT
+from support.inside import report_of
 from support.recorded_cluster import NODE1, NODE2
 
-from mock_device.lab.base import namespaces
 from mock_device.lab.build.gobuild import build_embedded_k8s
 
 TIMEOUT_SECONDS = 240
@@ -24,21 +19,8 @@ PF_RESOURCE = "deviceclass.resource.kubernetes.io/mock-accel-pf"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What ``scheduler_inside.py`` found, run once."""
-    if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("scheduler")
-    inside = SUPPORT / "scheduler_inside.py"
-    run = subprocess.run(
-        [*namespaces.unshare(), sys.executable, str(inside), str(build_embedded_k8s()), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
-    )
-    assert run.returncode == 0, f"logs are in {folder / 'logs'}:\n{run.stderr[-3000:]}"
-    result: dict[str, dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
-    return result
+    return report_of("scheduler_inside.py", build_embedded_k8s(), folder, timeout=TIMEOUT_SECONDS)
 
 
 @pytest.mark.slow

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PYTHONPATH, SUPPORT
+from support.inside import report_of
 
-from mock_device.lab.base import namespaces
 from mock_device.lab.build.gobuild import build_embedded_k8s
 
 TIMEOUT_SECONDS = 90
@@ -20,20 +15,7 @@ TIMEOUT_SECONDS = 90
 
 def run(folder: Path, gates: str) -> dict[str, Any]:
     """What ``driver_publishes_inside.py`` found with these feature gates."""
-    if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not available here: {forbidden.found}")
-    inside = SUPPORT / "driver_publishes_inside.py"
-    done = subprocess.run(
-        [*namespaces.unshare(), sys.executable, str(inside), str(build_embedded_k8s()), str(folder), gates],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
-    )
-    assert done.returncode == 0, f"logs are in {folder / 'logs'}:\n{done.stderr[-3000:]}"
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return report_of("driver_publishes_inside.py", build_embedded_k8s(), folder, gates, timeout=TIMEOUT_SECONDS)
 
 
 @pytest.fixture(scope="module")
