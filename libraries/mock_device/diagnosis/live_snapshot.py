@@ -273,15 +273,11 @@ class LiveSnapshot:
         return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], _EXEC_TIMEOUT, name, namespace)
 
     def _pods_of(self, component: Component) -> list[Object]:
-        return [self._json(pod) for pod in driver.pods(self._api, component).values()]
+        return [kubeclient.as_json(self._api, pod) for pod in driver.pods(self._api, component).values()]
 
     def _list(self, lister: Any, **selection: str) -> list[Object]:
         items = lister(**selection).items
-        return [self._json(item) for item in items]
-
-    def _json(self, model: Any) -> Object:
-        result: Object = self._api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
-        return result
+        return [kubeclient.as_json(self._api, item) for item in items]
 
 
 def ahead(clock: float, before: float, after: float) -> float:
