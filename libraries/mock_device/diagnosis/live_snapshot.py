@@ -51,9 +51,9 @@ class LiveSnapshot:
         self.pod = pod
 
     def look_at_health(self) -> None:
-        """Ask at the same time for all that the steps of the health need: each answer may take long.
+        """Read all that the steps of the health need, at the same time: each answer may take long.
 
-        Raises StepError, ApiException or HTTPError when supervisor or API server do not answer.
+        Raises StepError, ApiException or HTTPError when the supervisor or the API server does not answer.
         """
         _ = self.supervisor  # whose connection is for one request at a time
         with ThreadPoolExecutor() as pool:

@@ -23,7 +23,7 @@ class TolerantSession(LookingSession):
         self.silent: dict[str, str] = {}
 
     def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
-        """As ever, of the nodes that answer. Raises CheckError when none does."""
+        """As in Session, but of the nodes that answer. Raises CheckError when none does."""
         outputs, errors = self.answers_of_nodes(command, timeout)
         if not outputs:
             raise CheckError("\n".join(errors.values()))

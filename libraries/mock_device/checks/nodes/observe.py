@@ -22,7 +22,7 @@ def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]
 
 
 def look_at_devices(session: Session) -> tuple[list[NodeDevices], dict[str, str]]:
-    """As ``read_devices``, of nodes that may not answer: what those show that do, and for the others why not."""
+    """PCI bus and class mock-accel of every node that shows them, and for each other node the reason why not."""
     outputs, reasons = session.answers_of_nodes(sysfs.PROBE)
     found = []
     for node, output in outputs.items():

@@ -122,7 +122,7 @@ def parse_module(line: str) -> str:
 def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: Collection[DeviceId] = ()) -> list[str]:
     """Where class mock-accel does not show each PF with all its values, and VFs that are enabled with theirs.
 
-    The devices ``absent`` must not be there.
+    The devices in ``absent`` must not be there.
     """
     shown = by_id(found)
     complaints = []
@@ -150,7 +150,7 @@ def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: C
 
 
 def register_complaints(found: Iterable[NodeDevices], allocated: Collection[DeviceId]) -> list[str]:
-    """Devices whose status register contradicts ``allocated``, the devices that are allocated."""
+    """Devices whose status register does not say whether they are in ``allocated``, a sentence each."""
     shown = by_id(found)
     complaints = []
     for key, device in shown.items():
