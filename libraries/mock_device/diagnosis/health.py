@@ -17,7 +17,7 @@ from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, NodeDevices
 from mock_device.checks.objects import pods
-from mock_device.diagnosis import diagnosis
+from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot
@@ -27,7 +27,7 @@ from mock_device.lab.cluster.cluster import GuestAnswer
 from mock_device.names import DRIVER
 from mock_device.topology import Node
 
-STEPS = tuple(step for step in diagnosis.STEPS if step.of_health)
+STEPS = tuple(step for step in (*discovery_steps.STEPS, *allocation_steps.STEPS) if step.of_health)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
 
     With ``all_free``, as a suite must leave a cluster, also devices that are allocated.
     """
-    snapshot = LiveSnapshot(session)
     try:
+        snapshot = LiveSnapshot(session)
         snapshot.look_at_health()
     except (CheckError, StepError, ApiException, HTTPError) as error:
         return [str(error)]

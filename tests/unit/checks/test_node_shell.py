@@ -19,7 +19,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 
 
 class _Server(paramiko.ServerInterface):  # type: ignore[misc]
-    """Takes any key, opens a shell that does nothing, as SSHLibrary's login wants one, and runs a command a channel."""
+    """Takes any key, and runs a command a channel."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return int(paramiko.AUTH_SUCCESSFUL)
@@ -29,12 +29,6 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return int(paramiko.OPEN_SUCCEEDED)
-
-    def check_channel_pty_request(self, *_: object) -> bool:
-        return True
-
-    def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
-        return True
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()

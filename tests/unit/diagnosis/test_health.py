@@ -38,6 +38,10 @@ def test_health_and_diagnosis_say_the_same(changes: dict[str, Any], step: str, e
         assert found == []
 
 
+def test_health_is_all_of_the_diagnosis_that_is_marked_so() -> None:
+    assert list(health.STEPS) == [step for step in diagnosis.STEPS if step.of_health]
+
+
 def test_steps_of_the_health_ask_for_nothing_but_one_look() -> None:
     class OneLook:
         """Has no more than ``LiveSnapshot.look_at_health`` reads."""
