@@ -61,7 +61,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "device server killed": (
         {"servers": {NODE1: None, NODE2: -9}},
         "device servers run",
-        f"{NODE2}: the device server has ended with -9, its devices answer nothing",
+        f"{NODE2}: the device server has ended with -9, its devices do not respond",
         "lab down && lab up",
     ),
     "guest stopped": (
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "kubelet refuses the API server": (
         {"agent_logs": {NODE1: LOG, NODE2: "no log: 401: Unauthorized"}},
         "node agents run",
-        f"{NODE2}: the kubelet does not give the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
+        f"{NODE2}: the kubelet refuses the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
         f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet'",
     ),
     "RBAC removed": (
@@ -164,7 +164,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "field that the API server changes": (
         {"agent_metrics": {NODE1: METRICS, NODE2: METRICS + FIELD}},
         "all devices can be published",
-        f"{NODE2}: the API server keeps spec.devices[0].taints of ResourceSlice s otherwise than it is written; "
+        f"{NODE2}: the API server changes spec.devices[0].taints of ResourceSlice s when it is written; "
         "is a feature gate off?",
         f"lab logs --component node-agent --node {NODE2} --severity warning",
     ),

@@ -33,7 +33,7 @@ def device(name: str, claim_name: str) -> AllocatedDevice:
     return AllocatedDevice(claim_name, "r", published)
 
 
-def test_checkpoints_that_agree() -> None:
+def test_matching_checkpoints_have_no_complaints() -> None:
     found = {"node1": checkpoint("a"), "node2": checkpoint("b")}
     others = [claim("c", used=False), claim("d", driver="gpu.example.com")]
     assert crashes.checkpoint_complaints(found, [claim("a"), claim("b"), *others]) == []
@@ -47,7 +47,7 @@ def test_leaked_and_missing_claims_are_named() -> None:
     ]
 
 
-def test_device_that_two_claims_have_is_named() -> None:
+def test_device_of_two_claims_is_reported() -> None:
     assert crashes.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
     assert crashes.given_twice([device("mock1", "b"), device("mock1", "a")]) == ["node1 mock1 belongs to claims a, b"]
     watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
@@ -58,14 +58,14 @@ def test_checkpoint_of_version_1_has_no_boot_id() -> None:
     assert json.loads(crashes.of_version(checkpoint("a"), 1)) == {"version": 1, "claims": checkpoint("a")["claims"]}
 
 
-def test_checkpoint_of_a_newer_version_has_something_unknown() -> None:
+def test_unknown_fields_of_a_newer_checkpoint_are_rejected() -> None:
     content = json.loads(crashes.of_version(checkpoint("a"), 3))
     assert content["version"] == 3
     assert content["claims"] == checkpoint("a")["claims"]
     assert set(content) - set(checkpoint("a"))
 
 
-def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
+def test_agent_is_back_after_a_restart_when_ready() -> None:
     before = {"a": (1, False)}
     for now in ({"a": (1, False)}, {"a": (1, True)}, {"a": (2, False)}, {}):
         assert not crashes.came_back(before, now)
@@ -85,7 +85,7 @@ class AgentThatComesBack(dict[str, Any]):
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
 
 
-def test_agent_is_asked_until_it_was_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ends_when_the_agent_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "pod_of", lambda *_: "agent-1")
     answers = AgentThatComesBack()
     with api_server(answers) as api:

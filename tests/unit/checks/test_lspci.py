@@ -26,7 +26,7 @@ RECORDED = """\
 LISTED = lspci.parse(NODE.name, RECORDED)
 
 
-def test_all_functions() -> None:
+def test_all_functions_are_listed() -> None:
     assert lspci.COMMAND == "lspci -D -n -d 1de5:"
     assert lspci.complaints(NODE, LISTED) == []
 
@@ -52,11 +52,11 @@ def test_all_functions() -> None:
         ),
     ],
 )
-def test_function_that_is_not_as_expected(bdf: str, listed: ListedDevice | None, message: str) -> None:
+def test_unexpected_function_is_reported(bdf: str, listed: ListedDevice | None, message: str) -> None:
     found = {key: value for key, value in {**LISTED, bdf: listed}.items() if value}
     assert lspci.complaints(NODE, found) == [f"mock-cluster-node1 {message}"]
 
 
-def test_line_that_is_none_of_lspci() -> None:
+def test_invalid_line_is_rejected() -> None:
     with pytest.raises(ValueError, match="node1: expected a line of lspci, found 'lspci: not found'"):
         lspci.parse("node1", "lspci: not found\n")

@@ -1,4 +1,4 @@
-"""Breaks single stretches of a device's way on a running cluster, and mends them; mending twice does no harm."""
+"""Injects single faults into a running cluster, between device and container, and repairs them idempotently."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _REQUEST_TIMEOUT_SECONDS = 30.0
 
 
 def send_agents_away(api: ApiClient) -> None:
-    """Let the node agents' DaemonSet select no node."""
+    """Remove all node agents: their DaemonSet selects no node."""
     driver.place_agents(api, _NOWHERE)
 
 
 def bring_agents_back(api: ApiClient) -> None:
-    """Let it select all nodes again."""
+    """Run node agents on all nodes again."""
     driver.place_agents(api, None)
 
 
@@ -49,24 +49,24 @@ def restore_rights(api: ApiClient) -> None:
 
 
 def cover_cdi_folder(session: Session, node: str) -> None:
-    """Hide the node's CDI folder from containerd below an empty, read-only file system.
+    """Hide the node's CDI folder from containerd by mounting an empty, read-only file system over it.
 
-    Permissions would not do, root may do all. The node agent has its own mount
-    of the folder below and goes on writing there.
+    Changing permissions would have no effect on root. The node agent has its own
+    mount of the hidden folder and continues to write there.
     """
     session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
 
 
 def turn_clock(session: Session, node: str, ahead: timedelta) -> None:
-    """Let the node's clock be ``ahead`` of this machine's, to about the second that a command takes."""
+    """Set the node's clock ``ahead`` of this machine's, accurate to about a second (the duration of a command)."""
     session.on_node(node, f"date -u -s @{time.time() + ahead.total_seconds():.3f}")
 
 
 def uncover_cdi_folder(session: Session, node: str) -> None:
-    """Take that away, if it is there, and restart containerd.
+    """Undo ``cover_cdi_folder``, if necessary, and restart containerd.
 
-    containerd 2.4 watched the file system that has gone, and does not read the
-    folder below again by itself.
+    containerd 2.4 watched the file system that was mounted over the folder, and
+    without a restart would not read the folder again.
     """
     command = f"""
         mountpoint -q {FOLDER} || exit 0
@@ -77,6 +77,6 @@ def uncover_cdi_folder(session: Session, node: str) -> None:
 
 
 def set_default_runtime(session: Session, node: str, name: str) -> None:
-    """Let containerd on ``node`` run containers by the runtime ``name``; it restarts, containers go on."""
+    """Set containerd's default runtime on ``node`` to ``name``; containerd restarts, containers keep running."""
     edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {_CONFIG}"""
     session.on_node(node, f"{edit} && {runtime.RESTART}", runtime.RESTART_TIMEOUT_SECONDS)
