@@ -50,13 +50,13 @@ def check(name: str, options: str, folder: Path, **environment: str) -> None:
         ("golden_needs_more", "size=32M"),
     ],
 )
-def test_full_disk(name: str, options: str, tmp_path: Path) -> None:
+def test_full_disk_is_reported(name: str, options: str, tmp_path: Path) -> None:
     check(name, options, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["16k", "256k"])
-def test_guest_that_does_not_fit(size: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_saving_a_guest_without_space_is_reported(size: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """QEMU calls the first one an Input/output error."""
     built = any(cache_root().glob("qemu/*/root/usr/bin/qemu-system-x86_64"))
     if not built and not shutil.which("qemu-system-x86_64"):
@@ -66,7 +66,7 @@ def test_guest_that_does_not_fit(size: str, tmp_path_factory: pytest.TempPathFac
     check("saved", f"size={size}", tmp_path_factory.mktemp("s"), QEMU=environment)
 
 
-def test_what_a_golden_cluster_needs_follows_its_guests() -> None:
+def test_size_of_a_golden_cluster_depends_on_its_guests() -> None:
     """More than was measured: 1.45 GiB for two guests of 2 GiB, 0.78 GiB for one, in the larger tier."""
     folder = PROJECT / "variables" / "topologies"
     one, two = (golden.needed_bytes(topology.load(folder / f"{name}.yaml")) for name in ("single-node", "numa-cluster"))

@@ -44,19 +44,19 @@ def in_shell(tree: Path, line: str) -> str:
     return run(in_tree(tree, ["sh", "-c", line]), timeout=TIMEOUT_SECONDS).decode()
 
 
-def test_readlink_takes_several_files(tree: Path) -> None:
+def test_readlink_accepts_several_files(tree: Path) -> None:
     """As in `readlink /sys/class/mock-accel/*/device/physfn | sort -u | wc -l`."""
     line = "cd /tmp && mkdir -p a b && ln -sf ../x a/physfn && ln -sf ../x b/physfn && readlink */physfn"
     assert in_shell(tree, f"{line} | wc -l").strip() == "2"
     assert in_shell(tree, f"{line} | sort -u").strip() == "../x"
 
 
-def test_time_of_a_command_is_told(tree: Path) -> None:
+def test_time_measures_a_command(tree: Path) -> None:
     assert in_shell(tree, "time -p true 2>&1").split()[::2] == ["real", "user", "sys"]
 
 
 @pytest.mark.parametrize("name", ["awk", "basename", "env", "find", "grep", "ls", "sed", "seq", "sort", "tr", "xargs"])
-def test_other_programs_are_there(tree: Path, name: str) -> None:
+def test_programs_of_the_guide_exist(tree: Path, name: str) -> None:
     assert in_shell(tree, f"command -v {name}").strip() in (f"/usr/bin/{name}", f"/usr/sbin/{name}")
 
 

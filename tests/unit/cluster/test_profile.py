@@ -11,14 +11,14 @@ from mock_device.lab.cluster import profile
 from mock_device.lab.guest.accelerator import accelerator
 
 
-def test_default_profile() -> None:
+def test_default_profile_is_valid() -> None:
     found = profile.load("embedded")
     assert found.kind == "embedded"
     assert found.accelerator == accelerator()
     assert found.feature_gates["DRAPartitionableDevices"] is True
 
 
-def test_own_file(tmp_path: Path) -> None:
+def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("{kind: embedded, accelerator: tcg, feature-gates: {B: false, A: true}}")
     found = profile.load(str(path))
@@ -40,13 +40,13 @@ def test_own_file(tmp_path: Path) -> None:
         ("[" * 5000, "cannot be read"),
     ],
 )
-def test_bad_profile_is_refused_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_profile_is_rejected_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(StepError, match=rf"bad\.yaml: .*{reason}"):
         profile.load(str(path))
 
 
-def test_unknown_profile_names_those_there_are() -> None:
+def test_error_of_an_unknown_profile_lists_the_known_ones() -> None:
     with pytest.raises(StepError, match="no profile 'cloud'; there are embedded"):
         profile.load("cloud")

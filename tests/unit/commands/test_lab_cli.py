@@ -37,7 +37,7 @@ NUMA = load("numa-cluster")
         (["kubectl"], DEFAULT_NAME, []),
     ],
 )
-def test_kubectl_gets_all_that_follows(
+def test_kubectl_gets_all_further_arguments(
     argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, list[str]]] = []
@@ -132,7 +132,7 @@ def test_ssh_gets_descriptors_of_the_shell(
         ({"state": "stopping"}, "cluster 'some' is stopping, it ends in a moment; start it again: lab up --name some"),
     ],
 )
-def test_cluster_that_does_not_run(
+def test_missing_cluster_is_an_error(
     stack: ExitStack, status: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running(stack, **status)
@@ -169,7 +169,7 @@ def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7", "{", "clusters: [{cluster: {certificate-authority-data: 1}}]"]
 )
-def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     paths = running(stack)
     paths.kubeconfig.write_text(content)
     assert cli.main(["status", "--name", "some"]) == 1
@@ -189,7 +189,7 @@ def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.Captu
         "mock_device.acceptance.nightly --help",
     ],
 )
-def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+def test_closed_output_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -201,7 +201,7 @@ def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line:
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_broken_pipes_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(_: object) -> int:
         raise BrokenPipeError("a pipe to something else")
 

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def test_help_of_lab_needs_nothing_of_what_the_tools_use() -> None:
+def test_help_imports_no_tool() -> None:
     check = (
         "import sys, mock_device.commands.cli; rooms = ('mock_device.diagnosis', 'mock_device.tools'); "
         "print([name for name in sys.modules if name.startswith(rooms)])"
@@ -67,7 +67,7 @@ def test_selection_of_lines() -> None:
         (["cdi"], "the following arguments are required: action"),
     ],
 )
-def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage_is_rejected(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(line)
     assert caught.value.code == 2
@@ -91,7 +91,7 @@ def test_node_and_agent_see_the_same_folder(tmp_path: Path) -> None:
     assert probe(tmp_path) == agent_probe(tmp_path) == expected
 
 
-def test_folder_that_is_none(tmp_path: Path) -> None:
+def test_file_instead_of_the_folder_is_reported(tmp_path: Path) -> None:
     assert probe(tmp_path / "cdi") == agent_probe(tmp_path / "cdi") == Folder("absent", "", False, False)
     (tmp_path / "cdi").touch()
     assert probe(tmp_path / "cdi").kind == "regular empty file"
@@ -99,7 +99,7 @@ def test_folder_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
-def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
+def test_folder_on_a_read_only_mount_is_not_writable(tmp_path: Path) -> None:
     """As checks.driver.faults covers it: root may read and write whatever its permissions are, but not there."""
     below = probe(tmp_path)
     script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
@@ -109,7 +109,7 @@ def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
     assert covered.inode != below.inode and below.writable and not below.mounted
 
 
-def test_what_is_not_the_probes_output_is_refused() -> None:
+def test_invalid_output_is_rejected() -> None:
     with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
         folders.parse("n", "x")
 
@@ -146,7 +146,7 @@ def half_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("line", ["devices", "cdi show", "cdi show --json"])
-def test_node_that_is_silent_does_not_hide_the_others(
+def test_silent_node_does_not_hide_the_others(
     line: str, half_silent: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_first = [shown(CLUSTER.nodes[0])]
@@ -159,7 +159,7 @@ def test_node_that_is_silent_does_not_hide_the_others(
         assert {row.split("\t")[0] for row in output.out.splitlines()} == {"node", NODE1}
 
 
-def test_what_judges_all_nodes_needs_them_all(half_silent: None) -> None:
+def test_checks_of_all_nodes_fail_if_one_is_silent(half_silent: None) -> None:
     arguments = parser().parse_args(["cdi", "watch", "--seconds", "1"])
     with pytest.raises(StepError, match=f"{NODE2}: no answer over SSH within 3 s"):
         arguments.run(arguments)

@@ -23,7 +23,7 @@ HOST_DEFAULTS = [
 TIMEOUT_SECONDS = 60
 
 
-def test_components_stay_in_their_folder_and_on_their_addresses(tmp_path: Path) -> None:
+def test_components_use_only_their_folder_and_addresses(tmp_path: Path) -> None:
     """Several clusters at once: no component is told of a path or an address beyond its cluster's."""
     pki = create_pki(tmp_path / "pki", [])
     for component in ControlPlane(tmp_path / "bin", tmp_path / "data", pki).components():
@@ -34,7 +34,7 @@ def test_components_stay_in_their_folder_and_on_their_addresses(tmp_path: Path) 
         assert "leader-elect" not in options or options["leader-elect"] == "false"
 
 
-def test_api_server_lets_in_certificates_only(tmp_path: Path) -> None:
+def test_api_server_only_accepts_certificates(tmp_path: Path) -> None:
     pki = create_pki(tmp_path / "pki", [])
     components = {item.name: item for item in ControlPlane(tmp_path / "bin", tmp_path / "data", pki).components()}
     argv = components["kube-apiserver"].argv
@@ -67,7 +67,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 class TestRunning:
-    def test_nothing_ended_by_itself(self, report: dict[str, Any]) -> None:
+    def test_no_component_ended_by_itself(self, report: dict[str, Any]) -> None:
         assert report["ended"] == []
 
     def test_version_is_stamped(self, report: dict[str, Any]) -> None:
@@ -77,18 +77,18 @@ class TestRunning:
     def test_dra_is_served(self, report: dict[str, Any]) -> None:
         assert "v1" in report["admin"]["resource versions"]
 
-    def test_nobody_gets_in_without_a_certificate(self, report: dict[str, Any]) -> None:
+    def test_requests_without_a_certificate_are_rejected(self, report: dict[str, Any]) -> None:
         assert report["anonymous"] == 401
 
     def test_administrator_may_do_everything(self, report: dict[str, Any]) -> None:
         assert report["admin"]["may do everything"]
 
-    def test_node_may_do_what_concerns_itself(self, report: dict[str, Any]) -> None:
+    def test_node_may_only_change_its_own_objects(self, report: dict[str, Any]) -> None:
         allowed = {question for question, status in report["node"].items() if status < 300}
         assert allowed == {"registers itself", "other registers itself", "labels itself", "lists its pods"}
         assert {status for question, status in report["node"].items() if question not in allowed} == {403}
 
-    def test_scheduler_counts_what_devices_share(self, report: dict[str, Any]) -> None:
+    def test_scheduler_counts_shared_counters(self, report: dict[str, Any]) -> None:
         dra = report["dra"]
         assert (dra["counters kept"], dra["devices with counters"]) == (1, 2)
         assert dra["allocated"] == 1
@@ -107,7 +107,7 @@ class TestRunning:
             "cannot be scheduled" in report["waits"]["deployment"] or "Unschedulable" in report["waits"]["deployment"]
         )
 
-    def test_service_is_reached_from_where_the_api_server_is(self, report: dict[str, Any]) -> None:
+    def test_services_are_reachable_from_the_api_server(self, report: dict[str, Any]) -> None:
         assert report["service"] == "hello from behind the service"
 
     def test_names_of_services_resolve(self, report: dict[str, Any]) -> None:

@@ -52,9 +52,7 @@ def subject_of(identity: Identity) -> tuple[str | bytes, set[str | bytes]]:
         ("admin", "mock-device:admin", {ADMIN_GROUP}),
     ],
 )
-def test_users_and_groups_are_those_that_kubernetes_knows(
-    pki: Pki, identity: str, user: str, groups: set[str | bytes]
-) -> None:
+def test_users_and_groups_match_kubernetes(pki: Pki, identity: str, user: str, groups: set[str | bytes]) -> None:
     assert subject_of(pki.identity(identity)) == (user, groups)
 
 
@@ -89,13 +87,13 @@ def test_every_certificate_belongs_to_its_key_and_authority(pki: Pki) -> None:
         assert key.public_key() == certificate.public_key()
 
 
-def test_certificates_hold_for_a_clock_that_is_behind(pki: Pki) -> None:
+def test_certificates_are_valid_for_a_slow_clock(pki: Pki) -> None:
     certificate = certificate_of(pki.node("node1"))
     assert certificate.not_valid_before_utc < datetime.now(UTC) - BACKDATING + timedelta(minutes=5)
     assert certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=300)
 
 
-def test_keys_are_for_their_owner_only(pki: Pki) -> None:
+def test_keys_are_only_readable_by_their_owner(pki: Pki) -> None:
     keys = list(pki.directory.glob("*.key"))
     assert len(keys) > 10
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
@@ -117,7 +115,7 @@ def test_service_account_key_pair_matches(pki: Pki) -> None:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "192.168.122.1", "10.96.0.1", "kubernetes.default.svc", "localhost"])
-def test_api_server_is_known_by_all_its_names(pki: Pki, name: str) -> None:
+def test_certificate_of_the_api_server_has_all_its_names(pki: Pki, name: str) -> None:
     """A real TLS handshake, with a client's certificate, as clients see the API server."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki.ca))
     server.verify_mode = ssl.CERT_REQUIRED
@@ -139,13 +137,13 @@ def test_api_server_is_known_by_all_its_names(pki: Pki, name: str) -> None:
     thread.join(10)
 
 
-def test_certificate_of_the_cluster_does_not_open_etcd(pki: Pki) -> None:
+def test_etcd_rejects_certificates_of_the_cluster(pki: Pki) -> None:
     etcd = x509.load_pem_x509_certificate(pki.etcd_ca.read_bytes())
     with pytest.raises(ValueError, match="[Ii]ssuer"):
         certificate_of(pki.identity("admin")).verify_directly_issued_by(etcd)
 
 
-def test_kubeconfig_has_everything_inside(pki: Pki, tmp_path: Path) -> None:
+def test_kubeconfig_is_self_contained(pki: Pki, tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", pki.identity("admin"), "https://127.0.0.1:1234")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     content = yaml.safe_load(path.read_text())
@@ -155,7 +153,7 @@ def test_kubeconfig_has_everything_inside(pki: Pki, tmp_path: Path) -> None:
     assert content["contexts"][0]["name"] == content["current-context"]
 
 
-def test_ssh_keys_are_what_openssh_takes(tmp_path: Path) -> None:
+def test_openssh_accepts_the_keys(tmp_path: Path) -> None:
     keys = create_ssh_keys(tmp_path / "ssh", ["node1", "node2"])
     for key in (keys.user, keys.host("node1"), keys.host("node2")):
         assert stat.S_IMODE(key.private.stat().st_mode) == 0o600

@@ -63,7 +63,7 @@ class TestGatesOn:
         found = gates_on["memory"]
         assert (found["memory"], found["writes"], found["fields"]) == (["1Pi"], [1, 0, 0], [])
 
-    def test_what_is_beyond_the_limits_is_left_out(self, gates_on: dict[str, Any]) -> None:
+    def test_devices_beyond_the_limits_are_left_out(self, gates_on: dict[str, Any]) -> None:
         found = gates_on["limits"]
         assert (found["devices"], found["left out"]) == (["mock2"], ["mock0", "mock1"])
 

@@ -17,7 +17,7 @@ def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.
     assert host_cpu("kvm") == "Some CPU fpu svm"
 
 
-def test_saved_guest_depends_on_the_rate_of_the_tsc_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_guest_depends_on_the_tsc_rate_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
     assert host_cpu("tcg") == "2445 MHz"
     # The kernel measures it anew at each boot, a little different.

@@ -27,7 +27,7 @@ def complaints(suite: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.name for suite in SUITES])
-def test_tests_are_short_and_plain(suite: Path) -> None:
+def test_suites_follow_the_rules(suite: Path) -> None:
     assert complaints(suite) == []
 
 
@@ -40,7 +40,7 @@ def test_tests_are_short_and_plain(suite: Path) -> None:
         ("    Sleep    1 second\n", "A Test: Sleep"),
     ],
 )
-def test_test_that_breaks_a_rule_is_named(steps: str, complaint: str, tmp_path: Path) -> None:
+def test_violation_of_a_rule_is_reported(steps: str, complaint: str, tmp_path: Path) -> None:
     suite = tmp_path / "some.robot"
     suite.write_text(f"*** Test Cases ***\nA Test\n{steps}")
     assert complaints(suite) == [complaint]

@@ -39,7 +39,7 @@ def dry_run(suite: Path) -> CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("guide", "suite"), [(GUIDE, SUITE), (DRIVER_GUIDE, DRIVER_SUITE)])
-def test_listing_of_the_guide_is_the_file(guide: Path, suite: Path) -> None:
+def test_listing_of_the_guide_equals_the_file(guide: Path, suite: Path) -> None:
     assert listings(guide)[0] == suite.read_text()
 
 
@@ -52,7 +52,7 @@ def test_suite_of_the_guide_passes_a_dry_run(place: Path, suite: Path) -> None:
     assert "ERROR" not in ended.stderr
 
 
-def test_dry_run_notices_an_unknown_keyword(place: Path) -> None:
+def test_dry_run_rejects_an_unknown_keyword(place: Path) -> None:
     place.write_text(SUITE.read_text().replace("Create Pod    pair", "Make Pod    pair"))
     ended = dry_run(place)
     assert ended.returncode == 1
@@ -60,7 +60,7 @@ def test_dry_run_notices_an_unknown_keyword(place: Path) -> None:
 
 
 @pytest.mark.parametrize("change", listings(GUIDE)[1:], ids=["wrong number", "no such NUMA node"])
-def test_changes_that_make_it_fail_replace_a_line_and_are_valid(place: Path, change: str) -> None:
+def test_failing_changes_replace_a_line_and_are_valid(place: Path, change: str) -> None:
     start = re.split(r"    (?=\d|count)", change)[0]
     lines = [line for line in SUITE.read_text().splitlines(keepends=True) if line.startswith(start)]
     assert len(lines) == 1
@@ -69,14 +69,14 @@ def test_changes_that_make_it_fail_replace_a_line_and_are_valid(place: Path, cha
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+def test_links_of_the_page_work(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
-def test_files_that_the_page_names_are_there(page: Path) -> None:
+def test_files_named_by_the_page_exist(page: Path) -> None:
     """In backticks, from the project's folder; names with capitals or wildcards stand for others."""
     folders = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
     named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())

@@ -29,12 +29,12 @@ sys.exit(run.main())
 """
 
 
-def test_command_counts_by_its_exit_code() -> None:
+def test_exit_code_decides_the_count() -> None:
     assert run.command("passes", sys.executable, "-c", "") == run.Count(passed=1)
     assert run.command("fails", sys.executable, "-c", "raise SystemExit(3)") == run.Count(failed=1)
 
 
-def test_command_ends_by_itself_after_ctrl_c() -> None:
+def test_command_may_clean_up_after_ctrl_c() -> None:
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     # A shell starts what it puts in the background with SIGINT ignored.
     argv = ["env", "--default-signal=INT", sys.executable, "-c", PARENT, CHILD]

@@ -62,23 +62,23 @@ def make_targets() -> set[str]:
     return set(phony.split())
 
 
-def test_both_workflows_are_there() -> None:
+def test_both_workflows_exist() -> None:
     assert [path.name for path in WORKFLOWS] == ["nightly.yml", "pull-request.yml"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_is_valid_by_the_published_schema(path: Path) -> None:
+def test_workflow_is_valid(path: Path) -> None:
     assert schema_complaints(path) == ""
 
 
-def test_schema_notices_what_is_wrong(tmp_path: Path) -> None:
+def test_schema_rejects_an_invalid_workflow(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yml"
     bad.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
     assert "runs-on" in schema_complaints(bad)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_calls_only_make_targets_that_exist(path: Path) -> None:
+def test_workflow_only_calls_existing_make_targets(path: Path) -> None:
     called = set().union(*(called_targets(step.get("run", "")) for step in steps(path)))
     assert called
     assert called <= make_targets()
@@ -98,13 +98,13 @@ def test_targets_are_found_in_scripts() -> None:
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=name_of)
-def test_guides_call_only_make_targets_that_exist(path: Path) -> None:
+def test_guides_only_call_existing_make_targets(path: Path) -> None:
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     assert set().union(*(called_targets(block) for block in blocks)) <= make_targets()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_actions_are_pinned_by_major_version_or_are_here(path: Path) -> None:
+def test_actions_are_pinned_or_local(path: Path) -> None:
     used = [step["uses"] for step in steps(path) if "uses" in step]
     assert used
     for action in used:
@@ -138,6 +138,6 @@ def test_nightly_runs_all_topologies() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_no_address_of_a_host(path: Path) -> None:
+def test_no_host_is_named(path: Path) -> None:
     """Registries are reached as the machine is set up."""
     assert "://" not in path.read_text()

@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60
 
 
 @pytest.mark.slow
-def test_frames_go_where_they_should(tmp_path: Path) -> None:
+def test_frames_reach_their_destination(tmp_path: Path) -> None:
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
     inside = SUPPORT / "network_inside.py"

@@ -39,13 +39,13 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("c") / "clock.sock"
 
 
-def test_quick_guest_is_told_once(port: Path) -> None:
+def test_clock_of_a_fast_guest_is_set_once(port: Path) -> None:
     guest = Guest(port, [0.0])
     asyncio.run(guest.set_by_the_lab())
     assert len(guest.behind) == 1
 
 
-def test_slow_guest_is_told_again_until_its_clock_is_right(port: Path) -> None:
+def test_clock_of_a_slow_guest_is_set_until_it_is_right(port: Path) -> None:
     guest = Guest(port, [0.7, 0.6, 0.0])
     asyncio.run(guest.set_by_the_lab())
     assert len(guest.behind) == 3
@@ -58,6 +58,6 @@ def test_guest_that_stays_slow_is_an_error(port: Path, monkeypatch: pytest.Monke
         asyncio.run(Guest(port, [0.6, 0.6, 0.6]).set_by_the_lab())
 
 
-def test_guest_that_says_something_else_is_an_error(port: Path) -> None:
+def test_unexpected_answer_of_a_guest_is_an_error(port: Path) -> None:
     with pytest.raises(StepError, match="invalid date"):
         asyncio.run(Guest(port, [0.0], b"invalid date\n").set_by_the_lab())

@@ -56,7 +56,7 @@ class Control:
     name = "some"
 
 
-def test_topology_stays_what_it_was_at_the_start(spec: ClusterSpec) -> None:
+def test_topology_is_the_one_of_the_start(spec: ClusterSpec) -> None:
     users_file = Path(spec.topology)
     loaded = topology.load(users_file)
     control: Any = Control()
@@ -120,15 +120,13 @@ async def _fails() -> None:
 
 
 @pytest.mark.parametrize("golden", [False, True])
-def test_golden_cluster_is_to_blame_only_in_steps_that_read_it(spec: ClusterSpec, golden: bool) -> None:
+def test_golden_cluster_is_blamed_only_for_steps_that_read_it(spec: ClusterSpec, golden: bool) -> None:
     said = end_of_start(Supervisor(spec), _fails, golden=golden)
     assert said == {"state": "failed", "reason": "it does not answer", "golden": golden}
 
 
 @pytest.mark.parametrize(("exit_code", "golden"), [(1, True), (-signal.SIGKILL, False)])
-def test_process_that_was_killed_says_nothing_about_the_golden_cluster(
-    spec: ClusterSpec, exit_code: int, golden: bool
-) -> None:
+def test_killed_process_does_not_blame_the_golden_cluster(spec: ClusterSpec, exit_code: int, golden: bool) -> None:
     supervisor = Supervisor(spec)
     child: Any = SimpleNamespace(name="qemu-node1", process=SimpleNamespace(returncode=exit_code), log="qemu.log")
 
@@ -139,7 +137,7 @@ def test_process_that_was_killed_says_nothing_about_the_golden_cluster(
     assert end_of_start(supervisor, ends, golden=True)["golden"] is golden
 
 
-def test_steps_that_read_the_golden_cluster(spec: ClusterSpec) -> None:
+def test_steps_that_read_the_golden_cluster_are_marked(spec: ClusterSpec) -> None:
     steps = {step.name: step.golden for step in Supervisor(spec).processes.steps()}
     assert [name for name, golden in steps.items() if not golden] == [
         "network of the cluster",

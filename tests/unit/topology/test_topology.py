@@ -52,7 +52,7 @@ def load(tmp_path: Path, text: str) -> topology.Topology:
         ("three-nodes", 3, 18, 12),
     ],
 )
-def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) -> None:
+def test_topologies_of_the_project_are_valid(name: str, nodes: int, pfs: int, vfs: int) -> None:
     found = topology.load(PROJECT / f"variables/topologies/{name}.yaml")
     functions = [function for node in found.nodes for function in node.functions]
     assert found.name == name
@@ -61,11 +61,11 @@ def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) ->
     assert sum(function.is_vf for function in functions) == vfs
 
 
-def test_every_topology_of_the_project_is_known_to_the_test_above() -> None:
+def test_all_topologies_of_the_project_are_tested() -> None:
     assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
 
 
-def test_default_topology_is_the_one_of_the_design() -> None:
+def test_default_topology_is_numa_cluster() -> None:
     cluster = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
     assert [node.name for node in cluster.nodes] == ["mock-cluster-node1", "mock-cluster-node2"]
     for node in cluster.nodes:
@@ -79,7 +79,7 @@ def test_default_topology_is_the_one_of_the_design() -> None:
         ]
 
 
-def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> None:
+def test_functions_get_names_and_addresses_by_position(tmp_path: Path) -> None:
     node = load(tmp_path, GOOD).node("node1")
     named = {function.name: function for function in node.functions}
     assert list(named) == ["mock0", "mock0_vf0", "mock0_vf1", "mock1", "mock2", "mock3"]
@@ -92,7 +92,7 @@ def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> 
     assert (node.memory, node.cpus) == (2 << 30, 3)
 
 
-def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
+def test_error_of_an_unknown_node_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="no node 'other' in topology t; it has node1"):
         load(tmp_path, GOOD).node("other")
 
@@ -144,7 +144,9 @@ def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
         ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
     ],
 )
-def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new: str, line: int, reason: str) -> None:
+def test_invalid_file_is_rejected_with_line_and_reason(
+    tmp_path: Path, old: str, new: str, line: int, reason: str
+) -> None:
     assert old in GOOD
     with pytest.raises(topology.TopologyError) as caught:
         load(tmp_path, GOOD.replace(old, new, 1))
@@ -153,42 +155,42 @@ def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new:
     assert message.startswith(f"{tmp_path}/t.yaml:{line}: "), message
 
 
-def test_too_many_functions_in_a_slot(tmp_path: Path) -> None:
+def test_too_many_functions_in_a_slot_are_rejected(tmp_path: Path) -> None:
     many = "\n".join(f"              - {{uuid: X{n}, memory: 1G}}" for n in range(9))
     text = GOOD.replace("              - {uuid: PF3, memory: 16G}", many)
     with pytest.raises(topology.TopologyError, match="a slot has functions 0 to 7, found one more: 8"):
         load(tmp_path, text)
 
 
-def test_more_slots_than_a_bridge_has(tmp_path: Path) -> None:
+def test_too_many_slots_of_a_bridge_are_rejected(tmp_path: Path) -> None:
     slots = "".join(f"          - functions:\n              - {{uuid: X{n}, memory: 1G}}\n" for n in range(33))
     text = GOOD.replace("          - functions:\n              - {uuid: PF3, memory: 16G}\n", slots)
     with pytest.raises(topology.TopologyError, match="t.yaml:21: node1 NUMA node 1: at most 32 slots, found 33"):
         load(tmp_path, text)
 
 
-def test_more_cpus_than_a_guest_can_have(tmp_path: Path) -> None:
+def test_too_many_cpus_are_rejected(tmp_path: Path) -> None:
     numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 64, bus: {n + 1}}}\n" for n in range(4))
     head = GOOD.partition("      - node: 0")[0]
     with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 255 CPUs, found 256"):
         load(tmp_path, head + numa)
 
 
-def test_more_numa_nodes_than_a_guest_can_have(tmp_path: Path) -> None:
+def test_too_many_numa_nodes_are_rejected(tmp_path: Path) -> None:
     numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(25))
     head = GOOD.partition("      - node: 0")[0]
     with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 24 NUMA nodes, found 25"):
         load(tmp_path, head + numa)
 
 
-def test_more_memory_than_a_guest_can_address(tmp_path: Path) -> None:
+def test_too_much_memory_is_rejected(tmp_path: Path) -> None:
     numa = "".join(f"      - {{node: {n}, memory: 256G, cpus: 1, bus: {n + 1}}}\n" for n in range(3))
     head = GOOD.partition("      - node: 0")[0]
     with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 512G of memory, found 768G"):
         load(tmp_path, head + numa)
 
 
-def test_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+def test_deeply_nested_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
         load(tmp_path, "[" * 5000)
 
