@@ -1,4 +1,4 @@
-"""Ways to break a recorded cluster, and what ``lab diagnose`` must say: the step, its evidence, the remedy."""
+"""Ways to break a recorded cluster, with the step, evidence and remedy that ``lab diagnose`` must report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PREPARE = "claim default/user cannot be prepared: [Errno 30] Read-only file syst
 
 
 def waits(selectors: tuple[str, ...] = (), count: int = 1, message: str = NONE_FITS) -> dict[str, Any]:
-    """Fields of a cluster where another pod waits for its claim."""
+    """Changes to a cluster in which another pod waits for its claim."""
     return {
         "claims": [claim("user", "mock0"), claim("other", selectors=selectors, count=count)],
         "pods": [pod(), waiting("other", message)],
@@ -257,7 +257,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"lab ssh {NODE1} 'mv /var/run/cdi /var/run/cdi.aside; mkdir /var/run/cdi' "
         "&& lab kubectl -n mock-device rollout restart daemonset/mock-accel-node-agent",
     ),
-    "CDI folder made anew": (
+    "CDI folder recreated": (
         {"cdi_folders": {NODE1: replace(FOLDER, inode="24:8"), NODE2: FOLDER}},
         "CDI folder is usable",
         f"{NODE1}: the node agent writes to another folder than the node's /var/run/cdi",

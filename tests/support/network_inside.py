@@ -1,6 +1,6 @@
-"""Sets up a cluster's network as a supervisor would, speaks as its guests, and prints what they heard as JSON.
+"""Sets up a cluster's network like a supervisor, sends frames as its guests, and prints the received ones as JSON.
 
-Started by ``test_network.py`` as the first process of namespaces of its own.
+Started by ``test_network.py`` as the first process of new namespaces.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def is_arp(frame: bytes) -> bool:
 
 
 def internet_sum(data: bytes) -> int:
-    """RFC 1071; 0xffff over data that carries its checksum."""
+    """Internet checksum (RFC 1071); 0xffff over data that includes its checksum."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -52,7 +52,7 @@ def internet_sum(data: bytes) -> int:
 
 
 class Guest:
-    """What QEMU is for a link: frames with their length before them."""
+    """QEMU's side of a link: frames, each preceded by its length."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -63,7 +63,7 @@ class Guest:
         await self._writer.drain()
 
     async def heard(self) -> list[bytes]:
-        """Frames until there is a second of silence."""
+        """Frames received until none arrives for a second."""
         frames: list[bytes] = []
         while True:
             try:

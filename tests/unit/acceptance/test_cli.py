@@ -1,4 +1,4 @@
-"""How the ``acceptance`` command understands its arguments, and what it refuses before anything starts."""
+"""Arguments of the ``acceptance`` command, and errors that are found before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages about keywords: all public keywords are documented, and the pages that are committed are of today."""
+"""Keyword documentation: all public keywords are documented, and the committed pages are up to date."""
 
 from __future__ import annotations
 

@@ -48,13 +48,13 @@ def outputdir(tmp_path: Path) -> Path:
 
 
 def summary(*, failed: int, lost: list[str] | None = None) -> dict[str, object]:
-    """What ``acceptance`` says of one suite."""
+    """Summary that ``acceptance`` writes for one suite."""
     end = report.SuiteEnd("S", "c1", passed=1, failed=failed, skipped=0, seconds=10.0, flaky=[], unhealthy="")
     return {**asdict(report.Summary([end], lost or [])), "retired": []}
 
 
 def play(suite: Path, outputdir: Path, topology: str, number: int, lost: list[str] | None = None) -> None:
-    """A round as ``acceptance`` leaves it."""
+    """A round with the files that ``acceptance`` writes."""
     folder = rounds.folder_of(outputdir, topology, number)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--report", "none", "--log", "none"]
     run([*argv, "--variable", f"ROUND:{number}", str(suite)], check=False, capture_output=True, timeout=60)
@@ -212,7 +212,7 @@ def test_round_ends_when_nightly_is_killed(tmp_path: Path) -> None:
 
 
 def wait_for_sleep(parent: psutil.Process) -> psutil.Process:
-    """The child of ``parent`` once it is sleep(1): before, setpriv(1) may not have asked for its signal yet."""
+    """Wait for the child sleep(1) of ``parent``: earlier, setpriv(1) may not have requested its signal yet."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in parent.children():

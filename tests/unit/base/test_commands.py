@@ -1,4 +1,4 @@
-"""Commands that are run to their end."""
+"""Running commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole, and folders that are removed whole."""
+"""Writing files atomically, and removing folders."""
 
 from __future__ import annotations
 

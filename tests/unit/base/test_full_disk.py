@@ -1,4 +1,4 @@
-"""A full disk is named as the reason, and leaves nothing that is later believed; on small disks of their own."""
+"""A full disk is reported as the reason and leaves no incomplete files; tested on small disks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_full_disk_is_reported(name: str, options: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["16k", "256k"])
 def test_saving_a_guest_without_space_is_reported(size: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """QEMU calls the first one an Input/output error."""
+    """QEMU reports the first case as an Input/output error."""
     built = any(cache_root().glob("qemu/*/root/usr/bin/qemu-system-x86_64"))
     if not built and not shutil.which("qemu-system-x86_64"):
         pytest.skip("no QEMU with vfio-user yet; `lab build` makes one")
@@ -67,7 +67,7 @@ def test_saving_a_guest_without_space_is_reported(size: str, tmp_path_factory: p
 
 
 def test_size_of_a_golden_cluster_depends_on_its_guests() -> None:
-    """More than was measured: 1.45 GiB for two guests of 2 GiB, 0.78 GiB for one, in the larger tier."""
+    """More than was measured for the larger tier: 1.45 GiB for two guests of 2 GiB, 0.78 GiB for one."""
     folder = PROJECT / "variables" / "topologies"
     one, two = (golden.needed_bytes(topology.load(folder / f"{name}.yaml")) for name in ("single-node", "numa-cluster"))
     assert 780 << 20 < one < 1200 << 20

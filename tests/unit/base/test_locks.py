@@ -1,4 +1,4 @@
-"""Lock files that processes share."""
+"""Lock files shared by processes."""
 
 from __future__ import annotations
 

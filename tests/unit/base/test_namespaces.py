@@ -1,4 +1,4 @@
-"""Why an ordinary user gets no namespaces, and what helps."""
+"""Reasons why namespaces cannot be created, and remedies."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_error_of_the_trial_is_shown_if_no_setting_forbids() -> None:
 
 
 def test_result_of_the_trial_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the settings say: where it works, nothing is wrong."""
+    """If the trial works, the settings do not matter."""
     monkeypatch.setattr(namespaces, "_settings", lambda: {"user.max_user_namespaces": "0"})
     monkeypatch.setattr(namespaces, "unshare", lambda: ["true"])
     assert forbidden() is None
@@ -85,7 +85,7 @@ def test_ordinary_user_is_root_in_a_user_namespace(monkeypatch: pytest.MonkeyPat
 
 
 def test_limit_of_this_kernel_is_found() -> None:
-    """In a user namespace, whose limits are its own."""
+    """Runs in a user namespace, which has its own limits."""
     if forbidden():
         pytest.skip("no namespaces are to be had here")
     code = (

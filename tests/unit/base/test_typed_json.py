@@ -1,4 +1,4 @@
-"""JSON files of the lab that somebody or something has damaged."""
+"""Damaged JSON files of the lab."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Topologies and profiles, found by their names."""
+"""Finding topologies and profiles by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image of examples and of the suites' pods has what the guide's commands use, and not much more."""
+"""The image of the examples and the suites' pods has the programs that the guides use, and is small."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def archive() -> Path:
-    """The image that pods of the suites run, from the cache of `make setup`."""
+    """The image of the suites' pods, from the cache of `make setup`."""
     (image,) = (image for image in images.BASE_IMAGES if image.tag == pods.IMAGE)
     return images.base_image(image)
 
 
 @pytest.fixture(scope="module")
 def tree(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its files."""
+    """The image's files, unpacked."""
     folder = tmp_path_factory.mktemp("tree")
     with tarfile.open(archive) as image:
         manifest = image.extractfile("manifest.json")
@@ -40,7 +40,7 @@ def tree(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_shell(tree: Path, line: str) -> str:
-    """What a line for the image's shell prints."""
+    """Output of a command in the image's shell."""
     return run(in_tree(tree, ["sh", "-c", line]), timeout=TIMEOUT_SECONDS).decode()
 
 

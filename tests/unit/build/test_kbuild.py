@@ -1,4 +1,4 @@
-"""Which kernels the module is built for, and from what."""
+"""Kernels and sources of the module's build."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_readme_names_the_oldest_supported_kernel() -> None:
 
 @pytest.mark.parametrize(("version", "patchlevel"), [(kbuild.OLDEST[0], kbuild.OLDEST[1] - 1), (5, 15)])
 def test_module_does_not_compile_for_older_kernels(version: int, patchlevel: int) -> None:
-    """With the variables that the kernel's own Makefile has when it reads this one."""
+    """Sets the variables that the kernel's Makefile defines when it includes this one."""
     variables = [f"KERNELRELEASE={version}.{patchlevel}.9", f"VERSION={version}", f"PATCHLEVEL={patchlevel}"]
     argv = ["make", "--no-print-directory", "-f", str(ROOM / "Makefile"), *variables]
     result = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
@@ -53,7 +53,7 @@ def test_every_source_is_part_of_the_module() -> None:
 
 
 def test_every_attribute_in_the_source_is_described() -> None:
-    """The tests in a guest compare with what is really there; this one needs none."""
+    """Needs no guest, unlike the tests that compare with the real attributes."""
     abi = (ROOM / "ABI/testing/sysfs-class-mock-accel").read_text()
     attributes = set(re.findall(r"DEVICE_ATTR_R[OW]\((\w+)\)", (ROOM / "sysfs.c").read_text()))
     described = set(re.findall(r"^What:\t\t/sys/class/mock-accel/<name>/(\w+)$", abi, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Files that go into the node image as they are, and its file system."""
+"""Files that are copied into the node image unchanged, and its file system."""
 
 from __future__ import annotations
 

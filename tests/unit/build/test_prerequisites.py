@@ -1,4 +1,4 @@
-"""Everything that a machine lacks is named at once."""
+"""All missing prerequisites are reported at once."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def test_forbidden_namespaces_are_named_with_what_was_found(monkeypatch: pytest.
 
 
 def test_this_machine_meets_all_prerequisites() -> None:
-    """``make test`` has installed them."""
+    """``make test`` has installed the prerequisites."""
     assert prerequisites.missing() == []

@@ -1,4 +1,4 @@
-"""The store of artifacts: built once, whole or not at all."""
+"""The artifact store: artifacts are built once, completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images without the layers that nodes have."""
+"""Thin images, without the layers that nodes already have."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_config_is_unchanged(tmp_path: Path) -> None:
 
 
 def test_compressed_layer_is_never_omitted(tmp_path: Path) -> None:
-    """Nodes have the layer under another digest, where containerd would not look."""
+    """Nodes have the layer under another digest, so containerd would not find it."""
     packed = gzip.compress(BASE)
     archive = docker_archive(tmp_path / "image.tar", (packed, OWN))
     write_thin(archive, tmp_path / "thin.tar", {digest(BASE)})

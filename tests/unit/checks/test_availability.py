@@ -1,4 +1,4 @@
-"""What of published devices a claim could still get."""
+"""Which published devices are available to a claim."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_pf_and_its_vfs_exclude_each_other_by_counters() -> None:
 
 
 def test_administrative_access_needs_counters_too() -> None:
-    """``checkAvailableCounters`` of the allocator makes no difference."""
+    """The allocator's ``checkAvailableCounters`` makes no exception."""
     assert free(published(PF, *VFS), claim({"device": "mock0"}), admin_access=True) == []
 
 

@@ -1,4 +1,4 @@
-"""CDI files on the nodes against the devices that claims have."""
+"""CDI files on the nodes, compared with the devices allocated to claims."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LINK = device_of(CLUSTER.node(NODE), PF).class_link
 
 
 def content(function: topology.Function) -> dict[str, Any]:
-    """What the driver writes for ``function``."""
+    """Content of the driver's file for ``function``."""
     return driver.spec(Path(cdi.FOLDER), device_of(CLUSTER.node(NODE), function))
 
 
 def file_with(spec: dict[str, Any], link: str | None = LINK) -> CdiFile:
-    """The file of ``mock0`` that holds ``spec``."""
+    """The file of ``mock0`` with content ``spec``."""
     return CdiFile(NODE, PATH, json.dumps(spec), link)
 
 
@@ -133,7 +133,7 @@ def test_wrong_link_is_reported(link: str | None) -> None:
     ]
 
 
-def test_links_are_not_required() -> None:
+def test_link_is_only_required_if_it_is_mounted() -> None:
     spec = content(PF)
     _edits(spec)["mounts"] = [{"hostPath": "/sys/class/mock-accel/mock0", "containerPath": "/a", "options": ["bind"]}]
     assert cdi.complaints([file_with(spec, None)], ALLOCATED) == []

@@ -1,4 +1,4 @@
-"""CDI files of the driver, and broken ones, against the official JSON schema."""
+"""CDI files of the driver, and invalid ones, checked with the official JSON schema."""
 
 from __future__ import annotations
 

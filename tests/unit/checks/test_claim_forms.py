@@ -1,4 +1,4 @@
-"""Every form of a claim (resource.k8s.io/v1), as the API server of Kubernetes 1.37 shows it."""
+"""Every form of a claim (resource.k8s.io/v1), as returned by the API server of Kubernetes 1.37."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def result(device: str, driver: str = OURS, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_request_is_described(fields: dict[str, Any], words: str) -> None:
-    if fields.get("allocationMode") == "All":  # the API server sets no count then
+    if fields.get("allocationMode") == "All":  # in that mode the API server sets no count
         fields = {**fields, "count": 0}
     assert str(parse(exactly(**fields))) == f"claim 'c' asks for {words} and has no devices yet"
 

@@ -1,4 +1,4 @@
-"""What claims ask for, what they got, and whether that is on the right NUMA node."""
+"""Building claims, reading their allocations, and checking NUMA nodes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def result(name: str, request: str = "accelerators", driver: str = DRIVER, pool:
 
 
 def claim(*results: dict[str, str], selectors: tuple[str, ...] = (), match: str | None = None) -> dict[str, Any]:
-    """``pair`` for two PFs, as the API server shows it; pending without ``results``."""
+    """Claim ``pair`` for two PFs in the API's JSON; pending without ``results``."""
     body = claims.build("pair", [DeviceRequest("accelerators", 2, selectors=selectors)], match, {})
     if results:
         body["status"] = {"allocation": {"devices": {"results": list(results)}}}
@@ -212,7 +212,7 @@ def test_claim_is_described(item: dict[str, Any], words: str) -> None:
 
 
 def test_free_pfs_are_counted_by_numa_node() -> None:
-    """VFs are not counted, a NUMA node without free ones is."""
+    """VFs are not counted; a NUMA node without free PFs has count 0."""
     taken = claim(*(result(name) for name in ("mock0", "mock1", "mock2", "mock4")))
     other_driver = claim(result("mock3", driver="gpu.example.com"))
     counts = claims.free(PUBLISHED, [taken, other_driver, claim()])
@@ -237,7 +237,7 @@ def test_free_pfs_are_described(counts: dict[tuple[str, int | None], int], words
 
 
 def test_wrong_numa_node_is_reported_with_device_request_and_slice() -> None:
-    """The topology decides, whatever the slice says."""
+    """The topology decides, not the slice."""
     mock3 = CLUSTER.node(NODE).functions[5]
     right = AllocatedDevice("pair", "near", publish(CLUSTER.node(NODE).functions[0], numa_node=1))
     wrong = AllocatedDevice("pair", "far", publish(mock3, numa_node=0))
@@ -262,7 +262,7 @@ def test_device_outside_the_topology_is_an_error() -> None:
     )
 
 
-def test_unallocated_claim_without_reservation_has_no_complaints() -> None:
+def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     assert claims.allocation_complaints(claim()) == []
     assert claims.allocation_complaints({**claim(), "status": {}}) == []
     held = claim(result("mock1"))

@@ -1,4 +1,4 @@
-"""Taints, health and conditions, as recorded of the API server."""
+"""Taints, health and conditions, from recorded answers of the API server."""
 
 from __future__ import annotations
 

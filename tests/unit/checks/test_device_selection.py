@@ -1,4 +1,4 @@
-"""Devices that tests pick from a topology."""
+"""Selection of a topology's devices by their properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver's own pods, from answers of the API server over real HTTP."""
+"""The driver's pods, from recorded answers of the API server over real HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence of a failure: what is collected, in bounded time and size, and how a test's log leads to it."""
+"""Evidence of a failure: what is collected, in bounded time and size, and the links in a test's log."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ FAILING_SETUP = """\
     Another
         No Operation
     """
-# A session of a cluster that does not answer at all: evidence must say so, and the tests end as they would without.
+# Session of a cluster that does not answer: the evidence must say so, and must not change the tests' results.
 SESSION = """\
     from types import SimpleNamespace
     from pathlib import Path
@@ -242,7 +242,7 @@ def test_failed_tests_have_evidence_once_and_others_none(tmp_path: Path) -> None
     }
     (message,) = found["Fails Before Its Teardown"]
     (teardown,) = root.findall("./suite/test[@name='Fails Before Its Teardown']/kw[@type='TEARDOWN']")
-    # Before what the teardown does.
+    # Evidence is collected before the teardown.
     assert [item.get("level") for item in teardown.iter("msg")] == ["INFO", "FAIL"]
     name = "Fails.Fails-Before-Its-Teardown"
     assert f'<a href="evidence/{name}/logs/fails.robot">logs/fails.robot</a>' in message

@@ -1,4 +1,4 @@
-"""Faults that are made by the API, over real HTTP."""
+"""Faults that are injected through the API, over real HTTP."""
 
 from __future__ import annotations
 

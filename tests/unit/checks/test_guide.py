@@ -1,4 +1,4 @@
-"""Listings of the page about the guide's commands: how they are read and run, and that none is forgotten."""
+"""Listings of the page about older guides' commands: reading and running them, and that none is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_device.lab.base.paths import PROJECT
 
 SUITE = PROJECT / "suites" / "guide.robot"
 TIMEOUT = timedelta(seconds=20)
-# What people find in older guides, each with the form of today beside it in the table of the page.
+# Commands of older guides; the page's table has today's form beside each.
 OLD_FORMS = (
     ".basic.attributes",
     "….intValue",
@@ -75,7 +75,7 @@ def test_error_of_an_unknown_heading_lists_the_known_ones() -> None:
 
 
 def test_every_listing_is_run_by_the_suite() -> None:
-    """And the suite names no section that is not there."""
+    """The suite also names no missing section."""
     keywords = {"Listing Should Print": False, "Old Listing Should Be Refused": True}
     keywords["Old Listing Should Print Nothing"] = True
     model = running.TestSuite.from_file_system(SUITE)

@@ -1,4 +1,4 @@
-"""What ``lab status`` makes of what it was told."""
+"""``lab status``: health of a cluster."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ NODE1, NODE2 = (node.name for node in NUMA.nodes)
 
 
 class FakeCluster:
-    """The guest of the second node is stopped: its SSH server is not there for a long time, its QEMU for ever."""
+    """The second node's guest is stopped: SSH answers only after a long time, QEMU never."""
 
     name = "some"
     topology = NUMA

@@ -1,4 +1,4 @@
-"""What tests say of objects in the cluster, from answers of the API server over real HTTP."""
+"""Reading, waiting for and explaining objects in the cluster, from recorded answers over real HTTP."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_pending_pod_is_explained_by_claims_free_devices_and_last_event() -> Non
         for second, reason in ((5, "FailedScheduling"), (2, "Older"))
     ]
     the_pod = pod("Pending", conditions=[condition])
-    # Has the same name in another namespace: its device is taken, but the pod has nothing to do with it.
+    # A claim of the same name in another namespace: it holds a device, but is not the pod's.
     other = claim("mock0", namespace="other")
     answers = cluster(the_pod, claim(), other) | {f"{CORE}/events": listing(*events)}
     with api_server(answers) as api:

@@ -7,7 +7,7 @@ import pytest
 from mock_device.checks.driver import logs
 from mock_device.checks.driver.logs import LogMark
 
-# A node agent at --v=4 whose device mock3 was unplugged and plugged again.
+# Log of a node agent at --v=4 whose device mock3 was unplugged and plugged again.
 LOG = """\
 I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
 I1125 03:51:07.412345       1 uevents.py:74] "Kernel event" action="remove" path="/devices/mock3"

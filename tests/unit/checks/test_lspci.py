@@ -1,4 +1,4 @@
-"""What lspci lists against the topology."""
+"""Output of lspci, compared with the topology."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mock_device.checks.nodes.lspci import ListedDevice
 from mock_device.lab.base.paths import PROJECT
 
 NODE = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml").nodes[0]
-# lspci 3.13 in a guest.
+# Output of lspci 3.13 in a guest.
 RECORDED = """\
 0000:11:00.0 1200: 1de5:0001 (rev 01)
 0000:11:00.1 1200: 1de5:0002 (rev 01)

@@ -1,4 +1,4 @@
-"""What is measured: pods that a kubelet takes its time with, over real HTTP, and reads of sysfs."""
+"""Measurements of pods, with a slow fake kubelet over real HTTP, and of reads of sysfs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ START_SECONDS = 0.3
 
 
 class Kubelet:
-    """Runs every pod of the server START_SECONDS after it was made, one after the other."""
+    """Runs each pod of the server START_SECONDS after its creation, one after the other."""
 
     def __init__(self, server: FakeApiServer, **refused: Object) -> None:
-        """``refused`` has the status of pods that are not to run, by their name with ``_``."""
+        """``refused`` maps pods that must not run to their status; ``_`` stands for ``-`` in the names."""
         self._server = server
         self._refused = refused
         self._stop = threading.Event()
@@ -69,7 +69,7 @@ def test_start_of_each_pod_is_measured(server: FakeApiServer, api: ApiClient) ->
         starts, all_run = measuring._start(api, 3, with_claims=True, timeout=TIMEOUT)
     finally:
         kubelet.stop()
-    # In the order in which they ran.
+    # In the order in which the pods ran.
     assert list(starts) == ["measured-0", "measured-1", "measured-2"]
     assert all(seconds >= START_SECONDS for seconds in starts.values())
     assert 3 * START_SECONDS <= all_run < TIMEOUT.total_seconds()

@@ -1,4 +1,4 @@
-"""What the node agents' figures say between two readings."""
+"""Metrics of the node agents: parsing, and differences of two readings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mock_device.checks.errors import CheckError
 def served(
     claims: Mapping[tuple[str, str], list[float]], scans: list[float], start_seconds: float | None = None
 ) -> str:
-    """What a node agent serves after claims, by operation and result, and scans that took so many seconds."""
+    """A node agent's metrics after claims (by operation and result) and scans with these durations in seconds."""
     claim_durations, scan_durations = Durations(("operation", "result")), Durations()
     for labels, values in claims.items():
         for seconds in values:

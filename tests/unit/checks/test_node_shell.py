@@ -1,4 +1,4 @@
-"""Commands over SSH, on a server of paramiko's that runs them with ``sh``."""
+"""Commands over SSH, on paramiko's server, which runs them with ``sh``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 
 
 class _Server(paramiko.ServerInterface):  # type: ignore[misc]
-    """Takes any key, opens a shell that does nothing, as SSHLibrary's login wants one, and runs a command a channel."""
+    """Accepts any key, opens an idle shell, which SSHLibrary's login requires, and runs one command per channel."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return int(paramiko.AUTH_SUCCESSFUL)
@@ -110,7 +110,7 @@ def test_command_times_out(shell: NodeShell) -> None:
 
 
 def test_silent_node_times_out(access: NodeAccess) -> None:
-    """As a forwarder does for a guest that is stopped."""
+    """A forwarder behaves like this for a stopped guest."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         shell = NodeShell(replace(access, port=silent.getsockname()[1]))
         begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""Which layer is blamed when a device is not on the NUMA node of the topology."""
+"""Which layer is blamed if a device is not on the topology's NUMA node."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def publish(node: str, function: topology.Function, slice_name: str = "s") -> Pu
 
 
 def layers(*vfs: str) -> list[Layer]:
-    """All layers of a cluster that is as its topology says, with ``vfs`` of every node enabled."""
+    """All layers of a cluster that agrees with its topology, with ``vfs`` enabled on every node."""
     found, published = [], []
     for node in CLUSTER.nodes:
         enabled = [f for f in node.functions if not f.is_vf or f.name in vfs]
@@ -43,7 +43,7 @@ def layers(*vfs: str) -> list[Layer]:
 
 
 def show(layer: Layer, name: str, *sightings: Sighting) -> Layer:
-    """``layer`` with device ``name`` of the first node seen like that; without sightings, not seen."""
+    """``layer`` in which device ``name`` of the first node has these sightings, or is missing without any."""
     others = {key: value for key, value in layer.sightings.items() if key != (NODE, name)}
     return replace(layer, sightings=others | ({(NODE, name): sightings} if sightings else {}))
 
@@ -56,7 +56,7 @@ def on(numa_node: int | None, bdf: str = "0000:21:00.0") -> Sighting:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_layers_of_a_healthy_cluster_pass(count: int) -> None:
     good = layers("mock0_vf0")[:count]
-    # PFs on two nodes, and: all VFs on the PCI bus, the enabled one elsewhere.
+    # PFs of two nodes, plus all VFs on the PCI bus, or the enabled one on the other layers.
     assert len(good[-1].sightings) == (20 if count == 1 else 14)
     assert judge(CLUSTER, good) == RIGHT
 
@@ -132,14 +132,14 @@ VF = "mock-cluster-node1 mock0_vf0"
     ],
 )
 def test_missing_vf_is_blamed_only_where_required(title: str, enabled: list[str], message: str | None) -> None:
-    """Behind the PCI bus a VF must be there only if it is enabled."""
+    """On layers after the PCI bus, only enabled VFs are required."""
     *before, last = layers(*enabled)[: POSITIONS[title] + 1]
     expected = f"{VF} (0000:11:00.1): expected NUMA node 0 by topology numa-cluster, {message}"
     assert judge(CLUSTER, [*before, show(last, "mock0_vf0")]) == Verdict((expected,) if message else (), ())
 
 
 def test_slice_of_a_disabled_vf_is_blamed() -> None:
-    """Although the PCI bus has the VF, and rightly."""
+    """The VF is rightly on the PCI bus."""
     bus, sysfs, _ = layers()
     *_, slices = layers("mock0_vf0")
     messages = [

@@ -1,4 +1,4 @@
-"""What programs say of themselves over HTTP, and how they are asked."""
+"""Health endpoints and metrics of the cluster's programs, and how to reach them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mock_device.lab.kube import kubeclient
 
 CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
-# As kube-apiserver 1.37 answers /readyz?verbose, some checks left out.
+# Answer of kube-apiserver 1.37 to /readyz?verbose, without some checks.
 READY = """\
 [+]ping ok
 [+]etcd ok
@@ -28,7 +28,7 @@ READY = """\
 [+]shutdown ok
 readyz check passed
 """
-# The same when etcd is away.
+# The same while etcd is down.
 NOT_READY = """\
 [+]ping ok
 [-]etcd failed: reason withheld
@@ -38,7 +38,7 @@ readyz check failed
 
 
 def agent(free: int, allocated: int) -> str:
-    """What a node agent serves."""
+    """A node agent's metrics."""
     served = SimpleNamespace(
         claim_durations=Durations(("operation", "result")),
         scan_durations=Durations(),
@@ -53,7 +53,7 @@ def agent(free: int, allocated: int) -> str:
 
 
 def controller(*counts: int) -> str:
-    """What the controller serves that knows so many PFs of each node."""
+    """Metrics of a controller with these numbers of PFs by node."""
     metrics = ControllerMetrics()
     metrics.devices({(node.name, "pf"): count for node, count in zip(CLUSTER.nodes, counts, strict=False)})
     return metrics.text().decode()

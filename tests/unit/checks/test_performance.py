@@ -1,4 +1,4 @@
-"""Figures, limits, and the file that keeps both, and the chart of them."""
+"""Performance figures, limits, the file that stores them, and charts."""
 
 from __future__ import annotations
 

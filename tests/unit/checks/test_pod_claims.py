@@ -1,4 +1,4 @@
-"""Claims of a pod, however it comes by them (core/v1)."""
+"""Claims of a pod in every form (core/v1)."""
 
 from __future__ import annotations
 

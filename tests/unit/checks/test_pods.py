@@ -1,4 +1,4 @@
-"""Pods, and what their containers see of the devices."""
+"""Building pods, their state, and their containers' view of devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published devices against what sysfs shows."""
+"""Published devices, compared with sysfs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOMAIN = "mock-accel.example.com"
 
 
 def as_the_driver_publishes() -> list[PublishedDevice]:
-    """The driver's own slices of FUNCTIONS."""
+    """The driver's slices of FUNCTIONS."""
     devices = [device_of(NODE, function) for function in FUNCTIONS]
     return slices.parse(item for pool in desired(NODE.name, "uid", devices).values() for item in pool)
 

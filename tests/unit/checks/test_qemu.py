@@ -49,7 +49,7 @@ def test_misplaced_device_is_reported(change: dict[str, str | None], message: st
 
 
 def test_empty_slots_are_found() -> None:
-    """A slot that lost only some of its functions is not: what is left keeps its root port."""
+    """A slot that lost only some of its functions is not empty: the others still occupy its root port."""
     assert qemu.empty_slots(NODE, PLUGGED) == []
     left = {name: bdf for name, bdf in PLUGGED.items() if name not in {"mock0", "mock0_vf0", "mock0_vf1", "mock1"}}
     assert [slot.root_port for slot in qemu.empty_slots(NODE, left)] == ["rp11"]

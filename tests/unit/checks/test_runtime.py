@@ -1,4 +1,4 @@
-"""Which runtime containerd uses, from its own account of its configuration."""
+"""containerd's default runtime and CDI folders, from ``containerd config dump``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from mock_device.checks.nodes.runtime import ContainerRuntime, cdi_folders, default_runtime
 
-# Of `containerd config dump`, the part that matters.
+# The relevant part of `containerd config dump`.
 DUMP = """\
 version = 3
 root = '/var/lib/containerd'

@@ -1,4 +1,4 @@
-"""Writes to ResourceSlices on an idle cluster are seen, and named."""
+"""Writes to ResourceSlices on an idle cluster are detected and reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 def recorded(
     generation: int, version: int, *, name: str = NAME, pool: int = 1, extra: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """A slice with device memory 1024T, as API server 1.37 keeps it; ``extra`` are times of more field managers.
+    """A slice with device memory 1024T, as API server 1.37 stores it; ``extra`` are times of more field managers.
 
     The driver wrote ``1024Ti`` and found ``1Pi``: it wrote again, each time as another generation of its pool.
     """
@@ -66,7 +66,7 @@ def test_continual_writes_are_reported_with_the_writer() -> None:
 
 
 def test_writer_of_a_label_is_reported() -> None:
-    """The generation stays, for it is the spec's; the label's writer has an entry of its own."""
+    """The generation, which counts changes of the spec, is unchanged; the label's writer has a separate entry."""
     found = looked([recorded(1, 100)], [recorded(1, 101, extra={"kubectl-label": "2026-11-26T10:00:00Z"})])
     assert found.complaints() == [
         f"{NAME}: written once, by kubectl-label (Update): "

@@ -1,4 +1,4 @@
-"""ResourceSlices, read back as the driver writes them."""
+"""Parsing of ResourceSlices that the driver wrote."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_missing_numa_node_is_none() -> None:
     ("driver", "names"), [("mock-accel.example.com", ["mock0_vf0", "mock1"]), ("gpu.example.com", [])]
 )
 def test_slice_without_labels_and_attributes_is_parsed(driver: str, names: list[str]) -> None:
-    """Names in sysfs then follow from the published ones; slices of other drivers do not count."""
+    """Names in sysfs are then derived from the published ones; slices of other drivers are ignored."""
     pool = {"name": "p", "generation": 1, "resourceSliceCount": 1}
     spec = {"driver": driver, "nodeName": NODE, "pool": pool, "devices": [{"name": "mock0-vf0"}, {"name": "mock1"}]}
     found = slices.parse([{"metadata": {"name": "s"}, "spec": spec}])

@@ -1,4 +1,4 @@
-"""Virtual functions as sysfs shows them."""
+"""Virtual functions in sysfs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.lab.base.paths import PROJECT
 
 CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
-# What PROBE printed in a guest with one VF of mock0 enabled; the devices of NUMA node 1 are left out.
+# Output of PROBE in a guest with one VF of mock0 enabled, without the devices of NUMA node 1.
 RECORDED = """\
 device\tmock0\t0000:11:00.0\t2\t1\t\tvirtfn0=0000:11:00.1
 device\tmock0_vf0\t0000:11:00.1\t\t\t0000:11:00.0\t
@@ -62,7 +62,7 @@ def test_nothing_is_disabled_without_the_module(tmp_path: Path) -> None:
 
 
 def test_command_prints_the_error(tmp_path: Path) -> None:
-    """printf(1) says what strerror(3) does, on /dev/full here as for a refused attribute."""
+    """printf(1) prints the text of strerror(3), for /dev/full here as for a refused attribute."""
     command = sriov.command("mock0", "-1").replace(f"{CLASS_FOLDER}/mock0/sriov_numvfs", "/dev/full")
     run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert run.returncode
@@ -88,7 +88,7 @@ def test_invalid_output_is_rejected(output: str, message: str) -> None:
 
 
 def shown(*more: SriovDevice) -> list[SriovDevice]:
-    """All PFs of the node without VFs, changed or followed by ``more``."""
+    """All PFs of the node without VFs, with ``more`` devices replaced or added."""
     devices = {pf.name: SriovDevice(pf.name, pf.bdf, pf.total_vfs, 0, "", {}) for pf in NODE.pfs}
     return list((devices | {device.name: device for device in more}).values())
 

@@ -1,4 +1,4 @@
-"""Devices as a guest's kernel shows them."""
+"""Devices in a guest's sysfs, compared with the topology and with claims."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
-# What PROBE prints for the tree below.
+# Output of PROBE for the tree below.
 RECORDED = """\
 pci\t0000:11:00.0\t0x0001\t0
 pci\t0000:11:00.1\t0x0002\t0
@@ -143,7 +143,7 @@ def test_wrong_status_registers_are_reported(
 
 
 def topology_shown() -> list[NodeDevices]:
-    """What nodes show whose sysfs is as the topology has it, no VF enabled."""
+    """Nodes whose sysfs agrees with the topology, no VF enabled."""
     return [
         NodeDevices(
             node.name,

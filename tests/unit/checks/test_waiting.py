@@ -1,4 +1,4 @@
-"""Waiting by asking again."""
+"""Polling with a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mock_device.checks.waiting import until_no_complaints
 
 
 class Answers:
-    """Complaints, one list an answer; the last one for good."""
+    """Returns one list of complaints per call; the last list is repeated."""
 
     def __init__(self, *lists: list[str], seconds: float = 0.0) -> None:
         self.lists = list(lists)

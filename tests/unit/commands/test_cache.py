@@ -1,4 +1,4 @@
-"""What of the cache is listed, and what is removed."""
+"""``lab cache``: listing artifacts and removing stale ones."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_prune_removes_stale_artifacts(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def qcow2(path: Path, base: Path) -> None:
-    """The part of a qcow2 disk that says what it is based on."""
+    """The header of a qcow2 disk that names its backing file."""
     name = str(base).encode()
     path.write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 104, len(name)).ljust(104, b"\0") + name)
 
 
 def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
-    """A supervisor's socket, and a spec that names old artifacts; those, and what they are based on."""
+    """A supervisor's socket and a spec with old artifacts; returns these and the backing files."""
     image, nodes, driver, binaries, qemu = (artifact(part) for part in ("image", "nodes", "driver", "binaries", "qemu"))
     (image / "disk.raw").touch()
     qcow2(nodes / "node1.qcow2", image / "disk.raw")
@@ -135,7 +135,7 @@ def test_backing_file_of_a_disk_is_found(tmp_path: Path) -> None:
     assert found == [Path("/base.raw"), tmp_path / "base.raw", None, None]
 
 
-def test_empty_cache_knows_all_topologies(root: Path) -> None:
+def test_artifact_that_no_input_needs_is_stale(root: Path) -> None:
     (root / "old" / "0123").mkdir(parents=True)
     (entry,) = cache.entries()
     assert (entry.kind, entry.needed_by) == ("old", [])

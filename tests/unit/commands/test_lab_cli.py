@@ -1,4 +1,4 @@
-"""Arguments of the command line of the lab."""
+"""The command line of ``lab``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack
 
 
 def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths:
-    """A cluster whose supervisor answers, and whose files are in order."""
+    """A cluster with a fake supervisor and valid files."""
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
@@ -79,7 +79,7 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
 
 
 def pipe_with(content: bytes, stack: ExitStack) -> str:
-    """Path of a descriptor that this process may give on, as a shell makes it for ``<(…)``."""
+    """Path of an inheritable descriptor, like the one that a shell creates for ``<(…)``."""
     reading, writing = os.pipe()
     stack.callback(os.close, reading)
     os.set_inheritable(reading, True)
@@ -227,7 +227,7 @@ def fake_cluster(tmp_path: Path) -> Any:
 
 
 def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
-    """An archive, and what ``load_image`` needs to put it on nodes by ``on_node``."""
+    """An archive, and fakes with which ``load_image`` loads it by ``on_node``."""
     archive = tmp_path / "image.tar"
     archive.write_bytes(b"an image")
     monkeypatch.setattr(images, "build_base_images", tuple)

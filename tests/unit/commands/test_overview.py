@@ -1,4 +1,4 @@
-"""Which clusters run, by supervisors that are none, and how that is shown."""
+"""``lab clusters``, with fake supervisors."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_interval_is_bounded(text: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"expected 0.5 s or more, found '{text}'" in capsys.readouterr().err
 
 
-def test_memory_excludes_shared_pages() -> None:
+def test_memory_counts_anonymous_and_shmem_pages() -> None:
     script = (
         "import mmap, os, sys; fd = os.memfd_create('guest'); os.ftruncate(fd, 64 << 20); m = mmap.mmap(fd, 64 << 20)\n"
         "m.write(b'x' * (32 << 20)); print(flush=True); input()"

@@ -1,4 +1,4 @@
-"""Command lines of the tools, and what they run on nodes."""
+"""Command lines of the tools, and their commands on nodes."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_file_instead_of_the_folder_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
 def test_folder_on_a_read_only_mount_is_not_writable(tmp_path: Path) -> None:
-    """As checks.driver.faults covers it: root may read and write whatever its permissions are, but not there."""
+    """Like checks.driver.faults: root ignores permissions, but cannot write to a read-only mount."""
     below = probe(tmp_path)
     script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)
@@ -115,7 +115,7 @@ def test_invalid_output_is_rejected() -> None:
 
 
 class Cluster:
-    """Two nodes, of which the second is silent."""
+    """Two nodes, the second of which is silent."""
 
     topology = CLUSTER
     look_seconds = 3.0

@@ -1,4 +1,4 @@
-"""A real control plane, in namespaces of its own: who may do what, and what works before any node is there."""
+"""A real control plane in new namespaces: permissions, and what works without any node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 60
 
 
 def test_components_use_only_their_folder_and_addresses(tmp_path: Path) -> None:
-    """Several clusters at once: no component is told of a path or an address beyond its cluster's."""
+    """Several clusters may run at once: a component's arguments only contain its cluster's paths and addresses."""
     pki = create_pki(tmp_path / "pki", [])
     for component in ControlPlane(tmp_path / "bin", tmp_path / "data", pki).components():
         options = dict(option.removeprefix("--").split("=", 1) for option in component.argv[1:])
@@ -45,7 +45,7 @@ def test_api_server_only_accepts_certificates(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What ``control_plane_inside.py`` found, run once."""
+    """Report of ``control_plane_inside.py``, which runs once."""
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("control-plane")

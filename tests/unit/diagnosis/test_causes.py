@@ -1,4 +1,4 @@
-"""Causes of claims that cannot be met: requests, constraints, device classes; the only cause or none."""
+"""Causes of claims that cannot be met: requests, constraints, device classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mock_device.diagnosis import diagnosis
 
 
 def test_device_with_administrative_access_is_not_taken() -> None:
-    """All six of node 2 are watched, and free."""
+    """All six devices of node 2 have administrative access only, and are free."""
     watched = has("watch", *PFS, node=NODE2, adminAccess=True)
     assert cause(asks(request(count=6)), watched) == ""
     assert cause(asks(request(count=7)), watched) == (
@@ -66,7 +66,7 @@ def test_all_devices_that_meet_a_selector_must_be_free() -> None:
         "(their numaNode: 0, 1)"
     )
     hard = asks(request(allocationMode="All", selectors=cel(f"{ATTRIBUTES}.numaNode < 1")))
-    assert cause(hard, has("b", "mock0", node=NODE2)) == ""  # what it selects is not known
+    assert cause(hard, has("b", "mock0", node=NODE2)) == ""  # its CEL is not evaluated
 
 
 def test_request_for_all_of_no_devices_is_a_cause() -> None:
@@ -140,7 +140,7 @@ def test_requests_that_cannot_be_met_together_are_a_cause() -> None:
 
 
 def test_claim_of_another_drivers_class_is_not_explained_by_our_devices() -> None:
-    """Its 16 devices are not ours to count."""
+    """The 16 devices of another driver are not counted."""
     assert cause(asks(request(device_class="gpu", count=9))) == ""
     model = f'device.attributes["{FOREIGN}"].model == "NEWEST"'
     assert cause(asks(request(device_class="gpu", selectors=cel(model)))) == ""

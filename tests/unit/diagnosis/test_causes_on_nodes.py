@@ -183,7 +183,7 @@ def test_unmet_binding_conditions_are_reported() -> None:
     why = f"claim 'other': device {NODE1} gpu-0 of {FOREIGN} waits to be bound: attached is False, Fabric: no switch"
     assert found.evidence == f"pod default/other: {why}"
     assert found.remedy == "lab kubectl -n default get resourceclaim other -o yaml"
-    assert cause(body) == why  # a word of the scheduler from before comes after it
+    assert cause(body) == why  # the scheduler's earlier message follows it
     body["status"]["devices"][0]["conditions"][0]["status"] = "True"
     assert look(body, pods=[pod(), waits]).evidence == "1 pods wait for the scheduler"
 
@@ -196,7 +196,7 @@ def test_pod_with_scheduling_gates_has_no_cause() -> None:
 
 
 def test_shared_devices_are_not_counted() -> None:
-    """One of them may do for several requests."""
+    """A shared device may serve several requests."""
     shared = published()
     for item in shared:
         item["spec"]["devices"][0]["allowMultipleAllocations"] = True

@@ -1,4 +1,4 @@
-"""``lab diagnose`` on recorded clusters: a healthy one, and one for each way to break the stretches."""
+"""``lab diagnose`` on recorded clusters: a healthy one, and one for each way to break a step."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def from_template(**status: Any) -> dict[str, Any]:
 
 
 def test_each_template_is_checked() -> None:
-    """A claim that is there says nothing of the template of another one."""
+    """A template is checked even if the claim of another template exists."""
     pods = [from_template(phase="Pending")]
     missing = "pod default/made: there is no ResourceClaimTemplate 'each' in namespace default"
     assert evidence("claims exist", replace(HEALTHY, pods=pods)) == missing
@@ -133,7 +133,7 @@ def test_unneeded_claim_is_not_reported() -> None:
 
 
 def test_running_pod_with_an_extended_resource_is_healthy() -> None:
-    """It has a claim that the scheduler made; its container uses the request that the pod's status maps to it."""
+    """The scheduler has created its claim, and the pod's status maps one of its requests to the container."""
     made = claim("user", "mock0")
     made["status"]["allocation"]["devices"]["results"][0]["request"] = "container-0-request-0"
     resource = "deviceclass.resource.kubernetes.io/mock-accel-pf"
@@ -205,7 +205,7 @@ def test_remedy_restarts_the_cluster_with_its_topology() -> None:
     assert found.remedy == "lab down && lab up --topology /t/other.yaml"
 
 
-def test_text_and_json_agree() -> None:
+def test_diagnosis_is_formatted_as_text_and_json() -> None:
     changes, *_ = CASES["module unloaded"]
     found = diagnosis.walk(replace(HEALTHY, **changes))
     lines = diagnosis.as_text(found, details=True).splitlines()

@@ -1,4 +1,4 @@
-"""What ``lab diagnose`` asks a cluster, answered over real HTTP and by recorded nodes."""
+"""Reading a cluster for ``lab diagnose``, over real HTTP and from recorded nodes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 class Supervisor:
-    """What is asked of the cluster's supervisor."""
+    """A fake cluster with answers of its supervisor."""
 
     def look(self, command: str) -> dict[str, GuestAnswer]:
         if command == "query-pci":
@@ -104,7 +104,7 @@ def test_metrics_of_the_agents_are_read() -> None:
 
 @pytest.fixture
 def slices_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
-    """Holds a slice of the driver and one of another, and is looked at for a second."""
+    """An API server with a slice of the driver and one of another driver, watched for a second."""
     monkeypatch.setattr(live_snapshot, "WATCHED_SECONDS", 1.0)
     server = FakeApiServer()
     for item in (published()[0], foreign()):
@@ -122,7 +122,7 @@ def foreign() -> Object:
 
 
 def write(server: FakeApiServer, item: Object, times: int) -> None:
-    """Write a slice ``times`` more."""
+    """Write a slice ``times`` more times."""
     for generation in range(2, times + 2):
         changed = copy.deepcopy(item)
         changed["spec"]["pool"]["generation"] = generation
@@ -132,7 +132,7 @@ def write(server: FakeApiServer, item: Object, times: int) -> None:
 @pytest.mark.parametrize(("times", "found"), [(0, {}), (2, {}), (3, {f"{NODE1}/mock0": 3})])
 def test_continual_rewrites_are_counted(slices_server: FakeApiServer, times: int, found: dict[str, int]) -> None:
     def writes() -> None:
-        # Once the watch is there.
+        # Only after the watch has started.
         while ("GET", SLICES) not in slices_server.requests:
             listed.wait(0.01)
         write(slices_server, foreign(), 9)

@@ -1,4 +1,4 @@
-"""``lab diagnose`` and ``lab slices`` on claims that a real scheduler has judged (``scheduler_inside.py``)."""
+"""``lab diagnose`` and ``lab slices`` on claims that a real scheduler has processed (``scheduler_inside.py``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PF_RESOURCE = "deviceclass.resource.kubernetes.io/mock-accel-pf"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What ``scheduler_inside.py`` found, run once."""
+    """Report of ``scheduler_inside.py``, which runs once."""
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("scheduler")

@@ -1,4 +1,4 @@
-"""What is understood of CEL selectors, and what is left alone."""
+"""Which parts of CEL selectors are evaluated, and which are not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_all_selectors_of_a_request_must_be_met() -> None:
         (f"{ATTRIBUTES}.nothing == 0", 0),
         ('device.attributes["resource.kubernetes.io"].numaNode == 1', 6),
         ('device.driver == "gpu.example.com"', 0),
-        (f"{ATTRIBUTES}.numaNode > 7", 12),  # not judged
+        (f"{ATTRIBUTES}.numaNode > 7", 12),  # not evaluated
     ],
 )
 def test_understood_parts_select_devices(expression: str, selected: int) -> None:

@@ -1,4 +1,4 @@
-"""What is read of this machine's CPU."""
+"""Properties of this machine's CPU that saved guests depend on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.
 def test_saved_guest_depends_on_the_tsc_rate_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
     assert host_cpu("tcg") == "2445 MHz"
-    # The kernel measures it anew at each boot, a little different.
+    # The kernel measures it at each boot, with slightly different results.
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU | {"bogomips": "4890.62"})
     assert host_cpu("tcg") == "2445 MHz"
 

@@ -1,4 +1,4 @@
-"""A guest's command line and what it is told at boot."""
+"""A guest's command line, and the files passed to it at boot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No step waits as long as its test may take: else its reason, such as the scheduler's, is never seen."""
+"""Every step times out before its test, or the step's reason (such as the scheduler's) would never be shown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_step_of_the_guides_times_out_before_its_test(name: str, tmp_path:
 
 
 def read(folder: Path, steps: str, settings: str = "Test Timeout    5 minutes") -> list[str]:
-    # Robot Framework keeps an imported module: another name for each.
+    # Robot Framework caches imported modules, so each test needs another name.
     library = f"Wait{abs(hash(folder))}Library"
     for name, text in (
         (f"libraries/{library}.py", LIBRARY.replace("WaitLibrary", library)),

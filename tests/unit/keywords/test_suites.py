@@ -1,4 +1,4 @@
-"""Rules that all suites keep (docs/write-a-scenario.md), checked by Robot Framework's own model."""
+"""Rules for all suites (docs/write-a-scenario.md), checked with Robot Framework's own model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = {"KEYWORD", "VAR"}
 
 
 def complaints(suite: Path) -> list[str]:
-    """Tests that are long, or that decide, repeat or sleep themselves instead of saying what must hold."""
+    """Tests that are too long or contain branches, loops or sleeps instead of expectations."""
     found = []
     for test in running.TestSuite.from_file_system(suite).tests:
         steps = list(test.body)

@@ -1,4 +1,4 @@
-"""Waiting for objects of an API server that is not there."""
+"""Waiting for objects of an API server, also one that has ended or is silent."""
 
 from __future__ import annotations
 

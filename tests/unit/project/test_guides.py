@@ -1,4 +1,4 @@
-"""The guides: what they list is a file, what they name is there."""
+"""The guides: their listings equal files, and everything that they name exists."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listings(page: Path) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Where the guide tells the reader to save the suite, in a project with these resources and libraries."""
+    """The place where the guide saves the suite, in a project with these resources and libraries."""
     for name in ("resources", "libraries", "variables"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / "suites").mkdir()
@@ -77,7 +77,7 @@ def test_links_of_the_page_work(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 def test_files_named_by_the_page_exist(page: Path) -> None:
-    """In backticks, from the project's folder; names with capitals or wildcards stand for others."""
+    """Paths in backticks, relative to the project's folder; names with capitals or wildcards are placeholders."""
     folders = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
     named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
     there = {"suites/my-first-scenario.robot", "suites/my-driver.robot", "variables/topologies/small.yaml"}
@@ -86,7 +86,7 @@ def test_files_named_by_the_page_exist(page: Path) -> None:
 
 
 def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
-    """No place but prose keeps the old name, and what compares names still agrees: unit tests of both sides pass."""
+    """The old name remains only in prose, and unit tests that compare names still pass on both sides."""
     (command,) = re.findall(r"^ +(git grep .*)$", DRIVER_GUIDE.read_text(), re.MULTILINE)
     files = run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in files.rstrip("\0").split("\0"):

@@ -1,4 +1,4 @@
-"""Makefiles: where they refuse to write, and which cluster they work on."""
+"""Makefiles: checkouts that they reject, and the cluster on which they work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def checkout(folder: Path) -> Path:
-    """A folder with the Makefile and what its virtual environment depends on."""
+    """A folder with the Makefile and the files on which its virtual environment depends."""
     (folder / "dra-driver").mkdir(parents=True)
     for name in ("Makefile", "requirements.txt", "pyproject.toml", "dra-driver/requirements.txt"):
         shutil.copy(PROJECT / name, folder / name)

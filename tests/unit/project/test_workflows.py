@@ -1,4 +1,4 @@
-"""The workflows of .github: valid by the published schemas, and calling only what there is."""
+"""The workflows in .github are valid by the published schemas and only call existing targets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 
 def schema_complaints(path: Path) -> str:
-    """What check-jsonschema, with the schema that it brings along, says against the file; empty when it is valid."""
+    """Errors of check-jsonschema, with its bundled schema; empty if the file is valid."""
     schema = "vendor.github-actions" if path.name == "action.yml" else "vendor.github-workflows"
     argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     ended = run(argv, capture_output=True, text=True, check=False, timeout=60)
@@ -48,7 +48,7 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def called_targets(script: str) -> set[str]:
-    """Targets of each ``make`` in a shell script; options and variables are left out."""
+    """Targets of each ``make`` in a shell script, without options and variables."""
     found: set[str] = set()
     plain = re.sub(r"\$\{\{.*?\}\}", "x", script)
     for line in plain.splitlines():
@@ -90,7 +90,7 @@ def test_targets_are_found_in_scripts() -> None:
         make nightly TOPOLOGIES=${{ matrix.topology }} ARGS="-- --exclude x" && make down clean | tee log  # make fun
         cd x; make -C dra-driver deploy
         """
-    # -C takes a folder: not for workflows, so that it shows.
+    # Workflows must not use -C, so its argument counts as a target and fails.
     assert called_targets(script) == {"nightly-table", "nightly", "--", "down", "clean", "dra-driver", "deploy"} - {
         "--"
     }
@@ -139,5 +139,5 @@ def test_nightly_runs_all_topologies() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_host_is_named(path: Path) -> None:
-    """Registries are reached as the machine is set up."""
+    """Registries are reached through the machine's own configuration."""
     assert "://" not in path.read_text()

@@ -1,4 +1,4 @@
-"""The cluster's network without guests: frames go where they should, as guests' cards expect them."""
+"""The cluster's network, tested without guests: frames reach their destination in the form that guests expect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_frames_reach_their_destination(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {
-        # One answer only: no other device of this machine speaks for the bridge.
+        # Only one answer: no other device of this machine answers for the bridge.
         "says who it is": [BRIDGE_MAC],
         "others hear the question": 1,
         "frames arrive in order": True,

@@ -1,4 +1,4 @@
-"""How a restored guest gets the time."""
+"""Setting the clock of a restored guest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mock_device.lab.supervisor.saving import set_clock
 
 
 class Guest:
-    """Listens like ``lab-clock``; takes ``delays`` seconds for one line after the other."""
+    """A fake ``lab-clock`` that delays its answers by ``delays`` seconds, in order."""
 
     def __init__(self, port: Path, delays: list[float], answer: bytes = b"set\n") -> None:
         self.port = port

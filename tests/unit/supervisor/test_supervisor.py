@@ -1,4 +1,4 @@
-"""What a supervisor says of a start that fails, and what it reads of the user's files."""
+"""Errors that a supervisor reports when a start fails, and its copy of the user's topology."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = (PROJECT / "variables/topologies/single-node.yaml").read_text().replace("
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
-    """A cluster ``some`` that is restored, with its folder and its user's file ``mine.yaml``."""
+    """A restored cluster ``some`` with its folder, and the user's topology file ``mine.yaml``."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     users_file = tmp_path / "mine.yaml"
     users_file.write_text(TEXT)
@@ -83,7 +83,7 @@ def test_device_servers_read_the_copy(spec: ClusterSpec) -> None:
 
 
 class Processes:
-    """One step, which does ``work``."""
+    """A single step, which does ``work``."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], *, golden: bool) -> None:
         self._step = Step("a step", work, golden=golden)
@@ -93,7 +93,7 @@ class Processes:
 
 
 def end_of_start(supervisor: Supervisor, work: Callable[[], Awaitable[None]], *, golden: bool) -> Mapping[str, Any]:
-    """Last message for those who follow a start of one step."""
+    """Last event of a start with one step."""
     sent: list[dict[str, Any]] = []
 
     class Writer:

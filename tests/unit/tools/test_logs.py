@@ -1,4 +1,4 @@
-"""``lab logs`` and ``lab verbosity``: lines of recorded logs, and the signal that changes what is logged."""
+"""``lab logs`` on recorded logs, and ``lab verbosity`` with its signal."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_pod_without_a_log_does_not_hide_the_others() -> None:
 
 
 def test_unreadable_log_is_reported_and_the_others_shown() -> None:
-    """As of a node whose kubelet does not answer the API server."""
+    """A node whose kubelet does not answer the API server."""
     answers: Answers = {
         PODS: listing(pod("agent1", NODE1), pod("agent2", NODE2)),
         f"{PODS}/agent1/log": (502, {"message": "dial tcp: i/o timeout"}),
@@ -151,7 +151,7 @@ def test_unreadable_log_is_reported_and_the_others_shown() -> None:
 
 @pytest.mark.parametrize("level", verbosity.LEVELS)
 def test_command_sends_the_signal_of_the_level(level: int) -> None:
-    """To a process that waits for it, in the place of the first one of a container."""
+    """Sent to a waiting process instead of process 1 of a container."""
     waits = (
         "import signal, sys; number = signal.SIGRTMIN + int(sys.argv[1]); signal.pthread_sigmask(0, [number]); "
         "print('ready', flush=True); print(int(signal.sigtimedwait([number], 20).si_signo))"

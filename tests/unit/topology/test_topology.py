@@ -1,4 +1,4 @@
-"""Topology files: what they mean, and how bad ones are refused."""
+"""Topology files: their meaning, and the rejection of invalid ones."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_all_topologies_of_the_project_are_tested() -> None:
     assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
 
 
-def test_default_topology_is_numa_cluster() -> None:
+def test_default_topology_has_the_documented_devices() -> None:
     cluster = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
     assert [node.name for node in cluster.nodes] == ["mock-cluster-node1", "mock-cluster-node2"]
     for node in cluster.nodes:
@@ -123,7 +123,7 @@ def test_error_of_an_unknown_node_lists_the_known_ones(tmp_path: Path) -> None:
             "number from 0 to 7",
         ),
         ("nodes:\n", "nodes: [\n", 2, "not YAML"),
-        # Numbers out of range: each would end QEMU, the device server or the driver later.
+        # Numbers out of range, each of which would crash QEMU, the device server or the driver later.
         ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
         ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
         ("memory: 512M", "memory: 9223372036854775808", 16, "at most 8388607T"),
