@@ -1,4 +1,4 @@
-"""Properties of this machine's CPU that saved guests depend on."""
+"""Accelerator, and the CPU properties that saved guests depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.
     assert host_cpu("kvm") == "Some CPU fpu svm"
 
 
-def test_saved_guest_depends_on_the_tsc_rate_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_guest_depends_on_the_rate_of_the_tsc_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
     assert host_cpu("tcg") == "2445 MHz"
     # The kernel measures it at each boot, with slightly different results.

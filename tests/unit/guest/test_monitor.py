@@ -1,4 +1,4 @@
-"""QEMU's monitor, with a QMP server that answers late or never."""
+"""QEMU's monitor, against a fake QMP server that answers late or never."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}, "
 
 
 class Qemu:
-    """Answers each command while it ``goes_on``, like QEMU; commands received while stopped are answered later."""
+    """A fake QEMU: answers while ``goes_on`` is set; when it is set again, answers all commands sent meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Qemu:
         writer.write(json.dumps(GREETING).encode() + b"\r\n")
         received = ""
         while chunk := await reader.read(4096):
-            # Requests end with the closing brace, not with a newline.
+            # A request ends with its last brace, not with a line end.
             received += chunk.decode()
             while received:
                 request, end = json.JSONDecoder().raw_decode(received)

@@ -183,7 +183,7 @@ class _Starts:
             # Skip what is still pending, because the conversion below is expensive.
             if name not in self.created or found[name].status.phase == "Pending":
                 continue
-            pod: kube.Object = self._api.sanitize_for_serialization(found[name])  # type: ignore[no-untyped-call]
+            pod = kubeclient.as_json(self._api, found[name])
             if pods.runs(pod):
                 self.ran[name] = now
             self._ended = self._ended or pods.has_ended(pod)

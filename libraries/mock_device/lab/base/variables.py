@@ -11,6 +11,8 @@ _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
 LIMITS = _PROFILES / "limits" / "performance.yaml"
 """Limits that the performance suites enforce."""
+PROFILE_SCHEMA = _PROFILES / "profile.schema.json"
+"""JSON schema of profiles."""
 
 
 def profile_path(name: str) -> Path:

@@ -249,3 +249,9 @@ def _not_available(api: ApiClient, what: str, item: Object | None, counts: str, 
         return StepError(f"{what} does not exist after {timeout:.0f} s: is it deployed?")
     reasons = explain_pods(api, item.metadata.namespace, item.spec.selector.match_labels)
     return StepError(f"{what} is not ready after {timeout:.0f} s: {counts}; {reasons}")
+
+
+def as_json(api: ApiClient, model: Any) -> dict[str, Any]:
+    """An object of the client library as in the API's JSON."""
+    result: dict[str, Any] = api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
+    return result
