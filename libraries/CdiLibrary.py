@@ -42,7 +42,7 @@ class CdiLibrary:
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
     def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
         """Wait until no node has a CDI file of the driver; fails with the files that are left."""
-        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "CDI files that nobody removed")
+        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "CDI files that were not removed")
 
     @keyword(name="Protect CDI Folder")
     def protect_cdi_folder(self, node: str) -> None:

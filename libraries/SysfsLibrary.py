@@ -113,7 +113,7 @@ class SysfsLibrary:
     def wait_until_all_devices_are_free(self, timeout: timedelta = timedelta(seconds=30)) -> None:
         """Wait until every status register is 0; fails with the devices that are not free."""
         until_no_complaints(
-            lambda: sysfs.register_complaints(self._read(), ()), timeout, "devices that nobody gave back"
+            lambda: sysfs.register_complaints(self._read(), ()), timeout, "devices that were not released"
         )
 
     @keyword

@@ -1,4 +1,4 @@
-"""Commands whose output is read only in part."""
+"""Commands whose reader exits early."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ while_it_is_read(command)
 """
 
 
-def test_reader_that_leaves_early_is_no_error() -> None:
+def test_early_exit_of_the_reader_is_no_error() -> None:
     command = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert command.stdout is not None
     assert command.stderr is not None
@@ -46,7 +46,7 @@ def test_reader_that_leaves_early_is_no_error() -> None:
     assert command.wait(TIMEOUT_SECONDS) == 0
 
 
-def test_exit_code_is_the_command_s() -> None:
+def test_exit_code_of_the_command_is_returned() -> None:
     run = subprocess.run([sys.executable, "-c", LONG], capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
     assert (run.returncode, run.stdout.count(b"\n")) == (3, 100_000)
 

@@ -276,7 +276,7 @@ def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
 
 
-def test_device_that_two_claims_have_is_named() -> None:
+def test_device_of_two_claims_is_reported() -> None:
     def device(name: str, claim: str) -> AllocatedDevice:
         return AllocatedDevice(claim, "r", NAMED[name])
 

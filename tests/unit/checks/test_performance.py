@@ -78,7 +78,7 @@ BAD_LIMITS = [
 
 
 @pytest.mark.parametrize(("text", "message"), [("scan: [", "cannot be read"), *BAD_LIMITS])
-def test_bad_limits_are_refused_with_file_and_reason(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_limits_are_rejected_with_file_and_reason(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "limits.yaml"
     path.write_text(text)
     with pytest.raises(StepError) as caught:
@@ -87,7 +87,7 @@ def test_bad_limits_are_refused_with_file_and_reason(text: str, message: str, tm
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_LIMITS)
-def test_schema_refuses_bad_limits_as_well(text: str, message: str) -> None:
+def test_schema_rejects_invalid_limits(text: str, message: str) -> None:
     assert objections(LIMITS.parents[1] / "limits.schema.json", text), message
 
 

@@ -55,7 +55,7 @@ def test_bad_profile_is_refused_with_file_and_reason(tmp_path: Path, text: str, 
 
 
 @pytest.mark.parametrize(("text", "reason"), BAD_SHAPE)
-def test_schema_refuses_bad_shapes_as_well(text: str, reason: str) -> None:
+def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
     assert objections(PROFILE_SCHEMA, text), reason
 
 

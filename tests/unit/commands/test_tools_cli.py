@@ -101,7 +101,7 @@ def test_file_instead_of_the_folder_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
 def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
-    """As checks.nodes.cdi_folder covers it: root may read and write whatever its permissions are, but not there."""
+    """Covered as by checks.nodes.cdi_folder: root ignores permissions, but cannot write to a read-only mount."""
     below = probe(tmp_path)
     script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)

@@ -32,7 +32,7 @@ def test_every_schema_is_used() -> None:
 
 
 def described(node: object) -> Iterator[tuple[str, Any]]:
-    """All keys of all mappings in a schema, with what it says of them."""
+    """All keys of all mappings in a schema, with their definitions."""
     if isinstance(node, dict):
         yield from node.get("properties", {}).items()
         for value in node.values():

@@ -30,7 +30,7 @@ def write(session: Session, node: str, content: str) -> None:
 
 
 def read(session: Session) -> dict[str, dict[str, Any]]:
-    """The driver's checkpoint on every node; without claims where there is none. Raises CheckError."""
+    """The driver's checkpoint on every node, without claims if the file is missing. Raises CheckError."""
     return {node: _parse(node, text) for node, text in session.on_nodes(_READ).items()}
 
 
@@ -43,10 +43,10 @@ def _parse(node: str, text: str) -> dict[str, Any]:
 
 
 def of_version(content: Mapping[str, Any], version: int) -> str:
-    """A checkpoint as a driver writes it whose format has ``version``.
+    """A checkpoint in the format ``version``.
 
-    1 is that of drivers before this one, without the boot id. A higher one than
-    this driver's has something that it cannot know.
+    Version 1 is that of earlier drivers, without the boot ID. A version above
+    this driver's has an unknown field.
     """
     if version == 1:
         return json.dumps({"version": 1, "claims": content["claims"]})
@@ -54,7 +54,7 @@ def of_version(content: Mapping[str, Any], version: int) -> str:
 
 
 def complaints(checkpoints: Mapping[str, Mapping[str, Any]], claims: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one of the driver's."""
+    """Claims in the nodes' checkpoints that no pod uses, and claims in use that no checkpoint has."""
     used = {
         claim["metadata"]["uid"]: f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
         for claim in claims

@@ -1,4 +1,4 @@
-"""The CDI folder of a node: made unwritable for the driver, or invisible to containerd."""
+"""Makes a node's CDI folder unwritable for the driver, or invisible to containerd."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from mock_device.checks.nodes.session import Session
 
 
 def protect(session: Session, node: str) -> None:
-    """Let nobody, root included, make or remove files in the node's CDI folder."""
+    """Make the node's CDI folder immutable, so that not even root can create or remove files in it."""
     session.on_node(node, f"chattr +i {FOLDER}")
 
 
 def unprotect(session: Session, node: str) -> None:
-    """Take that back; nothing happens when it is not protected."""
+    """Undo ``protect``; no-op if the folder is not protected."""
     session.on_node(node, f"chattr -i {FOLDER}")
 
 
 def cover(session: Session, node: str) -> None:
-    """Hide the node's CDI folder from containerd below an empty, read-only file system.
+    """Hide the node's CDI folder from containerd by mounting an empty, read-only file system over it.
 
-    Permissions would not do, root may do all. The node agent has its own mount
-    of the folder below and goes on writing there.
+    Changing permissions would have no effect on root. The node agent has its own
+    mount of the hidden folder and continues to write there.
     """
     session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
 
 
 def uncover(session: Session, node: str) -> None:
-    """Take that away, if it is there, and restart containerd.
+    """Undo ``cover``, if necessary, and restart containerd.
 
-    containerd 2.4 watched the file system that has gone, and does not read the
-    folder below again by itself.
+    containerd 2.4 watched the file system that was mounted over the folder, and
+    without a restart would not read the folder again.
     """
     command = f"""
         mountpoint -q {FOLDER} || exit 0

@@ -9,11 +9,11 @@ from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.objects.kube import LABELS
 
 _IN_FLIGHT = 5
-"""Pods that exist at the same time."""
+"""Maximum number of pods that exist at the same time."""
 
 
 def churn(api: ApiClient, count: int, node: str) -> int:
-    """Make ``count`` pods with a claim each on ``node`` and delete them soon; how many had got to run.
+    """Create ``count`` pods with a claim each on ``node`` and delete them soon; returns how many ran before.
 
     At most five exist at the same time, so most are deleted before they run.
     """

@@ -190,13 +190,13 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
 
 
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
-    """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
+    """Delete a pod without waiting; ``by_force`` removes it from the API server at once, without its node's consent."""
     options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
     client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
 
 
 def delete_claim(api: ApiClient, name: str) -> None:
-    """Delete a claim without waiting: it goes when no pod uses it."""
+    """Delete a claim without waiting: it is removed when no pod uses it any more."""
     resource = client.ResourceV1Api(api)
     resource.delete_namespaced_resource_claim(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Namespaces of tests, and rights of claims in them."""
+"""Namespaces of tests, and permissions of claims in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
 
 
 def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeout: timedelta) -> None:
-    """Make a namespace with a claim and a pod that uses it, and wait until that runs. Raises CheckError."""
+    """Create a namespace with a claim and a pod that uses it, and wait until the pod runs. Raises CheckError."""
     claim = claims.build(name, [DeviceRequest("device")], None, LABELS)
     objects = [claim, pods.build(name, [name], node, LABELS)]
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": LABELS}}
@@ -41,7 +41,7 @@ def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeo
 
 
 def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
-    """Delete a namespace with all in it and wait until it is gone; one that is not there is no error."""
+    """Delete a namespace with its content and wait until it is gone; no error if it does not exist."""
     core = client.CoreV1Api(api)
     try:
         core.delete_namespace(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -54,7 +54,7 @@ def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
 
 
 def allow_admin_access(api: ApiClient, *, allowed: bool) -> None:
-    """Say by a label whether claims of the tests' namespace may ask for ``adminAccess`` (resource.k8s.io/v1)."""
+    """Set or remove the label that allows ``adminAccess`` (resource.k8s.io/v1) in the tests' namespace."""
     labels = {_ADMIN_ACCESS: "true" if allowed else None}
     body = {"metadata": {"labels": labels}}
     client.CoreV1Api(api).patch_namespace(NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
