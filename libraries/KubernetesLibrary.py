@@ -33,7 +33,7 @@ class KubernetesLibrary:
         path = EXAMPLES / f"{name}.yaml"
         if not path.is_file():
             there = ", ".join(sorted(example.stem for example in EXAMPLES.glob("*.yaml"))) or "none"
-            raise CheckError(f"there is no example {path}; there are {there}")
+            raise CheckError(f"there is no example {path}; available: {there}")
         logger.info(", ".join(kube.apply_manifest(session.current().api, path.read_text())))
 
     @keyword

@@ -195,7 +195,7 @@ class ToolsLibrary:
             return [f"expected {what} {wanted!r}, found {text!r}" for what, wanted, text in said if wanted not in text]
 
         if step not in diagnosis.names():
-            raise CheckError(f"there is no step {step!r}; there are {', '.join(diagnosis.names())}")
+            raise CheckError(f"there is no step {step!r}; available: {', '.join(diagnosis.names())}")
         until_no_complaints(complaints, timeout, "lab diagnose does not name it")
 
     def _diagnose(self) -> Diagnosis:

@@ -60,8 +60,8 @@ def pick(files: list[CdiFile], device: str | None) -> list[CdiFile]:
     path = cdi.path_of(device.replace("-", "_"))
     if found := [file for file in files if file.path == path]:
         return found
-    there = ", ".join(f"{file.node} {device_of(file)}" for file in files) or "none: no device is prepared for a pod"
-    raise CheckError(f"no CDI file of device {device!r}; there are {there}")
+    known = ", ".join(f"{file.node} {device_of(file)}" for file in files) or "none (no device is prepared for a pod)"
+    raise CheckError(f"no CDI file of device {device!r}; available: {known}")
 
 
 def device_of(file: CdiFile) -> str:

@@ -62,8 +62,8 @@ def pick(node: str, devices: Iterable[DeviceStatus], name: str) -> DeviceStatus:
     try:
         return by_name[name.replace("-", "_")]
     except KeyError:
-        there = ", ".join(by_name) or "none: is the kernel module loaded? lab diagnose"
-        raise CheckError(f"no device {name!r} on {node}; there are {there}") from None
+        known = ", ".join(by_name) or "none (is the kernel module loaded? see: lab diagnose)"
+        raise CheckError(f"no device {name!r} on {node}; available: {known}") from None
 
 
 def read(session: Session, node: str | None = None, device: str | None = None) -> list[DeviceStatus]:

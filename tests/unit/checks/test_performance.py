@@ -60,9 +60,9 @@ def test_limits_of_the_project_are_valid() -> None:
     assert limits.of("sysfs-read", 1, "kvm") == 0.005
     assert limits.of("allocation", 10, "kvm") == 30
     assert limits.of("allocation", 100, "tcg") == 300 * limits.factor
-    with pytest.raises(CheckError, match="expected a limit of allocation for 101, there are 10, 100"):
+    with pytest.raises(CheckError, match="expected a limit of allocation for 101, found limits for 10, 100"):
         limits.of("allocation", 101, "kvm")
-    with pytest.raises(CheckError, match="expected a limit of teardown for 1, there are no sizes"):
+    with pytest.raises(CheckError, match="expected a limit of teardown for 1, found limits for no size"):
         limits.of("teardown", 1, "kvm")
 
 

@@ -108,8 +108,8 @@ class Limits:
         sizes = self.by_size.get(name, {})
         fitting = [known for known in sizes if known >= size]
         if not fitting:
-            known = ", ".join(map(str, sizes)) or "no sizes"
-            raise CheckError(f"{self.path}: expected a limit of {name} for {size}, there are {known}")
+            known = ", ".join(map(str, sizes)) or "no size"
+            raise CheckError(f"{self.path}: expected a limit of {name} for {size}, found limits for {known}")
         return sizes[min(fitting)] * (self.factor if accelerator == "tcg" else 1)
 
 
