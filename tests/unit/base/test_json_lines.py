@@ -136,7 +136,7 @@ def test_late_answer_is_an_error(server: Server) -> None:
 
 
 def test_end_of_the_process_during_a_request_is_an_error(server: Server) -> None:
-    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended while it was asked to"):
+    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended during request"):
         connection.request("leave")
 
 

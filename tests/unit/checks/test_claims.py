@@ -157,7 +157,7 @@ def test_unexpected_and_missing_devices_are_reported() -> None:
     devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
     assert claims.other_devices(devices, [mock1, mock0]) == []
     assert claims.other_devices(devices[:1], [mock1]) == [
-        "mock-cluster-node1 mock0 (0000:11:00.0) is not among those",
+        "mock-cluster-node1 mock0 (0000:11:00.0) is unexpected",
         "mock1 (0000:12:00.0) is missing",
     ]
     elsewhere = AllocatedDevice("pair", "r", publish(mock1, "mock-cluster-node2"))

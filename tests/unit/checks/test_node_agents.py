@@ -41,7 +41,7 @@ def test_wait_ends_when_the_agent_is_registered(monkeypatch: pytest.MonkeyPatch)
     with api_server(answers) as api:
         assert node_agents.seconds_until_registered(api, "node1", timedelta(seconds=10)) == 12.5
         answers.left = [(503, {"message": "i/o timeout"})]
-        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:\n503: i/o timeout"):
+        with pytest.raises(CheckError, match="node1 has not reported its registration after 0 s:\n503: i/o timeout"):
             node_agents.seconds_until_registered(api, "node1", timedelta(0))
 
 

@@ -64,7 +64,7 @@ def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None
 
 def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
     Access(6443, {NODES[0]: 2201}).save(paths.access)
-    with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; end the cluster: lab down"):
+    with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; stop the cluster: lab down"):
         attach(Control())
 
 

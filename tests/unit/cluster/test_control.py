@@ -56,7 +56,7 @@ def test_supervisor_that_ends_during_the_start_is_an_error(supervisor: Callable[
     with Control("some") as control:
         events = control.follow()
         assert next(events)["step"] == "guests"
-        with pytest.raises(StepError, match="cluster 'some': its supervisor ended while it started"):
+        with pytest.raises(StepError, match="cluster 'some': its supervisor ended during the start"):
             next(events)
 
 

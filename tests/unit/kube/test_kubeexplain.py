@@ -148,4 +148,4 @@ def test_log_of_a_restarted_container_is_the_previous_one(monkeypatch: pytest.Mo
 
 def test_missing_and_ready_pods_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain(monkeypatch, Core([])).startswith("no pod has labels app=web,tier=front")
-    assert explain(monkeypatch, Core([pod(condition("Ready", "True"))])) == "all its pods are ready by now"
+    assert explain(monkeypatch, Core([pod(condition("Ready", "True"))])) == "all its pods are ready now"

@@ -166,7 +166,7 @@ def test_check_reports_violations_of_schema_and_claims() -> None:
     (missing,) = cdi.findings(CLUSTER, [], PUBLISHED, has, NODE1)
     assert missing.startswith(f"{NODE1} mock0 (0000:11:00.0): is allocated, but the node has no /var/run/cdi/")
     (left,) = cdi.findings(CLUSTER, [FILE], PUBLISHED, [])
-    assert left == f"{NODE1}: {FILE.path} is there, but no allocated device belongs to it"
+    assert left == f"{NODE1}: {FILE.path} is unexpected: no allocated device belongs to it"
     wrong = json.loads(FILE.text) | {"kind": 5}
     schema, ours = cdi.findings(CLUSTER, [replace(FILE, text=json.dumps(wrong))], PUBLISHED, has)
     assert "$.kind: 5 is not of type" in schema and "expected kind 'example.com/mock-accel', found 5" in ours

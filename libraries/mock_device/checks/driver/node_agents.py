@@ -89,7 +89,7 @@ def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> f
             return [str(error)]
         return []
 
-    until_no_complaints(complaints, timeout, f"node agent on {node} does not say when it was registered")
+    until_no_complaints(complaints, timeout, f"node agent on {node} has not reported its registration")
     return found
 
 

@@ -75,7 +75,7 @@ def parse(node: str, output: str) -> NodeDevices:
     accelerators: list[Accelerator] = []
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"{node}: the list of devices has no end: {output[-200:]!r}")
+        raise ValueError(f"{node}: the list of devices is incomplete: {output[-200:]!r}")
     for line in lines[:-1]:
         fields = line.split("\t")
         try:

@@ -49,7 +49,7 @@ def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
     except ApiException as error:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
-            raise CheckError(f"{name} exists already: an earlier test has not cleaned up") from error
+            raise CheckError(f"{name} already exists: an earlier test has not cleaned up") from error
         raise CheckError(f"{name}: the API server refuses it, {kubeclient.refusal(error)}") from error
 
 
@@ -254,7 +254,7 @@ def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, st
             state = f", phase {item.status.phase}" if what == "pods" else ""
             details.append(f"{name} (finalizers: {finalizers}{state})")
         raise CheckError(
-            f"{what} that do not go away: {'; '.join(details)}; look at kubelet's and the node agent's logs"
+            f"{what} that were not deleted: {'; '.join(details)}; look at kubelet's and the node agent's logs"
         )
 
 
