@@ -42,7 +42,9 @@ class ClusterLibrary:
         """Let those who watch the cluster see which test runs."""
         if session.active():
             with contextlib.suppress(StepError):
-                session.current().cluster.says(f"robot: {data.parent.name if data.parent else ''} / {data.name}")
+                session.current().cluster.report_activity(
+                    f"robot: {data.parent.name if data.parent else ''} / {data.name}"
+                )
 
     @keyword
     def start_session(self, topology: str, *features: Feature) -> None:
@@ -108,7 +110,7 @@ class ClusterLibrary:
         session.end()
         if self._membership and self._value_set:
             self._value_set = ""
-            self._membership.give_back(complaint)
+            self._membership.release(complaint)
 
     @keyword
     def show_cluster_in_report(self) -> None:

@@ -30,7 +30,7 @@ class FakeCluster:
 
 
 class FakeLab:
-    """Starts clusters at once, or when ``go`` is set."""
+    """Starts fake clusters at once, or when ``go`` is set."""
 
     def __init__(self) -> None:
         self.running: list[FakeCluster] = []

@@ -1,4 +1,4 @@
-"""Cluster profiles: what a cluster of any topology runs on (``variables/<profile>.yaml``)."""
+"""Cluster profiles (``variables/<profile>.yaml``): settings of a cluster that do not depend on its topology."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Profile:
     accelerator: str
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
-    """For all components of the control plane and the kubelets."""
+    """Feature gates of all control plane components and kubelets."""
 
 
 def load(name: str) -> Profile:
-    """A profile, by its name in ``variables`` or as the path of a file. Raises StepError with file and reason."""
+    """Load the profile ``name``: a name in ``variables``, or a path. Raises StepError with file and reason."""
     path = profile_path(name)
     try:
         fields = yaml.safe_load(path.read_text())
@@ -65,5 +65,5 @@ def _parse(path: Path, fields: Any) -> Profile:
 
 
 def flag(gates: Mapping[str, bool]) -> str:
-    """``gates`` as the value of ``--feature-gates``."""
+    """Format ``gates`` as the value of ``--feature-gates``."""
     return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))
