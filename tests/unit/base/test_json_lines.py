@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, NobodyThereError, send, serve
+from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, NotRunningError, send, serve
 
 TIMEOUT_SECONDS = 10.0
 
 
 class Unforeseen(Exception):
-    """What only a server that names it sends to its client."""
+    """An error that the server passes to ``serve`` as one of its failures."""
 
 
 class Server:
@@ -108,7 +108,9 @@ def test_events_come_before_the_result(server: Server) -> None:
         ({"do": "add", "a": 1, "b": "x"}, "the adder: unsupported operand"),
     ],
 )
-def test_failure_is_told_and_the_connection_stays(server: Server, request_fields: dict[str, Any], reason: str) -> None:
+def test_failure_is_reported_and_the_connection_stays(
+    server: Server, request_fields: dict[str, Any], reason: str
+) -> None:
     with connect(server) as connection:
         with pytest.raises(StepError, match=reason):
             connection.request(**request_fields)
@@ -124,7 +126,7 @@ def test_line_that_is_not_json_is_an_error_for_its_sender(server: Server) -> Non
 
 
 def test_missing_process_is_named_with_its_remedy(tmp_path: Path) -> None:
-    with pytest.raises(NobodyThereError, match="^the adder is not running; start it$"):
+    with pytest.raises(NotRunningError, match="^the adder is not running; start it$"):
         Connection(str(tmp_path / "nothing"), "the adder", "start it")
 
 

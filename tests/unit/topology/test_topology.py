@@ -171,7 +171,7 @@ def test_schema_refuses_bad_shapes_as_well(old: str, new: str, reason: str) -> N
     assert objections(schema.PATH, GOOD.replace(old, new, 1)), reason
 
 
-def test_guests_have_the_addresses_of_the_network_but_its_first() -> None:
+def test_guests_may_have_addresses_2_to_254() -> None:
     pattern = schema.mapping("node")["properties"]["address"]["pattern"]
     assert [last for last in range(300) if re.fullmatch(pattern, f"192.168.122.{last}")] == list(range(2, 255))
 
