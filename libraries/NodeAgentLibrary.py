@@ -12,7 +12,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 
 # Set by tests; `Reset Node Agent Settings` removes them.
-_SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
+_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -47,7 +47,7 @@ class NodeAgentLibrary:
         They restart. `Reset Node Agent Settings` takes it back.
         """
         current = session.current()
-        driver.set_agent_environment(current.api, {"FAULT_AT": str(number)}, len(current.node_names), timeout)
+        driver.set_agent_environment(current.api, {"FAILPOINT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
     def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:

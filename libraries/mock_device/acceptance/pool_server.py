@@ -17,7 +17,7 @@ from typing import Any
 from mock_device.acceptance.pool import Pool, lacking
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, send, serve
-from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.spec import socket_prefix
 from mock_device.topology.features import Feature
 
 _BACKLOG = 64
@@ -28,7 +28,7 @@ DIED = "the suite's process died"
 
 def address() -> str:
     """Abstract Unix socket of this process's pool; without the leading NUL it can be a Robot variable."""
-    return f"mock-device/{cache_root()}/pool/{os.getpid()}"
+    return f"{socket_prefix()}/pool/{os.getpid()}"
 
 
 class PoolServer:

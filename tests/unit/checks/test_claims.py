@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.errors import CheckError
@@ -16,7 +17,6 @@ from mock_device.checks.objects.claims import AllocatedDevice, AlternativeReques
 from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
 from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 DRIVER = "mock-accel.example.com"
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, shown
+from support.recorded_cluster import NODE1, NODE2, shown
+from support.topologies import CLUSTER
 
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -169,6 +171,11 @@ class ClusterPaths:
         return self.root / "sockets"
 
 
+def socket_prefix() -> str:
+    """Prefix of this cache's abstract Unix sockets: a hash of its path, which may be longer than a socket's name."""
+    return f"mock-device/{hashlib.sha256(os.fsencode(cache_root())).hexdigest()[:16]}"
+
+
 def control_address(name: str) -> str:
     """Abstract Unix socket of a cluster's supervisor: it leaves no file, however the supervisor ends."""
-    return f"\0mock-device/{cache_root()}/{name}"
+    return f"\0{socket_prefix()}/{name}"

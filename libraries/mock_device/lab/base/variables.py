@@ -10,7 +10,9 @@ from mock_device.lab.base.paths import PROJECT
 _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
 LIMITS = _PROFILES / "limits" / "performance.yaml"
-"""Limits of what the suites of performance measure."""
+"""Limits of what the performance suites measure."""
+PROFILE_SCHEMA = _PROFILES / "profile.schema.json"
+"""JSON schema of profiles."""
 
 
 def profile_path(name: str) -> Path:

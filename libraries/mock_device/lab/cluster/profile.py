@@ -1,7 +1,8 @@
-"""Cluster profiles: what a cluster runs on, whatever its topology (``variables/<profile>.yaml``)."""
+"""Cluster profiles: what a cluster of any topology runs on (``variables/<profile>.yaml``)."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any, NoReturn
 import yaml
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.variables import profile_path
+from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
 from mock_device.lab.guest.accelerator import accelerator
 
-KINDS = ("embedded",)
-ACCELERATORS = ("auto", "kvm", "tcg")
-_GATE = re.compile(r"[A-Za-z0-9]+")
+# Keys and values, from the JSON schema that editors use as well.
+_KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
+_KINDS: list[str] = _KEYS["kind"]["enum"]
+_ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
+_GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ def _parse(path: Path, fields: Any) -> Profile:
 
     if not isinstance(fields, dict):
         refuse("expected a mapping with the key 'kind'")
-    if unknown := sorted(map(str, fields.keys() - {"kind", "accelerator", "feature-gates"})):
-        refuse(f"unknown keys {', '.join(unknown)}; there are kind, accelerator, feature-gates")
+    if unknown := sorted(map(str, fields.keys() - _KEYS.keys())):
+        refuse(f"unknown keys {', '.join(unknown)}; there are {', '.join(_KEYS)}")
     kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
-    if kind not in KINDS:
-        refuse(f"expected kind {' or '.join(KINDS)}, found {kind!r}")
-    if wanted not in ACCELERATORS:
-        refuse(f"expected accelerator {', '.join(ACCELERATORS)}, found {wanted!r}")
+    if kind not in _KINDS:
+        refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")
+    if wanted not in _ACCELERATORS:
+        refuse(f"expected accelerator {', '.join(_ACCELERATORS)}, found {wanted!r}")
     if not isinstance(gates, dict) or not all(
         isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
     ):
