@@ -1,4 +1,4 @@
-"""Robot Framework library: the driver's node agents: settings, rights, crashes and updates."""
+"""Robot Framework library: settings, rights, crashes and updates of the driver's node agents."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 @library(scope="GLOBAL", auto_keywords=False)
 class NodeAgentLibrary:
-    """Changes what node agents are told, kills them, and replaces them."""
+    """Changes the settings and rights of node agents, kills them, and replaces them."""
 
     @keyword(tags=["wait"])
     def set_node_agent_settings(
         self, rescan_interval: str, kernel_events: bool, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
-        """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
+        """Set the rescan interval (``2s``) of all node agents, and whether they receive kernel events.
 
-        They restart. `Reset Node Agent Settings` takes it back.
+        They restart with it. `Reset Node Agent Settings` undoes it.
         """
         values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
         current = session.current()
@@ -33,7 +33,7 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Let the node agents run with what their manifest says; they restart if they were told something else."""
+        """Restart the node agents with the settings of their manifest, unless they have them."""
         current = session.current()
         told = driver.agent_environment(current.api) & set(_SETTINGS)
         if told:
@@ -42,35 +42,35 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Let every run of the node agents end as by kill -9 at its ``number``-th write.
+        """Make every run of a node agent end at failpoint ``number``, its ``number``-th write, as by kill -9.
 
-        They restart. `Reset Node Agent Settings` takes it back.
+        They restart with this setting. `Reset Node Agent Settings` undoes it.
         """
         current = session.current()
         driver.set_agent_environment(current.api, {"FAILPOINT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
     def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
-        """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
+        """Kill the node agent's process on ``node`` with SIGKILL, and wait until the kubelet has restarted it."""
         node_agents.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Wait until the node agent's container on ``node`` has been started again once."""
+        """Wait until the kubelet has restarted the node agent's container on ``node``."""
         node_agents.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
     def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Wait until the last pod of the node agents is gone."""
+        """Wait until no pod of the node agents is left."""
         node_agents.wait_no_agent(session.current().api, timeout)
 
     @keyword(tags=["wait"])
     def node_agent_should_have_registered_within(
         self, node: str, limit: timedelta, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
-        """Check how long the node agent on ``node`` took from its start until the kubelet knew it.
+        """Check that the kubelet registered the node agent on ``node`` within ``limit`` of its start.
 
-        Waits up to ``timeout`` until the agent answers: after a power cut it has to start first.
+        Waits up to ``timeout`` for the agent's answer: after a power cut it has to start first.
         """
         seconds = node_agents.seconds_until_registered(session.current().api, node, timeout)
         logger.info(f"node agent on {node}: {seconds:.1f} s")
@@ -83,23 +83,23 @@ class NodeAgentLibrary:
 
     @keyword
     def start_rolling_update_of_node_agents(self) -> None:
-        """Replace the node agents one after the other, as ``kubectl rollout restart`` does; does not wait."""
+        """Start replacing the node agents one by one, as ``kubectl rollout restart`` does, without waiting."""
         node_agents.start_rolling_update(session.current().api)
 
     @keyword(tags=["wait"])
     def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=15)) -> None:
-        """Wait until the newest node agent runs on every node, and no older one."""
+        """Wait until the new node agent runs on every node, and no old one is left."""
         current = session.current()
         driver.wait_ready(current.api, len(current.node_names), timeout)
 
     @keyword
     def send_node_agents_away(self) -> None:
-        """Let the node agents' DaemonSet want nodes with a label that none has; returns before they are gone."""
+        """Let the node agents' DaemonSet select nodes by a label that no node has, without waiting."""
         node_agents.send_agents_away(session.current().api)
 
     @keyword
     def bring_node_agents_back(self) -> None:
-        """Let the DaemonSet want all nodes again; returns before the agents are ready."""
+        """Let the node agents' DaemonSet select all nodes again, without waiting."""
         node_agents.bring_agents_back(session.current().api)
 
     @keyword
