@@ -1,4 +1,4 @@
-"""``suites/operation.robot`` goes red when slices are written though nothing happens."""
+"""``suites/operation.robot`` goes red when slices are written on an idle cluster."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_slice_that_is_written_though_nothing_happens(written_slice: str) -> Non
     tests = run_suite("operation", "slices-written", "--test", TEST)
     assert statuses(tests) == {TEST: "FAIL"}
     title, *slices = tests[TEST].message.splitlines()
-    assert title == "ResourceSlices are written though nothing happens:"
+    assert title == "expected no writes of ResourceSlices on an idle cluster, found:"
     (complaint,) = slices
     assert complaint.startswith(f"{written_slice}: written ")
     assert f"{WRITER} (Update)" in complaint
