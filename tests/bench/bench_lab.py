@@ -1,6 +1,7 @@
-"""Measures how long clusters take and what they cost; writes ``results/bench-lab.json`` and ``.txt``.
+"""Measures how long clusters take and how much memory and CPU time they use.
 
-Not a test: nothing fails for being slow. Nothing else should run meanwhile.
+Writes ``results/bench-lab.json`` and ``.txt``. Not a test: slowness is not a
+failure. Run nothing else on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -53,22 +54,22 @@ class Start:
     topology: str
     how: str
     beside: int
-    """How many other clusters ran."""
+    """Number of other clusters that ran."""
     usable_seconds: float = 0.0
-    """Until all devices were published."""
+    """Time until all devices were published."""
     pods_seconds: float = 0.0
-    """Until the pods ran."""
+    """Time until the pods ran."""
     memory_mib: int = 0
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass
 class Acceptance:
-    """One run of suites over a pool."""
+    """One run of suites on a pool."""
 
     clusters: int
     arguments: list[str]
-    """Suites and options; none for all suites."""
+    """Suites and options; empty for all suites."""
     seconds: float
     passed: int
     failed: int
@@ -76,18 +77,18 @@ class Acceptance:
 
 @dataclass
 class Bench:
-    """Everything that was measured."""
+    """All measurements."""
 
     machine: dict[str, str]
     starts: list[Start] = field(default_factory=list)
     publish_seconds: dict[str, float] = field(default_factory=dict)
-    """From plugging the devices until all are in ResourceSlices, by topology."""
+    """Time from plugging the devices until all are in ResourceSlices, by topology."""
     idle_cores: dict[str, float] = field(default_factory=dict)
-    """Cores that an idle cluster keeps busy, by topology."""
+    """Number of cores that an idle cluster keeps busy, by topology."""
     acceptance: list[Acceptance] = field(default_factory=list)
 
     def ratio(self) -> float | None:
-        """Restore : cold start, of the default topology, each until the pods ran."""
+        """Ratio of restore to cold start of the default topology, each until the pods ran."""
         alone = {start.how: start.pods_seconds for start in self.starts if not start.beside}
         return alone["restored"] / alone["booted"] if {"restored", "booted"} <= alone.keys() else None
 
@@ -101,7 +102,7 @@ class Bench:
             lines.append(f"restored : booted\t{ratio:.3f}")
         for title, figures_by in (
             ("devices plugged until published, s", self.publish_seconds),
-            ("cores that an idle cluster takes", self.idle_cores),
+            ("cores that an idle cluster keeps busy", self.idle_cores),
         ):
             lines += [f"\n{title}"] + [f"{name}\t{figure:.2f}" for name, figure in figures_by.items()]
         lines += ["\nacceptance run on clusters\ts\tpassed\tfailed\targuments"]
@@ -127,7 +128,7 @@ def machine() -> dict[str, str]:
 
 
 def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple[Cluster, Start]:
-    """Start a cluster and a pod with a device on each node; the cluster, and how long it took."""
+    """Start a cluster, and a pod with a device on each node; returns the cluster and the durations."""
     measured = Start(topology, "booted" if cold else "restored", beside)
     begin = time.monotonic()
     with progress.recorded() as steps:
@@ -146,7 +147,7 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
 
 
 def run_pods(cluster: Cluster) -> None:
-    """Run a pod with a device on each node. Raises CheckError when one does not run."""
+    """Run a pod with a device on each node. Raises CheckError if one does not run."""
     api = kubeclient.connect(cluster.kubeconfig)
     for node in cluster.topology.nodes:
         kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
@@ -170,7 +171,7 @@ def publish(topology: str) -> float:
 
 
 def idle(cluster: Cluster, seconds: float) -> float:
-    """Cores that the processes of an idle cluster keep busy."""
+    """Number of cores that the processes of an idle cluster keep busy."""
     processes = [psutil.Process(pid) for pid in cluster_pids(cluster)]
 
     def busy() -> float:
@@ -183,7 +184,7 @@ def idle(cluster: Cluster, seconds: float) -> float:
 
 
 def cluster_pids(cluster: Cluster) -> set[int]:
-    """Processes of the cluster, in the PID namespace of this process; each once, however many of its parents match."""
+    """Process IDs of the cluster in this process's PID namespace, without duplicates."""
     directory = str(cluster.log_dir.parent)
     found = set()
     for process in psutil.process_iter():
@@ -244,7 +245,7 @@ def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure everything, or the named parts; exit code 1 when a part failed. Each part's figures are kept."""
+    """Measure all parts, or the selected ones; exit code 1 if a part failed. Results of finished parts are kept."""
     parts: dict[str, Callable[[Bench], None]] = {
         "booted": measure_starts,
         "restored": lambda bench: measure_side_by_side(bench, arguments.most),
@@ -252,10 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "acceptance": lambda bench: measure_acceptance(bench, arguments.arguments),
     }
     parser = argparse.ArgumentParser(prog="bench-lab", description=__doc__)
-    parser.add_argument("--only", choices=list(parts), action="append", help="just this part (repeatable)")
-    parser.add_argument("--most", type=int, default=4, help="clusters side by side (default: 4)")
+    parser.add_argument("--only", choices=list(parts), action="append", help="only this part (repeatable)")
+    parser.add_argument("--most", type=int, default=4, help="clusters in parallel (default: 4)")
     parser.add_argument(
-        "arguments", nargs="*", metavar="SUITE|OPTION", help="of the acceptance runs (default: all suites)"
+        "arguments", nargs="*", metavar="SUITE|OPTION", help="arguments of the acceptance runs (default: all suites)"
     )
     arguments = parser.parse_args(argv)
     bench = Bench(machine())

@@ -1,4 +1,4 @@
-"""Arguments of the command line of the lab."""
+"""The command line of ``lab``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMEOUT = 20.0
         (["kubectl"], DEFAULT_NAME, []),
     ],
 )
-def test_kubectl_gets_all_that_follows(
+def test_kubectl_gets_all_further_arguments(
     argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, list[str]]] = []
@@ -67,7 +67,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack
 
 
 def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths:
-    """A cluster whose supervisor answers, and whose files are in order."""
+    """A cluster with a fake supervisor and valid files."""
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
@@ -78,7 +78,7 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
 
 
 def pipe_with(content: bytes, stack: ExitStack) -> str:
-    """Path of a descriptor that this process may give on, as a shell makes it for ``<(…)``."""
+    """Path of an inheritable descriptor, like the one that a shell creates for ``<(…)``."""
     reading, writing = os.pipe()
     stack.callback(os.close, reading)
     os.set_inheritable(reading, True)
@@ -131,7 +131,7 @@ def test_ssh_gets_descriptors_of_the_shell(
         ({"state": "stopping"}, "cluster 'some' is stopping, it ends in a moment; start it again: lab up --name some"),
     ],
 )
-def test_cluster_that_does_not_run(
+def test_missing_cluster_is_an_error(
     stack: ExitStack, status: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running(stack, **status)
@@ -168,7 +168,7 @@ def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7", "{", "clusters: [{cluster: {certificate-authority-data: 1}}]"]
 )
-def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     paths = running(stack)
     paths.kubeconfig.write_text(content)
     assert cli.main(["status", "--name", "some"]) == 1
@@ -188,7 +188,7 @@ def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.Captu
         "mock_device.acceptance.nightly --help",
     ],
 )
-def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+def test_closed_output_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -200,7 +200,7 @@ def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line:
     assert (done.stderr, done.returncode) == (b"", 0)
 
 
-def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_broken_pipes_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(_: object) -> int:
         raise BrokenPipeError("a pipe to something else")
 
@@ -226,7 +226,7 @@ def fake_cluster(tmp_path: Path) -> Any:
 
 
 def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
-    """An archive, and what ``load_image`` needs to put it on nodes by ``on_node``."""
+    """An archive, and fakes with which ``load_image`` loads it by ``on_node``."""
     archive = tmp_path / "image.tar"
     archive.write_bytes(b"an image")
     monkeypatch.setattr(images, "build_base_images", tuple)

@@ -1,4 +1,4 @@
-"""Command lines of the tools, and what they run on nodes."""
+"""Command lines of the tools, and their commands on nodes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def test_help_of_lab_needs_nothing_of_what_the_tools_use() -> None:
+def test_help_imports_no_tool() -> None:
     check = (
         "import sys, mock_device.commands.cli; rooms = ('mock_device.diagnosis', 'mock_device.tools'); "
         "print([name for name in sys.modules if name.startswith(rooms)])"
@@ -68,7 +68,7 @@ def test_selection_of_lines() -> None:
         (["cdi"], "the following arguments are required: action"),
     ],
 )
-def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_usage_is_rejected(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(line)
     assert caught.value.code == 2
@@ -92,7 +92,7 @@ def test_node_and_agent_see_the_same_folder(tmp_path: Path) -> None:
     assert probe(tmp_path) == agent_probe(tmp_path) == expected
 
 
-def test_folder_that_is_none(tmp_path: Path) -> None:
+def test_file_instead_of_the_folder_is_reported(tmp_path: Path) -> None:
     assert probe(tmp_path / "cdi") == agent_probe(tmp_path / "cdi") == Folder("absent", "", False, False)
     (tmp_path / "cdi").touch()
     assert probe(tmp_path / "cdi").kind == "regular empty file"
@@ -110,13 +110,13 @@ def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
     assert covered.inode != below.inode and below.writable and not below.mounted
 
 
-def test_what_is_not_the_probes_output_is_refused() -> None:
+def test_invalid_output_is_rejected() -> None:
     with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
         folders.parse("n", "x")
 
 
 class Cluster:
-    """Two nodes, of which the second is silent."""
+    """Two nodes, the second of which is silent."""
 
     topology = CLUSTER
     look_seconds = 3.0
@@ -147,7 +147,7 @@ def half_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("line", ["devices", "cdi show", "cdi show --json"])
-def test_node_that_is_silent_does_not_hide_the_others(
+def test_silent_node_does_not_hide_the_others(
     line: str, half_silent: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_first = [shown(CLUSTER.nodes[0])]
@@ -160,7 +160,7 @@ def test_node_that_is_silent_does_not_hide_the_others(
         assert {row.split("\t")[0] for row in output.out.splitlines()} == {"node", NODE1}
 
 
-def test_what_judges_all_nodes_needs_them_all(half_silent: None) -> None:
+def test_checks_of_all_nodes_fail_if_one_is_silent(half_silent: None) -> None:
     arguments = parser().parse_args(["cdi", "watch", "--seconds", "1"])
     with pytest.raises(StepError, match=f"{NODE2}: no answer over SSH within 3 s"):
         arguments.run(arguments)
