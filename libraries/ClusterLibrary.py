@@ -11,11 +11,13 @@ from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.checks import health
 from mock_device.checks.errors import CheckError
-from mock_device.checks.health import as_text, collect, health_complaints
+from mock_device.checks.health import collect, health_complaints
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
+from mock_device.lab.base import tables
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
@@ -130,7 +132,7 @@ class ClusterLibrary:
     @keyword
     def log_cluster_status(self) -> None:
         """Write guests, nodes, module, devices and driver pods into the log."""
-        logger.info(as_text(collect(session.current().cluster)))
+        logger.info(tables.text(*health.tables(collect(session.current().cluster))))
 
     @keyword
     def get_node_names(self) -> list[str]:

@@ -43,7 +43,7 @@ class ToolsLibrary:
         """Check that `lab devices` lists every PF, and VFs that are enabled, with all values of the topology."""
         current = session.current()
         rows = devices.read(current)
-        logger.info(devices.as_text(rows))
+        logger.info(devices.table(rows).as_text())
         if complaints := devices.complaints(current.topology, rows):
             raise CheckError("\n".join(complaints))
 
@@ -51,7 +51,7 @@ class ToolsLibrary:
     def device_status_should_be(self, node: str, device: str, status: str) -> None:
         """Check the status that `lab devices NODE DEVICE` shows, ``free`` or ``allocated``."""
         (row,) = devices.read(session.current(), node, device)
-        logger.info(devices.as_text([row]))
+        logger.info(devices.table([row]).as_text())
         if row.status != status:
             raise CheckError(f"{node} {device}: expected status {status}, found {row.status}")
 
@@ -69,7 +69,7 @@ class ToolsLibrary:
         """Check that `lab slices` lists every PF once, and ``pod`` at exactly the devices ``allocated``."""
         current = session.current()
         rows = slices.read(current)
-        logger.info(slices.as_text(rows))
+        logger.info(slices.table(rows).as_text())
         shown = [(row.node, row.device) for row in rows]
         missing = [
             f"{node.name} {function.name}: expected one line, found {shown.count((node.name, function.name))}"
@@ -88,7 +88,7 @@ class ToolsLibrary:
     def cdi_list_should_show(self, allocated: list[AllocatedDevice]) -> None:
         """Check that `lab cdi list` has a file for each of ``allocated`` with its claim, and no other."""
         entries = cdi.list_entries(session.current())
-        logger.info(cdi.as_text(entries))
+        logger.info(cdi.table(entries).as_text())
         found = sorted((entry.node, entry.device, entry.claim) for entry in entries)
         expected = sorted((*device.key, f"{kube.NAMESPACE}/{device.claim}") for device in allocated)
         if found != expected:
@@ -209,5 +209,5 @@ class ToolsLibrary:
 
     def _diagnose(self) -> Diagnosis:
         found = diagnosis.diagnose(session.current())
-        logger.info(diagnosis.as_text(found, details=True))
+        logger.info(diagnosis.table(found, details=True).as_text())
         return found

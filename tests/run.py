@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -12,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from mock_device.acceptance.report import SUMMARY, read_summary
-from mock_device.lab.base import progress
+from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import kbuild
 from mock_device.lab.cluster import client
@@ -27,7 +28,6 @@ CORES_FOR_EVERYTHING = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
 _END = 30
 """Seconds for a command to end after Ctrl-C, which it gets, too."""
-_INTERRUPTED = 130
 PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench"]
 
 
@@ -161,23 +161,25 @@ def acceptance() -> Count:
 CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit": unit, "acceptance": acceptance}
 
 
-def main() -> int:
-    """Run all checks, or those named by ``--only``; exit code 1 when anything failed, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(CHECKS), action="append", help="run just this part (repeatable)")
-    arguments = parser.parse_args()
+@click.command("test", context_settings=command_line.SETTINGS)
+@click.option(
+    "--only", type=click.Choice(list(CHECKS)), multiple=True, help="Run just this part; repeat it for several."
+)
+def check(only: Sequence[str]) -> int:
+    """Run every check of the project, or the named parts; the last line counts them."""
     RESULTS.mkdir(exist_ok=True)
     counts = {}
-    try:
-        for name in arguments.only or CHECKS:
-            counts[name] = CHECKS[name]()
-            progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
-    except KeyboardInterrupt:
-        print("interrupted: not everything ran", file=sys.stderr)
-        return _INTERRUPTED
+    for name in only or CHECKS:
+        counts[name] = CHECKS[name]()
+        progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
     total = sum(counts.values(), Count())
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed or not total.passed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all checks, or those named by ``--only``; exit code 1 when anything failed, 130 after Ctrl-C."""
+    return command_line.run(check, argv, interrupted="interrupted; not everything ran")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,19 @@ it was made.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from robot.errors import DataError
 from robot.libdoc import LibraryDocumentation
 from robot.running import ResourceFile
 
+from mock_device.commands import options
+from mock_device.lab.base import command_line
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
@@ -171,23 +173,21 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
         write_file(folder / name, text)
 
 
+@click.command("docs", context_settings=command_line.SETTINGS)
+@options.outputdir(FOLDER)
+def docs(outputdir: Path) -> None:
+    """Write pages about all keywords; nothing is written when a keyword has no documentation."""
+    libraries = read(sources())
+    if lacking := undocumented(libraries):
+        raise StepError(f"no documentation of {'; '.join(lacking)}: say what it does in a docstring")
+    write(outputdir, pages(libraries))
+    count = sum(len(public(library)) for library in libraries)
+    print(f"{outputdir}\t{len(libraries)} libraries\t{count} keywords")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages; exit code 1, and nothing written, when a keyword has no documentation."""
-    parser = argparse.ArgumentParser(prog="keyword_docs", description=__doc__)
-    parser.add_argument("--outputdir", type=Path, default=FOLDER, help="default: docs/keywords")
-    arguments = parser.parse_args(argv)
-    try:
-        libraries = read(sources())
-    except StepError as error:
-        print(f"docs: {error}", file=sys.stderr)
-        return 1
-    if lacking := undocumented(libraries):
-        print(f"docs: no documentation of {'; '.join(lacking)}: say what it does in a docstring", file=sys.stderr)
-        return 1
-    write(arguments.outputdir, pages(libraries))
-    count = sum(len(public(library)) for library in libraries)
-    print(f"{arguments.outputdir}\t{len(libraries)} libraries\t{count} keywords")
-    return 0
+    return command_line.run(docs, argv)
 
 
 if __name__ == "__main__":

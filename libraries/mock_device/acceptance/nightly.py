@@ -6,8 +6,6 @@ that crashes is a row of the table, and the next one runs.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import signal
@@ -18,63 +16,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from mock_device.acceptance import history, rounds
 from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
-from mock_device.lab.base import progress
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.commands import options
+from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_names
 
 _MINUTES = 180.0
 _END_SECONDS = 60.0
 """What ``acceptance`` may take to end its clusters and write a report after SIGINT."""
-_INTERRUPTED = 130
 _FAILED = 1
 _LOG = "acceptance.log"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nightly", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often (default: 3)")
-    parser.add_argument(
-        "--topology", type=_topology, action="append", metavar="NAME", help="of variables/topologies; default: all"
-    )
-    parser.add_argument("--clusters", type=_positive, default=2, help="how many may run at once (default: 2)")
-    parser.add_argument(
-        "--minutes", type=_minutes, default=_MINUTES, help="after which a round is ended (default: %(default)s)"
-    )
-    parser.add_argument("--outputdir", type=Path, default=PROJECT / "results" / "nightly", help="results/nightly")
-    parser.add_argument("--history", type=Path, metavar="FILE", help="default: history.jsonl in OUTPUTDIR")
-    parser.add_argument(
-        "--table", action="store_true", help="run nothing: make the table of the rounds that are in OUTPUTDIR"
-    )
-    parser.add_argument("--json", action="store_true", help="print table and counts machine-readable")
-    parser.add_argument(
-        "arguments", nargs="*", metavar="SUITE|OPTION", help="suites (default: all), and options for robot after --"
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
-    return int(text)
-
-
-def _topology(text: str) -> str:
-    if text not in topology_names():
-        raise argparse.ArgumentTypeError(f"expected {', '.join(topology_names())}, found {text!r}")
-    return text
-
-
-def _minutes(text: str) -> float:
+def _minutes(value: str | float) -> float:
     try:
-        minutes = float(text)
+        minutes = float(value)
     except ValueError:
         minutes = 0.0
     if not 0 < minutes <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"expected minutes, up to a day, found {text!r}")
+        raise click.BadParameter(f"expected minutes, up to a day, found {value!r}")
     return minutes
 
 
@@ -183,31 +149,73 @@ def tell(plan: Plan, history_file: Path, *, as_json: bool) -> int:
     history.append(history_file, line)
     bad = [row for row in rows if row.verdict in (Verdict.CRASHED, Verdict.FAILING, Verdict.FLAKY)]
     if as_json:
-        print(json.dumps({**line, "table": [row.as_dict() for row in rows]}, indent=1))
+        print(to_json({**line, "table": rows}))
     else:
-        counts = [f"{name}\t{line[name]}" for name in ("rounds", "crashed", "passed", "failed", "skipped", "seconds")]
-        places = [f"table\t{plan.outputdir / rounds.TABLE}", f"history\t{history_file}"]
-        print("\n".join([rounds.as_text(bad), *counts, *places]))
+        counts = ("rounds", "crashed", "passed", "failed", "skipped", "seconds")
+        notes = [Note(name, str(line[name])) for name in counts]
+        notes += [Note("table", str(plan.outputdir / rounds.TABLE)), Note("history", str(history_file))]
+        print_tables(rounds.as_table(bad), Table((), notes))
     return _FAILED if bad else 0
+
+
+@click.command(context_settings=command_line.SETTINGS)
+@click.option("--rounds", "count", type=options.number(1), default=3, metavar="N", help="How often (default: 3).")
+@click.option(
+    "--topology",
+    type=click.Choice(topology_names()),
+    multiple=True,
+    metavar="NAME",
+    help="Name in variables/topologies; repeat it for several (default: all).",
+)
+@options.clusters()
+@click.option(
+    "--minutes",
+    type=_minutes,
+    default=_MINUTES,
+    metavar="N",
+    help=f"Wall time after which a round is ended (default: {_MINUTES:.0f}).",
+)
+@options.outputdir(PROJECT / "results" / "nightly")
+@click.option(
+    "--history",
+    "history_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to which a line is added (default: history.jsonl in the folder of the results).",
+)
+@click.option("--table", is_flag=True, help="Run nothing: make the table of the rounds in the folder of the results.")
+@options.as_json("Print table and counts as JSON.")
+@options.suites_and_options
+def nightly(
+    count: int,
+    topology: Sequence[str],
+    clusters: int,
+    minutes: float,
+    outputdir: Path,
+    history_file: Path | None,
+    table: bool,
+    as_json: bool,
+    arguments: Sequence[str],
+) -> int:
+    """Run the suites (default: all) on each topology several times, and list the flaky tests.
+
+    Options for robot stand after --.
+    """
+    outputdir = outputdir.absolute()
+    outputdir.mkdir(parents=True, exist_ok=True)
+    plan = Plan(topology or topology_names(), count, outputdir)
+    try:
+        if not table:
+            run(plan, clusters, minutes * 60, arguments)
+        return tell(plan, history_file or outputdir / "history.jsonl", as_json=as_json)
+    except KeyboardInterrupt:
+        print(f"nightly: interrupted; what had ended is in {outputdir}: make nightly-table", file=sys.stderr)
+        return command_line.INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the rounds; exit code 1 when a test failed or a round crashed, 2 for bad usage, 130 after Ctrl-C."""
-    return while_it_is_read(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    outputdir: Path = arguments.outputdir.absolute()
-    outputdir.mkdir(parents=True, exist_ok=True)
-    plan = Plan(arguments.topology or topology_names(), arguments.rounds, outputdir)
-    try:
-        if not arguments.table:
-            run(plan, arguments.clusters, arguments.minutes * 60, arguments.arguments)
-        return tell(plan, arguments.history or outputdir / "history.jsonl", as_json=arguments.json)
-    except KeyboardInterrupt:
-        print(f"nightly: interrupted; what had ended is in {outputdir}: make nightly-table", file=sys.stderr)
-        return _INTERRUPTED
+    return command_line.run(nightly, argv)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mock_device import topology as topologies
 from mock_device.commands import overview
@@ -45,6 +46,10 @@ class Entry:
     @property
     def kind(self) -> str:
         return self.path.parent.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "kind": self.kind}
 
 
 def entries() -> list[Entry]:

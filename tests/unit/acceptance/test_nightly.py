@@ -81,7 +81,7 @@ def test_tests_of_other_topologies_are_counted_apart(suite: Path, outputdir: Pat
     play(suite, outputdir, "small", 1)
     play(suite, outputdir, "large", 2)
     rows = rounds.table([rounds.read(outputdir, "small", 1), rounds.read(outputdir, "large", 2)])
-    assert [str(row) for row in rows if "Now And Then" in row.test] == [
+    assert rounds.as_table([row for row in rows if "Now And Then" in row.test]).as_text().splitlines()[1:] == [
         "failing\tsmall\t0\t1\t0\tNight.Passes Now And Then",
         "passing\tlarge\t1\t0\t0\tNight.Passes Now And Then",
     ]
@@ -246,9 +246,7 @@ def test_all_topologies_are_expected_by_default(outputdir: Path, capsys: pytest.
 
 @pytest.mark.parametrize("option", [["--rounds", "0"], ["--topology", "none-such"], ["--minutes", "never"]])
 def test_bad_options_are_refused(option: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        nightly.main(option)
-    assert ended.value.code == 2
+    assert nightly.main(option) == 2
 
 
 @pytest.mark.parametrize("content", ["", "[]", "7", '{"seconds": null, "crash": ""}', '{"crash": ""}'])

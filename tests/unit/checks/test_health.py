@@ -10,14 +10,19 @@ import pytest
 from support.fake_lab import load
 
 from mock_device.checks import health
-from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, as_text, collect, parse_probe
+from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, collect, parse_probe
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import GuestAnswer, NodeAccess
 from mock_device.lab.kube import kubeclient
 
 NODE = NodeStatus("node1", "running", 1 << 30, "True", True, {"mock0": "1", "mock1": "0"}, 2)
 POD = PodStatus("agent-1", "node1", "Running", True)
 HEALTHY = ClusterStatus("default", "small", "running", ["robot"], [NODE], [POD], 2)
+
+
+def as_text(status: ClusterStatus) -> str:
+    return text(*health.tables(status))
 
 
 def test_probe() -> None:

@@ -16,12 +16,12 @@ import pytest
 from support.fake_lab import load
 from support.fake_supervisor import SPEC, FakeSupervisor
 
-from mock_device.commands import cli
+from mock_device.commands import cli, overview
+from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths
-from mock_device.lab.build import images
+from mock_device.lab.build import gobuild, images
 from mock_device.lab.cluster import client, deploy
-from mock_device.lab.cluster.client import DEFAULT_NAME
 from mock_device.lab.cluster.cluster import NodeAccess
 
 TIMEOUT = 20.0
@@ -54,7 +54,7 @@ def test_kubectl_gets_all_that_follows(
         return type("Ended", (), {"returncode": 7})
 
     monkeypatch.setattr(client, "attach", attach)
-    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: Path("/bin"))
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: Path("/bin"))
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(argv) == 7
     assert found == [(name, rest)]
@@ -99,7 +99,7 @@ def test_kubectl_gets_descriptors_of_the_shell(
     kubectl = tmp_path / "kubectl"
     kubectl.write_text('#!/bin/sh\n[ -n "$KUBECONFIG" ] && cat "$3"\n')
     kubectl.chmod(0o755)
-    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: tmp_path)
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: tmp_path)
     assert cli.main(["kubectl", "--name", "some", "apply", "-f", pipe_with(b"kind: Pod\n", stack)]) == 0
     assert capfd.readouterr().out == "kind: Pod\n"
 
@@ -202,17 +202,17 @@ def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line:
 
 
 def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(_: object) -> int:
+    def breaks() -> None:
         raise BrokenPipeError("a pipe to something else")
 
-    monkeypatch.setattr(cli, "_main", breaks)
+    monkeypatch.setattr(overview, "look", breaks)
     with (
         open(os.devnull, "w") as stdout,  # noqa: PTH123
         monkeypatch.context() as patched,
         pytest.raises(BrokenPipeError, match="something else"),
     ):
         patched.setattr(sys, "stdout", stdout)
-        cli.main([])
+        cli.main(["clusters"])
 
 
 def fake_cluster(tmp_path: Path) -> Any:
