@@ -1,8 +1,7 @@
-# One command each: `make numa` shows the NUMA suite pass, `make test` checks everything.
-# `make help` lists the targets.
+# `make help` lists the targets; docs/commands.md explains them.
 
 SHELL := /bin/bash
-# make ends a path at a space, a target at a colon; the virtual environment would be made somewhere else.
+# make splits paths at spaces and targets at colons; it would create the virtual environment somewhere else.
 UNFIT := $(shell pwd -P | tr -d 'A-Za-z0-9/._+@=,~\n-' | LC_ALL=C tr -d '\200-\377' | wc -c)
 ifneq ($(UNFIT),0)
 $(error expected a checkout whose path has letters, digits and /._+@=,~- only, found '$(CURDIR)'; clone it to another folder)
@@ -14,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.complete: requirements.txt dra-driver/requirements.txt pyproject.toml
@@ -25,9 +24,9 @@ $(VENV)/.complete: requirements.txt dra-driver/requirements.txt pyproject.toml
 	$(VENV)/bin/pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-venv: $(VENV)/.complete ## the virtual environment from requirements.txt
+venv: $(VENV)/.complete ## create the virtual environment from requirements.txt
 
-prerequisites: venv ## system packages that are missing (installed as root, else named)
+prerequisites: venv ## install missing system packages as root, otherwise name them
 	@packages="$$(python -m mock_device.lab.build.prerequisites)" || exit 1; \
 	if [ -n "$$packages" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then \
@@ -36,60 +35,60 @@ prerequisites: venv ## system packages that are missing (installed as root, else
 	  else echo "missing; install them as root: apt-get install" $$packages >&2; exit 1; fi; \
 	fi
 
-setup: prerequisites ## everything that a cluster needs, built or from the cache
+setup: prerequisites ## build everything that a cluster needs, or take it from the cache
 	@lab build
 
 numa: setup ## run suites/numa.robot on a real two-node cluster; report in results/
 	robot --outputdir results suites/numa.robot
 
-# How many clusters run at once, and of which topologies (empty: what all suites need).
+# CLUSTERS run at once, of TOPOLOGIES (empty: those that the suites need).
 # ARGS: suites, --cold, and after -- options of robot.
 CLUSTERS ?= 2
 TOPOLOGIES ?=
 ARGS ?=
 
-acceptance: setup ## all suites, side by side on a pool of CLUSTERS=2 clusters; report in results/
+acceptance: setup ## run all suites side by side on a pool of CLUSTERS=2 clusters; report in results/
 	@acceptance --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
-all-tests: setup ## like acceptance, with a summary at the end: passed, failed, skipped, each suite, duration
+all-tests: setup ## run acceptance, then print a summary: passed, failed, skipped, each suite, duration
 	@python -m mock_device.acceptance.all_tests --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
-rerun: setup ## what failed last time again; merged into results/, with the first failure
+rerun: setup ## run again what failed last time; merge it into results/, keep the first failure
 	@acceptance --rerun --clusters $(CLUSTERS) $(TOPOLOGIES:%=--topology %) $(ARGS)
 
-# How often `make nightly` runs the suites on each topology.
+# `make nightly` runs the suites ROUNDS times on each topology.
 ROUNDS ?= 3
 NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
-nightly: setup ## all suites on all topologies, ROUNDS=3 times; a table of flaky tests in results/nightly/
+nightly: setup ## run all suites on all topologies ROUNDS=3 times; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
 
-nightly-table: venv ## that table again, from what is in results/nightly/ (collected from several machines)
+nightly-table: venv ## make that table again from results/nightly/, for example of several machines
 	@$(NIGHTLY) --table $(ARGS)
 
-test: setup ## every check and every suite; ends with `N passed, N failed`
+test: setup ## run every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
 
-fuzz: venv ## a million random messages and attacks on the device server; ARGS='--seed N' repeats a run
+fuzz: venv ## send the device server a million random messages and attacks; ARGS='--seed N' repeats a run
 	@python vfio-user/tests/fuzz_server.py $(ARGS)
 
-bench-lab: setup ## measure starts, restores, memory, runs; about 20 minutes, nothing else should run; into results/
+bench-lab: setup ## measure starts, restores, memory and runs into results/; 20 minutes, run nothing else
 	@python tests/bench/bench_lab.py $(ARGS)
 
-lint: venv ## style and types
+lint: venv ## check style and types
 	@python tests/run.py --only lint
 
-unit: venv ## unit tests
+unit: venv ## run all unit tests
 	@python tests/run.py --only unit
 
-docs: venv ## docs/keywords, made from the documentation of keywords
+docs: venv ## generate docs/keywords from the keywords' documentation
 	@python -m mock_device.acceptance.keyword_docs
 
-build-image load-image deploy undeploy: venv ## the DRA driver's image and its installation on the running cluster
+build-image load-image deploy undeploy: venv ## build the DRA driver's image, load and deploy it on the running cluster
 	@$(MAKE) --no-print-directory -C dra-driver $@
 
-up down status: venv ## the cluster `default`, or that of LAB_CLUSTER
+up down status: venv ## start, stop or show the cluster `default`, or that of LAB_CLUSTER
 	@lab $@
 
-clean: ## what runs wrote here; the cache stays
+clean: ## remove what runs wrote; keep the cache
 	rm -rf results/* .mypy_cache .ruff_cache .pytest_cache

@@ -16,8 +16,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
-// runDNS is CoreDNS with the plugins that cluster DNS needs. It does not use
-// coremain, whose flags are global and would become flags of kubectl too.
+// runDNS runs CoreDNS with the plugins that cluster DNS needs. It avoids
+// coremain, whose global flags would become flags of kubectl, too.
 func runDNS() {
 	flags := flag.NewFlagSet("coredns", flag.ExitOnError)
 	path := flags.String("conf", "Corefile", "Corefile to load")
@@ -35,7 +35,7 @@ func serveDNS(path string) error {
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
 	dnsserver.Port = dnsserver.DefaultPort
-	// Order of the plugins of a server block, as in CoreDNS's plugin.cfg.
+	// Order of plugins in a server block, as in CoreDNS's plugin.cfg.
 	dnsserver.Directives = []string{"bind", "ready", "errors", "cache", "loadbalance", "template", "kubernetes"}
 	caddy.TrapSignals()
 	instance, err := caddy.Start(caddy.CaddyfileInput{Contents: contents, Filepath: path, ServerTypeName: "dns"})

@@ -216,7 +216,7 @@ require (
 )
 
 // k8s.io/kubernetes requires its staging modules at v0.0.0 and replaces them by
-// folders of its own; whoever depends on it has to name their releases.
+// local folders; a module that depends on it must replace them by releases.
 replace (
 	k8s.io/api => k8s.io/api v0.37.2
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.37.2

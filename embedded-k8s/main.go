@@ -1,6 +1,6 @@
-// Command embedded-k8s is Kubernetes as one multi-call binary: the name it is
-// called by picks the component, as with busybox. Each component is upstream's
-// own command with its own flags.
+// Command embedded-k8s is Kubernetes as one multi-call binary: the name by which
+// it is called selects the component, as with busybox. Each component is the
+// unmodified upstream command with its own flags.
 package main
 
 import (
@@ -52,7 +52,7 @@ func main() {
 		component()
 		return
 	}
-	// Called by its own name: the component is the first argument.
+	// Called as embedded-k8s: the first argument is the component.
 	if len(os.Args) > 1 {
 		if component, ok := components[os.Args[1]]; ok {
 			os.Args = os.Args[1:]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Loads mock_accel for as long as the pod lives; unloads it at the end if no device is in use.
+# Loads mock_accel while the pod runs, and unloads it at the end if no device is in use.
 set -eu
 
 kernel=$(uname -r)
@@ -10,7 +10,7 @@ if [ ! -d "/opt/lib/modules/$kernel" ]; then
 	exit 1
 fi
 
-# The full path: a shell of busybox takes its own modprobe.
+# Full path, because busybox's shell prefers its built-in modprobe.
 modprobe() {
 	/usr/sbin/modprobe -d /opt "$@"
 }
@@ -27,7 +27,7 @@ unload() {
 trap unload TERM INT
 modprobe "$module"
 echo "$module loaded for kernel $kernel"
-# A shell runs its trap only between commands: wait in the background.
+# A shell runs traps only between commands, so sleep in the background and wait.
 while :; do
 	sleep 86400 &
 	wait $!

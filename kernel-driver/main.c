@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Driver of mock PCI accelerators: shows each device under
+ * Driver for mock PCI accelerators: exposes each device under
  * /sys/class/mock-accel and lets user space mark it as allocated.
  */
 
@@ -9,12 +9,12 @@
 
 #include "mock_accel.h"
 
-/* All functions that are bound, in PCI order. */
+/* All bound functions, in PCI order. */
 LIST_HEAD(mock_devices);
-/* For the list, and for what is in it. */
+/* Protects the list and its entries. */
 DEFINE_MUTEX(mock_lock);
 
-/* Negative when a comes before b in PCI order. */
+/* Negative if a comes before b in PCI order. */
 static int mock_compare(struct pci_dev *a, struct pci_dev *b)
 {
 	if (pci_domain_nr(a->bus) != pci_domain_nr(b->bus))
@@ -91,7 +91,7 @@ static void mock_remove(struct pci_dev *pdev)
 		module_put(THIS_MODULE);
 }
 
-/* A reset of a PF is one of the VFs that the PCI core made of it, too. */
+/* A reset of a PF also resets the VFs that the PCI core created for it. */
 static bool mock_reset_with(struct mock_accel *mock, struct pci_dev *pdev)
 {
 	return mock->pdev == pdev || (mock->pdev->is_virtfn && pci_physfn(mock->pdev) == pdev);
@@ -124,7 +124,7 @@ static const struct pci_error_handlers mock_error_handlers = {
 	.reset_done = mock_reset_done,
 };
 
-/* A device that was without power was reset. */
+/* Losing power is a reset, too. */
 static int mock_suspend(struct device *dev)
 {
 	mock_reset_prepare(to_pci_dev(dev));
@@ -169,7 +169,7 @@ static int __init mock_init(void)
 	err = pci_register_driver(&mock_driver);
 	if (err)
 		goto unregister_class;
-	/* Devices that were there before the module are published when it is loaded. */
+	/* Devices that existed before the module are published when loading returns. */
 	mock_names_flush();
 	return 0;
 

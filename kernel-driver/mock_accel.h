@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the parts of the mock accelerators' driver share. */
+/* Declarations shared by the source files of the driver. */
 
 #ifndef MOCK_ACCEL_H
 #define MOCK_ACCEL_H
@@ -26,23 +26,23 @@
 #define MOCK_STATUS_FREE	0
 #define MOCK_STATUS_ALLOCATED	1
 
-/* What a read of a device that is gone returns. */
+/* Value of any register of a device that is gone. */
 #define MOCK_DEAD		U32_MAX
 
-/* A function that is bound. Fields are for those who have the lock, unless they say otherwise. */
+/* A bound function. mock_lock protects all fields that are not marked as constant. */
 struct mock_accel {
 	struct list_head node;
 	struct pci_dev *pdev;	/* constant */
 	void __iomem *regs;	/* constant */
-	struct device *dev;	/* of the class; NULL while not published */
+	struct device *dev;	/* class device; NULL while not published */
 	struct mock_accel *pf;	/* of a published VF */
-	u16 totalvfs;		/* constant; of a PF, as its hardware says */
-	u16 vf_offset;		/* constant; from a PF to its first VF, in functions */
-	u16 vf_stride;		/* constant; from a VF to the next */
+	u16 totalvfs;		/* constant; of a PF, from its hardware */
+	u16 vf_offset;		/* constant; functions from a PF to its first VF */
+	u16 vf_stride;		/* constant; functions from a VF to the next */
 	unsigned int numvfs;	/* of a PF that enables VFs by publishing them */
-	int index;		/* number in the name; -1 while it has none */
-	unsigned int resets;	/* under way */
-	u32 kept;		/* status before the resets that are under way */
+	int index;		/* number in the name; -1 for none */
+	unsigned int resets;	/* number of running resets */
+	u32 kept;		/* status before the running resets */
 	bool is_vf;		/* constant */
 	bool holds_module;	/* while allocated */
 };
@@ -50,7 +50,7 @@ struct mock_accel {
 extern struct list_head mock_devices;
 extern struct mutex mock_lock;
 
-/* registers.c: with the lock, but for mock_alive() */
+/* registers.c: need the lock, except mock_alive() */
 bool mock_alive(struct mock_accel *mock);
 u32 mock_status(struct mock_accel *mock);
 bool mock_allocated(struct mock_accel *mock);
@@ -63,7 +63,7 @@ extern struct class mock_class;
 extern const struct attribute_group *mock_groups[];
 extern const struct attribute_group *mock_pf_groups[];
 
-/* vfs.c: with the lock; mock_set_sriov_numvfs() with that of the PCI device instead */
+/* vfs.c: need the lock; mock_set_sriov_numvfs() needs that of the PCI device instead */
 bool mock_has_sriov(struct mock_accel *pf);
 void mock_read_sriov(struct mock_accel *pf);
 int mock_add_vf(struct mock_accel *vf);
@@ -74,7 +74,7 @@ int mock_set_numvfs(struct mock_accel *pf, unsigned int count);
 int mock_set_sriov_numvfs(struct mock_accel *pf, unsigned int count);
 int mock_sriov_configure(struct pci_dev *pdev, int count);
 
-/* names.c: mock_unpublish() and mock_unpublish_pf() with the lock, the others without */
+/* names.c: mock_unpublish() and mock_unpublish_pf() need the lock, the others take it */
 void mock_unpublish(struct mock_accel *mock);
 void mock_unpublish_pf(struct mock_accel *pf);
 void mock_publish_soon(void);

@@ -2,11 +2,11 @@
 /*
  * Names of PFs, and when devices get them.
  *
- * Names follow PCI order whatever the order of hot-plug: PFs are mock0, mock1,
- * ..., the VFs of mock0 are mock0_vf0, mock0_vf1, ... A device that comes is
- * published a moment later, together with those that come with it. It takes a
- * free number between its neighbours'; without one, all devices are published
- * again in order, unless one of them is allocated: then names stay, and the new
+ * Names follow PCI order, independent of the order of hot-plug: PFs are mock0,
+ * mock1, ..., the VFs of mock0 are mock0_vf0, mock0_vf1, ... A new device is
+ * published after a short delay, together with others that arrive meanwhile. It
+ * takes a free number between its neighbours'. If there is none, all devices are
+ * renumbered in order, unless one is allocated: then names stay, and the new
  * device takes the number after the last.
  */
 
@@ -18,7 +18,7 @@
 
 static struct workqueue_struct *mock_workqueue;
 
-/* Whoever takes a device from its user leaves a line in the log. */
+/* Taking an allocated device from its user is logged. */
 void mock_unpublish(struct mock_accel *mock)
 {
 	if (mock->holds_module)
@@ -27,7 +27,7 @@ void mock_unpublish(struct mock_accel *mock)
 	mock->dev = NULL;
 }
 
-/* VFs go with their PF; those that are allocated keep their status, and come back with it. */
+/* VFs are unpublished with their PF; allocated ones keep their status and return with it. */
 void mock_unpublish_pf(struct mock_accel *pf)
 {
 	mock_unpublish_vfs(pf);
@@ -35,7 +35,7 @@ void mock_unpublish_pf(struct mock_accel *pf)
 		mock_unpublish(pf);
 }
 
-/* Errors are in the log. The next device that comes is a new try. */
+/* Errors are logged. The next new device causes another attempt. */
 static void mock_publish_pf(struct mock_accel *pf)
 {
 	struct device *dev;
@@ -48,7 +48,7 @@ static void mock_publish_pf(struct mock_accel *pf)
 		pf->dev = dev;
 }
 
-/* The number of the next PF after @pf that is published, or INT_MAX. */
+/* The number of the next published PF after @pf, or INT_MAX. */
 static int mock_next_index(struct mock_accel *pf)
 {
 	list_for_each_entry_continue(pf, &mock_devices, node)
@@ -57,7 +57,7 @@ static int mock_next_index(struct mock_accel *pf)
 	return INT_MAX;
 }
 
-/* Give numbers to PFs that have none; false when the order of names leaves no room for one. */
+/* Give numbers to PFs that have none; false if the order of names leaves no free number. */
 static bool mock_fill_gaps(void)
 {
 	struct mock_accel *mock;
@@ -78,7 +78,7 @@ static bool mock_fill_gaps(void)
 	return true;
 }
 
-/* Those that died, and those whose PF is not bound, still have their users. */
+/* Dead devices, and VFs whose PF is not bound, still have their users. */
 static bool mock_any_allocated(void)
 {
 	struct mock_accel *mock;
@@ -89,7 +89,7 @@ static bool mock_any_allocated(void)
 	return false;
 }
 
-static void mock_number_anew(void)
+static void mock_renumber(void)
 {
 	struct mock_accel *mock;
 	int last = -1;
@@ -115,7 +115,7 @@ static void mock_number_after_last(void)
 			mock->index = ++last;
 }
 
-/* Publish what has come since the last time. */
+/* Publish the devices that arrived since the last call. */
 static void mock_settle(struct work_struct *work)
 {
 	struct mock_accel *mock;
@@ -125,7 +125,7 @@ static void mock_settle(struct work_struct *work)
 		if (mock_any_allocated())
 			mock_number_after_last();
 		else
-			mock_number_anew();
+			mock_renumber();
 	}
 	list_for_each_entry(mock, &mock_devices, node) {
 		if (mock->is_vf)
@@ -155,7 +155,7 @@ void mock_names_flush(void)
 	flush_delayed_work(&mock_settle_work);
 }
 
-/* Nothing is probed any more. */
+/* Call this after the last probe. */
 void mock_names_exit(void)
 {
 	cancel_delayed_work_sync(&mock_settle_work);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Registers of a mock accelerator: whether it is alive, and its status, through resets, too. */
+/* Registers of a mock accelerator: whether it is alive, and its status across resets. */
 
 #include <linux/io.h>
 #include <linux/module.h>
@@ -11,7 +11,7 @@ bool mock_alive(struct mock_accel *mock)
 	return ioread32(mock->regs + MOCK_REG_ID) == MOCK_ID;
 }
 
-/* During a reset: the status that the device will have after it. */
+/* During a reset, the status that the device will have after it. */
 u32 mock_status(struct mock_accel *mock)
 {
 	if (mock->resets)
@@ -24,14 +24,14 @@ bool mock_allocated(struct mock_accel *mock)
 	return mock_status(mock) == MOCK_STATUS_ALLOCATED;
 }
 
-/* A write is posted: only the answer of a read shows that the device has it. */
+/* A write is posted: only reading it back shows that the device accepted it. */
 static int mock_write_status(struct mock_accel *mock, u32 status)
 {
 	iowrite32(status, mock->regs + MOCK_REG_STATUS);
 	return ioread32(mock->regs + MOCK_REG_STATUS) == status ? 0 : -EIO;
 }
 
-/* The module stays while a device is allocated: its user would lose it. */
+/* An allocated device holds the module, because its user would lose the device. */
 int mock_set_status(struct mock_accel *mock, u32 status)
 {
 	bool hold = status == MOCK_STATUS_ALLOCATED, held = mock->holds_module;
@@ -40,26 +40,26 @@ int mock_set_status(struct mock_accel *mock, u32 status)
 	if (hold && !held && !try_module_get(THIS_MODULE))
 		return -ENODEV;
 	err = mock_write_status(mock, status);
-	/* A device that did not take the status counts as before. */
+	/* If the device did not accept the status, the old one remains. */
 	mock->holds_module = err ? held : hold;
 	if ((hold || held) && !mock->holds_module)
 		module_put(THIS_MODULE);
 	return err;
 }
 
-/* Resets may overlap: that of a PF is one of its VFs, too. */
+/* Resets may overlap: the reset of a PF also resets its VFs. */
 void mock_reset_begins(struct mock_accel *mock)
 {
 	mock->kept = mock_status(mock);
 	mock->resets++;
 }
 
-/* A reset frees nothing: give the device its status back, and tell user space. */
+/* A reset must not free a device: restore its status and notify user space. */
 void mock_reset_ends(struct mock_accel *mock)
 {
 	static char *envp[2] = { "RESET=1" };
 
-	/* Bound since the reset began. */
+	/* Bound after the reset began. */
 	if (!mock->resets)
 		return;
 	if (--mock->resets)

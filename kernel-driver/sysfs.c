@@ -3,8 +3,8 @@
  * Attributes of the class mock-accel; ABI/testing/sysfs-class-mock-accel
  * describes them.
  *
- * Unpublishing waits for those who are inside an attribute, with the lock held:
- * they must not wait for the lock, but start again.
+ * Unpublishing holds the lock while it waits for running attribute methods, so
+ * these must not wait for the lock, but restart the system call.
  */
 
 #include <linux/ctype.h>
@@ -17,14 +17,14 @@
 
 #define MOCK_RESET_POLL_MS	10
 
-/* For what may take as long as a reset. */
+/* For waits that may take as long as a reset. */
 static int mock_restart_later(void)
 {
 	msleep_interruptible(MOCK_RESET_POLL_MS);
 	return restart_syscall();
 }
 
-/* Take the lock for an attribute that asks the device, which does not answer during a reset. */
+/* Take the lock to access the device, which does not respond during a reset. */
 static int mock_lock_registers(struct mock_accel *mock)
 {
 	if (!mutex_trylock(&mock_lock))
@@ -176,7 +176,7 @@ static ssize_t sriov_numvfs_show(struct device *dev, struct device_attribute *at
 	unsigned int number;
 
 	if (mock_has_sriov(pf)) {
-		/* Who changes the number, unbinds the driver or resets the device has this lock. */
+		/* Held to change the number, to unbind the driver and to reset the device. */
 		if (!device_trylock(&pf->pdev->dev))
 			return mock_restart_later();
 		number = pci_num_vf(pf->pdev);
@@ -230,7 +230,7 @@ const struct attribute_group *mock_pf_groups[] = {
 	NULL
 };
 
-/* Not const: class_register() of Linux 6.1 writes to it. */
+/* Not const, because class_register() of Linux 6.1 writes to it. */
 struct class mock_class = {
 	.name = "mock-accel",
 };

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * VFs: which function is which VF of which PF, and how many are enabled.
+ * VFs: mapping of functions to VFs of a PF, and the number of enabled VFs.
  *
- * A PF that shows the SR-IOV capability enables its VFs by it. Where a machine
+ * A PF with a visible SR-IOV capability enables its VFs by it. If a machine
  * emulator hides the capability, the VFs are functions of the PF's slot that
- * are always there, and sriov_numvfs publishes the first N of them.
+ * always exist, and sriov_numvfs publishes the first N of them.
  *
- * A VF that is allocated is enabled, whatever became of its PF meanwhile.
+ * An allocated VF is always enabled, even if its PF was unbound in between.
  */
 
 #include <linux/sysfs.h>
 
 #include "mock_accel.h"
 
-/* The device's SR-IOV capability. An emulator hides its header, but not its registers. */
+/* The device's SR-IOV capability. An emulator hides its header but not its registers. */
 #define MOCK_SRIOV		0x100
 
 bool mock_has_sriov(struct mock_accel *pf)
@@ -21,7 +21,7 @@ bool mock_has_sriov(struct mock_accel *pf)
 	return pci_sriov_get_totalvfs(pf->pdev) > 0;
 }
 
-/* What the hardware says of a PF's VFs, before the PF is in the list. */
+/* Read the PF's SR-IOV registers; call this before the PF is in the list. */
 void mock_read_sriov(struct mock_accel *pf)
 {
 	struct pci_dev *pdev = pf->pdev;
@@ -30,7 +30,7 @@ void mock_read_sriov(struct mock_accel *pf)
 	pf->totalvfs = pci_sriov_get_totalvfs(pdev);
 	if (pf->totalvfs)
 		return;
-	/* A read that fails gives all ones. */
+	/* A failed read gives all ones. */
 	pci_read_config_word(pdev, MOCK_SRIOV + PCI_SRIOV_TOTAL_VF, &total);
 	pci_read_config_word(pdev, MOCK_SRIOV + PCI_SRIOV_VF_OFFSET, &offset);
 	pci_read_config_word(pdev, MOCK_SRIOV + PCI_SRIOV_VF_STRIDE, &stride);
@@ -42,7 +42,7 @@ void mock_read_sriov(struct mock_accel *pf)
 	pf->vf_stride = stride;
 }
 
-/* Number of @vf among the VFs of @pf, or -1 when it is none of them. */
+/* Number of @vf among the VFs of @pf, or -1 if it is not one of them. */
 static int mock_vf_number(struct mock_accel *pf, struct mock_accel *vf)
 {
 	int distance;
@@ -60,7 +60,7 @@ static int mock_vf_number(struct mock_accel *pf, struct mock_accel *vf)
 	return distance / pf->vf_stride;
 }
 
-/* NULL while its PF is not bound. */
+/* The PF of @vf; NULL while it is not bound. */
 static struct mock_accel *mock_pf_of(struct mock_accel *vf)
 {
 	struct mock_accel *pf;
@@ -71,7 +71,7 @@ static struct mock_accel *mock_pf_of(struct mock_accel *vf)
 	return NULL;
 }
 
-/* The PCI core links real VFs itself. */
+/* For real VFs the PCI core creates the links. */
 static int mock_link_vf(struct mock_accel *pf, struct mock_accel *vf, int number)
 {
 	struct kobject *pf_kobj = &pf->pdev->dev.kobj, *vf_kobj = &vf->pdev->dev.kobj;
@@ -150,7 +150,7 @@ static bool mock_enabled(struct mock_accel *pf, int number)
 	return mock_has_sriov(pf) || number < pf->numvfs;
 }
 
-/* A VF may have kept its status without its PF, and without this driver. */
+/* A VF keeps its status while its PF, or this driver, is not bound. */
 static void mock_enable_allocated(struct mock_accel *pf)
 {
 	struct mock_accel *vf;
@@ -164,8 +164,8 @@ static void mock_enable_allocated(struct mock_accel *pf)
 }
 
 /*
- * Publish the VFs of @pf that are enabled and bound, and no others; none while
- * @pf is not published. Goes on after an error, and returns the first one.
+ * Publish exactly those VFs of @pf that are enabled and bound; none while @pf is
+ * not published. Continues after an error and returns the first one.
  */
 int mock_update_vfs(struct mock_accel *pf)
 {
@@ -189,7 +189,7 @@ int mock_update_vfs(struct mock_accel *pf)
 	return first;
 }
 
-/* Publish a VF that is newly bound, if it is enabled. An error is its own, not another VF's. */
+/* Publish a newly bound VF if it is enabled. Returns errors of this VF only. */
 int mock_add_vf(struct mock_accel *vf)
 {
 	struct mock_accel *pf = mock_pf_of(vf);
@@ -211,7 +211,7 @@ static bool mock_vf_allocated(struct mock_accel *pf)
 	return false;
 }
 
-/* May go up at will; down only while no VF is allocated. */
+/* The number can always increase, but decrease only while no VF is allocated. */
 int mock_set_numvfs(struct mock_accel *pf, unsigned int count)
 {
 	unsigned int before = pf->numvfs;
@@ -230,7 +230,7 @@ int mock_set_numvfs(struct mock_accel *pf, unsigned int count)
 	return err;
 }
 
-/* For kernels that show the capability; the PCI core checks the number. */
+/* For PFs with a visible capability; the PCI core checks the number. */
 int mock_sriov_configure(struct pci_dev *pdev, int count)
 {
 	struct mock_accel *pf = pci_get_drvdata(pdev);
@@ -250,7 +250,7 @@ int mock_sriov_configure(struct pci_dev *pdev, int count)
 	return 0;
 }
 
-/* As the PCI device's own sriov_numvfs, and with its lock: only from 0 and to 0. */
+/* Like sriov_numvfs of the PCI device, with its lock held: only from 0 and to 0. */
 int mock_set_sriov_numvfs(struct mock_accel *pf, unsigned int count)
 {
 	unsigned int before = pci_num_vf(pf->pdev);

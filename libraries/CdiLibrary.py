@@ -8,7 +8,7 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes import cdi, cdi_schema, session
+from mock_device.checks.nodes import cdi, cdi_folder, cdi_schema, session
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.observe import read_cdi_files
 from mock_device.checks.objects.claims import AllocatedDevice, function_of
@@ -43,6 +43,26 @@ class CdiLibrary:
     def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
         """Wait until no node has a CDI file of the driver; fails with the files that are left."""
         until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "CDI files that nobody removed")
+
+    @keyword(name="Protect CDI Folder")
+    def protect_cdi_folder(self, node: str) -> None:
+        """Make the CDI folder of ``node`` immutable, also for root."""
+        cdi_folder.protect(session.current(), node)
+
+    @keyword(name="Unprotect CDI Folder")
+    def unprotect_cdi_folder(self, node: str) -> None:
+        """Let the CDI folder of ``node`` be written again."""
+        cdi_folder.unprotect(session.current(), node)
+
+    @keyword(name="Cover CDI Folder")
+    def cover_cdi_folder(self, node: str) -> None:
+        """Mount an empty, read-only file system on the CDI folder of ``node``: containerd finds no file there."""
+        cdi_folder.cover(session.current(), node)
+
+    @keyword(name="Uncover CDI Folder")
+    def uncover_cdi_folder(self, node: str) -> None:
+        """Take that file system away again; containerd restarts."""
+        cdi_folder.uncover(session.current(), node)
 
     def _read(self) -> list[CdiFile]:
         files = read_cdi_files(session.current())

@@ -11,17 +11,14 @@ from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import runs_alone
-from mock_device.checks import health
 from mock_device.checks.errors import CheckError
-from mock_device.checks.health import collect, health_complaints
+from mock_device.checks.health import health_complaints
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
-from mock_device.lab.base import tables
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
-from mock_device.topology import Topology
 from mock_device.topology.features import Feature
 
 
@@ -45,7 +42,9 @@ class ClusterLibrary:
         """Let those who watch the cluster see which test runs."""
         if session.active():
             with contextlib.suppress(StepError):
-                session.current().cluster.says(f"robot: {data.parent.name if data.parent else ''} / {data.name}")
+                session.current().cluster.report_activity(
+                    f"robot: {data.parent.name if data.parent else ''} / {data.name}"
+                )
 
     @keyword
     def start_session(self, topology: str, *features: Feature) -> None:
@@ -111,7 +110,7 @@ class ClusterLibrary:
         session.end()
         if self._membership and self._value_set:
             self._value_set = ""
-            self._membership.give_back(complaint)
+            self._membership.release(complaint)
 
     @keyword
     def show_cluster_in_report(self) -> None:
@@ -128,34 +127,6 @@ class ClusterLibrary:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")
         logger.info(f"{cluster.topology.path}\nkubeconfig: {cluster.kubeconfig}")
-
-    @keyword
-    def log_cluster_status(self) -> None:
-        """Write guests, nodes, module, devices and driver pods into the log."""
-        logger.info(tables.text(*health.tables(collect(session.current().cluster))))
-
-    @keyword
-    def get_node_names(self) -> list[str]:
-        """Names of the cluster's nodes, in the order of the topology."""
-        return session.current().node_names
-
-    @keyword(name="Get NUMA Nodes")
-    def get_numa_nodes(self, node: str) -> list[int]:
-        """NUMA nodes of ``node`` that have devices, by the topology."""
-        found = [numa.id for numa in _topology().node(node).numa_nodes if numa.slots]
-        if not found:
-            raise CheckError(f"topology {_topology().name} has no devices on {node}")
-        return found
-
-    @keyword(name="Count PFs On NUMA Node")
-    def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
-        """How many physical functions ``node`` has on ``numa_node``, by the topology."""
-        functions = _topology().node(node).functions
-        return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
-
-
-def _topology() -> Topology:
-    return session.current().topology
 
 
 def _suite() -> str:

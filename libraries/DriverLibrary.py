@@ -1,28 +1,19 @@
-"""Robot Framework library: the driver's own pods, their logs and settings, and the kernel module."""
+"""Robot Framework library: the driver's pods and settings, and the kernel module."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import driver, logs
+from mock_device.checks.driver import driver
 from mock_device.checks.driver.driver import Component
-from mock_device.checks.driver.logs import LogMark
-from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
-from mock_device.checks.nodes.observe import read_module_states
-from mock_device.checks.nodes.sysfs import MODULE_LIVES
-from mock_device.checks.waiting import until_no_complaints
-
-# What tests tell the node agents, and `Reset Node Agent Settings` takes back.
-_SETTINGS = ("FAULT_AT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 
 @library(scope="GLOBAL", auto_keywords=False)
 class DriverLibrary:
-    """Restarts parts of the driver, tells them what to do, and reads what they log."""
+    """Restarts parts of the driver, and changes their settings."""
 
     @keyword(tags=["wait"])
     def driver_pods_should_be_running(self, timeout: timedelta = timedelta(seconds=60)) -> None:
@@ -37,72 +28,3 @@ class DriverLibrary:
         """Delete the pod of ``component`` (the one on ``node``) and wait until its successor is ready."""
         current = session.current()
         driver.restart(current.api, component, node, len(current.node_names), timeout)
-
-    @keyword(tags=["wait"])
-    def set_node_agent_settings(
-        self, rescan_interval: str, kernel_events: bool, timeout: timedelta = timedelta(minutes=10)
-    ) -> None:
-        """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
-
-        They restart. `Reset Node Agent Settings` takes it back.
-        """
-        values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
-        current = session.current()
-        driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
-
-    @keyword(tags=["wait"])
-    def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Let the node agents run with what their manifest says; they restart if they were told something else."""
-        current = session.current()
-        told = driver.agent_environment(current.api) & set(_SETTINGS)
-        if told:
-            values = dict.fromkeys(sorted(told), None)
-            driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
-
-    @keyword
-    def mark_log(self, component: Component, node: str | None = None) -> LogMark:
-        """The present end of the log of ``component`` (of its pod on ``node``), for `Log Should Say`."""
-        api = session.current().api
-        return driver.mark(api, driver.pod_of(api, component, node))
-
-    @keyword
-    def start_of_log(self, component: Component, node: str | None = None) -> LogMark:
-        """The start of the log of ``component`` (of its pod on ``node``), for `Log Should Say`."""
-        return LogMark(driver.pod_of(session.current().api, component, node), 0)
-
-    @keyword(tags=["wait"])
-    def log_should_say(self, mark: LogMark, *patterns: str, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until the log has, after ``mark``, a line for each of ``patterns`` (regular expressions) in order."""
-        api = session.current().api
-        until_no_complaints(
-            lambda: logs.missing(logs.after(mark, driver.log_of(api, mark.pod)), patterns),
-            timeout,
-            f"log of {mark.pod}",
-        )
-
-    @keyword
-    def log_should_not_say(self, mark: LogMark, pattern: str) -> None:
-        """Check that no line of the log after ``mark`` matches ``pattern`` (a regular expression)."""
-        lines = logs.after(mark, driver.log_of(session.current().api, mark.pod))
-        if found := logs.matching(lines, pattern):
-            raise CheckError(f"log of {mark.pod}: expected no line with {pattern}, found:\n" + "\n".join(found))
-        logger.info(f"none of {len(lines)} lines")
-
-    @keyword
-    def load_kernel_module(self, node: str) -> None:
-        """Load mock_accel on ``node``, from the image that carries it; nothing happens when it is loaded."""
-        driver.load_module(session.current().api, node)
-
-    @keyword
-    def load_kernel_module_everywhere(self) -> None:
-        """Load mock_accel on all nodes; nothing happens where it is loaded."""
-        current = session.current()
-        # Looking costs a tenth of what starting modprobe in a container does.
-        for node, state in read_module_states(current).items():
-            if state != MODULE_LIVES:
-                driver.load_module(current.api, node)
-
-    @keyword
-    def unload_kernel_module(self, node: str) -> None:
-        """Unload mock_accel on ``node``; fails while a device there is allocated."""
-        driver.unload_module(session.current().api, node)

@@ -8,13 +8,13 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes import runtime, session
-from mock_device.checks.objects import kube, pods
+from mock_device.checks.layers import device_conditions
+from mock_device.checks.nodes import session
+from mock_device.checks.objects import churn, kube, namespaces, pods
 from mock_device.checks.objects.claims import DeviceClass, function_of
 from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import Deadline
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.kube import kubeclient
 
 EXAMPLES = PROJECT / "docs" / "examples"
 
@@ -26,25 +26,6 @@ class KubernetesLibrary:
     Everything is made in namespace ``default`` with a label, by which
     `Delete Everything Made By Tests` finds it again. Timeouts are wall time.
     """
-
-    @keyword(tags=["wait"])
-    def nodes_should_be_ready(self, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Wait until every node of the topology is Ready; fails with what the others lack."""
-        current = session.current()
-        kubeclient.wait_nodes_ready(current.api, current.node_names, timeout.total_seconds())
-
-    @keyword
-    def default_container_runtime_should_be(self, name: str) -> None:
-        """Check on every node which OCI runtime containerd uses for a pod that asks for none."""
-        outputs = session.current().on_nodes(runtime.PROBE)
-        found = {node: runtime.default_runtime(output) for node, output in outputs.items()}
-        wrong = [
-            f"{node}: expected default runtime {name}, found {item.name} ({item.binary or 'no binary given'})"
-            for node, item in found.items()
-            if item.name != name or item.binary.rpartition("/")[2] != name
-        ]
-        if wrong:
-            raise CheckError("\n".join(wrong))
 
     @keyword
     def apply_example(self, name: str) -> None:
@@ -165,3 +146,45 @@ class KubernetesLibrary:
     def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Delete pods, claims and templates that this or an earlier run made, and wait until they are gone."""
         kube.delete_everything(session.current().api, timeout)
+
+    @keyword
+    def start_deleting_pod(self, name: str) -> None:
+        """Delete the pod without waiting."""
+        kube.start_deleting_pod(session.current().api, name)
+
+    @keyword
+    def delete_pod_by_force(self, name: str) -> None:
+        """Let the API server forget the pod at once, while its container may still run."""
+        kube.start_deleting_pod(session.current().api, name, by_force=True)
+
+    @keyword(tags=["wait"])
+    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+        """Wait until a pod that is being deleted is gone."""
+        kube.wait_pod_gone(session.current().api, name, timeout)
+
+    @keyword
+    def create_and_delete_pods_with_claims(self, count: int, node: str) -> None:
+        """Make ``count`` pods with a claim each for ``node``, one after the other, and delete each soon."""
+        ran = churn.churn(session.current().api, count, node)
+        logger.info(f"{ran} of {count} pods had got to run")
+
+    @keyword(tags=["wait"])
+    def run_pod_in_namespace(
+        self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=10)
+    ) -> None:
+        """Make ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until that runs."""
+        namespaces.run_in_namespace(session.current().api, namespace, name, node, timeout)
+
+    @keyword(tags=["wait"])
+    def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+        """Delete a namespace with all in it, and wait until it is gone."""
+        namespaces.delete_namespace(session.current().api, name, timeout)
+
+    @keyword(tags=["wait"])
+    def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
+
+        def done(item: kube.Object) -> bool:
+            return set(device_conditions.device_health(item)) == {health}
+
+        kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")

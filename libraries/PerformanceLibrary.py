@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from robot.api import SkipExecution, logger
+from robot.api import logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
@@ -93,16 +93,6 @@ class PerformanceLibrary:
         """Draw the figures, which have one unit, as bars into the log, with a line at the limit of each."""
         bars = [Bar(str(figure), figure.value, figure.limit) for figure in figures]
         logger.info(chart.svg(title, bars, figures[0].unit), html=True)
-
-    @keyword(name="Skip Unless Topology Has PFs")
-    def skip_unless_topology_has_pfs(self, count: int) -> None:
-        """Skip the test when the cluster has fewer PFs than ``count``."""
-        topology = session.current().topology
-        found = sum(len(node.pfs) for node in topology.nodes)
-        if found < count:
-            raise SkipExecution(
-                f"{count} pods with a device each need {count} PFs, topology {topology.name} has {found}"
-            )
 
     def _measure_pods(self, count: int, *, with_claims: bool) -> PodFigures:
         limit = _limit("allocation", count)

@@ -7,11 +7,11 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import crashes, identity
+from mock_device.checks.driver import checkpoint, identity
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
-from mock_device.checks.objects import kube
+from mock_device.checks.objects import kube, slices
 
 _TIMEOUT = timedelta(seconds=60)
 _FORBIDDEN = [
@@ -86,7 +86,7 @@ class SecurityLibrary:
         """Check that the agent of node ``agent`` may not delete a ResourceSlice of ``node``; what the server says."""
         current = session.current()
         api = identity.as_agent_of(current.api, agent)
-        names = [item.slice_name for item in kube.published(current.api) if item.node == node]
+        names = [item.slice_name for item in slices.published(current.api) if item.node == node]
         if not names:
             raise CheckError(f"{node} has no ResourceSlice to try it on")
         what = f"the node agent of {agent} deletes {names[0]}"
@@ -113,7 +113,7 @@ class SecurityLibrary:
         """Check on ``node`` that another user can neither see nor reach the driver's sockets and checkpoint."""
         command = f"""
             found=0
-            for path in {crashes.PLUGIN_FOLDER}/*.sock {crashes.CHECKPOINT} \\
+            for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
                     /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
               [ -e "$path" ] || continue
               found=$((found + 1))

@@ -8,10 +8,10 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.layers import publication
+from mock_device.checks.layers import device_conditions, numa_layers, publication
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
-from mock_device.checks.objects import coming_and_going, kube, slice_writes
+from mock_device.checks.objects import slice_writes, slices
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -27,7 +27,7 @@ class SlicesLibrary:
         """
         current = session.current()
         found = read_devices(current)
-        kube.wait_published(
+        slices.wait_published(
             current.api,
             lambda published: publication.complaints(current.topology, found, published),
             timeout,
@@ -49,24 +49,63 @@ class SlicesLibrary:
     @keyword(name="Count ResourceSlices")
     def count_slices(self, label_selector: str) -> int:
         """How many ResourceSlices ``kubectl get resourceslices -l <label_selector>`` lists."""
-        count = kube.count_slices(session.current().api, label_selector)
+        count = slices.count_slices(session.current().api, label_selector)
         logger.info(f"{count} ResourceSlices with {label_selector}")
         return count
 
     @keyword(name="Delete ResourceSlice Of Device")
     def delete_slice_of_device(self, node: str, device: str) -> None:
         """Delete the ResourceSlice of ``device`` (name in sysfs) behind the driver's back."""
-        kube.delete_slice(session.current().api, _slice_of(node, device))
+        slices.delete_slice(session.current().api, _slice_of(node, device))
 
     @keyword(name="Change ResourceSlice Of Device")
     def change_slice_of_device(self, node: str, device: str) -> None:
         """Publish another UUID of ``device`` (name in sysfs) behind the driver's back."""
-        coming_and_going.change_slice(session.current().api, _slice_of(node, device))
+        slices.change_slice(session.current().api, _slice_of(node, device))
+
+    @keyword(name="ResourceSlices Should Agree With Topology On NUMA Nodes")
+    def slices_should_agree_with_topology(self) -> None:
+        """Check that every device is published once, with the NUMA node that the topology gives it.
+
+        Both the driver's attribute and the standard one are compared. Fails only
+        for devices that are right in sysfs; skips when others are wrong there
+        already.
+        """
+        current = session.current()
+        found = read_devices(current)
+        published = slices.published(current.api)
+        layers = [
+            numa_layers.pci_bus(current.topology, found),
+            numa_layers.sysfs(found),
+            numa_layers.slices(published),
+        ]
+        numa_layers.judge(current.topology, layers).enforce()
+
+    @keyword(tags=["wait"])
+    def device_should_be_tainted(
+        self, node: str, device: str, value: str, timeout: timedelta = timedelta(minutes=3)
+    ) -> None:
+        """Wait until the device (name in sysfs) is published with a taint of that ``value``."""
+        _wait_for_taint(node, device, value, timeout)
+
+    @keyword(tags=["wait"])
+    def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+        """Wait until the device (name in sysfs) is published without a taint."""
+        _wait_for_taint(node, device, "", timeout)
 
 
 def _slice_of(node: str, device: str) -> str:
-    found = kube.published(session.current().api)
+    found = slices.published(session.current().api)
     names = [item.slice_name for item in found if (item.node, item.name) == (node, device)]
     if len(names) != 1:
         raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
     return names[0]
+
+
+def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:
+    slices.wait_published(
+        session.current().api,
+        lambda published: device_conditions.taint_complaints(published, node, device, value),
+        timeout,
+        f"{device} on {node} to have {f'taint {value}' if value else 'no taint'}",
+    )

@@ -7,13 +7,12 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.layers import numa_layers
 from mock_device.checks.nodes import lspci, session, sysfs
 from mock_device.checks.nodes.device_selection import SlotOfNode
-from mock_device.checks.nodes.observe import read_devices, read_module_states
-from mock_device.checks.nodes.sysfs import CLASS_FOLDER, MODULE_LIVES, NodeDevices
+from mock_device.checks.nodes.observe import read_devices
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER, NodeDevices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 
@@ -39,18 +38,6 @@ class SysfsLibrary:
         found = self._read()
         layers = [numa_layers.pci_bus(current.topology, found), numa_layers.sysfs(found)]
         numa_layers.judge(current.topology, layers).enforce()
-
-    @keyword
-    def kernel_module_should_be_loaded(self) -> None:
-        """Check that mock_accel is loaded, and lives, on every node."""
-        states = read_module_states(session.current())
-        wrong = [
-            f"{node}: expected {MODULE_LIVES}, found {state}" for node, state in states.items() if state != MODULE_LIVES
-        ]
-        if wrong:
-            raise CheckError(
-                f"kernel module mock_accel: {'; '.join(wrong)}; look at the pods of {Component.MODULE_LOADER.value}"
-            )
 
     @keyword
     def lspci_should_show_all_devices(self) -> None:
@@ -128,6 +115,11 @@ class SysfsLibrary:
         until_no_complaints(
             lambda: sysfs.register_complaints(self._read(), ()), timeout, "devices that nobody gave back"
         )
+
+    @keyword
+    def write_status_register(self, node: str, device: str, value: int) -> None:
+        """Write the status register of ``device`` on ``node`` as its administrator could, past the driver."""
+        session.current().on_node(node, f"echo {value} > {CLASS_FOLDER}/{device}/status")
 
     def _read(self) -> list[NodeDevices]:
         found = read_devices(session.current())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -146,26 +145,18 @@ class ToolsLibrary:
             process.wait()
 
     @keyword
-    def log_tool_should_say(
-        self,
-        *patterns: str,
-        component: Component | None = None,
-        node: str | None = None,
-        severity: Severity = Severity.INFO,
-        grep: str | None = None,
-        calls: bool = False,
-    ) -> None:
-        """Check that `lab logs` with these filters shows a line for each of ``patterns``, in order.
+    def log_tool_should_show_calls_for_claim(self, claim: str, node: str) -> None:
+        """Check that `lab logs --calls` shows how the node agent on ``node`` prepared and unprepared ``claim``.
 
-        And none that the filters should have left out.
+        It must show nothing that its filters exclude.
         """
-        selection = Selection(component, node, severity, re.compile(grep) if grep else None, calls)
+        selection = Selection(Component.NODE_AGENT, node, Severity.INFO, None, True)
         lines = log_tool.read(session.current(), selection)
         logger.info("\n".join(map(str, lines)))
-        if complaints := logs.missing([line.text for line in lines], patterns):
+        if complaints := logs.missing([line.text for line in lines], logs.claim_calls(f"{kube.NAMESPACE}/{claim}")):
             raise CheckError("\n".join(complaints))
         if wrong := [str(line) for line in lines if not selection.takes(line)]:
-            raise CheckError("lines that the filters should have left out:\n" + "\n".join(wrong))
+            raise CheckError("expected no line that the filters exclude, found:\n" + "\n".join(wrong))
 
     @keyword(tags=["wait"])
     def set_log_verbosity(self, level: int, component: Component, node: str | None = None) -> None:

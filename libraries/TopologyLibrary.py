@@ -8,6 +8,7 @@ from typing import TypeVar
 from robot.api import SkipExecution
 from robot.api.deco import keyword, library
 
+from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import device_selection, session
 from mock_device.checks.nodes.device_selection import Lacking, SlotOfNode
 from mock_device.topology import Function, Node
@@ -81,6 +82,35 @@ class TopologyLibrary:
     def count_pfs(self) -> int:
         """How many PFs the cluster has."""
         return sum(len(node.pfs) for node in session.current().topology.nodes)
+
+    @keyword
+    def get_node_names(self) -> list[str]:
+        """Names of the cluster's nodes, in the order of the topology."""
+        return session.current().node_names
+
+    @keyword(name="Get NUMA Nodes")
+    def get_numa_nodes(self, node: str) -> list[int]:
+        """NUMA nodes of ``node`` that have devices, by the topology."""
+        found = [numa.id for numa in session.current().topology.node(node).numa_nodes if numa.slots]
+        if not found:
+            raise CheckError(f"topology {session.current().topology.name} has no devices on {node}")
+        return found
+
+    @keyword(name="Count PFs On NUMA Node")
+    def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
+        """How many physical functions ``node`` has on ``numa_node``, by the topology."""
+        functions = session.current().topology.node(node).functions
+        return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
+
+    @keyword(name="Skip Unless Topology Has PFs")
+    def skip_unless_topology_has_pfs(self, count: int) -> None:
+        """Skip the test when the cluster has fewer PFs than ``count``."""
+        topology = session.current().topology
+        found = sum(len(node.pfs) for node in topology.nodes)
+        if found < count:
+            raise SkipExecution(
+                f"{count} pods with a device each need {count} PFs, topology {topology.name} has {found}"
+            )
 
 
 def _node(name: str) -> Node:

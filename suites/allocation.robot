@@ -1,8 +1,8 @@
 *** Settings ***
 Name                Allocation
-Documentation       A device on its way into a container and back: claim, status register, CDI file, environment, sysfs.
+Documentation       A device is allocated and released: claim, status register, CDI file, environment, sysfs.
 ...
-...                 Tests pick devices by what the topology says of them, never by name.
+...                 Tests select devices by their properties in the topology, never by name.
 Resource            ../resources/cluster.resource
 Resource            ../resources/devices.resource
 Resource            ../resources/claims.resource
@@ -23,8 +23,8 @@ One Device For A Pod
     Nodes Should Agree With Allocations
     CDI Files Should Match The Official Schema
 
-Device Is Given Back With The Pod
-    [Documentation]    Status register 0 and no CDI file any more; then the same claim gets a device again.
+Device Is Released When The Pod Is Deleted
+    [Documentation]    Its status register is 0 and its CDI file is removed. Then the same claim gets a device again.
     Run Pod With Claim    comes-back
     Delete Pod    comes-back
     Wait Until All Devices Are Free
@@ -35,8 +35,8 @@ Device Is Given Back With The Pod
     Container Should See Exactly Its Devices    comes-back
     Nodes Should Agree With Allocations
 
-Pod Applied Again With The Same Claim Keeps Its Device Status
-    [Documentation]    ``status.devices`` of the claim goes with its allocation, and is there again with the next one.
+Claim Reports Its Device Status Again For A New Pod
+    [Documentation]    ``status.devices`` of a claim is removed with its allocation, and filled again with the next one.
     Run Pod With Claim    again
     Claim Should Report Condition    again    Ready    True    Prepared
     Delete Pod    again
@@ -45,10 +45,9 @@ Pod Applied Again With The Same Claim Keeps Its Device Status
     Pod Should Be Running    again
     Claim Should Report Condition    again    Ready    True    Prepared
 
-Pod Applied Again With Admin Access Keeps Its Device Status
-    [Documentation]    The same for a claim that only looks at a device, which may be another claim's.
+Claim With Admin Access Reports Its Device Status Again For A New Pod
+    [Documentation]    As above, for a claim with administrative access to a device, which may be another claim's.
     [Setup]    Allow Admin Access
-    [Teardown]    Clean Up And Forbid Admin Access
     ${request}    Request Devices    device    admin_access=True
     Run Pod With Request    looks    ${request}
     Claim Should Report Condition    looks    Ready    True    Prepared
@@ -57,8 +56,9 @@ Pod Applied Again With Admin Access Keeps Its Device Status
     Create Pod    looks    looks
     Pod Should Be Running    looks
     Claim Should Report Condition    looks    Ready    True    Prepared
+    [Teardown]    Clean Up And Forbid Admin Access
 
-Each Pod Of A Template Has A Claim Of Its Own
+Each Pod Of A Template Gets Its Own Claim
     ${request}    Request Devices    device
     Create Claim Template    each    ${request}
     Create Pod    first-of-template    template=each
@@ -70,7 +70,7 @@ Each Pod Of A Template Has A Claim Of Its Own
     Nodes Should Agree With Allocations
 
 Two Pods Share A Claim
-    [Documentation]    The device is given back with the last of them.
+    [Documentation]    The device is released with the last of them.
     Run Pod With Claim    shared
     Create Pod    shares    shared
     Pod Should Be Running    shares
@@ -124,7 +124,7 @@ Selector By UUID Picks That Device
     Container Should See Exactly Its Devices    by-uuid
 
 Selector By Memory Picks The Largest Devices
-    [Documentation]    As many as there are on one node, and exactly those. ``capacity`` is compared as a quantity.
+    [Documentation]    The claim gets exactly the largest devices of one node. ``capacity`` is compared as a quantity.
     ${memory}    Get Largest Memory    ${NODES}[0]
     @{largest}    Get PFs    ${NODES}[0]    memory=${memory}
     VAR    ${cel}    ${CAPACITY}.memory.compareTo(quantity("${memory}")) >= 0
@@ -133,7 +133,7 @@ Selector By Memory Picks The Largest Devices
     Container Should See Exactly Its Devices    by-memory
 
 Selector By Capability Picks The Devices That Have It
-    [Documentation]    As many as there are on one node, and exactly those.
+    [Documentation]    The claim gets exactly the devices of one node that have the capability.
     ${capability}    Get Telling Capability    ${NODES}[0]
     @{capable}    Get PFs    ${NODES}[0]    capability=${capability}
     VAR    ${cel}    "${capability}" in ${DEVICE}.capabilities.split(",")
@@ -152,11 +152,11 @@ First Available Alternative Is Taken
     Container Should See Exactly Its Devices    first-choice
     Nodes Should Agree With Allocations
 
-Second Alternative Is Taken When The First Is Not To Be Had
-    [Documentation]    ``firstAvailable``: the device of the first alternative is another pod's.
+Second Alternative Is Taken When The First Is Allocated
+    [Documentation]    ``firstAvailable``: another pod has the device of the first alternative.
     ${pfs}    Get PFs    ${NODES}[0]
     ${first}    Request Devices    first    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
-    Run Pod With Request    was-faster    ${first}
+    Run Pod With Request    takes-first    ${first}
     ${second}    Request Devices    second    cel=${DEVICE}.uuid == "${pfs[-1].uuid}"
     ${request}    Request First Available    either    ${first}    ${second}
     Run Pod With Request    second-choice    ${request}
@@ -166,7 +166,7 @@ Second Alternative Is Taken When The First Is Not To Be Had
     Nodes Should Agree With Allocations
 
 Claim That Can Never Be Met Stays Pending
-    [Documentation]    The scheduler's reason is in the report.
+    [Documentation]    The report has the scheduler's reason.
     ${request}    Request Devices    impossible    cel=${DEVICE}.uuid == "NOBODY-HAS-THIS"
     Create Claim    impossible    ${request}
     Create Pod    impossible    impossible
@@ -176,13 +176,13 @@ Claim That Can Never Be Met Stays Pending
     Nodes Should Agree With Allocations
 
 CEL That Does Not Compile Is Refused
-    [Documentation]    By the API server, with the place in the expression.
+    [Documentation]    The API server names the position in the expression.
     ${request}    Request Devices    broken    cel=${DEVICE}.uuid ==
     ${reason}    Create Claim Should Be Refused    broken    ${request}    because=compilation failed
     Set Test Message    The API server says: ${reason}
 
 CEL That Fails For A Device Is Reported
-    [Documentation]    An attribute that no device has: the scheduler names the error, not just a lack of devices.
+    [Documentation]    No device has the attribute: the scheduler reports the CEL error, not just a lack of devices.
     ${request}    Request Devices    fails    cel=${DEVICE}.color == "red"
     Create Claim    fails    ${request}
     Create Pod    fails    fails
@@ -193,13 +193,13 @@ CEL That Fails For A Device Is Reported
 
 *** Keywords ***
 Clean Up And Forbid Admin Access
-    [Documentation]    Everything is put back, then the namespace: claims with admin access may need its label to end.
+    [Documentation]    Deletes everything first: claims with admin access may need the namespace's label until they end.
     Clean Up And Check That Nothing Leaks
     Forbid Admin Access
 
 Run Pods That Take All Devices
-    [Documentation]    A pod for each NUMA node of each node, with all its devices; returns the names of the pods.
-    @{pods}    Create List
+    [Documentation]    Runs a pod for each NUMA node of each node, with all its devices; returns the names of the pods.
+    VAR    @{pods}    @{EMPTY}
     FOR    ${node}    IN    @{NODES}
         ${numa_nodes}    Get NUMA Nodes    ${node}
         FOR    ${numa_node}    IN    @{numa_nodes}

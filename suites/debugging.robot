@@ -1,9 +1,9 @@
 *** Settings ***
 Name                Debugging
-Documentation       The tools of docs/tools.md: what they show is what is, and ``lab diagnose`` finds what is broken.
+Documentation       The tools of docs/tools.md show the truth, and ``lab diagnose`` finds what is broken.
 ...
-...                 Each of the last tests breaks one stretch of a device's way, expects it to be named with its
-...                 remedy, and mends it; then everything must be healthy again.
+...                 Each of the last tests breaks one step between device and container, expects the diagnosis to name
+...                 it with a remedy, and repairs it. Then everything must be healthy again.
 Resource            ../resources/cluster.resource
 Resource            ../resources/tools.resource
 Suite Setup         Borrow Cluster
@@ -13,8 +13,13 @@ Test Timeout        30 minutes
 Test Tags           debugging    long
 
 
+*** Variables ***
+# Of the remedy's JSON patch (RFC 6902).
+${REMOVE_NODE_SELECTOR}    "op": "remove", "path": "/spec/template/spec/nodeSelector"
+
+
 *** Test Cases ***
-Devices Are Shown As The Topology Has Them
+Devices Are Shown As In The Topology
     [Documentation]    ``lab devices``
     Device Status Should Show All Devices
 
@@ -30,8 +35,8 @@ Device Of A Running Pod Is Shown As Allocated
     Wait Until All Devices Are Free
     Device Status Should Be    ${devices[0].node}    ${devices[0].name}    free
 
-Pod With An Extended Resource Is Shown As Any Other
-    [Documentation]    The scheduler has made a claim for it; tools and container find its devices by the pod's status.
+Pod With An Extended Resource Is Shown Like Any Other
+    [Documentation]    The scheduler creates its claim. Tools and container find its devices through the pod's status.
     Create Pod With Extended Resource    extended    PF    2
     Pod Should Be Running    extended
     Pod Should Have Devices    extended    2
@@ -40,100 +45,94 @@ Pod With An Extended Resource Is Shown As Any Other
     Container Should See Exactly Its Devices    extended
     Diagnosis Should Be Healthy
 
-Unknown Device Is Answered With Those There Are
+Unknown Device Is Refused With The Known Names
     ${pfs}    Get PFs    ${NODES}[0]
     ${answer}    Device Status Should Refuse    ${NODES}[0]    mock99
     Should Contain    ${answer}    ${pfs[0].name}
 
 CDI Files Are Watched As They Come And Go
     [Documentation]    ``lab cdi watch``
-    [Teardown]    Stop Watching And Clean Up
     Start Watching CDI Files
     Run Pod With Claim    watched
     ${devices}    Get Devices Of Pod    watched
     CDI Watch Should See    appeared    ${devices}
     Delete Pod    watched
     CDI Watch Should See    disappeared    ${devices}
+    [Teardown]    Undo And Diagnose    Stop Watching CDI Files
 
 Log Shows The Calls For A Claim
     [Documentation]    ``lab logs --calls``
     Run Pod With Claim    called
     ${devices}    Get Devices Of Pod    called
     Delete Pod    called
-    Log Tool Should Say
-    ...    "NodePrepareResources" claims=\\["called"\\]
-    ...    "Prepared claim" claim="default/called"
-    ...    "Unprepared claim" claim="default/called"
-    ...    component=NODE_AGENT
-    ...    node=${devices[0].node}
-    ...    calls=True
+    Log Tool Should Show Calls For Claim    called    ${devices[0].node}
 
 Verbosity Is Changed While The Driver Runs
-    [Documentation]    ``lab verbosity``: routine scans are logged from 5 on, and the pod stays the same.
-    [Teardown]    Reset Verbosity And Clean Up
+    [Documentation]    ``lab verbosity``: from 5 on, routine scans are logged. The pod does not restart.
     ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
     Set Log Verbosity    5    NODE_AGENT    ${NODES}[0]
-    Log Should Say    ${log}    "Verbosity" v=5    "Scanned devices"    timeout=60 seconds
+    Log Should Show Scans At Verbosity    ${log}    5    timeout=60 seconds
     Set Log Verbosity    2    NODE_AGENT    ${NODES}[0]
-    Log Should Say    ${log}    "Verbosity" v=5    "Verbosity" v=2
+    Log Should Show Verbosity    ${log}    5    2
+    [Teardown]    Undo And Diagnose    Set Log Verbosity    4    NODE_AGENT    ${NODES}[0]
 
-Healthy Cluster Is Said To Be Healthy
-    [Documentation]    ``lab diagnose``, with a pod that runs, so that the last steps have something to look at.
+Healthy Cluster Is Diagnosed As Healthy
+    [Documentation]    ``lab diagnose``, with a running pod, so that the last steps have something to check.
     Run Pod With Claim    healthy
     Diagnosis Should Be Healthy
 
 Killed Device Server Is Named
-    [Teardown]    Mend Device Server    ${NODES}[-1]
     Kill Device Server    ${NODES}[-1]
     Diagnosis Should Name
     ...    device servers run
     ...    evidence=${NODES}[-1]: the device server has ended
     ...    remedy=lab down && lab up
+    [Teardown]    Undo And Diagnose    Restart Device Server    ${NODES}[-1]
 
 Wrong Clock Is Named
-    [Documentation]    A year ahead, where certificates and tokens are no longer valid.
-    [Teardown]    Mend Clock    ${NODES}[-1]
+    [Documentation]    A year ahead: certificates and tokens have expired.
     Turn Clock    ${NODES}[-1]    365 days 12 hours
     Diagnosis Should Name
     ...    clocks of nodes agree
     ...    evidence=${NODES}[-1]: its clock is 365 days, 11:59
     ...    remedy=lab ssh ${NODES}[-1] "date -u -s
+    [Teardown]    Undo And Diagnose    Turn Clock    ${NODES}[-1]    0 seconds
 
 Unplugged Devices Are Named
-    [Teardown]    Mend Slot
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Unplug Slot    ${slot}
     Diagnosis Should Name
     ...    devices are on the PCI bus
     ...    evidence=${slot.functions[0].name} (${slot.functions[0].bdf}) is not on the PCI bus, it is not plugged
     ...    remedy=lab up
+    [Teardown]    Undo And Diagnose    Plug All Devices
 
 Unloaded Kernel Module Is Named
-    [Teardown]    Mend Kernel Module
     Unload Kernel Module    ${NODES}[-1]
     Diagnosis Should Name
     ...    kernel module drives devices
     ...    evidence=${NODES}[-1]: expected kernel module mock_accel live, found not loaded
     ...    remedy=rollout restart daemonset/mock-accel-kmod
+    [Teardown]    Undo And Diagnose    Load Kernel Module Everywhere
 
-Node Agents That Are Gone Are Named
-    [Teardown]    Mend Node Agents
+Missing Node Agents Are Named
     Send Node Agents Away
     Diagnosis Should Name
     ...    node agents run
     ...    evidence=no pod of mock-accel-node-agent; its DaemonSet wants nodes with
-    ...    remedy="op": "remove", "path": "/spec/template/spec/nodeSelector"
+    ...    remedy=${REMOVE_NODE_SELECTOR}
+    [Teardown]    Undo And Diagnose    Bring Node Agents Back
 
 Missing Rights Are Named
-    [Teardown]    Mend Rights
     Remove Rights Of Node Agents
     Diagnosis Should Name
     ...    driver may use the API
     ...    evidence=mock-accel-node-agent may not get nodes
     ...    remedy=lab deploy
+    [Teardown]    Undo And Diagnose    Restore Rights Of Node Agents
 
 Impossible CEL Is Named
-    [Documentation]    There are free devices, and the selector is met by none.
+    [Documentation]    There are free devices, but none meets the selector.
     ${request}    Request Devices    impossible    cel=${DEVICE}.uuid == "NOBODY-HAS-THIS"
     Create Claim    impossible    ${request}
     Create Pod    impossible    impossible
@@ -153,7 +152,7 @@ More Devices Than A Node Has Are Named
     ...    remedy=lab slices
 
 More Extended Resources Than A Node Has Are Named
-    [Documentation]    The pod names no claim, and the scheduler makes none for it while there are no devices.
+    [Documentation]    The pod names no claim, and the scheduler creates none until devices are free.
     ${all}    Count PFs
     Create Pod With Extended Resource    many    PF    ${all + 1}
     Diagnosis Should Name
@@ -162,8 +161,7 @@ More Extended Resources Than A Node Has Are Named
     ...    remedy=lab slices
 
 Hidden CDI Folder Is Named
-    [Documentation]    The pod waits for its container, and gets it when the folder is back.
-    [Teardown]    Mend CDI Folder    ${NODES}[0]
+    [Documentation]    The pod's container starts when the folder can be read again.
     Cover CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    no-cdi    ${NODES}[0]    ${NUMA_NODES}[0]
     Diagnosis Should Name
@@ -172,23 +170,12 @@ Hidden CDI Folder Is Named
     ...    remedy=umount /var/run/cdi
     Uncover CDI Folder    ${NODES}[0]
     Pod Should Be Running    no-cdi    timeout=10 minutes
+    [Teardown]    Undo And Diagnose    Uncover CDI Folder    ${NODES}[0]
 
 Wrong Default Runtime Is Named
-    [Teardown]    Mend Default Runtime    ${NODES}[-1]
     Set Default Container Runtime    ${NODES}[-1]    runc
     Diagnosis Should Name
     ...    default runtime is crun
     ...    evidence=${NODES}[-1]: expected default runtime crun, found runc
     ...    remedy=systemctl restart containerd
-
-
-*** Keywords ***
-Stop Watching And Clean Up
-    [Documentation]    The watch beside the test ends, then everything else is put back.
-    Stop Watching CDI Files
-    Diagnosis Should Be Healthy Again
-
-Reset Verbosity And Clean Up
-    [Documentation]    The node agents log as their manifest says, then everything else is put back.
-    Set Log Verbosity    4    NODE_AGENT    ${NODES}[0]
-    Diagnosis Should Be Healthy Again
+    [Teardown]    Undo And Diagnose    Set Default Container Runtime    ${NODES}[-1]    crun

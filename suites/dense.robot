@@ -1,9 +1,10 @@
 *** Settings ***
 Name                Dense
-Documentation       A node with a hundred devices: all are found, published and given away like six are.
+Documentation       A node with a hundred devices: all are found, published and allocated, as on a node with six.
 Resource            ../resources/cluster.resource
 Resource            ../resources/devices.resource
 Resource            ../resources/claims.resource
+Resource            ../resources/numa.resource
 Suite Setup         Borrow Cluster    dense
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
@@ -12,8 +13,8 @@ Test Tags           dense    dra
 
 
 *** Variables ***
-# resource.k8s.io/v1, AllocationResultsMaxSize: what the results of one claim may have.
-${MOST_DEVICES_OF_A_CLAIM}      32
+# Most devices of one claim (resource.k8s.io/v1, AllocationResultsMaxSize).
+${MOST_DEVICES_OF_A_CLAIM}    32
 
 
 *** Test Cases ***
@@ -30,7 +31,7 @@ ResourceSlices Agree With Topology
     ResourceSlices Should Agree With Topology On NUMA Nodes
 
 As Many Devices As A Claim May Have
-    [Documentation]    One pod has them all, and sees them and no other.
+    [Documentation]    The pod's container sees all of them and no others.
     ${many}    Request Devices    many    count=${MOST_DEVICES_OF_A_CLAIM}
     Create Claim    many    ${many}
     Create Pod    many    many
@@ -39,13 +40,5 @@ As Many Devices As A Claim May Have
     Container Should See Exactly Its Devices    many
     Nodes Should Agree With Allocations
 
-All Devices Of A NUMA Node
-    [Documentation]    The last NUMA node has fewer than a claim may have: they fit into one, and one more waits.
-    ${all}    Count PFs On NUMA Node    ${NODES}[0]    ${NUMA_NODES}[-1]
-    Run Pod On NUMA Node    takes-all    ${NODES}[0]    ${NUMA_NODES}[-1]    count=${all}
-    Devices Of Pod Should Be On NUMA Node    takes-all    ${NUMA_NODES}[-1]
-    Start Pod On NUMA Node    one-more    ${NODES}[0]    ${NUMA_NODES}[-1]
-    Pod Should Stay Pending    one-more
-    Delete Pod    takes-all
-    Pod Should Be Running    one-more
-    Nodes Should Agree With Allocations
+Full NUMA Node Makes The Next Claim Wait
+    Full NUMA Node Should Make The Next Claim Wait    ${NODES}[0]    ${NUMA_NODES}[-1]

@@ -1,8 +1,8 @@
 *** Settings ***
 Name                Environment
-Documentation       What all other suites stand on: guests, nodes, container runtime, kernel module, devices, driver.
+Documentation       What all other suites need: guests, nodes, container runtime, kernel module, devices, driver.
 ...
-...                 When another suite fails, look here first. The tests follow the way of a device.
+...                 When another suite fails, look here first. The tests go from the guest to the driver.
 Resource            ../resources/cluster.resource
 Resource            ../resources/driver.resource
 Suite Setup         Borrow Cluster
@@ -13,7 +13,7 @@ Test Tags           environment
 
 *** Test Cases ***
 Guests Are Running
-    [Documentation]    QEMU runs every guest, with every function of the topology plugged at its address.
+    [Documentation]    QEMU runs every guest, with each function of the topology plugged at its PCI address.
     Guests Should Be Running
     Guests Should Have All Devices Plugged
 
@@ -21,11 +21,11 @@ Nodes Are Ready
     Nodes Should Be Ready
 
 Containers Run By Crun
-    [Documentation]    crun's ``copy-symlink`` mounts are what a container sees its devices by.
+    [Documentation]    Containers see their devices through ``copy-symlink`` mounts, which only crun has.
     Default Container Runtime Should Be    crun
 
 Every Device Is Listed By Lspci
-    [Documentation]    ``lspci -d 1de5:`` in each guest: PFs and VFs, with device id and class.
+    [Documentation]    ``lspci -d 1de5:`` in each guest shows PFs and VFs, with device ID and class.
     Lspci Should Show All Devices
 
 Kernel Module Is Loaded

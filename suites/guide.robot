@@ -1,6 +1,6 @@
 *** Settings ***
 Name                Guide
-Documentation       The commands of ``docs/guide-commands.md``, run as they stand there, and what has become of the old forms.
+Documentation       The commands of ``docs/guide-commands.md``, run as written, and the errors of the old ones.
 Library             ../libraries/GuideLibrary.py
 Resource            ../resources/cluster.resource
 Resource            ../resources/sriov.resource
@@ -40,19 +40,19 @@ Containers, Images And Logs Of A Node
     ...    ^localhost/mock-device/busybox:1$
     Listing Should Print    Logs of a node    kubelet
 
-Container Of One's Own
-    [Teardown]    End Series And Clean Up
+A Container In Your Own Namespace
     ${pfs}    Get PFs    ${NODES}[0]
     Listing Should Print    A container of one's own    ^${{ len($pfs) }}$
+    [Teardown]    End Series And Clean Up
 
 Links Of All Devices In A Container
-    [Teardown]    Clean Up And Restore Devices
     Get PF With VFs    ${NODES}[0]
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    sriov-vf-allocation
     Pod Should Be Running    sriov-vf-test
     Listing Should Print    Links of all devices in a container    ^1$
+    [Teardown]    Clean Up And Restore Devices
 
 How Long A Read Takes
     Apply Example    basic-allocation
@@ -62,13 +62,13 @@ How Long A Read Takes
     Listing Should Print    How long a read takes    ^${uuid}$    ^real \\d
 
 Series Of Pods By Label
-    [Teardown]    End Series And Clean Up
     Listing Should Print    A series of pods by label
     ...    ^pod/guide-batch-1\\s
     ...    ^pod/guide-batch-2\\s
     ...    ^resourceclaim.resource.k8s.io/guide-batch-1-accelerator-\\w+\\s+allocated,reserved
     Listing Should Print    End of a series    "guide-batch-2" deleted
     Wait Until All Devices Are Free
+    [Teardown]    End Series And Clean Up
 
 Devices That The Controller Counts
     ${all}    Count PFs
@@ -77,6 +77,6 @@ Devices That The Controller Counts
 
 *** Keywords ***
 End Series And Clean Up
-    [Documentation]    Pods and claims of the guide's series are gone, then everything else is put back.
+    [Documentation]    Deletes pods and claims of the guide's series, then everything else.
     Listing Should Print    End of a series
     Clean Up And Check That Nothing Leaks

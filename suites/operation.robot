@@ -1,8 +1,8 @@
 *** Settings ***
 Name                Operation
-Documentation       What an operator is told over HTTP: are API server, node agents and controller well, what do they count.
+Documentation       Health and metrics of API server, node agents and controller over HTTP, as an operator reads them.
 ...
-...                 And that the driver is quiet on a cluster where nothing happens.
+...                 On an idle cluster, the driver writes nothing.
 Resource            ../resources/operation.resource
 Suite Setup         Borrow Cluster And Connect To API Server
 Suite Teardown      Return Cluster
@@ -13,13 +13,13 @@ Test Tags           operation    dra
 
 *** Test Cases ***
 API Server Is Alive And Ready
-    [Documentation]    Each of its own checks is ok, etcd and all that it starts with included.
+    [Documentation]    Each check that it lists is ok, including etcd and the start-up hooks.
     [Template]    API Server Should Be Well
     /livez
     /readyz
 
 Node Agents Are Alive And Ready
-    [Documentation]    ``/readyz``: registered with the kubelet, and devices published.
+    [Documentation]    Ready (``/readyz``) means: registered with the kubelet, and devices published.
     [Template]    Node Agents Should Be Well
     /healthz
     /readyz
@@ -29,7 +29,7 @@ Controller Is Alive And Ready
     /healthz
     /readyz
 
-Unknown Path Is Answered With Those There Are
+Unknown Path Is Answered With The Known Paths
     ${answer}    Ask Controller    /status    status=404
     Should Contain    ${answer}    /healthz, /readyz or /metrics
 
@@ -41,7 +41,7 @@ Controller Counts The Devices Of The Topology
     Controller Should Count All Devices    ${figures}
 
 Claim Shows In The Figures Of Its Node Agent
-    [Documentation]    One device more is allocated, and one claim more was prepared; then the device is free again.
+    [Documentation]    It counts one allocated device and one prepared claim more, until the device is free again.
     ${before}    Ask Node Agent    ${NODES}[0]    /metrics
     ${prepared}    Get Number Of Prepared Claims    ${before}
     Run Pod On NUMA Node    counted    ${NODES}[0]    ${NUMA_NODES}[0]
@@ -54,7 +54,7 @@ Claim Shows In The Figures Of Its Node Agent
     Node Agents Should Count All Devices As Free
 
 Slices Stay As They Are On An Idle Cluster
-    [Documentation]    Nobody writes a ResourceSlice for twenty seconds, and no request of the driver fails.
+    [Documentation]    For twenty seconds, no ResourceSlice is written and no request of the driver fails.
     [Setup]    ResourceSlices Should Follow Sysfs
     ${before}    Count Failed Requests
     ResourceSlices Should Stay As They Are    duration=20 seconds

@@ -1,6 +1,6 @@
 *** Settings ***
 Name                PCIe
-Documentation       Claims that ask for devices near each other on PCI Express get them: one root, one bus.
+Documentation       A claim's devices share a PCIe root or bus when it asks for that.
 ...
 ...                 The driver publishes the standard attribute ``resource.kubernetes.io/pcieRoot``, so that devices of
 ...                 different drivers can be matched.
@@ -20,7 +20,7 @@ ${PCIE_ROOT}        resource.kubernetes.io/pcieRoot
 
 *** Test Cases ***
 Published PCIe Roots Are Those Of The Topology
-    [Documentation]    The root is the ``pxb-pcie`` bridge of the NUMA node that the device is plugged into.
+    [Documentation]    A device's root is the ``pxb-pcie`` bridge of the NUMA node that it is plugged into.
     ResourceSlices Should Follow Sysfs
 
 Two Devices Under One PCIe Root
@@ -42,7 +42,7 @@ Two Devices On One Bus
     Nodes Should Agree With Allocations
 
 All Devices Of A PCIe Root, But Not One More
-    [Documentation]    The largest root's devices fit into a claim; a claim for one more under one root cannot be met.
+    [Documentation]    A claim gets all devices of the largest root; a claim for one more under one root cannot be met.
     @{most}    Get PFs Under Largest Root
     Start Pod Under One PCIe Root    fits    ${{ len($most) }}
     Pod Should Be Running    fits
@@ -55,7 +55,7 @@ All Devices Of A PCIe Root, But Not One More
     Set Test Message    For ${{ len($most) + 1 }} devices under one root, the scheduler says: ${reason}
 
 Pair Under One PCIe Root Is Found Beside Taken Devices
-    [Documentation]    With one device of each root of a node taken, a claim for a pair still finds one.
+    [Documentation]    With one device of each root taken, a claim for two devices under one root is met.
     Run Pod On NUMA Node    takes-near    ${NODES}[0]    ${NUMA_NODES}[0]
     Run Pod On NUMA Node    takes-far    ${NODES}[0]    ${NUMA_NODES}[-1]
     Start Pod Under One PCIe Root    pair    2    node=${NODES}[0]
@@ -68,7 +68,7 @@ Pair Under One PCIe Root Is Found Beside Taken Devices
 
 *** Keywords ***
 Start Pod Under One PCIe Root
-    [Documentation]    Makes a pod ``name`` with a claim ``name`` for ``count`` devices under one root.
+    [Documentation]    Creates a pod ``name`` with a claim ``name`` for ``count`` devices under one root.
     [Arguments]    ${name}    ${count}    ${node}=${None}
     ${request}    Request Devices    devices    count=${count}
     Create Claim    ${name}    ${request}    match_attribute=${PCIE_ROOT}

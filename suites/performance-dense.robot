@@ -1,6 +1,6 @@
 *** Settings ***
 Name                Performance Dense
-Documentation       Like performance.robot, with a hundred devices on one node and as many pods.
+Documentation       Like performance.robot, with a hundred devices on one node and a hundred pods.
 Resource            ../resources/cluster.resource
 Resource            ../resources/performance.resource
 Suite Setup         Borrow Cluster    dense
@@ -11,8 +11,8 @@ Test Tags           performance    alone    dense    dra    long
 
 
 *** Variables ***
-# The guide's number.
-${PODS}     100
+# The number of the guide.
+${PODS}             100
 
 
 *** Test Cases ***

@@ -1,8 +1,8 @@
 *** Settings ***
 Name                Performance
-Documentation       How long a device takes on its way: scan, sysfs, and pods with a claim each beside pods without.
+Documentation       How long scans, sysfs reads and pods with claims take, compared with pods without claims.
 ...
-...                 What is measured, and how: docs/performance.md. Nothing else should run on the machine.
+...                 docs/performance.md says what is measured, and how. Nothing else should run on the machine.
 Resource            ../resources/cluster.resource
 Resource            ../resources/performance.resource
 Suite Setup         Borrow Cluster
@@ -13,8 +13,8 @@ Test Tags           performance    alone    dra    long
 
 
 *** Variables ***
-# The guide's number.
-${PODS}     10
+# The number of the guide.
+${PODS}             10
 
 
 *** Test Cases ***
@@ -28,5 +28,5 @@ Sysfs Read Of A Device
     Sysfs Read Of A Device Should Be Fast Enough    ${NODES}[0]
 
 Ten Pods With A Claim Each
-    [Documentation]    Every figure of the pods, and of prepare and unprepare, is in ``performance.json``.
+    [Documentation]    ``performance.json`` has all figures of the pods, of prepare and of unprepare.
     Pods With A Claim Each Should Run In Time    ${PODS}

@@ -1,6 +1,6 @@
 *** Settings ***
 Name                Security
-Documentation       Each tries what must not be possible: for a pod, a container, a node agent, another user of a node.
+Documentation       What pods, containers, node agents and other users of a node must not be able to do.
 Library             ../libraries/SecurityLibrary.py
 Resource            ../resources/cluster.resource
 Resource            ../resources/claims.resource
@@ -20,13 +20,13 @@ Pod Without A Claim Gets Nothing
     Status Registers Should Mark    ${{ [] }}
 
 Container Cannot Write A Status Register
-    [Documentation]    Neither that of its own device nor another one's, by no path of its sysfs.
+    [Documentation]    It can write neither its device's nor another device's, by any path in sysfs.
     Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
     Container Should Not Write Any Status    has-one
     Nodes Should Agree With Allocations
 
-Pod With Users Of Its Own Sees Exactly Its Devices
-    [Documentation]    ``hostUsers: false``: the container's root is an ordinary user of the node.
+Pod In A User Namespace Sees Exactly Its Devices
+    [Documentation]    With ``hostUsers: false``, the container's root is an ordinary user of the node.
     ${request}    Request Devices    devices    count=2
     Create Claim    own-users    ${request}
     Create Pod    own-users    own-users    node=${NODES}[0]    host_users=${False}
@@ -46,7 +46,7 @@ Node Agent Publishes For Its Own Node Only
     Set Test Message    The API server says: ${reason}
 
 Token Without A Node Publishes Nothing
-    [Documentation]    Of the node agents' service account, but bound to no pod.
+    [Documentation]    A token of the node agents' service account that is bound to no pod.
     ${reason}    Node Agent May Not Publish    ${None}    ${NODES}[0]
     Set Test Message    The API server says: ${reason}
 
@@ -60,6 +60,6 @@ Node Agent Writes The Status Of Its Own Claims Only
 Node Agent Has No Other Rights
     Node Agent Should Have No Other Rights    ${NODES}[0]
 
-Sockets Of The Driver Are Root's Alone
+Only Root Can Use The Driver's Sockets
     [Setup]    Run Pod On NUMA Node    makes-a-checkpoint    ${NODES}[0]    ${NUMA_NODES}[0]
     Plugin Sockets Should Be Roots Alone    ${NODES}[0]

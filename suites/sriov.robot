@@ -1,8 +1,8 @@
 *** Settings ***
 Name                SR-IOV
-Documentation       Virtual functions come and go with ``sriov_numvfs``, and are given to pods instead of their parent.
+Documentation       ``sriov_numvfs`` enables and disables virtual functions, which pods get instead of their parent.
 ...
-...                 Which PF the tests use, and how many VFs it has, comes from the topology.
+...                 The topology says which PFs have VFs, and how many.
 Resource            ../resources/cluster.resource
 Resource            ../resources/sriov.resource
 Suite Setup         Borrow Cluster    sriov
@@ -15,18 +15,18 @@ Test Tags           sriov    dra
 
 *** Test Cases ***
 PFs Say How Many VFs They Can Have
-    [Documentation]    ``sriov_totalvfs`` of every PF, with or without VFs, is that of the topology.
+    [Documentation]    ``sriov_totalvfs`` of every PF, with or without VFs, is as in the topology.
     No VF Should Be Enabled
 
-VFs Come And Go As Many As Are Enabled
-    [Documentation]    In sysfs, with ``physfn`` and ``virtfnN`` links, and in ResourceSlices with all attributes.
+Exactly The Enabled VFs Are Published
+    [Documentation]    In sysfs, with links ``physfn`` and ``virtfnN``, and in ResourceSlices, with all attributes.
     [Template]    Enabled VFs Should Be Published
     ${NODES}[0]    ${PF}    1
     ${NODES}[0]    ${PF}    ${PF.total_vfs}
     ${NODES}[0]    ${PF}    0
 
 Number Out Of Range Is Refused
-    [Documentation]    With "Invalid argument"; the VFs that are enabled stay.
+    [Documentation]    With "Invalid argument"; enabled VFs stay enabled.
     [Setup]    Choose PF With VFs And Enable All
     [Template]    Number Out Of Range Should Be Refused
     ${{ $PF.total_vfs + 1 }}
@@ -75,7 +75,7 @@ PF And VF Of Different Cards
     Container Should See Exactly Its Devices    mixed-pf-vf-test
     Nodes Should Agree With Allocations
 
-PF Of An Allocated VF Is Not Given Away
+PF Of An Allocated VF Is Not Allocated
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    has-vf    ${NODES}[0]    VF    ${VFS[-1].uuid}
     Start Pod With Device    wants-pf    ${NODES}[0]    PF    ${PF.uuid}
@@ -86,8 +86,8 @@ PF Of An Allocated VF Is Not Given Away
     Devices Of Pod Should Be    wants-pf    ${PF}
     Nodes Should Agree With Allocations
 
-VFs Of An Allocated PF Are Not Given Away
-    [Documentation]    Also when they are enabled after the PF was allocated.
+VFs Of An Allocated PF Are Not Allocated
+    [Documentation]    Not even when they are enabled after the PF was allocated.
     Run Pod With Device    has-pf    ${NODES}[0]    PF    ${PF.uuid}
     Enable And Publish VFs    ${NODES}[0]    ${PF}
     Start Pod With Device    wants-vf    ${NODES}[0]    VF    ${VFS[0].uuid}
@@ -108,7 +108,7 @@ Claim For A VF Waits Until VFs Are Enabled
     Container Should See Exactly Its Devices    early
 
 VFs Of One Parent Go To Different Pods
-    [Documentation]    The VFs exclude their parent, not each other.
+    [Documentation]    VFs exclude their parent, but not each other.
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    first    ${NODES}[0]    VF    ${VFS[0].uuid}
     Run Pod With Device    last    ${NODES}[0]    VF    ${VFS[-1].uuid}
@@ -119,14 +119,14 @@ VFs Of One Parent Go To Different Pods
 
 *** Keywords ***
 Choose PF With VFs
-    [Documentation]    Sets ``${PF}``, a PF of the first node that has VFs, and ``@{VFS}``, its VFs.
+    [Documentation]    Sets ``${PF}``, a PF with VFs of the first node, and ``@{VFS}``, its VFs.
     ${pf}    Get PF With VFs    ${NODES}[0]
     ${vfs}    Get VFs Of    ${NODES}[0]    ${pf}
     VAR    ${PF}    ${pf}    scope=TEST
     VAR    @{VFS}    @{vfs}    scope=TEST
 
 Choose PF With VFs And Enable All
-    [Documentation]    Like `Choose PF With VFs`, with all of them enabled and published.
+    [Documentation]    Like `Choose PF With VFs`, and enables and publishes all of them.
     Choose PF With VFs
     Enable And Publish VFs    ${NODES}[0]    ${PF}
 

@@ -22,6 +22,7 @@ from mock_device.lab.cluster import client
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
+ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 LONG = "long"
 """Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -111,6 +112,8 @@ def lint() -> Count:
         + command("ruff format", python, "-m", "ruff", "format", "--check", *SOURCES)
         + command("mypy", python, "-m", "mypy", *_typed())
         + command("imports between rooms", str(Path(python).with_name("lint-imports")), "--no-cache")
+        + command("robocop check", python, "-m", "robocop", "check", *ROBOT_SOURCES)
+        + command("robocop format", python, "-m", "robocop", "format", "--check", *ROBOT_SOURCES)
     )
 
 

@@ -1,6 +1,6 @@
 *** Settings ***
 Name                My Driver
-Documentation       A driver of one's own on the cluster of ``lab up``: the devices are there, pods get some, and lose them.
+Documentation       Your driver on the cluster of ``lab up``: devices are there, pods get them and release them.
 Resource            ../resources/cluster.resource
 Resource            ../resources/claims.resource
 Suite Setup         Start Session    ${TOPOLOGY}
@@ -12,7 +12,7 @@ Test Tags           my-driver
 
 *** Test Cases ***
 Devices Are Where The Topology Has Them
-    [Documentation]    Before any driver: in QEMU, on the guests' PCI buses, in sysfs.
+    [Documentation]    In QEMU, on the guests' PCI buses and in sysfs, without any driver.
     Guests Should Have All Devices Plugged
     Lspci Should Show All Devices
     Sysfs Should Describe All Devices
@@ -23,7 +23,7 @@ Two Pods Get A Device Each
     Pod Should Have Devices    first    1
     Pods Should Have Different Devices    first    second
 
-Claim Gives Its Device Back
+Claim Releases Its Device
     Run Pod With Claim    short-lived
     Delete Pod    short-lived
     Claim Should Have No Devices    short-lived

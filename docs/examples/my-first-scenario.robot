@@ -1,6 +1,6 @@
 *** Settings ***
 Name                My First Scenario
-Documentation       Pods that get accelerators of their own, and give them back.
+Documentation       Pods get accelerators and release them.
 Resource            ../resources/cluster.resource
 Resource            ../resources/claims.resource
 Suite Setup         Borrow Cluster

@@ -1,1 +1,1 @@
-"""Stand-ins for the driver's unit tests: a node's sysfs, an API server, a kubelet."""
+"""Fakes for the driver's unit tests: a node's sysfs, an API server, a kubelet."""

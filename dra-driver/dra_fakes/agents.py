@@ -1,4 +1,4 @@
-"""The real node agent in a thread, and waiting for what it does."""
+"""The real node agent in a thread, and a wait for its effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEADLINE_SECONDS = 20.0
 
 @contextmanager
 def running(settings: AgentSettings, api: FakeApiServer, *, kernel_events: bool = False) -> Iterator[NodeAgent]:
-    """A node agent; by default it does not listen to the kernel of this machine."""
+    """A running node agent; by default it ignores kernel events of this machine."""
     program = NodeAgent(replace(settings, kernel_events=kernel_events), Client(api.url))
     thread = threading.Thread(target=program.run)
     thread.start()

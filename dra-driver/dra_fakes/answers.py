@@ -1,4 +1,4 @@
-"""An API server that gives recorded answers over real HTTP."""
+"""An API server that serves recorded answers over real HTTP."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Answers = dict[str, tuple[int, Object | str]]
 
 @contextmanager
 def api_server(answers: Answers) -> Iterator[ApiClient]:
-    """A client of a server that gives to each path, whatever the method, the status and body of ``answers``.
+    """A client of a server that answers each path, with any method, with status and body from ``answers``.
 
-    An object is sent as JSON, a string as it is.
+    An object is sent as JSON, a string unchanged.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,5 +47,5 @@ def api_server(answers: Answers) -> Iterator[ApiClient]:
 
 
 def listing(*items: Object) -> tuple[int, Object]:
-    """Answer with a list of ``items``."""
+    """An answer that lists ``items``."""
     return 200, {"metadata": {"resourceVersion": "1"}, "items": list(items)}

@@ -1,4 +1,4 @@
-"""A small API server over real HTTP: the paths, selectors and refusals that the driver meets."""
+"""A small API server over real HTTP, with the paths, selectors and refusals that the driver needs."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class FakeApiServer:
         self.requests: list[tuple[str, str]] = []
         """Method and path of every request."""
         self.broken: int | None = None
-        """Status that every request is refused with."""
+        """Status with which every request is refused."""
         self.refused: dict[str, int] = {}
-        """Statuses that writes of objects are refused with, by a part of the object's name."""
+        """Status with which writes of an object are refused, by a part of the object's name."""
         self.gates_off: set[str] = set()
-        """Feature gates of ``strategy`` that are off."""
+        """Disabled feature gates (names in ``strategy``)."""
         self.watch_ends_at_once = False
         self.retry_after: int | None = None
-        """Seconds that a refusal by ``broken`` says in its header Retry-After."""
+        """Seconds in the header Retry-After of refusals by ``broken``."""
         self.before: Callable[[str, str], Answer | None] = lambda method, path: None
-        """Called with method and path before a request is looked at: it may wait, and may answer instead."""
+        """Called with method and path before a request is handled; may wait, and may return another answer."""
         self._versions = itertools.count(1)
         self._changed = threading.Condition()
         self._events: list[tuple[str, str, Object]] = []
@@ -53,7 +53,7 @@ class FakeApiServer:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def close(self) -> None:
-        """Stop, and end all watches."""
+        """Stop the server and end all watches."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -61,13 +61,13 @@ class FakeApiServer:
         self._server.server_close()
 
     def put(self, path: str, item: Object) -> None:
-        """Set an object as somebody else would."""
+        """Set an object, as another client would."""
         with self._changed:
             kind = "MODIFIED" if path in self.objects else "ADDED"
             self._store(path, item, kind)
 
     def remove(self, path: str) -> None:
-        """Delete an object as somebody else would."""
+        """Delete an object, as another client would."""
         with self._changed:
             self._notify("DELETED", path, self.objects.pop(path))
 
@@ -85,7 +85,7 @@ class FakeApiServer:
     ) -> None:
         """Add or replace a claim, allocated to ``results`` and reserved for ``pod`` (empty for none).
 
-        None leaves it without allocation, and without reservation.
+        With ``results`` None the claim has no allocation and no reservation.
         """
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
         status: Object = {}
@@ -105,7 +105,7 @@ class FakeApiServer:
             }
 
     def published(self) -> set[str]:
-        """Names of the devices in pools as the scheduler takes them; AssertionError when one is not complete."""
+        """Names of the published devices. Raises AssertionError if a pool is incomplete for the scheduler."""
         pools: dict[str, list[Object]] = {}
         for item in self.slices().values():
             pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"])
@@ -116,11 +116,11 @@ class FakeApiServer:
         return {device["name"] for specs in pools.values() for spec in specs for device in spec.get("devices") or []}
 
     def generations(self) -> dict[str, int]:
-        """Generations of the pools of all slices, by the slices' names."""
+        """Pool generation of each slice, by the slice's name."""
         return {name: item["spec"]["pool"]["generation"] for name, item in self.slices().items()}
 
     def writes(self) -> list[tuple[str, str]]:
-        """Requests that were not reads."""
+        """Requests other than GET."""
         return [request for request in self.requests if request[0] != "GET"]
 
     def wait_for_slices(self, names: set[str], timeout: float = 10.0) -> None:
@@ -136,7 +136,7 @@ class FakeApiServer:
                 raise AssertionError(f"expected an object {prefix}…, found {sorted(self.objects)}")
 
     def wait_until(self, path: str, done: Callable[[Object], bool], timeout: float = 10.0) -> None:
-        """Wait until ``done(object)`` of the object ``path``."""
+        """Wait until ``done(object)`` is true for the object ``path``."""
         with self._changed:
             if not self._changed.wait_for(lambda: path in self.objects and done(self.objects[path]), timeout):
                 raise AssertionError(f"{path}: found {json.dumps(self.objects.get(path))}")
@@ -197,7 +197,7 @@ class FakeApiServer:
         return self._closing
 
     def position_of(self, version: str) -> int:
-        """Where in the events a watch from ``version`` begins."""
+        """Index of the first event for a watch from ``version``."""
         with self._changed:
             for index, (_, _, item) in enumerate(self._events):
                 if int(item["metadata"]["resourceVersion"]) > int(version):
@@ -206,7 +206,7 @@ class FakeApiServer:
 
     def _list(self, path: str, query: Mapping[str, str]) -> Object:
         folders = {where: where.rpartition("/")[0] for where in self.objects}
-        # A collection is listed by namespace, or of all namespaces.
+        # A collection is listed for one namespace or for all.
         items = [
             self.objects[where] for where, folder in folders.items() if path in (folder, _NAMESPACE.sub("", folder))
         ]
@@ -221,7 +221,7 @@ class FakeApiServer:
         return 201, self.objects[where]
 
     def _delete_all(self, path: str) -> tuple[int, Object]:
-        """Delete a whole collection; labels are not looked at."""
+        """Delete a whole collection; label selectors are ignored."""
         for where in [where for where in self.objects if where.rpartition("/")[0] == path]:
             self._notify("DELETED", where, self.objects.pop(where))
         return 200, {"status": "Success"}
@@ -239,7 +239,7 @@ class FakeApiServer:
         return 200, self.objects[path]
 
     def _apply(self, path: str, body: Object) -> tuple[int, Object]:
-        """Server-side apply of a status by the only manager that there is."""
+        """Server-side apply of a status; supports one field manager."""
         if (before := self.objects.get(path)) is None:
             return 404, {"message": "not found"}
         if body["metadata"].get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
@@ -304,7 +304,7 @@ def _handler(api: FakeApiServer) -> type[BaseHTTPRequestHandler]:
         def _watch(self, path: str, query: Mapping[str, str]) -> None:
             self.close_connection = True
             self.send_response(200)
-            # Chunks, as the real one has them: some clients wait for a whole buffer else.
+            # Chunked, as by the real API server: otherwise some clients wait for a full buffer.
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             position = api.position_of(query["resourceVersion"])

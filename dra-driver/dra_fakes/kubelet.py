@@ -1,4 +1,4 @@
-"""The kubelet's side of its plugin protocols, over real unix sockets."""
+"""The kubelet's side of the plugin protocols, over real unix sockets."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
 
 _TIMEOUT_SECONDS = 45.0
-"""What the kubelet gives a call; on a busy machine a driver takes more than ten to start."""
+"""The kubelet's time limit for a call. On a busy machine a driver takes more than 10 s to start."""
 _LOOK_SECONDS = 0.05
 _RECONNECT_MILLISECONDS = 100
-"""gRPC takes no less."""
+"""The minimum that gRPC accepts."""
 
 
 class FakeKubelet:
     """Calls one socket of a plugin."""
 
     def __init__(self, socket: Path) -> None:
-        # A plugin that is only starting is called as soon as it serves; gRPC's own pause is a second and more.
-        # "min" is no pause: it is how long an attempt may take before gRPC drops its connection.
+        # Reconnect as soon as a starting plugin serves; gRPC's default pause is a second or more.
+        # "min" is not a pause: it is the time limit of one connection attempt.
         options = [
             ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MILLISECONDS),
@@ -49,7 +49,7 @@ class FakeKubelet:
         return self._call(REGISTRATION_SERVICE, "GetInfo", registration.InfoRequest(), registration.PluginInfo)
 
     def notify(self, registered: bool, error: str = "") -> None:
-        """Tell the plugin what came of its registration."""
+        """Notify the plugin of the result of its registration."""
         status = registration.RegistrationStatus(plugin_registered=registered, error=error)
         answer = registration.RegistrationStatusResponse
         self._call(REGISTRATION_SERVICE, "NotifyRegistrationStatus", status, answer)
@@ -65,17 +65,17 @@ class FakeKubelet:
         return self._call(DRA_SERVICE, "NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse).claims
 
     def start_prepare(self, claims: Iterable[tuple[str, str, str]], timeout: float = _TIMEOUT_SECONDS) -> Any:
-        """A call of prepare that goes on (grpc.Future): it can be cancelled, and is given up after ``timeout``."""
+        """A running call of prepare (grpc.Future): it can be cancelled, and its deadline is ``timeout`` seconds."""
         request = dra.NodePrepareResourcesRequest(claims=_claims(claims))
         return self._start("NodePrepareResources", request, dra.NodePrepareResourcesResponse, timeout)
 
     def start_unprepare(self, claims: Iterable[tuple[str, str, str]], timeout: float = _TIMEOUT_SECONDS) -> Any:
-        """A call of unprepare that goes on, as above."""
+        """A running call of unprepare, like ``start_prepare``."""
         request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
         return self._start("NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse, timeout)
 
     def watch_health(self) -> Any:
-        """Messages about the health of all devices, until the connection is closed (an iterator, and grpc.Call)."""
+        """Health messages for all devices, until the connection is closed (an iterator and grpc.Call)."""
         call: Any = self._channel.unary_stream(
             f"/{HEALTH_SERVICE}/NodeWatchResources",
             request_serializer=lambda message: message.SerializeToString(),
@@ -101,11 +101,11 @@ class FakeKubelet:
 
 
 class PluginWatcher:
-    """The kubelet's look at its folder of registration sockets (pkg/kubelet/pluginmanager).
+    """The kubelet's watcher of registration sockets (pkg/kubelet/pluginmanager).
 
-    A socket on which a registration failed is left alone for ``pause`` seconds, and what
-    counts is its path: it does not help that another process serves there by then. The
-    kubelet's own pause is 0.5 s first and doubles up to 2 min.
+    After a failed registration the same path is not tried again for ``pause`` seconds,
+    even if another process serves on it by then. The kubelet's pause starts at 0.5 s
+    and doubles up to 2 min.
     """
 
     def __init__(self, folder: Path, pause: float) -> None:
@@ -133,7 +133,7 @@ class PluginWatcher:
             assert self._changed.wait_for(lambda: path in self._failed, _TIMEOUT_SECONDS)
 
     def wait_registered(self, seconds: float) -> set[Path]:
-        """Wait until a plugin is registered; the sockets of all that are."""
+        """Wait until a plugin is registered; returns the sockets of all registered plugins."""
         with self._changed:
             self._changed.wait_for(lambda: self._registered, seconds)
             return set(self._registered)

@@ -1,8 +1,8 @@
-"""What the API server does to objects before it stores them: fields that it drops, forms that it gives, refusals.
+"""How the API server handles objects before it stores them: dropped fields, canonical forms, refusals.
 
-As Kubernetes 1.37 does it: ``pkg/registry/resource/resourceslice/strategy.go``,
+Source, Kubernetes 1.37: ``pkg/registry/resource/resourceslice/strategy.go``,
 ``pkg/apis/resource/validation`` and apimachinery's ``api/resource/quantity.go``.
-Written for itself, with nothing of the driver: the two are each other's test.
+Shares no code with the driver, so that each tests the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SUFFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 
 def admitted(item: Object, before: Object | None, gates_off: set[str]) -> Object:
-    """A slice as it is stored; ``before`` is the stored one that it replaces: what that has in use is not dropped."""
+    """A slice as it is stored. Fields that the replaced slice ``before`` already uses are not dropped."""
     stored: Object = json.loads(json.dumps(item))
     spec = stored["spec"]
     devices = spec.get("devices") or []
@@ -45,7 +45,7 @@ def admitted(item: Object, before: Object | None, gates_off: set[str]) -> Object
 
 
 def complaints(item: Object) -> Iterator[str]:
-    """Why a slice is refused."""
+    """Reasons to refuse a slice."""
     spec = item["spec"]
     yield from _metadata(item)
     yield from _subdomain("spec.pool.name", spec["pool"]["name"], parts="/")
@@ -61,7 +61,7 @@ def complaints(item: Object) -> Iterator[str]:
 
 
 def undecodable(item: Object) -> str:
-    """Why a slice cannot be read at all; empty when it can."""
+    """Why a slice cannot be decoded; empty if it can."""
     for device in item["spec"].get("devices") or []:
         for attribute in device["attributes"].values():
             if not -(1 << 63) <= attribute.get("int", 0) < 1 << 63:
@@ -70,12 +70,12 @@ def undecodable(item: Object) -> str:
 
 
 def named(item: Object) -> Iterator[str]:
-    """Why an object of any kind is refused for its names."""
+    """Reasons to refuse the names of an object of any kind."""
     yield from _metadata(item)
 
 
 def field_manager(name: str) -> Iterator[str]:
-    """Why an apply by ``name`` is refused."""
+    """Reasons to refuse an apply by field manager ``name``."""
     if len(name) > 128:
         yield "metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"
 

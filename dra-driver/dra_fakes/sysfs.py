@@ -1,4 +1,4 @@
-"""A folder that looks like sysfs of a node with mock accelerators."""
+"""A folder with the sysfs layout of a node with mock accelerators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CAPABILITY_BITS = {"compute": 1, "encryption": 2, "compression": 4, "p2p-dma": 8
 
 
 class SysfsTree:
-    """Devices as the mock_accel module shows them: class links, PCI folders, ``physfn``.
+    """Devices as the mock_accel module exposes them: class links, PCI folders, ``physfn``.
 
     The layout was recorded on Linux: ``class/mock-accel/mock0`` is a relative link to
     ``devices/pci0000:10/0000:10:00.0/0000:11:00.0/mock-accel/mock0``, which holds the
@@ -39,7 +39,7 @@ class SysfsTree:
     ) -> Path:
         """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes.
 
-        ``bridges`` are the folders between ``devices`` and the device, when they are not those of ``root_bus``.
+        ``bridges`` overrides the folders between ``devices`` and the device, which otherwise follow ``root_bus``.
         """
         bridges = bridges or f"pci0000:{root_bus:02x}/0000:{root_bus:02x}:00.0"
         pci = self.root / "devices" / bridges / address
@@ -70,7 +70,7 @@ class SysfsTree:
 
     def status(self, name: str) -> int:
         """Value of the status register."""
-        # A file, other than an attribute of sysfs, is empty for a moment while it is written.
+        # Unlike a sysfs attribute, a regular file is empty for a moment while it is written.
         for _ in range(1000):
             if text := (self.classes / name / "status").read_text():
                 return int(text)
@@ -79,12 +79,6 @@ class SysfsTree:
     def set_status(self, name: str, status: int) -> None:
         """Change the status register behind the driver's back."""
         (self.classes / name / "status").write_text(f"{status}\n")
-
-    def break_status(self, name: str) -> None:
-        """Make writes of the status register fail with an error that does not mean that the device is gone."""
-        path = self.classes / name / "status"
-        path.unlink()
-        path.mkdir()
 
     def names(self) -> list[str]:
         """Names of all devices."""

@@ -1,10 +1,11 @@
-"""The node agent: serves the kubelet, and publishes the node's devices while it does.
+"""The node agent: serves the kubelet and publishes the node's devices.
 
-Order of start: what an earlier driver left is put right, then service socket,
-slices, registration. What changes behind its back is put right after each scan.
-The kubelet deletes a node's slices when it starts, and 30 s after the driver is
-gone; the watch on them brings them back while this process lives. While a new
-driver takes over, both serve and the new one publishes.
+Order of a start: reconcile what an earlier agent left, service socket, slices,
+registration. After each scan, changes made by others are repaired.
+
+The kubelet deletes a node's slices when it starts, and 30 s after the agent is
+gone; this process watches them and restores them. During an update two agents
+serve at the same time, and only the newer one publishes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import grpc
 
 from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
-from mock_accel_dra.departed import Departed
 from mock_accel_dra.device_health import HealthFeed
 from mock_accel_dra.discovery import Device, Scan
 from mock_accel_dra.durations import Durations, since_process_start
@@ -29,14 +29,15 @@ from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.reconcile import Reconciler
 from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
+from mock_accel_dra.stale_claims import StaleClaims
 from mock_accel_dra.state import State, boot_id
 from mock_accel_dra.watch import Wake, follow
 
 _FIRST_PAUSE_SECONDS = 1.0
 _HEALTH_SCANS, _HEALTH_SECONDS = 2, 30.0
-"""How many looks at a device may fail to come, and how late the last may be, before its health is unknown."""
+"""Scans that may be missed, and delay of the last one, before a device's health is unknown."""
 _GRACE_SECONDS = 20.0
-"""For calls of the kubelet that are under way when the agent stops; a pod has 30 s."""
+"""Time for the kubelet's running calls to finish when the agent stops; a pod has 30 s."""
 
 
 class NodeAgent:
@@ -55,28 +56,28 @@ class NodeAgent:
         self._reporting = threading.Lock()
         self._devices: list[Device] | None = None
         self._unreadable: dict[str, str] = {}
-        """Devices that were never read, and why."""
+        """Devices that were never read successfully, with the reason."""
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
         self.start_seconds: float | None = None
-        """From the start of the process until the kubelet had registered it for the first time."""
+        """From the start of the process until the kubelet first registered it."""
         self._wake = Wake()
         self._stopping = threading.Event()
         self._published = False
         self._registered = False
 
     def stop(self) -> None:
-        """Let ``run`` end; may be called by a signal handler or another thread."""
+        """Make ``run`` return; safe in signal handlers and other threads."""
         self._stopping.set()
         self._wake()
 
     def ready(self) -> bool:
-        """The kubelet knows the driver, and the devices are published."""
+        """Whether the kubelet has registered the driver and the devices are published."""
         return self._registered and self._published
 
     @property
     def api_errors(self) -> int:
-        """Requests to the API server that failed."""
+        """Number of failed requests to the API server."""
         return self._client.errors
 
     @property
@@ -85,15 +86,15 @@ class NodeAgent:
         return self._settings.state_file
 
     def devices_left_out(self) -> dict[str, str]:
-        """Devices of this node that are not published, and why."""
+        """Devices of this node that are not published, with the reason."""
         return {**self._unreadable, **self._publisher.left_out}
 
     def fields_changed(self) -> list[tuple[str, str]]:
-        """Slices, and their fields, that the API server keeps otherwise than they were written."""
+        """Slices and their fields that the API server changed on write."""
         return self._publisher.fields_changed
 
     def devices_by_state(self) -> dict[str, int]:
-        """Number of this node's devices that are free and allocated, by the last scan and the prepared claims."""
+        """Number of free and allocated devices of this node, from the last scan and the prepared claims."""
         allocated = self._allocated()
         names = {device.name for device in self._devices or ()}
         return {"free": len(names - allocated), "allocated": len(names & allocated)}
@@ -102,7 +103,7 @@ class NodeAgent:
         return {device.name for claim in self._state.claims() for device in claim.devices if not device.admin}
 
     def run(self) -> None:
-        """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state cannot be had."""
+        """Serve until ``stop``. Raises rpc.ServeError, OSError when a socket or the state file is not usable."""
         settings = self._settings
         settings.plugin_dir.mkdir(parents=True, exist_ok=True)
         sockets.remove_stale(settings.registration_socket, settings.registration_pattern)
@@ -122,7 +123,7 @@ class NodeAgent:
             cdi_folder=settings.cdi_root,
             state=self._state,
         )
-        self._departed = Departed(
+        self._stale_claims = StaleClaims(
             api=self._client,
             node=settings.node_name,
             state=self._state,
@@ -130,8 +131,8 @@ class NodeAgent:
             interval=settings.rescan_interval,
             kubelet=self._kubelet.since,
         )
-        preparer.on_left = self._ask_for_departed
-        # Even when the API server is away: the kubelet needs us for what is prepared already.
+        preparer.on_stale = self._ask_for_stale_claims
+        # Serve even while the API server is unreachable: the kubelet must be able to unprepare.
         failed = not self._reconcile()
         service = rpc.serve(
             settings.service_socket,
@@ -158,7 +159,7 @@ class NodeAgent:
         try:
             self._reconciler.run()
         except (ApiError, OSError) as error:
-            klog.error("Prepared claims are not put right yet", err=error)
+            klog.error("Prepared claims are not reconciled yet", err=error)
             return False
         self._reconciled = True
         return True
@@ -172,7 +173,7 @@ class NodeAgent:
             was_failed = failed
             failed = not ((self._reconciled and not self._state.lost) or self._reconcile())
             failed = not self._publish() or failed
-            self._look_for_departed()
+            self._release_stale_claims()
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 
     def _publish(self) -> bool:
@@ -209,37 +210,37 @@ class NodeAgent:
         return True
 
     def _repair(self, scan: Scan) -> None:
-        """Put right what somebody else changed since the last look."""
+        """Repair what others changed since the last scan."""
         if not self._reconciled:
             return
         try:
             self._reconciler.repair(scan)
         except OSError as error:
-            klog.error("Not everything is put right", err=error)
+            klog.error("Reconciliation is incomplete", err=error)
 
-    def _look_for_departed(self) -> None:
+    def _release_stale_claims(self) -> None:
         if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
             return
         try:
-            found = self._departed.look()
+            found = self._stale_claims.look()
         except ApiError as error:
-            klog.warning("Prepared claims are not compared with the cluster", err=error)
+            klog.warning("Prepared claims cannot be compared with the cluster", err=error)
             return
         if found is not None:
             self._reporter.compare(found)
             self.changed()
 
-    def _ask_for_departed(self) -> None:
-        self._departed.ask()
+    def _ask_for_stale_claims(self) -> None:
+        self._stale_claims.ask()
         self._wake()
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
-        """Tell the user of a claim that it cannot be prepared."""
+        """Report to the user of a claim that it cannot be prepared."""
         self._reporter.failed(namespace, claim, uid, message)
 
     def changed(self) -> None:
-        """Tell the users of claims about their devices, when these or the claims have changed."""
-        with self._reporting:  # so that no thread reports what is older than another one's
+        """Report the state of devices to the users of claims, if devices or claims have changed."""
+        with self._reporting:  # no thread may overwrite a newer report with an older one
             self._reporter.claims(self._state.claims(), self._devices or ())
 
     def _on_registration(self, registered: bool) -> None:
@@ -248,11 +249,11 @@ class NodeAgent:
         if registered and self.start_seconds is None:
             self.start_seconds = since_process_start()
             klog.info(klog.STATE, "Serving the kubelet", seconds_since_start=round(self.start_seconds, 2))
-        self._wake()  # a kubelet that has just started deletes the slices
+        self._wake()  # a kubelet deletes the slices when it starts
 
     def _start_helpers(self) -> None:
-        """What can come later than serving: probes, kernel events, the watch on our slices."""
-        # Imported here because it costs time and the kubelet does not wait for it.
+        """Start what the kubelet does not wait for: probes, kernel events, the watch on our slices."""
+        # Imported here because the import takes time and the kubelet does not need it.
         from mock_accel_dra.health import HealthServer
 
         if self._settings.health_port:
@@ -263,7 +264,7 @@ class NodeAgent:
         self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
 
     def _metrics(self) -> bytes:
-        # Imported when somebody asks for the first time: it takes longer than all else at the start.
+        # Imported at the first request: this import takes longer than all others of a start.
         from mock_accel_dra.metrics import AgentMetrics
 
         return AgentMetrics(self).text()

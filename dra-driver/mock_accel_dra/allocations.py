@@ -1,4 +1,4 @@
-"""What a ResourceClaim of the API server says about this node, without any I/O.
+"""Read a ResourceClaim's allocation and reservations; no I/O.
 
 API: resource.k8s.io/v1, ``status.allocation`` and ``status.reservedFor``.
 """
@@ -17,33 +17,33 @@ Object = dict[str, Any]
 
 
 def own_results(claim: Mapping[str, Any]) -> list[Object]:
-    """Allocation results of ``claim`` that are this driver's."""
+    """Allocation results of ``claim`` for this driver."""
     results = _allocation(claim).get("devices", {}).get("results") or []
     return [result for result in results if result["driver"] == DRIVER_NAME]
 
 
 def results_here(claim: Mapping[str, Any], node: str) -> list[Object]:
-    """Allocation results of ``claim`` that are this driver's on ``node``."""
+    """Allocation results of ``claim`` for this driver on ``node``."""
     return [result for result in own_results(claim) if is_pool_of(result["pool"], node)]
 
 
 def allocation_time(claim: Mapping[str, Any]) -> str:
-    """When the claim was allocated (RFC 3339); empty when the scheduler does not say."""
+    """When the claim was allocated (RFC 3339); empty if the scheduler did not record it."""
     return str(_allocation(claim).get("allocationTimestamp") or "")
 
 
 def users(claim: Mapping[str, Any]) -> list[str]:
-    """Who may use the claim, like ``pod web-0 (uid …)``."""
+    """Consumers for which the claim is reserved, like ``pod web-0 (uid …)``."""
     reserved = claim.get("status", {}).get("reservedFor") or []
     return [f"{str(item['resource']).removesuffix('s')} {item['name']} (uid {item['uid']})" for item in reserved]
 
 
-def why_left(claim: Mapping[str, Any] | None, prepared: PreparedClaim, node: str) -> str:
-    """Why no pod on ``node`` may use ``prepared`` any more; empty when one may.
+def why_stale(claim: Mapping[str, Any] | None, prepared: PreparedClaim, node: str) -> str:
+    """Why no pod on ``node`` may use ``prepared`` any longer; empty if a pod may.
 
-    ``claim`` is the object of that namespace and name, None when there is none. A
-    kubelet starts no pod for which a claim is not reserved, and unprepares a claim
-    before the pod's end is reported, upon which the reservation is taken away
+    ``claim`` is the API object of that namespace and name, None if there is none. A
+    kubelet starts no pod for which a claim is not reserved. It unprepares a claim
+    before it reports the pod's end, and only then is the reservation removed
     (pkg/kubelet/cm/dra/manager.go, pkg/kubelet/kubelet.go, pkg/controller/resourceclaim).
     """
     if claim is None:

@@ -1,8 +1,6 @@
-"""The Kubernetes API as far as this driver uses it: JSON over HTTPS, from the standard library.
+"""Client for the part of the Kubernetes API that this driver uses: JSON over HTTPS, standard library only.
 
-The project's library, ``kubernetes``, takes 0.26 s to import where this module
-takes 0.03 s, and a guest without hardware virtualisation is 12 times slower:
-three seconds more before the kubelet can prepare a claim.
+Why not the package ``kubernetes``: docs/decisions/0010-own-http-client.md.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
-        """Seconds, when the API server says when to try again."""
+        """Seconds until the next attempt, if the API server asks for a delay."""
 
 
 class ApiUnreachableError(ApiError):
@@ -57,10 +55,10 @@ def claim_path(namespace: str, name: str) -> str:
 
 
 class Client:
-    """Requests to one API server; safe for threads, each has a connection of its own."""
+    """Requests to one API server. Thread-safe: each thread has its own connection."""
 
     def __init__(self, url: str, *, ca_file: Path | None = None, token_file: Path | None = None) -> None:
-        """``token_file`` is read for every request, because the kubelet renews it."""
+        """``token_file`` is read for every request because the kubelet renews it."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"expected an URL like https://10.96.0.1:443, found {url!r}")
@@ -71,15 +69,15 @@ class Client:
         self._context: ssl.SSLContext | None = None
         if parts.scheme == "https":
             self._context = ssl.create_default_context(cafile=ca_file)
-            # Python 3.13 made this the default; CAs of k3s and of older kubeadm do not pass.
+            # Default since Python 3.13; CA certificates of k3s and older kubeadm fail this check.
             self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._local = threading.local()
         self.errors = 0
-        """Requests that failed; for one of two threads that fail at once it may miss one."""
+        """Failed requests. Two threads that fail at the same time may be counted once."""
 
     @classmethod
     def in_cluster(cls) -> Client:
-        """A client with a pod's service account. Raises ValueError outside of a pod."""
+        """A client with the pod's service account. Raises ValueError outside a pod."""
         host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
         if not host or not port:
             raise ValueError("not in a pod (KUBERNETES_SERVICE_HOST is not set): say --api-server URL")
@@ -100,7 +98,7 @@ class Client:
         return self._request("PUT", path, body)
 
     def apply(self, path: str, body: Object, manager: str) -> Object:
-        """Server-side apply of ``body``, which has the fields that are ``manager``'s; takes them from others."""
+        """Server-side apply of ``body`` by field manager ``manager``; takes over fields that others own."""
         params = {"fieldManager": manager, "force": "true"}
         return self._request("PATCH", path, body, params, content_type=_APPLY)
 
@@ -119,8 +117,8 @@ class Client:
     ) -> Iterator[tuple[str, Object]]:
         """Changes (ADDED, MODIFIED, DELETED and the object) after resource version ``version``.
 
-        Ends after some minutes; list and watch again then. Raises ApiError of
-        status 410 when the version is too old.
+        Ends after some minutes; then list and watch again. Raises ApiError with
+        status 410 if the version is too old.
         """
         query = {**params, "watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS)}
         accept = _METADATA.format("") if metadata_only else _JSON
@@ -149,7 +147,7 @@ class Client:
         else:
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._context)
         connection.connect()
-        # A guest that was saved and restored holds connections that no one has any more.
+        # In a guest that was saved and restored, connections exist whose peer is gone.
         for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
             connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -186,8 +184,8 @@ class Client:
                 if connection is not None:
                     connection.close()
                 connection = self._local.connection = None
-                # The server may close a connection while it idles. To send twice is
-                # safe: a second create or delete of a name is refused.
+                # The server may close an idle connection. Sending twice is safe:
+                # a second create or delete of the same name is refused.
                 if not reused:
                     self.errors += 1
                     raise ApiUnreachableError(f"{method} {path} on {self.url}: {error!r}") from error
@@ -207,7 +205,7 @@ def _refusal(method: str, path: str, response: http.client.HTTPResponse, data: b
         message = json.loads(data)["message"]
     except (ValueError, KeyError, TypeError):
         message = data[:200].decode(errors="replace")
-    # RFC 9110, 10.2.3: seconds, or a date, which the API server does not send.
+    # RFC 9110, 10.2.3: seconds or a date; the API server sends seconds only.
     seconds = response.getheader("Retry-After", "")
     retry_after = float(seconds) if seconds.isdecimal() else None
     return ApiError(response.status, f"{method} {path}: {response.status}: {message}", retry_after)

@@ -1,7 +1,7 @@
-"""CDI files: what a container gets that was given a device.
+"""CDI files: what the container runtime adds to a container that uses a device.
 
-Container Device Interface specification 0.8.0, SPEC.md. One file a device, and
-beside it a copy of the device's link, which the file names.
+Container Device Interface specification 0.8.0, SPEC.md. Each device has one file
+and, beside it, a copy of its sysfs link, to which the file refers.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ def device_id(name: str) -> str:
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """Where the CDI file of device ``name`` is."""
+    """Path of the CDI file of device ``name``."""
     return folder / f"{KIND.replace('/', '_')}-{name}.json"
 
 
 def link_of(folder: Path, name: str) -> Path:
-    """Where the copy of the link of device ``name`` is. No runtime takes it for a CDI file: that ends in ``.json``."""
+    """Path of the copied link of device ``name``. Runtimes ignore it: CDI files end in ``.json`` or ``.yaml``."""
     return file_of(folder, name).with_suffix(".link")
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what a driver left that was killed while it wrote. Raises OSError."""
+    """Remove temporary files of a driver that was killed while writing. Raises OSError."""
     for path_of in (file_of, link_of):
         files.remove_half_written(folder, path_of(folder, "*").name)
 
 
 def names(folder: Path) -> set[str]:
-    """Names of the devices that have a CDI file of this driver in ``folder``, or a link that was left without one."""
+    """Names of the devices that have a CDI file of this driver in ``folder``, or only a leftover link."""
     found = set()
     for path_of in (file_of, link_of):
         prefix, _, suffix = path_of(folder, "*").name.partition("*")
@@ -50,19 +50,19 @@ def names(folder: Path) -> set[str]:
 
 
 def spec(folder: Path, device: Device) -> dict[str, Any]:
-    """Content of the CDI file of ``device`` in ``folder``, which has the same path for the container runtime.
+    """Content of the CDI file of ``device`` in ``folder``; the container runtime must see ``folder`` at the same path.
 
-    sysfs has no namespaces: a container would see all devices of its node. So an
-    empty tmpfs covers the device class (the same mount for every device: CDI keeps
-    one mount a path), and on it each device gets a copy of its own link into
-    /sys/devices, by crun's mount option ``copy-symlink``. The link is relative
-    and resolves in the container's own sysfs.
+    sysfs has no namespaces: without this file a container would see all devices of
+    its node. An empty tmpfs covers the device class. The mount is equal for every
+    device, and CDI keeps one mount per path. On it each device gets a copy of its own
+    link into /sys/devices, by crun's mount option ``copy-symlink``. The link is
+    relative and resolves in the container's own sysfs.
 
-    What crun copies is the link in ``folder``, not the one in sysfs: for a pod with a
-    user namespace (``hostUsers: false``) containerd adds the option ``idmap`` to every
-    bind mount of a CDI file (container-device-interface, ``withIDMapForBindMount``), crun
-    then gives what it mounts the pod's users before it looks at ``copy-symlink``, and
-    sysfs, unlike tmpfs, has no such mounts.
+    crun copies the link in ``folder``, not the one in sysfs. For a pod with a user
+    namespace (``hostUsers: false``) containerd adds the option ``idmap`` to every
+    bind mount of a CDI file (container-device-interface, ``withIDMapForBindMount``).
+    crun applies the ID mapping to the source before it handles ``copy-symlink``, and
+    sysfs, unlike tmpfs, does not support ID-mapped mounts.
     """
     values = {"DEVICE": device.name, "UUID": device.uuid, "PCI": device.pci_address}
     environment = [f"MOCK_ACCEL_{key}={value}" for key, value in values.items()]
@@ -90,7 +90,7 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
 
 
 def is_right(folder: Path, device: Device) -> bool:
-    """Whether CDI file and link of ``device`` say what they must. Raises OSError."""
+    """Whether the CDI file and link of ``device`` have the expected content. Raises OSError."""
     link = link_of(folder, device.name)
     try:
         found = str(link.readlink()) if link.is_symlink() else None
@@ -101,21 +101,21 @@ def is_right(folder: Path, device: Device) -> bool:
 
 
 def write(folder: Path, device: Device) -> bool:
-    """Make CDI file and link of ``device`` say what they must; False when they did already. Raises OSError."""
+    """Write the CDI file and link of ``device``; False if both were already right. Raises OSError."""
     if is_right(folder, device):
         return False
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        # The runtime reads the link as the pod's own root, who is no user of the node.
+        # The runtime reads the link as the pod's root, which is not a user of the node.
         folder.chmod(_FOLDER_MODE)
-    # The file names the link, so it comes last.
+    # The file refers to the link, so it is written last.
     files.link_atomically(link_of(folder, device.name), device.class_link)
     files.write_atomically(file_of(folder, device.name), _text(folder, device))
     return True
 
 
 def delete(folder: Path, name: str) -> bool:
-    """Remove CDI file and link of device ``name``; False when there were none. Raises OSError."""
+    """Remove the CDI file and link of device ``name``; False if neither existed. Raises OSError."""
     removed = [files.remove(file_of(folder, name)), files.remove(link_of(folder, name))]
     return any(removed)
 

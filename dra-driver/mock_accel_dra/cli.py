@@ -1,9 +1,9 @@
 """Command line of the driver: ``python -m mock_accel_dra {node-agent,controller}``.
 
-Every flag can be given by an environment variable instead: its name in upper
-case, with ``_`` for ``-``. A flag wins. Signal SIGRTMIN+N sets the log verbosity
-to N (2 to 6). Exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start, 2
-bad usage.
+Every flag has an environment variable: its name in upper case, with ``_`` for
+``-``. The flag takes precedence. Signal SIGRTMIN+N sets the log verbosity to N
+(2 to 6). Exit codes: 0 stopped by SIGTERM or SIGINT, 1 could not start, 2 bad
+usage.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import faults, klog
+from mock_accel_dra import failpoints, klog
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -106,21 +106,21 @@ _COMMON = (
     _Flag("health-port", _port, "TCP port of /healthz, /readyz and /metrics, 0 for none (default 8080)"),
 )
 _AGENT = (
-    _Flag("node-name", _node_name, "node this agent runs on; needed"),
-    _Flag("pod-uid", _pod_uid, "uid of the agent's pod: sets its sockets apart, so that two agents can overlap"),
+    _Flag("node-name", _node_name, "node that this agent runs on; required"),
+    _Flag("pod-uid", _pod_uid, "uid of the agent's pod: makes its socket names unique, so that two agents can overlap"),
     _Flag("sysfs-root", _folder, "where the node's sysfs is mounted (default /sys)"),
     _Flag("cdi-root", _folder, "folder for CDI files (default /var/run/cdi)"),
     _Flag("plugin-dir", _folder, "folder of the service socket and the state file"),
     _Flag("registry-dir", _folder, "folder that the kubelet watches for registration sockets"),
-    _Flag("rescan-interval", _seconds, "how often to look for devices without being told (default 30s)"),
-    _Flag("kernel-events", _boolean, "look at once when the kernel announces a change (default true)"),
+    _Flag("rescan-interval", _seconds, "how often to scan for devices without a kernel event (default 30s)"),
+    _Flag("kernel-events", _boolean, "scan at once when the kernel announces a change (default true)"),
 )
-_CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without being told (default 60s)"),)
+_CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without a change (default 60s)"),)
 _COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[AgentSettings | ControllerSettings, int]:
-    """Settings and log verbosity; a bad flag or variable ends the program with code 2 and says what was expected."""
+    """Settings and log verbosity; a bad flag or variable exits with code 2 and a message that says what is expected."""
     parser = argparse.ArgumentParser(prog="mock_accel_dra", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{node-agent,controller}")
     parsers = {}
@@ -152,15 +152,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[AgentSet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of the two programs until a signal."""
+    """Run one of the two programs until SIGTERM or SIGINT."""
     settings, verbosity = parse(sys.argv[1:] if argv is None else argv, os.environ)
     klog.configure(verbosity)
     os.umask(0o077)
-    # Imported here so that usage errors do not wait for gRPC.
+    # Imported here so that usage errors appear before the slow import of gRPC.
     from mock_accel_dra.api import Client
 
     try:
-        faults.configure(os.environ)
+        failpoints.configure(os.environ)
         client = Client(settings.api_server) if settings.api_server else Client.in_cluster()
         program = _program(settings, client)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _set_verbosity(number: int, _: object) -> None:
     verbosity = number - signal.SIGRTMIN
     klog.set_verbosity(verbosity)
-    # Not here: what the signal interrupts may be in the middle of a log line.
+    # In a thread: the signal may have interrupted a log line in this one.
     threading.Thread(target=klog.info, args=(klog.STATE, "Verbosity"), kwargs={"v": verbosity}).start()
 
 

@@ -1,7 +1,7 @@
-"""The controller: what is not bound to a node.
+"""The controller: tasks that belong to no node.
 
-It says how many devices the cluster has, and removes the slices of nodes that
-are gone (those whose agent can no longer do it).
+It reports how many devices the cluster has, and deletes the slices of nodes that
+are gone and whose agent can no longer do it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Controller:
         self._count: int | None = None
 
     def stop(self) -> None:
-        """Let ``run`` end; may be called by a signal handler or another thread."""
+        """Make ``run`` return; safe in signal handlers and other threads."""
         self._stopping.set()
         self._wake()
 
     def ready(self) -> bool:
-        """The inventory was taken at least once."""
+        """Whether the inventory was taken at least once."""
         return self._count is not None
 
     def run(self) -> None:
-        """Work until ``stop``. Raises OSError when the port for probes cannot be had."""
+        """Run until ``stop``. Raises OSError if the port for probes is not available."""
         health = None
         if self._settings.health_port:
             health = HealthServer(self._settings.health_port, self.ready, self._metrics.text)
@@ -64,8 +64,8 @@ class Controller:
             health.close()
 
     def sync(self) -> None:
-        """Take the inventory once, and remove what is stale. Raises ApiError."""
-        # Slices first: a node that publishes is there before its slices are.
+        """Take the inventory once and delete stale slices. Raises ApiError."""
+        # List slices first: a node exists before its slices do.
         slices = self._client.get(SLICES, _SELECTOR)["items"] or []
         nodes = self._client.get(NODES, {}, metadata_only=True)["items"] or []
         names = {node["metadata"]["name"] for node in nodes}
@@ -90,7 +90,7 @@ class Controller:
         if self._count is not None and total != self._count:
             klog.info(klog.STATE, f"Device count changed: {self._count} -> {total}", nodes=nodes)
         if total != self._count:
-            # Not only the first time: devices may be plugged after this program, as in a restored cluster.
+            # At every change, not only at the first: in a restored cluster devices are plugged after this start.
             klog.info(klog.STATE, f"Discovered {total} devices", nodes=nodes)
         self._count = total
         self._metrics.devices(counts)

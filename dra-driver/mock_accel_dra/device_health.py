@@ -1,4 +1,4 @@
-"""Health of this node's devices, as the kubelet is told: service v1.DRAResourceHealth."""
+"""Health of this node's devices, for the kubelet's service v1.DRAResourceHealth."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DeviceHealth:
 
 @dataclass(frozen=True)
 class Report:
-    """Health of all devices at one time."""
+    """Health of all devices at one point in time."""
 
     devices: tuple[DeviceHealth, ...]
     time: int
@@ -40,7 +40,7 @@ class Report:
 
 
 class HealthFeed:
-    """The latest report, for any number of readers that wait for the next one."""
+    """The latest report, for any number of readers that wait for updates."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -49,7 +49,7 @@ class HealthFeed:
         self._closed = False
 
     def update(self, devices: Sequence[Device]) -> None:
-        """Report the health of all devices that are published."""
+        """Set the health of all published devices."""
         pools = owners(devices)
         found = tuple(
             DeviceHealth(
@@ -65,13 +65,13 @@ class HealthFeed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End all readers."""
+        """End the iterations of all readers."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def follow(self, stop: threading.Event) -> Iterator[Report]:
-        """The latest report and all that follow, until ``close`` or until ``stop`` is set (looked at each second)."""
+        """The latest report and each update, until ``close`` or until ``stop`` is set (checked every second)."""
         seen: Report | None = None
         while True:
             with self._changed:

@@ -1,7 +1,7 @@
-"""What an object of the API server says otherwise than the one that was written.
+"""Compare an object of the API server with the one that was written.
 
-Quantities are compared by value. What is empty counts as not there, and when a
-taint was added is for the API server to say.
+Quantities are compared by value. Empty fields count as missing. The time at which
+a taint was added is ignored, because the API server sets it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _BY_SERVER = "timeAdded"
 
 
 def view(item: Object, wish: Object) -> Object:
-    """Those fields of ``item`` that this driver writes, so that two views are equal when they mean the same.
+    """The fields of ``item`` that this driver writes, normalized: two views are equal if they mean the same.
 
-    Of the labels only those that ``wish`` has: others may add theirs.
+    Only labels that ``wish`` has are included, because others may add theirs.
     """
     labels = item["metadata"].get("labels") or {}
     own = {name: labels[name] for name in wish["metadata"]["labels"] if name in labels}
@@ -30,7 +30,7 @@ def view(item: Object, wish: Object) -> Object:
 
 
 def paths(expected: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Paths of the fields in which two views differ, like ``spec.devices[0].taints``; the topmost of each."""
+    """Paths of the topmost fields in which two views differ, like ``spec.devices[0].taints``."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted(expected.keys() | found.keys()):
             if key in expected and key in found:

@@ -1,4 +1,4 @@
-"""Devices of this node, as the mock_accel kernel module shows them in sysfs."""
+"""Read the node's devices from sysfs, where the mock_accel kernel module shows them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_accel_dra import faults, klog
+from mock_accel_dra import failpoints, klog
 
 CLASS_PATH = "class/mock-accel"
 CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
@@ -16,12 +16,12 @@ CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
 FREE, ALLOCATED = 0, 1
 """Values of the status register."""
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-"""The kernel writes domains with ``%04x``: those of VMD, from 0x10000, have more digits."""
+"""The kernel formats domains with ``%04x``; domains of VMD start at 0x10000 and have more digits."""
 _PCI_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
 class DeviceError(Exception):
-    """A device that cannot be read, or does not look as the kernel module's ABI says."""
+    """A device cannot be read, or a value violates the kernel module's ABI."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,21 @@ class Device:
     memory: int
     """Bytes."""
     numa_node: int
-    """-1 when the platform does not say."""
+    """-1 if the platform does not report it."""
     capabilities: tuple[str, ...]
     status: int
     """0 free, 1 allocated."""
     pci_address: str
     """``0000:11:00.0``."""
     pcie_root: str
-    """``pci0000:10``: the host bridge in the device's path below /sys/devices; empty when there is none."""
+    """``pci0000:10``: the host bridge in the device's path below /sys/devices; empty if there is none."""
     physfn: str | None = None
     """PCI address of the PF; None for a PF."""
     total_vfs: int = 0
     problem: str = ""
-    """Why it cannot be used, a word in CamelCase; empty when it is healthy."""
+    """Why it cannot be used, in CamelCase; empty if it is healthy."""
     class_link: str = ""
-    """What its link in the class folder says, ``../../devices/pci0000:10/…/mock-accel/mock0``."""
+    """Target of its link in the class folder, ``../../devices/pci0000:10/…/mock-accel/mock0``."""
 
     @property
     def is_vf(self) -> bool:
@@ -67,21 +67,21 @@ def published_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one look at sysfs found."""
+    """Result of one scan of sysfs."""
 
     devices: tuple[Device, ...]
-    """By name."""
+    """Sorted by name."""
     broken: Mapping[str, str]
-    """Devices that are there but cannot be read, and why."""
+    """Devices that exist but cannot be read, with the reason."""
 
 
 def class_folder(root: Path) -> Path:
-    """Folder with one entry a device, below ``root`` (``/sys`` or where the node's is mounted)."""
+    """Folder with one entry per device, below ``root`` (``/sys`` or the mount point of the node's sysfs)."""
     return root / CLASS_PATH
 
 
 def scan(root: Path) -> Scan:
-    """All devices. One that vanishes while it is read is left out, with a log line."""
+    """All devices. A device that vanishes while it is read is left out and logged."""
     folder = class_folder(root)
     try:
         names = sorted(os.listdir(folder), key=_natural)  # noqa: PTH208 - names are all that is wanted
@@ -105,8 +105,8 @@ def scan(root: Path) -> Scan:
 def read_device(root: Path, name: str) -> Device:
     """Read device ``name`` below the sysfs mounted at ``root``.
 
-    Raises OSError when it is not there (any more), DeviceError when a value is
-    not what the module's ABI (docs, `kernel-driver/`) promises.
+    Raises OSError if it does not exist (any longer), DeviceError if a value
+    violates the module's ABI (`kernel-driver/ABI/testing/sysfs-class-mock-accel`).
     """
     folder = class_folder(root) / name
     pci_folder = (folder / "device").resolve(strict=True)
@@ -127,12 +127,12 @@ def read_device(root: Path, name: str) -> Device:
             total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
             class_link=str(folder.readlink()),
         )
-    except RuntimeError as error:  # pathlib's word for a loop of symbolic links
+    except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
 
 
 def capability_names(bits: int) -> tuple[str, ...]:
-    """Names of the capability bits; a bit that has no name appears as ``bit7``."""
+    """Names of the capability bits; a bit without a name appears as ``bit7``."""
     names = [name for bit, name in enumerate(CAPABILITIES) if bits >> bit & 1]
     names += [f"bit{bit}" for bit in range(len(CAPABILITIES), bits.bit_length()) if bits >> bit & 1]
     return tuple(names)
@@ -140,10 +140,10 @@ def capability_names(bits: int) -> tuple[str, ...]:
 
 def set_status(root: Path, name: str, status: int) -> None:
     """Write the status register: 1 allocated, 0 free. Raises OSError."""
-    faults.point()
+    failpoints.hit()
     with (class_folder(root) / name / "status").open("w", encoding="ascii") as file:
         file.write(f"{status}\n")
-    faults.point()
+    failpoints.hit()
 
 
 def get_status(root: Path, name: str) -> int:
@@ -186,9 +186,9 @@ def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
 def _pcie_root(pci_folder: Path) -> str:
     """``resource.kubernetes.io/pcieRoot``, as k8s.io/dynamic-resource-allocation/deviceattribute derives it.
 
-    That looks at the first part below /sys/devices alone, and has no attribute
-    where it is not the root: a bridge of the platform comes before it there
-    (``platform/…/pci0000:00``). The first root is taken, because a bridge behind
-    another one (VMD) has a root of its own further down.
+    Upstream reads only the first part below /sys/devices and omits the attribute if
+    that is not a root, as on platforms whose path starts with a platform bridge
+    (``platform/…/pci0000:00``); here the root may follow. The first root of the path
+    counts: behind another bridge (VMD) a second root follows further down.
     """
     return next((part for part in pci_folder.parts if _PCI_ROOT.fullmatch(part)), "")

@@ -1,8 +1,8 @@
-"""A PF and its VFs are the same hardware: who has the one cannot have the other.
+"""Mutual exclusion of a PF and its VFs, which share hardware.
 
-The counters of the slices keep the scheduler from giving both. On the node both may
-be asked for nevertheless: while a pod that was deleted by force still runs, and
-where the API server keeps no counters.
+The counters in the slices keep the scheduler from allocating both. The node may still
+be asked for both: while a pod that was deleted by force still runs, and where the
+API server drops the counters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
 
 def overlapping(claims: Iterable[PreparedClaim], claim: PreparedClaim, entry: PreparedDevice) -> str:
-    """Why ``claim`` cannot have ``entry`` beside what the other ``claims`` have; empty when it can."""
+    """Why ``claim`` cannot have ``entry`` while the other ``claims`` keep their devices; empty if it can."""
     if entry.admin:
         return ""
     for other in claims:
@@ -27,5 +27,5 @@ def overlapping(claims: Iterable[PreparedClaim], claim: PreparedClaim, entry: Pr
 
 
 def _same_hardware(one: str, other: str) -> bool:
-    """Names of a VF begin with that of its PF (``kernel-driver/``, names): ``mock0`` and ``mock0_vf1``."""
+    """A VF's name starts with its PF's (``kernel-driver/names.c``): ``mock0`` and ``mock0_vf1``."""
     return one != other and (one.startswith(f"{other}_vf") or other.startswith(f"{one}_vf"))

@@ -1,4 +1,4 @@
-"""Files that are either the old or the new one, whatever happens in between."""
+"""Replace files atomically: after a crash a file has either its old or its new content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mock_accel_dra import faults
+from mock_accel_dra import failpoints
 
 _SUFFIX = ".tmp"
 
@@ -14,9 +14,9 @@ _SUFFIX = ".tmp"
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Write ``text`` beside ``path``, sync it, and rename it over ``path``.
 
-    The name in between starts with a dot and ends in ``.tmp``, so a reader of
-    the folder that looks for ``*.json`` never sees it. Raises OSError; the
-    folder is then as it was. Not to be called for the same file at the same time.
+    The temporary name starts with a dot and ends in ``.tmp``, so a reader that
+    looks for ``*.json`` never sees it. Raises OSError and leaves the folder as it
+    was. Concurrent calls for the same file are not allowed.
     """
 
     def write(beside: Path) -> None:
@@ -30,9 +30,9 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def link_atomically(path: Path, target: str) -> bool:
-    """Make ``path`` a symbolic link that says ``target``; False when it does already. Raises OSError.
+    """Make ``path`` a symbolic link to ``target``; False if it already is one. Raises OSError.
 
-    The name in between is like that of ``write_atomically``.
+    The temporary name is as in ``write_atomically``.
     """
     try:
         if path.is_symlink() and str(path.readlink()) == target:
@@ -49,40 +49,40 @@ def link_atomically(path: Path, target: str) -> bool:
 
 
 def _replace(path: Path, make: Callable[[Path], None]) -> None:
-    """Call ``make`` to write the new file beside ``path``, and rename that over ``path``. Raises OSError."""
-    faults.point()
+    """Call ``make`` to write a new file beside ``path``, then rename it over ``path``. Raises OSError."""
+    failpoints.hit()
     beside = path.with_name(f".{path.name}{_SUFFIX}")
     try:
         make(beside)
-        faults.point()
+        failpoints.hit()
         beside.rename(path)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-    faults.point()
+    failpoints.hit()
 
 
 def remove_half_written(folder: Path, pattern: str) -> None:
-    """Remove what a ``write_atomically`` that was killed left of files whose names match ``pattern``."""
+    """Remove temporary files that killed writers left, for files whose names match ``pattern``."""
     for path in folder.glob(f".{pattern}{_SUFFIX}"):
         remove(path)
 
 
 def remove(path: Path) -> bool:
-    """Remove ``path``, for good also after a power cut; False when it was not there."""
-    faults.point()
+    """Remove ``path`` durably: it stays removed after a power cut. False if it did not exist."""
+    failpoints.hit()
     try:
         path.unlink()
     except FileNotFoundError:
         return False
     sync_folder(path.parent)
-    faults.point()
+    failpoints.hit()
     return True
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in ``folder`` durable."""
+    """Sync ``folder`` so that new, renamed and removed names survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -17,23 +17,23 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""Of socket and of bind where the kernel has no IPv6, or has it switched off."""
+"""Errors of socket and bind if the kernel has no IPv6 or has it disabled."""
 
 
 class _BothFamilies(ThreadingHTTPServer):
     address_family = socket.AF_INET6
 
     def server_bind(self) -> None:
-        # Its default is a matter of the node (net.ipv6.bindv6only).
+        # Its default depends on the node (net.ipv6.bindv6only).
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
 
 class HealthServer:
-    """Answers in threads of its own until ``close``."""
+    """Answers requests in background threads until ``close``."""
 
     def __init__(self, port: int, ready: Callable[[], bool], metrics: Callable[[], bytes] | None = None) -> None:
-        """Listen on TCP ``port`` (0 picks a free one) of IPv6 and IPv4, without IPv6 of IPv4 alone. Raises OSError."""
+        """Listen on TCP ``port`` (0 picks a free one) of IPv6 and IPv4, or IPv4 alone without IPv6. Raises OSError."""
 
         class Handler(BaseHTTPRequestHandler):
             timeout = _REQUEST_TIMEOUT_SECONDS
@@ -55,7 +55,7 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *arguments: object) -> None:
-                # A client that says nothing until it is late has no path.
+                # A client that timed out before it sent a request has no path.
                 klog.info(klog.SCAN, "Probe", path=getattr(self, "path", ""))
 
         try:

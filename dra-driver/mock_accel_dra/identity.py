@@ -1,7 +1,7 @@
-"""What tells one device from another, whatever its name: uuid and PCI address.
+"""Identity of a device independent of its name: uuid and PCI address.
 
-The kernel module numbers devices in PCI order, so a name may mean another
-device after one was unplugged and the node was booted again.
+The kernel module numbers devices in PCI order, so a name may refer to another
+device after a device was unplugged and the node rebooted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mock_accel_dra.discovery import Device, class_folder
 
 @dataclass(frozen=True)
 class Identity:
-    """One device, whatever its name."""
+    """A device, independent of its name."""
 
     uuid: str
     pci_address: str
@@ -29,7 +29,7 @@ def of(device: Device) -> Identity:
 
 
 def read(sysfs: Path, name: str) -> Identity:
-    """Identity of the device called ``name``. Raises OSError when it is not there or does not answer."""
+    """Identity of the device called ``name``. Raises OSError if it does not exist or does not respond."""
     folder = class_folder(sysfs) / name
     uuid = (folder / "uuid").read_text(encoding="ascii", errors="replace").strip()
     return Identity(uuid, (folder / "device").resolve(strict=True).name)

@@ -1,4 +1,4 @@
-"""Devices of this node with their health, from one look at sysfs to the next."""
+"""Devices of this node with their health, tracked from scan to scan."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from mock_accel_dra import klog
 from mock_accel_dra.discovery import Device, Scan
 
 NO_ANSWER = "NoAnswer"
-"""It is there but cannot be read: its server died, or it hangs."""
+"""The device exists but cannot be read: its server died or hangs."""
 UNPLUGGED = "Unplugged"
-"""It is gone, and a claim still has it."""
+"""The device is gone while a claim still has it."""
 
 
 class Inventory:
-    """Remembers devices, so that one that stops answering, or is pulled while somebody has it, is not forgotten."""
+    """Remembers devices that stop responding, or are unplugged while a claim has them."""
 
     def __init__(self) -> None:
         self._known: dict[str, Device] = {}
         self.unreadable: dict[str, str] = {}
-        """Devices that are there and were never read, and why: nothing is known of them that could be published."""
+        """Devices that exist but were never read, with the reason; nothing is known that could be published."""
 
     def update(self, scan: Scan, prepared: AbstractSet[str]) -> list[Device]:
-        """Devices by name, those that have a problem as they were last seen.
+        """All devices; those with a problem as they were last seen.
 
         ``prepared`` are the names of devices that claims have. A device that was
-        never read, or that nobody has and is gone, is left out.
+        never read, or that is gone and unallocated, is left out.
         """
         devices = {device.name: device for device in scan.devices}
         for name, before in self._known.items():

@@ -1,55 +1,61 @@
-"""Log lines in klog's structured format, as every component of Kubernetes writes them.
+"""Log lines in klog's structured format, which all components of Kubernetes use.
 
     I1124 02:10:11.123456       1 agent.py:42] "Serving" socket="/var/lib/..." workers=4
 
-Header: severity, month and day, time, process id, file and line, as in
-k8s.io/klog/v2 (``formatHeader``); message and values as its ``InfoS`` quotes them.
+Header: severity, month and day, time, process ID, file and line, as in
+k8s.io/klog/v2 (``formatHeader``). Message and values are quoted as by its ``InfoS``.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import sys
-import threading
-import time
 from typing import TextIO
 
 STATE, OPERATION, FLOW, SCAN, RESOURCE = 2, 3, 4, 5, 6
 """Verbosity: state changes, operations, flow, routine scans, per resource."""
 
-_lock = threading.Lock()
-_verbosity = STATE
-_stream: TextIO | None = None
+_log = logging.getLogger("mock_accel_dra")
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        severity = record.levelname[0] if record.levelno >= logging.WARNING else "I"
+        time = f"{self.formatTime(record, '%m%d %H:%M:%S')}.{int(record.created % 1 * 1_000_000):06d}"
+        values: dict[str, object] = getattr(record, "values", {})
+        pairs = "".join(f" {name}={_quoted(value)}" for name, value in values.items())
+        place = f"{record.process:7d} {record.filename}:{record.lineno}"
+        return f"{severity}{time} {place}] {_quoted(record.msg)}{pairs}"
 
 
 def configure(verbosity: int, stream: TextIO | None = None) -> None:
     """Show lines up to ``verbosity``, on ``stream`` (standard error when None)."""
-    global _verbosity, _stream  # noqa: PLW0603 - a log has one place in a process
-    _verbosity = verbosity
-    _stream = stream
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Formatter())
+    _log.handlers[:] = [handler]
+    _log.propagate = False
+    set_verbosity(verbosity)
 
 
 def set_verbosity(verbosity: int) -> None:
-    """Show lines up to ``verbosity`` from now on."""
-    global _verbosity  # noqa: PLW0603 - as above
-    _verbosity = verbosity
+    """Show lines up to ``verbosity`` from now on. Verbosity N is the level INFO - N of ``logging``."""
+    _log.setLevel(logging.INFO - verbosity)
 
 
 def info(verbosity: int, message: str, **values: object) -> None:
-    """Write a line when the verbosity asked for is at least ``verbosity``."""
-    if verbosity <= _verbosity:
-        _write("I", message, values)
+    """Write a line if ``verbosity`` is enabled."""
+    _log.log(logging.INFO - verbosity, message, extra={"values": values}, stacklevel=2)
 
 
 def warning(message: str, **values: object) -> None:
-    """Write a line that someone should look at; always shown."""
-    _write("W", message, values)
+    """Write a line that an administrator should look at, at any verbosity."""
+    _log.warning(message, extra={"values": values}, stacklevel=2)
 
 
 def error(message: str, **values: object) -> None:
-    """Write a line about something that failed; always shown."""
-    _write("E", message, values)
+    """Write a line about a failure, at any verbosity."""
+    _log.error(message, extra={"values": values}, stacklevel=2)
 
 
 def _quoted(value: object) -> str:
@@ -60,17 +66,3 @@ def _quoted(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_quoted(item) for item in value) + "]"
     return json.dumps(str(value), ensure_ascii=False)
-
-
-def _write(severity: str, message: str, values: dict[str, object]) -> None:
-    frame = sys._getframe(2)
-    now = time.time()
-    stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
-    header = f"{severity}{stamp}.{int(now % 1 * 1_000_000):06d} {os.getpid():7d}"
-    place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"  # noqa: PTH119 - no pathlib per line
-    pairs = "".join(f" {name}={_quoted(value)}" for name, value in values.items())
-    line = f"{header} {place}] {_quoted(message)}{pairs}\n"
-    with _lock:
-        stream = _stream or sys.stderr  # as it is now: who redirects it gets the lines
-        stream.write(line)
-        stream.flush()

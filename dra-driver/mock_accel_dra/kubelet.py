@@ -1,9 +1,9 @@
-"""Since when a kubelet is there that would unprepare what its pods do not use any more.
+"""Presence of the kubelet, which unprepares claims that its pods no longer use.
 
-While it runs, it looks every 60 s at the pods of all claims that it knows, and
-unprepares those whose pods are gone (``reconcileLoop`` of
-pkg/kubelet/cm/dra/manager.go); also those of pods that were deleted by force.
-So a claim that it leaves alone for longer is one that no container of it has.
+While the kubelet runs, it checks the pods of all claims that it knows every 60 s
+and unprepares claims whose pods are gone, also after a forced deletion
+(``reconcileLoop`` of pkg/kubelet/cm/dra/manager.go). So a stale claim that it does
+not unprepare for longer is used by none of its containers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 
 class Presence:
-    """What the kubelet's calls say of it; safe for threads."""
+    """Tracks the kubelet by its calls; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,13 +25,13 @@ class Presence:
         self._streaming = 0.0
 
     def registered(self, done: bool) -> None:
-        """The kubelet has registered the driver, as it does when it starts; or refused to."""
+        """Note that the kubelet registered the driver, as it does when it starts, or refused to."""
         with self._lock:
             self._registered = time.monotonic() if done else None
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """While a stream of the kubelet is open, which ends with its process."""
+        """Context in which a stream of the kubelet is open; it ends with the kubelet's process."""
         with self._lock:
             if self._streams == 0:
                 self._streaming = time.monotonic()
@@ -44,9 +44,9 @@ class Presence:
                 self._streams -= 1
 
     def since(self) -> float | None:
-        """Since when (time.monotonic) a kubelet is there without a break; None while it is not.
+        """Since when (time.monotonic) the kubelet is present without interruption; None while it is not.
 
-        One that opens no stream (feature gate ResourceHealthStatus off) is there from its registration on.
+        A kubelet that opens no stream (feature gate ResourceHealthStatus off) counts as present from its registration.
         """
         with self._lock:
             if self._registered is None or not self._has_streamed:

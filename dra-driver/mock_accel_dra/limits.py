@@ -1,8 +1,7 @@
-"""What the API server would refuse of a device, known before it is asked.
+"""Find values of a device that the API server would refuse, before they are sent.
 
-It refuses a whole slice, so a value that does not fit must be found first. Source:
-resource.k8s.io/v1 of Kubernetes 1.37, ``types.go`` (the limits) and
-``pkg/apis/resource/validation``.
+The API server refuses a whole slice for one bad value. Source: resource.k8s.io/v1
+of Kubernetes 1.37, ``types.go`` (the limits) and ``pkg/apis/resource/validation``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def complaint(device: Mapping[str, Any]) -> str:
-    """Why the API server would refuse ``device`` (as in a slice's ``spec.devices``); empty when it would not."""
+    """Why the API server would refuse ``device`` (as in a slice's ``spec.devices``); empty if it accepts it."""
     return "; ".join(_complaints(device))
 
 
@@ -39,6 +38,6 @@ def _complaints(device: Mapping[str, Any]) -> Iterator[str]:
         if not -_INT64 <= number < _INT64:
             yield f"attribute {key}: expected a number below 2^63, found {number}"
     for key, item in capacity.items():
-        # A greater one is not refused but cut, without a word.
+        # The API server does not refuse a greater number but silently truncates it.
         if quantities.value(item["value"]) >= _INT64:
             yield f"capacity {key}: expected a number below 2^63, found {item['value']}"

@@ -1,4 +1,4 @@
-"""Figures of the two programs, for Prometheus."""
+"""Metrics of the two programs, for Prometheus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_accel_dra.durations import BOUNDS, Durations
 
 
 class Agent(Protocol):
-    """What the node agent's figures are read from."""
+    """The source of the node agent's metrics."""
 
     @property
     def claim_durations(self) -> Durations: ...
@@ -35,7 +35,7 @@ class Agent(Protocol):
 
 
 class AgentMetrics(Collector):
-    """The node agent's figures, read when somebody asks."""
+    """The node agent's metrics, read at each scrape."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -43,14 +43,16 @@ class AgentMetrics(Collector):
         self._registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """All figures as they are now."""
+        """All metrics with their current values."""
         agent = self._agent
         yield _histogram(
-            "mock_accel_claim_duration_seconds", "Preparing and unpreparing claims, one by one", agent.claim_durations
+            "mock_accel_claim_duration_seconds", "Time to prepare or unprepare one claim", agent.claim_durations
         )
-        yield _histogram("mock_accel_scan_duration_seconds", "Reading all devices from sysfs", agent.scan_durations)
+        yield _histogram(
+            "mock_accel_scan_duration_seconds", "Time to read all devices from sysfs", agent.scan_durations
+        )
         start = GaugeMetricFamily(
-            "mock_accel_start_seconds", "From the start of the process until it served the kubelet"
+            "mock_accel_start_seconds", "Time from the start of the process until it served the kubelet"
         )
         if agent.start_seconds is not None:
             start.add_metric([], agent.start_seconds)
@@ -67,7 +69,7 @@ class AgentMetrics(Collector):
         yield left_out
         fields = GaugeMetricFamily(
             "mock_accel_slice_fields_changed",
-            "Fields of slices that the API server keeps otherwise than they were written",
+            "Fields of slices that the API server changed on write",
             labels=("slice", "field"),
         )
         for name, field in agent.fields_changed():
@@ -76,8 +78,8 @@ class AgentMetrics(Collector):
         yield CounterMetricFamily(
             "mock_accel_api_errors", "Requests to the API server that failed", value=agent.api_errors
         )
-        age = GaugeMetricFamily("mock_accel_checkpoint_age_seconds", "Time since the checkpoint was written last")
-        with contextlib.suppress(FileNotFoundError):  # nothing was prepared yet
+        age = GaugeMetricFamily("mock_accel_checkpoint_age_seconds", "Time since the last write of the checkpoint")
+        with contextlib.suppress(FileNotFoundError):  # no claim was prepared yet
             age.add_metric([], max(0.0, time.time() - agent.state_file.stat().st_mtime))
         yield age
 
@@ -96,7 +98,7 @@ def _histogram(name: str, help_text: str, durations: Durations) -> HistogramMetr
 
 
 class ControllerMetrics:
-    """A registry of its own, so that several may live in one process."""
+    """Metrics in a separate registry, so that one process may have several controllers."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -111,13 +113,13 @@ class ControllerMetrics:
         )
 
     def devices(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Set the number of devices by node and type; all others are none."""
+        """Set the number of devices by node and type; remove all other label values."""
         self._devices.clear()
         for labels, count in counts.items():
             self._devices.labels(*labels).set(count)
 
     def stale_slice_deleted(self) -> None:
-        """Count a slice of a node that is gone."""
+        """Count a deleted slice of a node that is gone."""
         self._stale.inc()
 
     def api_error(self) -> None:

@@ -1,12 +1,12 @@
-"""Names that the API server accepts, whatever node and claim are called.
+"""Names that the API server accepts for any name of node and claim.
 
-A name that fits is used as it is. A name that is too long is cut, and ends in ``-``
-and ten hexadecimal digits of the SHA-256 of the whole name: names that differ stay
-different. In names of slices and pools only the node's part is cut.
+A name that fits is used unchanged. A name that is too long is truncated and ends in
+``-`` and ten hexadecimal digits of the SHA-256 of the whole name, so different names
+stay different. In names of slices and pools only the node's part is truncated.
 
-Limits: slices, pools and events are DNS subdomains (RFC 1123; pools of several, with
-``/`` between them), values of labels are those of apimachinery's
-``util/validation``, field managers those of ``apis/meta/v1/validation``.
+Limits: slices and events are DNS subdomains (RFC 1123); pools are DNS subdomains
+separated by ``/``. Label values follow apimachinery's ``util/validation``, field
+managers its ``apis/meta/v1/validation``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import hashlib
 from mock_accel_dra import DRIVER_NAME
 
 SUBDOMAIN, LABEL_VALUE, FIELD_MANAGER = 253, 63, 128
-"""Longest names of each kind, in characters."""
+"""Length limits in characters."""
 _DIGITS = 10
 _CLAIM = 200
 """Characters of a claim's name in the name of an event on it."""
 
 
 def shortened(name: str, limit: int) -> str:
-    """``name`` when it has at most ``limit`` characters; else its beginning and its hash, in ``limit`` characters."""
+    """``name`` if it has at most ``limit`` characters; else its beginning and its hash, in ``limit`` characters."""
     if len(name) <= limit:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
@@ -52,15 +52,15 @@ def node_label(node: str) -> str:
 
 
 def field_manager(node: str) -> str:
-    """Who applies the status of claims from ``node``."""
+    """Field manager that applies the status of claims from ``node``."""
     return shortened(f"{DRIVER_NAME}-{node}", FIELD_MANAGER)
 
 
 def event_name(claim: str, digest: str) -> str:
-    """Name of an event on ``claim``; ``digest`` sets it apart from others on the same claim."""
+    """Name of an event on ``claim``; ``digest`` distinguishes it from others on the same claim."""
     return f"{_ended(claim[:_CLAIM])}.{digest}"
 
 
 def _ended(text: str) -> str:
-    """``text`` with a letter or digit at its end: what follows must not come after ``-`` or ``.``."""
+    """``text`` without trailing ``-`` and ``.``, after which no separator is allowed."""
     return text.rstrip("-.")

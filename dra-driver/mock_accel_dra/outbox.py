@@ -1,7 +1,7 @@
-"""What is to be written to the API server, kept until that accepts it.
+"""Queue of writes to the API server, each kept until it is accepted.
 
-Written by a thread of its own, one after another. What is refused for now is
-tried again, later each time, and not before the time that the answer names.
+One background thread does the writes. Temporary refusals are retried with
+exponential back-off, and not before the time in ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LATER = (
     http.client.GATEWAY_TIMEOUT,
 )
 _EVERYTHING_WAITS = (UNREACHABLE, http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
-"""Answers that are not about the one request."""
+"""Statuses that concern all requests, not only the refused one."""
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -41,14 +41,14 @@ class _Item:
     attempts: int = 0
     due: float = 0.0
     complaint: str = ""
-    """The refusal that was logged last."""
+    """The last logged refusal."""
 
 
 class Outbox:
-    """Writes by key: a later one replaces an earlier one of its key that was not accepted yet."""
+    """Pending writes by key: a new write replaces the pending one of the same key."""
 
     def __init__(self, name: str, limit: int) -> None:
-        """``limit`` is for writes that are not lasting: when so many wait, more are dropped, with a log line."""
+        """``limit`` bounds the pending writes that are not lasting; more are dropped and logged."""
         self._limit = limit
         self._items: dict[str, _Item] = {}
         self._changed = threading.Condition()
@@ -57,25 +57,25 @@ class Outbox:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, key: str, what: str, write: Callable[[], object], *, lasting: bool) -> None:
-        """Have ``write`` done, which raises ApiError when it is refused; ``what`` is for the log.
+        """Queue ``write``, which raises ApiError if it is refused; ``what`` describes it in the log.
 
-        A lasting one is tried until it is accepted, replaced or dropped; another one
-        only while the refusal may pass by itself.
+        A lasting write is retried until it is accepted, replaced or dropped. Another
+        write is retried only after temporary refusals.
         """
         with self._changed:
             before = self._items.get(key)
             waiting = sum(not item.lasting for item in self._items.values())
             if before is None and not lasting and waiting >= self._limit:
-                klog.warning("Too much to report, dropped", what=what, waiting=waiting)
+                klog.warning("Report queue is full, dropped a report", what=what, waiting=waiting)
                 return
             item = _Item(what, write, lasting)
-            if before is not None:  # what the API server said of its predecessor holds for it, too
+            if before is not None:  # the back-off of the replaced write applies to the new one
                 item.attempts, item.due, item.complaint = before.attempts, before.due, before.complaint
             self._items[key] = item
             self._changed.notify_all()
 
     def drop(self, key: str) -> None:
-        """Forget what was to be written; it may be under way."""
+        """Remove the pending write of ``key``; it may already be running."""
         with self._changed:
             self._items.pop(key, None)
 
@@ -105,7 +105,7 @@ class Outbox:
         with self._changed:
             self._failures = 0
             if item.complaint:
-                klog.info(klog.STATE, "Reported after all", what=item.what, attempts=item.attempts + 1)
+                klog.info(klog.STATE, "Reported after retries", what=item.what, attempts=item.attempts + 1)
             if self._items.get(key) is item:
                 del self._items[key]
 
@@ -119,18 +119,18 @@ class Outbox:
             if error.status in _EVERYTHING_WAITS:
                 self._failures += 1
                 self._waits_until = now + max(_pause(self._failures), after)
-            if item.complaint != str(error):  # not once a try
+            if item.complaint != str(error):  # log each reason once, not every attempt
                 item.complaint = str(error)
                 seconds = round(item.due - now, 1) if again else "never"
                 klog.error("Not reported", what=item.what, err=error, retrySeconds=seconds)
             waiting = self._items.get(key)
             if waiting is item and not again:
                 del self._items[key]
-            elif waiting is not None and waiting is not item:  # was replaced meanwhile
+            elif waiting is not None and waiting is not item:  # replaced during the write
                 waiting.attempts, waiting.due, waiting.complaint = item.attempts, item.due, item.complaint
 
 
 def _pause(attempts: int) -> float:
-    """Seconds before the next try."""
-    pauses = min(attempts - 1, 30)  # enough for the longest, and no number that grows for ever
+    """Seconds before the next attempt."""
+    pauses = min(attempts - 1, 30)  # enough for the longest pause, and keeps the power small
     return float(min(_FIRST_PAUSE_SECONDS * 2**pauses, _LONGEST_PAUSE_SECONDS))

@@ -1,17 +1,16 @@
-"""Makes the devices of a claim ready for its pods, and takes them back.
+"""Prepare and unprepare claims for the kubelet.
 
-Both ways can be repeated at will, and interrupted anywhere: a claim is recorded
-before its devices are touched and forgotten when they are released. A call that
-its caller has given up changes nothing: the caller may have decided otherwise.
+Both can be repeated and interrupted at any point: a claim is recorded before its
+devices are touched, and forgotten after they are released. A call that its caller
+has given up changes nothing, because the caller may want something else by now.
 """
 
 from __future__ import annotations
 
-import errno
 import http.client
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,19 @@ from typing import Any, Protocol
 
 from mock_accel_dra import allocations, cdi, discovery, identity, klog
 from mock_accel_dra.api import ApiError, claim_path
+from mock_accel_dra.claimed_devices import ClaimedDevices
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
 from mock_accel_dra.exclusion import overlapping
 from mock_accel_dra.names import is_pool_of
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
-_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
-
 
 class PrepareError(Exception):
-    """Why a claim cannot be prepared or unprepared, for the kubelet and its user."""
+    """A claim cannot be prepared or unprepared; the message is for the kubelet and the user."""
 
 
 class GivenUpError(PrepareError):
-    """The caller does not wait for the answer any more; nothing was changed."""
+    """The caller no longer waits for the answer; nothing was changed."""
 
 
 class _HeldError(PrepareError):
@@ -46,7 +44,7 @@ class _HeldError(PrepareError):
 
 
 class ClaimReader(Protocol):
-    """What is needed of the Kubernetes API."""
+    """The part of the Kubernetes API that is used here."""
 
     def get(self, path: str) -> dict[str, Any]:
         """Read an object; raises ApiError."""
@@ -57,7 +55,7 @@ class Result:
     """A device of a prepared claim, for the kubelet."""
 
     request: str
-    """Name of the request, without subrequest."""
+    """Name of the request, without the subrequest."""
     pool: str
     device: str
     cdi_id: str
@@ -65,33 +63,33 @@ class Result:
 
 
 def _waits() -> bool:
-    """A caller that waits for its answer, however long it takes."""
+    """``given_up`` of a caller that waits as long as it takes."""
     return False
 
 
 class Preparer:
-    """Prepares and unprepares claims on one node; safe for threads."""
+    """Prepares and unprepares claims on one node; thread-safe."""
 
     def __init__(self, *, api: ClaimReader, node: str, sysfs: Path, cdi_folder: Path, state: State) -> None:
         self._api = api
         self._node = node
         self._sysfs = sysfs
-        self._cdi = cdi_folder
         self._state = state
-        self.on_left: Callable[[], object] = lambda: None
-        """Called when a claim is in the way that no pod may use any more."""
+        self._devices = ClaimedDevices(sysfs=sysfs, cdi_folder=cdi_folder, state=state)
+        self.on_stale: Callable[[], object] = lambda: None
+        """Called when a stale claim holds a requested device."""
 
     def prepare(self, namespace: str, name: str, uid: str, given_up: Callable[[], bool] = _waits) -> list[Result]:
-        """Set the status of the claim's devices, write their CDI files, and say what the kubelet needs.
+        """Set the status of the claim's devices, write their CDI files, and return the kubelet's results.
 
-        ``given_up`` says whether the caller has gone. Raises PrepareError; then
-        nothing that this call did is left.
+        ``given_up`` returns whether the caller is gone. Raises PrepareError after it
+        undid the changes of this call.
         """
         claim = self._allocated(namespace, name, uid)
         try:
             return self._prepare(namespace, name, claim, given_up)
         except _HeldError as held:
-            # Asked outside of the lock: others need not wait for the API server.
+            # Outside the lock, so that no other call waits for the API server.
             raise PrepareError(self._explain(held)) from None
 
     def _prepare(self, namespace: str, name: str, claim: dict[str, Any], given_up: Callable[[], bool]) -> list[Result]:
@@ -120,17 +118,17 @@ class Preparer:
             self._check_same(prepared, self._state.remembered(uid))
             for entry in entries:
                 self._check_free(prepared, entry, devices[entry.name])
-            # Behind every wait, and before the first change.
+            # After every wait and before the first change.
             _check_waits(prepared, given_up)
             self._apply(prepared, devices)
         klog.info(klog.STATE, "Prepared claim", claim=f"{namespace}/{name}", uid=uid, devices=list(devices))
         return results
 
     def unprepare(self, namespace: str, name: str, uid: str, given_up: Callable[[], bool] = _waits) -> None:
-        """Undo ``prepare``; a claim that is not prepared is fine. Raises PrepareError; repeat it then.
+        """Undo ``prepare``; succeeds if the claim is not prepared. Raises PrepareError; then call again.
 
-        Nothing is done for a caller that has gone, as ``given_up`` says: while
-        this call waited, the claim may have been prepared for another pod.
+        Changes nothing if ``given_up`` returns True: while this call waited, the
+        claim may have been prepared for another pod.
         """
         with self._locked():
             claim = self._state.remembered(uid)
@@ -142,30 +140,30 @@ class Preparer:
         names = [device.name for device in claim.devices]
         klog.info(klog.STATE, "Unprepared claim", claim=f"{namespace}/{name}", uid=uid, devices=names)
 
-    def release_left(self, uid: str) -> bool:
-        """Undo ``prepare`` of a claim that no pod on this node may use any more; False when one may.
+    def release_stale(self, uid: str) -> bool:
+        """Undo ``prepare`` of a claim if it is stale; False if a pod may still use it.
 
-        The API server is asked inside of the lock: no pod can get the claim
-        prepared between its answer and the release. Raises ApiError, PrepareError.
+        Reads the claim inside the lock, so that no pod can get it prepared between
+        the API server's answer and the release. Raises ApiError, PrepareError.
         """
         with self._locked():
             claim = self._state.remembered(uid)
             if claim is None:
                 return False
-            why = allocations.why_left(self._read(claim.namespace, claim.name), claim, self._node)
+            why = allocations.why_stale(self._read(claim.namespace, claim.name), claim, self._node)
             if not why:
                 return False
             if self._state.get(uid) is None:
-                klog.info(klog.STATE, "Claim of an earlier boot is gone", claim=claim, why=why)
+                klog.info(klog.STATE, "Forgetting a stale claim of an earlier boot", claim=claim, why=why)
             else:
-                klog.warning("Claim is gone, its devices are released", claim=claim, why=why, since=claim.since)
+                klog.warning("Releasing the devices of a stale claim", claim=claim, why=why, since=claim.since)
             self._forget(claim)
             return True
 
     def _forget(self, claim: PreparedClaim) -> None:
         try:
-            if self._state.get(claim.uid) is not None:  # not only remembered from an earlier boot
-                self._release(claim, claim.devices)
+            if self._state.get(claim.uid) is not None:  # else only remembered from an earlier boot
+                self._devices.release(claim, claim.devices)
             self._state.forget(claim.uid)
         except OSError as error:
             raise PrepareError(f"claim {claim} cannot be released: {error}") from error
@@ -180,7 +178,7 @@ class Preparer:
             yield
 
     def _read(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """A claim of the API server; None when it is not there. Raises ApiError."""
+        """The claim from the API server; None if it does not exist. Raises ApiError."""
         try:
             return self._api.get(claim_path(namespace, name))
         except ApiError as error:
@@ -189,7 +187,7 @@ class Preparer:
             return None
 
     def _allocated(self, namespace: str, name: str, uid: str) -> dict[str, Any]:
-        """The claim, if it is the one of ``uid`` and allocated."""
+        """The claim, if its uid is ``uid`` and it is allocated. Raises PrepareError."""
         try:
             claim = self._api.get(claim_path(namespace, name))
         except ApiError as error:
@@ -204,7 +202,7 @@ class Preparer:
     def _find(self, pool: str, published: str) -> Device:
         folder = discovery.class_folder(self._sysfs)
         try:
-            names = os.listdir(folder)  # noqa: PTH208 - names are all that is wanted
+            names = os.listdir(folder)  # noqa: PTH208 - only names are needed
         except FileNotFoundError:
             names = []
         name = next((name for name in names if discovery.published_name(name) == published), None)
@@ -217,16 +215,16 @@ class Preparer:
             raise PrepareError(f"device {name} cannot be read: {error}; look at the node's dmesg") from error
 
     def _check_same(self, claim: PreparedClaim, before: PreparedClaim | None) -> None:
-        """Refuse another device under a name that the claim was given before."""
+        """Refuse a device that is not the one that the claim had under the same name."""
         if before is None or (before.allocated and claim.allocated and before.allocated != claim.allocated):
-            return  # for another allocation, which may have meant another device
+            return  # prepared for another allocation, which may have meant another device
         for entry in claim.devices:
             recorded = before.device(entry.name)
             if recorded and recorded.identity not in (None, entry.identity):
                 raise PrepareError(
-                    f"claim {claim} was given another device under the name {entry.name} than is there now: "
-                    f"recorded {recorded.identity}, found {entry.identity} on node {self._node}; plug the recorded "
-                    "device in again and reboot the node, or delete the claim's pods so that it is allocated again"
+                    f"claim {claim}: node {self._node} has another device under the name {entry.name}: "
+                    f"recorded {recorded.identity}, found {entry.identity}; plug the recorded device in again and "
+                    "reboot the node, or delete the claim's pods so that it is allocated again"
                 )
 
     def _check_free(self, claim: PreparedClaim, entry: PreparedDevice, device: Device) -> None:
@@ -247,20 +245,20 @@ class Preparer:
             raise PrepareError(reason)
 
     def _explain(self, held: _HeldError) -> str:
-        """Which claim has a device, and what is known of it."""
+        """Name the claim that holds the device, and what must happen before the device is free."""
         holder = held.holder
         text = f"device {held.device} is still prepared for claim {holder}"
         text += f" since {holder.since}" if holder.since else ""
-        text += f", claim {held.claim} cannot have it; "
+        text += f"; claim {held.claim} cannot have it; "
         try:
             found = self._read(holder.namespace, holder.name)
         except ApiError as error:
-            return f"{text}who uses {holder.namespace}/{holder.name} is not known: {error}"
-        if why := allocations.why_left(found, holder, self._node):
-            self.on_left()
+            return f"{text}the users of {holder.namespace}/{holder.name} are unknown: {error}"
+        if why := allocations.why_stale(found, holder, self._node):
+            self.on_stale()
             return (
-                f"{text}of {holder.namespace}/{holder.name}: {why}; the driver releases it when the kubelet of "
-                f"{self._node} had time to do so and did not; the kubelet tries this pod again by itself"
+                f"{text}{holder.namespace}/{holder.name} is stale: {why}; the driver releases it unless the kubelet of "
+                f"{self._node} does so first; then the kubelet retries this pod"
             )
         return (
             f"{text}{holder.namespace}/{holder.name} is reserved for {', '.join(allocations.users(found or {}))}, "
@@ -268,75 +266,29 @@ class Preparer:
         )
 
     def _apply(self, claim: PreparedClaim, devices: dict[str, Device]) -> None:
-        """Record the claim and bring its devices about, or leave all as it was."""
+        """Record the claim and set up its devices, or leave everything unchanged. Raises PrepareError."""
         before = self._state.get(claim.uid)
         undo: list[Callable[[], object]] = []
         try:
             if before is not None:  # allocated again, and not unprepared in between
                 kept = {(entry.name, entry.admin) for entry in claim.devices}
-                self._release(before, [entry for entry in before.devices if (entry.name, entry.admin) not in kept])
+                self._devices.release(
+                    before, [entry for entry in before.devices if (entry.name, entry.admin) not in kept]
+                )
             self._state.put(claim)
             if before is None:
                 undo.append(lambda: self._state.withdraw(claim.uid))
             for entry in claim.devices:
-                self._apply_device(claim, entry, devices[entry.name], undo)
+                self._devices.apply(claim, entry, devices[entry.name], undo)
         except (OSError, DeviceError) as error:
             for step in reversed(undo):
                 try:
                     step()
                 except OSError as failure:
-                    # The claim stays recorded, so unprepare will do it.
+                    # The claim stays recorded, so unprepare will release its devices.
                     klog.error("Roll-back failed", claim=claim, err=failure)
                     break
             raise PrepareError(f"claim {claim} cannot be prepared: {error}") from error
-
-    def _apply_device(
-        self, claim: PreparedClaim, entry: PreparedDevice, device: Device, undo: list[Callable[[], object]]
-    ) -> None:
-        if not entry.admin and device.status != ALLOCATED:
-            undo.append(lambda: self._set_status(device.name, FREE))
-            discovery.set_status(self._sysfs, device.name, ALLOCATED)
-            found = discovery.get_status(self._sysfs, device.name)
-            if found != ALLOCATED:
-                raise DeviceError(f"device {device.name}: expected status {ALLOCATED} after writing it, found {found}")
-            klog.info(klog.OPERATION, "Set status", device=device.name, status=ALLOCATED)
-        if not self._state.users(device.name, but=claim.uid) and not cdi.file_of(self._cdi, device.name).exists():
-            undo.append(lambda: cdi.delete(self._cdi, device.name))
-        if cdi.write(self._cdi, device):
-            klog.info(klog.OPERATION, "Wrote CDI file", device=device.name)
-
-    def _release(self, claim: PreparedClaim, entries: Iterable[PreparedDevice]) -> None:
-        """Take devices back from ``claim``, as far as no other claim has them. Raises OSError."""
-        for entry in entries:
-            others = self._state.users(entry.name, but=claim.uid)
-            if not others and cdi.delete(self._cdi, entry.name):
-                klog.info(klog.OPERATION, "Removed CDI file", device=entry.name)
-            if entry.admin or not all(used.admin for _, used in others):
-                continue
-            if self._is_there(entry):
-                self._set_status(entry.name, FREE)
-
-    def _is_there(self, entry: PreparedDevice) -> bool:
-        """Whether the name of ``entry`` is still that of its device; unless another one is found, it is taken so."""
-        try:
-            found = identity.read(self._sysfs, entry.name)
-        except OSError:  # gone, or it does not answer: who writes its register is told
-            return True
-        if entry.identity in (None, found):
-            return True
-        # `Reconciler.repair` frees the recorded device where it is now.
-        klog.warning("Register of another device left alone", device=entry.name, recorded=entry.identity, found=found)
-        return False
-
-    def _set_status(self, name: str, status: int) -> None:
-        try:
-            discovery.set_status(self._sysfs, name, status)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-            klog.warning("Device is gone, its status is not written", device=name, status=status)
-            return
-        klog.info(klog.OPERATION, "Set status", device=name, status=status)
 
 
 def _check_waits(claim: object, given_up: Callable[[], bool]) -> None:

@@ -1,9 +1,9 @@
-"""Keeps the ResourceSlices of this node what its devices say, as far as the API server takes and keeps them.
+"""Keep the ResourceSlices of this node equal to its devices, as far as the API server accepts that.
 
-What it would refuse or refuses is left out, so that the rest is published. What it
-keeps otherwise than it was written is written once. Where it drops the counters
-(feature gate ``DRAPartitionableDevices``), a PF is not published beside its VFs:
-nothing would make them exclude each other.
+Devices that the API server refuses, or would refuse, are left out, so that the others
+are published. A slice that the API server changes on write is written once. If it
+drops the counters (feature gate ``DRAPartitionableDevices``), a PF is not published
+together with its VFs, because nothing would make them exclude each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mock_accel_dra.slices import (
 
 _ATTEMPTS = 3
 _ROUNDS = 8
-"""Each but the last leaves out something more than the one before; what is left then is done at the next scan."""
+"""Each round but the last leaves out more devices than the one before; the next scan continues."""
 _RETRIED = (http.client.CONFLICT, http.client.NOT_FOUND)
 _AWAY = (
     0,
@@ -43,16 +43,16 @@ _AWAY = (
     http.client.SERVICE_UNAVAILABLE,
     http.client.GATEWAY_TIMEOUT,
 )
-"""Statuses that say that the next request would fail, too."""
+"""Statuses after which the next request would fail, too."""
 _LONGEST_REASON = 300
-"""Characters: it is the value of a label of a metric."""
+"""Characters; the reason is a label value of a metric."""
 _COUNTERS = ("sharedCounters", "consumesCounters")
-_VFS_ARE_PUBLISHED = "the API server keeps no counters (DRAPartitionableDevices), so its VFs are published without it"
-_PF_IS_IN_USE = "the API server keeps no counters (DRAPartitionableDevices), and a claim has its PF"
+_VFS_ARE_PUBLISHED = "the API server drops counters (DRAPartitionableDevices), so its VFs are published without it"
+_PF_IS_IN_USE = "the API server drops counters (DRAPartitionableDevices), and a claim has its PF"
 
 
 class Publisher:
-    """Publishes for one node; for one thread, but what it says of itself may be read by others."""
+    """Publishes for one node. Not thread-safe, except for its properties."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
@@ -64,34 +64,34 @@ class Publisher:
         self._settled: dict[str, Settled] = {}
         self._fields: dict[str, tuple[str, ...]] = {}
         self._countless: dict[str, AbstractSet[str]] = {}
-        """Pools whose counters were dropped, and the names of the slices that they were to have then."""
+        """Pools whose counters were dropped, with the names of the slices that they should have had."""
         self._names: dict[str, AbstractSet[str]] = {}
-        """Names of the slices that each pool is to have, also of those that are left out."""
+        """Names of the slices that each pool should have, including those that are left out."""
         self._left_out: Mapping[str, str] = {}
         self._planned_out: Mapping[str, str] = {}
-        """What the last plan leaves out; the next one may leave out more, or try something of it."""
+        """Devices that the last plan leaves out; the next plan may leave out more or retry some."""
 
     @property
     def selector(self) -> dict[str, str]:
-        """Parameters that list this node's slices of this driver, and no others."""
+        """Query parameters that select this node's slices of this driver."""
         return {"fieldSelector": f"spec.nodeName={self._node},spec.driver={DRIVER_NAME}"}
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """Devices, by name in sysfs, that are not published, and why."""
+        """Devices that are not published, by name in sysfs, with the reason."""
         return self._left_out
 
     @property
     def fields_changed(self) -> list[tuple[str, str]]:
-        """Slices, and paths of their fields, that the API server keeps otherwise than they were written."""
+        """Slices and paths of their fields that the API server changed on write."""
         return [(name, field) for name, fields in sorted(dict(self._fields).items()) for field in fields]
 
     def publish(self, devices: Sequence[Device], held: AbstractSet[str] = frozenset()) -> int:
-        """Make the API server show ``devices``; the number of slices written or deleted.
+        """Make the API server's slices match ``devices``; returns the number of slices written or deleted.
 
-        ``held`` are the names of devices that claims have. Writes only what
-        differs; what cannot be published is ``left_out``. Raises ApiError when the
-        rest could not be, either; to call again is safe.
+        ``held`` are the names of devices that claims have. Writes only slices that
+        differ. Devices that cannot be published are in ``left_out``. Raises ApiError
+        if the others could not be published, either; calling again is safe.
         """
         self._written = conflicts = 0
         try:
@@ -109,11 +109,11 @@ class Publisher:
         return self._written
 
     def _round(self, devices: Sequence[Device], held: AbstractSet[str]) -> bool:
-        """Do what is to be done; False when that has shown that something else is to be published."""
+        """Plan and execute once; False if the API server's answers require another plan."""
         known = self._node_uid
         wanted, plan = self._plan(devices, held)
-        # A node that was deleted and came back has another uid, and its
-        # slices went away with the old one.
+        # A node that was deleted and created again has another uid, and its
+        # slices were deleted with the old node.
         if plan and known and self._read_node_uid() != known:
             wanted, plan = self._plan(devices, held)
         done, failure = True, None
@@ -126,7 +126,7 @@ class Publisher:
             except ApiError as error:
                 if error.status in _AWAY:
                     raise
-                failure = failure or error  # the other pools are published nevertheless
+                failure = failure or error  # continue with the other pools
             if self._written > before:
                 self._repeats.written(pool)
         if failure is not None:
@@ -136,7 +136,7 @@ class Publisher:
     def _plan(
         self, devices: Sequence[Device], held: AbstractSet[str]
     ) -> tuple[dict[str, list[Object]], dict[str, Changes]]:
-        """Slices that the pools should have, and what to do for that."""
+        """Slices that the pools should have, and the changes that lead there."""
         if not self._node_uid:
             self._read_node_uid()
         published = self._client.get(SLICES, self.selector)["items"] or []
@@ -148,14 +148,14 @@ class Publisher:
         possible = {pool: self._possible(pool, items, held, left_out) for pool, items in pools.items()}
         self._planned_out = left_out
         if pools and not any(possible.values()) and (denied := self._refusals.denied()):
-            raise denied  # it is not about the devices: nothing is deleted, and the agent is not ready
+            raise denied  # the role is wrong, not the devices: delete nothing, and the agent is not ready
         self._forget_answers(item for items in possible.values() for item in items)
         return possible, changes(possible, published, self._settled)
 
     def _possible(
         self, pool: str, items: Sequence[Object], held: AbstractSet[str], left_out: dict[str, str]
     ) -> list[Object]:
-        """Those of the slices ``items`` of a pool that can be published; others are added to ``left_out``."""
+        """The slices of a pool's ``items`` that can be published; adds the other devices to ``left_out``."""
         counters = next((item for item in items if is_counters(item)), None)
         if counters is not None and (pool in self._countless or self._refusals.waiting(counters)):
             names = {device_of(item) for item in items if item is not counters}
@@ -180,12 +180,12 @@ class Publisher:
         return self._node_uid
 
     def _execute(self, pool: str, change: Changes) -> bool:
-        """Change one pool; False when it must be planned again, because of what the API server refuses or drops."""
+        """Change one pool; False if the API server refused or dropped something and a new plan is needed."""
         for name in change.delete:
             klog.info(klog.OPERATION, "Delete slice", slice=name)
             self._client.delete(f"{SLICES}/{name}")
             self._written += 1
-        # A slice that was refused is tried first: while it still is, the others need not be touched.
+        # Retry refused slices first: while one is still refused, the others need no write.
         suspects = [item for item in change.write if self._refusals.known(item)]
         for group in (suspects, [item for item in change.write if item not in suspects]):
             refused = False
@@ -202,8 +202,8 @@ class Publisher:
                 self._refusals.taken(item)
                 self._compare(item, answer)
                 if any(name in path for path in self._fields.get(name_of(item), ()) for name in _COUNTERS):
-                    # Every slice before this one is of an incomplete pool, of which the scheduler gives out no device.
-                    klog.warning("The API server keeps no counters, PF and VFs are not both published", pool=pool)
+                    # Until now the pool is incomplete, and the scheduler allocates no device of it.
+                    klog.warning("The API server drops counters; PF and VFs are not published together", pool=pool)
                     self._countless[pool] = self._names[pool]
                     return False
             if refused:
@@ -219,7 +219,7 @@ class Publisher:
         return self._client.create(SLICES, item)
 
     def _compare(self, item: Object, answer: Object) -> None:
-        """Note in what the API server's ``answer`` differs from the slice that was written."""
+        """Note the fields in which the API server's ``answer`` differs from the written slice."""
         name, found = name_of(item), view(answer, item)
         fields = tuple(paths(view(item, item), found))
         before = self._fields.pop(name, ())
@@ -228,12 +228,12 @@ class Publisher:
             self._fields[name] = fields
             self._settled[name] = Settled(content_of(item), found)
             if fields != before:
-                klog.warning("The API server keeps a slice otherwise than written", slice=name, fields=fields)
+                klog.warning("The API server changed a slice that was written", slice=name, fields=fields)
         elif before:
-            klog.info(klog.STATE, "The API server keeps a slice as written again", slice=name)
+            klog.info(klog.STATE, "The API server keeps a slice as written", slice=name)
 
     def _forget_answers(self, wanted: Iterable[Object]) -> None:
-        """Forget what came back otherwise than written of slices that are not to be what they were then."""
+        """Forget differing answers for slices whose wanted content has changed since."""
         contents = {name_of(item): content_of(item) for item in wanted if name_of(item) in self._settled}
         self._settled = {
             name: settled for name, settled in self._settled.items() if contents.get(name) == settled.content
@@ -246,5 +246,5 @@ class Publisher:
             if self._left_out.get(name) != reason:
                 klog.warning("Device left out", device=name, reason=reason)
         for name in self._left_out.keys() - left_out.keys():
-            klog.info(klog.STATE, "Device is not left out any more", device=name)
+            klog.info(klog.STATE, "Device is published again", device=name)
         self._left_out = left_out

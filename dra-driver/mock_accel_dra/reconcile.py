@@ -1,9 +1,8 @@
-"""What the driver puts right: claims, CDI files and status registers that do not fit together.
+"""Make CDI files and status registers consistent with the record of prepared claims.
 
-Whatever stopped an earlier driver, it recorded a claim before it touched a
-device. So a device that no recorded claim has is free, unless the record
-itself was lost; then it is rebuilt from the claims of the API server, of which
-those are prepared here whose device has a CDI file or a set status register.
+A driver records a claim before it touches a device, so a device that no recorded
+claim has is free. If the record itself was lost, it is rebuilt from the API server:
+a claim is prepared here if its device has a CDI file or a set status register.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError, Scan
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
 _MOST_REPAIRS, _REPAIR_SECONDS = 5, 60.0
-"""So often in so long is a register written; one that does not keep its value announces each write and wakes us."""
+"""Writes of one register per period. A register that does not keep its value sends an event for each write."""
 
 
 class Api(Protocol):
-    """What is needed of the Kubernetes API."""
+    """The part of the Kubernetes API that is used here."""
 
     def get(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
         """Read an object or a list; raises ApiError."""
 
 
 class Reconciler:
-    """Compares the record of prepared claims with the devices, and repairs; for one thread."""
+    """Compares the record of prepared claims with the devices and repairs them. Not thread-safe."""
 
     def __init__(
         self,
@@ -51,12 +50,12 @@ class Reconciler:
         self._state = state
         self._clock = clock
         self._repairs: dict[str, deque[float]] = {}
-        """When the register of each device was written last."""
+        """Times of the last repairs of each device's register."""
 
     def run(self) -> None:
-        """Put everything right. Raises ApiError, OSError; what was done until then stays, call it again.
+        """Rebuild a lost record, remove temporary files, and repair. Raises ApiError, OSError; then call again.
 
-        Without the API server a lost record is not rebuilt, and nothing is changed.
+        While the API server is unreachable, a lost record is not rebuilt and nothing is changed.
         """
         if self._state.lost:
             self._rebuild()
@@ -68,11 +67,10 @@ class Reconciler:
         self.repair(discovery.scan(self._sysfs))
 
     def repair(self, scan: Scan) -> None:
-        """Make CDI files and status registers what the recorded claims say. Raises OSError.
+        """Make CDI files and status registers match the recorded claims. Raises OSError.
 
-        ``scan`` is a look at all devices; only where it contradicts the record
-        are devices read again, under the lock. One device that cannot be put
-        right does not keep the others from it.
+        Devices are read again, under the lock, only if ``scan`` contradicts the
+        record. A device that cannot be repaired does not prevent the repair of others.
         """
         if self._state.lost or not self._contradicts(scan):
             return
@@ -86,7 +84,7 @@ class Reconciler:
             self._repair_files(devices)
 
     def _contradicts(self, scan: Scan) -> bool:
-        """A first look without the lock: whether anything may have to be put right."""
+        """Whether anything may need repair; a first check without the lock."""
         devices = {device.name: device for device in scan.devices}
         if any(device.status != self._expected(device)[0] for device in scan.devices):
             return True
@@ -98,7 +96,7 @@ class Reconciler:
         )
 
     def _again(self, device: Device) -> Device:
-        """``device`` with its register as it is now."""
+        """``device`` with its current status."""
         try:
             return replace(device, status=discovery.get_status(self._sysfs, device.name))
         except (OSError, DeviceError) as error:
@@ -109,17 +107,17 @@ class Reconciler:
         return [entry for claim in self._state.claims() for entry in claim.devices]
 
     def _expected(self, device: Device) -> tuple[int, PreparedClaim | None]:
-        """What the register of ``device`` must say, and which claim has the device."""
+        """Expected status of ``device``, and the claim that has it."""
         for claim in self._state.claims():
             if any(entry.is_device(device) and not entry.admin for entry in claim.devices):
                 return ALLOCATED, claim
         return FREE, None
 
     def _wanted_files(self, devices: Mapping[str, Device]) -> tuple[dict[str, Device], set[str]]:
-        """Devices that must have a CDI file, and names of those that may keep theirs: they are not to be seen now.
+        """Devices that must have a CDI file, and names of invisible devices that may keep theirs.
 
-        A file whose name means another device now is not among them: a container
-        that starts again must not get that one.
+        Neither includes a file whose name refers to another device now: a container
+        that restarts must not get that device.
         """
         wanted, kept = {}, set()
         for entry in self._entries():
@@ -130,7 +128,7 @@ class Reconciler:
         return wanted, kept - wanted.keys()
 
     def _identify(self, devices: Mapping[str, Device]) -> None:
-        """Record which devices the claims of an older driver have. Raises OSError."""
+        """Record the device identities of claims that an older driver recorded without them. Raises OSError."""
         for claim in self._state.claims():
             entries = tuple(
                 replace(entry, identity=identity.of(devices[entry.name]))
@@ -146,7 +144,7 @@ class Reconciler:
         if device.status == expected or not self._may_write(device, expected):
             return
         klog.warning(
-            "Status register contradicts, repaired",
+            "Repairing status register",
             device=device.name,
             expected=expected,
             found=device.status,
@@ -156,13 +154,13 @@ class Reconciler:
             discovery.set_status(self._sysfs, device.name, expected)
             found = discovery.get_status(self._sysfs, device.name)
         except (OSError, DeviceError) as error:
-            klog.error("Status register cannot be put right", device=device.name, expected=expected, err=error)
+            klog.error("Status register cannot be repaired", device=device.name, expected=expected, err=error)
             return
         if found != expected:
             klog.warning("Status register does not keep its value", device=device.name, expected=expected, found=found)
 
     def _may_write(self, device: Device, expected: int) -> bool:
-        """Whether the register was not written too often; says so once when it was."""
+        """Whether the register may be written again; logs once when the limit is reached."""
         times = self._repairs.setdefault(device.name, deque(maxlen=_MOST_REPAIRS + 1))
         now = self._clock()
         while times and now - times[0] > _REPAIR_SECONDS:
@@ -172,7 +170,7 @@ class Reconciler:
             return True
         if len(times) == _MOST_REPAIRS:
             klog.warning(
-                "Status register changes again and again, left alone for a while; who else writes it?",
+                "Status register keeps changing, not repaired for now; check what else writes it",
                 device=device.name,
                 expected=expected,
                 found=device.status,
@@ -186,10 +184,10 @@ class Reconciler:
         wanted, kept = self._wanted_files(devices)
         for name, device in wanted.items():
             if cdi.write(self._cdi, device):
-                klog.warning("CDI file was missing or wrong, written again", device=name)
+                klog.warning("Rewrote a missing or wrong CDI file", device=name)
         for name in cdi.names(self._cdi) - wanted.keys() - kept:
             cdi.delete(self._cdi, name)
-            klog.warning("CDI file of a device that no claim has, removed", device=name)
+            klog.warning("Removed the CDI file of an unallocated device", device=name)
 
     def _rebuild(self) -> None:
         everything = self._api.get(CLAIMS, {})["items"] or []
@@ -213,5 +211,5 @@ class Reconciler:
                         allocated=allocations.allocation_time(claim),
                     )
                     self._state.put(prepared)
-                    klog.warning("Prepared claim found again", claim=prepared, devices=list(ours))
+                    klog.warning("Recovered a prepared claim", claim=prepared, devices=list(ours))
             self._state.rebuilt()

@@ -1,4 +1,4 @@
-"""Slices that the API server refuses: which, why, and when to try again."""
+"""Slices that the API server refuses: the reason, and when to retry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSED = frozenset(
         http.client.UNPROCESSABLE_ENTITY,
     }
 )
-"""Statuses that say that this object is not taken; the next one may be."""
+"""Statuses that refuse one object; the next object may be accepted."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 30.0, 600.0
 
 
@@ -28,7 +28,7 @@ class Refusal:
     """The API server's answer to one slice."""
 
     content: Object
-    """``spec`` without the pool's generation and count: they do not matter for whether it is taken."""
+    """``spec`` without the pool's generation and count, which do not influence the refusal."""
     error: ApiError
     pause: float
     retry_at: float
@@ -36,7 +36,7 @@ class Refusal:
 
 
 class Refusals:
-    """Remembers what was refused, so that it is tried again with back-off and not at every event."""
+    """Remembers refused slices, so that they are retried with back-off and not at every event."""
 
     def __init__(self) -> None:
         self._by_slice: dict[str, Refusal] = {}
@@ -52,25 +52,25 @@ class Refusals:
         self._by_slice[name_of(item)] = Refusal(content, error, pause, time.monotonic() + pause)
 
     def taken(self, item: Object) -> None:
-        """Note that the API server has taken slice ``item``."""
+        """Note that the API server accepted slice ``item``."""
         if self._by_slice.pop(name_of(item), None):
-            klog.info(klog.STATE, "Slice is not refused any more", slice=name_of(item))
+            klog.info(klog.STATE, "Slice is accepted again", slice=name_of(item))
 
     def keep(self, names: Container[str]) -> None:
         """Forget slices whose names are not among ``names``."""
         self._by_slice = {name: refusal for name, refusal in self._by_slice.items() if name in names}
 
     def known(self, item: Object) -> bool:
-        """Whether a slice of this name was refused; it is tried before the others of its pool."""
+        """Whether a slice of this name was refused; it is retried before the others of its pool."""
         return name_of(item) in self._by_slice
 
     def denied(self) -> ApiError | None:
-        """The error when all that was refused was because the driver may not write it."""
+        """The error if every refusal is for missing permission (403); None otherwise."""
         errors = [refusal.error for refusal in self._by_slice.values()]
         return errors[0] if errors and all(error.status == http.client.FORBIDDEN for error in errors) else None
 
     def waiting(self, item: Object) -> ApiError | None:
-        """Why slice ``item`` is not to be written now; None when it may be tried."""
+        """The refusal because of which slice ``item`` must not be written now; None if it may be tried."""
         refusal = self._by_slice.get(name_of(item))
         if refusal is None or refusal.content != _content(item) or time.monotonic() >= refusal.retry_at:
             return None

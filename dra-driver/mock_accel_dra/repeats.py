@@ -1,4 +1,4 @@
-"""Keeps the driver from writing the same for ever while somebody else changes it as often."""
+"""Limit the rate of equal writes, so that the driver does not fight with another client forever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mock_accel_dra import klog
 from mock_accel_dra.slices import Object
 
 _WRITES, _SECONDS = 5, 60.0
-"""So often the same may be written in so long: somebody who deletes a slice by hand sees it come back at once."""
+"""Equal writes per period. More than one, so that a slice deleted by hand is restored at once."""
 
 
 @dataclass
@@ -20,13 +20,13 @@ class _Written:
 
 
 class Repeats:
-    """Counts writes of pools that should become the same each time."""
+    """Counts writes of pools with equal wanted content."""
 
     def __init__(self) -> None:
         self._by_pool: dict[str, _Written] = {}
 
     def too_many(self, pool: str, wish: list[Object]) -> bool:
-        """Whether ``pool`` was made ``wish`` so often lately that it must wait."""
+        """Whether ``pool`` was written as ``wish`` so often lately that it must wait."""
         now = time.monotonic()
         before = self._by_pool.get(pool)
         if before is None or before.wish != wish:
@@ -38,9 +38,9 @@ class Repeats:
         if not before.told:
             before.told = True
             seconds = round(before.times[0] + _SECONDS - now, 1)
-            klog.warning("Somebody else changes slices as often as they are written", pool=pool, retrySeconds=seconds)
+            klog.warning("Another client keeps changing slices", pool=pool, retrySeconds=seconds)
         return True
 
     def written(self, pool: str) -> None:
-        """Count a write of ``pool``, after ``too_many`` was asked."""
+        """Count a write of ``pool``; call ``too_many`` before."""
         self._by_pool[pool].times.append(time.monotonic())

@@ -1,6 +1,6 @@
-"""What users of claims are told: events when a claim cannot be prepared, and ``status.devices`` of those that are.
+"""Reports to users of claims: events if a claim cannot be prepared, ``status.devices`` of prepared claims.
 
-Written in a thread of its own (`outbox`): the kubelet's call does not wait for it.
+A background thread (`outbox`) writes them, so that the kubelet's call does not wait.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
 REASON = "PrepareFailed"
 _LONGEST_MESSAGE = 1024
-"""core/v1 Event, validation: the message of an event."""
+"""Limit of an event's message: core/v1 Event, validation."""
 _LONGEST_QUEUE = 200
-"""Events; more is dropped, with a log line: the kubelet tries again, and so does its error."""
+"""Queued events; more are dropped and logged. The kubelet retries, so the same error comes again."""
 _REPLACED = "Replaced"
-"""Reason of a device that is not there, while its name is that of another one."""
+"""Reason if the name of a claim's device now refers to another device."""
 
 Object = dict[str, Any]
 
@@ -37,7 +37,7 @@ Object = dict[str, Any]
 def event_of(node: str, namespace: str, claim: str, uid: str, message: str, now: str) -> Object:
     """Event (core/v1) on a claim that cannot be prepared.
 
-    The same failure gives the same name, so that the API server refuses to have it twice.
+    Equal failures have equal names, so that the API server refuses duplicates.
     """
     message = message[:_LONGEST_MESSAGE]
     digest = hashlib.sha256(f"{uid} {message}".encode()).hexdigest()[:16]
@@ -60,7 +60,7 @@ def event_of(node: str, namespace: str, claim: str, uid: str, message: str, now:
 def device_statuses(node: str, claim: PreparedClaim, devices: Sequence[Device]) -> list[Object]:
     """``status.devices`` (resource.k8s.io/v1) of a prepared claim, without times.
 
-    ``devices`` are all that the node publishes; one that is not among them is left out.
+    ``devices`` are all published devices of the node; devices of the claim that are not among them are left out.
     """
     pools = owners(devices)
     known = {device.name: device for device in devices}
@@ -96,7 +96,7 @@ def _data(entry: PreparedDevice, device: Device, node: str) -> Object:
 
 
 def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
-    """``statuses`` with times: a condition whose status is as in ``present`` (``status.devices``) keeps its time."""
+    """``statuses`` with times: a condition with the same status in ``present`` (``status.devices``) keeps its time."""
     before = {
         (*_key(item), condition["type"], condition["status"]): condition.get("lastTransitionTime")
         for item in present
@@ -115,7 +115,7 @@ def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) 
 
 
 def shows(present: Sequence[Object], statuses: Sequence[Object]) -> bool:
-    """Whether ``present`` (``status.devices``) says all of ``statuses``, whatever the times."""
+    """Whether ``present`` (``status.devices``) contains all of ``statuses``, ignoring times."""
     found = {_key(item): item for item in present}
     return all(
         (item := found.get(_key(status)))
@@ -135,7 +135,7 @@ def _without_times(conditions: Sequence[Mapping[str, Any]]) -> list[tuple[str, s
 
 
 class Reporter:
-    """Tells users what became of their claims; safe for threads."""
+    """Reports the state of claims to their users; thread-safe."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
@@ -143,22 +143,22 @@ class Reporter:
         self._lock = threading.Lock()
         self._wanted: dict[str, list[Object]] = {}
         self._told: dict[str, list[Object]] = {}
-        """What the API server has accepted, by the uid of the claim."""
+        """Statuses that the API server has accepted, by the uid of the claim."""
         self._not_kept: set[str] = set()
         self._outbox = Outbox("reports", _LONGEST_QUEUE)
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
-        """Write an event on a claim that cannot be prepared."""
+        """Queue an event on a claim that cannot be prepared."""
         event = event_of(self._node, namespace, claim, uid, message, _now())
         path = f"/api/v1/namespaces/{quote(namespace)}/events"
         key = f"event {namespace}/{event['metadata']['name']}"
         self._outbox.put(key, f"event on claim {namespace}/{claim}", lambda: self._create(path, event), lasting=False)
 
     def claims(self, claims: Sequence[PreparedClaim], devices: Sequence[Device]) -> None:
-        """Bring ``status.devices`` of all prepared claims up to date, by server-side apply of what changed.
+        """Update ``status.devices`` of all prepared claims, by server-side apply of changed statuses.
 
-        Claims that are not among ``claims`` are forgotten: the API server clears
-        their status when they are deallocated.
+        Claims that are not among ``claims`` are forgotten, because the API server
+        clears their status when they are deallocated.
         """
         with self._lock:
             wanted = {claim.uid: device_statuses(self._node, claim, devices) for claim in claims}
@@ -175,16 +175,14 @@ class Reporter:
             self._not_kept &= wanted.keys()
 
     def compare(self, found: Mapping[str, Object]) -> None:
-        """Forget what was told of claims that do not say it any more; ``found`` are the API server's, by uid."""
+        """Forget accepted statuses that the API server no longer has; ``found`` are its claims, by uid."""
         with self._lock:
             for uid, claim in found.items():
                 status = claim.get("status", {})
                 is_missing = uid in self._told and not shows(status.get("devices") or (), self._told[uid])
                 if is_missing and status.get("allocation") and uid not in self._not_kept:
-                    klog.info(
-                        klog.STATE, "status.devices of a claim is not as it was written, looked at again", uid=uid
-                    )
-                    # Not pending either, so that `claims` tells it again.
+                    klog.info(klog.STATE, "status.devices of a claim has changed, writing it again", uid=uid)
+                    # Forget the wanted status, too, so that `claims` writes it again.
                     del self._told[uid]
                     self._wanted.pop(uid, None)
 
@@ -192,7 +190,7 @@ class Reporter:
         self._outbox.put(claim.uid, f"status of claim {claim}", partial(self._apply, claim, statuses), lasting=True)
 
     def _apply(self, claim: PreparedClaim, statuses: list[Object]) -> None:
-        """Write ``statuses`` to the claim unless it says so already. Raises ApiError."""
+        """Write ``statuses`` to the claim unless it already has them. Raises ApiError."""
         path = claim_path(claim.namespace, claim.name)
         try:
             found = self._client.get(path)
@@ -201,7 +199,7 @@ class Reporter:
                 raise
             found = {"metadata": {"uid": "none"}}
         status = found.get("status", {})
-        # Of a claim that is gone, replaced or deallocated there is no user to tell.
+        # A claim that is gone, replaced or deallocated has no user to inform.
         if found["metadata"]["uid"] == claim.uid and status.get("allocation"):
             present = status.get("devices") or []
             if not shows(present, statuses):
@@ -211,7 +209,7 @@ class Reporter:
                 self._told[claim.uid] = statuses
 
     def _write(self, claim: PreparedClaim, path: str, content: list[Object]) -> None:
-        # The uid lets the API server refuse it for a claim that was replaced.
+        # With the uid, the API server refuses the write if the claim was replaced.
         metadata = {"name": claim.name, "namespace": claim.namespace, "uid": claim.uid}
         body = {
             "apiVersion": "resource.k8s.io/v1",
@@ -227,7 +225,7 @@ class Reporter:
             elif claim.uid not in self._not_kept:
                 self._not_kept.add(claim.uid)
                 klog.warning(
-                    "The API server does not keep status.devices as it was written, left so",
+                    "The API server drops or changes status.devices, not written again",
                     claim=claim,
                     hint="is its feature gate DRAResourceClaimDeviceStatus off?",
                 )
@@ -236,9 +234,9 @@ class Reporter:
         try:
             self._client.create(path, event)
         except ApiError as error:
-            # k8s.io/apimachinery, errors.NewAlreadyExists; any other conflict passes.
+            # k8s.io/apimachinery, errors.NewAlreadyExists; any other conflict is temporary.
             is_there = error.status == http.client.CONFLICT and "already exists" in str(error)
-            # NotFound is about the namespace, and with it the claim is gone.
+            # NotFound refers to the namespace, and without it the claim is gone, too.
             if not is_there and error.status != http.client.NOT_FOUND:
                 raise
 

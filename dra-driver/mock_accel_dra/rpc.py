@@ -1,8 +1,8 @@
 """The kubelet's plugin protocols, over unix sockets.
 
 Services ``pluginregistration.Registration`` and
-``k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin`` (protos/*.proto). The method tables
-are written out here: generated stubs would only add imports.
+``k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin`` (protos/*.proto). The method tables are
+written by hand, because generated stubs would only add imports.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ HEALTH_SERVICE = "v1.DRAResourceHealth"
 REGISTRATION_SERVICE = "pluginregistration.Registration"
 SUPPORTED_VERSIONS = ("v1.DRAPlugin", HEALTH_SERVICE)
 _LONGEST_SOCKET_PATH = 107
-"""sun_path of unix(7), less the NUL at its end."""
+"""sun_path of unix(7) without its terminating NUL."""
 _WORKERS = 6
-"""Threads; the health stream keeps one for itself, two while the kubelet restarts."""
+"""Threads; the health stream occupies one, or two while the kubelet restarts."""
 
 
 class ServeError(OSError):
-    """A socket that cannot be served."""
+    """A socket cannot be served."""
 
 
 class ClaimObserver(Protocol):
-    """Who wants to know what became of claims."""
+    """Receives the results of prepare and unprepare."""
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
-        """A claim cannot be prepared, and why."""
+        """A claim cannot be prepared; ``message`` is the reason."""
 
     def changed(self) -> None:
         """Claims were prepared or unprepared."""
@@ -53,10 +53,10 @@ class ClaimObserver(Protocol):
 def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserver) -> grpc.GenericRpcHandler[Any, Any]:
     """The DRAPlugin service: every claim of a call gets its devices or its own error.
 
-    A call that the kubelet has given up changes nothing from then on: it calls
-    again, and what it wants then may be something else.
+    A call that the kubelet has given up changes nothing from then on, because the
+    kubelet's next call may want something else.
     ``durations`` has the labels operation (prepare, unprepare) and result (ok, error).
-    ``observer`` is told what became of each claim.
+    ``observer`` is notified of the result of each claim.
     """
 
     def prepare(request: Any, context: grpc.ServicerContext) -> Any:
@@ -69,7 +69,7 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
                     results = preparer.prepare(claim.namespace, claim.name, claim.uid, _given_up(context))
             except GivenUpError as error:
                 _log_given_up(request, claim, error)
-                entry.error = str(error)  # should somebody read it after all
+                entry.error = str(error)  # in case the caller reads it after all
                 break
             except PrepareError as error:
                 klog.error("Prepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
@@ -98,12 +98,12 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
                     preparer.unprepare(claim.namespace, claim.name, claim.uid, _given_up(context))
             except GivenUpError as error:
                 _log_given_up(request, claim, error)
-                entry.error = str(error)  # should somebody read it after all
+                entry.error = str(error)  # in case the caller reads it after all
                 break
             except PrepareError as error:
                 klog.error("Unprepare failed", claim=f"{claim.namespace}/{claim.name}", uid=claim.uid, err=error)
                 entry.error = str(error)
-        # Before the answer: the kubelet may have the same claim prepared again at once.
+        # Before the answer, because the kubelet may prepare the same claim again at once.
         observer.changed()
         return response
 
@@ -115,10 +115,10 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
 
 
 def _given_up(context: grpc.ServicerContext) -> Callable[[], bool]:
-    """Whether the caller of ``context`` has gone, or waits no longer."""
+    """A function that returns whether the caller of ``context`` is gone or no longer waits."""
 
     def given_up() -> bool:
-        # The end of the call is told by another thread, a deadline that has passed may be known here before.
+        # Another thread marks the call as ended; a passed deadline may be visible here before that.
         left = context.time_remaining()
         return not context.is_active() or (left is not None and left <= 0)
 
@@ -132,10 +132,10 @@ def _log_given_up(request: Any, claim: Any, error: GivenUpError) -> None:
 
 
 def health_handler(feed: HealthFeed, timeout: float, kubelet: Presence) -> grpc.GenericRpcHandler[Any, Any]:
-    """The DRAResourceHealth service: a message with all devices after each look at them.
+    """The DRAResourceHealth service: a message with all devices after each scan.
 
-    A device that is not heard of for ``timeout`` seconds is unknown to the
-    kubelet. ``kubelet`` is told while a stream is open.
+    After ``timeout`` seconds without a message the kubelet considers a device's health
+    unknown. ``kubelet`` is notified while a stream is open.
     """
 
     def watch(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
@@ -182,7 +182,7 @@ def _timed(durations: Durations, operation: str) -> Iterator[None]:
 
 
 def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> grpc.GenericRpcHandler[Any, Any]:
-    """The Registration service: tells the kubelet about ``endpoint``; ``registered`` is told what came of it."""
+    """The Registration service for ``endpoint``; ``registered`` is called with the kubelet's result."""
 
     def get_info(_: Any, __: grpc.ServicerContext) -> Any:
         klog.info(klog.FLOW, "GetInfo", endpoint=endpoint)
@@ -206,7 +206,7 @@ def registration_handler(endpoint: Path, registered: Callable[[bool], None]) -> 
 
 
 def serve(socket: Path, *handlers: grpc.GenericRpcHandler[Any, Any]) -> grpc.Server:
-    """Serve ``handlers`` on the unix socket ``socket``; a stale one is replaced. Raises ServeError."""
+    """Serve ``handlers`` on the unix socket ``socket``; replaces a stale socket. Raises ServeError."""
     if len(str(socket)) > _LONGEST_SOCKET_PATH:
         raise ServeError(f"expected a socket path of at most {_LONGEST_SOCKET_PATH} bytes, found {socket}")
     try:
@@ -215,7 +215,7 @@ def serve(socket: Path, *handlers: grpc.GenericRpcHandler[Any, Any]) -> grpc.Ser
         server = grpc.server(ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix=socket.stem))
         server.add_generic_rpc_handlers(handlers)
         server.add_insecure_port(f"unix:{socket}")
-    except (OSError, RuntimeError) as error:  # gRPC's word for an address that it cannot bind
+    except (OSError, RuntimeError) as error:  # gRPC raises RuntimeError if it cannot bind an address
         raise ServeError(f"cannot serve {socket}: {error}") from error
     server.start()
     klog.info(klog.OPERATION, "Serving", socket=socket)

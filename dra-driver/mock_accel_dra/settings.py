@@ -1,4 +1,4 @@
-"""What the two programs can be told, with the paths of Kubernetes as defaults."""
+"""Settings of the two programs; defaults are the standard paths of Kubernetes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from mock_accel_dra import DRIVER_NAME
 
 _UID_CHARACTERS = 8
-"""Enough to tell whose a socket is."""
+"""Enough to recognize the pod that owns a socket."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,15 @@ class AgentSettings:
     kernel_events: bool = True
     """Rescan at once when the kernel announces a change."""
     api_server: str = ""
-    """URL; empty in a pod, which finds it by itself."""
+    """URL; empty in a pod, which finds the API server by its environment."""
     health_port: int = 8080
     """TCP port; 0 for none."""
     pod_uid: str = ""
-    """Empty outside a pod; the sockets have fixed names then."""
+    """Empty outside a pod; then the sockets have fixed names."""
     start_id: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Another one for each start, so that no two starts in pods have the same sockets.
+    """Unique per start, so that no two starts in pods have the same socket names.
 
-    An agent that replaces another one runs beside it for a while. And the kubelet tries the
-    socket that an agent left at a power cut more and more seldom, every two minutes in the end
-    (pkg/kubelet/pluginmanager: the operations of a path back off together): an agent that came
-    back under the same name would wait as long.
+    Reasons: docs/decisions/0012-socket-name-per-start.md.
     """
 
     @property
@@ -50,17 +47,17 @@ class AgentSettings:
 
     @property
     def registration_pattern(self) -> str:
-        """Names of the registration sockets of all drivers of this name."""
+        """Glob pattern of the registration sockets of all agents of this driver."""
         return f"{DRIVER_NAME}*-reg.sock"
 
     @property
     def service_pattern(self) -> str:
-        """Names of the service sockets of all drivers of this name."""
+        """Glob pattern of the service sockets of all agents of this driver."""
         return "dra*.sock"
 
     @property
     def _suffix(self) -> str:
-        # Not the whole uid: a socket's path has at most 107 bytes.
+        # Only the beginning of the uid: a socket's path has at most 107 bytes.
         return f"-{self.pod_uid[:_UID_CHARACTERS]}-{self.start_id}" if self.pod_uid else ""
 
     @property

@@ -1,8 +1,8 @@
-"""What this node should publish: from devices to ResourceSlices, without any I/O.
+"""Compute the ResourceSlices of this node from its devices, and the changes to publish them; no I/O.
 
 API: resource.k8s.io/v1 of Kubernetes 1.37. A slice holds devices or shared
-counters, counters resolve within a pool only, and all slices of a pool carry
-its generation and their number.
+counters, counters resolve only within a pool, and all slices of a pool carry its
+generation and the number of its slices.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ Object = dict[str, Any]
 COUNTER_SET = "vf-slots"
 COUNTER = "slots"
 UNHEALTHY = f"{DRIVER_NAME}/unhealthy"
-"""Key of the taint of a device that has a problem, which is its value."""
+"""Key of the taint on a device with a problem; the taint's value is the problem."""
 _STANDARD = "resource.kubernetes.io"
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A slice that the API server keeps otherwise than it was written, which is not written again therefore."""
+    """A slice that the API server changed on write, and that is therefore not written again."""
 
     content: Object
-    """``content_of`` what was written."""
+    """``content_of`` the written slice."""
     answer: Object
-    """View (``differences``) of what came back."""
+    """View (``differences``) of the API server's answer."""
 
 
 @dataclass
 class Changes:
-    """What makes the slices of one pool what they should be, in this order."""
+    """Changes to the slices of one pool, in this order."""
 
     delete: list[str] = field(default_factory=list)
     """Names."""
     write: list[Object] = field(default_factory=list)
-    """A slice with a resource version is updated, one without is created. One with counters comes first."""
+    """A slice with a resource version is updated, one without is created. The slice with counters comes first."""
 
     def __bool__(self) -> bool:
         return bool(self.delete or self.write)
 
 
 def owners(devices: Iterable[Device]) -> dict[str, str]:
-    """Published name of the PF whose pool each device is in, by the device's name in sysfs."""
+    """Published name of the PF that owns each device's pool, by the device's name in sysfs."""
     devices = list(devices)
     pfs = {device.pci_address: device.published_name for device in devices if not device.is_vf}
     return {device.name: pfs.get(device.physfn or device.pci_address, device.published_name) for device in devices}
 
 
 def orphans(devices: Iterable[Device]) -> dict[str, str]:
-    """VFs whose PF is not among ``devices``, by name, with the reason why they cannot be published."""
+    """VFs whose PF is not among ``devices``, by name, with the reason not to publish them."""
     devices = list(devices)
     addresses = {device.pci_address for device in devices if not device.is_vf}
     return {
@@ -68,11 +68,10 @@ def orphans(devices: Iterable[Device]) -> dict[str, str]:
 
 
 def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, list[Object]]:
-    """Slices of each pool, by the pool's name, yet without generation and count.
+    """Slices of each pool, by the pool's name, still without generation and count.
 
-    A pool is a PF with its VFs. While there are VFs, one more slice has the
-    counters that make the PF and its VFs exclude each other; without VFs there is
-    nothing to exclude. ``orphans`` are left out.
+    A pool is a PF with its VFs. If there are VFs, one more slice has the counters
+    that make the PF and its VFs exclude each other. ``orphans`` are left out.
     """
     devices = list(devices)
     by_address = {device.pci_address: device for device in devices if not device.is_vf}
@@ -92,17 +91,17 @@ def name_of(item: Object) -> str:
 
 
 def device_of(item: Object) -> str:
-    """Name in sysfs of the device of a slice that was made here; empty for one with counters."""
+    """Name in sysfs of the device of a slice made here; empty for the slice with counters."""
     return str(item["metadata"]["labels"].get("device", ""))
 
 
 def is_counters(item: Object) -> bool:
-    """Whether a slice has the counters of its pool, and no devices."""
+    """Whether a slice has the counters of its pool instead of devices."""
     return "sharedCounters" in item["spec"]
 
 
 def without_counters(items: Sequence[Object], *, pf: bool) -> list[Object]:
-    """Slices of a pool for an API server that keeps no counters: those of the PF or those of the VFs, not both."""
+    """Slices of a pool for an API server that drops counters: of the PF or of the VFs, not both."""
     left = [copy.deepcopy(item) for item in items if not is_counters(item) and _has_vf(item) != pf]
     for item in left:
         for device in item["spec"]["devices"]:
@@ -115,10 +114,10 @@ def changes(
     published: Iterable[Object],
     settled: Mapping[str, Settled] | None = None,
 ) -> dict[str, Changes]:
-    """What to do in which pool so that ``published``, all slices of this driver and node, become ``wanted``.
+    """Changes per pool that turn ``published``, all slices of this driver and node, into ``wanted``.
 
-    A pool in which anything differs gets a new generation in all its slices.
-    Nothing else is touched, and no slice that is as it was ``settled``, by name.
+    A pool with any difference gets a new generation in all its slices. Other pools
+    do not change. A slice equal to its entry in ``settled`` counts as no difference.
     """
     pools: dict[str, dict[str, Object]] = {name: {} for name in wanted}
     for item in published:
@@ -128,7 +127,7 @@ def changes(
 
 
 def content_of(item: Object) -> Object:
-    """View of a slice that was made here, without the generation and count of its pool."""
+    """View of a slice made here, without the generation and count of its pool."""
     content = view(item, item)
     content["spec"]["pool"] = content["spec"]["pool"]["name"]
     return content
@@ -229,6 +228,6 @@ def _device(device: Device, consumes: int) -> Object:
     if consumes:
         spec["consumesCounters"] = [{"counterSet": COUNTER_SET, "counters": {COUNTER: {"value": quantity(consumes)}}}]
     if device.problem:
-        # Not NoExecute: whether its pods must go is for an administrator to say.
+        # Not NoExecute: an administrator decides whether its pods must go.
         spec["taints"] = [{"key": UNHEALTHY, "value": device.problem, "effect": "NoSchedule"}]
     return spec

@@ -1,4 +1,4 @@
-"""Sockets of the drivers that overlap on one node while one replaces the other."""
+"""Sockets of agents that overlap on one node during an update."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _CONNECT_SECONDS = 1.0
 
 
 def siblings(own: Path, pattern: str) -> list[Path]:
-    """Sockets beside ``own`` whose names match ``pattern``, without it."""
+    """Sockets in the folder of ``own`` whose names match ``pattern``, without ``own``."""
     return sorted(path for path in own.parent.glob(pattern) if path != own)
 
 
 def answers(path: Path) -> bool:
-    """Whether somebody listens on the unix socket ``path``."""
+    """Whether a process listens on the unix socket ``path``."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_CONNECT_SECONDS)
         try:
@@ -27,7 +27,7 @@ def answers(path: Path) -> bool:
 
 
 def remove_stale(own: Path, pattern: str) -> None:
-    """Remove sockets of drivers that were killed: the kubelet would call them again and again."""
+    """Remove sockets of killed agents, which the kubelet would try to call again and again."""
     for path in siblings(own, pattern):
         if not answers(path):
             klog.info(klog.STATE, "Removed the socket of a driver that has ended", socket=path)
@@ -35,7 +35,7 @@ def remove_stale(own: Path, pattern: str) -> None:
 
 
 def replaced(own: Path, pattern: str) -> bool:
-    """Whether a driver that started later serves on a socket beside ``own``."""
+    """Whether an agent that started later serves on a socket beside ``own``."""
     try:
         started = own.stat().st_mtime_ns
         later = [path for path in siblings(own, pattern) if path.stat().st_mtime_ns > started]

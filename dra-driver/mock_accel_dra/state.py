@@ -1,11 +1,11 @@
-"""Which claims are prepared on this node: a small file that outlives the driver's process.
+"""Checkpoint: a small file that records the prepared claims of this node.
 
 A claim is recorded before its devices are touched and forgotten after they are
-released, so whatever the driver did belongs to a claim of this file. While one
-driver replaces another, both work on it, one at a time.
+released, so everything that the driver did belongs to a recorded claim. During an
+update two agents use the file, one at a time.
 
-A reboot ends what was prepared, but a claim keeps its devices: which ones these
-were is remembered, because their names may mean others afterwards.
+A reboot ends preparation, but a claim keeps its devices: the record remembers their
+identities, because their names may refer to other devices afterwards.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ VERSION = 2
 _READABLE = (1, VERSION)
 """Version 1 had no boot id.
 
-Version 2 got more fields since, each of which may be missing: identities of devices, times, ``earlier``. Its first
-drivers ignore them. A new number is for what an older driver would do wrong: one that meets a higher number takes the
-record for lost, while a newer one is at work beside it in an update.
+Version 2 later got optional fields that its first drivers ignore: identities of devices, times, ``earlier``. Increase
+the number only if an older driver would do something wrong: it treats a higher number as a lost record, while a newer
+driver runs beside it during an update.
 """
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOCK_SECONDS = 30.0
-"""Less than the 45 s that the kubelet waits for an answer."""
+"""Less than the kubelet's time limit for a call, 45 s."""
 _LOCK_POLL_SECONDS = 0.05
 
 
@@ -47,27 +47,27 @@ class PreparedDevice:
     name: str
     """Name in sysfs."""
     admin: bool = False
-    """Given by adminAccess: may be somebody else's at the same time, and its status is not ours."""
+    """Allocated by adminAccess: other claims may have it, too, and the driver does not write its status."""
     identity: Identity | None = None
-    """None when an older driver recorded it."""
+    """None if an older driver recorded it."""
 
     def is_device(self, device: Device) -> bool:
-        """Whether ``device`` is this one, whatever its name is now."""
+        """Whether ``device`` is this one, under whatever name."""
         return self.name == device.name if self.identity is None else self.identity == of(device)
 
 
 @dataclass(frozen=True)
 class PreparedClaim:
-    """A claim that has devices here."""
+    """A claim with devices on this node."""
 
     uid: str
     namespace: str
     name: str
     devices: tuple[PreparedDevice, ...]
     since: str = ""
-    """When it was recorded first, RFC 3339; empty when an older driver did it."""
+    """When it was first recorded, RFC 3339; empty if an older driver recorded it."""
     allocated: str = ""
-    """``allocationTimestamp`` of the allocation that it was prepared for; empty when not known."""
+    """``allocationTimestamp`` of the allocation that it was prepared for; empty if unknown."""
 
     def device(self, name: str) -> PreparedDevice | None:
         """The device recorded under ``name``."""
@@ -82,7 +82,7 @@ class LockedError(OSError):
 
 
 class State:
-    """The prepared claims, in memory and in ``path``; safe for threads and processes inside ``locked``."""
+    """The prepared claims, in memory and in ``path``; safe for threads and processes that use ``locked``."""
 
     def __init__(self, path: Path, boot_id: str = "") -> None:
         self._path = path
@@ -92,18 +92,18 @@ class State:
         self._seen: tuple[int, int, int] | None = None
         self._lock = threading.Lock()
         self.lost = False
-        """The file could not be understood: there may be prepared claims that are not recorded.
+        """The file was unreadable: there may be prepared claims that are not recorded.
 
-        It is in the file, too, so that every agent on the node knows it until one of them has rebuilt the record.
+        The flag is saved in the file, so that every agent on the node sees it until one has rebuilt the record.
         """
 
     @classmethod
     def load(cls, path: Path, boot_id: str = "") -> State:
-        """Read ``path``. Claims of another boot are not prepared: the kernel's part of them is gone.
+        """Read ``path``. Claims of an earlier boot do not count as prepared, because the reboot reset their devices.
 
-        A file that cannot be understood (corrupted, truncated, empty, of a newer
-        driver) is kept as ``.bad``, with a log line, and replaced by one that
-        says ``lost``. Raises OSError when the file cannot be read or replaced.
+        A file with unusable content (corrupted, truncated, empty, of a newer driver)
+        is kept as ``.bad``, logged, and replaced by one with the flag ``lost``.
+        Raises OSError if the file cannot be read or replaced.
         """
         state = cls(path, boot_id)
         state._read()
@@ -111,9 +111,9 @@ class State:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone with the file, and up to date with it. Not to be nested.
+        """Hold the exclusive lock of the file, with its content re-read if it changed. Do not nest.
 
-        Raises LockedError after 30 s, OSError when the file cannot be read.
+        Raises LockedError after 30 s, OSError if the file cannot be read.
         """
         with self._lock, _file_lock(self._path.with_name(f"{self._path.name}.lock")):
             if self._stamp() != self._seen:
@@ -121,7 +121,7 @@ class State:
             yield
 
     def get(self, uid: str) -> PreparedClaim | None:
-        """The prepared claim of this uid."""
+        """The prepared claim with this uid."""
         return self._claims.get(uid)
 
     def claims(self) -> list[PreparedClaim]:
@@ -129,19 +129,19 @@ class State:
         return list(self._claims.values())
 
     def earlier(self) -> list[PreparedClaim]:
-        """Claims that were prepared before the node was booted again, and not since."""
+        """Claims that were prepared in an earlier boot and not since."""
         return [claim for uid, claim in self._earlier.items() if uid not in self._claims]
 
     def remembered(self, uid: str) -> PreparedClaim | None:
-        """The claim of this uid as it was prepared last, in this boot or an earlier one."""
+        """The last record of the claim with this uid, from this boot or an earlier one."""
         return self._claims.get(uid) or self._earlier.get(uid)
 
     def prepared(self) -> set[str]:
-        """Names of the devices that claims have."""
+        """Names of the devices of all prepared claims."""
         return {device.name for claim in self.claims() for device in claim.devices}
 
     def users(self, device: str, *, but: str) -> list[tuple[PreparedClaim, PreparedDevice]]:
-        """Who has ``device``, other than the claim of uid ``but``."""
+        """Claims that have a device named ``device``, except the claim with uid ``but``."""
         return [
             (claim, entry)
             for claim in self.claims()
@@ -151,7 +151,7 @@ class State:
         ]
 
     def holders(self, device: Device, *, but: str) -> list[tuple[PreparedClaim, PreparedDevice]]:
-        """Who has ``device``, or another one under its name, other than the claim of uid ``but``."""
+        """Claims that have ``device``, or another device under its name, except the claim with uid ``but``."""
         return [
             (claim, entry)
             for claim in self.claims()
@@ -161,26 +161,26 @@ class State:
         ]
 
     def put(self, claim: PreparedClaim) -> None:
-        """Record ``claim``. Raises OSError; then nothing is recorded."""
+        """Record ``claim``. Raises OSError and then records nothing."""
         if self._claims.get(claim.uid) != claim:
             self._save({**self._claims, claim.uid: claim}, self._earlier, self.lost)
 
     def withdraw(self, uid: str) -> None:
-        """Undo ``put`` of a claim that was not prepared; what it had in an earlier boot stays. Raises OSError."""
+        """Undo ``put`` after a failed prepare; the record of an earlier boot stays. Raises OSError."""
         if uid in self._claims:
             self._save(_without(self._claims, uid), self._earlier, self.lost)
 
     def forget(self, uid: str) -> None:
-        """Record that the claim of this uid is not prepared, nor was. Raises OSError; then nothing has changed."""
+        """Remove all records of the claim with this uid. Raises OSError and then changes nothing."""
         if self.remembered(uid):
             self._save(_without(self._claims, uid), _without(self._earlier, uid), self.lost)
 
     def rebuilt(self) -> None:
-        """Record that no claim is missing from the record. Raises OSError; then one still may be."""
+        """Clear ``lost``: the record is complete again. Raises OSError and then changes nothing."""
         self._save(self._claims, self._earlier, lost=False)
 
     def remove_half_written(self) -> None:
-        """Remove what a driver left that was killed while it wrote. Raises OSError."""
+        """Remove temporary files of a driver that was killed while writing. Raises OSError."""
         remove_half_written(self._path.parent, self._path.name)
 
     def _stamp(self) -> tuple[int, int, int] | None:
@@ -231,13 +231,13 @@ class State:
 
 
 def boot_id() -> str:
-    """What tells one boot of this node from another, random(4). Raises OSError."""
+    """Unique id of the current boot of this node, random(4). Raises OSError."""
     return BOOT_ID.read_text(encoding="ascii").strip()
 
 
 @contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    # A lock of its own for each use: flock(2) excludes those of one process from each other, too.
+    # Open the file for each use: flock(2) then also excludes other users in the same process.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -256,7 +256,7 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 
 def _parse(text: str) -> tuple[str, dict[str, PreparedClaim], dict[str, PreparedClaim], bool]:
-    """Boot id (empty in version 1), claims, those of earlier boots, and whether there may be more."""
+    """Boot id (empty in version 1), claims, claims of earlier boots, and the flag ``lost``."""
     content: dict[str, Any] = json.loads(text)
     if content["version"] not in _READABLE:
         raise ValueError(f"expected version {' or '.join(map(str, _READABLE))}, found {content['version']!r}")

@@ -1,9 +1,9 @@
-"""What the kernel announces about devices: a wake-up for discovery, never its source.
+"""Kernel events (uevents) about devices. They trigger a scan; the scan reads the state from sysfs.
 
-Wire format: lib/kobject_uevent.c of the kernel. A datagram is
-``ACTION@DEVPATH`` and ``KEY=VALUE`` strings, each ended by NUL. The kernel sends
-group 1 to every network namespace of the initial user namespace, so a pod
-without hostNetwork hears it.
+Wire format: lib/kobject_uevent.c of the kernel. A datagram is ``ACTION@DEVPATH``
+and ``KEY=VALUE`` strings, each terminated by NUL. The kernel sends group 1 to every
+network namespace of the initial user namespace, so a pod without hostNetwork
+receives it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mock_accel_dra import klog
 
 SUBSYSTEM = "mock-accel"
 _NETLINK_KOBJECT_UEVENT = 15
-"""linux/netlink.h; Python's socket module does not name it."""
+"""linux/netlink.h; Python's socket module does not define it."""
 _KERNEL_GROUP = 1
 _BUFFER_BYTES = 64 * 1024
 _POLL_SECONDS = 1.0
@@ -26,7 +26,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Uevent:
-    """An announcement of the kernel."""
+    """One event of the kernel."""
 
     action: str
     path: str
@@ -34,7 +34,7 @@ class Uevent:
 
 
 def parse(datagram: bytes) -> Uevent | None:
-    """The announcement in ``datagram``; None when it is not one of the kernel's."""
+    """The event in ``datagram``; None if the kernel did not send it."""
     head, _, rest = datagram.partition(b"\0")
     action, at, path = head.decode(errors="replace").partition("@")
     if not at:  # udev's own messages start with "libudev"
@@ -44,7 +44,7 @@ def parse(datagram: bytes) -> Uevent | None:
 
 
 def open_socket() -> socket.socket:
-    """A socket that receives the kernel's announcements. Raises OSError."""
+    """A socket that receives the kernel's events. Raises OSError."""
     receiver = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_KOBJECT_UEVENT)
     try:
         receiver.bind((0, _KERNEL_GROUP))
@@ -56,7 +56,7 @@ def open_socket() -> socket.socket:
 
 
 def listen(receiver: socket.socket, wake: Callable[[], None], stop: threading.Event) -> None:
-    """Call ``wake`` for every announcement about our devices until ``stop`` is set; closes the socket."""
+    """Call ``wake`` for every event about mock accelerators until ``stop`` is set; closes the socket."""
     with receiver:
         while not stop.is_set():
             try:
@@ -65,9 +65,9 @@ def listen(receiver: socket.socket, wake: Callable[[], None], stop: threading.Ev
                 continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    klog.error("Kernel events end; devices are still found by rescan", err=error)
+                    klog.error("Kernel events ended; devices are still found by rescan", err=error)
                     return
-                wake()  # announcements were lost: look
+                wake()  # events were lost, so scan
                 continue
             event = parse(datagram) if sender[0] == 0 else None  # port 0 is the kernel
             if event is not None and event.subsystem == SUBSYSTEM:

@@ -1,4 +1,4 @@
-"""Wake-ups from the API server: that something changed, never what."""
+"""Watch objects of the API server for changes. The watch only wakes its caller, which lists the objects itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mock_accel_dra.api import ApiError, Client
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _SHORT_SECONDS = 10.0
-"""A watch that ends sooner has failed, whether the API server says so or not."""
+"""A watch that ends sooner counts as failed, even without an error."""
 
 
 def follow(
@@ -23,9 +23,9 @@ def follow(
     stop: threading.Event,
     kinds: frozenset[str] = frozenset({"ADDED", "MODIFIED", "DELETED"}),
 ) -> None:
-    """Call ``changed`` once for all there is, and then for each change of ``kinds``, until ``stop`` is set.
+    """Call ``changed`` once for the existing objects and then for each change of ``kinds``, until ``stop`` is set.
 
-    The caller looks for itself what there is: nothing is lost when a watch breaks.
+    ``changed`` lists the objects itself, so no change is lost when a watch fails.
     """
     pause = _FIRST_PAUSE_SECONDS
     told = False
@@ -47,18 +47,18 @@ def follow(
         if seconds >= _SHORT_SECONDS:
             pause, told = _FIRST_PAUSE_SECONDS, False
         if error is not None:
-            klog.warning("Watch broke off", path=path, err=error, retrySeconds=pause)
+            klog.warning("Watch failed", path=path, err=error, retrySeconds=pause)
         elif seconds >= _SHORT_SECONDS:
-            continue  # as every watch does after some minutes
+            continue  # normal: the API server ends every watch after some minutes
         elif not told:
             told = True
-            klog.warning("Watch ends at once", path=path, seconds=round(seconds, 3), retrySeconds=pause)
+            klog.warning("Watch ended early", path=path, seconds=round(seconds, 3), retrySeconds=pause)
         stop.wait(max(pause, (error and error.retry_after) or 0.0))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 class Wake:
-    """A wake-up call that many threads may make, answered once for a burst of them."""
+    """A wake-up signal for one waiter; a burst of signals wakes it once. Thread-safe."""
 
     _QUIET_SECONDS = 0.2
     _LONGEST_BURST = 10
@@ -67,11 +67,11 @@ class Wake:
         self._event = threading.Event()
 
     def __call__(self) -> None:
-        """Wake up whoever waits."""
+        """Wake the waiter."""
         self._event.set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a call and for the end of its burst (at most two seconds); False after ``timeout`` seconds."""
+        """Wait for a signal and the end of its burst (at most two seconds); False after ``timeout`` seconds."""
         if not self._event.wait(timeout):
             return False
         for _ in range(self._LONGEST_BURST):

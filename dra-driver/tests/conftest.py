@@ -1,4 +1,4 @@
-"""A node in a folder, and an API server on loopback."""
+"""Fixtures: a node in a folder and an API server on loopback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sysfs(tmp_path: Path) -> SysfsTree:
 
 @pytest.fixture
 def plug(sysfs: SysfsTree, node: Node) -> Callable[..., SysfsTree]:
-    """Function that plugs the devices of ``node`` into ``sysfs``; ``vfs`` says whether VFs are enabled."""
+    """Function that adds the devices of ``node`` to ``sysfs``, including VFs if ``vfs`` is true."""
 
     def plug(vfs: bool = False) -> SysfsTree:
         addresses = {function.name: function.bdf for function in node.functions}
@@ -61,7 +61,7 @@ def plug(sysfs: SysfsTree, node: Node) -> Callable[..., SysfsTree]:
 
 @pytest.fixture
 def api(node: Node) -> Iterator[FakeApiServer]:
-    """An API server that knows ``node``."""
+    """An API server with the object of ``node``."""
     server = FakeApiServer()
     server.add_node(node.name)
     yield server
@@ -70,7 +70,7 @@ def api(node: Node) -> Iterator[FakeApiServer]:
 
 @pytest.fixture
 def node_less_api() -> Iterator[FakeApiServer]:
-    """An API server without objects, which the test closes."""
+    """An API server without objects; the test may close it."""
     server = FakeApiServer()
     yield server
     server.close()
@@ -106,7 +106,7 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> AgentSettings:
-    """Of a node agent that looks at its devices often."""
+    """Settings of a node agent that scans often."""
     return AgentSettings(
         node_name=node.name,
         sysfs_root=plug().root,
@@ -120,7 +120,7 @@ def settings(plug: Callable[..., SysfsTree], run_dir: Path, node: Node) -> Agent
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What is logged, at the highest verbosity."""
+    """Log output at the highest verbosity."""
     stream = io.StringIO()
     klog.configure(klog.RESOURCE, stream)
     yield stream

@@ -1,4 +1,4 @@
-"""The node agent as the kubelet and the API server see it: real sockets, real HTTP."""
+"""The node agent from the view of the kubelet and the API server: real sockets, real HTTP."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_devices_are_followed(running: NodeAgent, api: FakeApiServer, sysfs: Sys
     api.wait_for_slices(published("mock0 mock0-vf0 mock0-counters mock1 mock2 mock3 mock4"))
 
 
-def test_agent_is_ready_when_what_can_be_published_is(
+def test_agent_is_ready_when_all_acceptable_devices_are_published(
     running: NodeAgent, settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree
 ) -> None:
     api.wait_for_slices(ALL)
@@ -123,10 +123,10 @@ def test_agent_is_ready_when_what_can_be_published_is(
     assert 'mock_accel_devices_left_out{device="mock0",reason="attribute capabilities: expected at most' in text
 
 
-def test_slices_that_came_back_otherwise_are_written_once(
+def test_slices_that_the_api_server_changes_are_written_once(
     settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree
 ) -> None:
-    """Also though every write wakes the agent that made it."""
+    """Even though every write wakes the agent."""
     api.gates_off = {strategy.PARTITIONABLE_DEVICES, strategy.DEVICE_TAINTS}
     for number in range(2):
         sysfs.add(f"mock0_vf{number}", f"0000:11:00.{number + 1}", physfn="0000:11:00.0")
@@ -151,7 +151,7 @@ def test_slices_that_came_back_otherwise_are_written_once(
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_kernel_events_are_listened_to_when_wanted(
+def test_kernel_events_can_be_disabled(
     settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     opened = threading.Event()
@@ -167,14 +167,14 @@ def test_kernel_events_are_listened_to_when_wanted(
     try:
         api.wait_for_slices(ALL)
         api.remove(f"{SLICES}/{PREFIX}mock2")
-        api.wait_for_slices(ALL)  # by rescan; by then the helpers are there
+        api.wait_for_slices(ALL)  # by rescan; by then the helper threads run
         assert opened.is_set() == wanted
     finally:
         program.stop()
         thread.join(_DEADLINE_SECONDS)
 
 
-def test_a_deleted_slice_comes_back_at_once(
+def test_a_deleted_slice_is_restored_at_once(
     settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = AgentSettings(**{**vars(settings), "rescan_interval": 600.0})
@@ -190,7 +190,7 @@ def test_a_deleted_slice_comes_back_at_once(
         thread.join(_DEADLINE_SECONDS)
 
 
-def test_serves_while_the_api_server_is_away(
+def test_serves_while_the_api_server_is_unreachable(
     settings: AgentSettings, api: FakeApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent, "_FIRST_PAUSE_SECONDS", 0.05)
@@ -223,7 +223,7 @@ def test_a_stale_socket_is_replaced_and_a_long_path_refused(settings: AgentSetti
         rpc.serve(run_dir / ("x" * 100) / "dra.sock", handler)
 
 
-def test_the_real_program_from_start_to_sigterm(settings: AgentSettings, api: FakeApiServer) -> None:
+def test_the_program_from_start_to_sigterm(settings: AgentSettings, api: FakeApiServer) -> None:
     flags = ["sysfs-root", "cdi-root", "plugin-dir", "registry-dir"]
     argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", api.url, "--v", "5"]
     argv += [f"--{flag}={getattr(settings, flag.replace('-', '_'))}" for flag in flags]

@@ -1,4 +1,4 @@
-"""What a running node agent does about claims, registers and files that change: real sockets, real HTTP."""
+"""A running node agent reacts to changed claims, registers and files: real sockets, real HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGE = b"change@/devices/pci0000:10/0000:11:00.0/mock-accel/mock1\0ACTION=chan
 
 
 class Kernel:
-    """Announces what it is told to; a socket as far as the listener uses one."""
+    """A fake event socket that delivers queued kernel events."""
 
     def __init__(self) -> None:
         self.announced: queue.Queue[bytes] = queue.Queue()
@@ -54,7 +54,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 @pytest.fixture
 def agent(settings: AgentSettings, api: FakeApiServer, kernel: Kernel) -> Iterator[NodeAgent]:
-    """An agent that looks at its devices when it is told to, and by itself not within any test."""
+    """An agent that scans only at kernel events; its rescan interval is longer than any test."""
     api.add_claim("pair", results(settings))
     with running(replace(settings, rescan_interval=600.0), api, kernel_events=True) as program:
         with FakeKubelet(settings.service_socket) as kubelet:
@@ -63,18 +63,16 @@ def agent(settings: AgentSettings, api: FakeApiServer, kernel: Kernel) -> Iterat
 
 
 @pytest.mark.usefixtures("agent")
-def test_registers_are_put_right_at_the_event_that_announces_it(
-    sysfs: SysfsTree, kernel: Kernel, log: io.StringIO
-) -> None:
+def test_registers_are_repaired_at_the_kernel_event(sysfs: SysfsTree, kernel: Kernel, log: io.StringIO) -> None:
     sysfs.set_status("mock1", 0)
     sysfs.set_status("mock4", 1)
     kernel.announced.put(CHANGE)
     until(lambda: (sysfs.status("mock1"), sysfs.status("mock4")) == (1, 0), "the registers of mock1 and mock4 are 1, 0")
-    assert '"Status register contradicts, repaired" device="mock1" expected=1 found=0' in log.getvalue()
+    assert '"Repairing status register" device="mock1" expected=1 found=0' in log.getvalue()
 
 
 @pytest.mark.usefixtures("agent")
-def test_the_drivers_own_writes_are_not_put_right(
+def test_the_drivers_own_writes_are_not_repaired(
     settings: AgentSettings, sysfs: SysfsTree, kernel: Kernel, log: io.StringIO
 ) -> None:
     with FakeKubelet(settings.service_socket) as kubelet:
@@ -87,12 +85,10 @@ def test_the_drivers_own_writes_are_not_put_right(
     kernel.announced.put(CHANGE)
     until(lambda: log.getvalue().count('"Scanned devices"') > begin, "a scan")
     assert sysfs.status("mock1") == 1
-    assert "repaired" not in log.getvalue()
+    assert "Repairing" not in log.getvalue()
 
 
-def test_cdi_file_that_somebody_deletes_comes_back_with_the_next_scan(
-    settings: AgentSettings, api: FakeApiServer
-) -> None:
+def test_a_deleted_cdi_file_is_restored_by_the_next_scan(settings: AgentSettings, api: FakeApiServer) -> None:
     api.add_claim("pair", results(settings))
     with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
         assert not kubelet.prepare([CLAIM])["uid-pair"].error
@@ -101,7 +97,7 @@ def test_cdi_file_that_somebody_deletes_comes_back_with_the_next_scan(
         until(path.exists, "the CDI file of mock1")
 
 
-def test_a_cdi_folder_that_cannot_be_written_keeps_nothing_else_from_it(
+def test_a_read_only_cdi_folder_does_not_block_other_work(
     settings: AgentSettings, api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def protected(*_: object) -> bool:
@@ -114,7 +110,7 @@ def test_a_cdi_folder_that_cannot_be_written_keeps_nothing_else_from_it(
         with monkeypatch.context() as patch:
             patch.setattr(cdi, "write", protected)
             path.unlink()
-            until(lambda: '"Not everything is put right"' in log.getvalue(), "a log line")
+            until(lambda: '"Reconciliation is incomplete"' in log.getvalue(), "a log line")
             names = set(api.slices())
             api.remove(f"{SLICES}/{min(names)}")
             api.wait_for_slices(names)
@@ -122,7 +118,7 @@ def test_a_cdi_folder_that_cannot_be_written_keeps_nothing_else_from_it(
 
 
 @pytest.mark.parametrize("admin", [False, True])
-def test_status_of_a_claim_that_is_used_again(settings: AgentSettings, api: FakeApiServer, admin: bool) -> None:
+def test_status_of_a_claim_that_is_prepared_again(settings: AgentSettings, api: FakeApiServer, admin: bool) -> None:
     """A pod is deleted and applied again: the API server clears status.devices with the allocation."""
     more = {"adminAccess": True} if admin else {}
     with running(replace(settings, rescan_interval=600.0), api), FakeKubelet(settings.service_socket) as kubelet:
@@ -134,7 +130,7 @@ def test_status_of_a_claim_that_is_used_again(settings: AgentSettings, api: Fake
             api.add_claim("pair", None)
 
 
-def test_condition_keeps_its_time_when_the_agent_starts_again(settings: AgentSettings, api: FakeApiServer) -> None:
+def test_condition_keeps_its_time_when_the_agent_restarts(settings: AgentSettings, api: FakeApiServer) -> None:
     api.add_claim("pair", results(settings))
     seen = []
     for _ in range(2):
@@ -142,7 +138,7 @@ def test_condition_keeps_its_time_when_the_agent_starts_again(settings: AgentSet
             assert not kubelet.prepare([CLAIM])["uid-pair"].error
             api.wait_until(PATH, lambda item: "devices" in item["status"])
             until(lambda program=program: "uid-pair" in program._reporter._told, "the status is up to date")
-        # As if it was a while ago: the next agent must find it, and leave it.
+        # Pretend that it was written earlier: the next agent must read it and keep it.
         (condition,) = api.objects[PATH]["status"]["devices"][0]["conditions"]
         seen.append(condition["lastTransitionTime"])
         condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"

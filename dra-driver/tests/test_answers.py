@@ -1,4 +1,4 @@
-"""What the API server drops or rewrites of slices is written once, and named."""
+"""Slices with fields that the API server drops or rewrites are written once, and the fields are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTERS = f"{PREFIX}mock0-counters"
 
 
 @pytest.mark.parametrize("tebibytes", [1024, 2048, 1 << 20, 3 << 10])
-def test_memory_that_the_api_server_writes_in_another_unit_is_written_once(
+def test_a_quantity_in_another_unit_is_written_once(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...], tebibytes: int
 ) -> None:
     sized = [replace(device, memory=tebibytes << 40) for device in devices]
@@ -29,7 +29,7 @@ def test_memory_that_the_api_server_writes_in_another_unit_is_written_once(
     assert publisher.fields_changed == []
 
 
-def test_a_quantity_in_other_words_is_no_difference(
+def test_equal_quantities_in_different_notation_are_no_difference(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...]
 ) -> None:
     publisher.publish(devices)
@@ -40,7 +40,7 @@ def test_a_quantity_in_other_words_is_no_difference(
     assert publisher.publish(devices) == 0
 
 
-def test_dropped_taint_is_written_once_and_named(
+def test_a_dropped_taint_is_written_once_and_reported(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...], log: io.StringIO
 ) -> None:
     api.gates_off.add(strategy.DEVICE_TAINTS)
@@ -50,13 +50,13 @@ def test_dropped_taint_is_written_once_and_named(
     for _ in range(3):
         assert publisher.publish(sick) == 0
     assert publisher.fields_changed == [(f"{PREFIX}mock1", "spec.devices[0].taints")]
-    line = f'keeps a slice otherwise than written" slice="{PREFIX}mock1" fields=["spec.devices[0].taints"]'
+    line = f'changed a slice that was written" slice="{PREFIX}mock1" fields=["spec.devices[0].taints"]'
     assert log.getvalue().count(line) == 1
     publisher.publish(devices)
     assert publisher.fields_changed == []
 
 
-def test_what_somebody_changes_of_a_slice_that_came_back_otherwise_is_undone(
+def test_edits_of_a_slice_with_dropped_fields_are_reverted(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...]
 ) -> None:
     api.gates_off.add(strategy.DEVICE_TAINTS)
@@ -71,10 +71,10 @@ def test_what_somebody_changes_of_a_slice_that_came_back_otherwise_is_undone(
     assert publisher.publish(sick) == 0
 
 
-def test_any_field_that_comes_back_otherwise_is_written_once_and_named(
+def test_any_rewritten_field_is_written_once_and_reported(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a mutating webhook does it."""
+    """As by a mutating webhook."""
     admitted = strategy.admitted
 
     def mutating(*arguments: object) -> strategy.Object:
@@ -95,14 +95,14 @@ def test_any_field_that_comes_back_otherwise_is_written_once_and_named(
     ]
 
 
-def test_who_fights_with_somebody_writes_five_times_a_minute(
+def test_writes_against_another_client_are_limited_to_five_a_minute(
     publisher: Publisher,
     api: FakeApiServer,
     devices: tuple[Device, ...],
     log: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As with an operator that puts its own value there after each of our writes."""
+    """An operator that sets its own value after each of our writes."""
     now = [1000.0]
     monkeypatch.setattr(repeats.time, "monotonic", lambda: now[0])
     path = f"/apis/resource.k8s.io/v1/resourceslices/{PREFIX}mock1"
@@ -118,12 +118,12 @@ def test_who_fights_with_somebody_writes_five_times_a_minute(
         written += publisher.publish(devices)
         meddle()
     assert written == len(devices) + 4
-    assert log.getvalue().count("Somebody else changes slices as often as they are written") == 1
+    assert log.getvalue().count("Another client keeps changing slices") == 1
     now[0] += 60
     assert publisher.publish(devices) == 1
     meddle()
     other = [replace(device, uuid="another") for device in devices]
-    assert publisher.publish(other) == len(devices)  # what is to be published has changed
+    assert publisher.publish(other) == len(devices)  # the wanted content has changed
 
 
 def test_without_counters_vfs_are_published_without_their_pf(
@@ -138,15 +138,15 @@ def test_without_counters_vfs_are_published_without_their_pf(
     assert api.generations() == before
     assert publisher.fields_changed == [(COUNTERS, "spec.sharedCounters")]
     assert set(publisher.left_out) == {"mock0"}
-    assert "keeps no counters" in publisher.left_out["mock0"]
-    assert log.getvalue().count("The API server keeps no counters") == 1
+    assert "drops counters" in publisher.left_out["mock0"]
+    assert log.getvalue().count("The API server drops counters") == 1
     assert log.getvalue().count('"Device left out" device="mock0"') == 1
 
 
 def test_without_counters_pf_and_vfs_are_never_in_one_complete_pool(
     publisher: Publisher, api: FakeApiServer, with_vfs: tuple[Device, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also not for a moment: VFs are enabled while the PF is published."""
+    """Not even for a moment, when VFs are enabled while the PF is published."""
     api.gates_off.add(strategy.PARTITIONABLE_DEVICES)
     publisher.publish([device for device in with_vfs if not device.is_vf])
     assert api.published() == {"mock0", "mock1"}
@@ -168,7 +168,7 @@ def test_without_counters_pf_and_vfs_are_never_in_one_complete_pool(
     assert all(names in ({"mock0"}, {"mock0-vf0", "mock0-vf1"}) for names in seen)
 
 
-def test_without_counters_a_pf_that_a_claim_has_stays_and_its_vfs_wait(
+def test_without_counters_an_allocated_pf_stays_and_its_vfs_wait(
     publisher: Publisher, api: FakeApiServer, with_vfs: tuple[Device, ...]
 ) -> None:
     api.gates_off.add(strategy.PARTITIONABLE_DEVICES)

@@ -60,7 +60,7 @@ def test_content(vf: Device, tmp_path: Path) -> None:
     assert (cover["type"], cover["containerPath"]) == ("tmpfs", "/sys/class/mock-accel")
     assert link["containerPath"] == "/sys/class/mock-accel/mock0_vf0"
     assert "copy-symlink" in link["options"]
-    # Not of sysfs: it has no mounts with the users of a pod (hostUsers: false).
+    # Not in sysfs, which does not support ID-mapped mounts (pods with hostUsers: false).
     source = Path(link["hostPath"])
     assert source.parent == folder
     assert str(source.readlink()) == "../../devices/pci0000:10/0000:10:00.0/0000:11:00.1/mock-accel/mock0_vf0"
@@ -68,7 +68,7 @@ def test_content(vf: Device, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_writing_is_repeatable_and_repairs(vf: Device, tmp_path: Path) -> None:
+def test_write_is_idempotent_and_repairs(vf: Device, tmp_path: Path) -> None:
     folder = tmp_path / "cdi"
     assert cdi.write(folder, vf)
     assert not cdi.write(folder, vf)
@@ -86,7 +86,7 @@ def test_writing_is_repeatable_and_repairs(vf: Device, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_link_without_a_file_is_a_device_to_clean_up(vf: Device, tmp_path: Path) -> None:
+def test_a_leftover_link_is_found_and_removed(vf: Device, tmp_path: Path) -> None:
     folder = tmp_path / "cdi"
     cdi.write(folder, vf)
     cdi.file_of(folder, vf.name).unlink()
@@ -97,7 +97,7 @@ def test_link_without_a_file_is_a_device_to_clean_up(vf: Device, tmp_path: Path)
     assert list(folder.iterdir()) == []
 
 
-def test_folder_that_the_driver_makes_can_be_read_by_the_root_of_a_pod(vf: Device, tmp_path: Path) -> None:
+def test_a_new_cdi_folder_is_readable_for_the_root_user_of_a_pod(vf: Device, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         cdi.write(tmp_path / "run" / "cdi", vf)

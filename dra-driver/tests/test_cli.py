@@ -1,4 +1,4 @@
-"""Flags, environment variables, and what is said about bad ones."""
+"""Flags, environment variables, and messages about bad ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mock_accel_dra.cli import main, parse
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 
-def test_defaults_are_the_paths_of_kubernetes() -> None:
+def test_defaults_are_the_standard_paths_of_kubernetes() -> None:
     settings, verbosity = parse(["node-agent"], {"NODE_NAME": "node1"})
     assert isinstance(settings, AgentSettings)
     assert verbosity == 2
@@ -20,14 +20,14 @@ def test_defaults_are_the_paths_of_kubernetes() -> None:
     assert settings.cdi_root == Path("/var/run/cdi")
 
 
-def test_a_flag_wins_over_a_variable() -> None:
+def test_a_flag_takes_precedence_over_a_variable() -> None:
     environment = {"NODE_NAME": "node1", "RESCAN_INTERVAL": "1m", "V": "5", "CDI_ROOT": "/cdi"}
     settings, verbosity = parse(["node-agent", "--rescan-interval", "500ms", "--v=6"], environment)
     assert isinstance(settings, AgentSettings)
     assert (settings.rescan_interval, settings.cdi_root, verbosity) == (0.5, Path("/cdi"), 6)
 
 
-def test_kernel_events_can_be_left_to_the_rescan() -> None:
+def test_kernel_events_can_be_disabled() -> None:
     settings, _ = parse(["node-agent"], {"NODE_NAME": "node1", "KERNEL_EVENTS": "false"})
     assert isinstance(settings, AgentSettings)
     assert not settings.kernel_events
@@ -65,7 +65,7 @@ def test_bad_usage_exits_2(
     assert message in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_outside_of_a_pod_it_says_what_to_do(
+def test_outside_a_pod_the_message_names_the_missing_flag(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

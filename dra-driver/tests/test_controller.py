@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture
 def publish(api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node) -> Callable[[], None]:
-    """Publish the devices there are, as two nodes."""
+    """Function that publishes the devices of ``sysfs`` for two nodes."""
     api.add_node(OTHER, "other-uid")
     sysfs = plug()
 
@@ -71,7 +71,7 @@ def test_slices_of_a_node_that_is_gone_are_deleted(api: FakeApiServer, publish: 
     assert "mock_accel_stale_slices_deleted_total 6.0" in controller._metrics.text().decode()
 
 
-def test_it_follows_what_happens(
+def test_inventory_follows_changes(
     api: FakeApiServer, publish: Callable[[], None], sysfs: SysfsTree, log: io.StringIO
 ) -> None:
     controller = Controller(ControllerSettings(resync_interval=600, health_port=0), Client(api.url))
@@ -84,7 +84,7 @@ def test_it_follows_what_happens(
         wait_for(lambda: "-> 12" in log.getvalue(), "12 devices in the log")
         api.remove(f"{NODES}/{OTHER}")
         wait_for(lambda: '"Device count changed: 12 -> 6"' in log.getvalue(), "6 devices in the log")
-        # The last line that says "Discovered" is right, also in a restored cluster, whose devices come later.
+        # The last "Discovered" line is right even in a restored cluster, whose devices are plugged later.
         found = re.findall(r'"Discovered (\d+) devices"', log.getvalue())
         assert found[0] == "0"
         assert "12" in found
@@ -95,7 +95,7 @@ def test_it_follows_what_happens(
     assert not thread.is_alive()
 
 
-def test_api_errors_are_counted_and_survived(
+def test_api_errors_are_counted_and_retried(
     api: FakeApiServer, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     monkeypatch.setattr("mock_accel_dra.controller._RETRY_SECONDS", 0.05)

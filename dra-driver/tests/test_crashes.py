@@ -1,4 +1,4 @@
-"""The real program, killed at every write of prepare and unprepare, loses nothing and gives nothing away twice."""
+"""The real program, killed at every write of prepare and unprepare: no claim is lost, no device allocated twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import cdi, faults
+from mock_accel_dra import cdi, failpoints
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State
 
@@ -27,8 +27,8 @@ OTHER = ("default", "other", "uid-other")
 NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
 
 
-class NodeRoom:
-    """A node on which the driver dies and comes back."""
+class NodeRig:
+    """A node on which the driver dies and restarts."""
 
     def __init__(self, sysfs: SysfsTree, folder: Path, api: FakeApiServer, node: str) -> None:
         self.sysfs = sysfs
@@ -49,15 +49,15 @@ class NodeRoom:
         return {"request": "r", "driver": "mock-accel.example.com", "pool": pool, "device": device}
 
     @contextmanager
-    def driver(self, fault_at: int = 0) -> Iterator[subprocess.Popen[str]]:
-        """The program; it dies at its point ``fault_at``."""
+    def driver(self, failpoint: int = 0) -> Iterator[subprocess.Popen[str]]:
+        """The program; it dies at failpoint number ``failpoint`` (0: never)."""
         flags = ["sysfs-root", "cdi-root", "plugin-dir", "registry-dir"]
         argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", self.api.url]
         argv += ["--node-name", self.settings.node_name, "--health-port=0", "--kernel-events=false"]
         argv += [f"--{flag}={getattr(self.settings, flag.replace('-', '_'))}" for flag in flags]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        if fault_at:
-            environment["FAULT_AT"] = str(fault_at)
+        if failpoint:
+            environment["FAILPOINT"] = str(failpoint)
         process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             yield process
@@ -66,7 +66,7 @@ class NodeRoom:
             process.communicate(timeout=_DEADLINE_SECONDS)
 
     def call(self, unprepare: bool, claim: tuple[str, str, str]) -> str:
-        """Error of the driver's answer, empty for success. Raises grpc.RpcError when it died."""
+        """Error in the driver's answer, empty for success. Raises grpc.RpcError if the driver died."""
         with FakeKubelet(self.settings.service_socket) as kubelet:
             answers = kubelet.unprepare([claim]) if unprepare else kubelet.prepare([claim])
             return str(answers[claim[2]].error)
@@ -82,8 +82,8 @@ class NodeRoom:
 
 
 @pytest.fixture
-def room(plug: Callable[..., SysfsTree], run_dir: Path, api: FakeApiServer, node: Node) -> NodeRoom:
-    return NodeRoom(plug(), run_dir, api, node.name)
+def rig(plug: Callable[..., SysfsTree], run_dir: Path, api: FakeApiServer, node: Node) -> NodeRig:
+    return NodeRig(plug(), run_dir, api, node.name)
 
 
 PREPARED = ({"mock1", "mock2"}, {"mock1", "mock2"}, {"uid-pair"})
@@ -91,40 +91,40 @@ PREPARED = ({"mock1", "mock2"}, {"mock1", "mock2"}, {"uid-pair"})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unprepare", [False, True], ids=["prepare", "unprepare"])
-def test_killed_at_every_write(room: NodeRoom, unprepare: bool) -> None:
+def test_killed_at_every_write(rig: NodeRig, unprepare: bool) -> None:
     killed = 0
     for point in range(1, _MOST_POINTS):
         if unprepare:
-            with room.driver():
-                assert room.call(False, CLAIM) == ""
-        with room.driver(fault_at=point) as process:
+            with rig.driver():
+                assert rig.call(False, CLAIM) == ""
+        with rig.driver(failpoint=point) as process:
             try:
-                room.call(unprepare, CLAIM)
+                rig.call(unprepare, CLAIM)
                 survived = True
             except grpc.RpcError:
-                assert process.wait(_DEADLINE_SECONDS) == faults.EXIT_CODE
+                assert process.wait(_DEADLINE_SECONDS) == failpoints.EXIT_CODE
                 survived = False
                 killed += 1
-        with room.driver():
-            # The kubelet asks again, or for something else that must not be given twice.
-            if room.used() == PREPARED:
-                assert "still prepared for claim default/pair" in room.call(False, OTHER)
-            assert room.call(False, CLAIM) == ""
-            assert room.used() == PREPARED
-            assert room.call(True, CLAIM) == ""
-            assert room.used() == NOTHING
-        left = [*room.settings.cdi_root.glob(".*"), *room.settings.plugin_dir.glob(".*")]
-        assert not left, f"point {point} leaves a half-written file for ever"
+        with rig.driver():
+            # The kubelet repeats the call, or asks for the same device for another claim.
+            if rig.used() == PREPARED:
+                assert "still prepared for claim default/pair" in rig.call(False, OTHER)
+            assert rig.call(False, CLAIM) == ""
+            assert rig.used() == PREPARED
+            assert rig.call(True, CLAIM) == ""
+            assert rig.used() == NOTHING
+        left = [*rig.settings.cdi_root.glob(".*"), *rig.settings.plugin_dir.glob(".*")]
+        assert not left, f"failpoint {point} leaves a temporary file behind"
         if survived:
             break
     else:
-        raise AssertionError(f"still killed at point {_MOST_POINTS}")
+        raise AssertionError(f"still killed at failpoint {_MOST_POINTS}")
     assert killed >= 10
 
 
-def test_fault_must_be_a_number(room: NodeRoom, monkeypatch: pytest.MonkeyPatch) -> None:
-    argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", room.api.url, "--node-name=n"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "FAULT_AT": "soon"}
+def test_failpoint_must_be_a_number(rig: NodeRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", rig.api.url, "--node-name=n"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "FAILPOINT": "soon"}
     ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 1
-    assert "FAULT_AT: expected a number from 1, found 'soon'" in ended.stderr
+    assert "FAILPOINT: expected a number from 1, found 'soon'" in ended.stderr

@@ -1,4 +1,4 @@
-"""Devices are read as sysfs shows them."""
+"""Discovery reads devices from sysfs."""
 
 from __future__ import annotations
 
@@ -96,19 +96,19 @@ def test_unknown_numa_node(sysfs: SysfsTree) -> None:
         ("pci0000:10/0000:10:00.0", "0000:11:00.0", "pci0000:10"),
         ("platform/soc@0/30000000.pcie/pci0000:00/0000:00:00.0", "0000:01:00.0", "pci0000:00"),
         ("pci10000:e0/10000:e0:06.0", "10000:e1:00.0", "pci10000:e0"),
-        # As upstream's deviceattribute: the root complex is the one of the bridge in front.
+        # As in upstream's deviceattribute: the root complex of the first bridge counts.
         ("pci0000:64/0000:64:00.5/pci10000:e0/10000:e0:06.0", "10000:e1:00.0", "pci0000:64"),
         ("platform/hypervisor/bus", "0000:01:00.0", ""),
     ],
 )
-def test_pci_root_stands_anywhere_in_the_path(sysfs: SysfsTree, folders: str, address: str, root: str) -> None:
+def test_pci_root_is_found_anywhere_in_the_path(sysfs: SysfsTree, folders: str, address: str, root: str) -> None:
     sysfs.add("mock0", address, bridges=folders)
     (device,) = scan(sysfs.root).devices
     assert device.pci_address == address
     assert device.pcie_root == root
 
 
-def test_text_that_is_not_ascii_is_one_broken_device(sysfs: SysfsTree) -> None:
+def test_an_attribute_that_is_not_ascii_breaks_one_device_only(sysfs: SysfsTree) -> None:
     (sysfs.add("mock0", "0000:11:00.0") / "uuid").write_bytes(b"\xff\xfe\n")
     sysfs.add("mock1", "0000:12:00.0")
     found = scan(sysfs.root)

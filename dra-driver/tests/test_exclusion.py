@@ -20,7 +20,7 @@ NODE = "mock-cluster-node1"
 
 @pytest.fixture
 def preparer(plug: Callable[..., SysfsTree], api: FakeApiServer, tmp_path: Path) -> Callable[[str], Preparer]:
-    """Function that makes the preparer of a node."""
+    """Function that creates the preparer of a node."""
     (tmp_path / "cdi").mkdir()
     state, sysfs = State.load(tmp_path / "state.json"), plug(vfs=True).root
 
@@ -65,7 +65,7 @@ def test_admin_access_does_not_count(preparer: Callable[[str], Preparer], api: F
         ("mock0_vf1", "mock0", True),
         ("mock0_vf0", "mock0_vf1", False),
         ("mock1", "mock10_vf0", False),
-        ("mock0", "mock0", False),  # the same device is for others to refuse
+        ("mock0", "mock0", False),  # other checks refuse the same device
     ],
 )
 def test_same_hardware(one: str, other: str, same: bool) -> None:

@@ -1,4 +1,4 @@
-"""A call that the kubelet has given up changes nothing, however late the driver comes to it."""
+"""A call that the kubelet has given up changes nothing, even if the driver handles it late."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.state import State
 
 ANSWER_SECONDS, PATIENCE_SECONDS = 2.7, 1.0
-"""How long the API server takes to answer, and the caller waits at most."""
+"""Delay of the API server's answer, and time limit of the caller."""
 FIRST, SECOND = ("default", "first", "uid-first"), ("default", "second", "uid-second")
 
 
-class Room:
+class Rig:
     """A running agent, its kubelet, and a slow API server."""
 
     def __init__(self, settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree, kubelet: FakeKubelet) -> None:
@@ -38,7 +38,7 @@ class Room:
             )
 
     def delay_answers(self) -> None:
-        """Answer each GET of a claim late from now on."""
+        """Delay each GET of a claim from now on."""
         self.api.before = lambda method, path: self._wait(method == "GET" and "/resourceclaims/" in path)
 
     def _wait(self, late: bool) -> None:
@@ -60,72 +60,70 @@ NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
 
 
 @pytest.fixture
-def room(settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree) -> Iterator[Room]:
+def rig(settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree) -> Iterator[Rig]:
     with running(settings, api), FakeKubelet(settings.service_socket) as kubelet:
-        kubelet.unprepare([])  # it serves
-        yield Room(settings, api, sysfs, kubelet)
+        kubelet.unprepare([])  # returns when the agent serves
+        yield Rig(settings, api, sysfs, kubelet)
 
 
 def cancelled(call: Any) -> None:
-    """Give up after a while, as a kubelet that is killed does."""
+    """Cancel after a while, like a kubelet that is killed."""
     with pytest.raises(grpc.FutureTimeoutError):
         call.result(timeout=PATIENCE_SECONDS)
     call.cancel()
 
 
 def timed_out(call: Any) -> None:
-    """Give up by the deadline of the call."""
+    """Let the call reach its deadline."""
     with pytest.raises(grpc.RpcError) as error:
         call.result()
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("give_up", [cancelled, timed_out])
-def test_prepare_that_was_given_up_prepares_nothing(
-    room: Room, log: io.StringIO, give_up: Callable[[Any], None]
-) -> None:
-    room.delay_answers()
+def test_prepare_that_was_given_up_prepares_nothing(rig: Rig, log: io.StringIO, give_up: Callable[[Any], None]) -> None:
+    rig.delay_answers()
     timeout = PATIENCE_SECONDS if give_up is timed_out else 10.0
-    give_up(room.kubelet.start_prepare([FIRST], timeout))
-    # The pod was deleted meanwhile; the kubelet that has started again unprepares its claim.
-    assert not room.kubelet.unprepare([FIRST])["uid-first"].error
+    give_up(rig.kubelet.start_prepare([FIRST], timeout))
+    # Meanwhile the pod was deleted, and the restarted kubelet unprepares its claim.
+    assert not rig.kubelet.unprepare([FIRST])["uid-first"].error
     until(lambda: '"Call was given up" claim="default/first"' in log.getvalue(), "a log line")
-    assert room.used() == NOTHING
-    room.api.before = lambda *_: None
-    assert not room.kubelet.prepare([("default", "next", "uid-next")])["uid-next"].error
+    assert rig.used() == NOTHING
+    rig.api.before = lambda *_: None
+    assert not rig.kubelet.prepare([("default", "next", "uid-next")])["uid-next"].error
 
 
-def test_the_other_claims_of_a_call_that_was_given_up_are_not_touched(room: Room, log: io.StringIO) -> None:
-    room.delay_answers()
-    cancelled(room.kubelet.start_prepare([FIRST, SECOND]))
+def test_the_other_claims_of_a_call_that_was_given_up_are_not_touched(rig: Rig, log: io.StringIO) -> None:
+    rig.delay_answers()
+    cancelled(rig.kubelet.start_prepare([FIRST, SECOND]))
     until(lambda: '"Call was given up"' in log.getvalue(), "a log line")
-    # Whoever comes next has its answer when the first call has ended.
-    room.api.before = lambda *_: None
-    assert not room.kubelet.prepare([("default", "next", "uid-next")])["uid-next"].error
-    assert room.used() == ({"mock1"}, {"mock1"}, {"uid-next"})
-    reads = [path.rpartition("/")[2] for method, path in room.api.requests if "/resourceclaims/" in path]
+    # The next call is answered after the first one has ended.
+    rig.api.before = lambda *_: None
+    assert not rig.kubelet.prepare([("default", "next", "uid-next")])["uid-next"].error
+    assert rig.used() == ({"mock1"}, {"mock1"}, {"uid-next"})
+    reads = [path.rpartition("/")[2] for method, path in rig.api.requests if "/resourceclaims/" in path]
     assert "second" not in reads
-    assert "PrepareFailed" not in str(room.api.objects)
+    assert "PrepareFailed" not in str(rig.api.objects)
 
 
 @pytest.mark.parametrize("unprepare", [False, True])
 def test_a_call_that_was_given_up_while_it_waited_for_another_driver(
-    room: Room, log: io.StringIO, unprepare: bool
+    rig: Rig, log: io.StringIO, unprepare: bool
 ) -> None:
     if unprepare:
-        assert not room.kubelet.prepare([FIRST])["uid-first"].error
-    before = room.used()
-    with State.load(room.settings.state_file).locked():
-        start = room.kubelet.start_unprepare if unprepare else room.kubelet.start_prepare
+        assert not rig.kubelet.prepare([FIRST])["uid-first"].error
+    before = rig.used()
+    with State.load(rig.settings.state_file).locked():
+        start = rig.kubelet.start_unprepare if unprepare else rig.kubelet.start_prepare
         timed_out(start([FIRST], PATIENCE_SECONDS))
     until(lambda: '"Call was given up" claim="default/first"' in log.getvalue(), "a log line")
-    assert room.used() == before
+    assert rig.used() == before
 
 
-def test_an_answer_to_a_call_that_was_given_up_is_no_success(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should its end have been a mistake, as when the clock was set."""
+def test_an_answer_to_a_call_that_was_given_up_is_no_success(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the call seemed given up by mistake, for example after a clock change."""
     monkeypatch.setattr(rpc, "_given_up", lambda _: lambda: True)
-    for call in (room.kubelet.prepare, room.kubelet.unprepare):
+    for call in (rig.kubelet.prepare, rig.kubelet.unprepare):
         answers = call([FIRST, SECOND])
         assert "was given up by its caller; nothing was changed" in answers["uid-first"].error
-        assert "uid-second" not in answers  # the kubelet takes a missing answer for a failure
+        assert "uid-second" not in answers  # the kubelet treats a missing answer as a failure

@@ -1,4 +1,4 @@
-"""The server of the kubelet's probes, with clients that are not as quick as they should be."""
+"""The HTTP server for the kubelet's probes, also with slow clients."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mock_accel_dra.health import HealthServer
 _DEADLINE_SECONDS = 10
 
 
-def test_a_client_that_says_nothing_is_logged_and_dropped(
+def test_a_silent_client_is_logged_and_disconnected(
     log: io.StringIO, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a busy node the kubelet gives up before its request is through."""
+    """On a busy node the kubelet gives up before it has sent its request."""
     monkeypatch.setattr(health, "_REQUEST_TIMEOUT_SECONDS", 0.05)
     server = HealthServer(0, lambda: True)
     try:
@@ -62,7 +62,7 @@ def test_without_ipv6_probes_of_ipv4_are_answered(monkeypatch: pytest.MonkeyPatc
         server.close()
 
 
-def test_a_port_that_is_taken_is_an_error() -> None:
+def test_a_port_in_use_is_an_error() -> None:
     server = HealthServer(0, lambda: True)
     try:
         with pytest.raises(OSError, match="in use"):

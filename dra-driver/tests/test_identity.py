@@ -1,4 +1,4 @@
-"""A claim keeps its device, not the name of one: names are given in PCI order, and may mean another device later."""
+"""A claim keeps its device, not a device name: names follow PCI order and may refer to another device later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUSES = {"PF1": ("0000:11:00.0", 0x10), "PF2": ("0000:12:00.0", 0x10), "PF3": ("
 NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
 
 
-class Room:
+class Rig:
     """A node with three slots, and its driver."""
 
     def __init__(self, folder: Path, api: FakeApiServer) -> None:
@@ -34,15 +34,15 @@ class Room:
         self.boot("PF1", "PF2", "PF3")
 
     def boot(self, *plugged: str) -> None:
-        """The node starts with these devices; the kernel module numbers them."""
+        """Boot the node with these devices; the kernel module numbers them."""
         self.boots += 1
         self.number(*plugged)
-        for path in self.cdi.glob("*"):  # it is on a tmpfs
+        for path in self.cdi.glob("*"):  # the folder is on a tmpfs
             path.unlink()
         self.start()
 
     def number(self, *plugged: str) -> None:
-        """Plug exactly these devices, which are numbered from 0; their registers are their own."""
+        """Plug exactly these devices, numbered from 0; each keeps its register's value."""
         if hasattr(self, "sysfs"):
             self.registers |= {self.uuid(name): self.sysfs.status(name) for name in self.sysfs.names()}
         self.sysfs = SysfsTree(self.folder / f"sys-{self.boots}-{'-'.join(plugged)}")
@@ -52,7 +52,7 @@ class Room:
             self.sysfs.set_status(f"mock{number}", self.registers.get(f"NODE1-NUMA0-{key}", 0))
 
     def start(self) -> None:
-        """The driver starts."""
+        """Start the driver."""
         self.state = State.load(self.state_file, f"boot-{self.boots}")
         place: dict[str, Any] = {
             "api": Client(self.api.url),
@@ -84,7 +84,7 @@ class Room:
         self.reconciler.repair(discovery.scan(self.sysfs.root))
 
     def used(self) -> tuple[set[str], set[str], set[str]]:
-        """uuids of devices with status 1, names with a CDI file, recorded claims."""
+        """UUIDs of devices with status 1, names with a CDI file, recorded claims."""
         content = json.loads(self.state_file.read_text()) if self.state_file.exists() else {"claims": {}}
         return (
             {self.uuid(name) for name in self.sysfs.names() if self.sysfs.status(name)},
@@ -94,42 +94,42 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path, api: FakeApiServer) -> Room:
-    return Room(tmp_path, api)
+def rig(tmp_path: Path, api: FakeApiServer) -> Rig:
+    return Rig(tmp_path, api)
 
 
 @pytest.mark.parametrize("admin", [False, True])
-def test_another_device_after_a_reboot_is_refused_with_both_named(room: Room, admin: bool) -> None:
-    room.allocate("pair", "mock0", admin=admin)
-    room.prepare("pair")
-    room.boot("PF2", "PF3")  # the slot of PF1 was unplugged
+def test_another_device_after_a_reboot_is_refused_with_both_named(rig: Rig, admin: bool) -> None:
+    rig.allocate("pair", "mock0", admin=admin)
+    rig.prepare("pair")
+    rig.boot("PF2", "PF3")  # the slot of PF1 was unplugged
     with pytest.raises(PrepareError) as error:
-        room.prepare("pair")
+        rig.prepare("pair")
     assert "recorded NODE1-NUMA0-PF1 at 0000:11:00.0, found NODE1-NUMA0-PF2 at 0000:12:00.0" in str(error.value)
     assert "claim default/pair (uid uid-pair)" in str(error.value)
-    assert room.used()[:2] == NOTHING[:2]
-    room.start()  # an agent that starts again has not forgotten
-    with pytest.raises(PrepareError, match="given another device under the name mock0"):
-        room.prepare("pair")
-    room.boot("PF1", "PF2", "PF3")
-    room.prepare("pair")
-    assert room.used() == (set() if admin else {"NODE1-NUMA0-PF1"}, {"mock0"}, {"uid-pair"})
+    assert rig.used()[:2] == NOTHING[:2]
+    rig.start()  # a restarted agent still knows
+    with pytest.raises(PrepareError, match="another device under the name mock0"):
+        rig.prepare("pair")
+    rig.boot("PF1", "PF2", "PF3")
+    rig.prepare("pair")
+    assert rig.used() == (set() if admin else {"NODE1-NUMA0-PF1"}, {"mock0"}, {"uid-pair"})
 
 
-def test_the_same_address_with_another_device_is_refused(room: Room) -> None:
-    room.allocate("pair", "mock0")
-    room.prepare("pair")
-    content = json.loads(room.state_file.read_text())
+def test_the_same_address_with_another_device_is_refused(rig: Rig) -> None:
+    rig.allocate("pair", "mock0")
+    rig.prepare("pair")
+    content = json.loads(rig.state_file.read_text())
     content["claims"]["uid-pair"]["devices"][0]["uuid"] = "NODE1-OLD"
-    room.state_file.write_text(json.dumps(content))
+    rig.state_file.write_text(json.dumps(content))
     with pytest.raises(PrepareError, match=r"recorded NODE1-OLD at 0000:11:00\.0, found NODE1-NUMA0-PF1"):
-        room.prepare("pair")
+        rig.prepare("pair")
 
 
-def test_a_failed_prepare_does_not_forget_the_device(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    room.allocate("pair", "mock0")
-    room.prepare("pair")
-    room.boot("PF1", "PF2")
+def test_a_failed_prepare_does_not_forget_the_device(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.allocate("pair", "mock0")
+    rig.prepare("pair")
+    rig.boot("PF1", "PF2")
 
     def full(*_: object) -> bool:
         raise OSError(28, "No space left on device")
@@ -137,53 +137,53 @@ def test_a_failed_prepare_does_not_forget_the_device(room: Room, monkeypatch: py
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cdi, "write", full)
         with pytest.raises(PrepareError, match="No space left"):
-            room.prepare("pair")
-    room.boot("PF2", "PF3")
-    with pytest.raises(PrepareError, match="given another device"):
-        room.prepare("pair")
+            rig.prepare("pair")
+    rig.boot("PF2", "PF3")
+    with pytest.raises(PrepareError, match="another device under the name mock0"):
+        rig.prepare("pair")
 
 
-def test_a_claim_that_was_unprepared_or_allocated_again_may_have_another_device(room: Room) -> None:
-    room.allocate("pair", "mock0")
-    room.prepare("pair")
-    room.boot("PF2", "PF3")
-    room.unprepare("pair")  # the pod was deleted; the next one gets what is there
-    room.prepare("pair")
-    assert room.used() == ({"NODE1-NUMA0-PF2"}, {"mock0"}, {"uid-pair"})
-    room.boot("PF3")
-    room.allocate("pair", "mock0", time="2026-11-27T11:00:00Z")
-    room.prepare("pair")
-    assert room.used() == ({"NODE1-NUMA0-PF3"}, {"mock0"}, {"uid-pair"})
+def test_a_claim_that_was_unprepared_or_allocated_again_may_have_another_device(rig: Rig) -> None:
+    rig.allocate("pair", "mock0")
+    rig.prepare("pair")
+    rig.boot("PF2", "PF3")
+    rig.unprepare("pair")  # the pod was deleted; the next one gets the device that is there now
+    rig.prepare("pair")
+    assert rig.used() == ({"NODE1-NUMA0-PF2"}, {"mock0"}, {"uid-pair"})
+    rig.boot("PF3")
+    rig.allocate("pair", "mock0", time="2026-11-27T11:00:00Z")
+    rig.prepare("pair")
+    assert rig.used() == ({"NODE1-NUMA0-PF3"}, {"mock0"}, {"uid-pair"})
 
 
-def test_devices_that_are_numbered_again_while_the_driver_runs(room: Room, log: io.StringIO) -> None:
-    """PF1 is pulled while a claim has it, and the module is loaded again: mock0 is PF2."""
-    room.allocate("pair", "mock0")
-    room.prepare("pair")
-    room.number("PF2", "PF3")
-    room.start()
-    assert room.used() == (set(), set(), {"uid-pair"})  # PF2 is free, and no container gets it in the place of PF1
+def test_devices_are_renumbered_while_the_driver_runs(rig: Rig, log: io.StringIO) -> None:
+    """PF1 is unplugged while a claim has it, and the module is reloaded: now mock0 is PF2."""
+    rig.allocate("pair", "mock0")
+    rig.prepare("pair")
+    rig.number("PF2", "PF3")
+    rig.start()
+    assert rig.used() == (set(), set(), {"uid-pair"})  # PF2 is free, and no container gets it instead of PF1
     with pytest.raises(PrepareError, match="recorded NODE1-NUMA0-PF1"):
-        room.prepare("pair")
-    room.allocate("other", "mock1")
-    room.prepare("other")
-    room.unprepare("pair")
-    assert room.used() == ({"NODE1-NUMA0-PF3"}, {"mock1"}, {"uid-other"})
+        rig.prepare("pair")
+    rig.allocate("other", "mock1")
+    rig.prepare("other")
+    rig.unprepare("pair")
+    assert rig.used() == ({"NODE1-NUMA0-PF3"}, {"mock1"}, {"uid-other"})
     assert '"Register of another device left alone" device="mock0"' in log.getvalue()
 
 
-def test_a_device_that_has_another_name_now_is_still_held_and_then_freed(room: Room) -> None:
-    room.allocate("pair", "mock0")
-    room.prepare("pair")
-    room.number("PF2", "PF1")
-    room.start()
-    assert room.used()[0] == {"NODE1-NUMA0-PF1"}
+def test_a_renamed_device_is_still_held_and_then_released(rig: Rig) -> None:
+    rig.allocate("pair", "mock0")
+    rig.prepare("pair")
+    rig.number("PF2", "PF1")
+    rig.start()
+    assert rig.used()[0] == {"NODE1-NUMA0-PF1"}
     for name in ("mock0", "mock1"):  # its old name, and the device itself
-        room.allocate("other", name)
+        rig.allocate("other", name)
         with pytest.raises(PrepareError, match=f"device {name} is still prepared for claim default/pair"):
-            room.prepare("other")
-    room.unprepare("pair")
-    room.look()
-    assert room.used() == NOTHING
-    room.prepare("other")
-    assert room.used() == ({"NODE1-NUMA0-PF1"}, {"mock1"}, {"uid-other"})
+            rig.prepare("other")
+    rig.unprepare("pair")
+    rig.look()
+    assert rig.used() == NOTHING
+    rig.prepare("other")
+    assert rig.used() == ({"NODE1-NUMA0-PF1"}, {"mock1"}, {"uid-other"})

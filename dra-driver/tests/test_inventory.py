@@ -1,4 +1,4 @@
-"""Devices that stop answering or are pulled are not forgotten while it matters."""
+"""The inventory remembers devices that stop responding or are unplugged while a claim has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED, Inventory
 
 
 def kill(sysfs: SysfsTree, name: str) -> str:
-    """Make ``name`` unreadable as a device whose server died; the UUID it had."""
+    """Make ``name`` unreadable, like a device whose server died. Returns its UUID."""
     path = sysfs.classes / name / "uuid"
     uuid = path.read_text().strip()
     path.unlink()
@@ -21,7 +21,7 @@ def problems(inventory: Inventory, sysfs: SysfsTree, *prepared: str) -> dict[str
     return {device.name: device.problem for device in inventory.update(scan(sysfs.root), set(prepared))}
 
 
-def test_a_device_that_does_not_answer_is_known_as_it_was(sysfs: SysfsTree, log: io.StringIO) -> None:
+def test_a_device_that_does_not_answer_keeps_its_last_values(sysfs: SysfsTree, log: io.StringIO) -> None:
     inventory = Inventory()
     sysfs.add("mock0", "0000:11:00.0")
     sysfs.add("mock1", "0000:12:00.0")
@@ -36,7 +36,7 @@ def test_a_device_that_does_not_answer_is_known_as_it_was(sysfs: SysfsTree, log:
     assert '"Device is healthy again" device="mock1"' in log.getvalue()
 
 
-def test_a_device_that_never_answered_is_left_out_and_named(sysfs: SysfsTree, log: io.StringIO) -> None:
+def test_a_device_that_never_answered_is_left_out_and_reported(sysfs: SysfsTree, log: io.StringIO) -> None:
     inventory = Inventory()
     sysfs.add("mock0", "0000:11:00.0")
     uuid = kill(sysfs, "mock0")

@@ -1,4 +1,4 @@
-"""The manifests say what the program and the design say."""
+"""The manifests agree with the program."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import yaml
 from mock_accel_dra.cli import parse
 from mock_accel_dra.settings import AgentSettings
 
-ROOM = Path(__file__).parents[1]
+COMPONENT = Path(__file__).parents[1]
 OBJECTS: dict[tuple[str, str], dict[str, Any]] = {
     (item["kind"], item["metadata"]["name"]): item
-    for path in sorted((ROOM / "manifests").glob("*.yaml"))
+    for path in sorted((COMPONENT / "manifests").glob("*.yaml"))
     for item in yaml.safe_load_all(path.read_text())
 }
 
@@ -22,7 +22,7 @@ def container(kind: str, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_names_and_labels_of_the_design() -> None:
+def test_names_and_labels() -> None:
     for kind, name in (("DaemonSet", "mock-accel-node-agent"), ("Deployment", "mock-accel-controller")):
         item = OBJECTS[kind, name]
         assert item["metadata"]["namespace"] == "mock-device"
@@ -46,7 +46,7 @@ def test_the_agent_has_the_folders_it_writes_to() -> None:
     assert mounted[str(settings.sysfs_root / "class")]["readOnly"]
     volumes = OBJECTS["DaemonSet", "mock-accel-node-agent"]["spec"]["template"]["spec"]["volumes"]
     host = {volume["name"]: volume["hostPath"]["path"] for volume in volumes}
-    for path in (settings.plugin_dir, settings.registry_dir):  # the kubelet gets these paths from us
+    for path in (settings.plugin_dir, settings.registry_dir):  # the driver sends these paths to the kubelet
         assert host[mounted[str(path)]["name"]] == str(path)
 
 
@@ -61,7 +61,7 @@ def test_least_privilege() -> None:
         parse(container(kind, name)["args"], {"NODE_NAME": "node1"})
 
 
-def test_no_rule_is_wider_than_a_verb_of_a_resource() -> None:
+def test_no_rule_has_a_wildcard() -> None:
     for (kind, _), item in OBJECTS.items():
         if kind == "ClusterRole":
             assert "*" not in str(item["rules"])

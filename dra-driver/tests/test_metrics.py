@@ -1,4 +1,4 @@
-"""What Prometheus reads of the node agent."""
+"""Metrics of the node agent in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Agent:
-    """An agent that did a little."""
+    """An agent with some recorded activity."""
 
     def __init__(self, state_file: Path) -> None:
         self.claim_durations = Durations(("operation", "result"))
@@ -78,7 +78,7 @@ def test_devices_errors_and_checkpoint(tmp_path: Path) -> None:
     assert 0 <= samples(agent)["mock_accel_checkpoint_age_seconds", ()] < 60
 
 
-def test_what_is_left_out_and_what_came_back_otherwise(tmp_path: Path) -> None:
+def test_devices_left_out_and_fields_changed(tmp_path: Path) -> None:
     found = samples(Agent(tmp_path / "state.json"))
     assert found["mock_accel_devices_left_out", (("device", "mock0"), ("reason", 'too "long"'))] == 1
     fields = {

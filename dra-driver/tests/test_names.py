@@ -1,4 +1,4 @@
-"""Names are accepted by the API server, whatever node and claim are called."""
+"""The API server accepts the driver's names for any name of node and claim."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODES = [
     "node-1",
     "node-1.example.com",
     *("n" * length for length in (63, 64, 105, 106, 223, 224, 247, 253)),
-    # What is cut leaves a dash or a dot at the end.
+    # Truncation leaves a dash or a dot at the end.
     ".".join(["a"] * 127),
     "a" + "-" * 251 + "a",
 ]
@@ -35,7 +35,7 @@ def test_names_of_slices_pools_and_labels(node: str) -> None:
         assert len(pool) <= 253
         assert all(SUBDOMAIN.fullmatch(part) for part in pool.split("/"))
         for item in change.write:
-            assert item["spec"]["nodeName"] == node  # whole: it is how the scheduler finds the node
+            assert item["spec"]["nodeName"] == node  # never truncated: the scheduler matches by it
             assert item["metadata"]["ownerReferences"][0]["name"] == node
             assert len(item["metadata"]["name"]) <= 253
             assert SUBDOMAIN.fullmatch(item["metadata"]["name"])
@@ -57,7 +57,7 @@ def test_names_that_fit_are_not_changed() -> None:
     assert names.event_name("claim", "ab12") == "claim.ab12"
 
 
-def test_names_that_do_not_fit_end_in_a_hash_and_stay_different() -> None:
+def test_long_names_end_in_a_hash_and_stay_different() -> None:
     label = names.node_label("n" * 64)
     assert re.fullmatch(r"n{52}-[0-9a-f]{10}", label)
     assert label != names.node_label("n" * 65)
@@ -73,15 +73,15 @@ def test_pools_of_other_nodes() -> None:
 
 
 @pytest.mark.parametrize("end", ["-", ".", "--", "-.-"])
-def test_event_on_a_claim_whose_name_is_cut_at_a_dash_or_dot(end: str) -> None:
+def test_event_on_a_claim_whose_name_is_truncated_at_a_dash_or_dot(end: str) -> None:
     claim = "c" * (200 - len(end)) + end + "c" * 20
     name = names.event_name(claim, "0123456789abcdef")
     assert SUBDOMAIN.fullmatch(name)
     assert len(name) <= 253
 
 
-def test_names_of_nodes_in_topologies_are_never_cut() -> None:
-    """The libraries compare slices with names that they put together themselves; a topology takes DNS labels only."""
+def test_names_of_nodes_in_topologies_are_never_truncated() -> None:
+    """The libraries build the same names themselves, without truncation; a topology allows DNS labels only."""
     node, device = "n" * 63, "mock999-vf999"
     assert names.slice_name(node, device) == f"mock-accel.example.com-{node}-{device}"
     assert names.pool_name(node, device) == f"{node}/{device}"
@@ -90,13 +90,13 @@ def test_names_of_nodes_in_topologies_are_never_cut() -> None:
 
 
 @pytest.mark.parametrize("claim", ["c" * 199 + "-" + "c" * 20, "c" * 199 + ".c", "c" * 253])
-def test_event_on_a_claim_with_a_long_name_is_taken(api: FakeApiServer, claim: str) -> None:
+def test_event_on_a_claim_with_a_long_name_is_accepted(api: FakeApiServer, claim: str) -> None:
     Reporter(Client(api.url), "node-1").failed("default", claim, "uid", "device mock9 is not there")
     api.wait_for("/api/v1/namespaces/default/events/ccc")
 
 
 @pytest.mark.parametrize("length", [105, 106, 253])
-def test_status_from_a_node_with_a_long_name_is_taken(api: FakeApiServer, length: int) -> None:
+def test_status_from_a_node_with_a_long_name_is_accepted(api: FakeApiServer, length: int) -> None:
     api.add_claim("one", [])
     claim = PreparedClaim("uid-one", "default", "one", (PreparedDevice("mock0"),))
     Reporter(Client(api.url), "n" * length).claims([claim], [PF])

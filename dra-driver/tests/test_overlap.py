@@ -1,4 +1,4 @@
-"""Two node agents on one node, as in a rolling update, and what a killed one leaves."""
+"""Two node agents on one node, as in a rolling update, and leftovers of a killed one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _DEADLINE_SECONDS = 20
 
 @pytest.fixture
 def old(settings: AgentSettings) -> AgentSettings:
-    """Of the agent that is there first."""
+    """Settings of the agent that started first."""
     return replace(settings, kernel_events=False, pod_uid=OLD_UID, start_id="old")
 
 
 @contextmanager
 def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
-    """An agent that the kubelet knows."""
+    """A running agent that is registered with the kubelet."""
     program = NodeAgent(settings, Client(api.url))
     thread = threading.Thread(target=program.run)
     thread.start()
@@ -73,10 +73,10 @@ def test_only_the_new_one_publishes(old: AgentSettings, api: FakeApiServer) -> N
             assert sockets.replaced(old.registration_socket, pattern)
             assert not sockets.replaced(new.registration_socket, pattern)
             api.remove(f"{SLICES}/{min(names)}")
-            api.wait_for_slices(names)  # by one of them, once
+            api.wait_for_slices(names)  # restored once, by one of the agents
             creations = [request for request in api.writes() if request[0] == "POST"]
             assert len(creations) == len(names) + 1
-        # The old one is alone again, as after a roll-back.
+        # The old agent is alone again, as after a rollback.
         api.remove(f"{SLICES}/{min(names)}")
         api.wait_for_slices(names)
 
@@ -95,10 +95,8 @@ def test_sockets_of_a_killed_driver_are_removed(old: AgentSettings, api: FakeApi
         assert foreign.exists()
 
 
-def test_agent_that_comes_back_after_a_power_cut_does_not_wait_for_its_old_socket(
-    old: AgentSettings, api: FakeApiServer
-) -> None:
-    """The kubelet has failed on that socket for some minutes when the pod, with its uid, runs again."""
+def test_agent_after_a_power_cut_does_not_wait_for_its_old_socket(old: AgentSettings, api: FakeApiServer) -> None:
+    """The kubelet has failed on the old socket for some minutes when the pod runs again with the same uid."""
     for path in (old.registration_socket, old.service_socket):
         path.parent.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as left:
@@ -118,7 +116,7 @@ def test_agent_that_comes_back_after_a_power_cut_does_not_wait_for_its_old_socke
     assert not list(old.registry_dir.iterdir())
 
 
-def test_names_of_sockets_are_another_at_each_start_and_short_enough() -> None:
+def test_socket_names_are_unique_per_start_and_short_enough() -> None:
     first, second = (AgentSettings(node_name="node1", pod_uid=OLD_UID) for _ in range(2))
     for one, other, pattern in (
         (first.service_socket, second.service_socket, first.service_pattern),

@@ -1,4 +1,4 @@
-"""The slices of the API server become what the devices say, with as few writes as can be."""
+"""The publisher makes the API server's slices match the devices, with as few writes as possible."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_slices_of_others_are_left_alone(publisher: Publisher, api: FakeApiServe
     assert set(api.slices()) == {"a", "b"}
 
 
-def test_a_deleted_slice_comes_back_with_the_uid_of_the_new_node(
+def test_a_restored_slice_has_the_uid_of_the_new_node(
     publisher: Publisher, api: FakeApiServer, plug: Callable[..., SysfsTree], node: Node
 ) -> None:
     devices = scan(plug().root).devices
@@ -63,7 +63,7 @@ def test_a_deleted_slice_comes_back_with_the_uid_of_the_new_node(
     assert owners == {"reborn"}
 
 
-def test_a_refusal_says_what_and_why(publisher: Publisher, api: FakeApiServer) -> None:
+def test_an_error_names_request_and_reason(publisher: Publisher, api: FakeApiServer) -> None:
     api.broken = 403
     with pytest.raises(ApiError, match=r"GET /api/v1/nodes/mock-cluster-node1: 403: broken on purpose") as caught:
         publisher.publish([])
@@ -75,7 +75,7 @@ def test_no_api_server(node: Node) -> None:
         Publisher(Client("http://127.0.0.1:1"), node.name).publish([])
 
 
-def test_a_connection_that_the_server_closed_is_made_anew(api: FakeApiServer) -> None:
+def test_client_reconnects_after_the_server_closed_the_connection(api: FakeApiServer) -> None:
     client = Client(api.url)
     client.get("/api/v1/nodes", {})
     client._local.connection.sock.shutdown(2)

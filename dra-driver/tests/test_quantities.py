@@ -1,4 +1,4 @@
-"""Quantities are written as the API server writes them, and compared by value."""
+"""Quantities are formatted as by the API server and compared by value."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_quantities_are_canonical(number: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [("1024Ti", "1Pi"), ("2", "2000m"), ("1e3", "1k"), ("1.5Gi", "1536Mi"), ("1E", "1000P")]
 )
-def test_same_value_in_other_words(one: str, other: str) -> None:
+def test_equal_values_in_different_notation(one: str, other: str) -> None:
     assert value(one) == value(other)
 
 
 @pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "1Xi", "--1", "1e"])
-def test_what_is_no_quantity(text: str) -> None:
+def test_invalid_quantities(text: str) -> None:
     with pytest.raises(ValueError, match="expected a quantity"):
         value(text)

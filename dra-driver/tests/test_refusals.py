@@ -1,4 +1,4 @@
-"""What the API server would refuse, or refuses, of slices is left out and named; the rest is published."""
+"""Devices that the API server refuses, or would refuse, are left out and reported; the others are published."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_accel_dra.publisher import Publisher
 PREFIX = "mock-accel.example.com-mock-cluster-node1-"
 
 
-def test_device_with_a_value_beyond_the_limits_is_left_out_and_named(
+def test_device_with_a_value_beyond_the_limits_is_left_out_and_reported(
     publisher: Publisher, api: FakeApiServer, sysfs: SysfsTree, log: io.StringIO
 ) -> None:
     for number in range(4):
@@ -38,11 +38,11 @@ def test_device_with_a_value_beyond_the_limits_is_left_out_and_named(
     (sysfs.classes / "mock0" / "capabilities").write_text("0x1\n")
     publisher.publish(scan(sysfs.root).devices)
     assert api.published() == {"mock0", "mock2", "mock3"}
-    assert '"Device is not left out any more" device="mock0"' in log.getvalue()
+    assert '"Device is published again" device="mock0"' in log.getvalue()
 
 
 @pytest.mark.parametrize("vf_is_bad", [False, True])
-def test_bad_device_of_a_pool_does_not_keep_the_others_back(
+def test_bad_device_does_not_block_the_others_of_its_pool(
     publisher: Publisher, api: FakeApiServer, with_vfs: tuple[Device, ...], vf_is_bad: bool
 ) -> None:
     name = "mock0_vf0" if vf_is_bad else "mock0"
@@ -55,7 +55,7 @@ def test_bad_device_of_a_pool_does_not_keep_the_others_back(
 
 
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
-def test_refused_slice_is_left_out_and_not_tried_at_every_event(
+def test_refused_slice_is_left_out_and_retried_with_back_off(
     publisher: Publisher,
     api: FakeApiServer,
     with_vfs: tuple[Device, ...],
@@ -77,11 +77,11 @@ def test_refused_slice_is_left_out_and_not_tried_at_every_event(
     for tries in range(1, 4):
         now[0] += 700
         publisher.publish(with_vfs)
-        assert len(api.writes()) == writes + 2 * tries  # the two that are refused, and no others
+        assert len(api.writes()) == writes + 2 * tries  # only the two refused slices
     assert api.generations() == before
     assert log.getvalue().count('"Slice is refused"') == 2
     assert log.getvalue().count('"Device left out"') == 2
-    assert "is not left out any more" not in log.getvalue()
+    assert "is published again" not in log.getvalue()
     api.refused.clear()
     now[0] += 700
     publisher.publish(with_vfs)
@@ -89,7 +89,7 @@ def test_refused_slice_is_left_out_and_not_tried_at_every_event(
     assert publisher.left_out == {}
 
 
-def test_refused_counters_are_counters_that_are_not_there(
+def test_refused_counters_count_as_dropped(
     publisher: Publisher, api: FakeApiServer, with_vfs: tuple[Device, ...]
 ) -> None:
     api.refused = {"mock0-counters": 422}
@@ -97,7 +97,7 @@ def test_refused_counters_are_counters_that_are_not_there(
     assert api.published() == {"mock0-vf0", "mock0-vf1", "mock1"}
 
 
-def test_driver_that_may_write_nothing_is_not_ready_and_deletes_nothing(
+def test_driver_without_write_permission_is_not_ready_and_deletes_nothing(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...]
 ) -> None:
     publisher.publish(devices)
@@ -109,10 +109,10 @@ def test_driver_that_may_write_nothing_is_not_ready_and_deletes_nothing(
     assert len(api.slices()) == len(devices)
 
 
-def test_error_of_one_slice_does_not_keep_the_others_back(
+def test_error_for_one_slice_does_not_block_the_others(
     publisher: Publisher, api: FakeApiServer, devices: tuple[Device, ...]
 ) -> None:
-    """As when a webhook fails for it."""
+    """For example because a webhook fails for it."""
     api.refused = {"mock2": 500}
     with pytest.raises(ApiError, match="mock2 is refused"):
         publisher.publish(devices)
@@ -130,7 +130,7 @@ def test_node_with_a_long_name(api: FakeApiServer, with_vfs: tuple[Device, ...],
     assert publisher.publish(with_vfs) == 0
 
 
-def test_retry_after_is_known(api: FakeApiServer) -> None:
+def test_retry_after_is_parsed(api: FakeApiServer) -> None:
     api.broken, api.retry_after = 429, 7
     with pytest.raises(ApiError) as caught:
         Client(api.url).get("/api/v1/nodes", {})

@@ -1,4 +1,4 @@
-"""What users of claims are told."""
+"""Reports to users of claims: events and ``status.devices``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_status_is_applied_once_and_again_when_a_device_gets_a_problem(
     assert api.objects[PATH]["status"]["allocation"] == {"devices": {"results": []}}
 
 
-def test_claim_that_was_made_anew_is_left_alone(
+def test_status_of_a_replaced_claim_is_not_written(
     plug: Callable[..., SysfsTree], api: FakeApiServer, log: io.StringIO
 ) -> None:
     api.add_claim("pair", [], uid="another")
@@ -72,7 +72,7 @@ def test_claim_that_was_made_anew_is_left_alone(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries that a test can wait for."""
+    """Short pauses between retries."""
     monkeypatch.setattr(outbox, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(outbox, "_LONGEST_PAUSE_SECONDS", 0.05)
 
@@ -92,17 +92,17 @@ PASSING = (429, 500, 502, 503, 504, 409)
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("status", PASSING)
-def test_event_that_is_refused_for_now_is_written_later(api: FakeApiServer, log: io.StringIO, status: int) -> None:
+def test_temporarily_refused_event_is_written_later(api: FakeApiServer, log: io.StringIO, status: int) -> None:
     refuse(api, "POST", status)
     Reporter(Client(api.url), NODE).failed("default", "pair", "uid", "device mock9 is not there")
     api.wait_for("/api/v1/namespaces/default/events/pair.")
-    until(lambda: '"Reported after all"' in log.getvalue(), "a log line")
+    until(lambda: '"Reported after retries"' in log.getvalue(), "a log line")
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize("status", [*PASSING, 403, 422])
-def test_status_that_is_refused_is_written_later(
+def test_refused_status_is_written_later(
     plug: Callable[..., SysfsTree], api: FakeApiServer, log: io.StringIO, method: str, status: int
 ) -> None:
     api.add_claim("pair", [])
@@ -116,7 +116,7 @@ def test_status_that_is_refused_is_written_later(
 
 
 @pytest.mark.usefixtures("quick")
-def test_api_server_that_is_away_for_long_is_asked_again(
+def test_writes_are_retried_while_the_api_server_is_unreachable(
     api: FakeApiServer, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     client = Client(api.url)
@@ -134,7 +134,7 @@ def test_api_server_that_is_away_for_long_is_asked_again(
 
 
 @pytest.mark.usefixtures("quick")
-def test_retry_after_is_kept_to(api: FakeApiServer) -> None:
+def test_retry_after_is_obeyed(api: FakeApiServer) -> None:
     refuse(api, "POST", 429, headers={"Retry-After": "1"})
     begin = time.monotonic()
     Reporter(Client(api.url), NODE).failed("default", "pair", "uid", "device mock9 is not there")
@@ -149,13 +149,13 @@ def test_pauses_grow_to_a_limit() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_waits_is_bounded_and_written_once(api: FakeApiServer, log: io.StringIO) -> None:
+def test_the_queue_is_bounded_and_each_event_written_once(api: FakeApiServer, log: io.StringIO) -> None:
     api.broken = 503
     reporter = Reporter(Client(api.url), NODE)
     for number in range(300):
         for _ in range(3):
             reporter.failed("default", f"claim{number}", "uid", "device mock9 is not there")
-    assert log.getvalue().count('"Too much to report, dropped"') == 300
+    assert log.getvalue().count('"Report queue is full, dropped a report"') == 300
     api.broken = None
     events = "/api/v1/namespaces/default/events/claim"
     until(lambda: sum(path.startswith(events) for path in api.objects) == 200, "200 events")
@@ -163,7 +163,7 @@ def test_what_waits_is_bounded_and_written_once(api: FakeApiServer, log: io.Stri
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_event_that_is_there_or_can_never_be_is_not_written_again(api: FakeApiServer, log: io.StringIO) -> None:
+def test_an_existing_or_invalid_event_is_not_retried(api: FakeApiServer, log: io.StringIO) -> None:
     reporter = Reporter(Client(api.url), NODE)
     for count in (1, 2):
         reporter.failed("default", "pair", "uid", "no")
@@ -193,7 +193,7 @@ def test_the_latest_status_wins(plug: Callable[..., SysfsTree], api: FakeApiServ
 
 @pytest.mark.usefixtures("quick")
 def test_a_claim_that_was_unprepared_is_forgotten(plug: Callable[..., SysfsTree], api: FakeApiServer) -> None:
-    """The API server clears status.devices when it is deallocated; the next pod has the same claim prepared again."""
+    """The API server clears status.devices at deallocation; the next pod uses the same claim again."""
     devices = scan(plug(vfs=True).root).devices
     reporter = Reporter(Client(api.url), NODE)
     for _ in range(2):
@@ -203,8 +203,8 @@ def test_a_claim_that_was_unprepared_is_forgotten(plug: Callable[..., SysfsTree]
         reporter.claims([], devices)
 
 
-def test_what_was_told_is_compared_with_what_is_there(plug: Callable[..., SysfsTree], api: FakeApiServer) -> None:
-    """Another agent on the node may have unprepared the claim while it was replaced by this one."""
+def test_a_lost_status_is_written_again(plug: Callable[..., SysfsTree], api: FakeApiServer) -> None:
+    """Another agent on the node may have unprepared the claim during an update."""
     devices = scan(plug(vfs=True).root).devices
     reporter = Reporter(Client(api.url), NODE)
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_what_was_told_is_compared_with_what_is_there(plug: Callable[..., SysfsT
     assert api.requests.count(("PATCH", f"{PATH}/status")) == 2
 
 
-def test_an_api_server_that_keeps_no_status_is_told_once(
+def test_a_dropped_status_is_written_once(
     plug: Callable[..., SysfsTree], api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Feature gate DRAResourceClaimDeviceStatus is off: the answer is 200, and the field is dropped."""
@@ -231,7 +231,7 @@ def test_an_api_server_that_keeps_no_status_is_told_once(
         until(lambda: "uid-pair" in reporter._told, "the API server has accepted it")
         reporter.compare({"uid-pair": api.objects[PATH]})
     assert api.requests.count(("PATCH", f"{PATH}/status")) == 1
-    assert log.getvalue().count('"The API server does not keep status.devices') == 1
+    assert log.getvalue().count('"The API server drops or changes status.devices') == 1
 
 
 def times(item: dict[str, Any]) -> list[str]:
@@ -250,7 +250,7 @@ def test_last_transition_time_moves_with_the_status_only(
     for hour, found in enumerate([devices, devices, moved, sick, sick, devices]):
         now = f"2026-11-27T{hour:02}:00:00Z"
         monkeypatch.setattr(reports, "_now", lambda now=now: now)
-        reporter = Reporter(Client(api.url), NODE)  # an agent that has started again
+        reporter = Reporter(Client(api.url), NODE)  # as after a restart of the agent
         reporter.claims([CLAIM], found)
         until(lambda reporter=reporter: "uid-pair" in reporter._told, "the API server has accepted it")
         seen += times(api.objects[PATH])
@@ -268,7 +268,7 @@ def test_another_device_under_the_name_is_not_ready(plug: Callable[..., SysfsTre
     assert status["data"]["uuid"] == "NODE1-GONE"
 
 
-def test_long_message_is_cut(api: FakeApiServer) -> None:
+def test_long_message_is_truncated(api: FakeApiServer) -> None:
     event = reports.event_of(NODE, "default", "c" * 253, "uid", "x" * 5000, "2026-01-01T00:00:00Z")
     assert len(event["message"]) == 1024
     assert len(event["metadata"]["name"]) <= 253

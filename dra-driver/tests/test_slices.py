@@ -1,4 +1,4 @@
-"""What is published follows from the devices."""
+"""ResourceSlices computed from devices."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def todo(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> Cha
 
 
 def apply(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> list[Object]:
-    """Published slices after the changes, as the API server would have them."""
+    """Published slices after the changes, as the API server would store them."""
     change = todo(wanted, published)
     left = {item["metadata"]["name"]: item for item in published if item["metadata"]["name"] not in change.delete}
     left |= {item["metadata"]["name"]: item for item in change.write}
@@ -52,7 +52,7 @@ def apply(wanted: Mapping[str, Sequence[Object]], published: list[Object]) -> li
     return copy.deepcopy(list(left.values()))
 
 
-def test_default_topology_gives_one_slice_a_device(plug: Callable[..., SysfsTree], node: Node) -> None:
+def test_default_topology_gives_one_slice_per_device(plug: Callable[..., SysfsTree], node: Node) -> None:
     pools = desired(node.name, "uid", scan(plug().root).devices)
     slices = [item for pool in pools.values() for item in pool]
     pfs = [function for function in node.functions if not function.is_vf]
@@ -120,7 +120,7 @@ def test_a_vf_without_its_pf_is_left_out() -> None:
     assert desired("n", "uid", [VF0]) == {}
 
 
-def test_first_generation_is_created_whole() -> None:
+def test_first_generation_is_created_completely() -> None:
     change = todo(desired("n", "uid", [PF, VF0]), [])
     assert not change.delete
     assert not [item for item in change.write if "resourceVersion" in item["metadata"]]
@@ -128,7 +128,7 @@ def test_first_generation_is_created_whole() -> None:
     assert {item["spec"]["pool"]["generation"] for item in change.write} == {1}
 
 
-def test_nothing_changes_when_all_is_right() -> None:
+def test_no_changes_if_slices_are_right() -> None:
     wanted = desired("n", "uid", [PF, VF0, VF1])
     assert not changes(wanted, apply(wanted, []))
 
@@ -143,7 +143,7 @@ def test_only_the_pool_that_differs_is_touched() -> None:
     assert {item["spec"]["pool"]["resourceSliceCount"] for item in change.write} == {4}
 
 
-def test_disabling_vfs_takes_the_counters_away() -> None:
+def test_disabling_vfs_removes_the_counters() -> None:
     published = apply(desired("n", "uid", [PF, VF0, VF1]), [])
     left = apply(desired("n", "uid", [PF]), published)
     assert [item["metadata"]["name"] for item in left] == ["mock-accel.example.com-n-mock0"]
@@ -166,7 +166,7 @@ def test_a_device_that_is_gone_is_deleted() -> None:
         lambda item: item["spec"]["pool"].update(resourceSliceCount=2),
     ],
 )
-def test_meddling_is_undone(meddle: Callable[[Object], object]) -> None:
+def test_edits_of_others_are_reverted(meddle: Callable[[Object], object]) -> None:
     wanted = desired("n", "uid", [PF])
     published = apply(wanted, [])
     meddle(published[0])
@@ -184,7 +184,7 @@ def test_labels_of_others_are_kept() -> None:
     assert updated["metadata"]["labels"]["team"] == "qa"
 
 
-def test_a_slice_too_many_goes_and_the_others_are_not_written_again() -> None:
+def test_an_extra_slice_is_deleted_and_the_others_are_not_written_again() -> None:
     wanted = desired("n", "uid", [PF, VF0])
     published = apply(wanted, [])
     foreign = copy.deepcopy(published[0])
@@ -195,7 +195,7 @@ def test_a_slice_too_many_goes_and_the_others_are_not_written_again() -> None:
     assert not change.write
 
 
-def test_without_counters_pf_and_vfs_are_not_both_there() -> None:
+def test_without_counters_pf_or_vfs_remain() -> None:
     pool = desired("n", "uid", [PF, VF0, VF1])["n/mock0"]
     names = {
         pf: [device["name"] for item in without_counters(pool, pf=pf) for device in item["spec"]["devices"]]

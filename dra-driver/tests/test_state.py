@@ -1,4 +1,4 @@
-"""The record of prepared claims, whatever happens to its file."""
+"""The record of prepared claims, with every kind of damage to its file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state.json"
 
 
-def test_what_is_written_is_read(path: Path) -> None:
+def test_write_and_read(path: Path) -> None:
     State.load(path, "boot-1").put(CLAIM)
     again = State.load(path, "boot-1")
     assert again.claims() == [CLAIM]
@@ -55,7 +55,7 @@ def test_a_reboot_does_not_forget_which_devices_a_claim_had(path: Path) -> None:
     again = State.load(path, "boot-3")
     assert {claim.uid: claim for claim in again.earlier()} == {CLAIM.uid: CLAIM, OTHER.uid: OTHER}
     again.put(CLAIM)
-    again.withdraw(CLAIM.uid)  # as a prepare that fails does
+    again.withdraw(CLAIM.uid)  # as after a failed prepare
     assert (again.get(CLAIM.uid), again.remembered(CLAIM.uid)) == (None, CLAIM)
     again.forget(CLAIM.uid)
     again = State.load(path, "boot-3")
@@ -81,9 +81,18 @@ def test_version_1_is_read_and_written_as_version_2(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"version": 2, "claims": {"u": {}}}', '{"version": 99, "claims": {}}', "[]", "\x00" * 512]
+    "text",
+    [
+        "",
+        "{",
+        '{"version": 2, "claims": {"u": {}}}',
+        '{"version": 99, "claims": {}}',
+        '{"version": 1}',
+        "[]",
+        "\x00" * 512,
+    ],
 )
-def test_a_file_that_is_not_usable_is_put_aside_and_the_loss_told(path: Path, log: io.StringIO, text: str) -> None:
+def test_an_unusable_file_is_kept_and_the_record_is_lost(path: Path, log: io.StringIO, text: str) -> None:
     path.write_text(text)
     found = State.load(path, "boot-1")
     assert found.lost
@@ -92,7 +101,7 @@ def test_a_file_that_is_not_usable_is_put_aside_and_the_loss_told(path: Path, lo
     assert '"State file is not usable; rebuilding it"' in log.getvalue()
 
 
-def test_every_driver_knows_of_the_loss_until_one_has_rebuilt_the_record(path: Path) -> None:
+def test_every_agent_sees_the_loss_until_one_has_rebuilt_the_record(path: Path) -> None:
     first, second = State.load(path, "boot-1"), State.load(path, "boot-1")
     path.write_text('{"version": 99, "claims": {}}')
     with first.locked():
@@ -109,7 +118,7 @@ def test_every_driver_knows_of_the_loss_until_one_has_rebuilt_the_record(path: P
     assert not State.load(path, "boot-1").lost
 
 
-def test_two_drivers_see_what_the_other_wrote(path: Path) -> None:
+def test_two_agents_see_each_others_writes(path: Path) -> None:
     first, second = State.load(path), State.load(path)
     with first.locked():
         first.put(CLAIM)
@@ -120,7 +129,7 @@ def test_two_drivers_see_what_the_other_wrote(path: Path) -> None:
         assert first.claims() == [CLAIM, OTHER]
 
 
-def test_another_process_waits_for_the_lock_and_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_the_lock_times_out_with_a_message(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "_LOCK_SECONDS", 0.2)
     holder = State.load(path)
     message = r"another driver on this node has held .*state.json.lock"

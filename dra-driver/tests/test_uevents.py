@@ -1,4 +1,4 @@
-"""Kernel events wake the agent up; anything else does not."""
+"""Kernel events about mock accelerators wake the agent; other datagrams do not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_parse() -> None:
 
 
 class FakeSocket:
-    """Gives what it was given, then times out and stops the listener."""
+    """Delivers ``received``, then times out and stops the listener."""
 
     def __init__(self, stop: threading.Event, *received: tuple[bytes, int] | OSError) -> None:
         self.stop = stop
@@ -70,6 +70,6 @@ def test_an_end_of_events_is_logged(log: io.StringIO) -> None:
     assert "Kernel events end" in log.getvalue()
 
 
-def test_the_real_socket_can_be_had() -> None:
+def test_the_real_socket_can_be_opened() -> None:
     with uevents.open_socket() as receiver:
         assert receiver.family == socket.AF_NETLINK

@@ -1,4 +1,4 @@
-"""A watch that ends at once costs the API server little, and one line of the log."""
+"""A watch that ends early is repeated with back-off and logged once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEADLINE_SECONDS = 10.0
 
 
 class Stop(threading.Event):
-    """Notes how long those who wait for it want to wait, and lets them wait a hundredth of that."""
+    """Records the time-outs of ``wait``, and waits a hundredth of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,24 +49,24 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.mark.parametrize("with_an_event", [False, True])
-def test_a_watch_that_ends_at_once_is_asked_for_with_back_off(
+def test_a_watch_that_ends_early_is_repeated_with_back_off(
     node_less_api: FakeApiServer, log: io.StringIO, with_an_event: bool
 ) -> None:
     api, stop = node_less_api, Stop()
     api.watch_ends_at_once = True
 
     def changed() -> None:
-        if with_an_event:  # one that the next watch gives, before it ends
+        if with_an_event:  # the next watch delivers it before it ends
             api.add_slice(f"slice-{len(stop.pauses)}")
 
     with following(api, stop, changed):
         until(lambda: len(stop.pauses) >= 7, "seven pauses")
     assert stop.pauses[:7] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert api.requests.count(("GET", SLICES)) <= len(stop.pauses) + 1
-    assert log.getvalue().count("Watch ends at once") == 1
+    assert log.getvalue().count("Watch ended early") == 1
 
 
-def test_a_watch_that_lasted_is_followed_by_the_next_one_without_a_pause(
+def test_a_watch_of_normal_length_is_repeated_without_a_pause(
     node_less_api: FakeApiServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_SHORT_SECONDS", 0.0)
@@ -75,10 +75,10 @@ def test_a_watch_that_lasted_is_followed_by_the_next_one_without_a_pause(
     with following(api, stop, lambda: calls.append(1)):
         until(lambda: len(calls) >= 3, "three looks")
         assert not stop.pauses
-    assert "Watch ends at once" not in log.getvalue()
+    assert "Watch ended early" not in log.getvalue()
 
 
-def test_a_watch_that_is_refused_waits_as_long_as_the_api_server_says(node_less_api: FakeApiServer) -> None:
+def test_a_refused_watch_obeys_retry_after(node_less_api: FakeApiServer) -> None:
     api, stop = node_less_api, Stop()
     api.broken, api.retry_after = 429, 12
     with following(api, stop, lambda: None):

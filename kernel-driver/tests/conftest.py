@@ -1,4 +1,4 @@
-"""Fixtures: one guest that has what the loader's image has, and the devices of a node of the default topology."""
+"""Fixtures: a guest with the content of the loader's image, and the devices of a node of the default topology."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def node() -> topology.Node:
 
 @pytest.fixture(scope="session")
 def spare(node: topology.Node) -> topology.Slot:
-    """A slot for one PF more, after all others in PCI order."""
+    """A slot with one more PF, after all others in PCI order."""
     bus = node.slots[-1].bus + 1
     port = f"rp{bus:02x}"
     like = next(function for function in node.slots[-1].functions if not function.total_vfs)
@@ -52,21 +52,21 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def guest(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
-    """A booted guest: nothing is plugged and the module is not loaded."""
+    """A booted guest without plugged devices and without the module."""
     with booted(node, spare, folder) as guest:
         yield guest
 
 
 @pytest.fixture(scope="module")
 def own_guest(node: topology.Node, spare: topology.Slot) -> Iterator[ModuleGuest]:
-    """The same for the tests of one file, which change it for good."""
+    """A separate guest for the tests of one file, which change it permanently."""
     with tempfile.TemporaryDirectory(prefix="mock-accel-") as folder, booted(node, spare, Path(folder)) as guest:
         yield guest
 
 
 @contextmanager
 def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
-    """A guest with the node's devices served and a root port for each slot."""
+    """A guest with a root port per slot; the node's devices are served."""
     from mock_device.lab.build import kbuild
     from mock_device.lab.build.node_image import build_node_image
     from mock_device.lab.build.qemu_build import ensure_qemu
@@ -84,7 +84,7 @@ def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[
 
 @pytest.fixture
 def known_state(guest: ModuleGuest, node: topology.Node) -> Iterator[None]:
-    """A test begins with all PFs, no VF, everything free, and ends without a complaint of the kernel."""
+    """A test starts with all PFs, no VF and all devices free; it fails if the kernel logs a warning."""
     restore(guest, node)
     yield
     assert not [line for line in guest.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]

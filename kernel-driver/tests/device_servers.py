@@ -1,4 +1,4 @@
-"""Devices of the topology, served by a thread of the test."""
+"""Serve devices of the topology from a thread of the test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _device(function: Function) -> Device:
 
 @contextmanager
 def serving(functions: Iterable[Function], folder: Path) -> Iterator[None]:
-    """Serve each function at ``folder/<name>.sock``; at the end the devices die, plugged or not."""
+    """Serve each function at ``folder/<name>.sock``; at the end the devices die, even if they are plugged."""
     server = Server([(folder / f"{function.name}.sock", _device(function)) for function in functions])
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

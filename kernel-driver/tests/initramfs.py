@@ -1,6 +1,6 @@
-"""An initial RAM disk from a container image: what runs in the guest is what the loader's pod has.
+"""Make an initial RAM disk from a container image, so that the guest has the content of the loader's pod.
 
-Wire format of the disk: "newc", Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
+Format: "newc", Documentation/driver-api/early-userspace/buffer-format.rst of the kernel.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo '@@0'
 # Each line is a command; the answer is its output and a line @@EXIT-CODE.
-# In a process of its own: background jobs become children of process 1 when their parent ends, and
-# busybox's read loses what it has of a line when a child ends.
+# In a subshell: background jobs become children of process 1 when their parent ends, and busybox's
+# read drops a partial line when a child ends.
 (
 	while read -r line; do
 		(eval "$line") </dev/null 2>&1
@@ -55,7 +55,7 @@ def _layers(image: tarfile.TarFile) -> list[str]:
 def write_initramfs(target: Path, archive: Path, more: Sequence[Path] = ()) -> None:
     """Write ``target`` with all files of the docker-archive ``archive``, and an init that runs commands from ttyS1.
 
-    ``more`` are files that go to the root folder.
+    The files ``more`` are added to the root folder.
     """
     entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, INIT)}
     entries |= {file.name: (stat.S_IFREG | 0o644, file.read_bytes()) for file in more}
@@ -71,7 +71,7 @@ def write_initramfs(target: Path, archive: Path, more: Sequence[Path] = ()) -> N
                     if kind is not None:
                         entries[member.name.strip("./") or "."] = (kind | member.mode, data)
     with target.open("wb") as out:
-        # A folder comes before what is in it.
+        # A folder must come before its content.
         for name in sorted(entries):
             _entry(out, name, *entries[name])
         _entry(out, "TRAILER!!!", 0)

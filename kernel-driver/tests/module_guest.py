@@ -1,4 +1,4 @@
-"""A QEMU guest whose first process runs the commands that a test sends."""
+"""A QEMU guest that runs the commands of a test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mock_device.topology import Node, Slot
 
 CLASS = "/sys/class/mock-accel"
 DONE = ""
-"""What ``write`` returns when it succeeds."""
+"""Result of a successful ``write``."""
 _BOOT_SECONDS = 90.0
 _ANSWER_SECONDS = 30.0
 _WAIT_SECONDS = 30.0
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command in the guest said (both streams) and its exit code."""
+    """Output (both streams) and exit code of a command in the guest."""
 
     code: int
     text: str
@@ -104,12 +104,12 @@ class ModuleGuest:
                 got = self._shell.recv(4096)
             except TimeoutError:
                 got = b""
-            assert got, f"the guest gave no answer in {seconds:.0f} s, only {data!r}; {self._evidence()}"
+            assert got, f"expected an answer of the guest within {seconds:.0f} s, found {data!r}; {self._evidence()}"
             data += got
         return Answer(int(end[1]), data[: end.start()].decode(errors="replace").replace("\r", "").strip("\n"))
 
     def boot(self) -> None:
-        """Wait until the guest takes commands."""
+        """Wait until the guest accepts commands."""
         assert self._answer(_BOOT_SECONDS).code == 0
 
     def run(self, command: str) -> Answer:
@@ -125,12 +125,12 @@ class ModuleGuest:
         return answer.text
 
     def read(self, name: str, attribute: str) -> str:
-        """An attribute of a device, or the reason why it cannot be read."""
+        """Value of a device's attribute, or the text of the error that its read gives."""
         answer = self.run(f"cat {CLASS}/{name}/{attribute}")
         return answer.text if answer.code == 0 else answer.text.rpartition(": ")[2]
 
     def read_all(self) -> dict[str, dict[str, str]]:
-        """Values by name by device, of everything that can be read and is a single line."""
+        """All readable single-line attributes: values by attribute by device."""
         lines = self.ok(f"cd {CLASS}; grep -sH '' */[a-z]*").splitlines()
         found: dict[str, dict[str, str]] = {}
         for file, _, value in (line.partition(":") for line in lines):
@@ -139,19 +139,19 @@ class ModuleGuest:
         return found
 
     def write(self, name: str, attribute: str, value: str) -> str:
-        """Write an attribute, by one write(2): ``DONE``, or the reason why it cannot be written."""
+        """Write an attribute by one write(2); returns ``DONE`` or the text of the error."""
         answer = self.run(f"printf %b {shlex.quote(value)} | dd of={CLASS}/{name}/{attribute} status=none")
         return DONE if answer.code == 0 else answer.text.rpartition(": ")[2]
 
     def devices(self) -> dict[str, str]:
-        """PCI address by the name of each published device."""
-        # Quoted: "*" stands for itself when there is no device, and must not match those that come a moment later.
+        """PCI addresses of all published devices, by name."""
+        # Quoted: without devices "*" stays literal, and must not match devices that appear a moment later.
         each = 'readlink "$n/device" | sed "s,.*/,$n ,"'
         text = self.ok(f"cd {CLASS} 2>/dev/null || exit 0; for n in *; do {each}; done")
         return dict(line.split(" ") for line in text.splitlines())
 
     def until(self, found: Callable[[], T], expected: T) -> None:
-        """Wait until ``found()`` is ``expected``."""
+        """Wait until ``found()`` equals ``expected``."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while (value := found()) != expected:
             assert time.monotonic() < deadline, (
@@ -160,9 +160,9 @@ class ModuleGuest:
             time.sleep(_POLL_SECONDS)
 
     def sleep_and_wake(self) -> None:
-        """Suspend the guest to RAM (ACPI S3): QEMU resets its devices, and wakes it at once."""
+        """Suspend the guest to RAM (ACPI S3), which resets its devices, and wake it at once."""
         self._monitor.clear_events()
-        # The answer comes when the guest is awake. It would miss what is sent to its serial port before.
+        # The answer arrives after the wake-up; input to the serial port before that would be lost.
         self._shell.sendall(b"echo mem > /sys/power/state\n")
         self._wait_for("SUSPEND")
         self._monitor.cmd("system_wakeup")
@@ -170,13 +170,13 @@ class ModuleGuest:
         assert answer.code == 0, answer.text
 
     def _wait_for(self, name: str) -> None:
-        """Wait for an event of the monitor; others before it are dropped."""
+        """Wait for an event of the monitor; earlier ones are dropped."""
         event: object = None
         while event != name:
             try:
                 got = self._monitor.pull_event(_WAIT_SECONDS)
             except TimeoutError:
-                raise AssertionError(f"no event {name} in {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
+                raise AssertionError(f"no event {name} within {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
             event = got and got["event"]
 
     # Slots
@@ -188,13 +188,13 @@ class ModuleGuest:
         self.plugged.append(slot)
 
     def unplug(self, slot: Slot) -> None:
-        """Ask the guest for a slot, as QEMU's ``device_del`` does: it waits 5 s for somebody to change their mind."""
+        """Ask the guest to release a slot, by QEMU's ``device_del``; the guest waits 5 s for a cancellation."""
         self._monitor.clear_events()
         self._monitor.cmd("device_del", id=slot.functions[0].name)
         self._wait_unplugged([slot])
 
     def power_off(self, *slots: Slot) -> None:
-        """Unplug slots at once, by the guest's own switch."""
+        """Unplug slots at once, by the slot's power switch in the guest."""
         self._monitor.clear_events()
         for slot in slots:
             switch = f"$(dirname $(grep -lx 0000:{slot.bus:02x}:00 /sys/bus/pci/slots/*/address))/power"
@@ -207,7 +207,7 @@ class ModuleGuest:
             try:
                 event = self._monitor.pull_event(_WAIT_SECONDS)
             except TimeoutError:
-                raise AssertionError(f"the guest does not let go of {sorted(left)}; {self._evidence()}") from None
+                raise AssertionError(f"the guest does not release {sorted(left)}; {self._evidence()}") from None
             if event and event["event"] == "DEVICE_DELETED":
                 left.discard(event["data"].get("device", ""))
         self.plugged = [slot for slot in self.plugged if slot not in slots]

@@ -1,4 +1,4 @@
-"""The state that every test begins with, and words for what the topology says of it."""
+"""The state with which every test starts, and helpers to express it in terms of the topology."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DRIVER = "/sys/bus/pci/drivers/mock_accel"
 _BIND = "d=${v%/vendor}; test -e $d/driver || echo ${d##*/} | tee /sys/bus/pci/drivers_probe"
 LOADER = "/usr/local/bin/loader"
 INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
-# What the kernel prints when something in it is wrong.
+# Lines by which the kernel reports a bug.
 COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
 
 
 def published(functions: list[Function] | tuple[Function, ...]) -> dict[str, str]:
-    """Name and PCI address of each function, as the topology says."""
+    """PCI address by name of each function, from the topology."""
     return {function.name: function.bdf for function in functions}
 
 
@@ -36,7 +36,7 @@ def card(node: Node) -> Slot:
 
 
 def restore(guest: ModuleGuest, node: Node) -> None:
-    """The topology's slots are plugged, the module is loaded, PFs have their names, no VF is there, all are free."""
+    """Restore the initial state: slots of the topology plugged, module loaded, PFs in order, no VFs, devices free."""
     guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
     missing = [slot for slot in node.slots if slot not in guest.plugged]
     for slot in missing:
@@ -56,9 +56,9 @@ def restore(guest: ModuleGuest, node: Node) -> None:
 
 @contextmanager
 def uevents(guest: ModuleGuest, shown: str) -> Iterator[Callable[[], str]]:
-    """Listen to what the kernel says of the class.
+    """Record kernel events of the class.
 
-    Gives what was heard so far, a line ``shown`` each (variables of the announcement).
+    Yields a function that returns the events so far, one line ``shown`` each (variables of the event).
     """
     listener = f"uevent sh -c 'test $SUBSYSTEM != mock-accel || echo {shown} >> /tmp/uevents'"
     guest.ok(f": > /tmp/uevents; {listener} & echo $! > /tmp/uevent.pid")

@@ -1,4 +1,4 @@
-"""A device that cannot be published: the others are, the log names it, and nothing is left behind."""
+"""A device that cannot be published: it is logged, the others are published, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXISTS = "File exists"
 
 @contextmanager
 def taken(guest: ModuleGuest, device: str, name: str) -> Iterator[None]:
-    """A name of the class is taken by somebody else; then the kernel's words about it are forgotten."""
+    """Occupy a name of the class by another device; at the end clear the kernel log of its messages."""
     guest.ok(f"insmod /name_taker.ko device={device} name={name}")
     try:
         yield
@@ -43,7 +43,7 @@ def test_number_of_vfs_stays_when_one_cannot_be_published(guest: ModuleGuest, no
 
 
 def test_vf_that_cannot_be_published_when_names_change(guest: ModuleGuest, node: Node) -> None:
-    """It is named in the log, takes no other VF along, and is published by the next thing that happens to its PF."""
+    """It is logged, does not affect other VFs, and is published at the next change of its PF."""
     slot = next(slot for slot in reversed(node.slots) if slot.functions[0].total_vfs)
     before, later = node.slots[node.slots.index(slot) - 1], slot.functions
     guest.power_off(before)
@@ -56,7 +56,7 @@ def test_vf_that_cannot_be_published_when_names_change(guest: ModuleGuest, node:
         without = {name: address for name, address in everything.items() if name != later[2].name}
         guest.until(guest.devices, without)
         assert said(guest, later[2].name)
-        # Binding the first one again must not fail for the second one's sake.
+        # Binding the first VF again must not fail because of the second one.
         for switch in ("unbind", "bind"):
             guest.ok(f"echo {later[1].bdf} > {DRIVER}/{switch}")
         assert guest.read(later[1].name, "status") == "0"

@@ -1,4 +1,4 @@
-"""The tests' guest: what can be said without one."""
+"""The kernel command line of the guest; boots nothing."""
 
 from __future__ import annotations
 

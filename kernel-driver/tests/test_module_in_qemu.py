@@ -1,4 +1,4 @@
-"""The module's ABI, in a guest that has the loader's image and nothing else, with real vfio-user devices."""
+"""The module's ABI, in a guest with only the content of the loader's image, with real vfio-user devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.topology import Node, Slot
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 
 
-def test_attributes_are_those_of_the_topology(guest: ModuleGuest, node: Node) -> None:
+def test_attributes_match_the_topology(guest: ModuleGuest, node: Node) -> None:
     for function in node.functions:
         if function.total_vfs:
             assert guest.write(function.name, "sriov_numvfs", str(function.total_vfs)) == DONE
@@ -36,7 +36,7 @@ def test_attributes_are_those_of_the_topology(guest: ModuleGuest, node: Node) ->
         assert found[function.name] == expected
 
 
-def test_only_root_writes_and_only_what_can_change(guest: ModuleGuest, node: Node) -> None:
+def test_modes_of_attributes(guest: ModuleGuest, node: Node) -> None:
     files = guest.ok(f"cd {CLASS}/mock0/; stat -c '%n %a %u' *")
     modes = {name: f"{mode} {owner}" for name, mode, owner in (line.split() for line in files.splitlines())}
     constant = dict.fromkeys(("uuid", "memory_size", "numa_node", "capabilities", "sriov_totalvfs"), "444 0")
@@ -44,7 +44,7 @@ def test_only_root_writes_and_only_what_can_change(guest: ModuleGuest, node: Nod
 
 
 def test_every_attribute_is_described(guest: ModuleGuest) -> None:
-    """``ABI/testing``: what the class has of its own, and nothing else."""
+    """``ABI/testing`` describes exactly the attributes of the class."""
     text = (Path(__file__).parents[1] / "ABI/testing/sysfs-class-mock-accel").read_text()
     described = set(re.findall(rf"^What:\t\t{CLASS}/<name>/(\w+)$", text, re.MULTILINE))
     found = set(guest.ok(f"cd {CLASS}; ls -1 mock*/").splitlines())
@@ -52,7 +52,7 @@ def test_every_attribute_is_described(guest: ModuleGuest) -> None:
     assert {name for name in found if name and not name.endswith(":")} == described | of_every_device
 
 
-def test_status_is_of_one_device(guest: ModuleGuest, node: Node) -> None:
+def test_status_changes_one_device_only(guest: ModuleGuest, node: Node) -> None:
     free = dict.fromkeys(pfs(node), "0")
     for value in ("1", r"1\n", "0", r"0\n"):
         assert guest.write("mock1", "status", value) == DONE
@@ -67,7 +67,7 @@ def test_status_is_0_or_1(guest: ModuleGuest, value: str) -> None:
         assert guest.read("mock0", "status") == status
 
 
-def test_vfs_come_and_go_with_their_links(guest: ModuleGuest, node: Node) -> None:
+def test_vfs_appear_and_disappear_with_their_links(guest: ModuleGuest, node: Node) -> None:
     pf, *vfs = card(node).functions
     links = f"cd {PCI}; for l in */virtfn* */physfn; do ! test -L $l || echo $l $(readlink $l); done"
     for count in (1, 0, 2, 0, 1, 2, 2, 1, 0):
@@ -88,7 +88,7 @@ def test_numvfs_is_at_most_totalvfs(guest: ModuleGuest, node: Node, value: str) 
     assert guest.devices() == pfs(node) | published(vfs[:1])
 
 
-def test_pf_without_vfs_has_none_to_enable(guest: ModuleGuest, node: Node) -> None:
+def test_pf_without_vfs_cannot_enable_any(guest: ModuleGuest, node: Node) -> None:
     pf = next(function for function in node.functions if not function.is_vf and not function.total_vfs)
     assert guest.write(pf.name, "sriov_numvfs", "1") == INVALID
     assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
@@ -100,14 +100,14 @@ def test_vfs_stay_while_one_is_allocated(guest: ModuleGuest, node: Node) -> None
     assert guest.write(first.name, "status", "1") == DONE
     assert guest.write(pf.name, "sriov_numvfs", "0") == BUSY
     assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
-    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE, "growing disturbs nobody"
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE, "more VFs do not affect the allocated one"
     assert guest.write(pf.name, "sriov_numvfs", "1") == BUSY
     assert guest.devices() == pfs(node) | published([first, second])
     assert guest.write(first.name, "status", "0") == DONE
     assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
 
 
-def test_user_space_hears_of_changes(guest: ModuleGuest, node: Node) -> None:
+def test_changes_send_uevents(guest: ModuleGuest, node: Node) -> None:
     pf, vf, _ = card(node).functions
     with uevents(guest, "$ACTION ${DEVPATH##*/}") as heard:
         changes = ((pf.name, "sriov_numvfs", "1"), *((vf.name, "status", value) for value in "1100"))
@@ -117,7 +117,7 @@ def test_user_space_hears_of_changes(guest: ModuleGuest, node: Node) -> None:
         guest.until(heard, told)
 
 
-def test_module_goes_and_comes_again(guest: ModuleGuest, node: Node) -> None:
+def test_module_can_be_reloaded(guest: ModuleGuest, node: Node) -> None:
     pf, *_ = card(node).functions
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
     guest.ok(UNLOAD)
@@ -139,8 +139,8 @@ def test_module_stays_while_a_device_is_allocated(guest: ModuleGuest, node: Node
     guest.ok(UNLOAD)
 
 
-def test_module_stays_for_a_device_that_was_allocated_before(guest: ModuleGuest, node: Node) -> None:
-    """Such as one that an administrator unbound and bound again."""
+def test_module_stays_for_a_device_that_was_allocated_before_bind(guest: ModuleGuest, node: Node) -> None:
+    """For example after an administrator unbound it and bound it again."""
     assert guest.write("mock2", "status", "1") == DONE
     for switch in ("unbind", "bind"):
         guest.ok(f"printf {pfs(node)['mock2']} > /sys/bus/pci/drivers/mock_accel/{switch}")
@@ -152,8 +152,8 @@ def test_module_stays_for_a_device_that_was_allocated_before(guest: ModuleGuest,
 
 
 @pytest.mark.parametrize("status", ["0", "1"])
-def test_loader_unloads_what_is_not_in_use(guest: ModuleGuest, node: Node, status: str) -> None:
-    """The container's entry point; SIGTERM is what the kubelet sends."""
+def test_loader_unloads_the_module_unless_in_use(guest: ModuleGuest, node: Node, status: str) -> None:
+    """The container's entry point; the kubelet stops it with SIGTERM."""
     guest.ok(UNLOAD)
     command = f"sh -c 'echo $$ > /tmp/loader.pid; exec {LOADER}'; echo exit $?"
     guest.ok(f"({command}) > /tmp/loader.log 2>&1 &")
@@ -165,7 +165,7 @@ def test_loader_unloads_what_is_not_in_use(guest: ModuleGuest, node: Node, statu
     assert guest.devices() == ({} if status == "0" else pfs(node)), guest.ok("cat /tmp/loader.log")
 
 
-def test_names_follow_pci_order_whatever_comes_first(guest: ModuleGuest, node: Node) -> None:
+def test_names_follow_pci_order(guest: ModuleGuest, node: Node) -> None:
     guest.power_off(*node.slots)
     assert guest.devices() == {}
     addresses: list[str] = []
@@ -178,7 +178,7 @@ def test_names_follow_pci_order_whatever_comes_first(guest: ModuleGuest, node: N
 
 
 def test_names_stay_while_a_device_is_allocated(guest: ModuleGuest, node: Node, spare: Slot, folder: Path) -> None:
-    """What comes between them is numbered after them, until something comes when all are free."""
+    """A device between others is numbered after them, until another device arrives while all are free."""
     between, after = node.slots[1], node.slots[2].functions[0]
     guest.power_off(between)
     guest.ok(f"{UNLOAD}; {LOAD}")
@@ -194,13 +194,13 @@ def test_names_stay_while_a_device_is_allocated(guest: ModuleGuest, node: Node, 
         guest.plug(spare)
         guest.until(guest.devices, expected | {f"mock{len(expected)}": spare.functions[0].bdf})
         assert guest.write(name, "status", "0") == DONE
-        assert guest.devices().items() >= before.items(), "names change when a device comes, at no other time"
+        assert guest.devices().items() >= before.items(), "names change only when a device arrives"
         guest.power_off(spare)
         guest.plug(spare)
         guest.until(guest.devices, pfs(node) | {f"mock{len(pfs(node))}": spare.functions[0].bdf})
 
 
-def test_unplugged_slot_takes_its_vfs_along(guest: ModuleGuest, node: Node) -> None:
+def test_unplugging_a_slot_removes_its_vfs(guest: ModuleGuest, node: Node) -> None:
     slot = card(node)
     pf, vf, _ = slot.functions
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
@@ -216,8 +216,8 @@ def test_unplugged_slot_takes_its_vfs_along(guest: ModuleGuest, node: Node) -> N
     guest.ok(UNLOAD)
 
 
-def test_status_that_the_device_does_not_take(guest: ModuleGuest, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write is posted: QEMU and the bus say nothing of it."""
+def test_status_that_the_device_ignores(guest: ModuleGuest, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write is posted: QEMU and the bus report no error."""
     with monkeypatch.context() as deaf:
         deaf.setattr(Registers, "write", lambda *_: None)
         assert guest.write("mock0", "status", "1") == IO_ERROR
@@ -236,7 +236,7 @@ def test_device_that_died(guest: ModuleGuest, node: Node, spare: Slot, folder: P
     for value in ("0", "1"):
         assert guest.write(name, "status", value) == IO_ERROR
     assert guest.read(name, "numa_node") == str(spare.functions[0].numa_node)
-    assert guest.read("mock0", "status") == "0", "others live on"
+    assert guest.read("mock0", "status") == "0", "other devices are not affected"
     guest.power_off(spare)
     assert guest.devices() == pfs(node)
     guest.ok(UNLOAD)
@@ -255,8 +255,8 @@ def test_device_with_a_wrong_id_is_refused(
         assert guest.devices() == pfs(node)
 
 
-def test_attributes_are_used_while_devices_come_and_go(guest: ModuleGuest, node: Node) -> None:
-    """Nobody waits for anybody for ever."""
+def test_attributes_are_used_while_devices_change(guest: ModuleGuest, node: Node) -> None:
+    """There is no deadlock."""
     pf, vf, _ = card(node).functions
     use = f"cat {CLASS}/*/*; for s in 1 0; do echo $s > {CLASS}/{vf.name}/status; done"
     guest.ok(f"(while :; do {use}; done) > /dev/null 2>&1 & echo $! > /tmp/user.pid")

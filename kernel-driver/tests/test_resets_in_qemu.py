@@ -1,4 +1,4 @@
-"""PCI resets: what is allocated stays allocated."""
+"""An allocated device stays allocated through PCI resets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RESETS = 5
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["PF", "VF"])
-def test_reset_keeps_what_is_allocated(guest: ModuleGuest, node: Node, position: int) -> None:
+def test_reset_keeps_the_status(guest: ModuleGuest, node: Node, position: int) -> None:
     pf, *_ = card(node).functions
     device = card(node).functions[position]
     assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
@@ -30,7 +30,7 @@ def test_reset_keeps_what_is_allocated(guest: ModuleGuest, node: Node, position:
 
 
 def test_reset_is_announced(guest: ModuleGuest, node: Node) -> None:
-    """Whatever the status: who wants it to be another one looks then."""
+    """For any status, so that user space can check it."""
     with uevents(guest, "$ACTION ${DEVPATH##*/} $RESET") as heard:
         for status in ("0", "1"):
             assert guest.write("mock1", "status", status) == DONE
@@ -38,8 +38,8 @@ def test_reset_is_announced(guest: ModuleGuest, node: Node) -> None:
         guest.until(heard, "change mock1 1\nchange mock1\nchange mock1 1")
 
 
-def test_reset_is_not_seen_in_the_status(guest: ModuleGuest, node: Node) -> None:
-    """Readers beside a reset see what is there; writers wait for its end."""
+def test_reset_is_not_visible_in_attributes(guest: ModuleGuest, node: Node) -> None:
+    """Readers see the old values during a reset; writers wait for its end."""
     assert guest.write("mock1", "status", "1") == DONE
     constant = ["capabilities", "memory_size", "status", "uuid"]
     read = f"cd {CLASS}/mock1; while :; do grep '' {' '.join(constant)}; done > /tmp/seen 2>&1"
@@ -50,7 +50,7 @@ def test_reset_is_not_seen_in_the_status(guest: ModuleGuest, node: Node) -> None
             guest.ok(f"echo 1 > {PCI}/{pfs(node)['mock1']}/reset")
     finally:
         guest.ok("kill $(cat /tmp/reader.pid)")
-    # The reader's last line may be half a line.
+    # The reader's last line may be incomplete.
     assert guest.ok("sed '$d' /tmp/seen | sort -u").splitlines() == expected
     reset = f"for i in $(seq {_RESETS}); do echo 1 > {PCI}/{pfs(node)['mock1']}/reset; done; echo done > /tmp/resets"
     guest.ok(f"rm -f /tmp/resets; ({reset}) &")
@@ -61,7 +61,7 @@ def test_reset_is_not_seen_in_the_status(guest: ModuleGuest, node: Node) -> None
 
 
 def test_reset_while_the_driver_is_not_bound(guest: ModuleGuest, node: Node) -> None:
-    """Nobody can keep the status then: the device comes back free, and pins nothing."""
+    """Without a driver the status is lost: afterwards the device is free and does not hold the module."""
     address = pfs(node)["mock2"]
     assert guest.write("mock2", "status", "1") == DONE
     guest.ok(f"echo {address} > {DRIVER}/unbind; echo 1 > {PCI}/{address}/reset; echo {address} > {DRIVER}/bind")

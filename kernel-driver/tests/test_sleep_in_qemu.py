@@ -1,7 +1,7 @@
-"""Suspend and resume: what is allocated stays allocated.
+"""An allocated device stays allocated through suspend and resume.
 
-It has a guest of its own: after a resume all extended configuration space reads zero, of every device. QEMU's firmware
-does not bring it back, and the module would find no VFs when it is loaded again.
+Uses a separate guest: after a resume the extended configuration space of every device reads zero. QEMU's firmware does
+not restore it, and the module would find no VFs when it is loaded again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mock_device.topology import Node
 pytestmark = pytest.mark.slow
 
 
-def test_sleep_keeps_what_is_allocated(own_guest: ModuleGuest, node: Node) -> None:
+def test_sleep_keeps_the_status(own_guest: ModuleGuest, node: Node) -> None:
     """A device without power loses its status."""
     restore(own_guest, node)
     pf, vf, _ = card(node).functions

@@ -1,4 +1,4 @@
-"""PFs that show their SR-IOV capability, which sriov_shim.ko makes QEMU's guest see: VFs are the PCI core's."""
+"""PFs with a visible SR-IOV capability, by sriov_shim.ko in the guest: the PCI core creates the VFs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.slow
 
 
 def last_card(node: Node) -> Slot:
-    """The last slot with a PF and VFs; there are others before it."""
+    """The last slot with a PF and VFs; others come before it."""
     return next(slot for slot in reversed(node.slots) if slot.functions[0].total_vfs)
 
 
 @pytest.fixture(scope="module")
 def shown(own_guest: ModuleGuest, node: Node) -> ModuleGuest:
-    """A guest with the first card, whose PF shows what it can; in the slot of the last one, too, it would."""
+    """A guest with the first card, whose PF has a visible capability; the slot of the last card is prepared, too."""
     slots = [card(node), last_card(node)]
     for slot in slots:
         own_guest.plug(slot)
@@ -34,7 +34,7 @@ def shown(own_guest: ModuleGuest, node: Node) -> ModuleGuest:
 
 @pytest.fixture
 def functions(shown: ModuleGuest, node: Node) -> Iterator[tuple[Function, Function, Function]]:
-    """PF and VFs; no VF is enabled, all are free, and the kernel does not complain."""
+    """PF and VFs: no VF enabled, all free; fails if the kernel logs a warning."""
     pf, first, second = card(node).functions
     shown.ok(LOAD)
     shown.until(shown.devices, published([pf]))
@@ -46,7 +46,7 @@ def functions(shown: ModuleGuest, node: Node) -> Iterator[tuple[Function, Functi
 Functions = tuple[Function, Function, Function]
 
 
-def test_vfs_are_those_of_the_core(shown: ModuleGuest, functions: Functions) -> None:
+def test_vfs_are_created_by_the_pci_core(shown: ModuleGuest, functions: Functions) -> None:
     pf, first, second = functions
     assert shown.read(pf.name, "sriov_totalvfs") == "2"
     assert shown.write(pf.name, "sriov_numvfs", "3") == INVALID
@@ -57,7 +57,7 @@ def test_vfs_are_those_of_the_core(shown: ModuleGuest, functions: Functions) -> 
     assert shown.write(pf.name, "sriov_numvfs", "1") == BUSY, "only from 0 and to 0"
     assert shown.write(first.name, "status", "1") == DONE
     assert shown.write(pf.name, "sriov_numvfs", "0") == BUSY
-    assert shown.run(f"echo 0 > {PCI}/{pf.bdf}/sriov_numvfs").code != 0, "nor by the PCI device's own attribute"
+    assert shown.run(f"echo 0 > {PCI}/{pf.bdf}/sriov_numvfs").code != 0, "nor by the PCI device's attribute"
     assert shown.write(first.name, "status", "0") == DONE
     assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
     assert shown.devices() == published([pf])
@@ -85,8 +85,8 @@ def test_reset_of_pf_and_vf_keeps_both(shown: ModuleGuest, functions: Functions)
     assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
 
 
-def test_allocated_vf_goes_with_its_pf(shown: ModuleGuest, functions: Functions) -> None:
-    """The hardware disables it: it is said, and nothing is left of it."""
+def test_allocated_vf_is_removed_with_its_pf(shown: ModuleGuest, functions: Functions) -> None:
+    """The hardware disables it: that is logged, and nothing is left behind."""
     pf, first, _ = functions
     assert shown.write(pf.name, "sriov_numvfs", "2") == DONE
     assert shown.write(first.name, "status", "1") == DONE
@@ -98,13 +98,13 @@ def test_allocated_vf_goes_with_its_pf(shown: ModuleGuest, functions: Functions)
     assert shown.read(pf.name, "sriov_numvfs") == "0"
 
 
-def test_vf_is_not_lost_by_the_error_of_another(shown: ModuleGuest, functions: Functions) -> None:
-    """A VF that was published once is either bound and published, or neither."""
+def test_error_of_a_vf_does_not_affect_another(shown: ModuleGuest, functions: Functions) -> None:
+    """A VF that was published before is either both bound and published, or neither."""
     pf, first, second = functions
     assert shown.write(pf.name, "sriov_numvfs", "1") == DONE
     assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
     with taken(shown, pf.name, second.name):
-        assert shown.write(pf.name, "sriov_numvfs", "2") == DONE, "VFs that are not bound are enabled nevertheless"
+        assert shown.write(pf.name, "sriov_numvfs", "2") == DONE, "unbound VFs are enabled, too"
         assert said(shown, second.name)
         assert shown.devices() == published([pf, first])
         shown.ok(f"echo {first.bdf} > {DRIVER}/unbind; echo {first.bdf} > {DRIVER}/bind")
@@ -114,10 +114,10 @@ def test_vf_is_not_lost_by_the_error_of_another(shown: ModuleGuest, functions: F
     assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
 
 
-def test_vf_of_renamed_pf_is_not_lost_by_the_error_of_another(
+def test_error_of_a_vf_of_a_renamed_pf_does_not_affect_another(
     shown: ModuleGuest, functions: Functions, node: Node
 ) -> None:
-    """One that is bound and could not be published must not fail the next one that is."""
+    """A bound VF that could not be published must not make the bind of another one fail."""
     between, last = node.slots[1], last_card(node)
     pf, first, second = last.functions
     everything = published([functions[0], *between.functions, pf])

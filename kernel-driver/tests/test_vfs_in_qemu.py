@@ -1,4 +1,4 @@
-"""VFs that come and go one by one, and their PF: names and numbers are the hardware's."""
+"""VFs and PFs that are bound and unbound one by one: names and numbers follow the hardware."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 _LINKS = f"cd {PCI}; for l in */virtfn*; do ! test -L $l || echo $l $(readlink $l); done"
 
 
-def test_vf_keeps_its_number_whatever_else_is_bound(guest: ModuleGuest, node: Node) -> None:
+def test_vf_number_does_not_depend_on_other_vfs(guest: ModuleGuest, node: Node) -> None:
     pf, first, second = card(node).functions
     guest.ok(f"echo {first.bdf} > {DRIVER}/unbind")
     assert guest.read(pf.name, "sriov_totalvfs") == "2"
     assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
-    assert guest.devices() == pfs(node), "the first VF is enabled and not bound"
+    assert guest.devices() == pfs(node), "the first VF is enabled but not bound"
     guest.ok(f"echo {first.bdf} > {DRIVER}/bind")
     assert guest.devices() == pfs(node) | published([first])
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
@@ -31,7 +31,7 @@ def test_vf_keeps_its_number_whatever_else_is_bound(guest: ModuleGuest, node: No
     assert guest.devices() == pfs(node) | published([first, second])
 
 
-def test_vf_keeps_its_number_when_another_is_taken_off_the_bus(guest: ModuleGuest, node: Node) -> None:
+def test_vf_keeps_its_number_when_another_is_removed_from_the_bus(guest: ModuleGuest, node: Node) -> None:
     pf, first, second = card(node).functions
     guest.ok(f"echo 1 > {PCI}/{first.bdf}/remove")
     try:
@@ -43,8 +43,8 @@ def test_vf_keeps_its_number_when_another_is_taken_off_the_bus(guest: ModuleGues
     guest.until(guest.devices, pfs(node) | published([first, second]))
 
 
-def test_allocated_vf_goes_with_its_pf_and_comes_back(guest: ModuleGuest, node: Node) -> None:
-    """As a real VF it goes; that is said, and its user can free it later."""
+def test_allocated_vf_is_unpublished_with_its_pf_and_published_again(guest: ModuleGuest, node: Node) -> None:
+    """Like a real VF it disappears; that is logged, and its user can free it later."""
     pf, first, second = card(node).functions
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
     assert guest.write(second.name, "status", "1") == DONE
@@ -64,7 +64,7 @@ def test_allocated_vf_goes_with_its_pf_and_comes_back(guest: ModuleGuest, node: 
 
 
 def test_allocated_vf_is_enabled_when_it_is_bound(guest: ModuleGuest, node: Node) -> None:
-    """Its PF's VFs were disabled while it was not bound: otherwise nothing could ever free it."""
+    """Even if its PF's VFs were disabled while it was unbound: otherwise nothing could free it."""
     pf, first, second = card(node).functions
     assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
     assert guest.write(second.name, "status", "1") == DONE

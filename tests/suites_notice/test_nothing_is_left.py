@@ -106,8 +106,8 @@ def nothing_is_left(run: Run, traces: Traces) -> None:
     assert not left, "\n".join(left)
     with pytest.raises(NoClusterError):
         Control(run.cluster)
-    set_aside = [path for kind in cache_root().glob("golden-*") for path in kind.glob("*.failed-*")]
-    assert not [path for path in set_aside if path.stat().st_ctime > run.begin], "the golden cluster is not to blame"
+    quarantined = [path for kind in cache_root().glob("golden-*") for path in kind.glob("*.failed-*")]
+    assert not [path for path in quarantined if path.stat().st_ctime > run.begin], "no golden cluster is quarantined"
 
 
 @pytest.mark.parametrize("victim", ["robot", "supervisor"])

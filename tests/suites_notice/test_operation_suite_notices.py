@@ -10,7 +10,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient
 from support.suite_run import run_suite, statuses
 
-from mock_device.checks.objects import kube
+from mock_device.checks.objects import slices
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.kube import kubeclient
 
@@ -33,7 +33,7 @@ def annotate(api: ApiClient, name: str, value: str | None) -> None:
 def written_slice(cluster: Cluster) -> Iterator[str]:
     """A slice that is written every two seconds."""
     api = kubeclient.connect(cluster.kubeconfig)
-    name = kube.published(api)[0].slice_name
+    name = slices.published(api)[0].slice_name
     stop = threading.Event()
 
     def write() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.steps import Finding
 from support.diagnosis_cases import HEALTHY, NONE_FITS
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, claim, device_classes, pod, published, waiting
+from support.recorded_cluster import NODE1, NODE2, claim, device_classes, pod, published, waiting
+from support.topologies import CLUSTER
 
 Object = dict[str, Any]
 

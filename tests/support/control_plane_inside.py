@@ -1,4 +1,4 @@
-"""Runs a control plane as a supervisor would, asks it questions, and prints the answers as JSON.
+"""Runs a control plane as a supervisor does, sends requests, and prints the answers as JSON.
 
 Started by ``test_controlplane.py`` as the first process of network, mount and
 PID namespaces: when it ends, the kernel ends everything that it started.
@@ -78,7 +78,7 @@ def ask_as_admin(admin: Identity) -> dict[str, Any]:
 
 
 def register(name: str, address: str, identity: Identity) -> int:
-    """Do what a kubelet does first."""
+    """Register a node as its kubelet does."""
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}}
     status, _ = call("/api/v1/nodes", identity, "POST", node)
     call(f"/api/v1/nodes/{name}/status", identity, "PATCH", healthy(address), "merge")
@@ -95,7 +95,7 @@ def healthy(address: str) -> dict[str, Any]:
 
 
 def ask_as_node(pki: Pki) -> dict[str, int]:
-    """Statuses of what node1 tries."""
+    """HTTP status of each request that node1 tries."""
     node1, node2 = pki.node("node1"), pki.node("node2")
     label = {"metadata": {"labels": {"stolen": "yes"}}}
     return {
@@ -118,7 +118,7 @@ async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 
 
 async def ask_service(deadline: float) -> str:
-    """What answers at the service's address, as the API server would reach a webhook."""
+    """Answer at the service's address, where the API server would reach a webhook."""
     error: Exception | None = None
     while time.monotonic() < deadline:
         try:
@@ -144,7 +144,7 @@ def resolve(name: str, server: str) -> str:
 
 
 def ask_dra(kubeconfig: Path, admin: Identity) -> dict[str, Any]:
-    """Whether the scheduler knows counters: both claims ask for the same PF, one of them by a VF of it."""
+    """Whether the scheduler respects shared counters: one claim asks for a PF, another one for a VF of it."""
     api = kubeclient.connect(kubeconfig)
     first = manifests.apply(api, MANIFESTS / "counters.yaml")
     again = manifests.apply(api, MANIFESTS / "counters.yaml")
@@ -180,7 +180,7 @@ def ask_dra(kubeconfig: Path, admin: Identity) -> dict[str, Any]:
 
 
 def ask_waits(kubeconfig: Path) -> dict[str, str]:
-    """Errors of waits for what does not come."""
+    """Errors of waits that time out."""
     api = kubeclient.connect(kubeconfig)
     manifests.apply(api, MANIFESTS / "stuck.yaml")
     says = {}
@@ -209,7 +209,7 @@ async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
     logs.mkdir()
     ended: list[str] = []
     children = Children(logs, lambda child: ended.append(child.name))
-    # As in a restored cluster: kube-proxy is one of the nodes, which is there soon.
+    # As in a restored cluster: kube-proxy has the name of a node, which registers soon.
     plane = ControlPlane(binaries, folder / "control-plane", pki, proxy_node="node1")
     plane.prepare()
     components = {component.name: component for component in plane.components()}

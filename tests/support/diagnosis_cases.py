@@ -7,7 +7,6 @@ from typing import Any
 
 from mock_device.diagnosis.snapshot import Access, Event
 from support.recorded_cluster import (
-    CLUSTER,
     CONFIG,
     FOLDER,
     LOG,
@@ -26,6 +25,7 @@ from support.recorded_cluster import (
     shown,
     waiting,
 )
+from support.topologies import CLUSTER
 
 HEALTHY = Recorded()
 NONE_FITS = "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes"

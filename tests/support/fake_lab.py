@@ -1,22 +1,16 @@
-"""Clusters that are none, for tests of who gets which cluster when."""
+"""Fake clusters for pool tests."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
-from mock_device import topology
 from mock_device.acceptance.pool import value_sets
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.topology import Topology
+from support.topologies import CLUSTER, DENSE
 
-
-def load(name: str) -> Topology:
-    return topology.load(PROJECT / "variables" / "topologies" / f"{name}.yaml")
-
-
-SETS = value_sets([load("numa-cluster"), load("dense")], 2)
+SETS = value_sets([CLUSTER, DENSE], 2)
 
 
 class FakeCluster:
@@ -36,7 +30,7 @@ class FakeCluster:
 
 
 class FakeLab:
-    """Starts clusters at once, or when ``go`` is set."""
+    """Starts fake clusters at once, or when ``go`` is set."""
 
     def __init__(self) -> None:
         self.running: list[FakeCluster] = []

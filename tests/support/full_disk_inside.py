@@ -16,15 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from mock_device import topology
 from mock_device.lab.base import commands, disk, files, paths
 from mock_device.lab.base.errors import DiskFullError, StepError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import store
 from mock_device.lab.cluster import golden
 from mock_device.lab.guest.monitor import Monitor, MonitorError
+from support.topologies import SINGLE_NODE
 
-TOPOLOGY = topology.load(PROJECT / "variables/topologies/single-node.yaml")
 END_SECONDS = 10.0
 
 
@@ -94,7 +92,7 @@ def golden_needs_more(root: Path) -> None:
     (root / "partial").mkdir()
     found = f"it needs 1... MiB in {root}, found .. MiB free"
     with pytest.raises(StepError, match=found):
-        golden._check_space(root / "partial", TOPOLOGY)
+        golden._check_space(root / "partial", SINGLE_NODE)
 
 
 def saved(root: Path) -> None:
@@ -105,7 +103,7 @@ def saved(root: Path) -> None:
     process = subprocess.Popen([*argv, "-qmp", "unix:qmp.sock,server=on,wait=off"], env=os.environ | qemu["env"])
 
     async def save() -> None:
-        monitor = Monitor(TOPOLOGY.nodes[0])
+        monitor = Monitor(SINGLE_NODE.nodes[0])
         await monitor.connect(Path("qmp.sock"))
         try:
             with pytest.raises(MonitorError, match=r"node1: save: .*; the disk is full: 0 MiB are free on"):

@@ -18,6 +18,8 @@ from robot.running import ResourceFile, TestLibrary, TestSuite
 from robot.utils import normalize, timestr_to_secs
 
 TIMEOUT = "timeout"
+_RUN_KEYWORD = "runkeyword"
+_LIST = re.compile(r"@\{([^{}]+)\}")
 _VARIABLE = re.compile(r"[$@&]\{([^{}]+)\}")
 
 Item = Any
@@ -49,6 +51,15 @@ class Scope:
             self.keywords.setdefault(_key(keyword.name), keyword)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step that another one runs by its name."""
+
+    name: str
+    args: Sequence[str]
+    type: str = "KEYWORD"
+
+
 def complaints(suite: Path) -> list[str]:
     """Steps of the tests in ``suite`` whose reason no reader would see, a sentence each.
 
@@ -76,7 +87,7 @@ def complaints(suite: Path) -> list[str]:
 
 
 def _look(
-    step: Item, scope: Scope, variables: Mapping[str, str], limit: float, where: str, path: Sequence[str]
+    step: Item, scope: Scope, variables: Mapping[str, Any], limit: float, where: str, path: Sequence[str]
 ) -> Iterator[str]:
     """Complaints about ``step`` of a test or keyword that is stopped after ``limit`` seconds."""
     if not step:
@@ -88,13 +99,19 @@ def _look(
     if (keyword := scope.keywords.get(_key(step.name))) is None:
         raise ValueError(f"{where}: there is no keyword {step.name!r}")
     path = (*path, step.name)
+    if _key(step.name) == _RUN_KEYWORD:
+        name, *arguments = _expanded(step.args, variables)
+        yield from _look(_Step(name, arguments), scope, variables, limit, where, path)
+        return
     given = _bound(keyword.args, step.args)
     if TIMEOUT in given and not hasattr(keyword, "body"):
         seconds = _seconds(given[TIMEOUT], variables, " → ".join((where, *path)))
         if seconds >= limit:
             yield f"{where}: {' → '.join(path)} waits {seconds:g} s, the test ends after {limit:g} s"
     if hasattr(keyword, "body"):
-        inside = {**scope.variables, **{name: _replaced(value, variables) for name, value in given.items()}}
+        inside: dict[str, Any] = dict(scope.variables)
+        for name, value in given.items():
+            inside[name] = list(_expanded(value, variables)) if isinstance(value, list) else _replaced(value, variables)
         if keyword.timeout:
             limit = min(limit, _seconds(keyword.timeout, inside, " → ".join((where, *path))))
         for inner in (keyword.setup, *keyword.body, keyword.teardown):
@@ -105,6 +122,8 @@ def _bound(specification: Item, arguments: Sequence[str]) -> dict[str, Any]:
     """Values of a call by the names of arguments: given ones, and defaults of the others."""
     names = [*specification.positional, *specification.named_only]
     values: dict[str, Any] = dict(specification.defaults)
+    if specification.var_positional:
+        values[specification.var_positional] = []
     position = 0
     for argument in arguments:
         name, separator, value = str(argument).partition("=")
@@ -113,10 +132,23 @@ def _bound(specification: Item, arguments: Sequence[str]) -> dict[str, Any]:
         elif position < len(specification.positional):
             values[specification.positional[position]] = argument
             position += 1
+        elif specification.var_positional:
+            values[specification.var_positional].append(argument)
     return values
 
 
-def _seconds(value: Any, variables: Mapping[str, str], where: str) -> float:
+def _expanded(arguments: Sequence[Any], variables: Mapping[str, Any]) -> Iterator[str]:
+    """Arguments of a call with the variables that are known here; a list variable gives all its items."""
+    for argument in arguments:
+        found = _LIST.fullmatch(str(argument))
+        items = variables.get(_key(found[1])) if found else None
+        if isinstance(items, list):
+            yield from items
+        else:
+            yield _replaced(argument, variables)
+
+
+def _seconds(value: Any, variables: Mapping[str, Any], where: str) -> float:
     if value is None:
         return 0.0
     if isinstance(value, timedelta):
@@ -128,7 +160,7 @@ def _seconds(value: Any, variables: Mapping[str, str], where: str) -> float:
         raise ValueError(f"{where}: expected a time that can be read without a run, found {value}") from error
 
 
-def _replaced(value: Any, variables: Mapping[str, str]) -> str:
+def _replaced(value: Any, variables: Mapping[str, Any]) -> str:
     """``value`` with the variables that are known here."""
     return _VARIABLE.sub(lambda match: str(variables.get(_key(match[1]), match[0])), str(value))
 

@@ -1,6 +1,6 @@
-"""Sets up a cluster's network as a supervisor would, speaks as its guests, and prints what they heard as JSON.
+"""Sets up a cluster's network as a supervisor does, sends frames as its guests, and prints what they receive as JSON.
 
-Started by ``test_network.py`` as the first process of namespaces of its own.
+Started by ``test_network.py`` as the first process of new namespaces.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def internet_sum(data: bytes) -> int:
 
 
 class Guest:
-    """What QEMU is for a link: frames with their length before them."""
+    """QEMU's side of a link: sends and receives frames, each after its length."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -62,8 +62,15 @@ class Guest:
         self._writer.write(b"".join(struct.pack("!I", len(frame)) + frame for frame in frames))
         await self._writer.drain()
 
+    async def send_in_pieces(self, *frames: bytes) -> None:
+        """Send ``frames`` in pieces of 7 bytes, which end within lengths and within frames."""
+        stream = b"".join(struct.pack("!I", len(frame)) + frame for frame in frames)
+        for begin in range(0, len(stream), 7):
+            self._writer.write(stream[begin : begin + 7])
+            await self._writer.drain()
+
     async def heard(self) -> list[bytes]:
-        """Frames until there is a second of silence."""
+        """Frames received until none comes for a second."""
         frames: list[bytes] = []
         while True:
             try:
@@ -93,6 +100,8 @@ async def main(topology_file: Path, folder: Path) -> dict[str, Any]:
     await guests[0].heard()
     await guests[0].send(*frames)
     report["frames arrive in order"] = await guests[1].heard() == frames
+    await guests[0].send_in_pieces(*frames[:20])
+    report["frames in pieces arrive whole"] = await guests[1].heard() == frames[:20]
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         await guests[0].send(arp_request(1, first, HOST_ADDRESS))

@@ -11,7 +11,6 @@ from typing import Any
 from mock_accel_dra import cdi as driver_cdi
 from mock_accel_dra.slices import desired
 
-from mock_device import topology
 from mock_device.checks.nodes import cdi
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.sysfs import PF_ID, VF_ID, Accelerator, NodeDevices, PciFunction
@@ -19,14 +18,13 @@ from mock_device.checks.objects import claims, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
 from mock_device.topology import Function, Node, Topology
 from support.driver_device import device_of
+from support.topologies import CLUSTER
 
 Object = dict[str, Any]
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 MOCK0 = CLUSTER.nodes[0].functions[0]
 FOLDER = Folder("directory", "24:7", readable=True, writable=True)

@@ -33,7 +33,8 @@ from mock_device.lab.kube import kubeclient, manifests
 from mock_device.tools import slices
 from support.claim_cases import FOREIGN_SLICES, GPU_CLASS, OURS, asks, cel, request, rule
 from support.control_plane_inside import call, healthy, set_up_network
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, device_classes, published
+from support.recorded_cluster import NODE1, NODE2, device_classes, published
+from support.topologies import CLUSTER
 
 Object = dict[str, Any]
 ADDRESSES = [(NODE1, "192.168.122.211"), (NODE2, "192.168.122.212")]

@@ -20,8 +20,8 @@ _MAX_VFS = 7  # a slot has eight functions, one of them the PF
 _DEFAULT_MEMORY = {False: "16G", True: "2G"}
 _EPILOG = """\
 Prints one line, ready<TAB>NUMBER<TAB>SOCKET-OR-DIR, when every socket listens; messages go to stderr.
-SIGTERM or SIGINT ends it and removes the sockets. Exit code 0 after a signal, 1 when a socket cannot be
-had, 2 when the options are wrong."""
+SIGTERM or SIGINT ends the server and removes the sockets. Exit code 0 after a signal, 1 if a socket is
+not available, 2 for wrong options."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--capabilities",
         metavar="LIST",
-        help=f"of {','.join(topology.CAPABILITIES)}; compute is always there (default: compute)",
+        help=f"some of {','.join(topology.CAPABILITIES)}; compute is always included (default: compute)",
     )
     one.add_argument("--vf", action="store_true", help="a virtual function")
     one.add_argument("--total-vfs", metavar="N", type=int, help=f"VFs of this physical function, 0 to {_MAX_VFS}")
@@ -109,7 +109,7 @@ def _of_topology(function: topology.Function) -> Identity:
 
 
 def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device]]]:
-    """What to name in the ready line, and each socket with its device. Raises ValueError."""
+    """The path for the ready line, and each socket with its device. Raises ValueError."""
     many = {"--topology": options.topology, "--node": options.node, "--socket-dir": options.socket_dir}
     single = {
         "SOCKET": options.socket,
@@ -143,7 +143,7 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
 
 
 def _allow_many_fds() -> None:
-    """Each DMA range of each client holds a file descriptor."""
+    """Raise the limit of open files: each client has a connection and may send file descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
         where, devices = _devices(options)
-    except ValueError as error:  # TopologyError is one
+    except ValueError as error:  # includes TopologyError
         parser.error(str(error))
     _allow_many_fds()
     allow_interrupts()

@@ -1,9 +1,10 @@
-"""Closes what clients sent, in threads of its own.
+"""Close file descriptors of clients in background threads.
 
-close(2) can take as long as the owner of a file likes: a socket with SO_LINGER
-whose peer does not read, a file of a FUSE server that does not answer. That holds
-for a connection, too: file descriptors that were not received are closed with it.
-A signal ends the wait of SO_LINGER; the one for FUSE ends with the FUSE server.
+The owner of a file can delay close(2): a socket with SO_LINGER whose peer does not
+read, or a file of a FUSE server that does not respond. The same holds for a
+connection, because file descriptors that were not received are closed with it.
+A signal interrupts the wait of SO_LINGER; the wait for FUSE lasts until the FUSE
+server ends.
 """
 
 from __future__ import annotations
@@ -23,44 +24,44 @@ _Job = tuple[Sequence[int], Callable[[], None]]
 
 
 def allow_interrupts() -> None:
-    """Make ``Closer.interrupt`` work in this process; for its main thread, before it has servers."""
+    """Enable ``Closer.interrupt`` in this process; call it in the main thread before servers start."""
     signal.signal(INTERRUPT, lambda _number, _frame: None)
 
 
 class Closer:
-    """Has a thread for each job that is under way, so that one that blocks holds up no other.
+    """Runs each job in its own thread, so that a blocked job does not delay others.
 
-    Threads that are done wait for the next job. ``fd`` is readable when jobs are
-    done; ``collect`` then runs their callbacks in the thread that calls it.
+    Idle threads are reused. ``fd`` is readable when jobs are done; ``collect`` then
+    runs their callbacks in the calling thread.
     """
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: deque[Callable[[], None]] = deque()
-        self._under_way = 0
+        self._pending = 0
         self._began: dict[int, float] = {}
-        """Monotonic time at which each thread that is at work began its job, by the thread's identifier."""
+        """Monotonic time at which each busy thread began its job, by the thread's identifier."""
         self._lock = threading.Lock()
         self._ended = False
         self._threads = 0
         self._start_thread()
 
     def close(self, fds: Sequence[int], done: Callable[[], None]) -> None:
-        """Close ``fds`` soon; ``done`` is called by ``collect`` when all are closed."""
-        self._under_way += 1
-        if self._under_way > self._threads:
-            with suppress(RuntimeError):  # the system allows no more threads: the job waits for one of those there are
+        """Close ``fds`` soon; ``collect`` calls ``done`` when all are closed."""
+        self._pending += 1
+        if self._pending > self._threads:
+            with suppress(RuntimeError):  # no more threads allowed: the job waits for an existing one
                 self._start_thread()
         self._jobs.put((fds, done))
 
     @property
     def busy(self) -> bool:
-        """Jobs are under way, or done and not collected."""
-        return self._under_way > 0
+        """Whether jobs are running, or done but not collected."""
+        return self._pending > 0
 
     def interrupt(self, seconds: float) -> None:
-        """Interrupt each close(2) of a job that has taken ``seconds``, after ``allow_interrupts``."""
+        """Interrupt the close(2) of each job that has run for ``seconds``; needs ``allow_interrupts``."""
         if not callable(signal.getsignal(INTERRUPT)):
             return
         latest = time.monotonic() - seconds
@@ -69,17 +70,17 @@ class Closer:
                 signal.pthread_kill(thread, INTERRUPT)
 
     def collect(self) -> None:
-        """Call back for each job that is done."""
+        """Run the callbacks of all finished jobs."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         while self._done:
-            self._under_way -= 1
+            self._pending -= 1
             self._done.popleft()()
 
     def end(self, seconds: float) -> None:
-        """Wait for what is under way, ``seconds`` at most. A thread that is still blocked then is left to itself."""
+        """Wait at most ``seconds`` for running jobs; then abandon threads that are still blocked."""
         deadline = time.monotonic() + seconds
-        while len(self._done) < self._under_way and time.monotonic() < deadline:
+        while len(self._done) < self._pending and time.monotonic() < deadline:
             time.sleep(0.001)
         self.collect()
         for _ in range(self._threads):
@@ -97,7 +98,7 @@ class Closer:
             fds, done = job
             self._began[threading.get_ident()] = time.monotonic()
             for fd in fds:
-                with suppress(OSError):  # EIO, EINTR and others: the descriptor is closed all the same
+                with suppress(OSError):  # even after EIO or EINTR the descriptor is closed
                     os.close(fd)
             del self._began[threading.get_ident()]
             self._done.append(done)

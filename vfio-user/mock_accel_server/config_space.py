@@ -1,8 +1,8 @@
 """PCI configuration space of a mock accelerator.
 
-Layout and reset values after the PCI Express Base Specification 5.0, chapter 7
-(7.5.1 common and type 0 header, 7.5.3 PCI Express capability), and for the
-SR-IOV capability 9.3.3; the names are those of linux/pci_regs.h.
+Source of layout and reset values: PCI Express Base Specification 5.0, 7.5.1 (common
+and type 0 header), 7.5.3 (PCI Express capability) and 9.3.3 (SR-IOV capability).
+Names follow linux/pci_regs.h.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HEADER_MULTIFUNCTION = 0x80
 _COMMAND_MASK = 0x0546  # memory, bus master, parity, SERR, INTx disable; there is no I/O space
 _BAR_MASK = 0xFFFFFFFF & ~(Registers.SIZE - 1)
 
-_EXP = 0x40  # where the PCI Express capability stands
+_EXP = 0x40  # offset of the PCI Express capability
 _EXP_ID = 0x10
 _EXP_FLAGS = 0x0002  # version 2, endpoint
 _EXP_DEVCAP = 1 << 15 | 1 << 28  # role-based error reporting, function level reset
@@ -35,16 +35,16 @@ _LNKCAP2_SPEEDS = 0x1E  # 2.5 to 16 GT/s
 
 _SRIOV = 0x100
 _SRIOV_ID_VERSION_1 = 0x0010 | 1 << 16
-_SRIOV_PAGE_SIZES = 0x553  # 4K, 8K, 64K, 256K, 1M, 4M: what 9.3.3.13 asks of every device
+_SRIOV_PAGE_SIZES = 0x553  # 4K, 8K, 64K, 256K, 1M, 4M: mandatory by 9.3.3.13
 
 
 class ConfigSpace:
-    """4096 bytes and, bit for bit, which of them can be written."""
+    """4096 bytes with a mask of writable bits."""
 
     SIZE = 4096
 
     def __init__(self, identity: Identity, function_level_reset: Callable[[], None]) -> None:
-        """``function_level_reset`` is called when the guest asks for one in Device Control."""
+        """``function_level_reset`` is called when the guest requests it in Device Control."""
         self._initial = bytearray(self.SIZE)
         self._mask = bytearray(self.SIZE)
         self._function_level_reset = function_level_reset
@@ -85,14 +85,14 @@ class ConfigSpace:
         self._field(_EXP + 0x30, 2, _SPEED_16GT, 0x000F)
 
     def _sriov(self, identity: Identity) -> None:
-        """The real SR-IOV capability; QEMU 10.1 to 11.1 hide it from the guest. Enabling VFs here has no effect."""
+        """A complete SR-IOV capability; QEMU 10.1 to 11.1 hides it from the guest. Enabling VFs has no effect."""
         self._field(_SRIOV, 4, _SRIOV_ID_VERSION_1)
         self._field(_SRIOV + 0x08, 2, 0, 0x0009)  # VF enable, VF memory space enable
         self._field(_SRIOV + 0x0C, 2, identity.total_vfs)  # initial
         self._field(_SRIOV + 0x0E, 2, identity.total_vfs)
         self._field(_SRIOV + 0x10, 2, 0, 0xFFFF)  # number of VFs
-        self._field(_SRIOV + 0x14, 2, 1)  # the first VF follows its PF
-        self._field(_SRIOV + 0x16, 2, 1)  # and the others follow it
+        self._field(_SRIOV + 0x14, 2, 1)  # first VF offset: the function after the PF
+        self._field(_SRIOV + 0x16, 2, 1)  # VF stride
         self._field(_SRIOV + 0x1A, 2, VF_DEVICE_ID)
         self._field(_SRIOV + 0x1C, 4, _SRIOV_PAGE_SIZES)
         self._field(_SRIOV + 0x20, 4, 1, _SRIOV_PAGE_SIZES)
@@ -103,7 +103,7 @@ class ConfigSpace:
         return bytes(self._data[offset : offset + count])
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write within ``SIZE``; bits that are read-only keep their value."""
+        """Write within ``SIZE``; read-only bits keep their value."""
         for position, byte in enumerate(data, offset):
             mask = self._mask[position]
             self._data[position] = self._data[position] & ~mask | byte & mask
@@ -112,5 +112,5 @@ class ConfigSpace:
             self._function_level_reset()
 
     def reset(self) -> None:
-        """Back to the values after power on."""
+        """Restore the values after power on."""
         self._data[:] = self._initial

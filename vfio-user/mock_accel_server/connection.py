@@ -1,4 +1,4 @@
-"""One connected client: cuts the stream into messages, sends replies, owns file descriptors on their way."""
+"""One connected client: splits the stream into messages, sends replies, owns received file descriptors."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from mock_accel_server.notices import Notices
 from mock_accel_server.protocol import Command, EndConnectionError, RefusedError
 from mock_accel_server.session import Session
 
-# Room for all that can come: the kernel closes what does not fit, in this thread, and that can block (see closing.py).
+# Large enough for all descriptors: the kernel closes those that do not fit, in this thread, and that can block
+# (see closing.py).
 _ANCILLARY_SIZE = socket.CMSG_SPACE(protocol.SCM_MAX_FDS * array.array("i").itemsize)
 _CHUNK = 65536
 _SHOWN_BYTES = 4096
 _LARGE = 16384
-"""Bytes of a message from which on it waits for its turn; QEMU sends none of half this size."""
+"""A message with more bytes waits for its turn; QEMU's messages have less than half of it."""
 
 log = logging.getLogger(__name__)
 
 
 class ConnectionEndedError(Exception):
-    """The connection is over; the text says why."""
+    """The connection is over; the message is the reason."""
 
 
 class Connection:
-    """Works on a non-blocking socket, so that no client holds up another one.
+    """Uses a non-blocking socket, so that no client delays another one.
 
-    A header is read alone, because then file descriptors can only belong to
-    its message: the kernel hands them over with the first byte they were sent with.
+    A header is read alone, so that received file descriptors belong to its message:
+    the kernel delivers them with the first byte with which they were sent.
     """
 
     def __init__(self, client: socket.socket, session: Session, notices: Notices) -> None:
@@ -39,11 +40,11 @@ class Connection:
         self.socket = client
         self.session = session
         self.closing = 0
-        """How often ``unwanted`` was taken from here and is not all closed yet."""
+        """Number of batches taken from ``unwanted`` that are not completely closed yet."""
         self.large = False
-        """A large message has come that waits for its turn; until then nothing more is read."""
+        """A large message waits for its turn; until then nothing more is read."""
         self.unwanted: list[int] = []
-        """File descriptors that came with finished messages and are to be closed, but not by this thread."""
+        """File descriptors of handled messages, to be closed by another thread."""
         self._notices = notices
         self._buffer = bytearray()
         self._fds: list[int] = []
@@ -51,26 +52,26 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """Name of the device, for messages."""
+        """Name of the device, for the log."""
         return self.session.device.identity.name
 
     @property
     def sending(self) -> bool:
-        """A reply waits until the client reads; until then nothing more is read from it."""
+        """Whether a reply waits for the client to read; until then no message is read from it."""
         return bool(self._unsent) and not self._holding
 
     @property
     def _holding(self) -> bool:
-        """Replies wait until what came with their messages is closed: a client can rely on that."""
+        """Whether replies are held back until the descriptors of their messages are closed, as clients may expect."""
         return bool(self.unwanted or self.closing)
 
     @property
     def idle(self) -> bool:
-        """Nothing is half done: no part of a message has come, all is answered, no file descriptor is held."""
+        """Whether there is no partial message, no unsent reply and no file descriptor to close."""
         return not (self._buffer or self._unsent or self._fds or self.closing)
 
     def receive(self, turn: bool = False) -> bool:
-        """Answer one message. False when there is no whole one yet, or when it is ``large`` and has no ``turn``.
+        """Answer one message. False if it is incomplete, or if it is ``large`` and ``turn`` is False.
 
         Raises ConnectionEndedError.
         """
@@ -118,7 +119,7 @@ class Connection:
         return answer
 
     def _fill(self, wanted: int) -> bool:
-        """Read until the buffer holds ``wanted`` bytes; False when they are not there yet."""
+        """Read until the buffer holds ``wanted`` bytes; False if more must arrive first."""
         while (missing := wanted - len(self._buffer)) > 0:
             try:
                 data, ancillary, flags, _ = self.socket.recvmsg(
@@ -147,7 +148,7 @@ class Connection:
                 self._fds.extend(fds)
 
     def flush(self) -> None:
-        """Send what the client has not taken yet, as far as it takes it. Raises ConnectionEndedError."""
+        """Send as much of the unsent replies as the client accepts. Raises ConnectionEndedError."""
         try:
             sent = self.socket.send(self._unsent)
         except BlockingIOError:
@@ -157,13 +158,13 @@ class Connection:
         self._unsent = self._unsent[sent:]
 
     def end(self) -> list[int]:
-        """End the connection; what is to be closed then, but not by this thread: the socket, and what came over it."""
+        """End the connection; returns the descriptors that another thread must close: socket and received ones."""
         self.session.close()
         return [*given_up(self.socket), *self.unwanted, *self._fds]
 
 
 def given_up(client: socket.socket) -> list[int]:
-    """Tell the client that this is the end; the socket's file descriptor, to be closed, but not by this thread."""
+    """Shut the connection down; returns the socket's file descriptor, which another thread must close."""
     with suppress(OSError):
         client.shutdown(socket.SHUT_RDWR)
     return [client.detach()]

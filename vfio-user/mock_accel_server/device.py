@@ -1,4 +1,4 @@
-"""A mock accelerator: its regions and its reset. Knows nothing of sockets and messages."""
+"""A mock accelerator: its regions and its reset; independent of sockets and messages."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Device:
         self._regions: dict[int, _Region] = {RegionIndex.BAR0: self.registers, RegionIndex.CONFIG: self.config}
 
     def region_size(self, index: int) -> int:
-        """Bytes; 0 for a region that is not there."""
+        """Size in bytes; 0 for a region that does not exist."""
         region = self._regions.get(index)
         return region.SIZE if region else 0
 
     def check(self, index: int, offset: int, count: int) -> _Region:
-        """The region, if it has all of the bytes asked for. Raises RefusedError."""
+        """The region, if it contains the whole range. Raises RefusedError."""
         region = self._regions.get(index)
         if region is None:
             raise RefusedError(f"region {index} does not exist")
@@ -49,6 +49,6 @@ class Device:
         self.check(index, offset, len(data)).write(offset, data)
 
     def reset(self) -> None:
-        """Status free, configuration space as after power on."""
+        """Set the status to free and restore the configuration space after power on."""
         self.registers.reset()
         self.config.reset()

@@ -1,4 +1,4 @@
-"""Guest memory that the client lets the device reach."""
+"""Ranges of guest memory that the client maps for the device."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mock_accel_server import protocol
 from mock_accel_server.mappable import check_mappable
 from mock_accel_server.protocol import DmaFlag, RefusedError
 
-_FLAGS = int(DmaFlag.READABLE | DmaFlag.WRITEABLE)  # int: ~ of an IntFlag keeps to bits that have names
+_FLAGS = int(DmaFlag.READABLE | DmaFlag.WRITEABLE)  # int, because ~ of an IntFlag drops unnamed bits
 
 
 class DmaTable:
-    """The ranges of one connection, in the order of their addresses.
+    """The ranges of one connection, sorted by address.
 
-    The device copies no data, so a file is checked and not kept: nothing of the
-    client's memory is held here when the client unmaps it, or dies.
+    The device transfers no data, so a file is checked and not kept: the server holds
+    none of the client's memory after an unmap or after the client's death.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class DmaTable:
         self._sizes.insert(index, size)
 
     def remove(self, address: int, size: int) -> None:
-        """Forget the range that was added with exactly these values. Raises RefusedError."""
+        """Remove the range that was added with exactly these values. Raises RefusedError."""
         index = bisect_left(self._addresses, address)
         if index == len(self) or (self._addresses[index], self._sizes[index]) != (address, size):
             raise RefusedError(f"{size:#x} bytes from {address:#x} were never mapped", errno.ENOENT)
         del self._addresses[index], self._sizes[index]
 
     def clear(self) -> None:
-        """Forget all ranges."""
+        """Remove all ranges."""
         del self._addresses[:], self._sizes[:]

@@ -1,11 +1,11 @@
-"""Signals an eventfd of somebody else without ever waiting for it.
+"""Signal a client's eventfd without blocking.
 
-write(2) on a blocking eventfd waits while its counter is full. O_NONBLOCK is no
-help, as it belongs to the open file that the client shares and can change back;
-an eventfd cannot be opened again by /proc/self/fd (ENXIO), and knows no RWF_NOWAIT
-(EOPNOTSUPP). The kernel itself signals one without waiting when an asynchronous
-read is complete (io_submit(2), IOCB_FLAG_RESFD), as it does for VFIO's interrupts.
-The read is one of no bytes from /dev/null: complete when io_submit returns.
+write(2) on a blocking eventfd waits while its counter is full. O_NONBLOCK does not
+help: it belongs to the open file, which the client shares and can change. An eventfd
+cannot be reopened by /proc/self/fd (ENXIO) and does not support RWF_NOWAIT
+(EOPNOTSUPP). But the kernel signals an eventfd without waiting when an asynchronous
+read completes (io_submit(2), IOCB_FLAG_RESFD), as it does for VFIO's interrupts.
+Here the read is zero bytes from /dev/null, which completes before io_submit returns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 _EVENTFD = "anon_inode:[eventfd]"
 _NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
-"""Numbers of io_setup, io_submit and io_getevents: the C library has no functions for them."""
+"""System call numbers of io_setup, io_submit and io_getevents, for which the C library has no functions."""
 _IOCB = struct.Struct("=QIiHhIQQqQII")
 """struct iocb of linux/aio_abi.h: data, key, rw_flags, opcode, priority, fd, buffer, bytes, offset, 0, flags, resfd."""
 _IOCB_FLAG_RESFD = 1
@@ -31,12 +31,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def is_eventfd(fd: int) -> bool:
-    """The descriptor is an eventfd. Asks the kernel, not the owner of the file."""
+    """Whether the descriptor is an eventfd. Asks the kernel, never the owner of the file."""
     return str(Path(f"/proc/self/fd/{fd}").readlink()) == _EVENTFD
 
 
 def signal(fd: int) -> None:
-    """Add 1 to the counter of eventfd ``fd``, which stops at 2^64-1. Raises OSError (EINVAL: no eventfd)."""
+    """Add 1 to the counter of eventfd ``fd``, which saturates at 2^64-1. Raises OSError (EINVAL: not an eventfd)."""
     _, submit, get_events = _numbers()
     context = _context()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -54,7 +54,7 @@ def signal(fd: int) -> None:
 
 @cache
 def _context() -> ctypes.c_ulong:
-    """The process's context for asynchronous reads, made when it is first needed; one read at a time is under way."""
+    """The process's context for asynchronous reads, created on first use, for one read at a time."""
     context = ctypes.c_ulong(0)
     _call(_numbers()[0], ctypes.c_uint(1), ctypes.byref(context))
     return context
@@ -68,7 +68,7 @@ def _numbers() -> tuple[int, int, int]:
 
 
 def _call(number: int, *arguments: object) -> None:
-    """A system call. Raises OSError."""
+    """Run a system call. Raises OSError."""
     if _libc.syscall(ctypes.c_long(number), *arguments) < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

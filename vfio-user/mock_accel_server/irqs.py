@@ -1,4 +1,4 @@
-"""Interrupts of a mock accelerator: it raises none by itself, but clients can set up, try and drop them."""
+"""Interrupts of a mock accelerator. It raises none itself, but clients can set up, trigger and remove them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mock_accel_server.protocol import IrqFlag, IrqIndex, IrqSetFlag, RefusedErr
 
 _DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
 _ACTION = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
-_FLAGS = int(_DATA | _ACTION)  # int: ~ of an IntFlag keeps to bits that have names
+_FLAGS = int(_DATA | _ACTION)  # int, because ~ of an IntFlag drops unnamed bits
 
 
 @dataclass(frozen=True)
 class IrqInfo:
-    """What ``VFIO_USER_DEVICE_GET_IRQ_INFO`` says of an interrupt type."""
+    """An interrupt type, for ``VFIO_USER_DEVICE_GET_IRQ_INFO``."""
 
     flags: IrqFlag
     count: int
@@ -34,7 +34,7 @@ IRQS = {
 
 
 class IrqTable:
-    """The eventfds of one connection. They are the client's, too: only signalled and closed, which never blocks."""
+    """The eventfds of one connection, shared with the client. The server only signals and closes them."""
 
     def __init__(self) -> None:
         self._triggers: dict[tuple[int, int], int] = {}
@@ -43,7 +43,7 @@ class IrqTable:
         return len(self._triggers)
 
     def set(self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]) -> None:
-        """Do one ``VFIO_USER_DEVICE_SET_IRQS``; takes the file descriptors out of ``fds``. Raises RefusedError."""
+        """Execute ``VFIO_USER_DEVICE_SET_IRQS``; removes kept descriptors from ``fds``. Raises RefusedError."""
         kind, action = self._check(flags, index, start, count, data, fds)
         if kind == IrqSetFlag.DATA_EVENTFD:
             self._assign(index, start, count, fds)
@@ -100,6 +100,6 @@ class IrqTable:
             os.close(self._triggers.pop(key))
 
     def clear(self) -> None:
-        """Forget all eventfds."""
+        """Close all eventfds."""
         for index in IRQS:
             self._drop(index)

@@ -1,4 +1,4 @@
-"""Socket files: takes over a stale one, leaves a live one alone, removes its own."""
+"""Socket files: replace a stale one, refuse a live one, and remove the own one at the end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LOCK_POLL_SECONDS = 0.01
 
 
 class ListenError(Exception):
-    """A path that cannot be listened on; the text says why and what to do."""
+    """A path is not usable for a socket; the message says why and what to do."""
 
 
 class Listener:
-    """A listening socket at ``path``, for the user alone (mode 0600)."""
+    """A listening socket at ``path``, accessible to its user only (mode 0600)."""
 
     def __init__(self, path: Path) -> None:
         """Raises ListenError."""
@@ -55,7 +55,7 @@ class Listener:
         self._inode = (made.st_dev, made.st_ino)
 
     def remove(self) -> None:
-        """Remove the socket file unless somebody put another one there. The socket stays open."""
+        """Remove the socket file unless another process replaced it. The socket stays open."""
         with suppress(FileNotFoundError):
             found = self.path.lstat()
             if (found.st_dev, found.st_ino) == self._inode:
@@ -64,7 +64,7 @@ class Listener:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps two servers that start at once from taking one stale file for theirs. A folder's lock leaves no file."""
+    """Keep two starting servers from replacing the same stale file. Locking the folder leaves no lock file."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -82,7 +82,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Raises ListenError when ``path`` is no socket, or a server listens there."""
+    """Remove a stale socket. Raises ListenError if ``path`` is not a socket or a server listens there."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether a client's file can be mapped as the client says; asked of the kernel, never of the owner of the file."""
+"""Check whether a client's file can be mapped as requested. Asks the kernel, never the owner of the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AT_EMPTY_PATH = 0x1000
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_TYPE_AND_SIZE = 0x1 | 0x200
 _STATX = struct.Struct("=IIQIIIHHQQ")
-"""struct statx of linux/stat.h, as far as it is needed: the 7th is the mode, the last one the size."""
+"""Beginning of struct statx of linux/stat.h: the 7th field is the mode, the last one the size."""
 _STATX_BYTES = 256
 _O_PATH = 0o10000000
 _WRITE_SEALS = fcntl.F_SEAL_WRITE | 0x10  # and F_SEAL_FUTURE_WRITE
@@ -27,9 +27,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def check_mappable(fd: int, offset: int, size: int, flags: int) -> None:
     """Check that ``size`` bytes from ``offset`` can be mapped, shared, with ``DmaFlag`` ``flags``.
 
-    Raises RefusedError: EACCES when the descriptor does not allow it, EINVAL when
-    it is no regular file (memfd and files of hugetlbfs and tmpfs are) or too short.
-    Devices are refused as well: only their drivers could say whether they can be mapped.
+    Raises RefusedError: EACCES if the descriptor does not allow it, EINVAL if the file
+    is too short or not a regular file (memfd and files of hugetlbfs and tmpfs are).
+    Devices are refused, too, because only their drivers know whether they can be mapped.
     """
     mode, length = _mode_and_size(fd)
     access = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -38,25 +38,25 @@ def check_mappable(fd: int, offset: int, size: int, flags: int) -> None:
     if access & os.O_ACCMODE == os.O_WRONLY:
         raise RefusedError("a file that is open for writing only cannot be mapped", errno.EACCES)
     if flags & DmaFlag.WRITEABLE and (access & os.O_ACCMODE == os.O_RDONLY or _seals(fd) & _WRITE_SEALS):
-        raise RefusedError("a map is to be writeable, its file is not", errno.EACCES)
+        raise RefusedError("a writeable map needs a writeable file", errno.EACCES)
     if offset % protocol.PAGE_SIZE:
         raise RefusedError(f"offset {offset:#x} in the file is not a multiple of {protocol.PAGE_SIZE}")
     if offset + size > -(-length // protocol.PAGE_SIZE) * protocol.PAGE_SIZE:
-        raise RefusedError(f"a file of {length:#x} bytes has no {size:#x} bytes from {offset:#x}")
+        raise RefusedError(f"{size:#x} bytes from {offset:#x} exceed the file, which has {length:#x} bytes")
 
 
 def _mode_and_size(fd: int) -> tuple[int, int]:
-    """Like fstat(2), which would ask the server of a network or FUSE file, and wait for it. Raises RefusedError."""
+    """Like fstat(2), but never waits for the server of a network or FUSE file. Raises RefusedError."""
     found = ctypes.create_string_buffer(_STATX_BYTES)
     flags = ctypes.c_int(_AT_EMPTY_PATH | _AT_STATX_DONT_SYNC)
     if _libc.statx(ctypes.c_int(fd), b"", flags, ctypes.c_uint(_STATX_TYPE_AND_SIZE), found) < 0:
-        raise RefusedError(f"a file that cannot be looked at: {os.strerror(ctypes.get_errno())}")
+        raise RefusedError(f"statx of the file failed: {os.strerror(ctypes.get_errno())}")
     fields = _STATX.unpack_from(found)
     return fields[6], fields[9]
 
 
 def _seals(fd: int) -> int:
-    """Seals of a memfd; 0 for a file that has none."""
+    """Seals of a memfd; 0 for other files."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:

@@ -1,4 +1,4 @@
-"""Log lines that a client can cause at will, limited in number and length."""
+"""Log lines that clients can provoke, limited in number and length."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """``text`` with at most ``longest`` characters, and how many are left out."""
+    """``text`` truncated to ``longest`` characters, with the number of truncated ones."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest} more characters)"
 
 
 class Notices:
     """Warnings about the clients of one device.
 
-    In each window of time the first lines are written. The others are counted,
-    and the count is written when the window ends. A client that connects again
-    and again has no new window each time: they belong to the device.
+    In each time window the first lines are written. The others are counted, and the
+    count is written when the window ends. Windows belong to the device, so that a
+    client gets no new window by reconnecting.
     """
 
     def __init__(self, name: str, timers: Timers, seconds: float = WINDOW_SECONDS) -> None:
@@ -34,7 +34,7 @@ class Notices:
         self._left_out = 0
 
     def warning(self, text: str) -> None:
-        """Write the line, or count it."""
+        """Write the line, or count it as suppressed."""
         if not self._window.running:
             self._window.start()
         if self._written < _LINES:
@@ -44,7 +44,7 @@ class Notices:
             self._left_out += 1
 
     def flush(self) -> None:
-        """End the window: say how many lines were left out, if any were."""
+        """End the window and write the number of suppressed lines, if any."""
         if self._left_out:
             log.warning("%s: %d more messages within %g s left out", self._name, self._left_out, self._seconds)
         self._written = self._left_out = 0

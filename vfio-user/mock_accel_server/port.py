@@ -14,16 +14,16 @@ from mock_accel_server.timers import Timers
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds that the server waits for a client."""
+    """Time limits for clients, in seconds."""
 
     handshake: float = 10.0
-    """From the connection to the whole of the first message."""
+    """From the connection to the end of the first message."""
     message: float = 10.0
-    """From the first byte of a message to its last, and for a reply to be taken."""
+    """From the first byte of a message to its last, and for the client to read a reply."""
 
 
 class Port:
-    """State of the loop for one device; ``late`` is called with a reason when the client's time is over."""
+    """State of the loop for one device; ``late`` is called with the reason when a time limit is exceeded."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Port:
         self.notices = Notices(device.identity.name, timers)
         self.client: Connection | None = None
         self.watched = 0
-        """Events of the client's socket that the selector waits for."""
+        """Events of the client's socket for which the selector waits."""
         self.listening = False
-        """The selector waits for clients."""
+        """Whether the selector waits for clients."""
         self.closing = 0
-        """How many closings of what clients of this device sent are under way."""
+        """Number of running close jobs for this device."""
         self.out_of_fds = False
-        """No client could be taken for want of a file descriptor; none is until the next try."""
+        """A client was refused because no file descriptor was free; no client is accepted until the next attempt."""
         self.handshake = timers.timer(
             patience.handshake, lambda: late(self, f"no version within {patience.handshake:g} s")
         )

@@ -22,13 +22,13 @@ MAJOR_VERSION = 0
 MINOR_VERSION = 0
 
 MAX_DATA_XFER_SIZE = 1 << 20
-"""Bytes in one region read or write; what a client assumes when nothing is said (section ``VFIO_USER_VERSION``)."""
+"""Bytes in one region read or write; the specification's default (section ``VFIO_USER_VERSION``)."""
 MAX_MSG_FDS = 16
-"""File descriptors taken with one message; QEMU's own limit too."""
+"""File descriptors accepted with one message; also QEMU's limit."""
 MAX_DMA_MAPS = 65535
-"""What a client assumes when nothing is said (section ``VFIO_USER_VERSION``)."""
+"""The specification's default (section ``VFIO_USER_VERSION``)."""
 SCM_MAX_FDS = 253
-"""File descriptors that Linux sends with one message at most: unix(7), ``SCM_RIGHTS``."""
+"""Linux's limit of file descriptors in one message: unix(7), ``SCM_RIGHTS``."""
 PAGE_SIZE = 4096
 
 
@@ -55,7 +55,7 @@ class Command(IntEnum):
 
 
 VERSION = struct.Struct("=HH")
-"""Section ``VFIO_USER_VERSION``: major, minor; then optional JSON, ended by NUL."""
+"""Section ``VFIO_USER_VERSION``: major, minor; then optional JSON, terminated by NUL."""
 
 DMA_MAP = struct.Struct("=IIQQQ")
 """Section ``VFIO_USER_DMA_MAP``: argsz, flags, offset in the file, address, size."""
@@ -73,7 +73,7 @@ IRQ_INFO = struct.Struct("=IIII")
 """Section ``VFIO_USER_DEVICE_GET_IRQ_INFO``: argsz, flags, index, count."""
 
 IRQ_SET = struct.Struct("=IIIII")
-"""Section ``VFIO_USER_DEVICE_SET_IRQS``: argsz, flags, index, start, count; then booleans, if the flags say so."""
+"""Section ``VFIO_USER_DEVICE_SET_IRQS``: argsz, flags, index, start, count; then booleans, depending on the flags."""
 
 REGION_ACCESS = struct.Struct("=QII")
 """Sections ``VFIO_USER_REGION_READ`` and ``VFIO_USER_REGION_WRITE``: offset, region, count; then data."""
@@ -154,7 +154,7 @@ class IrqSetFlag(IntFlag):
 
 
 class RefusedError(Exception):
-    """A command that cannot be done: it gets an error reply with ``number`` (an errno)."""
+    """A refused command; it gets an error reply with ``number`` (an errno)."""
 
     def __init__(self, reason: str, number: int = errno.EINVAL) -> None:
         super().__init__(reason)
@@ -162,7 +162,7 @@ class RefusedError(Exception):
 
 
 class EndConnectionError(RefusedError):
-    """As RefusedError, and nothing more can be understood on this connection: it ends after the reply."""
+    """A refused command after which the stream cannot be parsed; the connection ends after the reply."""
 
 
 def reply(message_id: int, command: int, payload: bytes) -> bytes:
@@ -171,19 +171,19 @@ def reply(message_id: int, command: int, payload: bytes) -> bytes:
 
 
 def error_reply(message_id: int, command: int, number: int) -> bytes:
-    """A reply that says the command failed with errno ``number``; only a header. Section "Header"."""
+    """An error reply with errno ``number``; only a header. Section "Header"."""
     return HEADER.pack(message_id, command, HEADER.size, TYPE_REPLY | ERROR, number)
 
 
 def unpack_request(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
-    """The fields of a payload that has room for a longer reply after ``layout``. Raises RefusedError."""
+    """The fields of a payload that may be longer than ``layout``, to leave space for the reply. Raises RefusedError."""
     if len(payload) < layout.size:
         raise RefusedError(f"expected {layout.size} bytes or more after the header, found {len(payload)}")
     return layout.unpack_from(payload)
 
 
 def unpack(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
-    """The fields of a payload that is ``layout`` and nothing more. Raises RefusedError."""
+    """The fields of a payload that has exactly ``layout``. Raises RefusedError."""
     if len(payload) != layout.size:
         raise RefusedError(f"expected {layout.size} bytes after the header, found {len(payload)}")
     return layout.unpack(payload)

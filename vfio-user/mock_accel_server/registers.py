@@ -1,4 +1,4 @@
-"""BAR0 of a mock accelerator (docs: "Device: registers and PCI" of the design)."""
+"""BAR0 of a mock accelerator; the kernel module reads the same layout (``kernel-driver/mock_accel.h``)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ VF_DEVICE_ID = 0x0002
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells one mock accelerator from another."""
+    """Properties that distinguish one mock accelerator from another."""
 
     name: str
-    """For messages and the socket's name; the guest does not see it."""
+    """For the log and the socket's name; not visible in the guest."""
     uuid: str
     """1 to 16 printable ASCII characters."""
     memory: int
-    """Bytes the device claims to have."""
+    """Bytes that the device claims to have."""
     capability_bits: int
     is_vf: bool = False
     total_vfs: int = 0
@@ -29,10 +29,10 @@ class Identity:
 
 
 class Registers:
-    """BAR0, little-endian: 4 KiB, of which the first 0x30 bytes mean something.
+    """BAR0, little-endian: 4 KiB, of which the first 0x30 bytes are in use.
 
-    Only ``status`` can be written. A write that would give it any value other
-    than 0 (free) or 1 (allocated) changes nothing; reserved bytes read 0.
+    Only ``status`` is writable. A write that would result in a value other than 0
+    (free) or 1 (allocated) is ignored. Reserved bytes read 0.
     """
 
     SIZE = 4096
@@ -44,11 +44,6 @@ class Registers:
     def __init__(self, identity: Identity) -> None:
         fields = (self._ID, self._REVISION, identity.uuid.encode("ascii"), identity.memory, identity.capability_bits, 0)
         self._data = bytearray(self._LAYOUT.pack(*fields).ljust(self.SIZE, b"\0"))
-
-    @property
-    def status(self) -> int:
-        """0 free, 1 allocated."""
-        return int.from_bytes(self._data[self._STATUS], "little")
 
     def read(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, both within ``SIZE``, aligned or not."""
@@ -65,5 +60,5 @@ class Registers:
             self._data[self._STATUS] = value.to_bytes(4, "little")
 
     def reset(self) -> None:
-        """Back to free."""
+        """Set the status to free."""
         self._data[self._STATUS] = bytes(4)

@@ -1,6 +1,6 @@
-"""Serves any number of devices, each on its own socket, in one thread.
+"""Serve any number of devices, each on its own socket, in one thread.
 
-What clients send is closed by other threads (``closing``); nothing else here can wait for a client.
+Other threads close the descriptors of clients (``closing``). Nothing else here can block on a client.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _INTERRUPT_SECONDS = 0.1
 _CLOSE_SECONDS = 1.0
 _END_SECONDS = 1.0
 _MESSAGES_BEFORE_REFUSAL = 64
-_SECONDS_BEFORE_REFUSAL = 0.01  # of processor time: what others wait for
+_SECONDS_BEFORE_REFUSAL = 0.01  # processor time, during which other devices wait
 _MAX_CLOSING = 4
-"""No client is taken while as many closings for its device are under way: they are blocked."""
+"""A device with this many running close jobs accepts no client, because they are probably blocked."""
 _PIPE_BYTES = 65536
 _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 _PATIENCE = Patience()
@@ -41,10 +41,10 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """Listens from construction to ``close``; serves while ``run`` runs."""
+    """Listens from construction until ``close``; serves while ``run`` runs."""
 
     def __init__(self, devices: Sequence[tuple[Path, Device]], patience: Patience = _PATIENCE) -> None:
-        """Listen for each device on its path. Raises ListenError, and then listens nowhere."""
+        """Listen for each device on its path. Raises ListenError and then listens on none."""
         self._selector = selectors.DefaultSelector()
         self._timers = Timers()
         self._retry = self._timers.timer(_RETRY_SECONDS, self._try_again)
@@ -57,7 +57,7 @@ class Server:
         self._selector.register(self._closer.fd, selectors.EVENT_READ)
         self._ports: list[Port] = []
         self._large: dict[Connection, Port] = {}
-        """Clients whose large message waits for its turn, in their order."""
+        """Clients with a large message that waits for its turn, in order."""
         self._open = True
         try:
             for path, device in devices:
@@ -69,7 +69,7 @@ class Server:
             raise
 
     def run(self) -> None:
-        """Serve until something is written to ``wake_fd``, but for the number of the signal that interrupts a close."""
+        """Serve until a byte arrives on ``wake_fd``, except the number of the signal that interrupts a close."""
         closed_fd = self._closer.fd
         while True:
             for key, events in self._selector.select(0 if self._large else self._timers.timeout()):
@@ -88,7 +88,7 @@ class Server:
             self._timers.run_due()
 
     def stop(self) -> None:
-        """Make ``run`` return; safe from a signal handler and from other threads."""
+        """Make ``run`` return; safe in signal handlers and other threads."""
         os.write(self.wake_fd, b"\0")
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Server:
                 os.close(fd)
 
     def _listen(self, port: Port) -> None:
-        """Wait for clients, or leave them in their queue while none can be taken."""
+        """Wait for clients, or leave them in the backlog while none can be accepted."""
         wanted = self._open and port.closing < _MAX_CLOSING and not port.out_of_fds
         if wanted and not port.listening:
             self._selector.register(port.listener.socket, selectors.EVENT_READ, port)
@@ -135,14 +135,14 @@ class Server:
         try:
             return port.listener.socket.accept()[0]
         except OSError as error:
-            # BlockingIOError, ECONNABORTED: gone meanwhile. Without file
-            # descriptors the client would wait, and select return at once, for ever.
+            # BlockingIOError, ECONNABORTED: the client is already gone. Without free file
+            # descriptors the client would stay in the backlog and select would return at once, forever.
             if error.errno in _OUT_OF_FDS:
                 self._turn_away(port, os.strerror(error.errno))
             return None
 
     def _turn_away(self, port: Port, reason: str) -> None:
-        """Use the spare file descriptor to let a client know, and take no other one for a moment."""
+        """Use the spare file descriptor to accept and close the client, then pause accepting."""
         if self._spare_fd is not None:
             os.close(self._spare_fd)
             self._spare_fd = None
@@ -161,11 +161,11 @@ class Server:
 
     def _open_spare(self) -> None:
         if self._spare_fd is None:
-            with suppress(OSError):  # tried again after the next client that cannot be taken
+            with suppress(OSError):  # retried after the next client that cannot be accepted
                 self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _drain(self, port: Port, client: Connection) -> None:
-        """A client that has gone makes room at once, even if its end comes after the next one's connection."""
+        """Notice a client that is gone at once, even if the next client's connection is seen first."""
         enough = time.thread_time() + _SECONDS_BEFORE_REFUSAL
         try:
             for _ in range(_MESSAGES_BEFORE_REFUSAL):
@@ -177,7 +177,7 @@ class Server:
             self._watch(port, client)
 
     def _serve_large(self) -> None:
-        """Answer one large message. It takes up to 0.1 s, so all others are served before the next one."""
+        """Answer one large message. It takes up to 0.1 s, so all other clients are served before the next one."""
         client, port = next(iter(self._large.items()))
         del self._large[client]
         self._serve(port, client, turn=True)
@@ -194,7 +194,7 @@ class Server:
             self._watch(port, client)
 
     def _watch(self, port: Port, client: Connection) -> None:
-        """Wait for the client to read or to write, whichever comes next; for neither while what it sent is closed."""
+        """Select the event that the client's state needs; none while its descriptors are being closed."""
         if client.unwanted:
             fds, client.unwanted = client.unwanted, []
             client.closing += 1
@@ -226,7 +226,7 @@ class Server:
         port.watched = wanted
 
     def _late(self, port: Port, reason: str) -> None:
-        """The client has not done in time what it began, and loses its place."""
+        """Disconnect a client that exceeded a time limit."""
         if port.client:
             port.notices.warning(f"connection ended: {reason}")
             self._end(port, port.client, reason)
@@ -242,7 +242,7 @@ class Server:
         log.info("%s: connection ended: %s", port.device.identity.name, shortened(reason))
 
     def _close(self, port: Port, fds: Sequence[int], client: Connection | None = None) -> None:
-        """Have ``fds`` closed; ``client`` waits for it."""
+        """Close ``fds`` in another thread; ``client`` is not served until that is done."""
         port.closing += 1
         self._closer.close(fds, partial(self._closed, port, client))
         self._listen(port)

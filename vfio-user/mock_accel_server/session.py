@@ -1,4 +1,4 @@
-"""What one client may ask, command by command. No sockets here: bytes and file descriptors in, bytes out."""
+"""The commands of one client. No sockets here: bytes and file descriptors in, bytes out."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Handler = Callable[[bytes, list[int]], bytes]
 
 
 class Session:
-    """One client's negotiated state, DMA ranges and interrupts, on a device that outlives it.
+    """Negotiated state, DMA ranges and interrupts of one client; the device outlives it.
 
-    A handler gets the payload of a command and returns that of the reply, or
-    raises RefusedError. It takes the file descriptors it keeps out of the list;
-    the caller closes the rest.
+    A handler gets the payload of a command and returns that of the reply, or raises
+    RefusedError. It removes the file descriptors that it keeps from the list; the
+    caller closes the others.
     """
 
     def __init__(self, device: Device) -> None:
@@ -62,7 +62,7 @@ class Session:
         self._takes_fds = {Command.DMA_MAP, Command.DEVICE_SET_IRQS}
 
     def handle(self, command: int, payload: bytes, fds: list[int]) -> bytes:
-        """Do ``command``. Raises RefusedError, or EndConnectionError when the connection is of no use any more."""
+        """Execute ``command``. Raises RefusedError, or EndConnectionError if the connection must end."""
         if not self.negotiated and command != Command.VERSION:
             raise EndConnectionError(f"expected VERSION first, found command {command}")
         handler = self._handlers.get(command)
@@ -73,14 +73,14 @@ class Session:
         return handler(payload, fds)
 
     def close(self) -> None:
-        """Forget what belongs to the client. Section "Client Disconnection": the device keeps its state."""
+        """Remove the client's state. Section "Client Disconnection": the device keeps its own state."""
         self.dma.clear()
         self.irqs.clear()
 
     def _version(self, payload: bytes, _fds: list[int]) -> bytes:
-        """Section ``VFIO_USER_VERSION``. The reply has of the proposed capabilities those that are known here."""
+        """Section ``VFIO_USER_VERSION``. The reply has those proposed capabilities that are supported here."""
         if self.negotiated:
-            raise RefusedError("VERSION comes once")
+            raise RefusedError("expected VERSION only once")
         size = protocol.VERSION.size
         if len(payload) < size:
             raise EndConnectionError(f"VERSION has {len(payload)} bytes")
@@ -108,7 +108,7 @@ class Session:
         _check_argsz(argsz, protocol.DMA_UNMAP.size)
         if flags == protocol.DMA_UNMAP_ALL:
             if address or size:
-                raise RefusedError(f"all is to be unmapped, and {size:#x} bytes from {address:#x}")
+                raise RefusedError(f"expected address and size 0 to unmap all, found {size:#x} bytes from {address:#x}")
             self.dma.clear()
         elif flags:
             raise RefusedError(f"unknown DMA unmap flags {flags:#x}")
@@ -161,7 +161,7 @@ class Session:
         return payload[:fixed]
 
     def _region_write_multi(self, payload: bytes, _fds: list[int]) -> bytes:
-        """Section ``VFIO_USER_REGION_WRITE_MULTI``; nothing is written when one of the writes is wrong."""
+        """Section ``VFIO_USER_REGION_WRITE_MULTI``; writes nothing if one of the writes is invalid."""
         fixed, each = protocol.WRITE_COUNT.size, protocol.SINGLE_WRITE.size
         (number,) = unpack(protocol.WRITE_COUNT, payload[:fixed])
         if number * each != len(payload) - fixed:
@@ -169,7 +169,7 @@ class Session:
         writes = list(protocol.SINGLE_WRITE.iter_unpack(payload[fixed:]))
         for offset, region, count, data in writes:
             if count > len(data):
-                raise RefusedError(f"write of {count} bytes in a message for {len(data)} at most")
+                raise RefusedError(f"expected a write of at most {len(data)} bytes, found {count}")
             self.device.check(region, offset, count)
         for offset, region, count, data in writes:
             self.device.write(region, offset, data[:count])
@@ -183,19 +183,19 @@ class Session:
 
 
 def _check_argsz(argsz: int, needed: int) -> None:
-    """Section "Message sizes". No reply here is longer than its fixed part."""
+    """Section "Message sizes". Replies here have no variable part."""
     if argsz < needed:
         raise RefusedError(f"argsz {argsz}, needs {needed}")
 
 
 def _check_request_argsz(argsz: int, payload: bytes) -> None:
-    """Sections ``VFIO_USER_DMA_MAP`` and ``VFIO_USER_DEVICE_SET_IRQS``: there it is the size of the request."""
+    """Sections ``VFIO_USER_DMA_MAP`` and ``VFIO_USER_DEVICE_SET_IRQS``: argsz is the size of the request."""
     if argsz != len(payload):
         raise RefusedError(f"argsz {argsz} in a request of {len(payload)} bytes")
 
 
 def _check_zero(fields: Sequence[int]) -> None:
-    """Sections ``VFIO_USER_DEVICE_GET_*INFO``: all fields but argsz and index must be zero."""
+    """Sections ``VFIO_USER_DEVICE_GET_*INFO``: all fields except argsz and index must be zero."""
     if any(fields):
         raise RefusedError(f"fields that must be zero are {', '.join(map(hex, fields))}")
 
@@ -203,14 +203,14 @@ def _check_zero(fields: Sequence[int]) -> None:
 def _capabilities(data: bytes) -> dict[str, Any]:
     """The capabilities in the JSON of VERSION. Raises EndConnectionError."""
     if not data.endswith(b"\0"):
-        raise EndConnectionError("the JSON of VERSION has no NUL at its end")
+        raise EndConnectionError("expected a NUL at the end of VERSION's JSON")
     try:
         document = json.loads(data[:-1].decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise EndConnectionError(f"VERSION has no JSON: {error}") from error
+        raise EndConnectionError(f"VERSION has invalid JSON: {error}") from error
     capabilities = document.get("capabilities", {}) if isinstance(document, dict) else None
     if not isinstance(capabilities, dict):
-        raise EndConnectionError("the JSON of VERSION is no object, or its capabilities are none")
+        raise EndConnectionError("expected an object with an object 'capabilities' as VERSION's JSON")
     for name, ours in _CAPABILITIES.items():
         theirs = capabilities.get(name, ours)
         if not (isinstance(theirs, bool) if isinstance(ours, bool) else _is_count(theirs)):
@@ -219,11 +219,11 @@ def _capabilities(data: bytes) -> dict[str, Any]:
 
 
 def _is_count(value: object) -> bool:
-    """JSON has one type of number: 8, 8.0 and 0.8e1 are the same."""
+    """Whether ``value`` is a non-negative integer; JSON has one number type: 8, 8.0 and 0.8e1 are equal."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return value >= 0 and (isinstance(value, int) or value.is_integer())
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,4 +1,4 @@
-"""Deadlines of a loop, in order: an event costs the same however many there are."""
+"""Timers of an event loop in a heap: the cost of an event does not depend on their number."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _NEVER = float("inf")
 
 
 class Timer:
-    """Runs its action once, ``seconds`` after ``start``, unless ``stop`` comes first."""
+    """Runs its action once, ``seconds`` after ``start``, unless it is stopped before."""
 
     def __init__(self, timers: Timers, seconds: float, action: Callable[[], None]) -> None:
         self._timers = timers
         self._seconds = seconds
         self.action = action
         self.due = _NEVER
-        """Monotonic time; never while it is stopped."""
+        """Monotonic time; infinity while it is stopped."""
         self.queued = False
-        """It has its one place in the heap, at ``due`` or before."""
+        """Whether it has its entry in the heap, at ``due`` or before."""
 
     @property
     def running(self) -> bool:
         return self.due != _NEVER
 
     def start(self) -> None:
-        """Start, or start again from now."""
+        """Start or restart the timer."""
         self.due = time.monotonic() + self._seconds
         self._timers.queue(self)
 
@@ -36,10 +36,10 @@ class Timer:
 
 
 class Timers:
-    """A heap with at most one entry for each timer.
+    """A heap with at most one entry per timer.
 
-    A timer always waits equally long, so its due time only moves later. Its entry
-    stays where it is then, and moves when it comes to the top.
+    The duration of a timer is fixed, so a restart only moves its due time later. Its
+    entry stays where it is and is corrected when it reaches the top.
     """
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Timers:
         self._order = itertools.count()
 
     def timer(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """A new timer, stopped. ``action`` runs in ``run_due``."""
+        """A new, stopped timer. ``run_due`` runs its ``action``."""
         return Timer(self, seconds, action)
 
     def queue(self, timer: Timer) -> None:
-        """Give ``timer`` its place in the heap; for Timer."""
+        """Add ``timer`` to the heap; called by Timer."""
         if not timer.queued:
             timer.queued = True
             heapq.heappush(self._heap, (timer.due, next(self._order), timer))

@@ -1,4 +1,4 @@
-"""Files whose owner can hold up whoever uses them, and messages that carry them."""
+"""Files whose owner can block their users, and messages that carry them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mock_accel_server.protocol import Command, IrqIndex, IrqSetFlag
 from vfio_user_client import Client
 
 FULL = (1 << 64) - 2
-"""The highest value that an eventfd's counter reaches by writing: eventfd(2)."""
+"""The highest value that a write can give an eventfd's counter: eventfd(2)."""
 TRIGGER_BY_EVENTFD = protocol.IRQ_SET.pack(
     protocol.IRQ_SET.size, IrqSetFlag.ACTION_TRIGGER | IrqSetFlag.DATA_EVENTFD, IrqIndex.ERR, 0, 1
 )
@@ -30,7 +30,7 @@ def half_message(whole: bytes = ONE_PAGE, missing: int = 1) -> bytes:
 
 
 def trigger_full_eventfd(client: Client) -> int:
-    """Assign an eventfd, make it blocking and fill it, and send a trigger; the eventfd. Waits for no reply."""
+    """Assign a full, blocking eventfd, and send a trigger without waiting for the reply. Returns the eventfd."""
     event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     client.call(Command.DEVICE_SET_IRQS, TRIGGER_BY_EVENTFD, [event])
     os.set_blocking(event, True)
@@ -41,7 +41,7 @@ def trigger_full_eventfd(client: Client) -> int:
 
 @contextmanager
 def lingering_socket(seconds: int) -> Iterator[socket.socket]:
-    """A TCP socket: who closes its last file descriptor waits ``seconds``, as its peer does not read."""
+    """A TCP socket whose last close blocks for ``seconds``, because its peer does not read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         lingering = socket.create_connection(server.getsockname())
         with lingering, server.accept()[0]:

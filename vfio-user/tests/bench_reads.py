@@ -1,10 +1,10 @@
-"""Register reads a second, of servers with one and with a hundred devices, in alternating windows of the same run.
+"""Measure register reads per second, with one and with a hundred devices, in alternating windows of one run.
 
     python vfio-user/tests/bench_reads.py [FOLDER]...
 
-Each FOLDER holds another checkout's package mock_accel_server (its `vfio-user`), to be
-compared with this one. Nothing else should run. Prints the median and the best window,
-and the server's processor time for a read, which other load changes less.
+Each FOLDER is the `vfio-user` folder of another checkout, to be compared with this
+one. Nothing else should run. Prints the median and the best window, and the server's
+processor time per read, which depends less on other load.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Target:
         self._processor_clock = ~server.pid << 3 | 2  # clock_getcpuclockid(3) of another process
         self._client = stack.enter_context(Client(folder / f"{devices - 1}.sock"))
         self.rates: list[float] = []
-        """Reads a second of each window."""
+        """Reads per second in each window."""
         self.costs: list[float] = []
-        """Seconds of the server's processor time for a read in each window."""
+        """Processor time of the server per read in each window, in seconds."""
 
     def measure(self) -> None:
-        """One window of reads of a 32-bit register, one request at a time."""
+        """Measure one window: reads of a 32-bit register, one request at a time."""
         fixed = protocol.REGION_ACCESS.pack(0x2C, RegionIndex.BAR0, 4)
         size = protocol.HEADER.size + len(fixed)
         message = protocol.HEADER.pack(1, Command.REGION_READ, size, 0, 0) + fixed
@@ -88,7 +88,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="*", type=Path, help="vfio-user of another checkout")
-    parser.add_argument("--rounds", type=int, default=20, help="windows of each server (default: 20)")
+    parser.add_argument("--rounds", type=int, default=20, help="windows per server (default: 20)")
     options = parser.parse_args()
     with ExitStack() as stack:
         targets = [Target(source, number, stack) for source in [HERE, *options.folder] for number in DEVICES]

@@ -1,4 +1,4 @@
-"""Fixtures: a running server, and its clients."""
+"""Fixtures: a running server and its clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def running(folder: Path) -> Iterator[RunningServer]:
-    """A PF at ``folder/pf.sock`` and a VF at ``folder/vf.sock``; fails the test when the server died."""
+    """A PF at ``folder/pf.sock`` and a VF at ``folder/vf.sock``; fails the test if the server died."""
     server = RunningServer([(folder / "pf.sock", Device(PF)), (folder / "vf.sock", Device(VF))])
     yield server
     survived = server.alive
@@ -34,7 +34,7 @@ def running(folder: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def connect(folder: Path, running: RunningServer) -> Iterator[Connect]:
-    """Connects to the PF, or to another socket of ``folder`` by name; closes all clients at the end."""
+    """Function that connects to the PF, or to another socket of ``folder`` by name; clients are closed at the end."""
     with ExitStack() as stack:
 
         def connected(name: str = "pf.sock", *, negotiate: bool = True) -> Client:

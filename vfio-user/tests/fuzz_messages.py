@@ -1,4 +1,4 @@
-"""Messages for fuzzing: valid ones, valid ones with a few changes, and noise. All follow from a source of chance."""
+"""Messages for fuzzing: valid ones, mutated ones, and noise, all derived from one random source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mock_accel_server.protocol import Command, IrqSetFlag, RegionIndex
 from vfio_user_client import QEMU_CAPABILITIES, version
 
 _CHANGED = 0.5
-"""How much of the messages differs from what a client would send."""
+"""Share of mutated messages."""
 _BITS = {"H": 16, "I": 32, "Q": 64}
 _OTHER_COMMANDS = (0, 6, 11, 12, 14, 16, 17, 18, 0xFFFF)
 _IRQ_FLAGS = (0x21, 0x22, 0x24, 0x21, 0x24, 0, 0x61, 0x0C, 0x11)  # IrqSetFlag; the last four are refused
@@ -20,16 +20,16 @@ _IRQ_FLAGS = (0x21, 0x22, 0x24, 0x21, 0x24, 0, 0x61, 0x0C, 0x11)  # IrqSetFlag; 
 
 @dataclass(frozen=True)
 class Message:
-    """Bytes to send, and how many file descriptors with them."""
+    """Bytes to send, with the number of file descriptors to attach."""
 
     data: bytes
     fds: int = 0
     message_id: int = 0
     command: int = 0
     answered: bool = False
-    """A server must answer it, and go on."""
+    """Whether the server must answer it and keep the connection."""
     whole: bool = True
-    """The server can tell where it ends and the next begins."""
+    """Whether the server can tell where it ends and the next message begins."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Draft:
 
 
 def random_message(source: random.Random) -> Message:
-    """For a connection whose version is agreed on."""
+    """A message for a connection with a negotiated version."""
     draft = source.choice(_DRAFTS)(source)
     payload = draft.payload()
     if source.random() < _CHANGED:
@@ -67,7 +67,7 @@ def random_message(source: random.Random) -> Message:
 
 
 def random_version(source: random.Random) -> bytes:
-    """The payload of a VERSION, often one that no server can understand."""
+    """The payload of a VERSION, often an invalid one."""
     capabilities: dict[str, object] = dict(QEMU_CAPABILITIES)
     for name in source.sample(sorted(capabilities), source.randrange(3)):
         capabilities[name] = source.choice(
@@ -82,7 +82,7 @@ def random_version(source: random.Random) -> bytes:
 
 
 def _changed(source: random.Random, draft: _Draft) -> bytes:
-    """The payload of ``draft`` with other fields, other bytes, or another length."""
+    """The payload of ``draft`` with changed fields, bytes or length."""
     kind = source.random()
     if kind < 0.5 and draft.fields:
         codes = draft.layout[1:]

@@ -1,4 +1,4 @@
-"""Who talks to the server that is fuzzed: peers that attack, and a witness that must be answered meanwhile."""
+"""Clients of the fuzzed server: peers that attack, and a witness that must be answered at all times."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from mock_accel_server.protocol import Command
 from vfio_user_client import Client, version
 
 ANSWER_SECONDS = 1.0
-"""A device that is not attacked answers within this time, always."""
+"""A device that is not attacked must always answer within this time."""
 BUSY_SECONDS = 30.0
-"""What a half message may cost a device: the server waits ten seconds for the rest; and some delay."""
+"""A half message may occupy a device for this time: the server's ten seconds, and some delay."""
 RETRY_SECONDS = 0.1
 _CHECK_SECONDS = 0.05
 _JOIN_SECONDS = 10.0
 CLOSED = (EOFError, BrokenPipeError, ConnectionResetError)
-"""How a client notices that the server has ended the connection."""
+"""Errors by which a client notices that the server ended the connection."""
 
 
 class FuzzError(AssertionError):
-    """The server did something that it must not do."""
+    """The server misbehaved."""
 
 
 class Files:
-    """Open files of every kind, to be sent along with messages."""
+    """Open files of every kind, to be attached to messages."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -54,7 +54,7 @@ class Files:
         ]
 
     def pick(self, source: random.Random, number: int, own: int) -> list[int]:
-        """Some of them, or ``own``; mostly those that a device can use."""
+        """Random file descriptors, possibly ``own``; mostly those that a device can use."""
         good = self._fds[0], self._fds[3], self._fds[4]
         return [source.choice([*good, *good, own, *self._fds]) for _ in range(number)]
 
@@ -64,16 +64,16 @@ class Files:
 
 
 class Witness(threading.Thread):
-    """Clients that behave: one that stays, and one that connects again and again. Each must be answered in time."""
+    """Well-behaved clients: one stays connected, one reconnects for each read. Each must be answered in time."""
 
     def __init__(self, stays: Path, again: Path, starved: Callable[[], float]) -> None:
-        """``starved``: seconds that all had to wait for a processor, which is not the server's fault."""
+        """``starved`` returns the seconds spent waiting for a processor, which are not the server's fault."""
         super().__init__(daemon=True)
         self._starved = starved
         self._stays, self._again = stays, again
         self._end = threading.Event()
         self.slowest = 0.0
-        """Seconds of the slowest answer."""
+        """Duration of the slowest answer in seconds."""
         self.answers = 0
         self.failure = ""
 
@@ -84,7 +84,7 @@ class Witness(threading.Thread):
                     self._ask(lambda: client.read(0, 4))
                     self._ask(self._connect)
         except (OSError, EOFError, FuzzError) as error:
-            self.failure = f"a device that was not attacked: {error or type(error).__name__}"
+            self.failure = f"a device that is not attacked failed: {error or type(error).__name__}"
 
     def _connect(self) -> bytes:
         with Client(self._again) as client:
@@ -101,7 +101,7 @@ class Witness(threading.Thread):
             raise FuzzError(f"expected an answer within {ANSWER_SECONDS} s, got it after {took:.2f} s")
 
     def end(self) -> None:
-        """Let it end, and wait for that."""
+        """Stop the thread and wait for its end."""
         self._end.set()
         self.join(_JOIN_SECONDS)
 
@@ -116,9 +116,9 @@ class Peer:
         self._not_before = 0.0
 
     def connected(self) -> Client | None:
-        """A connection that has agreed on a version; None while the server still has the last one.
+        """A connection with a negotiated version; None while the server still serves the last one.
 
-        Raises FuzzError when the server keeps that for ever.
+        Raises FuzzError if the server does not end that in time.
         """
         now = time.monotonic()
         if self._client or now < self._not_before:
@@ -131,21 +131,21 @@ class Peer:
             self._busy_since = self._busy_since or now
             self._not_before = now + RETRY_SECONDS
             if now - self._busy_since > BUSY_SECONDS:
-                raise FuzzError(f"{self.path.name}: its device serves no client any more") from None
+                raise FuzzError(f"{self.path.name}: the device no longer accepts clients") from None
             return None
         self._busy_since = None
         self._client = client
         return client
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection if there is one."""
         if self._client:
             self._client.socket.close()
             self._client = None
 
 
 def check_reply(client: Client, message_id: int, command: int) -> int:
-    """Wait for the reply to a message; its error number, 0 for none. Raises FuzzError."""
+    """Wait for the reply to a message; returns its error number, 0 for none. Raises FuzzError."""
     try:
         reply = client.receive()
     except CLOSED as error:

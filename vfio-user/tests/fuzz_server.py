@@ -1,9 +1,9 @@
-"""Fuzzes a server of 36 devices: random messages and attacks on most of them, while the others must answer.
+"""Fuzz a server with 36 devices: random messages and attacks on most of them, while the others must answer.
 
     python vfio-user/tests/fuzz_server.py [--messages N] [--seed N]
 
-Step n of a run follows from the seed and n. Exit code 1 when the server died, a device was
-lost, a message was not answered, file descriptors stayed open, or other devices waited.
+Step n of a run depends only on the seed and n. Exit code 1 if the server died, a device was
+lost, a message was not answered, file descriptors stayed open, or other devices had to wait.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ DEVICES = 36
 _FUNCTIONS = 3
 _NAME = "fuzz"
 _LINGER_SECONDS = 3
-_MOST_STEPS = 20  # for each message: a step sends none when its device is busy
+_MOST_STEPS = 20  # per message: a step sends none if its device is busy
 _LOG_BYTES_A_SECOND = 10_000
 
 
 @dataclass
 class Report:
-    """What a run did."""
+    """Result of a run."""
 
     messages: int = 0
     answered: int = 0
@@ -52,7 +52,7 @@ class Report:
     attacks: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
-    """Seconds that a device waited that was not attacked."""
+    """Slowest answer of a device that was not attacked, in seconds."""
     witnessed: int = 0
     log_bytes: int = 0
 
@@ -65,7 +65,7 @@ class Report:
 
 
 def write_topology(folder: Path) -> Path:
-    """A topology with one node of ``DEVICES`` devices; its file."""
+    """Write a topology with one node of ``DEVICES`` devices; returns its path."""
     slots = []
     for slot in range(DEVICES // _FUNCTIONS):
         functions: list[dict[str, object]] = [{"uuid": f"FUZZ-{slot}-PF", "memory": "16G"}]
@@ -79,7 +79,7 @@ def write_topology(folder: Path) -> Path:
 
 
 class Run:
-    """One run; ``step`` is the number of the step it is at."""
+    """One run; ``step`` is the number of the current step."""
 
     def __init__(self, seed: int, messages: int) -> None:
         self._seed = seed
@@ -96,10 +96,10 @@ class Run:
             1100: self._half_message,
             2600: self._lingering_socket,
         }
-        """By step, modulo 10,000, or 1,000 for the first four. Each of the others costs its device some seconds."""
+        """By step, modulo 10,000, or 1,000 for the first four. The others occupy their device for some seconds."""
 
     def run(self, folder: Path) -> Report:
-        """Start a server in ``folder``, send it the messages, and look at what is left. Raises FuzzError."""
+        """Start a server in ``folder``, send the messages, and check the server's state. Raises FuzzError."""
         start = time.monotonic()
         with self._stack:
             server = ServerProcess(folder, write_topology(folder), _NAME)
@@ -136,7 +136,7 @@ class Run:
             if witness.failure:
                 raise FuzzError(witness.failure)
             if self.step > self._messages * _MOST_STEPS:
-                raise FuzzError("most devices serve no client")
+                raise FuzzError("most devices accept no clients")
             self.step += 1
             source = random.Random(f"{self._seed}/{self.step}")
             attack = self._attacks.get(self.step % 10_000) or self._attacks.get(self.step % 1000)
@@ -180,7 +180,7 @@ class Run:
             self.report.refused += 1
 
     def _burst(self, source: random.Random, peer: Peer, client: Client) -> None:
-        """Messages in a row. The replies are read afterwards, or never."""
+        """Send several messages, and read the replies afterwards or never."""
         messages = [message for message in (random_message(source) for _ in range(10)) if message.whole]
         for message in messages:
             self._send(source, client, message)
@@ -192,11 +192,11 @@ class Run:
                 self._check(client, message)
 
     def _version(self, source: random.Random, peer: Peer) -> None:
-        """A first message of any kind, on a connection of its own: answered, or the end of it."""
+        """Send a random first message on a separate connection, which may be answered or ended."""
         self.report.messages += 1
         with Client(peer.path, negotiate=False) as client:
             command = Command.VERSION if source.random() < 0.9 else source.randrange(20)
-            with suppress(*CLOSED):  # also while the server has the last connection
+            with suppress(*CLOSED):  # also while the server still serves the last connection
                 client.send(command, random_version(source), self._files.pick(source, source.choice([0, 0, 1]), 0))
                 client.receive()
                 self.report.answered += 1
@@ -238,7 +238,7 @@ class Run:
             raise FuzzError(f"expected error {expected}, found {found}")
 
     def _wait_for_all(self, peers: list[Peer]) -> None:
-        """Every device serves a client again, and has what it must have. Raises FuzzError."""
+        """Wait until every device serves a client again with the right content. Raises FuzzError."""
         for peer in peers:
             peer.close()
             _wait(lambda peer=peer: peer.connected() is not None, f"{peer.path.name}: busy")  # type: ignore[misc]
@@ -256,10 +256,12 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
 
 
 def main() -> int:
-    """Run once and print what happened."""
+    """Run once and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=1_000_000, help="how many to send (default: 1000000)")
-    parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="of a run to repeat (default: any)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbits(32), help="seed of a run to repeat (default: random)"
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     run = Run(options.seed, options.messages)
@@ -268,7 +270,7 @@ def main() -> int:
             print(run.run(Path(folder)))
         except (AssertionError, OSError, EOFError) as error:
             print(f"failed at step {run.step}, {run.report.messages} messages: {error}", file=sys.stderr)
-            print(f"to repeat it: make fuzz ARGS='--seed {options.seed}'", file=sys.stderr)
+            print(f"to repeat this run: make fuzz ARGS='--seed {options.seed}'", file=sys.stderr)
             return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""A server in a thread of its own, for tests that talk to it."""
+"""A server in a background thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunningServer:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End it and its sockets; fails when its thread does not end."""
+        """Stop the server and remove its sockets; fails if its thread does not end."""
         if self.alive:
             self.server.stop()
         self._thread.join(_JOIN_SECONDS)

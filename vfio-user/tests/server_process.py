@@ -1,4 +1,4 @@
-"""``python -m mock_accel_server`` as a process of its own, for tests that may block it."""
+"""``python -m mock_accel_server`` as a separate process, for tests that may block it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 20.0
 
 
 class ServerProcess:
-    """Serves a node of a topology at ``folder/<device>.sock``; its messages go to ``log``."""
+    """Serves a node of a topology at ``folder/<device>.sock``; its stderr goes to ``log``."""
 
     def __init__(self, folder: Path, topology: Path = TOPOLOGY, node: str = NODE) -> None:
         argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(topology), "--node", node]
@@ -32,28 +32,28 @@ class ServerProcess:
         self.ready = self.process.stdout.readline().decode()
 
     def open_fds(self) -> int:
-        """How many file descriptors the process has."""
+        """Number of open file descriptors of the process."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 (names are enough, and they come and go)
 
     def processor_seconds(self) -> float:
-        """Processor time that the process has used; not changed by other load."""
+        """Processor time that the process has used; independent of other load."""
         return time.clock_gettime(~self.process.pid << 3 | 2)  # clock_getcpuclockid(3) of another process
 
     def starved_seconds(self) -> float:
-        """For how long its threads, and those of this process, could run and had no processor; 0 if unknown.
+        """Time that its threads and those of this process were runnable without a processor; 0 if unknown.
 
-        A thread that has none may have Python's lock, for which the others wait.
+        A thread without a processor may hold Python's global lock, for which the others wait.
         """
         nanoseconds = 0
         for pid in (self.process.pid, os.getpid()):
-            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):  # there with CONFIG_SCHED_INFO
+            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):  # exists with CONFIG_SCHED_INFO
                 with suppress(FileNotFoundError, ProcessLookupError):
                     nanoseconds += int(file.read_text().split()[1])
         return nanoseconds / 1e9
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Keep the process from running, so that what is sent to it meanwhile waits in its queues."""
+        """Stop the process, so that messages to it wait in its queues."""
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
         try:
@@ -62,7 +62,7 @@ class ServerProcess:
             self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it; fails when it does not end well. Killed, if a test has blocked it."""
+        """Stop the process with SIGTERM, or kill it if a test has blocked it; fails unless it exits with 0."""
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a client owns never holds up the server, and a client that dies gives its device back."""
+"""A client's files never block the server, and a device is released when its client dies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def attacker(folder: Path, server: ServerProcess) -> Iterator[Client]:
 
 @pytest.fixture
 def other_device_answers(folder: Path, server: ServerProcess) -> Iterator[Callable[[], None]]:
-    """Asserts that the client of another device is answered within a second, and that a new one is."""
+    """Function that asserts that an existing and a new client of other devices are answered within a second."""
     with Client(folder / "mock1.sock") as client:
         client.socket.settimeout(ANSWER_SECONDS)
 
@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_trigger_of_a_full_blocking_eventfd(attacker: Client, other_device_answers: Callable[[], None]):
+def test_trigger_of_a_full_blocking_eventfd(attacker: Client, other_device_answers: Callable[[], None]) -> None:
     event = trigger_full_eventfd(attacker)
     try:
         other_device_answers()
@@ -69,7 +69,7 @@ def test_trigger_of_a_full_blocking_eventfd(attacker: Client, other_device_answe
         os.close(event)
 
 
-def test_flags_of_a_clients_eventfd_are_not_changed(attacker: Client):
+def test_flags_of_a_clients_eventfd_are_not_changed(attacker: Client) -> None:
     event = os.eventfd(0)
     try:
         attacker.call(Command.DEVICE_SET_IRQS, TRIGGER_BY_EVENTFD, [event])
@@ -81,8 +81,8 @@ def test_flags_of_a_clients_eventfd_are_not_changed(attacker: Client):
 @pytest.mark.parametrize("command", [Command.DMA_MAP, Command.DEVICE_SET_IRQS, Command.DEVICE_RESET])
 def test_closing_a_lingering_socket(
     attacker: Client, server: ServerProcess, other_device_answers: Callable[[], None], command: Command
-):
-    """Of whatever message: the server has the last file descriptor, and its close waits for the peer to read."""
+) -> None:
+    """For any message: the server holds the last file descriptor, and its close waits for the peer to read."""
     before = server.open_fds()
     with lingering_socket(LINGER_SECONDS) as lingering:
         with server.stopped():
@@ -93,10 +93,10 @@ def test_closing_a_lingering_socket(
     wait_until(lambda: server.open_fds() <= before)
 
 
-def test_lingering_socket_in_what_was_not_received(
+def test_lingering_socket_among_descriptors_that_were_not_received(
     attacker: Client, folder: Path, server: ServerProcess, other_device_answers: Callable[[], None]
-):
-    """It is closed with the connection that has it in its queue, or as there is no room for it."""
+) -> None:
+    """It is closed together with its connection, or because it does not fit into the ancillary buffer."""
     with lingering_socket(LINGER_SECONDS) as lingering:
         many = [lingering.fileno()] * protocol.SCM_MAX_FDS
         with Client(folder / "mock3.sock") as truncated:
@@ -108,7 +108,7 @@ def test_lingering_socket_in_what_was_not_received(
             other_device_answers()
 
 
-def test_device_serves_its_next_client_while_a_close_is_blocked(folder: Path, server: ServerProcess):
+def test_device_serves_its_next_client_while_a_close_is_blocked(folder: Path, server: ServerProcess) -> None:
     with lingering_socket(LINGER_SECONDS) as lingering:
         with Client(folder / "mock0.sock") as attacker:
             with server.stopped():
@@ -118,8 +118,8 @@ def test_device_serves_its_next_client_while_a_close_is_blocked(folder: Path, se
         assert serves(folder / "mock0.sock")
 
 
-def test_device_is_not_lost_by_closes_that_are_blocked(folder: Path, server: ServerProcess):
-    """Of more clients than a device may have closes under way."""
+def test_device_survives_many_blocked_closes(folder: Path, server: ServerProcess) -> None:
+    """More clients block a close than a device may have running close jobs."""
     path = folder / "mock0.sock"
     with ExitStack() as stack:
         for _ in range(8):
@@ -133,7 +133,7 @@ def test_device_is_not_lost_by_closes_that_are_blocked(folder: Path, server: Ser
 
 
 def serves(path: Path) -> bool:
-    """A new client is served, not refused as a second one."""
+    """Whether a new client is served instead of refused as a second one."""
     try:
         with Client(path) as client:
             client.socket.settimeout(ANSWER_SECONDS)
@@ -142,16 +142,16 @@ def serves(path: Path) -> bool:
         return False
 
 
-def test_client_that_dies_after_it_mapped_its_own_socket(folder: Path, server: ServerProcess):
-    """The server must not be the one that keeps the client's end of the connection open."""
+def test_client_that_dies_after_it_mapped_its_own_socket(folder: Path, server: ServerProcess) -> None:
+    """The server must not keep the client's end of the connection open."""
     with Client(folder / "mock0.sock") as attacker:
         attacker.send(Command.DMA_MAP, ONE_PAGE, [attacker.socket.fileno()])
         assert attacker.receive().error == errno.EINVAL
     assert serves(folder / "mock0.sock")
 
 
-def test_large_messages_of_many_clients(folder: Path, server: ServerProcess):
-    """One of the largest takes a tenth of a second: a device must not wait for those of all others."""
+def test_large_messages_of_many_clients(folder: Path, server: ServerProcess) -> None:
+    """One of the largest takes a tenth of a second: a device must not wait for those of all other devices."""
     write = protocol.SINGLE_WRITE.pack(0x40, RegionIndex.CONFIG, 8, bytes(8))
     number = 4000  # fits into a socket's buffer
     payload = protocol.WRITE_COUNT.pack(number) + write * number
@@ -168,7 +168,7 @@ def test_large_messages_of_many_clients(folder: Path, server: ServerProcess):
             witness.send(Command.REGION_READ, protocol.REGION_ACCESS.pack(0, 0, 4))
             start = server.processor_seconds()
         assert witness.receive().payload[16:] == b"KCOM"
-        assert server.processor_seconds() - start < 5 * one, "it waited for most of them"
+        assert server.processor_seconds() - start < 5 * one, "the witness waited for most of them"
         for client in busy:
             assert client.receive().payload == protocol.WRITE_COUNT.pack(number)
 
@@ -183,14 +183,14 @@ def impatient(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("missing", [1, 32, 40])
-def test_half_a_message_with_the_clients_own_socket(impatient: Path, missing: int):
+def test_half_a_message_with_the_clients_own_socket(impatient: Path, missing: int) -> None:
     with Client(impatient) as attacker:
         attacker.send_raw(half_message(missing=missing), [attacker.socket.fileno()])
     wait_until(lambda: serves(impatient))
 
 
-def test_own_socket_behind_replies_that_are_not_read(impatient: Path):
-    """It stays in the queue of the connection that it holds open."""
+def test_own_socket_behind_replies_that_are_not_read(impatient: Path) -> None:
+    """The socket stays in the queue of the connection that it keeps open."""
     with Client(impatient) as attacker:
         attacker.socket.setblocking(False)
         access = protocol.REGION_ACCESS.pack(0, RegionIndex.CONFIG, 4096)
@@ -201,7 +201,7 @@ def test_own_socket_behind_replies_that_are_not_read(impatient: Path):
     wait_until(lambda: serves(impatient))
 
 
-def test_time_limit_is_for_messages_and_not_for_silence(impatient: Path):
+def test_time_limit_applies_to_messages_and_not_to_silence(impatient: Path) -> None:
     with Client(impatient) as client, Client(impatient.with_name("impatient.sock"), negotiate=False) as second:
         client.send_raw(half_message())
         client.send_raw(ONE_PAGE[-1:])

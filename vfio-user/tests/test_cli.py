@@ -1,4 +1,4 @@
-"""The command line and the socket files, in processes of their own."""
+"""The command line and the socket files, with separate processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts the command in ``folder`` and waits for its first line; kills what is left."""
+    """Function that starts the command in ``folder`` and waits for its first line; kills leftovers at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -48,7 +48,7 @@ def start(folder: Path) -> Iterator[Start]:
 
 
 def finish(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> str:
-    """End a server by a signal; its stderr."""
+    """Stop a server by a signal; returns its stderr."""
     process.send_signal(number)
     stderr = process.communicate(timeout=TIMEOUT)[1]
     assert process.returncode == 0, stderr
@@ -65,7 +65,7 @@ def fails(start: Start, code: int, *arguments: str) -> str:
     return error
 
 
-def test_one_device(start: Start, folder: Path):
+def test_one_device(start: Start, folder: Path) -> None:
     arguments = ["--uuid", "MY-CARD", "--memory", "512M", "--capabilities", "encryption,p2p-dma", "--total-vfs", "3"]
     process = start(*arguments, "card.sock")
     assert process.first_line == "ready\t1\tcard.sock\n"  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def test_one_device(start: Start, folder: Path):
     assert list(folder.iterdir()) == []
 
 
-def test_vf_and_defaults(start: Start, folder: Path):
+def test_vf_and_defaults(start: Start, folder: Path) -> None:
     start("--vf", "vf.sock")
     start("pf.sock")
     with Client(folder / "vf.sock") as vf, Client(folder / "pf.sock") as pf:
@@ -92,7 +92,7 @@ def test_vf_and_defaults(start: Start, folder: Path):
         assert memory == [2, 16]
 
 
-def test_all_devices_of_a_node(start: Start, folder: Path):
+def test_all_devices_of_a_node(start: Start, folder: Path) -> None:
     node = topology.load(TOPOLOGY).node(NODE)
     process = start("--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".")
     assert process.first_line == f"ready\t{len(node.functions)}\t.\n"  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def test_all_devices_of_a_node(start: Start, folder: Path):
     assert list(folder.iterdir()) == []
 
 
-def test_verbose_shows_messages(start: Start, folder: Path):
+def test_verbose_shows_messages(start: Start, folder: Path) -> None:
     process = start("--verbose", "a.sock")
     with Client(folder / "a.sock") as client:
         client.read(0, 4)
@@ -121,7 +121,7 @@ def test_verbose_shows_messages(start: Start, folder: Path):
     assert "command 11 refused" in errors
 
 
-def test_stale_socket_is_replaced(start: Start, folder: Path):
+def test_stale_socket_is_replaced(start: Start, folder: Path) -> None:
     process = start("a.sock")
     process.kill()
     process.wait(TIMEOUT)
@@ -132,7 +132,7 @@ def test_stale_socket_is_replaced(start: Start, folder: Path):
     finish(again)
 
 
-def test_live_socket_is_left_alone(start: Start, folder: Path):
+def test_live_socket_is_left_alone(start: Start, folder: Path) -> None:
     first = start("a.sock")
     assert "a server listens there already" in fails(start, 1, "a.sock")
     with Client(folder / "a.sock") as client:
@@ -141,12 +141,12 @@ def test_live_socket_is_left_alone(start: Start, folder: Path):
     finish(first)
 
 
-def test_live_socket_of_another_program_is_left_alone(start: Start, folder: Path):
+def test_live_socket_of_another_program_is_left_alone(start: Start, folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(folder / "a.sock"))
         other.listen(0)
         busy = [socket.socket(socket.AF_UNIX) for _ in range(3)]
-        for client in busy:  # its queue is full
+        for client in busy:  # fill its backlog
             client.setblocking(False)
             client.connect_ex(str(folder / "a.sock"))
         assert "a server listens there already" in fails(start, 1, "a.sock")
@@ -155,14 +155,14 @@ def test_live_socket_of_another_program_is_left_alone(start: Start, folder: Path
         assert (folder / "a.sock").is_socket()
 
 
-def test_one_live_socket_of_many_leaves_nothing_behind(start: Start, folder: Path):
+def test_one_live_socket_of_many_leaves_nothing_behind(start: Start, folder: Path) -> None:
     start("mock3.sock")
     many = ["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", "."]
     assert "mock3.sock: a server listens there already" in fails(start, 1, *many)
     assert [path.name for path in folder.iterdir()] == ["mock3.sock"]
 
 
-def test_somebody_elses_socket_file_is_not_removed(start: Start, folder: Path):
+def test_socket_file_of_another_server_is_not_removed(start: Start, folder: Path) -> None:
     first = start("a.sock")
     (folder / "a.sock").unlink()
     second = start("a.sock")
@@ -172,8 +172,8 @@ def test_somebody_elses_socket_file_is_not_removed(start: Start, folder: Path):
     finish(second)
 
 
-def test_servers_started_at_once_on_a_stale_socket(folder: Path):
-    """Exactly one gets it."""
+def test_servers_started_at_once_on_a_stale_socket(folder: Path) -> None:
+    """Exactly one server gets the socket."""
     path = folder / "a.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -196,13 +196,13 @@ def test_servers_started_at_once_on_a_stale_socket(folder: Path):
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
-def test_other_files_are_left_alone(start: Start, folder: Path, make: Callable[[Path], None]):
+def test_other_files_are_left_alone(start: Start, folder: Path, make: Callable[[Path], None]) -> None:
     make(folder / "a.sock")
     assert "expected nothing or a socket" in fails(start, 1, "a.sock")
     assert (folder / "a.sock").exists()
 
 
-def test_paths_that_cannot_be(start: Start):
+def test_invalid_socket_paths(start: Start) -> None:
     assert "at most 107 bytes" in fails(start, 1, "x" * 108)
     assert "No such file or directory" in fails(start, 1, "missing/a.sock")
 
@@ -237,12 +237,12 @@ def test_paths_that_cannot_be(start: Start):
         (["--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".", "a"], "does not go with SOCKET"),
     ],
 )
-def test_bad_options(start: Start, folder: Path, arguments: list[str], reason: str):
+def test_bad_options(start: Start, folder: Path, arguments: list[str], reason: str) -> None:
     assert reason in fails(start, 2, *arguments)
     assert list(folder.iterdir()) == []
 
 
-def test_help():
+def test_help() -> None:
     argv = [sys.executable, "-m", "mock_accel_server", "--help"]
     done = subprocess.run(argv, env=ENVIRONMENT, timeout=TIMEOUT, capture_output=True, text=True, check=True)
     for word in ("SOCKET", "--uuid", "--topology", "ready", "Exit code"):

@@ -1,4 +1,4 @@
-"""Descriptors are closed by other threads, each blocked one by its own."""
+"""Background threads close descriptors, and a blocked close delays no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def closer() -> Iterator[Closer]:
 
 @pytest.fixture
 def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Makes the close of a descriptor block until the end of the test."""
+    """Function that makes the close of a descriptor block until the end of the test."""
     held: set[int] = set()
     release = threading.Event()
     close = os.close
@@ -42,7 +42,7 @@ def collect(closer: Closer) -> None:
     closer.collect()
 
 
-def test_callback_when_all_are_closed(closer: Closer):
+def test_callback_when_all_are_closed(closer: Closer) -> None:
     fds = [os.dup(0) for _ in range(3)]
     done: list[int] = []
     closer.close(fds, lambda: done.append(1))
@@ -53,7 +53,7 @@ def test_callback_when_all_are_closed(closer: Closer):
             os.fstat(fd)
 
 
-def test_blocked_ones_hold_up_no_other(blocked: Callable[[int], None]):
+def test_blocked_closes_do_not_delay_others(blocked: Callable[[int], None]) -> None:
     closer = Closer()
     for _ in range(5):
         fd = os.dup(0)
@@ -67,7 +67,7 @@ def test_blocked_ones_hold_up_no_other(blocked: Callable[[int], None]):
     closer.end(0.0)
 
 
-def test_threads_are_used_again(closer: Closer):
+def test_threads_are_reused(closer: Closer) -> None:
     before = threading.active_count()
     done: list[int] = []
     for number in range(200):
@@ -77,7 +77,7 @@ def test_threads_are_used_again(closer: Closer):
     assert threading.active_count() <= before
 
 
-def test_bad_descriptor_is_nobodys_end(closer: Closer):
+def test_bad_descriptor_is_harmless(closer: Closer) -> None:
     done: list[int] = []
     closer.close([1 << 30], lambda: done.append(1))
     while not done:

@@ -1,4 +1,4 @@
-"""What QEMU's docs/interop/vfio-user.rst says of limits, numbers, and fields of requests."""
+"""Conformance to QEMU's docs/interop/vfio-user.rst: limits, numbers, and fields of requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,8 @@ TRIGGER = IrqSetFlag.ACTION_TRIGGER
 DEFAULT_MAX_DMA_MAPS = 65535
 
 
-def refused(client: Client, command: int, payload: bytes) -> int:
-    with pytest.raises(Refused) as caught:
-        client.call(command, payload)
-    assert client.read(0, 4) == b"KCOM", "the connection is of no use any more"
-    return caught.value.number
-
-
 def map_pages(client: Client, count: int) -> list[int]:
-    """Map single pages with gaps, without waiting for each reply; the errors of all."""
+    """Map single pages with gaps, without waiting for each reply; returns all errors."""
     errors = []
     for start in range(0, count, 100):
         numbers = range(start, min(start + 100, count))
@@ -34,19 +27,19 @@ def map_pages(client: Client, count: int) -> list[int]:
     return errors
 
 
-def test_dma_maps_of_a_client_that_named_no_limit(connect: Connect):
+def test_default_limit_of_dma_maps(connect: Connect) -> None:
     client = connect(negotiate=False)
     client.call(Command.VERSION, struct.pack("=HH", 0, 0))
     assert map_pages(client, DEFAULT_MAX_DMA_MAPS) == [0] * DEFAULT_MAX_DMA_MAPS
-    assert refused(client, Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 1 << 40, 0x1000)) == errno.ENOSPC
+    assert client.refused(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 1 << 40, 0x1000)) == errno.ENOSPC
     overlapping = protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000)
-    assert refused(client, Command.DMA_MAP, overlapping) == errno.EEXIST
+    assert client.refused(Command.DMA_MAP, overlapping) == errno.EEXIST
     client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000))
     client.call(Command.DMA_MAP, overlapping)
 
 
 @pytest.mark.parametrize("size", [4097, 100_000, protocol.MAX_DATA_XFER_SIZE])
-def test_version_data_has_no_limit_but_that_of_a_message(connect: Connect, size: int):
+def test_version_data_may_fill_a_message(connect: Connect, size: int) -> None:
     client = connect(negotiate=False)
     data = json.dumps({"capabilities": {"pgsizes": 4096}, "more": ""}).encode()
     data = data.replace(b'""', b'"' + b"x" * (size - len(data) - 1) + b'"') + b"\0"
@@ -56,7 +49,7 @@ def test_version_data_has_no_limit_but_that_of_a_message(connect: Connect, size:
 
 
 @pytest.mark.parametrize("number", ["8.0", "1e6", "0", "-0.0", "1E+2", "12345678901234567890"])
-def test_numbers_are_integers_by_value(connect: Connect, number: str):
+def test_numbers_are_integers_by_value(connect: Connect, number: str) -> None:
     client = connect(negotiate=False)
     data = b'{"capabilities": {"max_msg_fds": %s}}\0' % number.encode()
     answer = client.call(Command.VERSION, struct.pack("=HH", 0, 0) + data)
@@ -66,7 +59,7 @@ def test_numbers_are_integers_by_value(connect: Connect, number: str):
 @pytest.mark.parametrize(
     "number", ["8.5", "-1", "-1.0", "1e999", "NaN", "Infinity", '"8"', "true", "null", "[8]", "1e", "9" * 5000]
 )
-def test_what_is_no_number_ends_the_connection(connect: Connect, number: str):
+def test_invalid_number_ends_the_connection(connect: Connect, number: str) -> None:
     client = connect(negotiate=False)
     data = b'{"capabilities": {"max_msg_fds": %s}}\0' % number.encode()
     with pytest.raises(Refused) as caught:
@@ -76,20 +69,20 @@ def test_what_is_no_number_ends_the_connection(connect: Connect, number: str):
 
 
 @pytest.mark.parametrize("argsz", [0, 19, 21, 24, 1 << 20])
-def test_argsz_of_set_irqs_is_the_size_of_the_request(connect: Connect, argsz: int):
+def test_argsz_of_set_irqs_is_the_size_of_the_request(connect: Connect, argsz: int) -> None:
     payload = protocol.IRQ_SET.pack(argsz, TRIGGER | IrqSetFlag.DATA_NONE, IrqIndex.ERR, 0, 1)
-    assert refused(connect(), Command.DEVICE_SET_IRQS, payload) == errno.EINVAL
+    assert connect().refused(Command.DEVICE_SET_IRQS, payload) == errno.EINVAL
 
 
 @pytest.mark.parametrize("argsz", [20, 22])
-def test_argsz_of_set_irqs_counts_its_data(connect: Connect, argsz: int):
+def test_argsz_of_set_irqs_includes_its_data(connect: Connect, argsz: int) -> None:
     payload = protocol.IRQ_SET.pack(argsz, TRIGGER | IrqSetFlag.DATA_BOOL, IrqIndex.ERR, 0, 1) + b"\0"
-    assert refused(connect(), Command.DEVICE_SET_IRQS, payload) == errno.EINVAL
+    assert connect().refused(Command.DEVICE_SET_IRQS, payload) == errno.EINVAL
 
 
 @pytest.mark.parametrize("argsz", [0, 31, 33, 1 << 20])
-def test_argsz_of_dma_map_is_the_size_of_the_request(connect: Connect, argsz: int):
-    assert refused(connect(), Command.DMA_MAP, protocol.DMA_MAP.pack(argsz, 3, 0, 0, 0x1000)) == errno.EINVAL
+def test_argsz_of_dma_map_is_the_size_of_the_request(connect: Connect, argsz: int) -> None:
+    assert connect().refused(Command.DMA_MAP, protocol.DMA_MAP.pack(argsz, 3, 0, 0, 0x1000)) == errno.EINVAL
 
 
 @pytest.mark.parametrize(
@@ -106,13 +99,13 @@ def test_argsz_of_dma_map_is_the_size_of_the_request(connect: Connect, argsz: in
         (Command.DEVICE_GET_IRQ_INFO, protocol.IRQ_INFO.pack(16, 0, 0, 1)),
     ],
 )
-def test_fields_that_must_be_zero(connect: Connect, command: Command, payload: bytes):
-    assert refused(connect(), command, payload) == errno.EINVAL
+def test_fields_that_must_be_zero(connect: Connect, command: Command, payload: bytes) -> None:
+    assert connect().refused(command, payload) == errno.EINVAL
 
 
 @pytest.mark.parametrize(("argsz", "size"), [(32, 80), (64, 64), (80, 80), (1 << 20, 32), (80, 4096)])
-def test_region_info_may_leave_room_for_capabilities(connect: Connect, argsz: int, size: int):
-    """The reply has none, and says how long it is."""
+def test_region_info_may_leave_room_for_capabilities(connect: Connect, argsz: int, size: int) -> None:
+    """The reply has no capabilities, and its argsz is its real size."""
     request = protocol.REGION_INFO.pack(argsz, 0, 0, 0, 0, 0).ljust(size, b"\0")
     answer = connect().call(Command.DEVICE_GET_REGION_INFO, request)
     assert protocol.REGION_INFO.unpack(answer) == (32, 3, 0, 0, 4096, 0)
@@ -122,22 +115,22 @@ def test_region_info_may_leave_room_for_capabilities(connect: Connect, argsz: in
     ("command", "layout"),
     [(Command.DEVICE_GET_INFO, protocol.DEVICE_INFO), (Command.DEVICE_GET_IRQ_INFO, protocol.IRQ_INFO)],
 )
-def test_other_infos_may_leave_room_too(connect: Connect, command: Command, layout: struct.Struct):
-    """struct vfio_device_info of linux/vfio.h has grown since: a client may send a longer one."""
+def test_other_infos_may_leave_room(connect: Connect, command: Command, layout: struct.Struct) -> None:
+    """struct vfio_device_info of linux/vfio.h has grown, so a client may send a longer one."""
     answer = connect().call(command, struct.pack("=I", 24).ljust(24, b"\0"))
     assert layout.unpack(answer)[0] == layout.size
 
 
 @pytest.mark.parametrize(("address", "size"), [(0x1000, 0), (0, 0x1000), (0x1000, 0x1000)])
-def test_unmap_all_has_no_range(connect: Connect, address: int, size: int):
+def test_unmap_all_has_no_range(connect: Connect, address: int, size: int) -> None:
     client = connect()
     client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 0x1000, 0x1000))
     everything = protocol.DMA_UNMAP.pack(24, protocol.DMA_UNMAP_ALL, address, size)
-    assert refused(client, Command.DMA_UNMAP, everything) == errno.EINVAL
+    assert client.refused(Command.DMA_UNMAP, everything) == errno.EINVAL
     client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0x1000, 0x1000))
 
 
-def test_version_of_a_long_wrong_value_is_a_short_message(connect: Connect, caplog: pytest.LogCaptureFixture):
+def test_log_line_about_a_long_bad_version_is_short(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     client = connect(negotiate=False)
     with pytest.raises(Refused):

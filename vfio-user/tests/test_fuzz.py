@@ -1,4 +1,4 @@
-"""Fifty thousand messages and attacks; ``make fuzz`` sends a million, and others each time."""
+"""Fuzzing with fifty thousand messages; ``make fuzz`` sends a million, with a new seed each time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SEED = 21
 MOST_SECONDS = 60.0
 
 
-def test_server_survives_and_other_devices_answer(folder: Path, capsys: pytest.CaptureFixture[str]):
-    """No crash, no descriptor left open, no device lost: FuzzError otherwise, by ``Run``."""
+def test_server_survives_and_other_devices_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``Run`` raises FuzzError after a crash, an open descriptor or a lost device."""
     report = Run(SEED, MESSAGES).run(folder)
     with capsys.disabled():
         print(f"\n{report}")
     assert DEVICES == 36
     assert report.messages >= MESSAGES
-    assert report.answered - report.refused > MESSAGES / 10, "most of what is sent should not be noise"
+    assert report.answered - report.refused > MESSAGES / 10, "too many messages are noise"
     assert report.refused > MESSAGES / 10
     assert report.attacks > MESSAGES / 500
     assert report.witnessed > 100
@@ -36,12 +36,12 @@ def messages(seed: int) -> list[Message]:
     return [random_message(source) for _ in range(2000)]
 
 
-def test_messages_follow_from_the_seed():
+def test_messages_depend_only_on_the_seed() -> None:
     assert messages(1) == messages(1) != messages(2)
     assert random_version(random.Random(1)) == random_version(random.Random(1))
 
 
-def test_messages_are_of_all_kinds():
+def test_messages_are_of_all_kinds() -> None:
     found = messages(3)
     assert {message.command for message in found} >= {2, 3, 4, 5, 7, 8, 9, 10, 13, 15, 0xFFFF}
     assert {message.fds for message in found} >= {0, 1, 2, 16, 17, protocol.SCM_MAX_FDS}

@@ -1,4 +1,4 @@
-"""Files of DMA maps: what cannot be mapped is refused at once, as mmap(2) would."""
+"""Files of DMA maps: a file that cannot be mapped is refused at once, as by mmap(2)."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ REFUSED: dict[str, tuple[Opener, int, int, int]] = {
 
 
 @pytest.mark.parametrize(("opener", "offset", "flags", "number"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_mapped_is_refused(
+def test_file_that_cannot_be_mapped_is_refused(
     connect: Connect, tmp_path: Path, opener: Opener, offset: int, flags: int, number: int
-):
+) -> None:
     client = connect()
     fd = opener(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -81,7 +81,8 @@ def test_what_cannot_be_mapped_is_refused(
         with pytest.raises(Refused) as caught:
             client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, offset, 0, PAGE), [fd])
         assert caught.value.number == number
-        client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, 0, 0, PAGE))  # answered when the file is closed
+        # The server closes the file before its next reply.
+        client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, flags, 0, 0, PAGE))
         assert len(list(Path("/proc/self/fd").iterdir())) == before
     finally:
         os.close(fd)
@@ -97,7 +98,9 @@ def test_what_cannot_be_mapped_is_refused(
         (file(os.O_RDWR), 0, PAGE, READ_WRITE),
     ],
 )
-def test_what_can_be_mapped_is_taken(tmp_path: Path, opener: Opener, offset: int, size: int, flags: int):
+def test_file_that_can_be_mapped_is_accepted(
+    tmp_path: Path, opener: Opener, offset: int, size: int, flags: int
+) -> None:
     fd = opener(tmp_path)
     try:
         check_mappable(fd, offset, size, flags)
@@ -107,8 +110,8 @@ def test_what_can_be_mapped_is_taken(tmp_path: Path, opener: Opener, offset: int
         os.close(fd)
 
 
-def test_offset_without_a_file_is_refused(connect: Connect):
-    """Section ``VFIO_USER_DMA_MAP``: it is zero if the region is not mappable."""
+def test_offset_without_a_file_is_refused(connect: Connect) -> None:
+    """Section ``VFIO_USER_DMA_MAP``: the offset is zero if the region is not mappable."""
     with pytest.raises(Refused) as caught:
         connect().call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, READ, PAGE, 0, PAGE))
     assert caught.value.number == errno.EINVAL

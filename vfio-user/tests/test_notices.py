@@ -1,4 +1,4 @@
-"""What clients can make the server log is bounded."""
+"""Log output that clients can provoke is limited."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ REFUSALS = 20_000
 MOST_BYTES = 10_000
 
 
-def test_refused_commands_do_not_fill_the_log(folder: Path):
-    """9,000 a second wrote 0.8 MB a second."""
+def test_refused_commands_do_not_fill_the_log(folder: Path) -> None:
+    """Without the limit, 9,000 refusals a second wrote 0.8 MB a second."""
     server = ServerProcess(folder)
     try:
         with Client(folder / "mock0.sock") as client:
@@ -37,7 +37,7 @@ def test_refused_commands_do_not_fill_the_log(folder: Path):
     assert written + left_out == REFUSALS, text
 
 
-def test_new_connections_have_no_new_limit(connect: Connect, folder: Path, caplog: pytest.LogCaptureFixture):
+def test_new_connections_have_no_new_limit(connect: Connect, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A second client, refused a hundred times."""
     first = connect()
     for _ in range(100):
@@ -47,7 +47,7 @@ def test_new_connections_have_no_new_limit(connect: Connect, folder: Path, caplo
     assert len([record for record in caplog.records if "second client refused" in record.message]) < 20
 
 
-def test_window_ends_with_the_count(caplog: pytest.LogCaptureFixture):
+def test_window_ends_with_the_count(caplog: pytest.LogCaptureFixture) -> None:
     timers = Timers()
     notices = Notices("mock0", timers, seconds=0.0)
     for number in range(25):
@@ -59,11 +59,11 @@ def test_window_ends_with_the_count(caplog: pytest.LogCaptureFixture):
     assert caplog.records[-1].message == "mock0: again"
     timers.run_due()
     notices.flush()
-    assert len(caplog.records) == 12, "a window with nothing left out is not told of"
+    assert len(caplog.records) == 12, "a window without suppressed lines adds none"
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
-def test_long_texts_are_shortened():
+def test_long_texts_are_shortened() -> None:
     assert shortened("short") == "short"
     assert shortened("x" * 1000, 10) == "xxxxxxxxxx… (990 more characters)"
     assert WINDOW_SECONDS >= 1

@@ -1,7 +1,7 @@
-"""QEMU's own vfio-user client against the server, over QMP and qtest: no firmware, no guest kernel, no KVM.
+"""QEMU's vfio-user client against the server, over QMP and qtest: no firmware, no guest kernel, no KVM.
 
-qtest (QEMU's docs/devel/testing/qtest.rst) does what firmware and a driver do:
-number the buses, place BAR0, read and write it.
+qtest (QEMU's docs/devel/testing/qtest.rst) takes the part of firmware and driver:
+it numbers the buses, places BAR0, and reads and writes it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ TIMEOUT = 60.0
 
 def deadline_left(deadline: float) -> float:
     left = deadline - time.monotonic()
-    assert left > 0, f"QEMU did not get there within {TIMEOUT:.0f} s"
+    assert left > 0, f"QEMU did not finish within {TIMEOUT:.0f} s"
     return left
 
 
 class Guest:
-    """A QEMU that runs no CPU; ``plug`` puts devices behind its one root port."""
+    """A QEMU without a running CPU; ``plug`` adds devices behind its only root port."""
 
     def __init__(self, qemu: Qemu, folder: Path) -> None:
         self.log = folder / "qemu.log"
@@ -78,7 +78,7 @@ class Guest:
 
     def _line(self, file: BinaryIO) -> dict[str, Any]:
         line = file.readline()
-        assert line, f"QEMU went away: {self.log.read_text()}"
+        assert line, f"QEMU ended: {self.log.read_text()}"
         return json.loads(line)
 
     def qmp(self, command: str, **arguments: Any) -> Any:
@@ -118,7 +118,7 @@ class Guest:
         return self.qtest(f"readl {ECAM + (BUS << 20 | function << 12 | offset):#x}")
 
     def _wire(self) -> None:
-        """What firmware does: ECAM, number of the bus behind the root port, its memory window."""
+        """Set up ECAM, the bus number behind the root port and its memory window, as firmware does."""
         self.set_config(0, 0, 0, 0x64, 0)
         self.set_config(0, 0, 0, 0x60, ECAM | 1)
         self.set_config(0, 2, 0, 0x18, BUS << 16 | BUS << 8)
@@ -132,7 +132,7 @@ class Guest:
         return self.qmp("device_add", driver="vfio-user-pci", socket=where, **arguments)
 
     def place(self, function: int) -> int:
-        """Put BAR0 of ``function`` into the window and switch memory on; its address."""
+        """Put BAR0 of ``function`` into the window and enable memory access; returns its address."""
         address = WINDOW + function * 0x1000
         self.set_config(BUS, 0, function, 0x10, address)
         self.set_config(BUS, 0, function, 0x04, 0x0006)
@@ -151,7 +151,7 @@ class Guest:
 def qemu() -> Qemu:
     built = any(cache_root().glob("qemu/*/root/usr/bin/qemu-system-x86_64"))
     if not built and not shutil.which("qemu-system-x86_64"):
-        pytest.skip("no QEMU with vfio-user yet; `lab build` makes one")
+        pytest.skip("no QEMU with vfio-user; build it: lab build")
     return ensure_qemu()
 
 
@@ -183,9 +183,9 @@ def plug_slot(guest: Guest, node: topology.Node, folder: Path) -> tuple[topology
     return functions
 
 
-def test_guest_sees_the_slot_as_the_topology_says(
+def test_guest_sees_the_slot_of_the_topology(
     guest: Guest, servers: ServerProcess, node: topology.Node, folder: Path
-):
+) -> None:
     assert servers.ready == f"ready\t{len(node.functions)}\t{folder}\n"
     functions = plug_slot(guest, node, folder)
     for function in functions:
@@ -219,11 +219,11 @@ def test_guest_sees_the_slot_as_the_topology_says(
     assert [(r["bar"], r["type"], r["size"], r["address"]) for r in behind[0]["regions"]] == [
         (0, "memory", 4096, WINDOW + behind[0]["function"] * 4096)
     ]
-    assert guest.log.read_text() == "", "QEMU has complaints"
-    assert servers.log.read_text() == "", "the server has complaints"
+    assert guest.log.read_text() == "", "QEMU logged warnings"
+    assert servers.log.read_text() == "", "the server logged warnings"
 
 
-def test_status_is_shared_state_until_the_machine_is_reset(guest: Guest, node: topology.Node, folder: Path):
+def test_status_is_shared_state_until_the_machine_is_reset(guest: Guest, node: topology.Node, folder: Path) -> None:
     functions = plug_slot(guest, node, folder)
     bars = [guest.place(function.function) for function in functions]
     guest.qtest(f"writel {bars[1] + 0x2C:#x} 1")
@@ -238,8 +238,8 @@ def test_status_is_shared_state_until_the_machine_is_reset(guest: Guest, node: t
     assert guest.qtest(f"readl {guest.place(1) + 0x2C:#x}") == 0
 
 
-def test_unplugged_devices_can_be_plugged_again(guest: Guest, node: topology.Node, folder: Path):
-    """Over and over: nothing of the last connection stays."""
+def test_unplugged_devices_can_be_plugged_again(guest: Guest, node: topology.Node, folder: Path) -> None:
+    """Repeatedly: nothing remains of the last connection."""
     path = folder / f"{node.functions[0].name}.sock"
     for _ in range(5):
         assert guest.plug(0, path) == {}
@@ -251,7 +251,9 @@ def test_unplugged_devices_can_be_plugged_again(guest: Guest, node: topology.Nod
         guest._wire()
 
 
-def test_guest_survives_its_device_server(guest: Guest, servers: ServerProcess, node: topology.Node, folder: Path):
+def test_guest_survives_its_device_server(
+    guest: Guest, servers: ServerProcess, node: topology.Node, folder: Path
+) -> None:
     plug_slot(guest, node, folder)
     bar = guest.place(0)
     assert guest.qtest(f"readl {bar:#x}") == 0x4D4F434B

@@ -1,4 +1,4 @@
-"""Clients that are broken, hostile, late or too many. Fixture ``running`` fails a test whose server died."""
+"""Broken, hostile, slow and surplus clients. The fixture ``running`` fails a test whose server died."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def no_leak(running: RunningServer) -> Iterator[None]:
-    """Fails when the server (it runs in this process) keeps a file descriptor after its clients have gone."""
+    """Fails if the server (which runs in this process) keeps a file descriptor after its clients are gone."""
     before = open_fds()
     yield
     wait_until(lambda: open_fds() <= before)
@@ -52,7 +52,7 @@ def memory() -> Iterator[int]:
 
 
 def serves(folder: Path) -> bool:
-    """A new client is served; waits until the one before has been noticed to be gone."""
+    """Whether a new client is served, after the server noticed that the last one is gone."""
     with Client(folder / "pf.sock") as client:
         return client.read(0, 4) == b"KCOM"
 
@@ -62,7 +62,7 @@ def header(size: int, command: int = Command.DEVICE_RESET, flags: int = 0) -> by
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, protocol.MAX_MESSAGE_SIZE + 1, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_impossible_size_gets_an_error_and_the_end(connect: Connect, folder: Path, size: int):
+def test_invalid_size_gets_an_error_and_ends_the_connection(connect: Connect, folder: Path, size: int) -> None:
     client = connect()
     client.send_raw(header(size))
     reply = client.receive()
@@ -72,7 +72,7 @@ def test_impossible_size_gets_an_error_and_the_end(connect: Connect, folder: Pat
 
 
 @pytest.mark.parametrize("flags", [1, 2, 15, 1 | protocol.ERROR])
-def test_what_is_no_command_ends_the_connection(connect: Connect, folder: Path, flags: int):
+def test_message_other_than_a_command_ends_the_connection(connect: Connect, folder: Path, flags: int) -> None:
     client = connect()
     client.send_raw(header(16, flags=flags))
     assert client.at_end()
@@ -81,22 +81,22 @@ def test_what_is_no_command_ends_the_connection(connect: Connect, folder: Path, 
 
 @pytest.mark.parametrize("negotiate", [True, False])
 @pytest.mark.parametrize("sent", [1, 15, 16, 20])
-def test_truncated_message_frees_the_device(connect: Connect, folder: Path, sent: int, negotiate: bool):
+def test_truncated_message_frees_the_device(connect: Connect, folder: Path, sent: int, negotiate: bool) -> None:
     client = connect(negotiate=negotiate)
     client.send_raw((header(48, Command.DMA_MAP) + bytes(32))[:sent])
     client.socket.close()
     assert serves(folder)
 
 
-def test_message_in_single_bytes(connect: Connect):
+def test_message_in_single_bytes(connect: Connect) -> None:
     client = connect()
     for byte in header(32, Command.REGION_READ) + protocol.REGION_ACCESS.pack(0, 0, 4):
         client.send_raw(bytes([byte]))
     assert client.receive().payload[16:] == b"KCOM"
 
 
-def test_largest_message_is_read(connect: Connect):
-    """A write of 1 MiB is understood, and refused as it does not fit the region."""
+def test_largest_message_is_read(connect: Connect) -> None:
+    """A write of 1 MiB is parsed, and refused because it does not fit the region."""
     client = connect()
     payload = protocol.REGION_ACCESS.pack(0, 0, protocol.MAX_DATA_XFER_SIZE) + bytes(protocol.MAX_DATA_XFER_SIZE)
     client.send(Command.REGION_WRITE, payload)
@@ -104,13 +104,13 @@ def test_largest_message_is_read(connect: Connect):
     assert client.status == 0
 
 
-def test_slow_message_does_not_hold_up_others(connect: Connect):
+def test_slow_message_does_not_delay_others(connect: Connect) -> None:
     slow = connect()
     slow.send_raw(header(1000))
     assert connect("vf.sock").read(0, 4) == b"KCOM"
 
 
-def test_client_that_does_not_read_does_not_hold_up_others(connect: Connect):
+def test_client_that_does_not_read_does_not_delay_others(connect: Connect) -> None:
     rude = connect()
     rude.socket.setblocking(False)
     message = header(32, Command.REGION_READ) + protocol.REGION_ACCESS.pack(0, RegionIndex.CONFIG, 4096)
@@ -124,7 +124,7 @@ def test_client_that_does_not_read_does_not_hold_up_others(connect: Connect):
         assert len(rude.receive().payload) == 16 + 4096
 
 
-def test_second_client_is_refused_while_the_first_is_served(connect: Connect, folder: Path):
+def test_second_client_is_refused_while_the_first_is_served(connect: Connect, folder: Path) -> None:
     first = connect()
     first.set_status(1)
     for _ in range(20):
@@ -134,7 +134,7 @@ def test_second_client_is_refused_while_the_first_is_served(connect: Connect, fo
     assert connect("vf.sock").status == 0
 
 
-def test_second_client_is_refused_before_the_first_has_negotiated(connect: Connect, folder: Path):
+def test_second_client_is_refused_before_the_first_has_negotiated(connect: Connect, folder: Path) -> None:
     first = connect(negotiate=False)
     with Client(folder / "pf.sock", negotiate=False) as second:
         assert second.at_end()
@@ -142,7 +142,9 @@ def test_second_client_is_refused_before_the_first_has_negotiated(connect: Conne
     assert first.read(0, 4) == b"KCOM"
 
 
-def test_reconnect_keeps_status_and_forgets_the_rest(connect: Connect, folder: Path, memory: int, no_leak: None):
+def test_reconnect_keeps_status_and_forgets_the_rest(
+    connect: Connect, folder: Path, memory: int, no_leak: None
+) -> None:
     mapping = protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000)
     for _ in range(100):
         with Client(folder / "pf.sock") as client:
@@ -153,13 +155,13 @@ def test_reconnect_keeps_status_and_forgets_the_rest(connect: Connect, folder: P
         client.call(Command.DMA_MAP, mapping, [memory])
 
 
-def test_silent_client_loses_its_place(folder: Path):
+def test_silent_client_is_disconnected(folder: Path) -> None:
     server = RunningServer([(folder / "short.sock", Device(PF))], Patience(handshake=0.05))
     try:
         with Client(folder / "short.sock", negotiate=False) as silent:
             assert silent.at_end()
         with Client(folder / "short.sock") as client:
-            time.sleep(0.1)  # longer than the time to negotiate: that has been done
+            time.sleep(0.1)  # longer than the handshake limit, which no longer applies
             assert client.read(0, 4) == b"KCOM"
     finally:
         server.stop()
@@ -179,26 +181,26 @@ def test_silent_client_loses_its_place(folder: Path):
     ],
 )
 @pytest.mark.parametrize("number", [1, 2, 16])
-def test_no_file_descriptor_stays(
+def test_no_file_descriptor_leaks(
     connect: Connect, folder: Path, memory: int, no_leak: None, command: int, payload: bytes, number: int
-):
+) -> None:
     for _ in range(3):
         with Client(folder / "pf.sock") as client:
             client.send(command, payload, [memory] * number)
             client.receive()
-            client.send(command, payload, [memory] * number)  # and one whose reply nobody waits for
+            client.send(command, payload, [memory] * number)  # without waiting for the reply
 
 
-def test_mapped_file_is_not_kept(connect: Connect, memory: int):
-    """The device copies no data. What is not held pins no memory of a client that unmaps or dies."""
+def test_mapped_file_is_not_kept(connect: Connect, memory: int) -> None:
+    """The device transfers no data, so the server keeps no file that would pin memory of a dead client."""
     client = connect()
     before = open_fds()
     client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000), [memory])
-    client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000))  # answered when the file is closed
+    client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000))  # the file is closed before the reply
     assert open_fds() == before
 
 
-def test_file_descriptors_before_the_version(folder: Path, running: RunningServer, memory: int, no_leak: None):
+def test_file_descriptors_before_the_version(folder: Path, running: RunningServer, memory: int, no_leak: None) -> None:
     with Client(folder / "pf.sock", negotiate=False) as client:
         client.send(Command.DMA_MAP, bytes(32), [memory])
         assert client.receive().error == errno.EINVAL
@@ -208,7 +210,7 @@ def test_file_descriptors_before_the_version(folder: Path, running: RunningServe
 @pytest.mark.parametrize("number", [17, 18, 100, 253])
 def test_too_many_file_descriptors_end_the_connection(
     connect: Connect, folder: Path, memory: int, no_leak: None, number: int
-):
+) -> None:
     with Client(folder / "pf.sock") as client:
         client.send(Command.DMA_MAP, bytes(32), [memory] * number)
         assert client.at_end()
@@ -217,7 +219,7 @@ def test_too_many_file_descriptors_end_the_connection(
 
 def test_file_descriptors_in_parts_of_a_message_are_counted(
     folder: Path, running: RunningServer, memory: int, no_leak: None
-):
+) -> None:
     with Client(folder / "pf.sock") as client:
         client.send_raw(header(100), [memory] * 16)
         for _ in range(4):
@@ -229,8 +231,8 @@ def test_file_descriptors_in_parts_of_a_message_are_counted(
     assert serves(folder)
 
 
-def test_no_file_descriptors_left_turns_a_client_away(connect: Connect, folder: Path):
-    """The server lives on, without a busy loop, and serves again when there are some."""
+def test_client_is_turned_away_without_free_file_descriptors(connect: Connect, folder: Path) -> None:
+    """The server keeps running without a busy loop, and serves again when descriptors are free."""
     first = connect()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     second = socket.socket(socket.AF_UNIX)
@@ -254,7 +256,7 @@ def test_no_file_descriptors_left_turns_a_client_away(connect: Connect, folder: 
 
 
 def random_message(source: random.Random, memory: int) -> tuple[bytes, list[int]]:
-    """Anything from noise to a message that is nearly right."""
+    """Anything from noise to a nearly valid message."""
     payload = source.randbytes(source.choice([0, 4, 8, 15, 16, 20, 24, 32, 33, 56, 200]))
     if source.random() < 0.5:
         payload = bytes(byte if source.random() < 0.2 else 0 for byte in payload)
@@ -267,8 +269,8 @@ def random_message(source: random.Random, memory: int) -> tuple[bytes, list[int]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_messages(folder: Path, running: RunningServer, memory: int, no_leak: None, seed: int):
-    """Bounded fuzzing; each seed gives the same messages every time."""
+def test_random_messages(folder: Path, running: RunningServer, memory: int, no_leak: None, seed: int) -> None:
+    """Bounded fuzzing; each seed always gives the same messages."""
     source = random.Random(seed)
     for _ in range(ROUNDS):
         with Client(folder / "pf.sock", negotiate=False) as client:
@@ -287,7 +289,7 @@ def test_random_messages(folder: Path, running: RunningServer, memory: int, no_l
     assert serves(folder)
 
 
-def test_ancillary_data_of_another_kind_is_ignored(connect: Connect):
+def test_ancillary_data_of_another_kind_is_ignored(connect: Connect) -> None:
     client = connect()
     credentials = array.array("i", [os.getpid(), os.getuid(), os.getgid()])
     message = header(32, Command.REGION_READ) + protocol.REGION_ACCESS.pack(0, 0, 4)

@@ -1,4 +1,4 @@
-"""Deadlines in order, and what they cost."""
+"""Timers run in order, and their cost does not depend on their number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run_until_quiet(timers: Timers) -> None:
         timers.run_due()
 
 
-def test_each_runs_once_in_the_order_of_time():
+def test_each_timer_runs_once_in_order_of_time() -> None:
     timers = Timers()
     ran: list[str] = []
     late = timers.timer(3 * SOON, lambda: ran.append("late"))
@@ -30,7 +30,7 @@ def test_each_runs_once_in_the_order_of_time():
     assert not early.running and not late.running
 
 
-def test_stopped_and_started_again():
+def test_stop_and_restart() -> None:
     timers = Timers()
     ran: list[str] = []
     stopped = timers.timer(SOON, lambda: ran.append("stopped"))
@@ -45,7 +45,7 @@ def test_stopped_and_started_again():
     assert ran == ["again"]
 
 
-def test_start_again_counts_from_then():
+def test_restart_counts_from_now() -> None:
     timers = Timers()
     timer = timers.timer(0.05, lambda: None)
     timer.start()
@@ -55,7 +55,7 @@ def test_start_again_counts_from_then():
     assert timeout is not None and timeout > 0.03
 
 
-def test_action_may_start_its_timer_again():
+def test_action_may_restart_its_timer() -> None:
     timers = Timers()
     ran: list[int] = []
 
@@ -70,7 +70,7 @@ def test_action_may_start_its_timer_again():
     assert len(ran) == 3
 
 
-def test_restarts_do_not_fill_the_heap():
+def test_restarts_do_not_fill_the_heap() -> None:
     timers = Timers()
     timer = timers.timer(LATE, lambda: None)
     for _ in range(10_000):
@@ -79,8 +79,8 @@ def test_restarts_do_not_fill_the_heap():
     assert len(timers._heap) == 1
 
 
-def test_many_timers_cost_an_event_no_more_than_one():
-    """Nothing is looked at but the first of them."""
+def test_cost_of_an_event_does_not_depend_on_the_number_of_timers() -> None:
+    """Only the first timer is compared."""
     timers = Timers()
     looked_at = 0
 

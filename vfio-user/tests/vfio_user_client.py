@@ -1,4 +1,4 @@
-"""A small vfio-user client, for tests."""
+"""A small vfio-user client for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply message, cut up."""
+    """A parsed reply message."""
 
     message_id: int
     command: int
@@ -48,8 +48,13 @@ def version(capabilities: object = QEMU_CAPABILITIES, major: int = 0, minor: int
     return struct.pack("=HH", major, minor) + json.dumps({"capabilities": capabilities}).encode() + b"\0"
 
 
+def irq_set(flags: int, index: int, start: int, count: int, data: bytes = b"") -> bytes:
+    """The payload of DEVICE_SET_IRQS."""
+    return protocol.IRQ_SET.pack(protocol.IRQ_SET.size + len(data), flags, index, start, count) + data
+
+
 class Client:
-    """Blocking; every wait has a time limit."""
+    """A blocking client; every wait has a time limit."""
 
     def __init__(self, path: Path, *, negotiate: bool = True) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -108,6 +113,17 @@ class Client:
             raise Refused(reply.error)
         return reply.payload
 
+    def refused(self, command: int, payload: bytes = b"", fds: list[int] | None = None) -> int:
+        """Send a command that must be refused; returns the errno. Asserts that the connection stays usable."""
+        try:
+            self.call(command, payload, fds)
+        except Refused as refusal:
+            number = refusal.number
+        else:
+            raise AssertionError(f"expected command {command} to be refused")
+        assert self.read(0, 4) == b"KCOM", "the connection is not usable after the refusal"
+        return number
+
     def read(self, offset: int, count: int, region: int = RegionIndex.BAR0) -> bytes:
         """Read from a region. Raises Refused."""
         answer = self.call(Command.REGION_READ, protocol.REGION_ACCESS.pack(offset, region, count))
@@ -137,7 +153,7 @@ class Client:
         self.write(0x2C, value.to_bytes(4, "little"))
 
     def at_end(self) -> bool:
-        """The server closed the connection; waits for it."""
+        """Wait for data or the end of the connection; True at the end."""
         try:
             return self.socket.recv(1) == b""
         except ConnectionResetError:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For tests: takes a name in the class mock-accel, so that the driver cannot
- * publish the device of that name.
+ * For tests: occupies a name in the class mock-accel, so that the driver cannot
+ * publish the device with that name.
  *
- * "device" names a device of the class that is there, "name" the name to take.
+ * "device" is the name of a published device, "name" the name to occupy.
  */
 
 #include <linux/device.h>

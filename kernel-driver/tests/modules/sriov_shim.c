@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For tests: shows the SR-IOV capability of mock accelerators, which QEMU hides
- * from its guest, and lets it do what hardware does.
+ * For tests: makes the SR-IOV capability of mock accelerators, which QEMU hides
+ * from its guest, visible and functional.
  *
- * Stands in the configuration accesses of the buses of all PFs that are there
- * when it is loaded: the capability has its header, VFs are not seen before
- * they are enabled, have no identity of their own, and are reset when they are
- * disabled. It cannot be unloaded.
+ * Intercepts configuration accesses on the buses of all PFs that exist when it
+ * is loaded: the capability has its header; VFs are invisible until they are
+ * enabled, have no IDs of their own, and are reset when they are disabled. The
+ * module cannot be unloaded.
  */
 
 #include <linux/module.h>
@@ -86,7 +86,7 @@ static int shim_write(struct pci_bus *bus, unsigned int devfn, int where, int si
 	if (shim_is_vf(shim, devfn)) {
 		if (!shim->on)
 			return PCIBIOS_DEVICE_NOT_FOUND;
-		/* The bit is the PF's. */
+		/* The PF controls this bit (VF MSE). */
 		if (where == PCI_COMMAND)
 			val |= PCI_COMMAND_MEMORY;
 	}

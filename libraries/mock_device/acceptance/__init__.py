@@ -1,1 +1,1 @@
-"""Runs the acceptance suites with pabot over a pool of clusters, and makes one report of it."""
+"""Runs the acceptance suites with pabot on a pool of clusters, and merges their results into one report."""

@@ -1,4 +1,4 @@
-"""How nights went, one JSON object a line, appended: what a machine or a person compares over weeks."""
+"""History of nightly runs: one JSON object is appended per run, for comparisons over weeks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNKNOWN = "unknown"
 
 
 def entry(rounds: Sequence[Round], rows: Sequence[Row]) -> dict[str, Any]:
-    """One line of the history; counts are sums over all rounds, ``seconds`` too, whatever machine they ran on."""
+    """One line of the history; counts and ``seconds`` are sums over all rounds, whichever machines they ran on."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -41,7 +41,7 @@ def entry(rounds: Sequence[Round], rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Commit of this checkout, with ``-dirty`` when files differ from it; ``unknown`` where there is no git."""
+    """Commit of this checkout, with ``-dirty`` if files are modified; ``unknown`` without git."""
     argv = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         output = subprocess.run(
@@ -53,7 +53,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a run's time depends on: cores, memory in GiB, QEMU's accelerator. No name: a history may be published."""
+    """Properties that affect a run's duration. No host name, because a history may be published."""
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """Add a line to the history, in one write, and sync it."""
+    """Append a line to the history in a single write, and sync it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""pabot as a process that ends, with all that it started, whenever its parent does."""
+"""Runs pabot so that it ends together with its parent, and all its children with it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from robot.api import TestSuite
 
 from mock_device.acceptance.suite_tags import runs_alone
 
-# What pabot may take after Ctrl-C, which it gets from the terminal itself, to end its suites and write a report.
+# Time for pabot to end its suites and write a report after Ctrl-C, which it receives from the terminal itself.
 _INTERRUPT_SECONDS = 3.0
-# In a file for --ordering: what follows begins when all before it has ended.
+# In a file for --ordering: lines after it start when everything before it has ended.
 _WAIT = "#WAIT\n"
 
 
 def order(paths: Sequence[Path]) -> str:
-    """The suites of ``paths``, the one with most tests first, as a file for pabot's ``--ordering``.
+    """The suites of ``paths`` as a file for pabot's ``--ordering``, those with the most tests first.
 
-    By itself pabot takes them by name, and a long one that begins last is waited for alone.
+    pabot's own order is by name: a long suite may start last and then run alone.
     Suites with the tag ``alone`` come last, one after the other.
     """
     root = TestSuite.from_file_system(*paths)
@@ -37,18 +37,18 @@ def order(paths: Sequence[Path]) -> str:
 def argv(
     processes: int, resource_file: Path, order_file: Path, variables: Mapping[str, str], options: Sequence[str]
 ) -> list[str]:
-    """pabot's command line, in a PID namespace of its own.
+    """The command line that runs pabot in a new PID namespace.
 
-    pabot starts each suite in a session of its own, and does not end them when
-    it is killed. The kernel does: pabot is the first process of a PID namespace
-    (pid_namespaces(7)), which unshare(1) ends with itself, and setpriv(1) with
-    this process.
+    pabot starts each suite in a separate session and does not end them when it
+    is killed. So pabot runs as the first process of a PID namespace, whose
+    processes the kernel kills with it (pid_namespaces(7)). unshare(1) kills pabot
+    when it ends itself, and setpriv(1) ends unshare(1) with this process.
     """
     namespace = ["unshare", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
     if os.geteuid() != 0:
         namespace += ["--user", "--map-current-user"]
     pabot = [sys.executable, "-m", "pabot.pabot", "--processes", str(processes)]
-    # Port 0: a free one. The usual one may be taken by another run.
+    # Port 0 picks a free port: another run may use the default one.
     pabot += ["--pabotlibport", "0", "--resourcefile", str(resource_file), "--ordering", str(order_file)]
     for name, value in variables.items():
         pabot += ["--variable", f"{name}:{value}"]
@@ -56,9 +56,9 @@ def argv(
 
 
 async def run(command: Sequence[str], folder: Path, stop: asyncio.Event) -> int:
-    """Run pabot in ``folder``, where it leaves its own files, until it ends or ``stop`` is set; its exit code.
+    """Run pabot in ``folder``, where it writes its files, until it ends or ``stop`` is set. Returns its exit code.
 
-    Must run in the main thread: the kernel ends the process with the thread that started it.
+    Must run in the main thread: the kernel kills the process when the thread that started it ends.
     """
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=asyncio.subprocess.DEVNULL)
     ended = asyncio.create_task(process.wait())
@@ -78,13 +78,13 @@ async def run(command: Sequence[str], folder: Path, stop: asyncio.Event) -> int:
 
 
 async def release_value_set(borrower: Mapping[str, str]) -> None:
-    """Release the value set of a suite whose process died: pabot itself does not notice.
+    """Release the value set of a suite whose process died, which pabot does not notice.
 
     ``borrower`` has pabot's ``caller`` and ``uri`` of that suite.
     """
 
     def release() -> None:
-        # pabot's server speaks XML-RPC (Robot Framework's remote library interface). It may be gone already.
+        # pabot's server speaks XML-RPC (Robot Framework's remote library interface). It may have ended already.
         with contextlib.suppress(xmlrpc.client.Error, OSError), xmlrpc.client.ServerProxy(borrower["uri"]) as server:
             server.run_keyword("release_value_set", [borrower["caller"]], {})
 

@@ -1,8 +1,9 @@
-"""A pool of clusters for suites that run side by side.
+"""A pool of clusters for suites that run in parallel.
 
-The pool has *value sets* (pabot's word), a place for one cluster each. More may
-be known than clusters may run at once: a cluster starts when its value set is
-borrowed, and an idle one of another value set ends for it if need be.
+The pool consists of *value sets* (pabot's term), each with a place for one
+cluster. There may be more value sets than clusters may run at once: a cluster
+starts when its value set is borrowed, and an idle cluster of another value set
+ends first if the limit requires it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _Result = TypeVar("_Result")
 
 
 class PooledCluster(Protocol):
-    """What a pool needs of a cluster (``lab.cluster.cluster.Cluster``); every method blocks."""
+    """The methods of ``lab.cluster.cluster.Cluster`` that a pool uses; all of them block."""
 
     name: str
 
@@ -48,7 +49,7 @@ class ValueSet:
 
     @property
     def offers(self) -> list[str]:
-        """Names of the features that suites can ask for."""
+        """Names of the features that suites can request."""
         return sorted(feature.value for feature in offered(self.topology))
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class ValueSet:
 
 @dataclass(frozen=True)
 class Retired:
-    """A cluster that was ended because a suite left it unhealthy."""
+    """A cluster that the pool ended because a suite left it unhealthy."""
 
     cluster: str
     topology: str
@@ -70,16 +71,16 @@ class Retired:
 
 
 def value_sets(topologies: Sequence[Topology], clusters: int) -> list[ValueSet]:
-    """As many value sets of the first topology as there are ``clusters``, and one of each further topology."""
+    """``clusters`` value sets of the first topology, and one of each further topology."""
     first, *others = topologies
     found = [ValueSet(f"{first.name}-{number}", first) for number in range(1, clusters + 1)]
     return found + [ValueSet(f"{topology.name}-1", topology) for topology in others]
 
 
 def resource_file(sets: Sequence[ValueSet]) -> str:
-    """pabot's ``--resourcefile``: a section a value set, with what it offers as tags.
+    """pabot's ``--resourcefile``: one section per value set, with its features as tags.
 
-    pabot takes sections with equal values for one: each has its name as a value, too.
+    pabot merges sections with equal values, so each section also contains its name as a value.
     """
     config = configparser.ConfigParser(interpolation=None)
     for item in sets:
@@ -90,7 +91,7 @@ def resource_file(sets: Sequence[ValueSet]) -> str:
 
 
 def lacking(sets: Sequence[ValueSet], features: Sequence[Feature]) -> str:
-    """Why no value set serves a suite that needs ``features``; empty when one does."""
+    """Why no value set serves a suite that needs ``features``; empty if one does."""
     wanted = {feature.value for feature in features}
     if any(wanted <= set(item.offers) for item in sets):
         return ""
@@ -102,11 +103,12 @@ class _Place:
 
     def __init__(self) -> None:
         self.starting: asyncio.Task[None] | None = None
-        """Belongs to the pool: it goes on when the suite that wanted the cluster dies."""
+        """The pool's task, not the suite's: it continues if the suite that requested the cluster dies."""
         self.name_of_starting = ""
         self.cluster: PooledCluster | None = None
         self.borrower: str = ""
-        self.given_back = 0
+        self.released = 0
+        """Sequence number of the last release; the lowest one has been idle longest."""
         self.replaces: Retired | None = None
 
     @property
@@ -121,14 +123,14 @@ class _Place:
     def _started(self, task: asyncio.Task[None]) -> None:
         self.starting, self.name_of_starting = None, ""
         if not task.cancelled():
-            task.exception()  # somebody looked at it
+            task.exception()  # retrieve it, or asyncio logs it as never retrieved
 
 
 class Pool:
-    """Clusters of ``sets``, of which ``capacity`` may run at once.
+    """Clusters for ``sets``, of which at most ``capacity`` run at once.
 
-    ``start(name, topology)`` starts a cluster and may take its time; ``stop(name)``
-    ends one that is being started.
+    ``start(name, topology)`` starts a cluster, which may take minutes;
+    ``stop(name)`` ends one that is being started.
     """
 
     def __init__(
@@ -151,9 +153,9 @@ class Pool:
         self._closed = False
 
     async def borrow(self, name: str, suite: str) -> tuple[str, Retired | None]:
-        """Give value set ``name`` to ``suite``: its cluster's name, and the retired cluster that this one replaces.
+        """Lend value set ``name`` to ``suite``; returns the cluster's name, and the retired cluster that it replaces.
 
-        Raises StepError when the value set is borrowed already, or its cluster does not start.
+        Raises StepError if the value set is already borrowed or its cluster does not start.
         """
         if name not in self._places:
             raise StepError(f"no value set {name!r}; the pool has {', '.join(self._places)}")
@@ -177,16 +179,16 @@ class Pool:
         replaces, place.replaces = place.replaces, None
         return place.cluster.name, replaces
 
-    async def give_back(self, name: str, complaint: str = "") -> None:
-        """Take value set ``name`` back. With a ``complaint`` its cluster is retired: the next suite gets another."""
+    async def release(self, name: str, complaint: str = "") -> None:
+        """Release value set ``name``. With a ``complaint`` its cluster is retired; the next suite gets a new one."""
         place = self._places[name]
         suite, place.borrower = place.borrower, ""
-        place.given_back = next(self._clock)
+        place.released = next(self._clock)
         if complaint and place.cluster:
             await self._retire(name, suite, complaint)
 
     async def end_idle(self) -> None:
-        """End the clusters that no suite has."""
+        """End the clusters that no suite has borrowed."""
         idle = [place for place in self._places.values() if place.cluster and not place.borrower]
         clusters = [place.cluster for place in idle if place.cluster]
         for place in idle:
@@ -194,7 +196,7 @@ class Pool:
         await asyncio.gather(*(asyncio.to_thread(cluster.release) for cluster in clusters))
 
     def state(self) -> Mapping[str, str]:
-        """Suite that has each value set, empty for one that is free."""
+        """Borrower of each value set; empty if it is free."""
         return {name: place.borrower for name, place in self._places.items()}
 
     async def close(self) -> None:
@@ -221,13 +223,13 @@ class Pool:
         place.cluster = cluster
 
     async def _make_room(self) -> None:
-        """End the cluster that has been idle longest, when one more than allowed would run."""
+        """End the cluster that has been idle longest if the new one would exceed the capacity."""
         if sum(place.occupied for place in self._places.values()) <= self._capacity:
             return
         idle = [place for place in self._places.values() if place.cluster and not place.borrower]
         if not idle:
             raise StepError(f"{self._capacity} clusters are borrowed already, no more may run at once")
-        oldest = min(idle, key=lambda place: place.given_back)
+        oldest = min(idle, key=lambda place: place.released)
         cluster, oldest.cluster = oldest.cluster, None
         assert cluster is not None
         await asyncio.to_thread(cluster.release)
@@ -245,7 +247,7 @@ class Pool:
 async def _in_daemon_thread(
     work: Callable[_Arguments, _Result], *arguments: _Arguments.args, **options: _Arguments.kwargs
 ) -> _Result:
-    """Like ``asyncio.to_thread``, but a thread that still runs does not keep the process from ending."""
+    """Like ``asyncio.to_thread``, but a running thread does not prevent the process from ending."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_Result] = loop.create_future()
 
@@ -258,11 +260,11 @@ async def _in_daemon_thread(
             future.set_exception(error)
 
     def run() -> None:
-        # The loop may be closed by the time that the work is done: nobody wants the result then.
+        # If the loop is closed when the work is done, the result is no longer needed.
         with contextlib.suppress(RuntimeError):
             try:
                 result = work(*arguments, **options)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller
                 loop.call_soon_threadsafe(set_error, error)
             else:
                 loop.call_soon_threadsafe(set_result, result)

@@ -1,8 +1,8 @@
-"""Lets the suites of a run borrow clusters of its pool, each over a connection of its own.
+"""Lets the suites of a run borrow clusters from its pool, each suite over its own connection.
 
-A suite that dies gives nothing back itself. Its connection ends then: its
-cluster, of which nobody knows the state, is retired, and ``release`` is called
-with what the suite said of itself, to give its value set back in pabot.
+A suite that dies cannot release its cluster, but its connection ends. The
+cluster, whose state is unknown, is then retired, and ``release`` is called with
+the suite's identity, to release its value set in pabot.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 from mock_device.acceptance.pool import Pool, lacking
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, send, serve
-from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.spec import socket_prefix
 from mock_device.topology.features import Feature
 
 _BACKLOG = 64
-# A cluster that is not in the cache any more takes minutes.
+# A cluster that is no longer cached takes minutes.
 _START_TIMEOUT_SECONDS = 1200.0
 DIED = "the suite's process died"
 
 
 def address() -> str:
     """Abstract Unix socket of this process's pool; without the leading NUL it can be a Robot variable."""
-    return f"mock-device/{cache_root()}/pool/{os.getpid()}"
+    return f"{socket_prefix()}/pool/{os.getpid()}"
 
 
 class PoolServer:
-    """Serves one pool on ``address``.
+    """Serves a pool on ``address``.
 
-    ``suites()`` says how many suites will come in all, None as long as that is
-    not known. When the last one has its cluster, or one that runs alone, idle
-    ones end: they would take cores from it.
+    ``suites()`` returns the total number of suites of the run, None while it is
+    unknown. When the last suite, or one that runs alone, has its cluster, idle
+    clusters end, because they would take CPU time from it.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PoolServer:
         self._release = release
         self._suites = suites
         self._settled = 0
-        """Suites that have got a cluster, or have ended without one."""
+        """Number of suites that have received a cluster or ended without one."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -67,7 +67,7 @@ class PoolServer:
         settled = False
 
         async def settle(*, alone: bool = False) -> None:
-            """End the clusters that nobody needs, now that the suite has got its own, or needs it no more."""
+            """End unneeded clusters, now that the suite has its cluster or needs none any more."""
             nonlocal settled
             self._settled += not settled
             settled = True
@@ -83,7 +83,7 @@ class PoolServer:
                 case {"do": "lacking", "features": list(features)}:
                     await send(writer, result=lacking([*self._pool.sets.values()], [*map(Feature, features)]))
                 case {"do": "borrow", "value_set": str(name), "alone": bool(alone)}:
-                    # Told apart from one who has nothing to give back before the cluster starts: it may die meanwhile.
+                    # Set before the cluster starts, because the suite may die meanwhile.
                     borrower["value_set"] = name
                     try:
                         cluster, replaces = await self._pool.borrow(name, borrower["suite"])
@@ -92,8 +92,8 @@ class PoolServer:
                         raise
                     await settle(alone=alone)
                     await send(writer, result={"cluster": cluster, "replaces": str(replaces or "")})
-                case {"do": "give_back", "complaint": str(complaint)}:
-                    await self._pool.give_back(borrower.pop("value_set"), complaint)
+                case {"do": "release", "complaint": str(complaint)}:
+                    await self._pool.release(borrower.pop("value_set"), complaint)
                     await settle()
                     await send(writer, result=True)
                 case {"do": "leave"}:
@@ -107,38 +107,38 @@ class PoolServer:
         finally:
             if name := borrower.pop("value_set", ""):
                 with contextlib.suppress(StepError):
-                    await self._pool.give_back(name, DIED)
+                    await self._pool.release(name, DIED)
             if borrower:
                 await self._release(borrower)
             await settle()
 
 
 class Membership:
-    """A suite's side: it joins before it acquires a value set, and leaves after it has released it."""
+    """The suite's side: join before acquiring a value set, leave after releasing it."""
 
     def __init__(self, pool: str, suite: str, caller: str, uri: str) -> None:
         """``caller`` and ``uri`` are pabot's ``CALLER_ID`` and ``PABOTLIBURI``. Raises StepError."""
-        remedy = "the run that this process belongs to is over"
+        remedy = "the run to which this process belongs is over"
         self._connection = Connection("\0" + pool, "the pool of clusters", remedy, _START_TIMEOUT_SECONDS)
         self._connection.request("join", suite=suite, caller=caller, uri=uri)
 
     def lacking(self, features: Sequence[Feature]) -> str:
-        """Why no cluster of the pool serves a suite that needs ``features``; empty when one does."""
+        """Why no cluster of the pool serves a suite that needs ``features``; empty if one does."""
         return str(self._connection.request("lacking", features=[feature.value for feature in features]))
 
     def borrow(self, value_set: str, *, alone: bool = False) -> tuple[str, str]:
-        """Name of the cluster of ``value_set``, and which unhealthy one it replaces. Waits until it runs.
+        """Borrow the cluster of ``value_set`` and wait until it runs; returns its name and the retired one it replaces.
 
-        ``alone`` ends the clusters that no suite has.
+        ``alone`` ends the clusters that no suite has borrowed.
         """
         answer = self._connection.request("borrow", value_set=value_set, alone=alone)
         return answer["cluster"], answer["replaces"]
 
-    def give_back(self, complaint: str) -> None:
-        """Give the cluster back; with a ``complaint`` it ends, and the next suite gets another."""
-        self._connection.request("give_back", complaint=complaint)
+    def release(self, complaint: str) -> None:
+        """Release the cluster; with a ``complaint`` it ends, and the next suite gets a new one."""
+        self._connection.request("release", complaint=complaint)
 
     def leave(self) -> None:
-        """End the membership in good order."""
+        """End the membership; the pool then knows that the suite did not die."""
         self._connection.request("leave")
         self._connection.close()

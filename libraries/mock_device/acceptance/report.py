@@ -1,4 +1,4 @@
-"""What a run of the suites came to: counts, suites that are lost, tests that are flaky."""
+"""Results of a run of the suites: counts, lost suites, flaky tests."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FLAKY = "flaky"
 OUTPUT = "output.xml"
 SUITE_NAMES = ".pabotsuitenames"
 SUMMARY = "acceptance.json"
-"""What ``acceptance`` writes when it has come to its end."""
+"""File that ``acceptance`` writes when it has finished."""
 _XUNIT = "xunit.xml"
-# Robot Framework makes a link of [address|text] in metadata.
+# Robot Framework turns [address|text] in metadata into a link.
 OPTIONS = ("--xunit", _XUNIT, "--metadata", f"Slowest tests and keywords:[{slowest.FILE}|{slowest.FILE}]")
-"""Options of robot for a run whose reports are to have all that is written beside them."""
+"""Options of robot that add the xunit file and a link to the table of slowest tests."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class SuiteEnd:
     skipped: int
     seconds: float
     flaky: list[str]
-    """Names of tests that failed first and passed when they were run again."""
+    """Names of tests that failed first and passed when they ran again."""
     unhealthy: str
-    """What was wrong with its cluster when it gave it back; empty when nothing was."""
+    """What was wrong with its cluster at the end; empty if the cluster was healthy."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Summary:
 
     suites: list[SuiteEnd] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    """Suites that were to run and are not in the output: their process was killed."""
+    """Suites that should have run but are missing in the output, because their process was killed."""
 
     @property
     def passed(self) -> int:
@@ -79,34 +79,34 @@ class Summary:
 
 
 def summarise(output: Path, expected: Sequence[str]) -> Summary:
-    """How the suites in ``output`` (Robot Framework's output.xml) ended; ``expected`` are the full names of all."""
+    """Summarise ``output`` (Robot Framework's output.xml); ``expected`` are the full names of all suites."""
     result: Result = ExecutionResult(str(output))
     ends = {suite.full_name: _suite_end(suite) for suite in _leaves(result.suite)}
     return Summary(list(ends.values()), [name for name in expected if name not in ends])
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """What ``acceptance`` has written into ``folder``; None when it has not come to its end.
+    """Read the summary that ``acceptance`` wrote into ``folder``; None if it has not finished.
 
-    Raises ValueError for a file that is no such summary.
+    Raises ValueError if the file is not a valid summary.
     """
     try:
-        said = json.loads((folder / SUMMARY).read_text())
-        return Summary([SuiteEnd(**suite) for suite in said["suites"]], said["lost"])
+        content = json.loads((folder / SUMMARY).read_text())
+        return Summary([SuiteEnd(**suite) for suite in content["suites"]], content["lost"])
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{folder / SUMMARY}: not what acceptance writes: {error}") from error
+        raise ValueError(f"{folder / SUMMARY}: expected a summary of acceptance: {error}") from error
 
 
 def names_of_suites(folder: Path) -> list[str]:
-    """Full names of the suites that pabot was to run in ``folder``, from its ``.pabotsuitenames``."""
+    """Full names of all suites of the run in ``folder``, from pabot's ``.pabotsuitenames``."""
     lines = (folder / SUITE_NAMES).read_text().splitlines()
     return [line.removeprefix("--suite ") for line in lines if line.startswith("--suite ")]
 
 
 def number_of_suites(folder: Path) -> int | None:
-    """How many suites pabot runs in ``folder``; None when it has not written that yet, or runs single tests."""
+    """Number of suites that pabot runs in ``folder``; None if it has not written it yet or runs single tests."""
     try:
         return len(names_of_suites(folder)) or None
     except FileNotFoundError:
@@ -146,9 +146,9 @@ class _Failed(ResultVisitor):  # type: ignore[misc]
 
 
 class _MarkFlaky(ResultVisitor):  # type: ignore[misc]
-    """Marks tests that failed before and pass now. The merge keeps the first failure in their messages, as HTML.
+    """Tags tests that failed before and pass now. The merge keeps the first failure in their messages, as HTML.
 
-    What the failed run logged is gone with it, so the message leads to its evidence in ``folder``.
+    The log of the failed run is lost, so the message links to its evidence in ``folder``.
     """
 
     def __init__(self, failed_first: set[str], folder: Path) -> None:
@@ -164,17 +164,17 @@ class _MarkFlaky(ResultVisitor):  # type: ignore[misc]
 
 
 def failed_tests(output: Path) -> set[str]:
-    """Full names of the tests that failed."""
+    """Full names of the failed tests in ``output``."""
     failed = _Failed()
     ExecutionResult(str(output)).visit(failed)
     return failed.names
 
 
 def merge(first: Path, again: Path) -> None:
-    """Merge the results of tests that were run ``again`` into ``first``, and make the reports beside it anew.
+    """Merge the results of the rerun ``again`` into ``first``, and rewrite the reports beside it.
 
-    Log and report show each test's last result with its first failure; those
-    that passed at last have the tag ``flaky``.
+    Log and report show each test's last result with its first failure; tests
+    that passed in the rerun get the tag ``flaky``.
     """
     failed_first = failed_tests(first)
     result = ExecutionResult(str(first), str(again), merge=True)
@@ -188,14 +188,14 @@ def merge(first: Path, again: Path) -> None:
 
 
 def write_reports(output: Path) -> None:
-    """log.html, report.html and xunit.xml of ``output``, beside it."""
+    """Write log.html, report.html and xunit.xml of ``output`` beside it."""
     rebot(str(output), outputdir=str(output.parent), xunit=_XUNIT)
 
 
 def prepare(folder: Path, outputdir: Path) -> dict[str, str]:
-    """Make ``folder`` for the output of a run, without what an earlier one left; variables for its suites.
+    """Create ``folder`` for the output of a run, remove an earlier run's files, and return variables for the suites.
 
-    Reports are in ``outputdir``, which is ``folder`` unless something is run again.
+    Reports are in ``outputdir``, which is ``folder`` except in a rerun.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (OUTPUT, SUITE_NAMES, slowest.FILE, performance.FILE):
@@ -207,7 +207,7 @@ def prepare(folder: Path, outputdir: Path) -> dict[str, str]:
 
 
 def write_extras(folder: Path, outputdir: Path) -> Slowest:
-    """Put figures of performance of the suites in ``folder``, and the tables of what is slowest, into ``outputdir``."""
+    """Write the performance measurements of the suites in ``folder``, and the slowest tests, into ``outputdir``."""
     performance.merge(folder.glob(f"pabot_results/**/{performance.FILE}"), outputdir / performance.FILE)
     found = slowest.find(outputdir / OUTPUT)
     write_file(outputdir / slowest.FILE, found.as_text())

@@ -1,4 +1,4 @@
-"""What several rounds of the same suites came to: tests that pass one time and fail another, rounds that crashed."""
+"""Results of repeated rounds of the same suites: flaky and failing tests, crashed rounds."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.tables import Table, to_json
 
 ROUND = "round.json"
-"""In a round's folder: how ``acceptance`` ended. A folder without it is of a round that nobody ended."""
+"""File in a round's folder that says how ``acceptance`` ended; it is missing if the round was interrupted."""
 TABLE = "flaky.tsv"
-_NOT_THERE = "no result: its machine went away, or its folder was not collected"
+_NO_RESULT = "no result: its machine went away, or its folder was not collected"
 
 
 class Verdict(Enum):
-    """What the rounds say of a test; the worst first."""
+    """Verdict on a test over all rounds, worst first."""
 
     CRASHED = "crashed"
     FAILING = "failing"
@@ -42,9 +42,9 @@ class Round:
     """From 1."""
     seconds: float = 0.0
     crash: str = ""
-    """Why it is not a whole run; empty when it is one."""
+    """Why the round is incomplete; empty if it is complete."""
     tests: list[tuple[str, str]] = field(default_factory=list)
-    """Full name and status (``PASS``, ``FAIL``, ``SKIP``); a lost suite is a test that failed."""
+    """Full name and status (``PASS``, ``FAIL``, ``SKIP``) of each test; a lost suite counts as a failed test."""
 
     def count(self, status: str) -> int:
         return sum(found == status for _, found in self.tests)
@@ -52,7 +52,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Row:
-    """A test in all rounds of a topology, or a round that crashed."""
+    """A test in all rounds of a topology, or a crashed round."""
 
     topology: str
     test: str
@@ -63,23 +63,23 @@ class Row:
 
 
 def folder_of(outputdir: Path, topology: str, number: int) -> Path:
-    """Where round ``number`` on ``topology`` leaves its results."""
+    """Folder of the results of round ``number`` on ``topology``."""
     return outputdir / f"{topology}-{number}"
 
 
 def record(folder: Path, seconds: float, crash: str) -> None:
-    """Write down that a round ended, after how many ``seconds`` of wall time, and why it ``crash``-ed (else empty)."""
+    """Record the end of a round: ``seconds`` of wall time, and the reason if it crashed (else empty)."""
     write_file(folder / ROUND, json.dumps({"seconds": round(seconds, 1), "crash": crash}))
 
 
 def read(outputdir: Path, topology: str, number: int) -> Round:
-    """A round from its folder. One that is not there, or cannot be read, is a round that crashed."""
+    """Read a round from its folder; one that is missing or unreadable counts as crashed."""
     folder = folder_of(outputdir, topology, number)
     try:
         ended: dict[str, Any] = json.loads((folder / ROUND).read_text())
         seconds, crash = float(ended["seconds"]), str(ended["crash"])
     except (OSError, ValueError, LookupError, TypeError):
-        return Round(topology, number, crash=_NOT_THERE)
+        return Round(topology, number, crash=_NO_RESULT)
     tests: list[tuple[str, str]] = []
     try:
         tests = [*_tests(folder / OUTPUT), *_lost(folder)]
@@ -103,7 +103,7 @@ def _tests(output: Path) -> list[tuple[str, str]]:
 
 
 def _lost(folder: Path) -> Iterator[tuple[str, str]]:
-    """Suites whose process was killed: they are in no output."""
+    """Suites whose process was killed, which are missing in the output."""
     summary = read_summary(folder)
     if not summary:
         raise FileNotFoundError(f"no {SUMMARY}")
@@ -112,7 +112,7 @@ def _lost(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def table(rounds: Sequence[Round]) -> list[Row]:
-    """A row for each crashed round and for each test of each topology; the worst first."""
+    """A row for each crashed round and for each test of each topology, worst first."""
     rows = [
         Row(item.topology, f"round {item.number}: {item.crash}", 0, 0, 0, Verdict.CRASHED)
         for item in rounds
@@ -150,7 +150,7 @@ def as_table(rows: Sequence[Row]) -> Table:
 
 
 def write_table(outputdir: Path, rows: Sequence[Row]) -> None:
-    """Write all rows as ``flaky.tsv``, and the same as ``flaky.json``."""
+    """Write all rows to ``flaky.tsv`` and ``flaky.json``."""
     write_file(outputdir / TABLE, as_table(rows).as_text() + "\n")
     content = to_json(rows)
     write_file((outputdir / TABLE).with_suffix(".json"), content + "\n")

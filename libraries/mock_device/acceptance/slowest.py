@@ -1,4 +1,4 @@
-"""Where the time of a run goes: its slowest tests, and the keywords that took most of all together."""
+"""Where the time of a run goes: its slowest tests, and the keywords with the largest total time."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class SlowTest:
 
 @dataclass
 class SlowKeyword:
-    """All calls of a keyword that calls no other, such as those of libraries."""
+    """All calls of a leaf keyword, that is, one that calls no other keyword."""
 
     name: str
     seconds: float = 0.0
-    """Of all calls together."""
+    """Total of all calls."""
     calls: int = 0
     longest: float = 0.0
     where: str = ""
-    """Suite and test of the longest call; the suite alone for its setup and teardown."""
+    """Suite and test of the longest call; only the suite for a call in suite setup or teardown."""
 
 
 @dataclass(frozen=True)
 class Slowest:
-    """The slowest of a run, the worst first."""
+    """The slowest tests and keywords of a run, slowest first."""
 
     tests: list[SlowTest] = field(default_factory=list)
     keywords: list[SlowKeyword] = field(default_factory=list)
@@ -67,7 +67,7 @@ T = TypeVar("T", SlowTest, SlowKeyword)
 
 
 class _Collector(ResultVisitor):  # type: ignore[misc]
-    """Collects all tests and all keywords that call no other."""
+    """Collects all tests and leaf keywords."""
 
     def __init__(self) -> None:
         self.tests: list[SlowTest] = []
@@ -77,7 +77,7 @@ class _Collector(ResultVisitor):  # type: ignore[misc]
         self.tests.append(SlowTest(test.elapsed_time.total_seconds(), _place(test), test.status))
 
     def end_keyword(self, keyword: Keyword) -> None:
-        # Those that call others, also as a setup or teardown, would count the same time again.
+        # Keywords that call others, also as setup or teardown, would count the same time twice.
         if any(item.type != item.MESSAGE for item in keyword.body) or keyword.has_setup or keyword.has_teardown:
             return
         seconds = keyword.elapsed_time.total_seconds()
@@ -88,7 +88,7 @@ class _Collector(ResultVisitor):  # type: ignore[misc]
 
 
 def _place(item: Keyword | TestCase) -> str:
-    """Suite and test that ``item`` is in, or is."""
+    """Suite and test to which ``item`` belongs."""
     while not isinstance(item, TestCase) and not hasattr(item, "suites"):
         item = item.parent
     return f"{item.parent.name}: {item.name}" if isinstance(item, TestCase) else str(item.name)

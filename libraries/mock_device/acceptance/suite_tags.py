@@ -1,4 +1,4 @@
-"""What the tags of a suite mean for its run on a pool of clusters."""
+"""Tags of a suite that affect how it runs on a pool of clusters."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _ALONE = "alone"
 
 
 def runs_alone(suite: TestSuite) -> bool:
-    """Whether nothing else may run on the machine meanwhile: all tests of ``suite`` have the tag ``alone``."""
+    """Whether ``suite`` must run alone on the machine: all its tests have the tag ``alone``."""
     return bool(suite.tests) and all(_ALONE in test.tags for test in suite.tests)

@@ -13,7 +13,7 @@ from mock_device.checks.nodes import cdi, cdi_schema, observe
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claims, kube
-from mock_device.checks.objects.slices import PublishedDevice
+from mock_device.checks.objects.slices import PublishedDevice, published
 from mock_device.lab.base.tables import Table
 from mock_device.tools import slices
 from mock_device.topology import Topology
@@ -90,7 +90,7 @@ def entries(
 
 def list_entries(session: Session, node: str | None = None) -> list[Entry]:
     """The files there are, with what they are for."""
-    return entries(read(session, node), kube.published(session.api), kube.all_claims(session.api))
+    return entries(read(session, node), published(session.api), kube.all_claims(session.api))
 
 
 def findings(
@@ -120,7 +120,7 @@ def findings(
 def check(session: Session, node: str | None = None) -> list[str]:
     """Read everything and judge it by ``findings``."""
     everything = kube.all_claims(session.api)
-    return findings(session.topology, read(session, node), kube.published(session.api), everything, node)
+    return findings(session.topology, read(session, node), published(session.api), everything, node)
 
 
 def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]:

@@ -40,9 +40,9 @@ CALLS = frozenset(
         "Unprepared claim",
         "Unprepare failed",
         "Call was given up",
-        "Claim is gone, its devices are released",
+        "Releasing the devices of a stale claim",
         "Claim is not prepared",
-        "Claim of an earlier boot is gone",
+        "Forgetting a stale claim of an earlier boot",
         "Set status",
         "Wrote CDI file",
         "Removed CDI file",
@@ -51,7 +51,7 @@ CALLS = frozenset(
         "Register of another device left alone",
     }
 )
-"""Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py)."""
+"""Messages of the kubelet's calls and of what they did (mock_accel_dra/rpc.py, prepare.py, claimed_devices.py)."""
 
 
 class Severity(Enum):

@@ -8,6 +8,7 @@ from typing import Any
 
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import availability, claim_forms, kube
+from mock_device.checks.objects import slices as published_slices
 from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.lab.base.tables import Table
 
@@ -75,7 +76,7 @@ def read(session: Session, node: str | None = None) -> list[SliceRow]:
     """What is published in the cluster, or of ``node``; KeyError names the nodes there are."""
     if node is not None:
         session.topology.node(node)
-    return rows(kube.published(session.api), kube.all_claims(session.api), node)
+    return rows(published_slices.published(session.api), kube.all_claims(session.api), node)
 
 
 def table(rows: Iterable[SliceRow]) -> Table:

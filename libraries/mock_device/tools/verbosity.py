@@ -30,11 +30,6 @@ def command(level: int) -> list[str]:
     return ["/usr/bin/python3", "-c", f"import os, signal; os.kill(1, signal.SIGRTMIN + {level})"]
 
 
-def pattern(level: int) -> str:
-    """Regular expression of the line by which the driver confirms."""
-    return rf'"Verbosity" v={level}\b'
-
-
 def set_level(
     session: Session,
     level: int,
@@ -74,4 +69,4 @@ def _pods(session: Session, component: Component | None, node: str | None) -> li
 
 
 def _unconfirmed(session: Session, mark: LogMark, level: int) -> list[str]:
-    return logs.missing(logs.after(mark, driver.log_of(session.api, mark.pod)), [pattern(level)])
+    return logs.missing(logs.after(mark, driver.log_of(session.api, mark.pod)), [logs.verbosity(level)])

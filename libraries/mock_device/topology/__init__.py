@@ -3,8 +3,10 @@
 ``load`` reads and checks a YAML file; ``docs/topologies.md`` explains the format.
 """
 
-from mock_device.topology.loader import MAX_BYTES, TopologyError, load, parse_size
+from mock_device.topology.loader import load
 from mock_device.topology.model import CAPABILITIES, Function, Node, NumaNode, Slot, Topology
+from mock_device.topology.reader import TopologyError
+from mock_device.topology.size import MAX_BYTES, parse_size
 
 __all__ = [
     "CAPABILITIES",

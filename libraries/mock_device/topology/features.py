@@ -1,4 +1,4 @@
-"""What a topology offers to suites."""
+"""Features of topologies, which suites require."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MANY_DEVICES = 100
 
 
 class Feature(Enum):
-    """What a suite can need of a topology."""
+    """A property of topologies that suites can require."""
 
     NUMA = "numa"
     """A node with two NUMA nodes that have devices."""

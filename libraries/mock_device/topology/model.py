@@ -1,4 +1,4 @@
-"""What a topology file says, as plain data."""
+"""A topology as plain data."""
 
 from __future__ import annotations
 

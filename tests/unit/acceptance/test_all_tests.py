@@ -39,17 +39,17 @@ def test_summary_has_each_scenario_and_the_sums() -> None:
     ]
 
 
-def test_summary_is_read_from_what_acceptance_wrote(tmp_path: Path) -> None:
+def test_summary_written_by_acceptance_is_read(tmp_path: Path) -> None:
     summary = Summary(SUITES, ["Suites.PCIe"])
     assert report.read_summary(tmp_path) is None
     (tmp_path / "acceptance.json").write_text(json.dumps({**asdict(summary), "retired": []}))
     assert report.read_summary(tmp_path) == summary
 
 
-def test_what_is_no_summary_is_refused_with_its_file(tmp_path: Path) -> None:
+def test_invalid_summary_is_rejected_with_its_file(tmp_path: Path) -> None:
     for content in ("", "[]", '{"suites": [{"odd": 1}], "lost": []}', '{"suites": []}'):
         (tmp_path / "acceptance.json").write_text(content)
-        with pytest.raises(ValueError, match="acceptance.json: not what acceptance writes: "):
+        with pytest.raises(ValueError, match="acceptance.json: expected a summary of acceptance: "):
             report.read_summary(tmp_path)
 
 

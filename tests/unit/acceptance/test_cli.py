@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 from robot.run import USAGE
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.acceptance import cli, memory, pabot_run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
@@ -91,7 +91,7 @@ def test_nothing_to_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_more_clusters_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+    loaded = CLUSTER
     needed = memory.needed(loaded)
     assert 3 << 30 < needed < 8 << 30
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2 * needed}))

@@ -32,7 +32,7 @@ def test_value_sets_offer_what_their_topology_has() -> None:
     ]
 
 
-def test_resource_file_has_a_section_each_and_no_two_are_equal() -> None:
+def test_resource_file_has_a_distinct_section_per_value_set() -> None:
     config = configparser.ConfigParser()
     config.read_string(resource_file(SETS))
     assert config.sections() == [item.name for item in SETS]
@@ -40,65 +40,65 @@ def test_resource_file_has_a_section_each_and_no_two_are_equal() -> None:
     assert config["dense-1"]["tags"] == "dense, numa"
 
 
-def test_what_no_value_set_offers_is_said() -> None:
+def test_missing_features_are_reported() -> None:
     assert lacking(SETS, [Feature.NUMA, Feature.SRIOV]) == ""
     assert lacking(SETS, []) == ""
     found = lacking(SETS, [Feature.DENSE, Feature.SRIOV])
     assert found.startswith("no cluster of this pool offers dense, sriov; it has numa-cluster-1 (")
 
 
-def test_cluster_starts_when_it_is_borrowed_and_is_lent_again() -> None:
+def test_cluster_starts_when_borrowed_and_is_reused() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         assert not lab.running
         assert await pool.borrow("numa-cluster-1", "a") == ("c1", None)
-        await pool.give_back("numa-cluster-1")
+        await pool.release("numa-cluster-1")
         assert await pool.borrow("numa-cluster-1", "b") == ("c1", None)
         assert pool.state() == {"numa-cluster-1": "b", "numa-cluster-2": "", "dense-1": ""}
 
     play(scene)
 
 
-def test_idle_one_ends_for_one_of_another_value_set() -> None:
+def test_idle_cluster_ends_for_a_cluster_of_another_value_set() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
         await pool.borrow("numa-cluster-2", "b")
-        await pool.give_back("numa-cluster-2")
-        await pool.give_back("numa-cluster-1")
+        await pool.release("numa-cluster-2")
+        await pool.release("numa-cluster-1")
         assert await pool.borrow("dense-1", "c") == ("c3", None)
         assert [cluster.name for cluster in lab.running] == ["c1", "c3"]
 
     assert play(scene).most == 2
 
 
-def test_no_more_clusters_than_allowed() -> None:
+def test_capacity_is_not_exceeded() -> None:
     async def scene(pool: Pool, _: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
         with pytest.raises(StepError, match="1 clusters are borrowed already"):
             await pool.borrow("dense-1", "b")
-        await pool.give_back("numa-cluster-1")
+        await pool.release("numa-cluster-1")
         assert (await pool.borrow("dense-1", "b"))[0] == "c3"
 
     assert play(scene, capacity=1).most == 1
 
 
-def test_unhealthy_one_is_retired_and_the_next_suite_is_told() -> None:
+def test_unhealthy_cluster_is_retired_and_the_next_suite_informed() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
-        await pool.give_back("numa-cluster-1", "node2 is not Ready")
+        await pool.release("numa-cluster-1", "node2 is not Ready")
         assert not lab.running
         (retired,) = pool.retired
         assert str(retired) == "c1 (numa-cluster), which suite a left unhealthy: node2 is not Ready"
         assert await pool.borrow("numa-cluster-1", "b") == ("c2", retired)
-        await pool.give_back("numa-cluster-1")
+        await pool.release("numa-cluster-1")
         assert await pool.borrow("numa-cluster-1", "c") == ("c2", None)
 
     play(scene)
 
 
-def test_one_that_died_while_idle_is_replaced() -> None:
+def test_cluster_that_died_while_idle_is_replaced() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
-        await pool.give_back("numa-cluster-1")
+        await pool.release("numa-cluster-1")
         lab.running[0].is_alive = False
         name, replaces = await pool.borrow("numa-cluster-1", "b")
         assert name == "c2"
@@ -108,7 +108,7 @@ def test_one_that_died_while_idle_is_replaced() -> None:
     play(scene)
 
 
-def test_one_that_does_not_start_leaves_its_value_set_free() -> None:
+def test_failed_start_leaves_the_value_set_free() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         lab.fails = True
         with pytest.raises(StepError, match="it does not start"):
@@ -130,7 +130,7 @@ def test_borrowed_and_unknown_value_sets_are_refused() -> None:
     play(scene)
 
 
-def test_suite_that_dies_while_its_cluster_starts_leaves_it_to_the_next() -> None:
+def test_starting_cluster_of_a_dead_suite_goes_to_the_next_suite() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         lab.go.clear()
         borrowing = asyncio.create_task(pool.borrow("dense-1", "a"))
@@ -144,7 +144,7 @@ def test_suite_that_dies_while_its_cluster_starts_leaves_it_to_the_next() -> Non
     assert play(scene).most == 1
 
 
-def test_close_ends_what_runs_and_what_starts() -> None:
+def test_close_ends_running_and_starting_clusters() -> None:
     async def scene(pool: Pool, lab: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
         lab.go.clear()
@@ -160,6 +160,6 @@ def test_close_ends_what_runs_and_what_starts() -> None:
     play(scene)
 
 
-def test_name_of_a_value_set_is_unique() -> None:
+def test_names_of_value_sets_are_unique() -> None:
     assert len({item.name for item in SETS}) == len(SETS)
     assert isinstance(SETS[0], ValueSet)

@@ -27,7 +27,7 @@ input()
 
 
 class Served:
-    """A pool that is served, and what it was told to release."""
+    """A served pool, and the borrowers whose value sets it released in pabot."""
 
     def __init__(self) -> None:
         self.lab = FakeLab()
@@ -50,16 +50,16 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Callable[[Serv
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
-def test_member_borrows_and_gives_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_member_borrows_and_releases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def member() -> list[object]:
         one = Membership(address(), "suite", "caller", "uri")
-        said: list[object] = [one.lacking([Feature.DENSE]), one.lacking([Feature.DENSE, Feature.TWO_NODES])]
-        said.append(one.borrow("dense-1"))
-        one.give_back("broken")
-        said.append(one.borrow("dense-1"))
-        one.give_back("")
+        answers: list[object] = [one.lacking([Feature.DENSE]), one.lacking([Feature.DENSE, Feature.TWO_NODES])]
+        answers.append(one.borrow("dense-1"))
+        one.release("broken")
+        answers.append(one.borrow("dense-1"))
+        one.release("")
         one.leave()
-        return said
+        return answers
 
     async def scene(served: Served) -> None:
         fits, lacks, first, second = await asyncio.to_thread(member)
@@ -77,7 +77,7 @@ def test_idle_clusters_end_for_a_suite_that_runs_alone(monkeypatch: pytest.Monke
     def member(value_set: str, alone: bool) -> None:
         one = Membership(address(), "suite", "caller", "uri")
         one.borrow(value_set, alone=alone)
-        one.give_back("")
+        one.release("")
         one.leave()
 
     async def scene(served: Served) -> None:
@@ -92,7 +92,7 @@ def test_idle_clusters_end_for_a_suite_that_runs_alone(monkeypatch: pytest.Monke
     serve(monkeypatch, tmp_path, scene)
 
 
-def test_idle_clusters_end_when_no_suite_is_to_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_idle_clusters_end_when_all_suites_have_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def join(name: str) -> Membership:
         return Membership(address(), name, f"caller-{name}", "uri")
 
@@ -101,17 +101,17 @@ def test_idle_clusters_end_when_no_suite_is_to_come(monkeypatch: pytest.MonkeyPa
             skipped, first = join("skipped"), join("first")
             skipped.leave()
             first.borrow("numa-cluster-1")
-            first.give_back("")
+            first.release("")
             first.leave()
-            assert [cluster.name for cluster in served.lab.running] == ["c1"], "its suite may yet come"
+            assert [cluster.name for cluster in served.lab.running] == ["c1"], "a later suite may need it"
             served.suites = 4
             second, last = join("second"), join("last")
             second.borrow("numa-cluster-1")
             last.borrow("dense-1")
             assert [cluster.name for cluster in served.lab.running] == ["c1", "c2"]
-            second.give_back("")
+            second.release("")
             assert [cluster.name for cluster in served.lab.running] == ["c2"]
-            last.give_back("")
+            last.release("")
             assert not served.lab.running
 
         await asyncio.to_thread(members)
@@ -125,9 +125,9 @@ def test_idle_clusters_end_when_the_last_suite_is_skipped(monkeypatch: pytest.Mo
             served.suites = 2
             first, skipped = (Membership(address(), name, f"caller-{name}", "uri") for name in ("first", "skipped"))
             first.borrow("numa-cluster-1")
-            first.give_back("")
+            first.release("")
             first.leave()
-            assert [cluster.name for cluster in served.lab.running] == ["c1"], "the other suite may want it"
+            assert [cluster.name for cluster in served.lab.running] == ["c1"], "the other suite may need it"
             skipped.leave()
             assert served.lab.emptied.wait(10)
 
@@ -136,9 +136,7 @@ def test_idle_clusters_end_when_the_last_suite_is_skipped(monkeypatch: pytest.Mo
     serve(monkeypatch, tmp_path, scene)
 
 
-def test_cluster_and_value_set_of_a_killed_member_are_given_back(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_cluster_and_value_set_of_a_killed_member_are_released(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async def scene(served: Served) -> None:
         victim = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", BORROWER, address()), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -155,7 +153,7 @@ def test_cluster_and_value_set_of_a_killed_member_are_given_back(
     serve(monkeypatch, tmp_path, scene)
 
 
-def test_refusals_reach_the_member(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_errors_of_the_pool_reach_the_member(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def member() -> None:
         one = Membership(address(), "suite", "caller", "uri")
         with pytest.raises(StepError, match="the pool of clusters: no value set 'huge'"):
@@ -169,7 +167,7 @@ def test_refusals_reach_the_member(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     serve(monkeypatch, tmp_path, scene)
 
 
-def test_run_that_is_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_member_of_a_finished_run_gets_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(StepError, match="the pool of clusters is not running; the run .* is over"):
         Membership(address(), "suite", "caller", "uri")

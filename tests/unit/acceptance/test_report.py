@@ -1,4 +1,4 @@
-"""What a run of suites came to, from real output of Robot Framework."""
+"""Summaries and reports of a run, from real output of Robot Framework."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_suite_without_a_result_is_lost_and_counts_as_a_failure(output: Path, su
     assert "lost\tFirst: its process ended without a result" in found.table().as_text()
 
 
-def test_names_of_suites_are_those_that_pabot_was_to_run(tmp_path: Path) -> None:
+def test_names_of_suites_come_from_pabots_file(tmp_path: Path) -> None:
     (tmp_path / ".pabotsuitenames").write_text(
         "datasources:d6c6\nfile:8b23\n--suite Suites.NUMA\n--suite Suites.SR-IOV\n"
     )
@@ -87,7 +87,7 @@ def test_names_of_suites_are_those_that_pabot_was_to_run(tmp_path: Path) -> None
     assert report.number_of_suites(tmp_path) == 2
 
 
-def test_number_of_suites_is_not_known_yet(tmp_path: Path) -> None:
+def test_number_of_suites_is_unknown_before_pabot_writes_it(tmp_path: Path) -> None:
     assert report.number_of_suites(tmp_path) is None
     (tmp_path / ".pabotsuitenames").write_text("datasources:d6c6\nfile:8b23\n--test Suites.NUMA.One\n")
     assert report.number_of_suites(tmp_path) is None
@@ -144,7 +144,7 @@ def test_slowest_tests_and_keywords(slow: Path) -> None:
     assert [(test.name, test.status) for test in found.tests] == [("Slow: Waits", "PASS"), ("Slow: Fails Soon", "FAIL")]
     assert 0.6 <= found.tests[0].seconds < 5
     first = found.keywords[0]
-    # Not `Waits Twice`, which only calls others.
+    # Not `Waits Twice`, which only calls other keywords.
     assert [item.name for item in found.keywords] == ["BuiltIn.Sleep", "BuiltIn.Fail"]
     assert (first.calls, first.where) == (5, "Slow: Waits")
     assert first.seconds >= 0.75 > first.longest >= 0.4
@@ -154,7 +154,7 @@ def test_slowest_tests_and_keywords(slow: Path) -> None:
     assert lines[5].split("\t")[3:] == ["BuiltIn.Sleep", "Slow: Waits"]
 
 
-def test_tables_have_an_end(slow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_have_a_maximum_length(slow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slowest, "MOST", 1)
     found = slowest.find(slow)
     assert (len(found.tests), len(found.keywords)) == (1, 1)
@@ -165,7 +165,7 @@ def measured(suite: str) -> Measured:
     return Measured(suite, "2026-01-01T00:00:00+00:00", "one", "numa-cluster", "tcg", figures)
 
 
-def test_run_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+def test_prepare_removes_results_of_an_earlier_run(tmp_path: Path) -> None:
     left = [tmp_path / name for name in (OUTPUT, slowest.FILE, performance.FILE, f"{evidence.FOLDER}/a/events.tsv")]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def test_run_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     assert not any(path.exists() for path in left)
 
 
-def test_pabot_merges_what_suites_leave(suites: Path, tmp_path: Path) -> None:
+def test_measurements_of_parallel_suites_are_merged(suites: Path, tmp_path: Path) -> None:
     for number, suite in enumerate(("A", "B")):
         folder = tmp_path / "pabot_results" / str(number)
         folder.mkdir(parents=True)
@@ -190,9 +190,9 @@ def test_pabot_merges_what_suites_leave(suites: Path, tmp_path: Path) -> None:
     assert (tmp_path / performance.FILE).read_text().count('"suite"') == 2
 
 
-def test_merged_report_leads_to_what_is_beside_it(suites: Path, tmp_path: Path) -> None:
+def test_merged_report_links_the_files_beside_it(suites: Path, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "pabot.pabot", "--pabotlibport", "0", "--outputdir", str(tmp_path), *report.OPTIONS]
-    # pabot starts `robot` by its name.
+    # pabot looks up `robot` on PATH.
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     argv += ["--variable", "ROUND:first", str(suites)]
     run(argv, check=False, capture_output=True, timeout=100, cwd=tmp_path, env=env)

@@ -26,7 +26,7 @@ def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do what an ordinary user does; root can do that, too."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
 
 
 @pytest.mark.usefixtures("ordinary")
@@ -64,7 +64,7 @@ def test_killed_command_leaves_no_mount(tmp_path: Path, user: int, monkeypatch: 
 def test_tree_has_processes_when_asked_for(tmp_path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     for name in ("dev", "proc", "host"):
         (tmp_path / name).mkdir()
     for name in ("usr", "bin", "lib", "lib64"):

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from mock_accel_dra import cdi as driver
 from support.driver_device import device_of
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.nodes import cdi
 from mock_device.checks.nodes.cdi import CdiFile
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 PF, VF = CLUSTER.node(NODE).functions[:2]
 ALLOCATED = {(NODE, PF.name): PF}

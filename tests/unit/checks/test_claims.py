@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.errors import CheckError
@@ -15,7 +17,6 @@ from mock_device.checks.objects.claims import AllocatedDevice, AlternativeReques
 from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
 from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 DRIVER = "mock-accel.example.com"
 
@@ -273,3 +274,13 @@ def test_claim_is_nobodys_when_neither_allocated_nor_reserved() -> None:
     ]
     del held["status"]["allocation"]
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
+
+
+def test_device_that_two_claims_have_is_named() -> None:
+    def device(name: str, claim: str) -> AllocatedDevice:
+        return AllocatedDevice(claim, "r", NAMED[name])
+
+    assert claims.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
+    assert claims.given_twice([device("mock1", "b"), device("mock1", "a")]) == [f"{NODE} mock1 belongs to claims a, b"]
+    watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
+    assert claims.given_twice([device("mock1", "b"), watches]) == []

@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support import topologies
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import device_selection
 from mock_device.checks.nodes.device_selection import Lacking
-from mock_device.lab.base.paths import PROJECT
 from mock_device.topology import Node
 
-FOLDER = PROJECT / "variables/topologies"
-NODE = topology.load(FOLDER / "numa-cluster.yaml").nodes[0]
-DENSE = topology.load(FOLDER / "dense.yaml").nodes[0]
+NODE = CLUSTER.nodes[0]
+DENSE = topologies.DENSE.nodes[0]
 BARE = replace(NODE, numa_nodes=tuple(replace(numa, slots=()) for numa in NODE.numa_nodes))
 
 

@@ -249,7 +249,7 @@ def test_failed_tests_have_evidence_once_and_others_none(tmp_path: Path) -> None
     assert (tmp_path / "out" / "evidence" / name / "logs" / "fails.robot").is_file()
     problems = (tmp_path / "out" / "evidence" / name / evidence.PROBLEMS).read_text()
     assert "slices: MaxRetryError" in problems
-    assert "supervisor: NobodyThereError: cluster 'gone'" in problems
+    assert "supervisor: NotRunningError: cluster 'gone'" in problems
     result = ExecutionResult(str(tmp_path / "out" / "output.xml"))
     messages = {test.name: test.message for test in result.suite.all_tests}
     assert messages["Fails Without Teardown"] == "alone"

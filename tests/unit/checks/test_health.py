@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import load
+from support.topologies import CLUSTER
 
 from mock_device.checks import health
 from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, collect, parse_probe
@@ -75,15 +75,14 @@ def test_enabled_vfs_are_counted_beside_the_devices_of_the_topology() -> None:
     assert as_text(shown).splitlines()[2] == "node1\trunning\t1024 MiB\tTrue\tloaded\t2 of 2 and 2 VFs\tmock0_vf0"
 
 
-NUMA = load("numa-cluster")
-NODE1, NODE2 = (node.name for node in NUMA.nodes)
+NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 
 
 class FakeCluster:
     """The guest of the second node is stopped: its SSH server is not there for a long time, its QEMU for ever."""
 
     name = "some"
-    topology = NUMA
+    topology = CLUSTER
     kubeconfig = Path("/kubeconfig")
 
     def __init__(self) -> None:
@@ -106,7 +105,7 @@ def test_stopped_guest_is_named_and_the_others_are_shown(monkeypatch: pytest.Mon
         cluster.asked.append(timeout)
         if node.name == NODE2:
             raise StepError(f"ssh did not end within {timeout:.0f} s")
-        names = [function.name for function in NUMA.nodes[0].functions if not function.is_vf]
+        names = [function.name for function in CLUSTER.nodes[0].functions if not function.is_vf]
         return "module\n" + "".join(f"device {name} 0\n" for name in [*names, "mock0_vf0", "mock0_vf1"])
 
     monkeypatch.setattr(health, "on_node", on_node)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.nodes import lspci
 from mock_device.checks.nodes.lspci import ListedDevice
-from mock_device.lab.base.paths import PROJECT
 
-NODE = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml").nodes[0]
+NODE = CLUSTER.nodes[0]
 # lspci 3.13 in a guest.
 RECORDED = """\
 0000:11:00.0 1200: 1de5:0001 (rev 01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.layers import numa_layers
@@ -12,9 +13,7 @@ from mock_device.checks.layers.numa_layers import PCI_BUS, SLICES, SYSFS, Layer,
 from mock_device.checks.layers.verdict import Verdict
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
 from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice, Value
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 RIGHT = Verdict((), ())
 POSITIONS = {PCI_BUS: 0, SYSFS: 1, SLICES: 2}

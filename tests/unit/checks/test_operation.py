@@ -9,16 +9,14 @@ from typing import cast
 import pytest
 from mock_accel_dra.durations import Durations
 from mock_accel_dra.metrics import Agent, AgentMetrics, ControllerMetrics
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.driver import operation
 from mock_device.checks.errors import CheckError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
 from mock_device.lab.controlplane.pki import Identity
 from mock_device.lab.kube import kubeclient
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
 # As kube-apiserver 1.37 answers /readyz?verbose, some checks left out.
 READY = """\

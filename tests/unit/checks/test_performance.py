@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from support.schema_check import objections
 
 from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
@@ -65,22 +66,29 @@ def test_limits_of_the_project() -> None:
         limits.of("teardown", 1, "kvm")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("scan: [", "cannot be read"),
-        ("scan: {6: 0.1}", "expected a mapping with a number above 0 for 'factor-without-hardware-virtualisation'"),
-        ("factor-without-hardware-virtualisation: true", "expected a mapping with a number above 0"),
-        ("factor-without-hardware-virtualisation: 2\nscan: 3", "scan: expected seconds by size, found 3"),
-        ("factor-without-hardware-virtualisation: 2\nscan: {6: fast}", "scan: expected seconds by size, found {6: 'f"),
-    ],
-)
-def test_limits_that_are_none(text: str, message: str, tmp_path: Path) -> None:
+# The JSON schema finds these faults, too.
+BAD_LIMITS = [
+    ("scan: {6: 0.1}", "expected a mapping with a number above 0 for 'factor-without-hardware-virtualisation'"),
+    ("factor-without-hardware-virtualisation: true", "expected a mapping with a number above 0"),
+    ("factor-without-hardware-virtualisation: 2\nscan: 3", "scan: expected seconds by size, found 3"),
+    ("factor-without-hardware-virtualisation: 2\nscan: {6: fast}", "scan: expected seconds by size, found {6: 'f"),
+    ("factor-without-hardware-virtualisation: 2\nscan: {6: 0}", "scan: expected seconds by size, found {6: 0}"),
+    ("factor-without-hardware-virtualisation: 2\nother: {a: 1}", "other: expected seconds by size, found {'a': 1}"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), [("scan: [", "cannot be read"), *BAD_LIMITS])
+def test_bad_limits_are_refused_with_file_and_reason(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "limits.yaml"
     path.write_text(text)
     with pytest.raises(StepError) as caught:
         performance.load_limits(path)
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_LIMITS)
+def test_schema_refuses_bad_limits_as_well(text: str, message: str) -> None:
+    assert objections(LIMITS.parents[1] / "limits.schema.json", text), message
 
 
 def measured(suite: str, *values: float) -> Measured:

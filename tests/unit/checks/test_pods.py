@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from dra_fakes.sysfs import SysfsTree
+from support.topologies import CLUSTER
 
 from mock_device import topology
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import pod_claims, pods
 from mock_device.checks.objects.pods import ContainerView, SeenDevice
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.node("mock-cluster-node1")
 MOCK0, MOCK0_VF0 = NODE.functions[:2]
 FUNCTIONS = [MOCK0, MOCK0_VF0]

@@ -8,15 +8,13 @@ from dataclasses import replace
 import pytest
 from mock_accel_dra.slices import desired
 from support.driver_device import device_of
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.layers import publication
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.slices import PublishedDevice
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
 FUNCTIONS = [function for function in NODE.functions if function.name in {"mock0", "mock0_vf0", "mock5"}]
 SHOWN = [

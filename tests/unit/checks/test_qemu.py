@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from support import DATA
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.nodes import qemu
-from mock_device.lab.base.paths import PROJECT
 
-NODE = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml").node("mock-cluster-node1")
+NODE = CLUSTER.node("mock-cluster-node1")
 # query-pci of QEMU 11.1.3 with the node's bridges and device servers, all functions plugged, after SeaBIOS.
 BUSES: list[dict[str, Any]] = json.loads((DATA / "scenario/query-pci.json").read_text())
 PLUGGED = {function.name: function.bdf for function in NODE.functions}

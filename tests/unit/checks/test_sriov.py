@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 from dra_fakes.sysfs import SysfsTree
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.nodes import sriov
 from mock_device.checks.nodes.sriov import SriovDevice
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = CLUSTER.nodes[0]
 # What PROBE printed in a guest with one VF of mock0 enabled; the devices of NUMA node 1 are left out.
 RECORDED = """\

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 from dra_fakes.sysfs import SysfsTree
+from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
-from mock_device.lab.base.paths import PROJECT
 
-CLUSTER = topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")

@@ -1,4 +1,4 @@
-"""How a cluster is started from a golden one that may be broken."""
+"""Starting a cluster from a golden one that may be broken, and borrowing clusters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mock_device.topology.features import Feature
 
 
 class Goldens:
-    """Golden clusters 0, 1, …: one is made whenever the one before was set aside."""
+    """Fake golden clusters 0, 1, …: the next is built when the previous one is quarantined."""
 
     def __init__(self, root: Path, broken: set[int]) -> None:
         self.root = root
@@ -47,20 +47,18 @@ def restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: set[int]) -
     return client._restore("name", unused, unused, "test")
 
 
-def test_golden_that_works_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_golden_cluster_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert restore(tmp_path, monkeypatch, set()) == "cluster of golden 0"
     assert restore(tmp_path, monkeypatch, set()) == "cluster of golden 0"
 
 
-def test_broken_one_is_set_aside_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_golden_cluster_is_quarantined_and_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert restore(tmp_path, monkeypatch, {0}) == "cluster of golden 1"
-    (aside,) = tmp_path.glob("key.failed-*")
-    assert (aside / "reason.txt").read_text() == "golden 0 does not wake up\n"
+    (quarantine,) = tmp_path.glob("key.failed-*")
+    assert (quarantine / "reason.txt").read_text() == "golden 0 does not wake up\n"
 
 
-def test_name_that_is_taken_does_not_count_against_the_golden_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_golden_cluster_is_kept_when_the_name_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(*_: object, golden: Path) -> str:
         raise StepError("runs already")
 
@@ -73,7 +71,7 @@ def test_name_that_is_taken_does_not_count_against_the_golden_one(
     assert not list(tmp_path.glob("key.failed-*"))
 
 
-def test_fault_of_this_start_does_not_count_against_the_golden_one(
+def test_golden_cluster_is_kept_when_the_start_fails_for_another_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, golden: Path) -> str:
@@ -88,13 +86,13 @@ def test_fault_of_this_start_does_not_count_against_the_golden_one(
     assert not list(tmp_path.glob("key.failed-*"))
 
 
-def test_it_is_made_anew_once_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_cluster_is_rebuilt_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StepError, match="golden 1 does not wake up"):
         restore(tmp_path, monkeypatch, {0, 1, 2})
     assert len(list(tmp_path.glob("key.failed-*"))) == 1
 
 
-def test_one_that_another_process_set_aside_is_made_anew_by_that(
+def test_golden_cluster_quarantined_by_another_process_is_rebuilt_by_that_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goldens = Goldens(tmp_path, {0})
@@ -112,11 +110,11 @@ def test_one_that_another_process_set_aside_is_made_anew_by_that(
     unused: Any = None
     restored: Any = client._restore("name", unused, unused, "test")
     assert restored == "cluster of golden 1"
-    assert said == ["golden 0 does not wake up\nthis golden cluster is made anew by another process"]
+    assert said == ["golden 0 does not wake up\nanother process rebuilds this golden cluster"]
 
 
 class Running:
-    """The cluster of ``lab up``."""
+    """A fake cluster of ``lab up``."""
 
     def __init__(self, loaded: topology.Topology) -> None:
         self.name = "default"
@@ -147,7 +145,7 @@ def test_cluster_whose_topology_file_was_edited_is_not_borrowed(
     assert said == [f"{path} has changed since cluster 'default' was started from it"]
 
 
-def test_topology_that_lacks_a_feature_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_topology_without_the_feature_starts_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("a cluster was looked for or started")
 

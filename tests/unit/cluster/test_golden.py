@@ -1,4 +1,4 @@
-"""What a golden cluster depends on, and what becomes of one that cannot be restored."""
+"""Inputs of a golden cluster's key, and the quarantine of one that cannot be restored."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def shape(tmp_path: Path, *changes: tuple[str, str]) -> str:
     return golden.shape(topology.load(path))
 
 
-def test_devices_do_not_matter_since_they_are_plugged_later(tmp_path: Path) -> None:
+def test_shape_ignores_devices_which_are_plugged_later(tmp_path: Path) -> None:
     assert shape(tmp_path, ("uuid: PF", "uuid: OTHER"), ("16G", "8G")) == shape(tmp_path)
 
 
-def test_what_the_guest_is_made_of_does(tmp_path: Path) -> None:
+def test_shape_depends_on_the_guests(tmp_path: Path) -> None:
     changes = [("1G", "2G"), ("cpus: 1", "cpus: 2"), ("0x10", "0x20"), (".211", ".212"), ("node1", "node2")]
     slot = "          - functions:\n              - {uuid: PF, memory: 16G}\n"
     changes.append((slot, slot + slot.replace("PF", "PF2")))
@@ -46,29 +46,29 @@ def test_what_the_guest_is_made_of_does(tmp_path: Path) -> None:
     assert shape(tmp_path) not in shapes
 
 
-def test_golden_that_cannot_be_restored_is_set_aside_with_the_reason(tmp_path: Path) -> None:
+def test_quarantine_keeps_reason_and_logs(tmp_path: Path) -> None:
     folder = tmp_path / "0123"
     folder.mkdir()
     (folder / "node1.ram").touch()
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "qemu.log").touch()
-    aside = golden.set_aside(folder, golden.identity(folder), StepError("guest does not wake up", logs))
-    assert aside
+    target = golden.quarantine(folder, golden.identity(folder), StepError("guest does not wake up", logs))
+    assert target
     assert not folder.exists()
-    assert aside.parent == tmp_path
-    assert (aside / "node1.ram").exists()
-    assert (aside / "reason.txt").read_text().startswith("guest does not wake up\n")
-    assert (aside / "logs" / "qemu.log").exists()
+    assert target.parent == tmp_path
+    assert (target / "node1.ram").exists()
+    assert (target / "reason.txt").read_text().startswith("guest does not wake up\n")
+    assert (target / "logs" / "qemu.log").exists()
 
 
-def test_golden_that_another_process_has_set_aside_is_left_alone(tmp_path: Path) -> None:
+def test_golden_cluster_rebuilt_by_another_process_is_not_quarantined(tmp_path: Path) -> None:
     folder = tmp_path / "0123"
     folder.mkdir()
     which = golden.identity(folder)
-    assert golden.set_aside(folder, which, StepError("guest does not wake up"))
+    assert golden.quarantine(folder, which, StepError("guest does not wake up"))
     assert golden.identity(folder) is None
-    assert golden.set_aside(folder, which, StepError("guest does not wake up")) is None
+    assert golden.quarantine(folder, which, StepError("guest does not wake up")) is None
     folder.mkdir()
-    assert golden.set_aside(folder, which, StepError("guest does not wake up")) is None
+    assert golden.quarantine(folder, which, StepError("guest does not wake up")) is None
     assert folder.exists()

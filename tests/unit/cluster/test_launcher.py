@@ -1,4 +1,4 @@
-"""What is kept of clusters that have ended."""
+"""Files of clusters: which are kept after the end, and which a start writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ended_run(folder: Path, number: int) -> Path:
     return root
 
 
-def test_logs_of_the_last_runs_stay(tmp_path: Path) -> None:
+def test_logs_of_the_last_runs_are_kept(tmp_path: Path) -> None:
     runs = [ended_run(tmp_path, number) for number in range(1, 8)]
     named = ended_run(tmp_path, 0).rename(tmp_path / "default")
     prune_runs(tmp_path)
@@ -40,7 +40,7 @@ def test_logs_of_the_last_runs_stay(tmp_path: Path) -> None:
     assert (named / "data").exists()
 
 
-def test_run_that_lives_is_left_alone(tmp_path: Path) -> None:
+def test_files_of_a_running_cluster_are_kept(tmp_path: Path) -> None:
     root = ended_run(tmp_path, 1)
     with (tmp_path / "run-1.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -48,7 +48,7 @@ def test_run_that_lives_is_left_alone(tmp_path: Path) -> None:
     assert (root / "data").exists()
 
 
-def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ended_waits_for_the_supervisors_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(launcher, "_STOP_TIMEOUT_SECONDS", 0.2)
     paths = ClusterPaths.of("some")
@@ -60,7 +60,7 @@ def test_end_of_a_cluster_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     wait_ended("some")
 
 
-def test_cluster_keeps_the_topology_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_supervisor(_: str) -> Any:
         raise NoClusterError("not started here")
 
@@ -76,7 +76,7 @@ def test_cluster_keeps_the_topology_that_was_read(tmp_path: Path, monkeypatch: p
     text = (PROJECT / "variables/topologies/single-node.yaml").read_text()
     file.write_text(text)
     loaded = topology.load(file)
-    file.write_text("edited while golden clusters are made")
+    file.write_text("edited while golden clusters are built")
     profile: Any = SimpleNamespace(accelerator="tcg", feature_gates={})
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")

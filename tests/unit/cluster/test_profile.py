@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.schema_check import objections
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.variables import PROFILE_SCHEMA
 from mock_device.lab.cluster import profile
 from mock_device.lab.guest.accelerator import accelerator
 
@@ -25,26 +27,36 @@ def test_own_file(tmp_path: Path) -> None:
     assert (found.accelerator, profile.flag(found.feature_gates)) == ("tcg", "A=true,B=false")
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "expected a mapping"),
-        ("kind: k3s", "expected kind embedded, found 'k3s'"),
-        ("{kind: embedded, accelerator: fast}", "expected accelerator auto, kvm, tcg, found 'fast'"),
-        ("{kind: embedded, gates: {}}", "unknown keys gates"),
-        ("{kind: embedded, feature-gates: {A: 'yes'}}", "expected true or false by name"),
-        ("{kind: embedded, feature-gates: {A: true, 1: true}}", "expected true or false by name"),
-        ("{kind: embedded, feature-gates: {'A=true,B': true}}", "expected true or false by name"),
-        ("kind: [", "cannot be read"),
-        ("kind: 2026-13-45", "cannot be read: month must be in"),
-        ("[" * 5000, "cannot be read"),
-    ],
-)
+# The JSON schema finds these faults, too.
+BAD_SHAPE = [
+    ("", "expected a mapping"),
+    ("kind: k3s", "expected kind embedded, found 'k3s'"),
+    ("accelerator: tcg", "expected kind embedded, found None"),
+    ("{kind: embedded, accelerator: fast}", "expected accelerator auto, kvm, tcg, found 'fast'"),
+    ("{kind: embedded, gates: {}}", "unknown keys gates; there are kind, accelerator, feature-gates"),
+    ("{kind: embedded, feature-gates: {A: 'yes'}}", "expected true or false by name"),
+    ("{kind: embedded, feature-gates: {'A=true,B': true}}", "expected true or false by name"),
+]
+# In JSON every key is text; the others are not YAML.
+BAD_FOR_THE_LOADER = [
+    ("{kind: embedded, feature-gates: {A: true, 1: true}}", "expected true or false by name"),
+    ("kind: [", "cannot be read"),
+    ("kind: 2026-13-45", "cannot be read: month must be in"),
+    ("[" * 5000, "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_SHAPE + BAD_FOR_THE_LOADER)
 def test_bad_profile_is_refused_with_file_and_reason(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(StepError, match=rf"bad\.yaml: .*{reason}"):
         profile.load(str(path))
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD_SHAPE)
+def test_schema_refuses_bad_shapes_as_well(text: str, reason: str) -> None:
+    assert objections(PROFILE_SCHEMA, text), reason
 
 
 def test_unknown_profile_names_those_there_are() -> None:

@@ -20,7 +20,7 @@ from mock_device.lab.build.store import NotCachedError, cached, only_looking
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(store, "_asked_for", set())
+    monkeypatch.setattr(store, "_requested", set())
     return tmp_path / "mock-device"
 
 

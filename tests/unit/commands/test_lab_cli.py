@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_lab import load
 from support.fake_supervisor import SPEC, FakeSupervisor
+from support.topologies import CLUSTER
 
 from mock_device.commands import cli, overview
 from mock_device.lab.base.defaults import DEFAULT_NAME
@@ -25,7 +25,6 @@ from mock_device.lab.cluster import client, deploy
 from mock_device.lab.cluster.cluster import NodeAccess
 
 TIMEOUT = 20.0
-NUMA = load("numa-cluster")
 
 
 @pytest.mark.parametrize(
@@ -72,9 +71,9 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
-    replace(SPEC, name=name, topology=str(NUMA.path), directory=str(paths.root)).save(paths.spec)
-    paths.topology.write_text(NUMA.text)
-    Access(6443, {node.name: 2222 for node in NUMA.nodes}).save(paths.access)
+    replace(SPEC, name=name, topology=str(CLUSTER.path), directory=str(paths.root)).save(paths.spec)
+    paths.topology.write_text(CLUSTER.text)
+    Access(6443, {node.name: 2222 for node in CLUSTER.nodes}).save(paths.access)
     return paths
 
 
@@ -113,7 +112,7 @@ def test_ssh_gets_descriptors_of_the_shell(
     ssh.write_text(f"#!/bin/sh\ncat {path}\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert cli.main(["ssh", "--name", "some", NUMA.nodes[0].name, "true"]) == 0
+    assert cli.main(["ssh", "--name", "some", CLUSTER.nodes[0].name, "true"]) == 0
     assert capfd.readouterr().out == "from the shell\n"
 
 
@@ -217,7 +216,7 @@ def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.Monk
 
 def fake_cluster(tmp_path: Path) -> Any:
     class Cluster:
-        topology = NUMA
+        topology = CLUSTER
         log_dir = tmp_path
 
         def node(self, name: str) -> NodeAccess:
@@ -246,7 +245,7 @@ def test_failed_load_names_each_node_and_its_own_log(tmp_path: Path, monkeypatch
     archive = loading(tmp_path, monkeypatch, on_node)
     with pytest.raises(StepError) as caught:
         deploy.load_image(fake_cluster(tmp_path), archive)
-    names = [node.name for node in NUMA.nodes]
+    names = [node.name for node in CLUSTER.nodes]
     assert len(set(logs.values())) == len(names)
     assert str(caught.value) == "\n".join(f"{name}: ctr: no space left\n  log: {logs[name]}" for name in names)
 
@@ -260,4 +259,4 @@ def test_image_may_come_from_a_pipe(stack: ExitStack, tmp_path: Path, monkeypatc
 
     loading(tmp_path, monkeypatch, on_node)
     deploy.load_image(fake_cluster(tmp_path), Path(pipe_with(b"from a pipe", stack)))
-    assert sorted(loaded) == [(node.name, b"from a pipe") for node in NUMA.nodes]
+    assert sorted(loaded) == [(node.name, b"from a pipe") for node in CLUSTER.nodes]

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 import pytest
-from support.fake_lab import load
 from support.fake_supervisor import FakeSupervisor
+from support.topologies import CLUSTER
 
 from mock_device.commands import cli, options
 from mock_device.lab.base.spec import ClusterPaths
 from mock_device.lab.base.variables import profile_names, topology_names
 
-NUMA = load("numa-cluster")
 Complete = Callable[[str], list[str]]
 
 
@@ -49,8 +48,8 @@ def test_running_clusters_and_their_nodes(complete: Complete) -> None:
     try:
         paths = ClusterPaths.of("some")
         paths.root.mkdir(parents=True)
-        paths.topology.write_text(NUMA.text)
-        nodes = [node.name for node in NUMA.nodes]
+        paths.topology.write_text(CLUSTER.text)
+        nodes = [node.name for node in CLUSTER.nodes]
         assert complete("lab down --name so") == ["some"]
         assert complete("lab ssh --name some ") == nodes
         assert complete(f"lab slices --name some --node {nodes[1]}") == [nodes[1]]

@@ -68,6 +68,15 @@ def test_clusters_of_this_cache_are_found(stack: ExitStack, tmp_path: Path, monk
     assert overview.running() == ["default", "with a space"]
 
 
+def test_cluster_of_a_cache_with_a_long_path_is_found(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of a Unix socket has 108 bytes (unix(7)), the path of a home folder may have more."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "long" / ("x" * 120)))
+    supervisor(stack, "default")
+    assert overview.running() == ["default"]
+
+
 def test_connection_of_a_client_is_no_cluster(tmp_path: Path) -> None:
     address = control_address("gone").replace("\0", "@")
     table = tmp_path / "unix"

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, shown
+from support.recorded_cluster import NODE1, NODE2, shown
+from support.topologies import CLUSTER
 
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
@@ -96,7 +97,7 @@ def test_folder_that_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
 def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
-    """As checks.driver.faults covers it: root may read and write whatever its permissions are, but not there."""
+    """As checks.nodes.cdi_folder covers it: root may read and write whatever its permissions are, but not there."""
     below = probe(tmp_path)
     script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)

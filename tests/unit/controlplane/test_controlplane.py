@@ -1,4 +1,4 @@
-"""A real control plane, in namespaces of its own: who may do what, and what works before any node is there."""
+"""A real control plane in its own namespaces: access rights, and what works without any node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 60
 
 
 def test_components_stay_in_their_folder_and_on_their_addresses(tmp_path: Path) -> None:
-    """Several clusters at once: no component is told of a path or an address beyond its cluster's."""
+    """Several clusters run at once: every path and address of a component is its cluster's."""
     pki = create_pki(tmp_path / "pki", [])
     for component in ControlPlane(tmp_path / "bin", tmp_path / "data", pki).components():
         options = dict(option.removeprefix("--").split("=", 1) for option in component.argv[1:])
@@ -34,7 +34,7 @@ def test_components_stay_in_their_folder_and_on_their_addresses(tmp_path: Path) 
         assert "leader-elect" not in options or options["leader-elect"] == "false"
 
 
-def test_api_server_lets_in_certificates_only(tmp_path: Path) -> None:
+def test_api_server_accepts_only_certificates(tmp_path: Path) -> None:
     pki = create_pki(tmp_path / "pki", [])
     components = {item.name: item for item in ControlPlane(tmp_path / "bin", tmp_path / "data", pki).components()}
     argv = components["kube-apiserver"].argv
@@ -45,9 +45,9 @@ def test_api_server_lets_in_certificates_only(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What ``control_plane_inside.py`` found, run once."""
+    """Report of one run of ``control_plane_inside.py``."""
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("control-plane")
     inside = SUPPORT / "control_plane_inside.py"
     before = [path.exists() for path in HOST_DEFAULTS]
@@ -67,7 +67,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.slow
 class TestRunning:
-    def test_nothing_ended_by_itself(self, report: dict[str, Any]) -> None:
+    def test_no_component_ended_unexpectedly(self, report: dict[str, Any]) -> None:
         assert report["ended"] == []
 
     def test_version_is_stamped(self, report: dict[str, Any]) -> None:
@@ -77,13 +77,13 @@ class TestRunning:
     def test_dra_is_served(self, report: dict[str, Any]) -> None:
         assert "v1" in report["admin"]["resource versions"]
 
-    def test_nobody_gets_in_without_a_certificate(self, report: dict[str, Any]) -> None:
+    def test_request_without_a_certificate_is_refused(self, report: dict[str, Any]) -> None:
         assert report["anonymous"] == 401
 
     def test_administrator_may_do_everything(self, report: dict[str, Any]) -> None:
         assert report["admin"]["may do everything"]
 
-    def test_node_may_do_what_concerns_itself(self, report: dict[str, Any]) -> None:
+    def test_node_may_change_only_its_own_objects(self, report: dict[str, Any]) -> None:
         allowed = {question for question, status in report["node"].items() if status < 300}
         assert allowed == {"registers itself", "other registers itself", "labels itself", "lists its pods"}
         assert {status for question, status in report["node"].items() if question not in allowed} == {403}
@@ -98,7 +98,7 @@ class TestRunning:
         assert report["dra"]["applied again"]
         assert report["dra"]["left after delete"] == 0
 
-    def test_waits_say_what_is_missing(self, report: dict[str, Any]) -> None:
+    def test_waits_name_what_is_missing(self, report: dict[str, Any]) -> None:
         assert "1 of 2 nodes" in report["waits"]["node"]
         assert "node9 has not registered" in report["waits"]["node"]
         assert "DaemonSet default/absent does not exist" in report["waits"]["daemonset"]
@@ -107,7 +107,7 @@ class TestRunning:
             "cannot be scheduled" in report["waits"]["deployment"] or "Unschedulable" in report["waits"]["deployment"]
         )
 
-    def test_service_is_reached_from_where_the_api_server_is(self, report: dict[str, Any]) -> None:
+    def test_service_is_reachable_from_the_api_server(self, report: dict[str, Any]) -> None:
         assert report["service"] == "hello from behind the service"
 
     def test_names_of_services_resolve(self, report: dict[str, Any]) -> None:
@@ -119,6 +119,6 @@ class TestRunning:
             "nowhere.example": "code 3",
         }
 
-    def test_only_api_and_names_are_served_beyond_loopback(self, report: dict[str, Any]) -> None:
+    def test_only_api_server_and_dns_listen_beyond_loopback(self, report: dict[str, Any]) -> None:
         beyond = [address for address in report["listening"] if not address.startswith("127.0.0.1:")]
         assert set(beyond) <= {"192.168.122.1:6443", "192.168.122.1:53"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from support.diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
+from support.recorded_cluster import NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
+from support.topologies import CLUSTER
 
 from mock_device.checks.errors import CheckError
 from mock_device.diagnosis import diagnosis

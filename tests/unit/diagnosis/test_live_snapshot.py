@@ -13,19 +13,8 @@ import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from kubernetes.client import ApiClient, ApiException, Configuration
-from support.recorded_cluster import (
-    CLUSTER,
-    LOG,
-    METRICS,
-    NODE1,
-    NODE2,
-    claim,
-    device_classes,
-    pod,
-    pod_of,
-    published,
-    waiting,
-)
+from support.recorded_cluster import LOG, METRICS, NODE1, NODE2, claim, device_classes, pod, pod_of, published, waiting
+from support.topologies import CLUSTER
 
 from mock_device.checks.driver import driver
 from mock_device.diagnosis import live_snapshot

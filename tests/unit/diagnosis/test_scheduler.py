@@ -25,7 +25,7 @@ PF_RESOURCE = "deviceclass.resource.kubernetes.io/mock-accel-pf"
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What ``scheduler_inside.py`` found, run once."""
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("scheduler")
     inside = SUPPORT / "scheduler_inside.py"
     run = subprocess.run(

@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 90
 def run(folder: Path, gates: str) -> dict[str, Any]:
     """What ``driver_publishes_inside.py`` found with these feature gates."""
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     inside = SUPPORT / "driver_publishes_inside.py"
     done = subprocess.run(
         [*namespaces.unshare(), sys.executable, str(inside), str(build_embedded_k8s()), str(folder), gates],

@@ -1,4 +1,4 @@
-"""What is read of this machine's CPU."""
+"""Accelerator, and the CPU properties that saved guests depend on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.
     assert host_cpu("kvm") == "Some CPU fpu svm"
 
 
-def test_saved_guest_depends_on_the_rate_of_the_tsc_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_guest_depends_on_the_rate_of_the_tsc_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
     assert host_cpu("tcg") == "2445 MHz"
-    # The kernel measures it anew at each boot, a little different.
+    # The kernel measures it at each boot, with slightly different results.
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU | {"bogomips": "4890.62"})
     assert host_cpu("tcg") == "2445 MHz"
 

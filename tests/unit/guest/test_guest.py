@@ -1,4 +1,4 @@
-"""A guest's command line and what it is told at boot."""
+"""A guest's command line and its boot configuration."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import base64
 from pathlib import Path
 
 import pytest
+from support.topologies import CLUSTER
 
 from mock_device import topology
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import ImageSpec, QemuSpec
 from mock_device.lab.guest import guest
 from mock_device.lab.guest.guest import GuestFile
@@ -16,7 +16,7 @@ from mock_device.lab.guest.guest import GuestFile
 
 @pytest.fixture(scope="module")
 def cluster() -> topology.Topology:
-    return topology.load(PROJECT / "variables/topologies/numa-cluster.yaml")
+    return CLUSTER
 
 
 def test_every_numa_node_has_its_bridge_memory_and_root_ports(cluster: topology.Topology) -> None:

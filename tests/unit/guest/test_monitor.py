@@ -1,4 +1,4 @@
-"""QEMU's monitor, by a QMP server that answers late or never."""
+"""QEMU's monitor, against a fake QMP server that answers late or never."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREETING = {"QMP": {"version": {"qemu": {"major": 11, "minor": 1, "micro": 0}, "
 
 
 class Qemu:
-    """Answers each command while it ``goes_on``, as QEMU does; a stopped one answers everything once it goes on."""
+    """A fake QEMU: answers while ``goes_on`` is set; when it is set again, answers all commands sent meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class Qemu:
         writer.write(json.dumps(GREETING).encode() + b"\r\n")
         received = ""
         while chunk := await reader.read(4096):
-            # A client ends a request by its last brace, not by a line.
+            # A request ends with its last brace, not with a line end.
             received += chunk.decode()
             while received:
                 request, end = json.JSONDecoder().raw_decode(received)

@@ -1,4 +1,4 @@
-"""The cluster's network without guests: frames go where they should, as guests' cards expect them."""
+"""The cluster's network without guests: frames reach the right guests, in the form that their cards expect."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TIMEOUT_SECONDS = 60
 
 
 @pytest.mark.slow
-def test_frames_go_where_they_should(tmp_path: Path) -> None:
+def test_frames_reach_the_right_guests(tmp_path: Path) -> None:
     if forbidden := namespaces.forbidden():
-        pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
+        pytest.skip(f"namespaces are not available here: {forbidden.found}")
     inside = SUPPORT / "network_inside.py"
     topology = PROJECT / "variables/topologies/numa-cluster.yaml"
     run = subprocess.run(
@@ -32,9 +32,10 @@ def test_frames_go_where_they_should(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {
-        # One answer only: no other device of this machine speaks for the bridge.
+        # One answer only: no other device of the host answers for the bridge.
         "says who it is": [BRIDGE_MAC],
         "others hear the question": 1,
         "frames arrive in order": True,
+        "frames in pieces arrive whole": True,
         "checksum of this machine's packets": "0xffff",
     }

@@ -1,4 +1,4 @@
-"""How a restored guest gets the time."""
+"""Setting the clock of a restored guest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mock_device.lab.supervisor.saving import set_clock
 
 
 class Guest:
-    """Listens like ``lab-clock``; takes ``delays`` seconds for one line after the other."""
+    """A fake ``lab-clock``; waits the next of ``delays``, in seconds, before it answers a line."""
 
     def __init__(self, port: Path, delays: list[float], answer: bytes = b"set\n") -> None:
         self.port = port
@@ -39,13 +39,13 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("c") / "clock.sock"
 
 
-def test_quick_guest_is_told_once(port: Path) -> None:
+def test_clock_of_a_quick_guest_is_set_once(port: Path) -> None:
     guest = Guest(port, [0.0])
     asyncio.run(guest.set_by_the_lab())
     assert len(guest.behind) == 1
 
 
-def test_slow_guest_is_told_again_until_its_clock_is_right(port: Path) -> None:
+def test_clock_of_a_slow_guest_is_set_again_until_it_is_right(port: Path) -> None:
     guest = Guest(port, [0.7, 0.6, 0.0])
     asyncio.run(guest.set_by_the_lab())
     assert len(guest.behind) == 3
@@ -54,10 +54,10 @@ def test_slow_guest_is_told_again_until_its_clock_is_right(port: Path) -> None:
 
 def test_guest_that_stays_slow_is_an_error(port: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "_CLOCK_TIMEOUT_SECONDS", 1.0)
-    with pytest.raises(StepError, match=r"has not set its clock in 1 s: it takes 0\.[67] s"):
+    with pytest.raises(StepError, match=r"has not set its clock in 1 s: the last try took 0\.[67] s"):
         asyncio.run(Guest(port, [0.6, 0.6, 0.6]).set_by_the_lab())
 
 
-def test_guest_that_says_something_else_is_an_error(port: Path) -> None:
+def test_any_other_answer_is_an_error(port: Path) -> None:
     with pytest.raises(StepError, match="invalid date"):
         asyncio.run(Guest(port, [0.0], b"invalid date\n").set_by_the_lab())

@@ -1,4 +1,4 @@
-"""What a supervisor says of a start that fails, and what it reads of the user's files."""
+"""What a supervisor reports about a failed start, and which topology file it reads."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 import json
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.fake_supervisor import SPEC
 
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec
 from mock_device.lab.cluster import cluster
 from mock_device.lab.supervisor.cluster_processes import Step
 from mock_device.lab.supervisor.supervisor import Supervisor
@@ -25,7 +27,7 @@ TEXT = (PROJECT / "variables/topologies/single-node.yaml").read_text().replace("
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
-    """A cluster ``some`` that is restored, with its folder and its user's file ``mine.yaml``."""
+    """A cluster ``some`` to be restored, with its folder, and the user's topology file ``mine.yaml``."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     users_file = tmp_path / "mine.yaml"
     users_file.write_text(TEXT)
@@ -34,20 +36,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
     paths.topology.write_text(TEXT)
     ports = {node.name: 2222 for node in topology.load(users_file).nodes}
     Access(6443, ports).save(paths.access)
-    made = ClusterSpec(
-        name="some",
-        topology=str(users_file),
-        directory=str(paths.root),
-        qemu=QemuSpec(["qemu"], {}, "tcg"),
-        qemu_img=["qemu-img"],
-        image=ImageSpec("/disk", "raw", "/kernel", "/initrd"),
-        binaries="/binaries",
-        feature_gates="",
-        golden=str(tmp_path / "golden"),
-        control_fd=-1,
-        api_fd=-1,
-        ssh_fds={},
-    )
+    golden = str(tmp_path / "golden")
+    made = replace(SPEC, topology=str(users_file), directory=str(paths.root), golden=golden)
     made.save(paths.spec)
     return made
 
@@ -56,7 +46,7 @@ class Control:
     name = "some"
 
 
-def test_topology_stays_what_it_was_at_the_start(spec: ClusterSpec) -> None:
+def test_topology_stays_as_it_was_at_the_start(spec: ClusterSpec) -> None:
     users_file = Path(spec.topology)
     loaded = topology.load(users_file)
     control: Any = Control()
@@ -83,7 +73,7 @@ def test_device_servers_read_the_copy(spec: ClusterSpec) -> None:
 
 
 class Processes:
-    """One step, which does ``work``."""
+    """A start with one step, which runs ``work``."""
 
     def __init__(self, work: Callable[[], Awaitable[None]], *, golden: bool) -> None:
         self._step = Step("a step", work, golden=golden)
@@ -93,7 +83,7 @@ class Processes:
 
 
 def end_of_start(supervisor: Supervisor, work: Callable[[], Awaitable[None]], *, golden: bool) -> Mapping[str, Any]:
-    """Last message for those who follow a start of one step."""
+    """Last message that a client which follows a start of one step receives."""
     sent: list[dict[str, Any]] = []
 
     class Writer:
@@ -120,13 +110,13 @@ async def _fails() -> None:
 
 
 @pytest.mark.parametrize("golden", [False, True])
-def test_golden_cluster_is_to_blame_only_in_steps_that_read_it(spec: ClusterSpec, golden: bool) -> None:
+def test_golden_cluster_is_suspected_only_in_steps_that_read_it(spec: ClusterSpec, golden: bool) -> None:
     said = end_of_start(Supervisor(spec), _fails, golden=golden)
     assert said == {"state": "failed", "reason": "it does not answer", "golden": golden}
 
 
 @pytest.mark.parametrize(("exit_code", "golden"), [(1, True), (-signal.SIGKILL, False)])
-def test_process_that_was_killed_says_nothing_about_the_golden_cluster(
+def test_killed_process_does_not_make_the_golden_cluster_suspect(
     spec: ClusterSpec, exit_code: int, golden: bool
 ) -> None:
     supervisor = Supervisor(spec)

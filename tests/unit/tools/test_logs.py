@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from mock_accel_dra import klog
-from support.recorded_cluster import CLUSTER, NODE1, NODE2
+from support.recorded_cluster import NODE1, NODE2
+from support.topologies import CLUSTER
 
+from mock_device.checks.driver import logs as driver_logs
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.paths import PROJECT
@@ -32,7 +34,7 @@ Traceback (most recent call last):
 CONTROLLER = """\
 starts
 I1125 03:51:00.000000       1 controller.py:84] "Discovered 12 devices" nodes=2
-W1125 03:54:00.000000       1 watch.py:44] "Watch broke off" path="/apis" retrySeconds=1.0
+W1125 03:54:00.000000       1 watch.py:44] "Watch failed" path="/apis" retrySeconds=1.0
 """
 LOGS = [("agent", AGENT), ("controller", CONTROLLER)]
 PODS = "/api/v1/namespaces/mock-device/pods"
@@ -79,7 +81,7 @@ def test_calls_and_words() -> None:
 
 def test_calls_are_all_that_the_driver_says_of_them() -> None:
     folder = PROJECT / "dra-driver" / "mock_accel_dra"
-    prepare = (folder / "prepare.py").read_text()
+    prepare = "".join((folder / name).read_text() for name in ("prepare.py", "claimed_devices.py"))
     calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handler")
     said = set(re.findall(r'klog\.(?:info|warning|error)\((?:klog\.\w+, )?"([^"]+)"', prepare + calls))
     assert said == CALLS
@@ -167,9 +169,9 @@ def test_command_sends_the_signal_of_the_level(level: int) -> None:
 
 def test_confirmation() -> None:
     line = 'I1125 03:50:01.000100       1 cli.py:150] "Verbosity" v=5'
-    assert re.search(verbosity.pattern(5), line)
-    assert not re.search(verbosity.pattern(4), line)
-    assert not re.search(verbosity.pattern(5), f"{line}0")
+    assert re.search(driver_logs.verbosity(5), line)
+    assert not re.search(driver_logs.verbosity(4), line)
+    assert not re.search(driver_logs.verbosity(5), f"{line}0")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from support.recorded_cluster import CLUSTER, NODE1, NODE2, cdi_file, claim, published, shown
+from support.recorded_cluster import NODE1, NODE2, cdi_file, claim, published, shown
+from support.topologies import CLUSTER
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile

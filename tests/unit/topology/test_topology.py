@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from support.schema_check import objections
 
 from mock_device import topology
 from mock_device.lab.base.paths import PROJECT
+from mock_device.topology import schema
 
 GOOD = """\
 nodes:
@@ -61,7 +64,7 @@ def test_topologies_of_the_project(name: str, nodes: int, pfs: int, vfs: int) ->
     assert sum(function.is_vf for function in functions) == vfs
 
 
-def test_every_topology_of_the_project_is_known_to_the_test_above() -> None:
+def test_no_topology_is_missing_in_the_test_above() -> None:
     assert len(list((PROJECT / "variables/topologies").iterdir())) == 5
 
 
@@ -79,7 +82,7 @@ def test_default_topology_is_the_one_of_the_design() -> None:
         ]
 
 
-def test_functions_take_names_and_addresses_from_their_place(tmp_path: Path) -> None:
+def test_names_and_addresses_follow_from_the_place(tmp_path: Path) -> None:
     node = load(tmp_path, GOOD).node("node1")
     named = {function.name: function for function in node.functions}
     assert list(named) == ["mock0", "mock0_vf0", "mock0_vf1", "mock1", "mock2", "mock3"]
@@ -97,53 +100,62 @@ def test_unknown_node_names_those_there_are(tmp_path: Path) -> None:
         load(tmp_path, GOOD).node("other")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line", "reason"),
-    [
-        ("{uuid: PF2, memory: 512M}", "{uuid: PF2, memory: 512M, function: 0}", 16, "function at address '12:00.0'"),
-        ("uuid: PF3", "uuid: PF1", 23, "UUID 'PF1' stands already in line 15"),
-        ("uuid: PF3", "uuid: SEVENTEEN-BYTES-X", 23, "is not 1 to 16 bytes of printable ASCII"),
-        ("{uuid: PF1, memory: 16G}", "{uuid: PF1, memory: 16G, vf: true}", 15, "VF without a PF"),
-        ("memory: 512M", "memory: lots", 16, "expected a size such as 16G"),
-        ("- node: 1", "- node: 2", 17, "must be a number from 0 to 1"),
-        ("cpus: 2", "cpus: 2\n        wired-to: 7", 20, "NUMA node 7 does not exist, there are 2"),
-        ("bus: 0x20", "bus: 0x12", 20, "bus 0x12 is taken by line 8"),
-        ("bus: 0x20", "bus: 0x08", 20, "must be above 0x10"),
-        ("cpus: 2", "cores: 2", 19, "unknown key 'cores'"),
-        ("        cpus: 2\n", "", 17, "key 'cpus' is missing"),
-        ("address: 192.168.122.211", "address: 10.0.0.1", 3, "address must be in 192.168.122.0/24"),
-        ("name: node1", "name: Node_1", 2, "not a DNS label"),
-        ("[compute, encryption]", "[encryption]", 11, "always with compute"),
-        ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
-        ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
-        (
-            "{uuid: PF3, memory: 16G}",
-            "{uuid: PF3, memory: 16G, function: 8}",
-            23,
-            "number from 0 to 7",
-        ),
-        ("nodes:\n", "nodes: [\n", 2, "not YAML"),
-        # Numbers out of range: each would end QEMU, the device server or the driver later.
-        ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
-        ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
-        ("memory: 512M", "memory: 9223372036854775808", 16, "at most 8388607T"),
-        ("memory: 512M", f"memory: '{'9' * 5000}'", 16, "at most 8388607T"),
-        ("memory: 512M", f"memory: {'9' * 5000}", 16, "4300 digits"),
-        ("memory: 512M", "memory: ٣G", 16, "expected a size such as 16G"),
-        ("memory: 512M", "memory: 2026-13-45", 16, "month must be in 1..12"),
-        ("memory: 1G", "memory: 100T", 6, "memory of a NUMA node must be 64M to 256G"),
-        ("memory: 1G", "memory: 4096", 6, "memory of a NUMA node must be 64M to 256G"),
-        ("memory: 1G", "memory: 1073741825", 6, "in whole MiB"),
-        ("cpus: 2", "cpus: 65", 19, "must be a number from 1 to 64"),
-        ("bus: 0x20", "bus: 0x100", 20, "must be a number from 1 to 255"),
-        ("memory: 512M", "memory: 512M, function: 99999999999999999999", 16, "number from 0 to 7"),
-        ("cpus: 2", "cpus: 2\n        wired-to: true", 20, "NUMA node True does not exist"),
-        ("cpus: 2", "cpus: 2\n        wired-to: 1.0", 20, "NUMA node 1.0 does not exist"),
-        ("[compute, encryption]", "[compute, {a: b}]", 11, "always with compute"),
-        ("nodes:\n", "name: [a]\nnodes:\n", 1, "name must be text"),
-        ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
-    ],
-)
+# (old, new, line, reason): GOOD with ``old`` replaced by ``new`` is refused. The JSON schema finds these faults, too.
+BAD_SHAPE = [
+    ("uuid: PF3", "uuid: SEVENTEEN-BYTES-X", 23, "is not 1 to 16 bytes of printable ASCII"),
+    ("memory: 512M", "memory: lots", 16, "expected a size such as 16G"),
+    ("cpus: 2", "cores: 2", 19, "unknown key 'cores'"),
+    ("        cpus: 2\n", "", 17, "key 'cpus' is missing"),
+    ("address: 192.168.122.211", "address: 10.0.0.1", 3, "address must be in 192.168.122.0/24"),
+    ("name: node1", "name: Node_1", 2, "not a DNS label"),
+    ("[compute, encryption]", "[encryption]", 11, "always with compute"),
+    ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 8}", 23, "number from 0 to 7"),
+    ("memory: 512M", "memory: 9223372036854775808", 16, "at most 8388607T"),
+    ("memory: 512M", "memory: ٣G", 16, "expected a size such as 16G"),
+    ("cpus: 2", "cpus: 65", 19, "must be a number from 1 to 64"),
+    ("bus: 0x20", "bus: 0x100", 20, "must be a number from 1 to 255"),
+    ("memory: 512M", "memory: 512M, function: 99999999999999999999", 16, "number from 0 to 7"),
+    ("cpus: 2", "cpus: 2\n        wired-to: true", 20, "NUMA node True does not exist"),
+    ("[compute, encryption]", "[compute, {a: b}]", 11, "always with compute"),
+    ("nodes:\n", "name: [a]\nnodes:\n", 1, "name must be text"),
+    ("nodes:\n", "description: 5\nnodes:\n", 1, "description must be text"),
+    ("name: node1", f"name: {'n' * 64}", 2, "not a DNS label"),
+    ("uuid: PF3", "uuid: Gerät", 23, "is not 1 to 16 bytes of printable ASCII"),
+    ("uuid: PF3", "uuid: 7", 23, "uuid must be text, found 7"),
+    ("memory: 512M", "memory: 0", 16, "expected a size such as 16G"),
+    ("vf: true", "vf: 'yes'", 12, "vf must be true or false, found 'yes'"),
+    ("bus: 0x20", "bus: '0x20'", 20, "must be a number from 1 to 255, found '0x20'"),
+    ("{uuid: PF3, memory: 16G}", "PF3", 22, "expected a mapping, found 'PF3'"),
+    ("[compute, encryption]", "compute", 11, "capabilities must be a list of"),
+]
+# Faults that the schema cannot express: they depend on other keys, on the unit of a size, or are not YAML.
+BAD_MEANING = [
+    ("{uuid: PF2, memory: 512M}", "{uuid: PF2, memory: 512M, function: 0}", 16, "function at address '12:00.0'"),
+    ("uuid: PF3", "uuid: PF1", 23, "UUID 'PF1' is already used in line 15"),
+    ("{uuid: PF1, memory: 16G}", "{uuid: PF1, memory: 16G, vf: true}", 15, "VF without a PF"),
+    ("- node: 1", "- node: 2", 17, "must be a number from 0 to 1"),
+    ("cpus: 2", "cpus: 2\n        wired-to: 7", 20, "NUMA node 7 does not exist, there are 2"),
+    ("bus: 0x20", "bus: 0x12", 20, "bus 0x12 is taken by line 8"),
+    ("bus: 0x20", "bus: 0x08", 20, "must be above 0x10"),
+    ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, function: 1}", 22, "function 0 is missing"),
+    ("{uuid: VF1, memory: 2G, vf: true}", "{uuid: VF1, memory: 2G, vf: true, function: 3}", 13, "without a gap"),
+    ("nodes:\n", "nodes: [\n", 2, "not YAML"),
+    ("cpus: 2", "cpus: 2\n        cpus: 3", 20, "not YAML: duplicate key 'cpus'"),
+    ("address: 192.168.122.211", "address: 192.168.122.211\n    name: &a [*a]", 4, "not YAML: duplicate key 'name'"),
+    ("memory: 512M", "memory: 99999999T", 16, "at most 8388607T"),
+    ("memory: 512M", "memory: 8388608T", 16, "at most 8388607T"),
+    ("memory: 512M", f"memory: '{'9' * 5000}'", 16, "at most 8388607T"),
+    ("memory: 512M", f"memory: {'9' * 5000}", 16, "4300 digits"),
+    ("memory: 512M", "memory: 2026-13-45", 16, "month must be in 1..12"),
+    ("memory: 1G", "memory: 100T", 6, "memory of a NUMA node must be 64M to 256G"),
+    ("memory: 1G", "memory: 4096", 6, "memory of a NUMA node must be 64M to 256G"),
+    ("memory: 1G", "memory: 1073741825", 6, "in whole MiB"),
+    ("cpus: 2", "cpus: 2\n        wired-to: 1.0", 20, "NUMA node 1.0 does not exist"),
+    ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "reason"), BAD_SHAPE + BAD_MEANING)
 def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new: str, line: int, reason: str) -> None:
     assert old in GOOD
     with pytest.raises(topology.TopologyError) as caught:
@@ -153,9 +165,41 @@ def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, old: str, new:
     assert message.startswith(f"{tmp_path}/t.yaml:{line}: "), message
 
 
+@pytest.mark.parametrize(("old", "new", "reason"), [(old, new, reason) for old, new, _, reason in BAD_SHAPE])
+def test_schema_refuses_bad_shapes_as_well(old: str, new: str, reason: str) -> None:
+    assert objections(schema.PATH, GOOD.replace(old, new, 1)), reason
+
+
+@pytest.mark.parametrize(
+    ("address", "fits"),
+    [*((f"192.168.122.{last}", 2 <= last <= 254) for last in range(257)), ("192.168.122.02", False), ("::1", False)],
+)
+def test_schema_and_loader_agree_on_addresses(tmp_path: Path, address: str, fits: bool) -> None:
+    text = GOOD.replace("192.168.122.211", f"'{address}'")
+    assert (objections(schema.PATH, text) == []) == fits
+    expected = contextlib.nullcontext() if fits else pytest.raises(topology.TopologyError, match="address must be in")
+    with expected:
+        load(tmp_path, text)
+
+
+def test_schema_has_the_capabilities_of_the_devices() -> None:
+    assert schema.mapping("function")["properties"]["capabilities"]["items"]["enum"] == list(topology.CAPABILITIES)
+
+
+@pytest.mark.parametrize("key", ["nodes", "numa", "slots", "functions"])
+def test_empty_lists_are_refused(tmp_path: Path, key: str) -> None:
+    lines = GOOD.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.strip(" -") == f"{key}:")
+    text = "\n".join([*lines[:first], f"{lines[first]} []"])
+    assert objections(schema.PATH, text)
+    with pytest.raises(topology.TopologyError, match=f"t.yaml:{first + 1}: .*: {key} must be a list that is not empty"):
+        load(tmp_path, text)
+
+
 def test_too_many_functions_in_a_slot(tmp_path: Path) -> None:
     many = "\n".join(f"              - {{uuid: X{n}, memory: 1G}}" for n in range(9))
     text = GOOD.replace("              - {uuid: PF3, memory: 16G}", many)
+    assert objections(schema.PATH, text)
     with pytest.raises(topology.TopologyError, match="a slot has functions 0 to 7, found one more: 8"):
         load(tmp_path, text)
 
@@ -163,6 +207,7 @@ def test_too_many_functions_in_a_slot(tmp_path: Path) -> None:
 def test_more_slots_than_a_bridge_has(tmp_path: Path) -> None:
     slots = "".join(f"          - functions:\n              - {{uuid: X{n}, memory: 1G}}\n" for n in range(33))
     text = GOOD.replace("          - functions:\n              - {uuid: PF3, memory: 16G}\n", slots)
+    assert objections(schema.PATH, text)
     with pytest.raises(topology.TopologyError, match="t.yaml:21: node1 NUMA node 1: at most 32 slots, found 33"):
         load(tmp_path, text)
 
@@ -177,6 +222,7 @@ def test_more_cpus_than_a_guest_can_have(tmp_path: Path) -> None:
 def test_more_numa_nodes_than_a_guest_can_have(tmp_path: Path) -> None:
     numa = "".join(f"      - {{node: {n}, memory: 64M, cpus: 1, bus: {n + 1}}}\n" for n in range(25))
     head = GOOD.partition("      - node: 0")[0]
+    assert objections(schema.PATH, head + numa)
     with pytest.raises(topology.TopologyError, match="t.yaml:4: node1: at most 24 NUMA nodes, found 25"):
         load(tmp_path, head + numa)
 
@@ -188,7 +234,7 @@ def test_more_memory_than_a_guest_can_address(tmp_path: Path) -> None:
         load(tmp_path, head + numa)
 
 
-def test_file_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+def test_too_deeply_nested_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
         load(tmp_path, "[" * 5000)
 
@@ -210,3 +256,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     assert topology.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "00G", "-1", "1.5G", "16X", "G", "1 G", "0x10", "9223372036854775808", "8388608T"]
+)
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(ValueError, match="^expected "):
+        topology.parse_size(text)

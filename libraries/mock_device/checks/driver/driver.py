@@ -127,20 +127,21 @@ def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], node
 def change_agents(api: ApiClient, template: kube.Object, nodes: int, timeout: timedelta) -> None:
     """Change the node agents' pod template by a strategic merge patch; returns when all agents run by it."""
     # All at once, on one node after the other would take as many times longer.
-    _patch_agent(api, {"updateStrategy": _update("100%", 0), "template": template})
+    patch_agents(api, {"updateStrategy": _update("100%", 0), "template": template})
     try:
         kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
     except StepError as error:
         raise CheckError(str(error)) from error
     finally:
-        _patch_agent(api, {"updateStrategy": _update(0, 1)})
+        patch_agents(api, {"updateStrategy": _update(0, 1)})
 
 
 def _update(unavailable: int | str, surge: int) -> kube.Object:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}
 
 
-def _patch_agent(api: ApiClient, spec: kube.Object) -> None:
+def patch_agents(api: ApiClient, spec: kube.Object) -> None:
+    """Change the node agents' DaemonSet by a strategic merge patch; returns before the agents restart."""
     client.AppsV1Api(api).patch_namespaced_daemon_set(
         deploy.NODE_AGENT, deploy.NAMESPACE, {"spec": spec}, _request_timeout=_REQUEST_TIMEOUT_SECONDS
     )
@@ -153,11 +154,6 @@ def agent_environment(api: ApiClient) -> set[str]:
     )
     (container,) = daemon_set.spec.template.spec.containers
     return {variable.name for variable in container.env or []}
-
-
-def place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
-    """Let node agents run on nodes with ``labels`` only, with None on all; returns before they come or go."""
-    _patch_agent(api, {"template": {"spec": {"nodeSelector": labels}}})
 
 
 def load_module(api: ApiClient, node: str) -> None:

@@ -229,3 +229,14 @@ def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], exp
                 f"found {found} by topology {topology.name}; ResourceSlice says {device.published.numa_node}"
             )
     return complaints
+
+
+def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
+    """Devices that more than one claim has for itself, a sentence each."""
+    devices = [device for device in devices if device.is_exclusive]
+    counts = Counter(device.key for device in devices)
+    return [
+        f"{' '.join(key)} belongs to claims {', '.join(sorted(item.claim for item in devices if item.key == key))}"
+        for key, count in counts.items()
+        if count > 1
+    ]

@@ -16,7 +16,6 @@ from kubernetes.stream import stream
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
-from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 
 NAMESPACE = "default"
@@ -69,44 +68,10 @@ def _add_labels(item: Object) -> None:
     metadata["labels"] = {**metadata.get("labels", {}), **LABELS}
 
 
-def published(api: ApiClient) -> list[PublishedDevice]:
-    """All devices of the driver that ResourceSlices publish."""
-    found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
-    return slices.parse(_json(api, item) for item in found.items)
-
-
-def count_slices(api: ApiClient, label_selector: str) -> int:
-    """How many ResourceSlices have the labels."""
-    lister = client.ResourceV1Api(api).list_resource_slice
-    return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
-
-
-def wait_published(
-    api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
-) -> None:
-    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
-    last: list[str] = []
-
-    def done(found: Mapping[str, Any]) -> bool:
-        items = [_json(api, item) for item in found.values()]
-        last[:] = slices.incomplete_pools(items) + complaints(slices.parse(items))
-        return not last
-
-    seconds = timeout.total_seconds()
-    kubeclient.watch_until(client.ResourceV1Api(api).list_resource_slice, done, seconds)
-    if last:
-        raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))
-
-
-def delete_slice(api: ApiClient, name: str) -> None:
-    """Delete a ResourceSlice behind the driver's back."""
-    client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
-
-
 def all_claims(api: ApiClient) -> list[Object]:
     """All ResourceClaims of the cluster, as in the API's JSON."""
     lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
-    return [_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
+    return [kubeclient.as_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
 def get_claim(api: ApiClient, name: str) -> Object:
@@ -119,7 +84,7 @@ def get_claim(api: ApiClient, name: str) -> Object:
 
 def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
     """Devices that any claim in the cluster has."""
-    known = published(api)
+    known = slices.published(api)
     return [device for item in all_claims(api) for device in claims.allocated(item, known)]
 
 
@@ -130,7 +95,7 @@ def wait_claim(
     last: list[str] = []
 
     def done(found: Mapping[str, Any]) -> bool:
-        last[:] = complaints(_json(api, found[name])) if name in found else ["there is no such claim"]
+        last[:] = complaints(kubeclient.as_json(api, found[name])) if name in found else ["there is no such claim"]
         return not last
 
     seconds = timeout.total_seconds()
@@ -146,7 +111,7 @@ def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> l
     Raises CheckError when the pod is not there, or has none.
     """
     pod = get_pod(api, name)
-    known = published(api)
+    known = slices.published(api)
     own = _claims_of(pod, all_claims(api))
     devices = [device for item in own for device in claims.allocated(item, known)]
     if container is not None:
@@ -174,7 +139,7 @@ def get_pod(api: ApiClient, name: str) -> Object:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         raise CheckError(f"there is no pod {name!r} in namespace {NAMESPACE}") from error
-    return _json(api, pod)
+    return kubeclient.as_json(api, pod)
 
 
 def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout: timedelta, expected: str) -> Object:
@@ -185,7 +150,7 @@ def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout:
     last: list[Object] = []
 
     def ready(found: Mapping[str, Any]) -> bool:
-        last[:] = [_json(api, found[name])] if name in found else []
+        last[:] = [kubeclient.as_json(api, found[name])] if name in found else []
         return bool(last) and (done(last[0]) or pods.has_ended(last[0]))
 
     seconds = timeout.total_seconds()
@@ -203,7 +168,7 @@ def explain_pod(api: ApiClient, pod: Object) -> str:
     parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
     everything = all_claims(api)
     parts += [claims.describe(item) for item in _claims_of(pod, everything)]
-    parts.append(claims.describe_free(claims.free(published(api), everything)))
+    parts.append(claims.describe_free(claims.free(slices.published(api), everything)))
     if events := events_of(api, pod):
         last = max(events, key=lambda event: event.metadata.creation_timestamp)
         parts.append(f"last event: {last.reason}: {last.message}")
@@ -222,6 +187,18 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
         .items
     )
     return found
+
+
+def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
+    """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
+    options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
+    client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
+
+
+def delete_claim(api: ApiClient, name: str) -> None:
+    """Delete a claim without waiting: it goes when no pod uses it."""
+    resource = client.ResourceV1Api(api)
+    resource.delete_namespaced_resource_claim(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 
 
 def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
@@ -323,8 +300,3 @@ def execute(
         said = errors.strip() or output.strip()
         raise CheckError(f"pod {pod!r}: {command[0]} failed: {status.get('message', 'no status')}: {said}")
     return str(output)
-
-
-def _json(api: ApiClient, model: Any) -> Object:
-    result: Object = api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
-    return result

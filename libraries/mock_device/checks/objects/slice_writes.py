@@ -91,7 +91,7 @@ def follow(api: ApiClient, duration: timedelta) -> Writes:
     writes = Writes()
 
     def look(found: Mapping[str, Any]) -> bool:
-        writes.look(api.sanitize_for_serialization(item) for item in found.values())  # type: ignore[no-untyped-call]
+        writes.look(kubeclient.as_json(api, item) for item in found.values())
         return writes.count >= _MOST_WRITES
 
     lister = client.ResourceV1Api(api).list_resource_slice

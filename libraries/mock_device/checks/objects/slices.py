@@ -1,14 +1,19 @@
-"""Devices as ResourceSlices publish them (resource.k8s.io/v1)."""
+"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed behind the driver's back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from kubernetes import client
+from kubernetes.client import ApiClient
 from kubernetes.utils.quantity import parse_quantity
 
+from mock_device.checks.errors import CheckError
+from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 
 NUMA_NODE = f"{DRIVER}/numaNode"
@@ -16,6 +21,7 @@ STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
 
 Value = str | int | bool | tuple[str | int | bool, ...] | None
 """Of an attribute; several values where feature gate DRAListTypeAttributes is on."""
+_REQUEST_TIMEOUT_SECONDS = 30.0
 _KEEPS_OFF = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -149,3 +155,46 @@ def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
                 f"of generations {', '.join(map(str, generations))}"
             )
     return complaints
+
+
+def published(api: ApiClient) -> list[PublishedDevice]:
+    """All devices of the driver that ResourceSlices publish."""
+    found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    return parse(kubeclient.as_json(api, item) for item in found.items)
+
+
+def count_slices(api: ApiClient, label_selector: str) -> int:
+    """How many ResourceSlices have the labels."""
+    lister = client.ResourceV1Api(api).list_resource_slice
+    return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
+
+
+def wait_published(
+    api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
+) -> None:
+    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
+    last: list[str] = []
+
+    def done(found: Mapping[str, Any]) -> bool:
+        items = [kubeclient.as_json(api, item) for item in found.values()]
+        last[:] = incomplete_pools(items) + complaints(parse(items))
+        return not last
+
+    seconds = timeout.total_seconds()
+    kubeclient.watch_until(client.ResourceV1Api(api).list_resource_slice, done, seconds)
+    if last:
+        raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))
+
+
+def delete_slice(api: ApiClient, name: str) -> None:
+    """Delete a ResourceSlice behind the driver's back."""
+    client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+
+
+def change_slice(api: ApiClient, name: str) -> None:
+    """Give the devices of a ResourceSlice another UUID, behind the driver's back."""
+    resource = client.ResourceV1Api(api)
+    item: Any = resource.read_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    for device in item.spec.devices:
+        device.attributes["uuid"].string = "CHANGED-BY-A-TEST"
+    resource.replace_resource_slice(name, item, _request_timeout=_REQUEST_TIMEOUT_SECONDS)

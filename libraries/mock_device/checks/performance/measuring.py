@@ -182,7 +182,7 @@ class _Starts:
             # The conversion costs more than all else here.
             if name not in self.created or found[name].status.phase == "Pending":
                 continue
-            pod: kube.Object = self._api.sanitize_for_serialization(found[name])  # type: ignore[no-untyped-call]
+            pod = kubeclient.as_json(self._api, found[name])
             if pods.runs(pod):
                 self.ran[name] = now
             self._ended = self._ended or pods.has_ended(pod)

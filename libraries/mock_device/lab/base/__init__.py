@@ -1,1 +1,1 @@
-"""What knows no cluster: errors, commands, files, progress, and the files that describe a cluster."""
+"""Building blocks that need no cluster: errors, commands, files, progress, and the files that describe a cluster."""

@@ -1,4 +1,4 @@
-"""Commands that are run to their end."""
+"""Run commands and wait until they end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mock_device.lab.base.errors import StepError
 
 
 def search_path() -> str:
-    """PATH for commands that are run: an ordinary user's lacks where nft and mke2fs are."""
+    """PATH for the commands that are run, with the folders of nft and mke2fs, which an ordinary user's PATH lacks."""
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
@@ -26,14 +26,14 @@ def run(
     cwd: Path | None = None,
     stdin: Path | None = None,
 ) -> bytes:
-    """Run a command to its end and return its standard output.
+    """Run a command until it ends and return its standard output.
 
-    Standard error goes to ``log`` as it comes, standard output after the end,
-    when a log is given. ``timeout`` is wall time in seconds; the command and
-    its children are killed after it, and on any exception here (Ctrl-C too).
-    ``env`` is added to the environment; ``stdin`` is a file that is read.
-    Raises StepError with the end of the output when the command cannot be run,
-    fails or takes too long.
+    If a ``log`` is given, standard error goes there as it arrives, standard
+    output when the command has ended. ``timeout`` is wall time in seconds; when
+    it expires, and on any exception here (also Ctrl-C), the command and its
+    children are killed. ``env`` is added to the environment; the command reads
+    the file ``stdin``. Raises StepError with the end of the output if the
+    command cannot be run, fails or takes too long.
     """
     command = [str(part) for part in argv]
     with (

@@ -1,4 +1,4 @@
-"""What a cluster is called and made of unless a command line or a suite says otherwise."""
+"""Default name, topology and profile of a cluster."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import os
 DEFAULT_TOPOLOGY = "numa-cluster"
 DEFAULT_PROFILE = "embedded"
 DEFAULT_NAME = os.environ.get("LAB_CLUSTER") or "default"
-"""Name of the cluster of ``lab up``; another one for a shell that has LAB_CLUSTER set."""
+"""Name of the cluster of ``lab up``; the environment variable LAB_CLUSTER overrides it."""

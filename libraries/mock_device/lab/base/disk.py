@@ -1,4 +1,4 @@
-"""Free space of file systems, and writes that have reached them."""
+"""Free space of file systems, and making sure that writes have reached the disk."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from mock_device.lab.base.errors import DiskFullError, StepError
 
 FULL = "the disk is full"
 _FULL_BYTES = 16 << 20
-"""A file system with less is full: whatever the lab writes is larger."""
+"""A file system with less free space counts as full: everything that the lab writes is larger."""
 _FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write to the file system of ``folder``."""
+    """Bytes that this user can still write to the file system of ``folder``."""
     found = os.statvfs(folder)
     blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
     return blocks * found.f_frsize
 
 
 def says_full(error: BaseException) -> bool:
-    """Whether the kernel refused a write because a disk, or what a user may take of it, is full."""
+    """Whether the kernel refused a write because the disk is full or the user's quota is used up."""
     return isinstance(error, OSError) and error.errno in _FULL_ERRORS
 
 
 def shortage(folder: Path) -> str:
-    """That the file system of ``folder`` is full, in words; empty when it is not. Inodes count, too."""
+    """Message that the file system of ``folder`` has no free space or inodes; empty if it has."""
     found = os.statvfs(folder)
-    # Some file systems (btrfs) have no number of inodes, and say 0 of 0.
+    # Some file systems (btrfs) have no fixed number of inodes and report 0 of 0.
     if found.f_files and not found.f_favail:
         return f"{FULL}: no inode is free on the file system of {folder}"
     if (free := free_bytes(folder)) < _FULL_BYTES:
@@ -42,15 +42,15 @@ def shortage(folder: Path) -> str:
 
 
 def mebibytes(size: int) -> str:
-    """``size`` in bytes, for people."""
+    """Format ``size``, in bytes, as MiB."""
     return f"{size >> 20} MiB"
 
 
 def sync(descriptor: int) -> None:
-    """Write everything of a file system to its disk; OSError if anything could not be since ``descriptor`` was opened.
+    """Flush the file system of ``descriptor`` to its disk. OSError if any write failed since it was opened.
 
-    syncfs(2), which reports errors since Linux 5.8: some file systems notice
-    only then that there is no room for what they had accepted.
+    Calls syncfs(2), which reports errors since Linux 5.8: some file systems
+    notice only then that they have no space for data that they accepted.
     """
     if _libc.syncfs(descriptor):
         number = ctypes.get_errno()
@@ -59,9 +59,10 @@ def sync(descriptor: int) -> None:
 
 @contextmanager
 def explained_when_full(folder: Path, what: str) -> Iterator[None]:
-    """Raise DiskFullError for what fails inside if the disk of ``folder`` is full.
+    """Turn errors raised inside into DiskFullError if the disk of ``folder`` is full.
 
-    Programs often say something else: QEMU "Input/output error", or it stops its guest, for which others wait in vain.
+    Programs often report something else: QEMU reports "Input/output error" or stops its guest, and whatever waits for
+    that guest times out.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Errors of the lab: a step that failed, and why."""
+"""Errors of the lab."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class StepError(Exception):
-    """A step that failed: says which, why, and where its log is."""
+    """A step failed: the message says which, why, and where its log is."""
 
     def __init__(self, message: str, log: Path | None = None) -> None:
         self.log = log
@@ -14,4 +14,4 @@ class StepError(Exception):
 
 
 class DiskFullError(StepError):
-    """A step that failed because a disk is full."""
+    """A step failed because a disk is full."""

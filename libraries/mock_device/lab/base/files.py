@@ -1,4 +1,4 @@
-"""Files that are written whole, and folders that are removed whole."""
+"""Write files atomically, and remove folders whatever their permissions are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_file(path: Path, data: str | bytes, mode: int = 0o644) -> None:
-    """Write ``path`` whole: beside it, synced, then renamed over it."""
+    """Write ``path`` atomically: write a file beside it, sync it, rename it over ``path``."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -24,7 +24,7 @@ def write_file(path: Path, data: str | bytes, mode: int = 0o644) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, also when it holds folders without permissions (of Go's module cache, of overlayfs)."""
+    """Remove a folder, even if it contains folders without permissions (Go's module cache, overlayfs)."""
     path.chmod(0o700)
     for folder, folders, _ in os.walk(path):
         for child in folders:

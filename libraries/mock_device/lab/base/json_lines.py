@@ -1,7 +1,7 @@
-"""Requests to a process of the lab: one JSON object a line, each way, over an abstract Unix socket.
+"""Requests to a process of the lab, over an abstract Unix socket: one JSON object per line in each direction.
 
 A request is ``{"do": …}``, its answer ``{"result": …}`` or ``{"error": …}``;
-``{"event": …}`` may come before it.
+events ``{"event": …}`` may precede the answer.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ _MAX_REQUESTS = 16
 _ANSWER_TIMEOUT_SECONDS = 120.0
 
 
-class NobodyThereError(StepError):
-    """No process listens."""
+class NotRunningError(StepError):
+    """No process listens on the socket."""
 
 
 class Connection:
-    """A client's side. What the other side keeps for it ends with the connection, also by the death of this process."""
+    """The client's side.
+
+    Whatever the server holds for this client, it releases when the connection ends, also if this process dies.
+    """
 
     def __init__(self, address: str, what: str, remedy: str, timeout: float = _ANSWER_TIMEOUT_SECONDS) -> None:
-        """Connect to ``what``, which listens on ``address``. Raises NobodyThereError, which says the ``remedy``.
+        """Connect to ``what``, which listens on ``address``. Raises NotRunningError with the ``remedy``.
 
-        ``timeout`` is for an answer, in seconds.
+        ``timeout`` is how long to wait for an answer, in seconds.
         """
         self._what = what
         self._timeout = timeout
@@ -42,7 +45,7 @@ class Connection:
             self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise NobodyThereError(f"{what} is not running; {remedy}") from error
+            raise NotRunningError(f"{what} is not running; {remedy}") from error
         self._lines = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -65,7 +68,7 @@ class Connection:
         raise StepError(f"{self._what}: it ended while it was asked to {do}")
 
     def messages(self, do: str, **fields: Any) -> Iterator[dict[str, Any]]:
-        """Send one request and yield what comes until the connection ends. Raises StepError."""
+        """Send one request and yield messages until the connection ends. Raises StepError."""
         try:
             self._socket.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
             while line := self._lines.readline():
@@ -91,10 +94,11 @@ async def serve(
     answer: Callable[[dict[str, Any]], Awaitable[None]],
     failures: tuple[type[Exception], ...] = (),
 ) -> None:
-    """Have a client's requests answered in order until it is gone, which is noticed also during an answer.
+    """Answer a client's requests in order until it disconnects, then close the connection.
 
-    ``failures`` of ``answer``, beside those of a bad request, are sent to the
-    client. Clients of other users are turned away. The connection is closed afterwards.
+    A disconnection is noticed even during an answer. Errors of bad requests and
+    ``failures`` raised by ``answer`` are sent to the client. Clients of other
+    users are rejected.
     """
     requests: asyncio.Queue[bytes] = asyncio.Queue(_MAX_REQUESTS)
     expected: tuple[type[Exception], ...] = (ValueError, KeyError, TypeError, OSError, StepError, *failures)
@@ -119,7 +123,7 @@ async def serve(
 
 
 def _same_user(writer: asyncio.StreamWriter) -> bool:
-    """Whether the client is this user or root: an abstract socket has no file permissions (unix(7))."""
+    """Whether the client is this user or root: abstract sockets have no file permissions (unix(7))."""
     peer: socket.socket = writer.get_extra_info("socket")
     _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return uid in (0, Path("/proc/self").stat().st_uid)

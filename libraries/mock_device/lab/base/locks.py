@@ -1,4 +1,4 @@
-"""Lock files that processes of this machine share."""
+"""Lock files shared by processes of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.2
 
 
 def try_lock(file: IO[str]) -> bool:
-    """Lock an open file for this process; False when another one has it."""
+    """Lock an open file for this process; False if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -28,20 +28,20 @@ def try_lock(file: IO[str]) -> bool:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path``; says who has it while it waits.
+    """Hold the lock file ``path``; while waiting, report which process holds it.
 
-    The kernel gives the lock back when its owner dies, however it dies.
+    The kernel releases the lock when its owner dies, however it dies.
     Raises StepError after an hour.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    told = False
+    announced = False
     with path.open("a+", errors="replace") as file:
         while not try_lock(file):
-            if not told:
+            if not announced:
                 file.seek(0)
                 progress.say(f"waiting for process {file.read().strip() or '?'}, which works on: {what}")
-                told = True
+                announced = True
             if time.monotonic() > deadline:
                 raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")
             time.sleep(_POLL_SECONDS)

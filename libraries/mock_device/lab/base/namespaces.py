@@ -1,4 +1,4 @@
-"""Namespaces of a cluster: how to get them, as root and as an ordinary user, and what is in the way."""
+"""Namespaces of a cluster: how to create them, as root and as an ordinary user, and what prevents it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENOUGH = "10000"
 
 @dataclass(frozen=True)
 class Forbidden:
-    """Why there are no namespaces to be had, and what to do."""
+    """Why namespaces cannot be created, and what to do about it."""
 
     found: str
     remedy: str
@@ -28,10 +28,10 @@ def unshare() -> list[str]:
 
 
 def forbidden() -> Forbidden | None:
-    """Try to do in new namespaces what a cluster's supervisor does first; None when it works.
+    """Try the supervisor's first steps in new namespaces; None if they work.
 
-    That some setting looks right or wrong is no proof: whether it counts is
-    seen by the trial only.
+    The kernel's settings alone prove nothing: only a trial shows whether they
+    matter on this machine.
     """
     try:
         trial = subprocess.run(
@@ -47,7 +47,7 @@ def forbidden() -> Forbidden | None:
 
 
 def _settings() -> dict[str, str]:
-    """Values of the kernel's settings that can forbid namespaces; those that this kernel has."""
+    """Values of the kernel's settings that can forbid namespaces, as far as this kernel has them."""
     limits = [f"user.max_{kind}_namespaces" for kind in ("user", "net", "mnt", "pid", "ipc")]
     names = [*limits, "kernel.unprivileged_userns_clone", "kernel.apparmor_restrict_unprivileged_userns"]
     paths = {name: _SYSCTL / name.replace(".", "/") for name in names}
@@ -55,10 +55,10 @@ def _settings() -> dict[str, str]:
 
 
 def explain(settings: Mapping[str, str], message: str, *, root: bool) -> Forbidden:
-    """What a trial failed at, by the kernel's ``settings`` (sysctl(8)) and what it said."""
+    """Explain a failed trial by the kernel's ``settings`` (sysctl(8)) and the trial's error ``message``."""
     wanted = {name: _ENOUGH for name, value in settings.items() if name.startswith("user.max_") and value == "0"}
     if not root:
-        # Settings of Debian's and of Ubuntu's kernels; root is not subject to them.
+        # Settings of Debian's and Ubuntu's kernels; they do not restrict root.
         for name, right in (
             ("kernel.unprivileged_userns_clone", "1"),
             ("kernel.apparmor_restrict_unprivileged_userns", "0"),

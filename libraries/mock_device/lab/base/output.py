@@ -1,4 +1,4 @@
-"""Standard output, whose reader may leave before all is written, as in ``lab status | head -4``."""
+"""Standard output whose reader may exit early, as in ``lab status | head -4``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 
 def while_it_is_read(command: Callable[[], int]) -> int:
-    """Run ``command`` and return its exit code; no error when the reader of standard output has gone.
+    """Run ``command`` and return its exit code; it is no error if the reader of standard output has exited.
 
-    What is still buffered is written here, because the interpreter would
-    complain of it at its end. A pipe to anything else that breaks raises BrokenPipeError as ever.
+    Buffered output is flushed here, because the interpreter would report the
+    broken pipe when it exits. Any other broken pipe still raises BrokenPipeError.
     """
     code = 0
     try:
@@ -26,8 +26,8 @@ def while_it_is_read(command: Callable[[], int]) -> int:
         poller.register(descriptor, 0)
         if not any(events & select.POLLERR for _, events in poller.poll(0)):
             raise
-        # What is left in the buffer must not fail once more at the interpreter's end.
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        # The rest of the buffer must not fail again when the interpreter exits.
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, descriptor)
+        os.close(null)
     return code

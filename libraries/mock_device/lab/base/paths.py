@@ -1,4 +1,4 @@
-"""Where the project and its cache are."""
+"""Locations of the project and its cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[4]
 
 
 def cache_root() -> Path:
-    """Folder of all cached artifacts; made when missing."""
+    """Folder of all cached artifacts; created if missing."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     root = Path(base).absolute() / "mock-device"
     root.mkdir(parents=True, exist_ok=True)
@@ -18,7 +18,7 @@ def cache_root() -> Path:
 
 
 def log_path(kind: str) -> Path:
-    """Log of the builds of ``kind``."""
+    """Log file of the builds of ``kind``."""
     folder = cache_root() / "logs"
     folder.mkdir(exist_ok=True)
     return folder / f"{kind}.log"

@@ -17,25 +17,25 @@ _END_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ProcessState:
-    """How a child is, for ``lab status``."""
+    """State of a child process, for ``lab status``."""
 
     name: str
     pid: int
     """In the cluster's PID namespace."""
     exit_code: int | None
     ending: bool
-    """Whether it was told to end."""
+    """Whether the supervisor has asked it to end."""
     memory: int
-    """Resident memory that is this process's own, bytes: its anonymous pages, and a guest's memory, which only its
-    QEMU maps. Pages of files (programs, libraries, etcd's data) are not counted: processes share them, and the kernel
-    drops them when memory is short. So a sum counts nothing twice."""
+    """Resident memory of this process alone, in bytes: its anonymous pages, and a guest's memory, which only its QEMU
+    maps. Pages of files (programs, libraries, etcd's data) are not counted: processes share them, and the kernel
+    drops them when memory is short. A sum over processes counts no page twice."""
 
 
 def own_memory(pid: int) -> int:
-    """Resident anonymous and shared memory of a process, bytes; 0 when there is no such process.
+    """Resident anonymous and shared memory of a process, in bytes; 0 if there is no process ``pid``.
 
-    ``RssAnon`` and ``RssShmem`` of proc_pid_status(5), which the kernel counts anyway: a proportional set size
-    (``smaps_rollup``) would cost 50 ms for each guest.
+    Sum of ``RssAnon`` and ``RssShmem`` (proc_pid_status(5)), which the kernel counts anyway; the proportional set size
+    (``smaps_rollup``) would cost 50 ms per guest.
     """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -46,7 +46,7 @@ def own_memory(pid: int) -> int:
 
 
 class Child:
-    """One process with its log; tells ``on_exit`` when it ends without being asked to."""
+    """One process and its log."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Child:
 
 
 class Children:
-    """All processes of a cluster."""
+    """All processes of a cluster; calls ``on_exit`` for each that ends unasked."""
 
     def __init__(self, logs: Path, on_exit: Callable[[Child], None]) -> None:
         self._logs = logs
@@ -77,7 +77,7 @@ class Children:
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
     ) -> Child:
-        """Start a process; its output goes to ``<name>.log``. Raises StepError when it cannot be run."""
+        """Start a process; its output goes to ``<name>.log``. Raises StepError if it cannot be run."""
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
             try:
@@ -110,7 +110,7 @@ class Children:
         return [child.state() for child in self._children.values()]
 
     async def end(self, name: str, signal_number: int = signal.SIGTERM) -> None:
-        """End one process; killed if it takes longer than 5 s."""
+        """End one process; kill it if that takes longer than 5 s."""
         child = self._children[name]
         child.ending = True
         if child.process.returncode is not None:
@@ -123,7 +123,7 @@ class Children:
             await child.process.wait()
 
     async def kill_all(self) -> None:
-        """Kill every process at once: a cluster that ends keeps nothing."""
+        """Kill all processes at once: nothing of a cluster that ends needs to be saved."""
         for child in self._children.values():
             child.ending = True
             if child.process.returncode is None:

@@ -1,4 +1,4 @@
-"""Live progress of long work: the step, the time it takes, and where its log is.
+"""Live progress of long work: the step, its elapsed time, and where its log is.
 
 On a terminal one line is redrawn; elsewhere (CI, a pipe) a line is written when
 a step starts, every 30 s while it runs, and when it ends.
@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-# Not sys.stderr, which Robot Framework replaces while a keyword runs: nothing would be seen until its end.
+# Not sys.stderr: Robot Framework replaces it while a keyword runs, and output would appear only when the keyword ends.
 _stderr = sys.__stderr__ or sys.stderr
 _console = Console(file=_stderr, highlight=False, soft_wrap=True)
 _REMINDER_SECONDS = 30.0
@@ -35,7 +35,7 @@ def _elapsed(start: float) -> str:
 
 
 class _Ticker:
-    """Repeats a step's name with its elapsed time."""
+    """Shows a step's name and elapsed time again and again."""
 
     def __init__(self, what: str, start: float, *, silent: bool) -> None:
         self._what = what
@@ -69,7 +69,7 @@ class _Ticker:
 
 @contextmanager
 def recorded() -> Iterator[list[tuple[str, float]]]:
-    """Also keep name and seconds of each step of this thread that ends, in the order in which they end."""
+    """Record name and duration (seconds) of this thread's steps, in the order in which they end."""
     steps: list[tuple[str, float]] = []
     _active.recorder = steps
     try:
@@ -82,8 +82,9 @@ def recorded() -> Iterator[list[tuple[str, float]]]:
 def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterator[None]:
     """Show that ``what`` runs, for how long, and how it ended.
 
-    Steps may nest; only the innermost reports its time while it runs, unless
-    it ``speaks`` for itself. ``log`` is named in the end when the step fails.
+    Steps may nest; only the innermost shows its elapsed time while it runs, and
+    not even that one if it ``speaks``, that is, prints its own progress. If the
+    step fails, the last line names ``log``.
     """
     start = time.monotonic()
     outer: list[_Ticker] = _active.__dict__.setdefault("tickers", [])
@@ -111,9 +112,9 @@ def step(what: str, log: Path | None = None, *, speaks: bool = False) -> Iterato
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Do the work of this thread without a word, and say at the end how long it took and how it ended.
+    """Mute this thread's progress, and write one line at the end: how long the work took and whether it failed.
 
-    For work that goes on beside other work, whose lines would mix.
+    For work that runs in parallel with other work, so that their lines do not mix.
     """
     start = time.monotonic()
     _active.muted = True

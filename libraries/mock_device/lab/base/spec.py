@@ -1,8 +1,10 @@
-"""Files of a cluster: what its supervisor is told, how clients reach it, where everything is."""
+"""Files of a cluster: the supervisor's specification, the clients' access data, and all paths."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +22,7 @@ class QemuSpec:
     """How to run QEMU."""
 
     argv: list[str]
-    """The command, and what must stand before the machine's own options."""
+    """The command, and the options that must precede those of the machine."""
     env: dict[str, str]
     accelerator: str
     """``kvm`` or ``tcg``."""
@@ -38,7 +40,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """One cluster: where its files are and what it is made of."""
+    """Where a cluster's files are, and what the cluster consists of."""
 
     name: str
     topology: str
@@ -52,20 +54,20 @@ class ClusterSpec:
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
     golden: str
-    """Folder of the golden cluster that this one is restored from; empty for one that boots."""
+    """Folder of the golden cluster from which this one is restored; empty if it boots."""
     control_fd: int
-    """Listening abstract Unix socket of the host's namespace."""
+    """Listening abstract Unix socket in the host's network namespace."""
     api_fd: int
     """Listening TCP socket, forwarded to the API server."""
     ssh_fds: dict[str, int]
-    """Listening TCP socket of each node, forwarded to its SSH port."""
+    """Listening TCP socket per node, forwarded to the node's SSH port."""
 
     @property
     def paths(self) -> ClusterPaths:
         return ClusterPaths(Path(self.directory))
 
     def load_topology(self) -> Topology:
-        """The topology that the cluster was started with, named after the user's file. Raises DamagedFileError."""
+        """The topology with which the cluster was started, named after the user's file. Raises DamagedFileError."""
         try:
             return topologies.load(self.paths.topology, origin=Path(self.topology))
         except TopologyError as error:
@@ -100,7 +102,7 @@ class Access:
 
 
 class DamagedFileError(StepError):
-    """A file of a cluster that cannot be used; the cluster must be ended."""
+    """A file of a cluster cannot be used; the cluster must be stopped."""
 
     def __init__(self, path: Path, reason: str) -> None:
         name = path.parent.name
@@ -143,7 +145,7 @@ class ClusterPaths:
 
     @property
     def lock(self) -> Path:
-        """Held by whoever starts or runs the cluster."""
+        """Lock file, held by the process that starts or runs the cluster."""
         return self.root.with_name(f"{self.root.name}.lock")
 
     @property
@@ -160,15 +162,20 @@ class ClusterPaths:
 
     @property
     def data(self) -> Path:
-        """Disks, etcd's data: removed when the cluster ends."""
+        """Disks and etcd's data; removed when the cluster ends."""
         return self.root / "data"
 
     @property
     def sockets(self) -> Path:
-        """Mount point of the supervisor's own tmpfs for sockets, seen by nobody else."""
+        """Mount point of the tmpfs for sockets, which only the supervisor's mount namespace sees."""
         return self.root / "sockets"
 
 
+def socket_prefix() -> str:
+    """Prefix of this cache's abstract Unix sockets: a hash of its path, which may be longer than a socket's name."""
+    return f"mock-device/{hashlib.sha256(os.fsencode(cache_root())).hexdigest()[:16]}"
+
+
 def control_address(name: str) -> str:
-    """Abstract Unix socket of a cluster's supervisor: it leaves no file, however the supervisor ends."""
-    return f"\0mock-device/{cache_root()}/{name}"
+    """Abstract Unix socket of a cluster's supervisor; it leaves no file behind, however the supervisor ends."""
+    return f"\0{socket_prefix()}/{name}"

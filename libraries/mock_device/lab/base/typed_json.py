@@ -1,4 +1,4 @@
-"""Reads JSON files into dataclasses: what has another shape is refused, with what was expected and found."""
+"""Reads JSON files into dataclasses; a file of another shape is rejected with what was expected and found."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _SHOWN_CHARACTERS = 40
 
 
 def read_typed(kind: type[T], path: Path) -> T:
-    """The object of dataclass ``kind`` that the JSON file ``path`` holds.
+    """Read the JSON file ``path`` as an instance of the dataclass ``kind``.
 
-    Fields may be strings, whole numbers, lists, dicts by string, and dataclasses
-    of these. Raises OSError, or ValueError with what was expected and found, on one line.
+    Fields may be strings, integers, lists, dicts with string keys, and
+    dataclasses of these. Raises OSError, or ValueError with one line that says
+    what was expected and found.
     """
     text = path.read_bytes()
     if not text.strip():
@@ -30,7 +31,7 @@ def read_typed(kind: type[T], path: Path) -> T:
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as ``kind``; ``where`` it stands in the file, as ``.image.disk``."""
+    """Return ``value`` as ``kind``; ``where`` is its place in the file, such as ``.image.disk``."""
     if dataclasses.is_dataclass(kind):
         _check(dict, value, where)
         hints = get_type_hints(kind)
@@ -51,7 +52,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check(kind: type, value: Any, where: str) -> None:
-    # Not isinstance: for Python true is a whole number.
+    # Not isinstance: in Python, True is an int.
     if type(value) is not kind:
         found = _KINDS[type(value)] if isinstance(value, dict | list) else json.dumps(value)[:_SHOWN_CHARACTERS]
         raise ValueError(f"expected {_KINDS[kind]} at {where or 'the top'}, found {found}")

@@ -1,4 +1,4 @@
-"""Files of ``variables``, found by their names."""
+"""Find profiles and topologies in ``variables`` by name."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from mock_device.lab.base.paths import PROJECT
 _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
 LIMITS = _PROFILES / "limits" / "performance.yaml"
-"""Limits of what the suites of performance measure."""
+"""Limits that the performance suites enforce."""
+PROFILE_SCHEMA = _PROFILES / "profile.schema.json"
+"""JSON schema of profiles."""
 
 
 def profile_path(name: str) -> Path:
-    """File of a profile, given by its name in ``variables`` or as a path. Raises StepError."""
+    """File of the profile ``name``: a name in ``variables``, or a path. Raises StepError."""
     return _find("profile", name, _PROFILES)
 
 
 def topology_path(name: str) -> Path:
-    """File of a topology, given by its name in ``variables/topologies`` or as a path. Raises StepError."""
+    """File of the topology ``name``: a name in ``variables/topologies``, or a path. Raises StepError."""
     return _find("topology", name, _TOPOLOGIES)
 
 
 def topology_names() -> list[str]:
-    """Topologies of the project."""
+    """Names of the project's topologies."""
     return _names(_TOPOLOGIES)
 
 
 def profile_names() -> list[str]:
-    """Profiles of the project."""
+    """Names of the project's profiles."""
     return _names(_PROFILES)
 
 

@@ -1,1 +1,1 @@
-"""What a cluster is built from, and the store that keeps it."""
+"""Builds the artifacts of a cluster (QEMU, Kubernetes, images, kernel module) and caches them."""

@@ -1,4 +1,4 @@
-"""Debian trees by mmdebstrap."""
+"""Debian root file systems, built by mmdebstrap."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SUITE = "trixie"
 _TIMEOUT_SECONDS = 1200.0
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
-# Who is root in a namespace only makes no devices, and mounts no file system of terminals for a group that is not
-# there: this machine's devices serve. There is no other user that apt could become.
+# Root of a user namespace cannot create device nodes, nor mount devpts for a group that the namespace lacks: bind-mount
+# this machine's /dev instead. apt cannot drop to its sandbox user, because the namespace has no other user.
 _ORDINARY_USER = (
     "--skip=chroot/mount/dev",
     '--extract-hook=mkdir -p "$1/dev"; mount --rbind /dev "$1/dev"',
@@ -23,11 +23,11 @@ _ORDINARY_USER = (
 
 
 def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "apt", hooks: Sequence[str] = ()) -> None:
-    """Install ``packages`` and what they need into the new folder ``target``.
+    """Install ``packages`` and their dependencies into the new folder ``target``.
 
-    Uses mmdebstrap's own default mirror. ``hooks`` are shell
-    lines with the folder as ``$1``, run when the packages are there. An ordinary
-    user gets the tree as ``lab.build.rootless`` says. Raises StepError.
+    Uses mmdebstrap's default mirror. ``hooks`` are shell commands with the
+    folder as ``$1``; they run after the packages are installed. For an ordinary
+    user the tree is built as described in ``lab.build.rootless``. Raises StepError.
     """
     argv = ["mmdebstrap", f"--variant={variant}", f"--keyring={_KEYRING}"]
     argv.append("--mode=root")
@@ -37,7 +37,7 @@ def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "ap
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
     if packages:
         argv.append(f"--include={','.join(packages)}")
-    # The last stage of a variant that installs nothing is the extraction.
+    # For a variant that configures no packages, extraction is the last stage.
     stage = "extract" if variant == "extract" else "customize"
     argv += [f"--{stage}-hook={hook}" for hook in hooks]
     run(as_root([*argv, SUITE, target]), log=log, timeout=_TIMEOUT_SECONDS)

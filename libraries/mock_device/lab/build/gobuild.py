@@ -1,4 +1,4 @@
-"""Go programs: Kubernetes as one multi-call binary, and containerd."""
+"""Builds the Go programs: Kubernetes as one multi-call binary, and containerd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPONENTS = (
 )
 CONTAINERD_VERSION = "2.4.2"
 _CONTAINERD = "github.com/containerd/containerd/v2"
-# Snapshotters that a node does not use. The shim, of which each pod has one, goes without gRPC, as upstream builds it.
+# Nodes do not use these snapshotters. The shim, which runs once per pod, is built without gRPC, as upstream does.
 _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 _SHIM_TAGS = "no_grpc"
 _CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
@@ -32,7 +32,7 @@ _SOURCE = PROJECT / "embedded-k8s"
 
 
 def kubernetes_version() -> str:
-    """Version of Kubernetes in ``embedded-k8s/go.mod``, as ``v1.37.2``."""
+    """Version of Kubernetes in ``embedded-k8s/go.mod``, such as ``v1.37.2``."""
     found = re.search(r"^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)
     if not found:
         raise StepError(f"{_SOURCE / 'go.mod'} does not require k8s.io/kubernetes")
@@ -49,7 +49,7 @@ def version_flags(version: str) -> str:
 
 @cache
 def build_embedded_k8s() -> Path:
-    """Folder with ``embedded-k8s`` and a link for each component; built when it is not cached."""
+    """Folder with ``embedded-k8s`` and a link per component; built if it is not cached."""
     sources = [_SOURCE / "go.mod", _SOURCE / "go.sum", *sorted(_SOURCE.glob("*.go"))]
     version = kubernetes_version()
 
@@ -67,7 +67,7 @@ def build_embedded_k8s() -> Path:
 
 @cache
 def build_containerd() -> Path:
-    """Folder with ``containerd``, ``containerd-shim-runc-v2`` and ``ctr``."""
+    """Folder with ``containerd``, ``containerd-shim-runc-v2`` and ``ctr``; built if it is not cached."""
 
     def build(folder: Path) -> None:
         stamp = f"-s -w -X {_CONTAINERD}/version.Version=v{CONTAINERD_VERSION}"

@@ -1,6 +1,6 @@
-"""Container images, built by buildah from the Containerfiles of the rooms, without any registry.
+"""Container images, built by buildah from the components' Containerfiles, without any registry.
 
-An image is kept as a docker-archive tar: what ``ctr images import`` takes.
+An image is stored as a docker-archive tar, the format that ``ctr images import`` reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
 DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
 PAUSE_IMAGE = f"{REPOSITORY}/pause:1"
 PYTHON_VERSION = "3.13"
-"""Python of Debian trixie, which the driver's image has."""
+"""Version of Python in Debian trixie, and so in the driver's image."""
 _BUILD_TIMEOUT_SECONDS = 600.0
 _PIP_TIMEOUT_SECONDS = 600.0
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
@@ -33,14 +33,14 @@ _ARCHIVE = "image.tar"
 
 @dataclass(frozen=True)
 class BaseImage:
-    """An image that is a Debian tree and nothing else."""
+    """An image that consists of a Debian tree."""
 
     name: str
     packages: tuple[str, ...]
     hooks: tuple[str, ...]
-    """Shell lines with the tree as ``$1``."""
+    """Shell commands, run with the tree as ``$1``."""
     config: str
-    """What follows in its Containerfile."""
+    """Remaining instructions of its Containerfile."""
 
     @property
     def tag(self) -> str:
@@ -52,8 +52,8 @@ _APPLETS = (
     'test -e "$1/usr/bin/$applet" || ln -s busybox "$1/usr/bin/$applet"; done'
 )
 _MERGED_USR = 'for d in bin sbin lib lib64; do test -e "$1/$d" || ln -s "usr/$d" "$1/$d"; done'
-# The shell of busybox-static takes its own applets before programs of PATH, that of busybox does not. So programs of
-# coreutils stand in for applets that can do less: readlink, which takes one file only, and time, which is missing.
+# The shell of busybox-static prefers its own applets to programs on PATH, that of busybox does not. So coreutils can
+# replace readlink, whose applet accepts only one file, and the program time, which busybox lacks, can be added.
 _GUIDE_PROGRAMS = ("busybox", "readlink", "time")
 _GUIDE_LIBRARIES = ("ld-linux-x86-64.so.2", "libc.so.6", "libresolv.so.2")
 _GUIDE_FILES_ONLY = (
@@ -62,7 +62,7 @@ _GUIDE_FILES_ONLY = (
     + "".join(f" ! -name {name}" for name in _GUIDE_LIBRARIES)
     + " -delete && find . -type d -empty -delete"
 )
-_USELESS = (
+_UNNEEDED = (
     "dev",
     "etc/apt",
     "etc/dpkg",
@@ -75,7 +75,7 @@ _USELESS = (
 _MOUNT_POINTS = 'mkdir -p "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/tmp" "$1/var/tmp" "$1/etc" "$1/root"'
 
 BASE_IMAGES = (
-    # catatonit -P waits for signals and reaps: what a sandbox's first process does.
+    # catatonit -P waits for signals and reaps zombies, as the first process of a pod sandbox must.
     BaseImage("pause", ("catatonit",), (), 'ENTRYPOINT ["/usr/bin/catatonit", "-P"]\n'),
     BaseImage(
         "busybox",
@@ -105,7 +105,7 @@ BASE_IMAGES = (
 
 
 def _buildah(work: Path, log: Path, command: Sequence[str]) -> None:
-    """Run buildah on a storage of its own below ``work``: no other build can disturb it."""
+    """Run buildah with private storage below ``work``, so that parallel builds cannot interfere."""
     argv = ["buildah", "--root", f"{work}/storage", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
     environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work)}
     run(as_root([*argv, *command]), log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
@@ -121,7 +121,7 @@ def _build(
     base: Path | None = None,
     arguments: Mapping[str, str] | None = None,
 ) -> None:
-    """Build one image to ``folder/image.tar``, by ``context/Containerfile`` unless another is named."""
+    """Build an image into ``folder/image.tar``, by default from ``context/Containerfile``."""
     work = folder / "buildah"
     work.mkdir()
     policy = work / "policy.json"
@@ -143,14 +143,14 @@ def _build(
 
 
 def base_image(image: BaseImage) -> Path:
-    """Archive of a base image; built when it is not cached."""
+    """Archive of a base image; built if it is not cached."""
 
     def build(folder: Path) -> None:
         log = log_path(f"image-{image.name}")
         tree = folder / "tree"
         debian.tree(tree, image.packages, log=log, variant="extract", hooks=image.hooks)
-        for useless in _USELESS:
-            shutil.rmtree(tree / useless, ignore_errors=True)
+        for unneeded in _UNNEEDED:
+            shutil.rmtree(tree / unneeded, ignore_errors=True)
         containerfile = folder / "Containerfile"
         containerfile.write_text(f"FROM scratch\nCOPY . /\n{image.config}")
         _build(folder, log, tag=image.tag, containerfile=containerfile, context=tree)
@@ -162,7 +162,7 @@ def base_image(image: BaseImage) -> Path:
 
 @cache
 def build_base_images() -> tuple[Path, ...]:
-    """Archives of all images that nodes have from the start."""
+    """Archives of the images that the node image contains."""
     return tuple(base_image(image) for image in BASE_IMAGES)
 
 
@@ -171,14 +171,14 @@ def _base(name: str) -> BaseImage:
 
 
 def kmod_image(module: Path, kernel_release: str) -> Path:
-    """Archive of the image that carries ``module`` for ``kernel_release`` and loads it."""
-    room = PROJECT / "kernel-driver"
+    """Archive of the image that contains the kernel module ``module`` and loads it into ``kernel_release``."""
+    component = PROJECT / "kernel-driver"
     base = _base("kmod-base")
     archive = base_image(base)
 
     def build(folder: Path) -> None:
         context = folder / "context"
-        shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests"))
+        shutil.copytree(component, context, ignore=shutil.ignore_patterns("tests", "manifests"))
         shutil.copy2(module, context / module.name)
         arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
         _build(folder, log_path("image-kmod"), tag=KMOD_IMAGE, context=context, base=archive, arguments=arguments)
@@ -186,21 +186,21 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
 
     inputs: dict[str, Input] = {
         "module": module,
-        "room": _sources(room),
+        "sources": _sources(component),
         "kernel": kernel_release,
         "base": str(archive),
     }
     return cached("image-kmod", inputs, build, what=f"image {KMOD_IMAGE}") / _ARCHIVE
 
 
-def _sources(room: Path) -> list[str | Path]:
-    """What of a room goes into its image."""
-    left_out = {"tests", "manifests", "README.md", "Makefile", "__pycache__"}
-    return [path for path in sorted(room.iterdir()) if path.name not in left_out]
+def _sources(component: Path) -> list[str | Path]:
+    """Files and folders of a component that go into its image."""
+    excluded = {"tests", "manifests", "README.md", "Makefile", "__pycache__"}
+    return [path for path in sorted(component.iterdir()) if path.name not in excluded]
 
 
 def _site_packages() -> Path:
-    """The driver's Python dependencies for the image's Python, by pip on the host."""
+    """The driver's dependencies for the image's version of Python, installed by pip on the host."""
     requirements = PROJECT / "dra-driver" / "requirements.txt"
 
     def build(folder: Path) -> None:
@@ -216,17 +216,18 @@ def _site_packages() -> Path:
 
 def driver_image() -> Path:
     """Archive of the DRA driver's image."""
-    room = PROJECT / "dra-driver"
+    component = PROJECT / "dra-driver"
     base = _base("python-base")
     archive, packages = base_image(base), _site_packages()
 
     def build(folder: Path) -> None:
         context = folder / "context"
-        shutil.copytree(room, context, ignore=shutil.ignore_patterns("tests", "manifests", "__pycache__", "*.egg-info"))
+        left_out = shutil.ignore_patterns("tests", "manifests", "__pycache__", "*.egg-info")
+        shutil.copytree(component, context, ignore=left_out)
         shutil.copytree(packages, context / "site-packages")
         arguments = {"BASE": base.tag}
         _build(folder, log_path("image-driver"), tag=DRIVER_IMAGE, context=context, base=archive, arguments=arguments)
         shutil.rmtree(context)
 
-    inputs: dict[str, Input] = {"room": _sources(room), "packages": str(packages), "base": str(archive)}
+    inputs: dict[str, Input] = {"sources": _sources(component), "packages": str(packages), "base": str(archive)}
     return cached("image-driver", inputs, build, what=f"image {DRIVER_IMAGE}") / _ARCHIVE

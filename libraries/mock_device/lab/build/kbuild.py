@@ -1,6 +1,6 @@
-"""Builds the kernel module for the nodes, and checks it against their kernel, the oldest supported and the newest.
+"""Builds the kernel module for the nodes, and checks it with their kernel, the oldest supported one and the newest.
 
-Headers and compilers come from Debian: a tree for the nodes' kernel, and one for the two others.
+Headers and compilers come from Debian: one tree for the nodes' kernel, one for the two other kernels.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.rootless import in_tree
 from mock_device.lab.build.store import Input, cached
 
-_ROOM = PROJECT / "kernel-driver"
-_TEST_MODULES = _ROOM / "tests/modules"
+_SOURCE = PROJECT / "kernel-driver"
+_TEST_MODULES = _SOURCE / "tests/modules"
 _TIMEOUT_SECONDS = 300.0
 _WORK = "work"
 _CHECKPATCH = "/opt/checkpatch"
-"""Folder of checkpatch.pl, which Debian ships with the kernel's source only."""
+"""Folder of checkpatch.pl, which Debian ships only with the kernel's source."""
 OLDEST = (6, 1)
-"""The oldest kernel the module supports, and the one of ``_OLDEST_SUITE``."""
+"""The oldest kernel that the module supports: the kernel of ``_OLDEST_SUITE``."""
 _OLDEST_SUITE = "bookworm"
 _NEWEST_SUITE = f"{debian.SUITE}-backports"
 _HEADERS = "linux-headers-cloud-amd64"
@@ -39,7 +39,7 @@ _HEADERS = "linux-headers-cloud-amd64"
 
 @dataclass(frozen=True)
 class Kernel:
-    """Headers and compiler of a kernel: ``/lib/modules/<release>/build`` in the tree ``root``."""
+    """Headers and compiler of a kernel, in ``/lib/modules/<release>/build`` of the tree ``root``."""
 
     root: Path
     release: str
@@ -50,13 +50,13 @@ def _sources(folder: Path) -> list[Path]:
 
 
 def module_kernel_release() -> str:
-    """Kernel of the nodes, for which the module is built."""
+    """Release of the nodes' kernel, for which the module is built."""
     return build_node_image().kernel_release
 
 
 @cache
 def build_root() -> Path:
-    """Tree with compiler and headers of exactly the nodes' kernel."""
+    """Tree with compiler and headers of the nodes' exact kernel release."""
     release = module_kernel_release()
     source = "linux-source-" + ".".join(release.split(".")[:2])
     packages = ("make", "gcc", "perl", "xz-utils", source, f"linux-headers-{release}")
@@ -82,7 +82,7 @@ def nodes_kernel() -> Kernel:
 
 
 def _headers_of(suite: str) -> tuple[str, ...]:
-    """Hooks that install the kernel headers of another Debian suite beside those that are there."""
+    """Hooks that also install the kernel headers of another Debian suite."""
     line = f"s/ {debian.SUITE} / {suite} /p"
     return (
         f'sed -n "{line}" "$1/etc/apt/sources.list" > "$1/etc/apt/sources.list.d/{suite}.list"',
@@ -94,7 +94,7 @@ def _headers_of(suite: str) -> tuple[str, ...]:
 
 @cache
 def other_kernels() -> tuple[Kernel, Kernel]:
-    """The oldest kernel that is supported, and the newest that Debian has for its stable release. Raises StepError."""
+    """The oldest supported kernel, and the newest that Debian offers for its stable release. Raises StepError."""
     packages = ("make", "gcc", "perl")
     hooks = (*_headers_of(_OLDEST_SUITE), *_headers_of(_NEWEST_SUITE))
 
@@ -114,13 +114,13 @@ def other_kernels() -> tuple[Kernel, Kernel]:
 
 
 def version(release: str) -> tuple[int, ...]:
-    """The numbers that a kernel's release begins with: (6, 1, 0, 41) of ``6.1.0-41-cloud-amd64``."""
+    """Leading numbers of a kernel release: (6, 1, 0, 41) for ``6.1.0-41-cloud-amd64``."""
     found = re.match(r"\d+(?:[.-]\d+)*", release)
     return tuple(map(int, re.split("[.-]", found[0]))) if found else ()
 
 
 def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -> None:
-    """Run ``make target`` on a copy of the folder of sources, inside the kernel's tree; modules go to ``folder``."""
+    """Run ``make target`` inside the kernel's tree on a copy of ``sources``; copy the modules to ``folder``."""
     work = kernel.root / _WORK / folder.name
     work.mkdir(parents=True)
     try:
@@ -128,7 +128,7 @@ def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -
             shutil.copy2(source, work)
         argv = ["make", "-C", f"/{_WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
         argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
-        # objtool of Linux 7.3 reads its own limits.
+        # objtool of Linux 7.3 reads its resource limits from /proc.
         run(in_tree(kernel.root, argv, proc=True), log=log, timeout=_TIMEOUT_SECONDS)
         for built in work.glob("*.ko"):
             shutil.copy2(built, folder)
@@ -136,8 +136,8 @@ def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _made(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> Path:
-    """Folder with the modules that ``make target`` builds; made when it is not cached. Raises StepError."""
+def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> Path:
+    """Folder with the modules that ``make target`` builds; built if it is not cached. Raises StepError."""
     inputs: dict[str, Input] = {
         "sources": [*_sources(sources)],
         "root": str(kernel.root),
@@ -152,19 +152,19 @@ def _made(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> P
 
 
 def build_module() -> Path:
-    """``mock_accel.ko`` for the nodes' kernel; built when it is not cached. Raises StepError."""
-    return _made("module", _ROOM, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
+    """``mock_accel.ko`` for the nodes' kernel; built if it is not cached. Raises StepError."""
+    return _build("module", _SOURCE, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
 
 
 def build_test_modules() -> list[Path]:
-    """Modules that only tests load, for the nodes' kernel; built when they are not cached. Raises StepError."""
-    folder = _made("module-tests", _TEST_MODULES, nodes_kernel(), "all", "modules of the kernel module's tests")
+    """Modules that only tests load, for the nodes' kernel; built if they are not cached. Raises StepError."""
+    folder = _build("module-tests", _TEST_MODULES, nodes_kernel(), "all", "modules of the kernel module's tests")
     return sorted(folder.glob("*.ko"))
 
 
-def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path = _ROOM) -> Callable[[], None]:
+def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path = _SOURCE) -> Callable[[], None]:
     def check() -> None:
-        _made(f"module-{target}", sources, kernel(), target, f"kernel module: {what}")
+        _build(f"module-{target}", sources, kernel(), target, f"kernel module: {what}")
 
     return check
 
@@ -176,7 +176,7 @@ CHECKS: Mapping[str, Callable[[], None]] = {
     "the oldest kernel": _check("check", "W=1", lambda: other_kernels()[0]),
     "the newest kernel": _check("check", "W=1", lambda: other_kernels()[1]),
 }
-"""What the module must pass: each raises StepError, with the compiler's or checkpatch's words, or returns."""
+"""Checks that the module must pass; each raises StepError with the output of the compiler or checkpatch."""
 
 
 @click.command("kbuild", context_settings=command_line.SETTINGS)

@@ -1,7 +1,7 @@
-"""The guests' disk, kernel and initial RAM disk: Debian with containerd and Kubernetes, and nothing that can wait.
+"""The guests' disk, kernel and initial RAM disk: a Debian with containerd and Kubernetes, reduced to boot fast.
 
-``data/node`` holds the files that go in as they are; what differs between nodes
-comes at boot (``lab.guest.node_files``).
+The files in ``data/node`` are copied unchanged; files that differ between nodes
+are passed at boot (``lab.guest.node_files``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PACKAGES = (
 )
 NODE_PROGRAMS = ("kubelet", "kube-proxy")
 SERVICES = ("containerd", "kubelet", "kube-proxy", "systemd-networkd", "ssh", "lab-clock", "timer-slack")
-# Each costs a start that nobody waits for; together about half of the boot without hardware virtualisation.
+# Nodes do not need these units; without hardware virtualisation, starting them takes about half of the boot.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -86,7 +86,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class NodeImage:
-    """What a guest boots from. The disk is a base that nobody writes to."""
+    """Files from which a guest boots. The disk is a read-only base of the guests' overlays."""
 
     disk: Path
     disk_format: str
@@ -109,16 +109,16 @@ def kubelet_config() -> dict[str, object]:
         "tlsCertFile": "/etc/kubernetes/kubelet.crt",
         "tlsPrivateKeyFile": "/etc/kubernetes/kubelet.key",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        # systemd would make, announce and log three units a pod.
+        # systemd would create, announce and log three units per pod.
         "cgroupDriver": "cgroupfs",
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": "/etc/resolv.conf",
         "maxPods": 200,
-        # The default is 2 min. A hundred pods that end at once take longer where QEMU translates every instruction, and
-        # each call that is given up there is made again, beside what is still being done for it.
+        # The default is 2 min. Without hardware virtualisation, a hundred pods that end at once take longer, and the
+        # kubelet would repeat each timed-out call while containerd is still working on the first.
         "runtimeRequestTimeout": "10m",
-        # The disk is thrown away with the cluster, and images cannot be had again.
+        # The disk lives only as long as the cluster, and images that are deleted cannot be pulled again.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "32Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     }
@@ -135,8 +135,8 @@ def kube_proxy_config() -> dict[str, object]:
     }
 
 
-def _spare_pods_interfaces(tree: Path) -> None:
-    """Let udev not start systemd-sysctl for each pod's interface: no setting of a node is for one of them."""
+def _skip_sysctl_for_pods(tree: Path) -> None:
+    """Keep udev from starting systemd-sysctl for each pod's interface: none of the node's settings concerns them."""
     rules = (tree / "usr/lib/udev/rules.d/99-systemd.rules").read_text()
     found = 'SUBSYSTEM=="net", KERNEL!="lo", RUN+="/usr/lib/systemd/systemd-sysctl'
     if found not in rules:
@@ -149,10 +149,10 @@ def _install_files(tree: Path) -> None:
     (tree / "etc/kubernetes").mkdir()
     for name, config in (("kubelet", kubelet_config()), ("kube-proxy", kube_proxy_config())):
         write_file(tree / "etc/kubernetes" / f"{name}.yaml", yaml.safe_dump(config))
-    _spare_pods_interfaces(tree)
-    # A machine id comes with the kernel's command line; an empty file is not a first boot's.
+    _skip_sysctl_for_pods(tree)
+    # The kernel's command line sets the machine ID; with an empty file systemd does not treat the boot as the first.
     write_file(tree / "etc/machine-id", "")
-    # mmdebstrap copies this machine's name; a node's own comes as a credential.
+    # mmdebstrap copies this machine's host name; a node gets its own as a credential.
     (tree / "etc/hostname").unlink(missing_ok=True)
     for key in (tree / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
@@ -172,7 +172,7 @@ def _set_up_boot(tree: Path, log: Path) -> None:
 
 
 def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path) -> None:
-    """Put ``archives`` into the tree's containerd, by a containerd that runs here for that long."""
+    """Import ``archives`` into the tree's containerd store, by a containerd that runs temporarily on this machine."""
     programs = build_containerd()
     state, socket, config = work / "state", work / "containerd.sock", work / "config.toml"
     data = tree / "var/lib/containerd"
@@ -206,10 +206,10 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
 
 
 def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
-    """The command that makes ``disk``, a file system of ``size`` bytes with what ``tree`` holds.
+    """The command that creates ``disk``, a file system of ``size`` bytes with the content of ``tree``.
 
-    It has a journal: nodes come back after a power cut. That is a reset of the guest; what it has given to QEMU is kept
-    (``cache=unsafe`` only means that QEMU may still have it when this machine loses power).
+    The file system has a journal, because nodes must survive a power cut. The suites cut power by resetting the guest,
+    which keeps all data already passed to QEMU (``cache=unsafe`` risks it only if this machine loses power).
     """
     options = ["-J", f"size={_JOURNAL_MIB}", "-E", "lazy_itable_init=1", "-m", "0", "-L", "node"]
     return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
@@ -221,7 +221,7 @@ def _build(folder: Path) -> None:
     debian.tree(tree, PACKAGES, log=log)
     _install_files(tree)
     _set_up_boot(tree, log)
-    # Not in the folder: a socket's path has at most 107 bytes.
+    # Not below ``folder``: the path of a socket is limited to 107 bytes.
     with tempfile.TemporaryDirectory(prefix="mock-device-") as work:
         _import_images(tree, build_base_images(), Path(work), log)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
@@ -229,8 +229,8 @@ def _build(folder: Path) -> None:
     shutil.copy2(kernel, folder / "vmlinuz")
     shutil.copy2(tree / "boot" / f"initrd.img-{release}", folder / "initrd")
     write_file(folder / "kernel-release", release)
-    for left in ("boot", "var/lib/apt/lists", "var/cache/apt"):
-        shutil.rmtree(tree / left, ignore_errors=True)
+    for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
+        shutil.rmtree(tree / unneeded, ignore_errors=True)
     disk = folder / "disk.raw"
     argv = disk_command(tree, disk, _DISK_BYTES)
     run(as_root(argv), log=log, timeout=_DISK_TIMEOUT_SECONDS)
@@ -240,7 +240,7 @@ def _build(folder: Path) -> None:
 
 @cache
 def build_node_image() -> NodeImage:
-    """The image of every node; built when it is not cached. Raises StepError."""
+    """The image of all nodes; built if it is not cached. Raises StepError."""
     inputs: dict[str, Input] = {
         "source": Path(__file__),
         "files": DATA,

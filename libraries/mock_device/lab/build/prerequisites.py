@@ -1,4 +1,4 @@
-"""What this machine must have: everything that is missing is named at once, with the command that installs it."""
+"""Checks this machine's prerequisites; all that are missing are reported at once, with the commands to install them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GO = (1, 26)
 
 @dataclass(frozen=True)
 class Tool:
-    """A command, what it is for, and the Debian and Ubuntu package that has it."""
+    """A command, its purpose, and the Debian and Ubuntu package that provides it."""
 
     command: str
     package: str
@@ -47,7 +47,7 @@ class Missing:
 
 
 def _which(command: str) -> str | None:
-    """Like shutil.which, where the lab's own commands are looked for."""
+    """Like shutil.which, on the search path of the lab's own commands."""
     return shutil.which(command, path=search_path())
 
 
@@ -80,19 +80,19 @@ def missing() -> list[Missing]:
         found.append(Missing(str(_KEYRING), "checks Debian's packages", f"apt-get install {package}", package))
     if _which("unshare") and (forbidden := namespaces.forbidden()):
         what = f"namespaces for this user ({forbidden.found})"
-        found.append(Missing(what, "hold a cluster, and everything that root would be needed for", forbidden.remedy))
+        found.append(Missing(what, "isolate a cluster, and replace root's privileges", forbidden.remedy))
     return found
 
 
 def check() -> None:
-    """Raise StepError that names every missing prerequisite with the command that installs it."""
+    """Raise StepError with every missing prerequisite and the command that installs it."""
     if found := missing():
         lines = [f"  {item.what}: {item.purpose}; {item.remedy}" for item in found]
-        raise StepError("this machine lacks:\n" + "\n".join(lines) + "\nall that packages can give: make prerequisites")
+        raise StepError("this machine lacks:\n" + "\n".join(lines) + "\nto install all packages: make prerequisites")
 
 
 def main() -> int:
-    """Print the packages that are missing, one a line; exit code 1 when something no package gives is missing."""
+    """Print missing packages, one per line; exit code 1 if something is missing that no package provides."""
     found = missing()
     for item in found:
         if item.package:

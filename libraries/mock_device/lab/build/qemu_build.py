@@ -1,4 +1,4 @@
-"""QEMU with vfio-user: the host's own if it is new enough, else Debian's backport in a tree under the cache."""
+"""QEMU with vfio-user: the host's QEMU if it is new enough, else Debian's backport in a tree in the cache."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Qemu:
     """How to run QEMU's programs."""
 
     system_argv: list[str]
-    """``qemu-system-x86_64`` and what must stand before other options."""
+    """``qemu-system-x86_64`` and the options that must come first."""
     img_argv: list[str]
     """``qemu-img``."""
     version: str
@@ -40,13 +40,13 @@ class Qemu:
 
 
 def parse_version(text: str) -> tuple[int, int]:
-    """Major and minor version from ``qemu-system-x86_64 --version``; (0, 0) when there is none."""
+    """Major and minor version from ``qemu-system-x86_64 --version``; (0, 0) if the text has none."""
     found = re.search(r"version (\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _check(qemu: Qemu) -> str:
-    """Why ``qemu`` cannot serve, or an empty string."""
+    """Why ``qemu`` cannot be used, or an empty string."""
     output = run(
         [*qemu.system_argv, "-machine", "q35", "-device", "help"], env=qemu.env, timeout=_PROBE_TIMEOUT_SECONDS
     )
@@ -65,7 +65,7 @@ def _host_qemu() -> Qemu | None:
 
 
 def _tree_qemu(root: Path) -> Qemu:
-    """QEMU of a Debian tree, run by the tree's own loader and libraries: nothing of the host is mixed in."""
+    """QEMU of a Debian tree, run with the tree's own loader and libraries instead of the host's."""
     libraries = root / "usr/lib/x86_64-linux-gnu"
     loader = [str(root / "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
     data = ["-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")]
@@ -89,4 +89,4 @@ def ensure_qemu() -> Qemu:
             raise StepError(f"QEMU {qemu.version} of {_BACKPORTS} cannot be used: {reason}", log_path("qemu"))
 
     inputs = {"hooks": _HOOKS, "suite": debian.SUITE}
-    return _tree_qemu(cached("qemu", inputs, build, what="install QEMU in a tree of its own (once)") / "root")
+    return _tree_qemu(cached("qemu", inputs, build, what="install QEMU in a separate tree (once)") / "root")

@@ -1,12 +1,12 @@
-"""Commands that build trees and images as root does, for an ordinary user too.
+"""Run commands that need root to build trees and images, also as an ordinary user.
 
-An ordinary user gets a user namespace in which they are root and nobody else
-exists (user_namespaces(7)). That needs no ranges in /etc/subuid and no setuid
-program, and all files stay the user's own. What it does not allow is to give a
-file to somebody else or to become a member of groups: a seccomp filter answers
-chown(2) and setgroups(2) with success and lets nothing happen. So everything in
-such a tree belongs to root, which nodes and images can do with: the few groups
-that Debian names are for mail, shadow passwords and logs.
+An ordinary user gets a user namespace in which they are root and which maps no
+other user (user_namespaces(7)). It needs no ranges in /etc/subuid and no setuid
+program, and all files belong to the user. It does not allow changing a file's
+owner or joining groups, so a seccomp filter turns chown(2) and setgroups(2)
+into no-ops that report success. As a result, everything in the tree belongs to
+root. Nodes and images work with that: the few groups that Debian uses are for
+mail, shadow passwords and logs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RETURN_ERRNO = 0x00050000
 _LOAD_WORD = 0x20
 _JUMP_IF_EQUAL = 0x15
 _RETURN = 0x06
-# Of struct seccomp_data, in bytes.
+# Offsets in struct seccomp_data, in bytes.
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 
 
@@ -39,7 +39,7 @@ class _Program(ctypes.Structure):
 
 
 def as_root(argv: Sequence[str | Path]) -> list[str | Path]:
-    """The command line that runs ``argv`` as root of trees; whatever it mounts goes with it, also when it is killed."""
+    """The command line that runs ``argv`` as root in a mount namespace; its mounts vanish with it, even if killed."""
     if os.geteuid() == 0:
         return ["unshare", "--mount", *argv]
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -47,10 +47,10 @@ def as_root(argv: Sequence[str | Path]) -> list[str | Path]:
 
 
 def in_tree(tree: Path, argv: Sequence[str], *, proc: bool = False) -> list[str | Path]:
-    """The command line that runs ``argv`` as root with ``tree`` as its root folder, ``proc``: and with ``/proc``."""
+    """The command line that runs ``argv`` as root with ``tree`` as its root folder, if ``proc`` with ``/proc``."""
     if os.geteuid() == 0:
         return ["unshare", "--mount", *_mounted(["proc"], tree, argv)] if proc else ["chroot", tree, *argv]
-    # No device can be made in a namespace: a tree has this machine's for as long as the command runs.
+    # A user namespace cannot create device nodes: mount this machine's /dev while the command runs.
     return as_root(_mounted(["dev", "proc"] if proc else ["dev"], tree, argv))
 
 
@@ -60,7 +60,7 @@ def _mounted(folders: Sequence[str], tree: Path, argv: Sequence[str]) -> list[st
 
 
 def ownership_filter() -> bytes:
-    """BPF program, an array of struct sock_filter: calls that change owners or groups succeed and do nothing."""
+    """BPF program (array of struct sock_filter) that turns calls that change owners or groups into no-ops."""
     calls = list(_IGNORED_CALLS.values())
     program = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_OFFSET),
@@ -74,7 +74,7 @@ def ownership_filter() -> bytes:
 
 
 def keep_owners() -> None:
-    """Let this process and its children change no owner or group, and believe that they did. Raises OSError."""
+    """Ignore changes of owners and groups in this process and its children, but report success. Raises OSError."""
     code = ownership_filter()
     program = _Program(len(code) // struct.calcsize("=HBBI"), code)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -83,7 +83,7 @@ def keep_owners() -> None:
 
 
 def main() -> None:
-    """Become the command that the arguments are, after ``keep_owners``."""
+    """Call ``keep_owners``, then execute the command given by the arguments."""
     keep_owners()
     os.execvp(sys.argv[1], sys.argv[1:])
 

@@ -1,8 +1,8 @@
-"""Artifacts: built once, kept in the cache under a hash of everything that goes into them.
+"""The artifact store: builds each artifact once and caches it under a hash of its inputs.
 
-Layout: ``$XDG_CACHE_HOME/mock-device/<kind>/<hash>/``; logs of builds in
-``logs/<kind>.log`` beside the kinds. A build runs in a folder of its own and is
-renamed when it is complete, so a folder with its final name is whole.
+Layout: ``$XDG_CACHE_HOME/mock-device/<kind>/<hash>/``; build logs in
+``logs/<kind>.log`` beside the kinds. A build writes to a temporary folder, which
+is renamed when the build is complete: a folder with its final name is complete.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Input = str | bytes | Path | Sequence["str | Path"]
 
 
 class NotCachedError(StepError):
-    """An artifact that would have to be built, while ``only_looking``."""
+    """An artifact is not cached and must not be built inside ``only_looking``."""
 
 
-# Of the whole process: builders remember their artifacts, and ask for them once only.
-_asked_for: set[Path] = set()
+# Global to the process: builders cache their artifacts and request each only once.
+_requested: set[Path] = set()
 _looking = False
 
 
 @contextmanager
 def only_looking() -> Iterator[set[Path]]:
-    """Build nothing: what is not cached raises NotCachedError. Gives the set of all artifacts that are asked for."""
-    global _looking  # noqa: PLW0603 - one process looks or builds
+    """Build nothing: a missing artifact raises NotCachedError. Yields the set of all requested artifacts."""
+    global _looking  # noqa: PLW0603 - a process either looks or builds
     _looking = True
     try:
-        yield _asked_for
+        yield _requested
     finally:
         _looking = False
 
@@ -62,7 +62,7 @@ def _hash_path(digest: hashlib._Hash, path: Path) -> None:
 
 
 def key_of(inputs: Mapping[str, Input]) -> str:
-    """Hash (16 hex digits) of ``inputs``; a ``Path`` counts by its content, files and folders."""
+    """Hash (16 hex digits) of ``inputs``; a ``Path`` stands for the content of the file or folder."""
     digest = hashlib.sha256()
     for name in sorted(inputs):
         value = inputs[name]
@@ -78,14 +78,14 @@ def key_of(inputs: Mapping[str, Input]) -> str:
 
 
 def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None], *, what: str) -> Path:
-    """Return the folder of an artifact, after ``build(folder)`` if it is not there yet.
+    """Return the folder of an artifact; call ``build(folder)`` first if it is not cached.
 
-    ``what`` names the work for people. Two processes that need the same artifact
-    build it once. Whatever ``build`` raises leaves nothing behind but the log.
-    Raises DiskFullError when the disk is full, also if that shows only when it is synced.
+    ``what`` describes the work in progress output. Processes that need the same
+    artifact at the same time build it once. A failed build leaves only its log.
+    Raises DiskFullError if the disk is full, even if only the final sync reveals it.
     """
     final = cache_root() / kind / key_of(inputs)
-    _asked_for.add(final)
+    _requested.add(final)
     if final.is_dir():
         if not _looking:
             final.touch()
@@ -104,7 +104,7 @@ def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None]
             with progress.step(what, log_path(kind)), explained_when_full(partial, what):
                 log_path(kind).write_text("")
                 build(partial)
-                # Not fsync(2) of each file: that takes 13 s for QEMU's tree, this 0.4 s.
+                # fsync(2) of each file takes 13 s for QEMU's tree, syncfs(2) 0.4 s.
                 disk.sync(descriptor)
             partial.rename(final)
         except BaseException:

@@ -1,8 +1,8 @@
-"""Container images for nodes that have some of their layers already.
+"""Thin container images, without the layers that nodes already have.
 
-What a docker-archive tar (``manifest.json``, a configuration and layers) has is
-written as an OCI image layout (image-spec, image-layout.md) without those
-layers: a node without hardware virtualisation takes a minute for what it has.
+Converts a docker-archive tar (``manifest.json``, a configuration and layers) to
+an OCI image layout (image-spec, image-layout.md) without those layers: without
+hardware virtualisation, a node takes a minute to import layers that it has.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def layers_of(archive: Path) -> list[str]:
 def write_thin(archive: Path, target: Path, present: Collection[str]) -> int:
     """Write the image of ``archive`` to ``target`` (OCI layout, tar) without the layers ``present``.
 
-    Returns the bytes of the layers that are in it. Raises StepError when
-    ``archive`` is not a docker-archive tar with one image.
+    Returns the size of the layers that it contains, in bytes. Raises StepError
+    if ``archive`` is not a docker-archive tar with one image.
     """
     written = 0
     with _opened(archive) as tar, tarfile.open(target, "w") as thin:
@@ -69,7 +69,7 @@ def write_thin(archive: Path, target: Path, present: Collection[str]) -> int:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The tar, until it is read. Raises StepError, also when it turns out later that it is cut off or lacks a file."""
+    """Open the tar for reading. Raises StepError, also if reading it shows that it is truncated or lacks a file."""
     with ExitStack() as stack:
         try:
             tar = stack.enter_context(tarfile.open(archive, "r:"))

@@ -1,1 +1,1 @@
-"""A cluster from outside: start, restore, attach, deploy, reach its nodes."""
+"""A cluster from outside: start or restore it, attach to it, deploy on it, reach its nodes."""

@@ -1,4 +1,4 @@
-"""Clusters for those who need one: started, borrowed, given back."""
+"""Provides clusters to commands and suites: starts, restores, attaches or borrows one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mock_device.topology.features import Feature, missing
 
 
 class NoTopologyError(StepError):
-    """No topology offers what is asked for."""
+    """No topology offers the requested features."""
 
 
 def up(
@@ -35,12 +35,12 @@ def up(
     *,
     cold: bool = False,
 ) -> Cluster:
-    """Start a cluster with module, driver and devices, held by this process.
+    """Start a cluster with kernel module, driver and devices, held by this process.
 
-    It is restored from a golden cluster, which is made first when there is none
-    that fits; ``cold`` boots it instead. ``topology`` is a name in
-    ``variables/topologies``, ``profile`` one in ``variables``, or they are paths
-    of files. Raises TopologyError or StepError.
+    It is restored from a matching golden cluster, which is built first if it is
+    not cached; ``cold`` boots the cluster instead. ``topology`` is a name in
+    ``variables/topologies`` or the path of a file, ``profile`` a name in
+    ``variables`` or a path. Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
     loaded_profile = profiles.load(profile)
@@ -52,7 +52,7 @@ def up(
         cluster = _restore(name, loaded, loaded_profile, who)
         finish = deploy.add_devices
     try:
-        # QEMU stops a guest that finds the disk full, and others would only say that they waited in vain.
+        # QEMU stops a guest that finds the disk full; without this, the error would only mention a time-out.
         with explained_when_full(cluster.log_dir, f"cluster {name}"):
             finish(cluster)
     except BaseException:
@@ -62,7 +62,7 @@ def up(
 
 
 def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Cluster:
-    """A cluster from a golden one; a golden one that cannot be restored is set aside and made anew, once."""
+    """Restore a cluster from a golden one; one that cannot be restored is quarantined and rebuilt, once."""
     folder = golden.with_driver(topology, profile)
     which = golden.identity(folder)
     try:
@@ -70,15 +70,15 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Clust
     except StartError as error:
         if not error.golden:
             raise
-        if aside := golden.set_aside(folder, which, error):
-            progress.say(f"{error}\nthis golden cluster is kept as {aside}, and made anew")
+        if quarantine := golden.quarantine(folder, which, error):
+            progress.say(f"{error}\nthis golden cluster is quarantined as {quarantine} and rebuilt")
         else:
-            progress.say(f"{error}\nthis golden cluster is made anew by another process")
+            progress.say(f"{error}\nanother process rebuilds this golden cluster")
     return start(name, topology, profile, who, golden=golden.with_driver(topology, profile))
 
 
 def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
-    """Hold the running cluster ``name``. Raises NoClusterError, StepError with the reason why it cannot be used."""
+    """Hold the running cluster ``name``. Raises NoClusterError, or StepError with the reason why it cannot be used."""
     control = Control(name)
     try:
         control.request("hold", who=who)
@@ -91,7 +91,7 @@ def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
 
 
 def _not_running(name: str, status: Mapping[str, Any]) -> str:
-    """Why a cluster whose supervisor says ``status`` cannot be used yet or any more, and what to do."""
+    """Why a cluster whose supervisor reports ``status`` cannot be used, and what to do."""
     state = status["state"]
     why = f"cluster {name!r} is {state}"
     match state:
@@ -100,12 +100,12 @@ def _not_running(name: str, status: Mapping[str, Any]) -> str:
             return f"{why}{step}; wait until it runs, see: lab clusters"
         case "failed":
             return f"{why}: {status['reason']}; start it again: lab down --name {name} && lab up --name {name}"
-        case _:  # it is saved, or stops
+        case _:  # saving or stopping
             return f"{why}, it ends in a moment; start it again: lab up --name {name}"
 
 
 def default(who: str) -> Cluster:
-    """The cluster of ``lab up``, held by this process; started for it when there is none."""
+    """The cluster of ``lab up``, held by this process; started if it is not running."""
     try:
         return attach(DEFAULT_NAME, who)
     except NoClusterError:
@@ -115,10 +115,10 @@ def default(who: str) -> Cluster:
 def borrow(topology: str | None = None, features: Collection[Feature] = (), who: str = "robot") -> Cluster:
     """The cluster of ``lab up`` if it fits, else one started for this process.
 
-    Without a ``topology``, any that offers the ``features`` fits; the default
-    one goes first. Raises NoTopologyError when there is none, or when
-    ``topology`` lacks one of them. A cluster that was started for this process
-    ends with it, also by kill -9.
+    Without a ``topology``, any topology that offers the ``features`` fits; the
+    default topology is preferred. Raises NoTopologyError if no topology offers
+    all ``features``, or if ``topology`` lacks one of them. A cluster started for
+    this process ends with it, also after kill -9.
     """
     if topology:
         wanted = topologies.load(topology_path(topology))
@@ -135,7 +135,7 @@ def borrow(topology: str | None = None, features: Collection[Feature] = (), who:
 
 
 def _fitting(features: Collection[Feature]) -> str:
-    """Name of a topology of the project that offers ``features``."""
+    """Name of a topology of the project that offers all ``features``."""
     names = [DEFAULT_TOPOLOGY, *topology_names()]
     for name in names:
         if not missing(topologies.load(topology_path(name)), features):

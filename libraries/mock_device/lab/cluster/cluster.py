@@ -1,4 +1,4 @@
-"""A running cluster as its users see it."""
+"""A running cluster as its clients see it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.topology import Topology
 
 @dataclass(frozen=True)
 class NodeAccess:
-    """How to reach a node by SSH, from this machine's loopback."""
+    """How to reach a node by SSH over this machine's loopback interface."""
 
     name: str
     host: str
@@ -29,17 +29,17 @@ class NodeAccess:
 
 @dataclass(frozen=True)
 class GuestAnswer:
-    """What QEMU answered to a QMP command."""
+    """QEMU's answer to a QMP command."""
 
     value: Any = None
     error: str = ""
     """Why there is no ``value``."""
     silent: bool = False
-    """Whether there was no answer in time."""
+    """Whether QEMU did not answer in time."""
 
 
 class Cluster:
-    """A running cluster that this process holds; it is given back by ``release`` or by the end of the process."""
+    """A running cluster held by this process until ``release`` or the end of the process."""
 
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
         """The cluster at the other end of ``control``. Raises DamagedFileError."""
@@ -50,23 +50,23 @@ class Cluster:
         spec = ClusterSpec.load(self._paths.spec)
         self.topology: Topology = spec.load_topology()
         self.accelerator = spec.qemu.accelerator
-        """QEMU's, ``kvm`` or ``tcg``."""
+        """QEMU's accelerator, ``kvm`` or ``tcg``."""
         self._ports = Access.load(self._paths.access).ssh_ports
         if missing := {node.name for node in self.topology.nodes} - self._ports.keys():
             raise DamagedFileError(self._paths.access, f"expected an SSH port of {', '.join(sorted(missing))}")
 
     @property
     def kubeconfig(self) -> Path:
-        """Kubeconfig of a cluster administrator, for use on this machine."""
+        """Kubeconfig of the cluster administrator, for use on this machine."""
         return self._paths.kubeconfig
 
     @property
     def log_dir(self) -> Path:
-        """Consoles of the guests and logs of all processes."""
+        """Folder with the guests' consoles and the logs of all processes."""
         return self._paths.logs
 
     def node(self, name: str) -> NodeAccess:
-        """How to reach node ``name``; KeyError names the nodes there are."""
+        """How to reach node ``name``. Raises KeyError with the names of all nodes."""
         node = self.topology.node(name)
         keys = self._paths.pki
         return NodeAccess(
@@ -78,9 +78,9 @@ class Cluster:
         return self._control.request("qmp", node=self.topology.node(node).name, execute=command, arguments=arguments)
 
     def look(self, command: str, seconds: float | None = None) -> dict[str, GuestAnswer]:
-        """What each node's guest answers to a QMP command that changes nothing, all asked at the same time.
+        """Send a read-only QMP command to all guests in parallel; answers by node.
 
-        One that has not answered after ``seconds`` (default: ``look_seconds``) is silent.
+        A guest that has not answered after ``seconds`` (default: ``look_seconds``) is silent.
         """
         answers = self._control.request("look", execute=command, seconds=seconds or self.look_seconds)
         return {
@@ -90,7 +90,7 @@ class Cluster:
 
     @property
     def look_seconds(self) -> float:
-        """How long a person who looks at this cluster waits for a node that does not answer."""
+        """Seconds that interactive commands wait for a node that does not answer."""
         return look_seconds(self.accelerator)
 
     def plug(self, node: str, root_port: str) -> None:
@@ -98,49 +98,52 @@ class Cluster:
         self._control.request("plug", node=node, slot=root_port)
 
     def unplug(self, node: str, root_port: str) -> None:
-        """Hot-unplug the devices of a slot and wait until the guest has let go of them."""
+        """Hot-unplug the devices of a slot and wait until the guest has released them."""
         self._control.request("unplug", node=node, slot=root_port)
 
     def kill_device_server(self, node: str) -> None:
-        """Kill the process that serves the devices of ``node``; they stay plugged and answer nothing any more."""
+        """Kill the process that serves the devices of ``node``; they stay plugged but no longer respond."""
         self._control.request("kill_devices", node=node)
 
     def start_device_server(self, node: str) -> None:
-        """Start it again; devices that are plugged must be unplugged and plugged again to reach it."""
+        """Start the device server of ``node`` again; unplug plugged devices and plug them again to reconnect them."""
         self._control.request("serve_devices", node=node)
 
     def supervisor_status(self) -> dict[str, Any]:
-        """What the supervisor says of itself and its processes."""
+        """State of the supervisor and its processes."""
         result: dict[str, Any] = self._control.request("status")
         return result
 
     def alive(self) -> bool:
-        """Whether the supervisor answers, and all that it watches runs."""
+        """Whether the supervisor answers and all processes that it watches run."""
         try:
             return bool(self.supervisor_status()["state"] == "running")
         except StepError:
             return False
 
-    def says(self, who: str) -> None:
-        """Tell the supervisor what its holder does now, for those who watch."""
+    def report_activity(self, who: str) -> None:
+        """Tell the supervisor what the holder is doing, for ``lab status`` and ``lab clusters``."""
         self._control.request("hold", who=who)
 
     def save(self, folder: Path) -> None:
-        """Save guests and control plane to ``folder``; the cluster has stopped then. No device may be plugged."""
+        """Save guests and control plane to ``folder`` and stop the cluster. No device may be plugged."""
         self._control.request("save", folder=str(folder))
 
     def stay(self) -> None:
-        """Let the cluster live on when nobody holds it, until ``lab down``."""
+        """Keep the cluster running until ``lab down``, also without a holder."""
         self._control.request("stay")
         self._ends_here = False
 
     def release(self) -> None:
-        """Give the cluster back. One that was started by this process, and not told to stay, has ended then."""
+        """Release the cluster. If this process started it and it need not ``stay``, wait until it has ended."""
         self._control.close()
         if self._ends_here:
             wait_ended(self.name)
 
 
 def start(name: str, topology: Topology, profile: Profile, who: str, *, golden: Path | None = None) -> Cluster:
-    """Start a cluster, which ends with this process unless it is told to stay; see ``lab.cluster.launcher.launch``."""
+    """Start a cluster that ends with this process unless ``Cluster.stay`` is called.
+
+    See ``lab.cluster.launcher.launch``.
+    """
     return Cluster(launch(name, topology, profile, who, golden=golden), ends_here=True)

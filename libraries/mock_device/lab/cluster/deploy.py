@@ -1,4 +1,4 @@
-"""What makes a running cluster a cluster with mock accelerators: kernel module, devices, DRA driver."""
+"""Deploys what makes a cluster one with mock accelerators: kernel module, devices, DRA driver."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULE_LOADER = "mock-accel-kmod"
 DRIVER_MANIFESTS = PROJECT / "dra-driver" / "manifests"
 NODE_AGENT = "mock-accel-node-agent"
 CONTROLLER = "mock-accel-controller"
-# Without hardware virtualisation a cluster of two nodes takes a third of these.
+# Without hardware virtualisation, a two-node cluster takes a third of each of these.
 _NODES_TIMEOUT_SECONDS = 400.0
 _LOAD_TIMEOUT_SECONDS = 300.0
 _ROLLOUT_TIMEOUT_SECONDS = 240.0
@@ -44,13 +44,13 @@ def kmod_image() -> Path:
 
 
 def build_images() -> None:
-    """Build what ``install_everything`` loads, so that nothing is compiled while a cluster waits."""
+    """Build the images that ``install_everything`` loads, so that no running cluster waits for a build."""
     kmod_image()
     images.driver_image()
 
 
 def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
-    """Do ``work`` for all nodes at the same time. Raises StepError with each node for which it failed, and why."""
+    """Do ``work`` for all nodes in parallel. Raises StepError with the nodes for which it failed, and why."""
     nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
     with ThreadPoolExecutor(len(nodes)) as pool:
         done = {node.name: pool.submit(work, node) for node in nodes}
@@ -65,15 +65,15 @@ def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> No
 
 
 def load_image(cluster: Cluster, archive: Path) -> None:
-    """Put a docker-archive tar into the container store of every node. Raises StepError with the nodes that failed.
+    """Import a docker-archive tar into the container store of every node. Raises StepError with the nodes that failed.
 
-    ``archive`` may be a pipe, as of ``<(podman save …)``. Each node has a log of its own.
+    ``archive`` may be a pipe, such as ``<(podman save …)``. There is one log file per node.
     """
     if not (archive.is_file() or archive.is_fifo()):
         raise StepError(f"no image archive {archive}; build one: make build-image")
     with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
         if archive.is_fifo():
-            # It is read more than once.
+            # The archive is read more than once.
             with archive.open("rb") as pipe, Path(folder, "whole.tar").open("wb") as whole:
                 shutil.copyfileobj(pipe, whole)
             archive = Path(folder, "whole.tar")
@@ -81,7 +81,7 @@ def load_image(cluster: Cluster, archive: Path) -> None:
         write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
 
         def load(node: NodeAccess) -> None:
-            # Synced: what containerd unpacks would be empty after a power cut in the next half minute.
+            # Without sync, a power cut within half a minute would leave the files that containerd unpacked empty.
             command = ["sh", "-c", "ctr --namespace k8s.io images import - && sync -f /var/lib/containerd"]
             log = cluster.log_dir / f"load-image-{node.name}.log"
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
@@ -90,7 +90,7 @@ def load_image(cluster: Cluster, archive: Path) -> None:
 
 
 def install_module(cluster: Cluster) -> None:
-    """Load the kernel module on every node by a pod that carries it."""
+    """Load the kernel module on every node, by a DaemonSet whose image contains it."""
     api = kubeclient.connect(cluster.kubeconfig)
     manifests.apply(api, MODULE_MANIFEST)
     count = len(cluster.topology.nodes)
@@ -98,12 +98,12 @@ def install_module(cluster: Cluster) -> None:
 
 
 def _driver_manifests() -> list[Path]:
-    """In the order of their names, which starts with the namespace."""
+    """The driver's manifests, sorted by name; the first one creates the namespace."""
     return sorted(DRIVER_MANIFESTS.glob("*.yaml"))
 
 
 def install_driver(cluster: Cluster) -> None:
-    """Install the DRA driver and wait until it serves on every node."""
+    """Install the DRA driver and wait until it is available on every node."""
     api = kubeclient.connect(cluster.kubeconfig)
     for manifest in _driver_manifests():
         manifests.apply(api, manifest)
@@ -113,9 +113,9 @@ def install_driver(cluster: Cluster) -> None:
 
 
 def remove_driver(cluster: Cluster) -> None:
-    """Take away what ``install_driver`` made but the namespace, in which the kernel module's loader is, too.
+    """Remove what ``install_driver`` created, except the namespace, which the kernel module's loader shares.
 
-    Claims that are in use keep their devices.
+    Claims in use keep their devices.
     """
     api = kubeclient.connect(cluster.kubeconfig)
     for manifest in reversed(_driver_manifests()[1:]):
@@ -123,14 +123,14 @@ def remove_driver(cluster: Cluster) -> None:
 
 
 def plug_devices(cluster: Cluster) -> None:
-    """Hot-plug every slot of the topology; QEMU takes some 10 ms for each, the guests go on from there."""
+    """Hot-plug every slot of the topology. QEMU takes about 10 ms per slot; the guests take longer to notice."""
     for node in cluster.topology.nodes:
         for slot in node.slots:
             cluster.plug(node.name, slot.root_port)
 
 
 def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -> None:
-    """Wait until every PF of the topology is in a ResourceSlice; StepError names those that are missing.
+    """Wait until every PF of the topology is in a ResourceSlice; StepError names those that are not.
 
     ``timeout`` is wall time in seconds.
     """
@@ -147,8 +147,8 @@ def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -
         return expected - {(found.get("node", ""), found.get("device", "")) for found in labels}
 
     lister = client.ResourceV1Api(api).list_resource_slice
-    if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
-        names = ", ".join(f"{node} {device}" for node, device in sorted(left))
+    if unpublished := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
+        names = ", ".join(f"{node} {device}" for node, device in sorted(unpublished))
         pods = explain_pods(api, NAMESPACE, {"app": NODE_AGENT})
         raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
 
@@ -161,7 +161,7 @@ def wait_nodes(cluster: Cluster) -> None:
 
 
 def install_everything(cluster: Cluster) -> None:
-    """Kernel module and driver, on nodes that are Ready. Shows each step; raises StepError."""
+    """Install kernel module and driver on nodes that are Ready. Shows each step; raises StepError."""
     log = cluster.log_dir
     with progress.step("images on the nodes", log):
         for archive in (kmod_image(), images.driver_image()):
@@ -173,7 +173,7 @@ def install_everything(cluster: Cluster) -> None:
 
 
 def add_devices(cluster: Cluster) -> None:
-    """Plug the devices of the topology, and wait until all are published. Shows each step; raises StepError."""
+    """Plug the topology's devices and wait until all are published. Shows each step; raises StepError."""
     log = cluster.log_dir
     with progress.step("devices plugged", log):
         plug_devices(cluster)
@@ -182,7 +182,7 @@ def add_devices(cluster: Cluster) -> None:
 
 
 def bring_up(cluster: Cluster) -> None:
-    """Everything between a booted cluster and one that serves claims. Shows each step; raises StepError."""
+    """Turn a booted cluster into one that serves claims. Shows each step; raises StepError."""
     wait_nodes(cluster)
     install_everything(cluster)
     add_devices(cluster)

@@ -1,8 +1,8 @@
-"""Golden clusters: booted once, saved without devices, and restored in seconds as often as one likes.
+"""Golden clusters: booted once, saved without devices, then restored in seconds any number of times.
 
-There are two tiers. The first has Ready nodes; the second, made from the first,
-has kernel module and driver as well, so that a change to the driver costs the
-second only. Each is an artifact of the cache, keyed by all that goes into it.
+There are two tiers. The first has Ready nodes. The second, built from the first,
+adds kernel module and driver, so that a change to the driver rebuilds only the
+second. Each is a cached artifact whose key hashes all of its inputs.
 
 Files of a golden cluster: ``NODE.ram`` (QEMU's mapped-ram migration format),
 ``NODE.qcow2`` (read-only base of the restored guests' disks), ``control-plane/etcd``
@@ -36,9 +36,9 @@ from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
 from mock_device.topology import Topology
 
 _CODE = [PROJECT / "libraries/mock_device/lab" / room for room in ("controlplane", "guest", "supervisor")]
-"""Rooms whose code decides how a saved cluster looks and how it is restored."""
+"""Packages whose code determines what a saved cluster contains and how it is restored."""
 _TOPOLOGY = "topology.txt"
-"""File of a golden cluster with the path of the topology file that it was built for."""
+"""File in a golden cluster with the path of the topology file for which it was built."""
 
 _GUEST_BYTES = 704 << 20
 _GUEST_DISK_BYTES = 64 << 20
@@ -46,7 +46,7 @@ _CONTROL_PLANE_BYTES = 128 << 20
 
 
 def shape(topology: Topology) -> str:
-    """What of a topology a cluster without devices depends on (JSON)."""
+    """The parts of a topology that affect a cluster without devices, as JSON."""
     return json.dumps(
         [
             [
@@ -68,7 +68,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         "shape": shape(topology),
         "profile": [profile.accelerator, flag(profile.feature_gates)],
         "cpu": host_cpu(profile.accelerator),
-        # Decides what the guests' kernels were booted with.
+        # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
         "qemu": ensure_qemu().version,
         "kubernetes": str(build_embedded_k8s()),
@@ -92,17 +92,18 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
 
 
 def topology_files() -> set[Path]:
-    """Topology files that the golden clusters in the cache were built for, as far as these files still exist."""
+    """Topology files for which the cached golden clusters were built, as far as these files still exist."""
     recorded = cache_root().glob(f"golden-*/*/{_TOPOLOGY}")
     return {path for file in recorded if (path := Path(file.read_text().strip())).is_file()}
 
 
 def needed_bytes(topology: Topology) -> int:
-    """Disk that a golden cluster takes, about a third more than was measured.
+    """Disk space that a golden cluster needs, in bytes: about a third more than was measured.
 
-    A guest of 2 GiB is saved in 490 MiB when its node is Ready, in 670 MiB with
-    module and driver; its disk has 50 MiB, etcd's data 65 MiB, and is copied.
-    Memory that a guest never wrote takes none, but what it caches grows with it.
+    A guest of 2 GiB saves 490 MiB of memory when its node is Ready, 670 MiB with
+    module and driver. Its disk takes 50 MiB, the copy of etcd's data 65 MiB.
+    Memory that a guest never wrote takes no space, but a guest with more memory
+    caches more.
     """
     guests = sum(min(node.memory, _GUEST_BYTES + node.memory // 16) + _GUEST_DISK_BYTES for node in topology.nodes)
     return guests + _CONTROL_PLANE_BYTES
@@ -113,48 +114,48 @@ def _check_space(folder: Path, topology: Topology) -> None:
     if free < needed:
         raise StepError(
             f"golden cluster of {topology.name}: it needs {disk.mebibytes(needed)} in {folder.parent}, "
-            f"found {disk.mebibytes(free)} free; see what can go: lab cache; or boot without one: lab up --cold"
+            f"found {disk.mebibytes(free)} free; see what can be removed: lab cache; or boot without one: lab up --cold"
         )
 
 
 def identity(folder: Path) -> int | None:
-    """Which golden cluster ``folder`` is: another number when it was made anew, None when it was set aside."""
+    """Identity of the golden cluster in ``folder``: changes when it is rebuilt; None if it is quarantined."""
     try:
         return folder.stat().st_ino
     except FileNotFoundError:
         return None
 
 
-def set_aside(folder: Path, which: int | None, error: StepError) -> Path | None:
-    """Put a golden cluster that cannot be restored where nobody looks for it, with reason and logs; its new folder.
+def quarantine(folder: Path, which: int | None, error: StepError) -> Path | None:
+    """Rename a golden cluster that cannot be restored, add reason and logs, and return its new folder.
 
-    None when ``folder`` is no longer the one of identity ``which``: another
-    process that could not restore it, either, was quicker.
+    Returns None if ``folder`` no longer has the identity ``which``: another
+    process failed to restore it, too, and has quarantined it already.
     """
     if which is None or identity(folder) != which:
         return None
-    aside = folder.with_name(f"{folder.name}.failed-{int(time.time())}")
+    target = folder.with_name(f"{folder.name}.failed-{int(time.time())}")
     try:
-        folder.rename(aside)
+        folder.rename(target)
     except FileNotFoundError:
         return None
-    write_file(aside / "reason.txt", f"{error}\n")
+    write_file(target / "reason.txt", f"{error}\n")
     if error.log and error.log.is_dir():
-        shutil.copytree(error.log, aside / "logs")
-    return aside
+        shutil.copytree(error.log, target / "logs")
+    return target
 
 
 def _build(
     topology: Topology, profile: Profile, prepare: Callable[[Cluster], None], base: Path | None = None
 ) -> Callable[[Path], None]:
-    """How a golden cluster is made: one that boots, or is restored from ``base``, is prepared and saved."""
+    """Return the builder of a golden cluster: boot one, or restore it from ``base``; prepare it; save it."""
 
     def build(folder: Path) -> None:
         _check_space(folder, topology)
         write_file(folder / _TOPOLOGY, f"{topology.path.absolute()}\n")
         cluster = start(f"{RUN_PREFIX}golden-{os.getpid()}", topology, profile, "golden cluster", golden=base)
         try:
-            # While the cluster's own disks are still there: they may be what fills this machine's.
+            # Check for a full disk while the cluster's disks still exist: they may be what fills it.
             with explained_when_full(folder, "golden cluster"):
                 prepare(cluster)
                 with progress.step("cluster saved", cluster.log_dir):

@@ -1,4 +1,4 @@
-"""Starts a cluster's supervisor in namespaces of its own, and waits until the cluster runs."""
+"""Starts a cluster's supervisor in new namespaces, and waits until the cluster runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
 
 RUN_PREFIX = "run-"
-"""Names of clusters that are started for one process begin so."""
+"""Prefix of the names of clusters that are started for one process."""
 _KEPT_RUNS = 5
 _BACKLOG = 64
 _CLAIM_SECONDS = 5.0
@@ -35,11 +35,11 @@ _STOP_TIMEOUT_SECONDS = 30.0
 
 
 class StartError(StepError):
-    """A step of the start failed, by the supervisor's word. One that was killed says nothing."""
+    """The supervisor reported that a step of the start failed. (A supervisor that was killed reports nothing.)"""
 
     def __init__(self, message: str, log: Path | None = None, *, golden: bool = False) -> None:
         self.golden = golden
-        """Whether what the cluster was to be restored from may be to blame."""
+        """Whether the golden cluster from which the cluster is restored may be the cause."""
         super().__init__(message, log)
 
 
@@ -51,10 +51,10 @@ def _listen(stack: ExitStack) -> socket.socket:
 
 
 def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
-    """Take the cluster's name; the lock goes on to the supervisor and is free when that has ended."""
+    """Lock the cluster's name; the supervisor inherits the lock, which is released when it ends."""
     paths.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = stack.enter_context(paths.lock.open("a+"))
-    # One that is being stopped is gone in a moment.
+    # A cluster of this name that is being stopped ends in a moment.
     if not _locked_within(lock, _CLAIM_SECONDS):
         name = paths.root.name
         raise StepError(f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}")
@@ -62,14 +62,14 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
 
 
 def wait_ended(name: str) -> None:
-    """Wait until nothing of a cluster that was given back is left. Raises StepError."""
+    """Wait until a released cluster has ended. Raises StepError."""
     with ClusterPaths.of(name).lock.open("a+") as lock:
         if not _locked_within(lock, _STOP_TIMEOUT_SECONDS):
             raise StepError(f"cluster {name!r} has not ended after {_STOP_TIMEOUT_SECONDS:.0f} s")
 
 
 def _locked_within(lock: IO[str], timeout: float) -> bool:
-    """Lock a file that a supervisor holds as long as it lives; False when it still has it after ``timeout`` seconds."""
+    """Lock a file that a supervisor holds while it lives; False if it still does after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not try_lock(lock):
         if time.monotonic() > deadline:
@@ -79,9 +79,9 @@ def _locked_within(lock: IO[str], timeout: float) -> bool:
 
 
 def prune_runs(folder: Path) -> None:
-    """Remove what clusters that were started for one process and have ended left in ``folder``.
+    """Remove the files in ``folder`` of ended clusters that were started for one process.
 
-    The logs of the last five stay.
+    The logs of the last five are kept.
     """
     ended = sorted(folder.glob(f"{RUN_PREFIX}*.lock"), key=lambda path: path.stat().st_mtime, reverse=True)
     for number, path in enumerate(ended):
@@ -101,9 +101,10 @@ def prune_runs(folder: Path) -> None:
 def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *, golden: Path | None = None) -> Control:
     """Start cluster ``name`` and return a connection that holds it.
 
-    It boots, or is restored from the folder of a ``golden`` cluster. Builds what
-    is missing first. Shows each step. Raises StartError with the step that failed
-    and its log, StepError when it came to no start or the disk is full; nothing is left running then.
+    It boots, or is restored from the folder of a ``golden`` cluster. Builds
+    missing artifacts first. Shows each step. Raises StartError with the step that
+    failed and its log, or StepError if the start was not attempted or the disk is
+    full. After an error, nothing keeps running.
     """
     qemu = ensure_qemu()
     binaries = build_embedded_k8s()
@@ -135,7 +136,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             api_fd=api.fileno(),
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
         )
-        # What was read, and not what is in the file by now: golden clusters may have been made meanwhile.
+        # Save the topology as it was read: the file may have changed while golden clusters were built.
         write_file(paths.topology, topology.text)
         spec.save(paths.spec)
         ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
@@ -158,7 +159,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
         connection.close()
         wait_ended(name)
         if full:
-            # What it was to be restored from is not to blame.
+            # Not a StartError: the golden cluster is not the cause.
             raise DiskFullError(f"{full}; free some space, see: lab cache\n  {error}") from error
         raise
     except BaseException:
@@ -180,7 +181,7 @@ def _show_start(connection: Control, paths: ClusterPaths) -> None:
 
 
 def stop(name: str) -> bool:
-    """Stop cluster ``name``; False when it was not running. Raises StepError when it does not end."""
+    """Stop cluster ``name``; False if it is not running. Raises StepError if it does not end."""
     try:
         with Control(name) as connection:
             connection.request("stop")

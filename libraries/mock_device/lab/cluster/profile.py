@@ -1,7 +1,8 @@
-"""Cluster profiles: what a cluster runs on, whatever its topology (``variables/<profile>.yaml``)."""
+"""Cluster profiles (``variables/<profile>.yaml``): settings of a cluster that do not depend on its topology."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from typing import Any, NoReturn
 import yaml
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.variables import profile_path
+from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
 from mock_device.lab.guest.accelerator import accelerator
 
-KINDS = ("embedded",)
-ACCELERATORS = ("auto", "kvm", "tcg")
-_GATE = re.compile(r"[A-Za-z0-9]+")
+# Keys and values, from the JSON schema that editors use as well.
+_KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
+_KINDS: list[str] = _KEYS["kind"]["enum"]
+_ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
+_GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class Profile:
     accelerator: str
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
-    """For all components of the control plane and the kubelets."""
+    """Feature gates of all control plane components and kubelets."""
 
 
 def load(name: str) -> Profile:
-    """A profile, by its name in ``variables`` or as the path of a file. Raises StepError with file and reason."""
+    """Load the profile ``name``: a name in ``variables``, or a path. Raises StepError with file and reason."""
     path = profile_path(name)
     try:
         fields = yaml.safe_load(path.read_text())
@@ -47,13 +50,13 @@ def _parse(path: Path, fields: Any) -> Profile:
 
     if not isinstance(fields, dict):
         refuse("expected a mapping with the key 'kind'")
-    if unknown := sorted(map(str, fields.keys() - {"kind", "accelerator", "feature-gates"})):
-        refuse(f"unknown keys {', '.join(unknown)}; there are kind, accelerator, feature-gates")
+    if unknown := sorted(map(str, fields.keys() - _KEYS.keys())):
+        refuse(f"unknown keys {', '.join(unknown)}; there are {', '.join(_KEYS)}")
     kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
-    if kind not in KINDS:
-        refuse(f"expected kind {' or '.join(KINDS)}, found {kind!r}")
-    if wanted not in ACCELERATORS:
-        refuse(f"expected accelerator {', '.join(ACCELERATORS)}, found {wanted!r}")
+    if kind not in _KINDS:
+        refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")
+    if wanted not in _ACCELERATORS:
+        refuse(f"expected accelerator {', '.join(_ACCELERATORS)}, found {wanted!r}")
     if not isinstance(gates, dict) or not all(
         isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
     ):
@@ -62,5 +65,5 @@ def _parse(path: Path, fields: Any) -> Profile:
 
 
 def flag(gates: Mapping[str, bool]) -> str:
-    """``gates`` as the value of ``--feature-gates``."""
+    """Format ``gates`` as the value of ``--feature-gates``."""
     return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))

@@ -1,4 +1,4 @@
-"""Commands on a node, by the ssh(1) client."""
+"""Runs commands on nodes with the ssh(1) client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONNECT_TIMEOUT_SECONDS = 30
 
 
 class SshTarget(Protocol):
-    """What is needed to reach a node; ``lab.cluster.cluster.NodeAccess`` is one."""
+    """How to reach a node; ``lab.cluster.cluster.NodeAccess`` implements it."""
 
     @property
     def name(self) -> str: ...
@@ -30,7 +30,7 @@ class SshTarget(Protocol):
 
 
 def argv(node: SshTarget, command: Sequence[str] = ()) -> list[str]:
-    """The ssh command line for ``command`` on ``node``, or for a shell there."""
+    """The ssh command line that runs ``command`` on ``node``, or a shell if it is empty."""
     options = {
         "IdentityFile": str(node.key_file),
         "IdentitiesOnly": "yes",
@@ -50,7 +50,7 @@ def on_node(
 ) -> str:
     """Run ``command`` on ``node`` and return what it prints.
 
-    ``timeout`` is wall time in seconds; ``stdin`` a file that the command
-    reads. Raises StepError with the end of the output.
+    ``timeout`` is wall time in seconds; the command reads the file ``stdin``.
+    Raises StepError with the end of the output.
     """
     return run(argv(node, command), timeout=timeout, log=log, stdin=stdin).decode(errors="replace")

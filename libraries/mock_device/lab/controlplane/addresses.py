@@ -1,4 +1,4 @@
-"""Addresses and ports of a cluster, the same in every cluster: each has a network namespace."""
+"""Addresses and ports, the same in every cluster: each has its own network namespace."""
 
 from __future__ import annotations
 

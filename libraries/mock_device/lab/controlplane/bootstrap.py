@@ -1,4 +1,4 @@
-"""The first objects of a cluster: who may do what, and the cluster's name service."""
+"""The first objects of a cluster: role bindings and the DNS service."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DNS_LABELS = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
 
 
 def bootstrap(pki: Pki, *, dns: bool, server: str = API_SERVER) -> None:
-    """Make the first objects; may be repeated. The API server at ``server`` must be ready.
+    """Apply the first objects; can be repeated. The API server at ``server`` must be ready.
 
-    ``dns`` announces the name service that listens on the bridge address.
-    Raises StepError when the API server refuses an object, OSError when it is away.
+    ``dns`` adds the objects of the DNS server that listens on the bridge address.
+    Raises StepError when the API server refuses an object, OSError when it cannot be reached.
     """
     with pki.bootstrap_identity() as superuser:
         for path, body in objects(dns=dns).items():
@@ -36,7 +36,7 @@ def bootstrap(pki: Pki, *, dns: bool, server: str = API_SERVER) -> None:
 
 
 def objects(*, dns: bool) -> dict[str, dict[str, object]]:
-    """The objects by their path in the API."""
+    """The objects by their API path."""
     roles = f"/apis/{_RBAC}/v1/clusterroles"
     bindings = f"/apis/{_RBAC}/v1/clusterrolebindings"
     result: dict[str, dict[str, object]] = {
@@ -65,7 +65,7 @@ def _binding(name: str, kind: str, subject: str, role: str) -> dict[str, object]
 
 
 def _dns_role() -> dict[str, object]:
-    """What CoreDNS's ``kubernetes`` plugin reads (its README, "Ready" and RBAC of its deployment)."""
+    """Rights of CoreDNS's ``kubernetes`` plugin (its README, and the ClusterRole of its deployment)."""
     verbs = ["list", "watch"]
     return {
         "apiVersion": f"{_RBAC}/v1",
@@ -79,7 +79,7 @@ def _dns_role() -> dict[str, object]:
 
 
 def _dns_service() -> dict[str, object]:
-    """No selector: the name service is a process of the host, not a pod."""
+    """A service without a selector, because CoreDNS is a process on the host, not a pod."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

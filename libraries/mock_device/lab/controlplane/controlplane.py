@@ -1,8 +1,8 @@
-"""The control plane of a cluster, described: which processes, in which order, and when each is ready.
+"""Components of a cluster's control plane: command lines, order of start, readiness.
 
-All of them run in the cluster's own network namespace, on its bridge address
-and on loopback, so ports are the usual ones, however many clusters there are.
-Every file they write is under the directory they are given.
+They run in the cluster's network namespace, on its bridge address and on loopback,
+so that every cluster uses the standard ports. All files that they write are below
+the directory ``ControlPlane.data``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,8 @@ from mock_device.lab.controlplane.pki import Identity, Pki
 
 API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
 
-HOST_COMMANDS: Mapping[str, str] = {"nft": "nftables"}
-"""Commands that the control plane runs on the host, with the Debian package of each."""
-
 PROXY_NODE = "control-plane"
-"""Name that the host's kube-proxy has; no node is called so."""
+"""Node name of the host's kube-proxy; no node has this name."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _POLL_SECONDS = 0.1
 _OK = 200
@@ -49,12 +46,12 @@ class Readiness:
     url: str
     identity: Identity | None
     timeout: float
-    """Seconds from the start of the component, generous: machines without hardware virtualisation are slow."""
+    """Seconds from the start of the component; long, because machines without hardware virtualisation are slow."""
     shows: str = ""
-    """What the answer contains once the component is ready, if it answers 200 before."""
+    """Text in the answer of a ready component, for one that answers 200 before it is ready."""
 
     def probe(self) -> str:
-        """Ask once; an empty string says ready, another one why not."""
+        """Ask once. Returns an empty string when the component is ready, else the reason why not."""
         try:
             status, body = https.request(self.url, self.identity)
         except (OSError, http.client.HTTPException) as error:
@@ -77,18 +74,18 @@ class Component:
     env: dict[str, str] = field(default_factory=lambda: {"PATH": _PATH})
     """The whole environment."""
     needed_by_nodes: bool = True
-    """False: nodes may boot while this one is not ready yet."""
+    """False: nodes may boot before it is ready."""
 
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """Where the files of a control plane are.
+    """A control plane and its files.
 
-    ``binaries`` has a link for each component, ``data`` is for what they write.
-    ``proxy_node`` is the node that the host's kube-proxy says it is. It waits
-    30 s for that node, then does without; naming a node that is registered with
-    its address already (a restored cluster) saves the wait, but ties kube-proxy
-    to it: it ends when that node goes away or changes its address.
+    ``binaries`` has a link for each component; components write below ``data``.
+    ``proxy_node`` is the node name of the host's kube-proxy, which waits 30 s for
+    that node and then starts without it. A node that is registered with its address
+    (in a restored cluster) saves the wait, but kube-proxy ends when that node is
+    deleted or changes its address.
     ``feature_gates`` is the value of ``--feature-gates`` for every component.
     """
 
@@ -108,14 +105,11 @@ class ControlPlane:
         write_file(self.data / "Corefile", self._corefile())
 
     def components(self) -> list[Component]:
-        """All components, in an order in which they can be started.
-
-        DNS is among them if ``binaries`` has it.
-        """
-        all_of_them = [self._etcd(), self._apiserver(), self._controller_manager(), self._scheduler(), self._proxy()]
+        """All components in the order of their start; CoreDNS only if ``binaries`` has it."""
+        found = [self._etcd(), self._apiserver(), self._controller_manager(), self._scheduler(), self._proxy()]
         if (self.binaries / "coredns").exists():
-            all_of_them.append(self._dns())
-        return all_of_them
+            found.append(self._dns())
+        return found
 
     def _kubeconfig(self, name: str) -> Path:
         return self.data / f"{name}.kubeconfig"
@@ -142,7 +136,7 @@ class ControlPlane:
             "peer-key-file": own.key,
             "peer-trusted-ca-file": own.ca,
             "peer-client-cert-auth": "true",
-            # A cluster is thrown away when its host fails: nothing to keep through a power cut.
+            # A cluster does not survive a failure of its host, so its data need not, either.
             "unsafe-no-fsync": "true",
             "snapshot-count": 10000,
             "log-level": "warn",
@@ -166,7 +160,7 @@ class ControlPlane:
             "anonymous-auth": "false",
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
-            # The loader of the kernel module and the node agent are privileged.
+            # The kernel module's loader and the node agent are privileged.
             "allow-privileged": "true",
             "etcd-servers": "https://127.0.0.1:2379",
             "etcd-cafile": etcd.ca,
@@ -225,7 +219,7 @@ class ControlPlane:
 
     def _proxy(self) -> Component:
         argv = self._argv("kube-proxy", {"config": self.data / "kube-proxy.yaml", "v": 0})
-        # Not /healthz, which wants a node of its name. There is a status once rules are written.
+        # Not /healthz, which needs a node of that name. The answer has a status once the rules are written.
         readiness = Readiness("http://127.0.0.1:10256/livez", None, 120, shows='"status":')
         return Component("kube-proxy", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
 
@@ -261,7 +255,7 @@ class ControlPlane:
             "kind": "KubeSchedulerConfiguration",
             "leaderElection": {"leaderElect": False},
             "clientConnection": {"kubeconfig": str(self._kubeconfig("scheduler")), "qps": 100, "burst": 200},
-            # The cluster is small: a pod that did not fit may be tried again soon.
+            # The cluster is small: a pod that did not fit can soon be tried again.
             "podInitialBackoffSeconds": 1,
             "podMaxBackoffSeconds": 2,
             "enableProfiling": False,
@@ -283,8 +277,8 @@ class ControlPlane:
         }
 
     def _corefile(self) -> str:
-        # No forwarder: there is no other name server. A quick "no such name" is better than a refusal,
-        # which resolvers take for a passing failure.
+        # No forwarder: there is no other name server. An immediate NXDOMAIN is better than a refusal,
+        # which resolvers treat as temporary.
         return f"""\
 {DNS_DOMAIN} in-addr.arpa ip6.arpa {{
     bind {HOST_ADDRESS}
@@ -311,8 +305,8 @@ class ControlPlane:
 async def wait_ready(component: Component, child: Child) -> None:
     """Wait until ``component``, which runs as ``child``, is ready.
 
-    Raises StepError when the process has ended, and when the component's own
-    time has passed, with the last answer.
+    Raises StepError when the process has ended, or, with the last answer, when the
+    component's time-out has passed.
     """
     deadline = time.monotonic() + component.readiness.timeout
     while reason := await asyncio.to_thread(component.readiness.probe):

@@ -1,4 +1,4 @@
-"""Small HTTP client with certificates, for the supervisor, which does without the Kubernetes client's weight."""
+"""Small HTTPS client with client certificates, for the supervisor, which does not load the Kubernetes client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCAL_TIMEOUT_SECONDS = 5.0
 
 
 def tls_context(identity: Identity) -> ssl.SSLContext:
-    """TLS as ``identity``, trusting its authority alone."""
+    """TLS context of ``identity``, which trusts only the identity's authority."""
     context = ssl.create_default_context(cafile=str(identity.ca))
     context.load_cert_chain(identity.certificate, identity.key)
     return context
@@ -29,7 +29,7 @@ def request(
 ) -> tuple[int, str]:
     """Send one request and return status and body; ``timeout`` (seconds) bounds each wait for the peer.
 
-    Raises OSError or http.client.HTTPException when there is no answer.
+    Raises OSError or http.client.HTTPException when there is no answer, ValueError for a URL without a host.
     """
     parts = urlsplit(url)
     if parts.hostname is None:

@@ -1,4 +1,4 @@
-"""Kubeconfig files with certificates and key inside, so that one file is all that a client needs."""
+"""Kubeconfig files with embedded certificates and key: a client needs no other file."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A cluster's own certificates: authorities, and one identity for every component.
+"""Certificates of a cluster: its authorities, and one identity for each component.
 
 Names and groups are those that Kubernetes' Node and RBAC authorisers know
 ("PKI certificates and requirements", kubernetes documentation): the common
 name is the user, organisations are its groups.
 
-Keys are ECDSA P-256: made in a millisecond, and understood by every client.
+Keys are ECDSA P-256: created in a millisecond, and supported by every client.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mock_device.lab.controlplane.addresses import HOST_ADDRESS
 ADMIN_GROUP = "mock-device:admins"
 """Group of the cluster's administrator; ``lab.controlplane.bootstrap`` binds it to ``cluster-admin``."""
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
-"""User that the API server is when it calls a kubelet."""
+"""User name of the API server when it calls a kubelet."""
 DNS_USER = "system:coredns"
 API_SERVICE_ADDRESS = "10.96.0.1"
 API_SERVER_NAMES = (
@@ -51,13 +51,13 @@ API_SERVER_NAMES = (
 )
 VALIDITY = timedelta(days=365)
 BACKDATING = timedelta(days=1)
-"""Certificates count from before they are made: a guest's clock may be behind."""
+"""Certificates are valid from a day before they are issued: a guest's clock may be slow."""
 _BOOTSTRAP_VALIDITY = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate with its key, and the authority that its peers' certificates come from."""
+    """A certificate with its key, and the authority that issued its peers' certificates."""
 
     name: str
     certificate: Path
@@ -78,7 +78,7 @@ class Pki:
 
     @property
     def etcd_ca(self) -> Path:
-        """Certificate of etcd's authority: a certificate of the cluster opens no way into etcd."""
+        """Certificate of etcd's authority; separate, so that the cluster's certificates give no access to etcd."""
         return self.directory / "etcd-ca.crt"
 
     @property
@@ -112,8 +112,8 @@ class Pki:
     def bootstrap_identity(self) -> Iterator[Identity]:
         """A superuser (``system:masters``) for the first objects of a cluster, for 15 minutes at most.
 
-        RBAC lets only a superuser bind the administrators' group. The key is in
-        a folder of its own, which is removed on the way out.
+        RBAC lets only a superuser bind the administrators' group. The key is in a
+        separate folder, which is removed on exit.
         """
         authority = _Authority.load(self.ca)
         with tempfile.TemporaryDirectory(prefix=".bootstrap-", dir=self.directory) as folder:
@@ -177,10 +177,10 @@ class _Authority:
 
 
 def create_pki(directory: Path, nodes: Sequence[tuple[str, str]]) -> Pki:
-    """Make all certificates and keys of a cluster in ``directory``.
+    """Create all certificates and keys of a cluster in ``directory``.
 
-    ``nodes`` are the name and the IPv4 address of each node. Files that are
-    there are replaced, so that everything comes from the same authorities.
+    ``nodes`` are the name and the IPv4 address of each node. Existing files are
+    replaced, so that all certificates are issued by the same authorities.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)

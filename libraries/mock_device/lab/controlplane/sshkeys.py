@@ -1,4 +1,4 @@
-"""SSH keys of a cluster, in OpenSSH's formats: who may enter the nodes, and what the nodes are."""
+"""SSH keys of a cluster, in OpenSSH's formats: the user's key and the nodes' host keys."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class SshKeys:
 
     @property
     def user(self) -> SshKey:
-        """The key that opens every node for root."""
+        """The key that logs in as root on every node."""
         return SshKey(self.directory / "id_ed25519")
 
     def host(self, node: str) -> SshKey:
-        """A node's own key."""
+        """Host key of a node."""
         return SshKey(self.directory / f"ssh_host_ed25519_key-{node}")
 
 
 def create_ssh_keys(directory: Path, nodes: Sequence[str]) -> SshKeys:
-    """Make the user's key and a host key for each node in ``directory``; replaces what is there."""
+    """Create the user's key and a host key for each node in ``directory``; existing keys are replaced."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = SshKeys(directory)
     _create(keys.user, "root@mock-device")

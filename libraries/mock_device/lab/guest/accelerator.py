@@ -1,4 +1,4 @@
-"""Whether this machine can run guests on hardware virtualisation, and what of its CPU a saved guest depends on."""
+"""QEMU's accelerator on this machine, and the properties of its CPU that saved guests depend on."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _first_cpu() -> dict[str, str]:
 def accelerator() -> str:
     """QEMU's accelerator here: ``kvm``, or ``tcg`` where the CPU has no ``vmx`` or ``svm`` flag.
 
-    A ``/dev/kvm`` that opens is no proof: inside some virtual machines it is
-    there but cannot run a stock kernel.
+    An accessible ``/dev/kvm`` is not enough: some virtual machines have one that
+    cannot run a stock kernel.
     """
     flags = set(_first_cpu().get("flags", "").split())
     usable = flags & {"vmx", "svm"} and os.access("/dev/kvm", os.R_OK | os.W_OK)
@@ -30,31 +30,30 @@ def accelerator() -> str:
 
 
 LOOK_SECONDS = 10.0
-"""How long a person who looks at a cluster waits for a node that does not answer."""
+"""How long commands that show a cluster wait for a node that does not answer."""
 _EMULATED_LOOK_SECONDS = 2 * LOOK_SECONDS
 
 
 def look_seconds(accelerator: str) -> float:
-    """LOOK_SECONDS, or twice that where a login alone takes seconds while the guest is busy (without ``kvm``)."""
+    """LOOK_SECONDS, or twice that without ``kvm``, where a login alone takes seconds on a busy guest."""
     return LOOK_SECONDS if accelerator == "kvm" else _EMULATED_LOOK_SECONDS
 
 
 def emulated_vcpus(guests: int) -> str:
-    """How QEMU emulates the CPUs of each of a cluster's ``guests``: ``multi``, a thread each, or ``single``.
+    """Value of QEMU's ``-accel tcg,thread=`` for a cluster of ``guests``: ``multi``, a thread per CPU, or ``single``.
 
-    ``single`` when each core of this machine has a guest already: threads that wait
-    for a core keep others spinning, on locks and on answers to interrupts, which
-    nearly doubled the time until ten pods ran (docs/clusters.md).
+    ``single`` when there are at least as many guests as cores of this machine: a
+    thread that waits for a core keeps others spinning on locks and interrupt
+    acknowledgements, which nearly doubled the time until ten pods ran (docs/clusters.md).
     """
     return "single" if guests >= len(os.sched_getaffinity(0)) else "multi"
 
 
 def host_cpu(accelerator: str) -> str:
-    """What of this machine's CPU a guest takes for granted for as long as it lives, also when it is saved and restored.
+    """Properties of this machine's CPU that must be the same when a saved guest is restored.
 
-    With KVM its model and features; without, the rate of its time stamp counter,
-    which the guest has measured once and takes as its clock (MHz; the kernel's
-    BogoMIPS is twice that).
+    With KVM: model and features. Without: the rate of the time stamp counter in MHz
+    (half the kernel's BogoMIPS), which the guest measures at boot and uses as its clock.
     """
     cpu = _first_cpu()
     if accelerator == "kvm":

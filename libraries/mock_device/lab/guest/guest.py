@@ -14,39 +14,40 @@ from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, 
 from mock_device.topology import Node, Topology
 
 NETWORK_SOCKET = "net.sock"
-"""In the node's folder of sockets: where its network card is connected to."""
+"""Socket that the guest's network card connects to, in the node's folder of sockets."""
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
-    # A disk that was not closed cleanly is checked, which replays its journal. Nobody is there to answer a question.
+    # After a power cut the disk is checked, which replays its journal, without asking questions.
     "fsck.mode=auto fsck.repair=yes "
-    # Nothing outside can reach a guest; mitigations cost much without hardware virtualisation.
+    # Guests cannot be reached from outside, and mitigations are expensive without hardware virtualisation.
     "mitigations=off"
 )
 TIMER_OPTION = "no_timer_check"
-"""For every kernel that boots on an emulated CPU: it would count timer interrupts, and panic when they are late.
+"""For every kernel on an emulated CPU: do not check at boot whether timer interrupts arrive in time.
 
-With other work on the host, boots ended in 'IO-APIC + timer doesn't work'. Under KVM Linux leaves the check out itself.
+On a busy host they are late, and the kernel panics: 'IO-APIC + timer doesn't work'. Under KVM, Linux skips the check.
 """
 _TCG_KERNEL_OPTIONS = (
     f"{TIMER_OPTION} "
-    # QEMU's emulated TSC is the host's. Linux distrusts it because emulation stalls now and then, and would read the
-    # HPET instead: no vDSO, and a device access under QEMU's big lock each time.
+    # QEMU's emulated TSC is the host's. Emulation stalls now and then, so Linux would mark it unstable and read the
+    # HPET instead: no vDSO, and a device access under QEMU's big lock for each reading.
     "tsc=reliable "
-    # What the kernel does at each context switch, allocation and system call, and for NUMA balancing each second, is a
-    # tenth of what an idle node takes of an emulated CPU. Nothing here reads these figures or needs the hardening.
+    # Accounting and hardening at each context switch, allocation and system call, and NUMA balancing each second, take
+    # a tenth of an idle node's emulated CPU time. Nothing here reads these figures or needs the hardening.
     "psi=0 init_on_alloc=0 numa_balancing=disable audit=0 hardened_usercopy=off randomize_kstack_offset=off "
-    # The node's services are in Go, which interrupts threads that run long by signals; these are dear, too. So is what
-    # collects garbage, and a thread that looks at the others every 20 us: timers may be late, those of pods, too.
+    # The node's services are in Go, which preempts long-running goroutines by signals. These are expensive under
+    # emulation, as are garbage collection and the runtime's monitor thread, which wakes up every 20 us. With timer
+    # slack it wakes up less often; timers of pods may be late, too.
     "systemd.setenv=GODEBUG=asyncpreemptoff=1 systemd.setenv=GOGC=300 systemd.setenv=TIMER_SLACK_NS=5000000"
 )
-# Where all vCPUs are one thread of the host, more threads of a Go program only wake each other.
+# All vCPUs share one thread of the host: more threads of a Go program would only wake each other.
 _SINGLE_KERNEL_OPTIONS = "systemd.setenv=GOMAXPROCS=1"
 
 
 @dataclass(frozen=True)
 class GuestFile:
-    """A file that a guest finds at boot."""
+    """A file that is written into a guest at boot."""
 
     path: str
     content: bytes
@@ -76,9 +77,9 @@ def network_unit(topology: Topology, number: int) -> str:
 
 
 def tmpfiles_lines(files: Sequence[GuestFile]) -> str:
-    """``files`` as tmpfiles.d(5) lines; ``~`` says that the argument is Base64.
+    """``files`` as tmpfiles.d(5) lines; ``~`` marks a Base64 argument.
 
-    They are written at each boot (``+``): one that a power cut left empty is whole again afterwards.
+    Each boot writes them (``+``), which repairs a file that a power cut left empty.
     """
     return "".join(
         f"f+~ {file.path} {file.mode:04o} root root - {base64.b64encode(file.content).decode()}\n" for file in files
@@ -104,7 +105,7 @@ def credentials(node: Node, network: str, ssh_key: str, files: Sequence[GuestFil
 
 
 def write_credentials(folder: Path, values: Mapping[str, bytes]) -> list[Path]:
-    """Write each credential to a file of its own, for QEMU's ``-smbios type=11,path=``."""
+    """Write one file per credential, for QEMU's ``-smbios type=11,path=``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, value in values.items():
@@ -134,17 +135,17 @@ def argv(
     vcpus: str = "multi",
     restored: bool = False,
 ) -> list[str]:
-    """QEMU's command line. Sockets are relative to the working directory (path names of sockets are short).
+    """QEMU's command line. Sockets are relative to the working directory, because a socket's path must be short.
 
-    ``vcpus`` is one of QEMU's values for ``-accel tcg,thread=``. A guest that is
-    to be ``restored`` waits for its memory instead of booting.
+    ``vcpus`` is a value of QEMU's ``-accel tcg,thread=``. With ``restored`` the
+    guest waits for its saved memory instead of booting.
     """
     emulated = qemu.accelerator == "tcg"
     accelerator = f"tcg,thread={vcpus}" if emulated else qemu.accelerator
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
     command += ["-machine", f"q35,smbios-entry-point-type=64{',hpet=off' if emulated else ''}", "-accel", accelerator]
     command += ["-cpu", "max" if emulated else "host"]
-    # A socket a CPU: no socket may span two NUMA nodes.
+    # One CPU per socket, because a socket must not span two NUMA nodes.
     command += ["-smp", f"{node.cpus},sockets={node.cpus},cores=1,threads=1", "-m", f"{node.memory // _MIB}M"]
     command += [
         "-kernel",
@@ -171,8 +172,8 @@ def argv(
 def numa_options(node: Node) -> list[str]:
     """Memory, CPUs and PCI bridges of each NUMA node.
 
-    Memory is shared, because vfio-user servers map it. Each NUMA node has a
-    ``pxb-pcie`` host bridge; the root ports behind it get the buses that follow.
+    Memory is shared because vfio-user servers map it. Each NUMA node has a
+    ``pxb-pcie`` host bridge; the root ports behind it get the following bus numbers.
     """
     options = []
     first_cpu = 0

@@ -1,8 +1,8 @@
-"""A guest's network card and its port of the cluster's bridge, joined without a tap device.
+"""Connects a guest's network card with its port of the cluster's bridge, without a tap device.
 
-``/dev/net/tun`` may be missing, or be root's alone; a pair of virtual Ethernet
-devices and a packet socket (packet(7)) need CAP_NET_ADMIN and CAP_NET_RAW in
-the cluster's own network namespace only. QEMU's side is ``-netdev stream``:
+A tap device needs ``/dev/net/tun``, which may be missing or root's only. A pair of
+virtual Ethernet devices and a packet socket (packet(7)) need CAP_NET_ADMIN and
+CAP_NET_RAW in the cluster's network namespace only. QEMU's side is ``-netdev stream``:
 each frame follows its length, 32 bits in network byte order (qemu/net/stream.c).
 """
 
@@ -27,8 +27,8 @@ _STATUS_KERNEL = 0
 _HEADER = struct.Struct("=3IH")
 _STATUS = struct.Struct("=I")
 _LENGTH = struct.Struct("!I")
-# A ring, because how much may wait in a socket is not a user's to say. A slot holds a frame of 1500 bytes and its
-# header; what finds no slot is lost, as on any network.
+# A ring, because an ordinary user cannot enlarge a socket's receive buffer. A slot holds a frame of 1500 bytes and its
+# header; a frame that finds no free slot is lost, as on any network.
 _SLOT_BYTES = 2048
 _SLOTS = 1024
 _SLOTS_AT_ONCE = 64
@@ -69,7 +69,7 @@ class Link(asyncio.Protocol):
         asyncio.get_running_loop().add_reader(self._frames, self._from_bridge)
 
     def data_received(self, data: bytes) -> None:
-        """Frames of the guest, in pieces that need not end where a frame does."""
+        """Take frames of the guest, in pieces that may end within a frame."""
         self._received += data
         begin = 0
         while len(self._received) >= begin + _LENGTH.size:
@@ -77,7 +77,7 @@ class Link(asyncio.Protocol):
             end = begin + _LENGTH.size + length
             if len(self._received) < end:
                 break
-            # A frame that the device does not take is lost, as on any network.
+            # A frame that the device refuses is lost, as on any network.
             with contextlib.suppress(OSError):
                 self._frames.send(self._received[begin + _LENGTH.size : end])
             begin = end

@@ -15,7 +15,7 @@ from mock_device.lab.base import disk
 from mock_device.topology import Node, Slot
 
 _CONNECT_TIMEOUT_SECONDS = 20.0
-# Long, because a good golden cluster must not be given up when the machine is only busy.
+# Long: on a busy machine a good golden cluster must not look broken.
 _COMMAND_TIMEOUT_SECONDS = 120.0
 _UNPLUG_TIMEOUT_SECONDS = 60.0
 _CONNECT_POLL_SECONDS = 0.05
@@ -25,15 +25,15 @@ _MIGRATION_POLL_SECONDS = 0.02
 
 
 class MonitorError(Exception):
-    """A QMP command that failed, with what QEMU said."""
+    """A QMP command failed; the message has QEMU's reason."""
 
 
 class SilentError(MonitorError):
-    """QEMU has not answered in time: it is stopped, or its guest keeps it busy."""
+    """QEMU did not answer in time: it is stopped, or its guest keeps it busy."""
 
 
 def device_add_arguments(slot: Slot, sockets: Path) -> Iterator[dict[str, Any]]:
-    """Arguments of QMP ``device_add`` for each function of ``slot``; function 0, which makes the guest look, last."""
+    """Arguments of QMP ``device_add`` for each function of ``slot``; function 0, which makes the guest scan, last."""
     for function in sorted(slot.functions, key=lambda function: function.function == 0):
         yield {
             "driver": "vfio-user-pci",
@@ -64,7 +64,7 @@ class Monitor:
             except QMPError as error:
                 if asyncio.get_running_loop().time() > deadline:
                     raise MonitorError(f"{self.node.name}: QEMU's monitor {path} does not answer: {error}") from error
-                # A client that failed to connect stays in that state until it is told to disconnect.
+                # After a failed attempt the client needs a call of disconnect() before the next one.
                 await self._client.disconnect()
                 await asyncio.sleep(_CONNECT_POLL_SECONDS)
 
@@ -73,13 +73,13 @@ class Monitor:
         return await self._execute(command, arguments, _COMMAND_TIMEOUT_SECONDS)
 
     async def look(self, command: str, timeout: float) -> Any:
-        """As ``execute``, for a command that changes nothing. Raises SilentError after ``timeout`` seconds."""
+        """Like ``execute``, for a command that changes nothing. Raises SilentError after ``timeout`` seconds."""
         return await self._execute(command, {}, timeout)
 
     async def _execute(self, command: str, arguments: dict[str, Any], timeout: float) -> Any:
         try:
             async with asyncio.timeout(timeout):
-                # An answer that comes later is dropped by the client.
+                # The client drops an answer that comes later.
                 return await self._client.execute(command, arguments or None)
         except TimeoutError as error:
             raise SilentError(f"{self.node.name}: QMP {command}: no answer in {timeout:.0f} s") from error
@@ -97,7 +97,7 @@ class Monitor:
     async def save(self, path: Path) -> None:
         """Stop the guest and write its memory and devices to ``path``; its disk is complete afterwards.
 
-        Raises MonitorError, which says so when the disk is full: QEMU may call it an Input/output error.
+        Raises MonitorError; the message names a full disk, which QEMU may report as an input/output error.
         """
         await self._use_mapped_ram()
         await self.execute("stop")
@@ -110,7 +110,7 @@ class Monitor:
             raise
 
     async def load(self, path: Path) -> None:
-        """Read what ``save`` wrote into a guest that waits for it; it stays paused until ``cont``."""
+        """Load what ``save`` wrote into a guest that waits for it (``-incoming defer``); it stays paused."""
         await self._use_mapped_ram()
         await self.execute("migrate-incoming", uri=f"file:{path}")
         await self._migrated("load", _LOAD_TIMEOUT_SECONDS)
@@ -133,7 +133,7 @@ class Monitor:
             await asyncio.sleep(_MIGRATION_POLL_SECONDS)
 
     async def unplug(self, slot: Slot) -> None:
-        """Hot-unplug ``slot`` and wait until the guest has let go of every function."""
+        """Hot-unplug ``slot`` and wait until the guest has released every function. Raises MonitorError after 60 s."""
         waiting = {function.name for function in slot.functions}
         with self._client.listener("DEVICE_DELETED") as listener:
             await self.execute("device_del", id=slot.functions[0].name)

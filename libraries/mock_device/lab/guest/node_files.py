@@ -1,4 +1,4 @@
-"""What a node finds at boot that no other node has: its identity, its addresses, its keys."""
+"""Files that differ from node to node: identity, addresses, keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cni_config(number: int) -> str:
     """CNI network list of node ``number``: a bridge with its own range of pod addresses.
 
     CNI specification 1.0, section 1 (network configuration format). No masquerading: pods
-    of all nodes reach each other by routes, and there is nothing beyond.
+    of all nodes reach each other by routes, and the cluster has no other network.
     """
     bridge = {
         "type": "bridge",
@@ -34,7 +34,7 @@ def cni_config(number: int) -> str:
 
 
 def node_files(node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str) -> list[GuestFile]:
-    """The files of node ``number`` (from 1); the contract with ``lab.build.node_image``'s units.
+    """The files of node ``number`` (from 1); the units of ``lab.build.node_image`` read them.
 
     ``feature_gates`` is the value of the kubelet's ``--feature-gates``.
     """

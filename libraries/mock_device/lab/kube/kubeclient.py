@@ -1,6 +1,6 @@
-"""A cluster's API: apply and delete manifests, wait for what they bring, and say what is missing.
+"""Client of a cluster's API: connect, count objects, wait for them, and report what is missing.
 
-Waiting lists once and then watches, so that nothing is missed and nothing is polled.
+Waits list once and then watch, so that no change is missed and nothing is polled.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _CONNECT_TIMEOUT_SECONDS = 10.0
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _RETRY_SECONDS = 0.5
 _REFUSED_SECONDS = 10.0
-"""A cluster whose port nobody listens to for so long has ended: its forwarder takes connections while it lives."""
+"""A cluster whose port refuses connections for this long has ended: its forwarder accepts them while it lives."""
 
-# What reading a file of another shape ends in: the client checks nothing itself.
+# Errors that the client raises for a file of another shape, which it does not validate.
 _DAMAGES = (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError, config.ConfigException)
 
 Object = Any
-"""A model of the Kubernetes client, whose attributes it gives no useful types."""
+"""A model of the Kubernetes client, which provides no useful types for its attributes."""
 
 
 def connect(kubeconfig: Path) -> ApiClient:
     """A client for the cluster of ``kubeconfig``; it connects on first use. Raises DamagedFileError.
 
-    Keys in the file stay in memory (the loader of the client would leave them
-    in the temporary folder of a process that is killed).
+    Keys in the file stay in memory: the client's own loader writes them to the
+    temporary folder, where they would remain if the process is killed.
     """
     settings = client.Configuration()
-    # Forwarders of the lab are on loopback, which no proxy reaches.
+    # The lab's forwarders listen on loopback, which no proxy reaches.
     settings.no_proxy = ",".join(filter(None, [settings.no_proxy, "127.0.0.1", "localhost"]))
     try:
         content = _without_keys(yaml.safe_load(kubeconfig.read_text()))
@@ -55,7 +55,7 @@ def connect(kubeconfig: Path) -> ApiClient:
 
 
 def _without_keys(content: Any) -> Any:
-    """``content`` of a kubeconfig with paths in memory instead of certificates and keys."""
+    """Replace certificates and keys in the ``content`` of a kubeconfig by paths of in-memory files."""
     for kind, entry in (("cluster", "clusters"), ("user", "users")):
         for item in content.get(entry) or []:
             for name in ("certificate-authority", "client-certificate", "client-key"):
@@ -66,14 +66,14 @@ def _without_keys(content: Any) -> Any:
 
 @functools.cache
 def _memory_file(data: str) -> str:
-    """Path of a file without a place on disk that holds ``data`` (Base64), for the life of this process."""
+    """Path of an in-memory file with ``data`` (Base64), which lives as long as this process."""
     descriptor = os.memfd_create("kubeconfig")
     os.write(descriptor, b64decode(data))
     return f"/proc/self/fd/{descriptor}"
 
 
 def refusal(error: ApiException) -> str:
-    """What the API server says against a request: its status code and the message of the Status in its answer."""
+    """The API server's reason for refusing a request: status code, and message of the Status in its answer."""
     try:
         message = json.loads(error.body or "")["message"]
     except (ValueError, KeyError, TypeError):
@@ -95,7 +95,7 @@ def pods(api: ApiClient, namespace: str) -> list[tuple[str, str, str, bool]]:
 
 
 def count_slices(api: ApiClient, driver: str) -> int:
-    """Number of ResourceSlices with devices of ``driver``; those that only have counters are left out."""
+    """Number of ResourceSlices with devices of ``driver``; slices with only counters are not counted."""
     slices: list[Object] = (
         client.ResourceV1Api(api)
         .list_resource_slice(field_selector=f"spec.driver={driver}", _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -105,16 +105,16 @@ def count_slices(api: ApiClient, driver: str) -> int:
 
 
 def wait_nodes_ready(api: ApiClient, names: Sequence[str], timeout: float) -> None:
-    """Wait until the nodes ``names`` are Ready; StepError says of each other what it lacks.
+    """Wait until the nodes ``names`` are Ready; StepError says why each of the others is not.
 
     ``timeout`` is wall time in seconds, here and below.
     """
 
-    def lacking(nodes: Mapping[str, Object]) -> list[str]:
+    def not_ready(nodes: Mapping[str, Object]) -> list[str]:
         return [name for name in names if name not in nodes or _ready(nodes[name]) != "True"]
 
-    nodes = watch_until(client.CoreV1Api(api).list_node, lambda found: not lacking(found), timeout)
-    if missing := lacking(nodes):
+    nodes = watch_until(client.CoreV1Api(api).list_node, lambda found: not not_ready(found), timeout)
+    if missing := not_ready(nodes):
         reasons = "; ".join(explain_node(name, nodes.get(name)) for name in missing)
         raise StepError(f"{len(missing)} of {len(names)} nodes are not Ready after {timeout:.0f} s: {reasons}")
 
@@ -122,7 +122,7 @@ def wait_nodes_ready(api: ApiClient, names: Sequence[str], timeout: float) -> No
 def wait_daemonset(api: ApiClient, namespace: str, name: str, timeout: float, *, nodes: int | None = None) -> None:
     """Wait until a pod of the DaemonSet's newest version is available on every node that it selects.
 
-    ``nodes`` is how many those must be; without it any number but zero will do.
+    ``nodes`` is the expected number of nodes; without it, any number above zero is accepted.
     """
 
     def rolled_out(sets: Mapping[str, Object]) -> bool:
@@ -146,11 +146,11 @@ def wait_daemonset(api: ApiClient, namespace: str, name: str, timeout: float, *,
             status = sets[name].status
             expected = status.desired_number_scheduled if nodes is None else nodes
             counts = f"{status.number_available or 0} of {expected} pods are available"
-        raise _not_there(api, f"DaemonSet {namespace}/{name}", sets.get(name), counts, timeout)
+        raise _not_available(api, f"DaemonSet {namespace}/{name}", sets.get(name), counts, timeout)
 
 
 def wait_deployment(api: ApiClient, namespace: str, name: str, timeout: float) -> None:
-    """Wait until all replicas of the Deployment's newest version are available."""
+    """Wait until all replicas of the Deployment are available in its newest version."""
 
     def available(deployments: Mapping[str, Object]) -> bool:
         if name not in deployments:
@@ -171,7 +171,7 @@ def wait_deployment(api: ApiClient, namespace: str, name: str, timeout: float) -
             counts = (
                 f"{found[name].status.available_replicas or 0} of {found[name].spec.replicas} replicas are available"
             )
-        raise _not_there(api, f"Deployment {namespace}/{name}", found.get(name), counts, timeout)
+        raise _not_available(api, f"Deployment {namespace}/{name}", found.get(name), counts, timeout)
 
 
 def watch_until(
@@ -180,12 +180,13 @@ def watch_until(
     timeout: float,
     **selection: str,
 ) -> dict[str, Object]:
-    """Follow the objects that ``lister(**selection)`` lists until ``done(objects by name)`` or for ``timeout`` seconds.
+    """Watch the objects that ``lister(**selection)`` lists until ``done(objects by name)`` or a time-out.
 
-    Returns the objects as they were last seen; the caller asks ``done`` again
-    to know which of the two it was. Names must be unique among the objects. An
-    API server that is away for a while is asked again; what it refuses raises
-    ApiException. StepError when nobody listens to its port for 10 s.
+    ``timeout`` is in seconds. Returns the objects as last seen; the caller calls
+    ``done`` again to learn whether the watch timed out. Names of the objects
+    must be unique. Retries while the API server is away; raises ApiException
+    when it refuses a request, StepError when its port refuses connections for
+    10 s.
     """
     deadline = time.monotonic() + timeout
     refused_since: float | None = None
@@ -210,11 +211,11 @@ def watch_until(
             if error.status != HTTPStatus.GONE:
                 raise
         except HTTPError as error:
-            # Not there, or gone for a moment: nothing to watch, so ask again in a while.
+            # The API server is away: nothing to watch, so retry after a pause.
             refused_since = (refused_since or time.monotonic()) if _refused(error) else None
             if refused_since and time.monotonic() - refused_since > _REFUSED_SECONDS:
-                raise StepError(f"the cluster has ended, nobody listens to its API server's port: {error}") from error
-        # Also for a watch that ended at once, though nothing was said against it.
+                raise StepError(f"the cluster has ended, its API server's port refuses connections: {error}") from error
+        # Pause also after a watch that ended at once without an error.
         time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
     return objects
 
@@ -243,8 +244,14 @@ def _ready(item: Object) -> str:
     return conditions.get("Ready", "Unknown")
 
 
-def _not_there(api: ApiClient, what: str, item: Object | None, counts: str, timeout: float) -> StepError:
+def _not_available(api: ApiClient, what: str, item: Object | None, counts: str, timeout: float) -> StepError:
     if item is None:
         return StepError(f"{what} does not exist after {timeout:.0f} s: is it deployed?")
-    pods_say = explain_pods(api, item.metadata.namespace, item.spec.selector.match_labels)
-    return StepError(f"{what} is not ready after {timeout:.0f} s: {counts}; {pods_say}")
+    reasons = explain_pods(api, item.metadata.namespace, item.spec.selector.match_labels)
+    return StepError(f"{what} is not ready after {timeout:.0f} s: {counts}; {reasons}")
+
+
+def as_json(api: ApiClient, model: Any) -> dict[str, Any]:
+    """An object of the client library as in the API's JSON."""
+    result: dict[str, Any] = api.sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
+    return result

@@ -1,4 +1,4 @@
-"""Why nodes and pods are not what they should be, in words, from their status and their events."""
+"""Explain why nodes and pods are not ready, by their status and events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOG_LINES = 5
 
 
 def explain_node(name: str, node: Any) -> str:
-    """What a node lacks; ``node`` is None when the API does not have it."""
+    """Why a node is not Ready; ``node`` is None if the API server does not have it."""
     if node is None:
         return f"{name} has not registered (look at its console and at kubelet's journal)"
     for condition in node.status.conditions or []:
@@ -24,7 +24,7 @@ def explain_node(name: str, node: Any) -> str:
 
 
 def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> str:
-    """What the pods with ``labels`` that are not ready wait for, with their last events."""
+    """What the unready pods with ``labels`` wait for, with their last events and the logs of failed containers."""
     core = client.CoreV1Api(api)
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
     pods: list[Any] = core.list_namespaced_pod(
@@ -43,15 +43,15 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
             _request_timeout=_REQUEST_TIMEOUT_SECONDS,
         ).items
         last = sorted(events, key=lambda event: event.metadata.creation_timestamp)[-_EVENTS:]
-        said = "".join(f"; event {event.reason}: {event.message}" for event in last)
-        said += "".join(_last_words(core, pod))
+        details = "".join(f"; event {event.reason}: {event.message}" for event in last)
+        details += "".join(_failed_logs(core, pod))
         where = pod.spec.node_name or "no node"
-        lines.append(f"pod {pod.metadata.name} on {where} is {pod.status.phase}: {', '.join(reasons)}{said}")
+        lines.append(f"pod {pod.metadata.name} on {where} is {pod.status.phase}: {', '.join(reasons)}{details}")
     return "\n  ".join(lines) or "all its pods are ready by now"
 
 
-def _last_words(core: Any, pod: Any) -> Iterator[str]:
-    """The end of the log of each container that has ended with an error."""
+def _failed_logs(core: Any, pod: Any) -> Iterator[str]:
+    """The end of the log of each container that failed."""
     for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
         now, before = container.state and container.state.terminated, container.last_state.terminated
         if not (ended := now or before) or not ended.exit_code:
@@ -71,7 +71,7 @@ def _last_words(core: Any, pod: Any) -> Iterator[str]:
 
 
 def pod_reasons(pod: Any) -> Iterator[str]:
-    """Reasons why a pod is not ready: of its conditions and of its containers."""
+    """Reasons why a pod is not ready, from its conditions and containers."""
     status = pod.status
     for condition in status.conditions or []:
         if condition.status != "True" and condition.type in {"PodScheduled", "Initialized", "Ready"}:

@@ -1,4 +1,4 @@
-"""Manifests: put a cluster's objects there as they are written, and take them away again."""
+"""Apply and delete the objects of manifests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETRY_SECONDS = 0.5
 
 
 def read_manifest(manifest: Path | str) -> list[dict[str, Any]]:
-    """Objects of a manifest, a file or YAML text; documents that are empty are left out, Lists are taken apart."""
+    """Objects of a manifest, which is a file or YAML text; empty documents are skipped, Lists are flattened."""
     text = manifest.read_text() if isinstance(manifest, Path) else manifest
     objects = []
     for document in yaml.safe_load_all(text):
@@ -38,10 +38,10 @@ def read_manifest(manifest: Path | str) -> list[dict[str, Any]]:
 
 
 def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) -> list[str]:
-    """Apply every object by server-side apply; may be repeated. Returns ``Kind namespace/name`` of each.
+    """Apply every object by server-side apply; idempotent. Returns ``Kind namespace/name`` of each.
 
-    ``namespace`` is for objects that do not say theirs. Raises StepError with
-    what the API server says to the object that it refuses.
+    ``namespace`` is for objects that name none. Raises StepError with the object
+    that the API server refuses, and its reason.
     """
     done = []
     with _dynamic(api) as dynamic:
@@ -67,10 +67,10 @@ def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) ->
 def delete(
     api: ApiClient, manifest: Path | str, namespace: str | None = None, timeout: float = _DELETE_TIMEOUT_SECONDS
 ) -> None:
-    """Delete every object, last one first, and wait until they and what they own are gone.
+    """Delete every object, last one first, and wait until they and their dependents are gone.
 
-    What is not there is no error. ``timeout`` is wall time in seconds for all of
-    them; StepError then names what is left.
+    Missing objects are no error. ``timeout`` is wall time in seconds for all
+    objects together; when it expires, StepError names the object that remains.
     """
     deadline = time.monotonic() + timeout
     with _dynamic(api) as dynamic:
@@ -91,7 +91,7 @@ def delete(
 
 
 def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadline: float) -> bool:
-    """Watch an object until it is deleted."""
+    """Watch an object until it is deleted; False if it still exists at the ``deadline``."""
     while (left := deadline - time.monotonic()) > 0:
         begin = time.monotonic()
         listing = dynamic.get(resource, namespace=namespace, field_selector=f"metadata.name={name}")
@@ -110,7 +110,7 @@ def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadlin
         except ApiException as error:
             if error.status != HTTPStatus.GONE:
                 raise
-        # Also for a watch that ended at once, though nothing was said against it.
+        # Pause also after a watch that ended at once without an error.
         time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
     return False
 
@@ -126,10 +126,10 @@ def _title(item: dict[str, Any], namespace: str | None) -> str:
 
 @contextmanager
 def _dynamic(api: ApiClient) -> Iterator[Any]:
-    """A dynamic client that shares what it knows of a cluster with nobody.
+    """A dynamic client with a private discovery cache.
 
-    By default it keeps that in the temporary folder, by host and port: the
-    next cluster on the same port would be taken for this one.
+    By default the client caches a cluster's API in the temporary folder under
+    host and port, and would use it for the next cluster on the same port.
     """
     with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
         yield DynamicClient(api, cache_file=str(Path(folder, "discovery.json")))  # type: ignore[no-untyped-call]

@@ -37,7 +37,7 @@ class Step(NamedTuple):
     name: str
     work: Callable[[], Awaitable[None]]
     golden: bool = False
-    """Whether it reads the golden cluster, which may be to blame when it fails."""
+    """Whether it reads the golden cluster, which may then be the cause of a failure."""
 
 
 class ClusterProcesses:
@@ -55,21 +55,21 @@ class ClusterProcesses:
         self.children = Children(spec.paths.logs, on_exit)
 
     def steps(self) -> list[Step]:
-        """What starts a cluster. Guests go before the control plane, because they take longest."""
+        """Steps that start a cluster. Guests start before the control plane because they take longest."""
         restored = self._golden is not None
         first = [
             Step("network of the cluster", self._network),
             Step("certificates and keys", self._certificates, golden=restored),
             Step("device servers", self._device_servers),
             Step("disks of the guests", self._disks, golden=restored),
-            # They read nothing of the golden cluster but the disks, which are found to be good by now.
+            # Of the golden cluster they read only the disks, which the step before has opened.
             Step("guests", self._guests),
         ]
         if restored:
             return [
                 *first,
                 Step("control plane, and memory of the guests", self._restore, golden=True),
-                Step("guests go on", self._resume, golden=True),
+                Step("resume of the guests", self._resume, golden=True),
             ]
         return [*first, Step("control plane", self._control_plane), Step("services", self._services)]
 
@@ -78,9 +78,9 @@ class ClusterProcesses:
         return self._monitors[self._topology.node(node).name]
 
     async def look(self, command: str, timeout: float) -> dict[str, dict[str, Any]]:
-        """What each guest's monitor answers to a QMP command within ``timeout`` seconds, all asked at the same time.
+        """Send a QMP command to all guests at once; their answers within ``timeout`` seconds, by node.
 
-        By node ``{"return": …}``, or ``{"error": why, "silent": whether there was no answer in time}``.
+        An answer is ``{"return": …}``, or ``{"error": why, "silent": whether it was late}``.
         """
 
         async def ask(monitor: Monitor) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class ClusterProcesses:
         await asyncio.gather(self._control_plane(), *loads)
 
     async def _resume(self) -> None:
-        """Let the guests go on, with the right time."""
+        """Resume the guests and set their clocks."""
         await asyncio.gather(*(monitor.execute("cont") for monitor in self._monitors.values()))
         await asyncio.gather(*(set_clock(Path(node, "clock.sock")) for node in self._monitors))
 
@@ -205,10 +205,10 @@ class ClusterProcesses:
         )
 
     async def _control_plane(self) -> None:
-        """Start everything; wait for what the nodes need."""
+        """Start all components; wait for those that the nodes need."""
         pki = Pki(self._paths.pki)
         data = self._paths.data / "control-plane"
-        # A node of a restored cluster is known from the start, with its address.
+        # A node of a restored cluster is registered from the start, with its address.
         proxy_node = self._topology.nodes[0].name if self._golden else PROXY_NODE
         plane = ControlPlane(Path(self._spec.binaries), data, pki, self._spec.feature_gates, proxy_node)
         await asyncio.to_thread(plane.prepare)

@@ -16,7 +16,7 @@ from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, 
 from mock_device.topology import Topology
 
 BRIDGE = "cluster"
-# The same in every cluster: a restored guest has it in its ARP cache, and would wait 30 s for another one.
+# The same in every cluster: a restored guest has it in its ARP cache, and would need 30 s to learn another.
 BRIDGE_MAC = "52:54:00:4d:4f:fe"
 _CHUNK_BYTES = 1 << 16
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -32,8 +32,8 @@ def guest_device(number: int) -> str:
 
 
 def set_up(topology: Topology) -> None:
-    """Make bridge, devices of the guests and routes to the pods of every node. Needs CAP_NET_ADMIN in the namespace."""
-    # Nobody here speaks IPv6, and each device would announce itself to all guests.
+    """Create bridge, devices of the guests, and routes to the pods of every node. Needs CAP_NET_ADMIN here."""
+    # IPv6 is not used, and each device would announce itself to all guests.
     _sysctl("net/ipv6/conf/default/disable_ipv6", "1")
     with IPRoute() as ip:
         ip.link("set", index=ip.link_lookup(ifname="lo")[0], state="up")
@@ -48,7 +48,7 @@ def set_up(topology: Topology) -> None:
             ip.link("add", ifname=port, kind="veth", peer={"ifname": guest_device(number)})
             _checksum_frames(port)
             ip.link("set", index=ip.link_lookup(ifname=port)[0], master=bridge, state="up")
-            # This end is the guest's, and this machine must not answer there.
+            # This end belongs to the guest: the host must not answer ARP requests there.
             ip.link("set", index=ip.link_lookup(ifname=guest_device(number))[0], arp=False, state="up")
             ip.route("add", dst=pod_cidr(number), gateway=node.address)
     _sysctl("net/ipv4/ip_forward", "1")
@@ -57,7 +57,7 @@ def set_up(topology: Topology) -> None:
 
 
 def _checksum_frames(device: str) -> None:
-    """Have the kernel finish checksums and segments before ``device``: a guest's card does neither for it."""
+    """Make the kernel finish checksums and segments before ``device``: a guest's card does neither."""
     value = array.array("I", [_ETHTOOL_STXCSUM, 0])
     request = struct.pack(f"{_IFNAMSIZ}sP", device.encode(), value.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -82,10 +82,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def forward(descriptor: int, host: str, port: int) -> asyncio.Server:
-    """Serve the listening socket ``descriptor``: each connection goes on to ``host:port``.
+    """Forward each connection to the listening socket ``descriptor`` to ``host:port``.
 
-    The socket belongs to the namespace it was made in, so that a client there
-    reaches a server here.
+    A socket belongs to the network namespace that it was created in, so that a
+    client there reaches a server here.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

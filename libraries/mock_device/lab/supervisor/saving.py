@@ -1,4 +1,4 @@
-"""Saves a running cluster, as its supervisor does it, and what of a restore is not QEMU's."""
+"""Saves a running cluster for its supervisor, and sets the clocks of restored guests."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def save(
 ) -> None:
     """Stop the control plane ``components`` (etcd first) and all guests, and write them to ``folder``.
 
-    The control plane goes first: the guests see their connections end, and
+    The control plane stops first: the guests see their connections end, and
     connect again as soon as they are restored. Otherwise they would wait for
-    answers from a server that never knew them. Raises MonitorError, OSError.
+    answers on connections that no longer exist. Raises MonitorError, OSError.
     """
     for name in reversed(components):
         await children.end(name, signal.SIGTERM if name == "etcd" else signal.SIGKILL)
@@ -49,7 +49,7 @@ async def save(
 
 
 async def _connections_closed(addresses: Collection[str]) -> None:
-    """Wait until no TCP connection to ``addresses`` is left, a few seconds at most."""
+    """Wait until no TCP connection to ``addresses`` is left, at most 3 s."""
     deadline = time.monotonic() + _NOTICE_SECONDS
     while time.monotonic() < deadline:
         connections = psutil.net_connections("tcp")
@@ -62,9 +62,10 @@ async def _connections_closed(addresses: Collection[str]) -> None:
 
 
 async def set_clock(port: Path) -> None:
-    """Tell a guest, which listens on the serial port ``port``, what time it is, until it was quick to take it.
+    """Set the clock of a guest, which listens on the serial port ``port`` (a Unix socket).
 
-    The clock is behind by less than the time that the answer took. Raises StepError.
+    Tries again until the guest confirms within 0.5 s; its clock is then slow by less
+    than that. Raises StepError after 120 s, and when the guest answers anything else.
     """
     reader, writer = await asyncio.open_unix_connection(str(port))
     answer, took = b"", _CLOCK_TIMEOUT_SECONDS
@@ -83,5 +84,5 @@ async def set_clock(port: Path) -> None:
     finally:
         writer.close()
     if took > _CLOCK_ERROR_SECONDS:
-        found = f"it takes {took:.1f} s for it" if answer.strip() == b"set" else f"it answers {answer!r}"
+        found = f"the last try took {took:.1f} s" if answer.strip() == b"set" else f"it answered {answer!r}"
         raise StepError(f"{port.parent.name} has not set its clock in {_CLOCK_TIMEOUT_SECONDS:.0f} s: {found}")

@@ -1,12 +1,12 @@
 """Owner of every process of one cluster.
 
-It runs as the first process of PID, mount and network namespaces of its own
-(``lab.cluster.launcher`` starts it by unshare(1)): when it ends, for whatever reason,
-the kernel ends all the others and the namespaces, mounts and sockets go too.
+``lab.cluster.launcher`` starts it by unshare(1) as the first process of new PID, mount
+and network namespaces. When it ends, for whatever reason, the kernel kills all other
+processes in them, and the namespaces, mounts and sockets disappear.
 
-Clients talk to it as ``lab.base.json_lines`` says; ``lab.cluster.control`` is their side. A
-cluster lives while somebody holds it, or until it is told to stop once it has
-been told to stay.
+Clients talk to it in the protocol of ``lab.base.json_lines``; ``lab.cluster.control`` is
+their side. A cluster ends when its last holder disconnects; after the request ``stay``
+it runs until the request ``stop``.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ class Supervisor:
 
     def _child_ended(self, child: Child) -> None:
         if child.name.startswith("devices-"):
-            # The guests live on with a dead device, as with real hardware.
+            # The guests run on with a dead device, as with real hardware.
             return
-        reason = f"{child.name} ended by itself with {child.process.returncode}, log: {child.log}"
+        reason = f"{child.name} ended unexpectedly with {child.process.returncode}, log: {child.log}"
         if self.state != "stopping":
-            # One that was killed, as when memory is short, says nothing about what it was restored from.
+            # A killed process (by the OOM killer, say) is no sign of a bad golden cluster.
             self._fail(reason, golden=child.process.returncode != -signal.SIGKILL)
 
     def _fail(self, reason: str, *, golden: bool = False) -> None:
-        """Keep the first failure, and tell those who follow the start.
+        """Keep the first failure, and notify the clients that follow the start.
 
-        ``golden`` says that the golden cluster may be to blame, if the step that runs reads it.
+        ``golden``: the golden cluster may be the cause, if the current step reads it.
         """
         if self.state != "failed":
             self._golden_failed = golden and self.state == "starting" and self._step is not None and self._step.golden
@@ -93,7 +93,7 @@ class Supervisor:
             self._changed.notify_all()
 
     async def run(self) -> None:
-        """Start the cluster, serve clients, and end with everything when nobody holds it any more."""
+        """Start the cluster, serve clients, and end all processes once no client holds the cluster any more."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
@@ -136,13 +136,13 @@ class Supervisor:
         await self._notify()
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
-        """A defect of ours in the start must not leave clients waiting."""
+        """Fail the cluster on an unexpected exception in the start, so that clients do not wait."""
         if not task.cancelled() and (error := task.exception()):
             traceback.print_exception(error)
-            self._fail(f"defect in the supervisor: {error!r}, log: {self.paths.logs / 'supervisor.log'}")
+            self._fail(f"bug in the supervisor: {error!r}, log: {self.paths.logs / 'supervisor.log'}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a client's requests; what it held is given back when it is gone."""
+        """Answer a client's requests; release what it holds when it disconnects."""
         try:
             await serve(reader, writer, lambda request: self._answer(request, writer), (MonitorError,))
         finally:
@@ -179,10 +179,10 @@ class Supervisor:
                 await self._device_server(self.topology.node(node), serve=action == "serve_devices")
                 await send(writer, result=True)
             case _:
-                raise ValueError(f"not a request of this supervisor: {json.dumps(request)[:200]}")
+                raise ValueError(f"unknown request: {json.dumps(request)[:200]}")
 
     async def _device_server(self, node: Node, *, serve: bool) -> None:
-        """Kill the device server of ``node``, as a crash would, or start it again when it has ended."""
+        """Kill the device server of ``node``, as a crash would, or start it again if it has ended."""
         process = self.processes.children[f"devices-{node.name}"].process
         if serve and process.returncode is not None:
             await self.processes.start_device_server(node)
@@ -191,7 +191,7 @@ class Supervisor:
             await process.wait()
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
-        """Send the events of the start, past ones too, until it is over."""
+        """Send the events of the start, including past ones, until it has ended."""
         sent = 0
         while True:
             async with self._changed:
@@ -224,9 +224,9 @@ class Supervisor:
 def supervisor(file: Path) -> None:
     """Run the cluster of SPEC, the spec.json that the launcher wrote, until it is told to stop."""
     spec = ClusterSpec.load(file)
-    # Sockets live on a file system of this mount namespace, so that none outlives it.
+    # Sockets are on a file system of this mount namespace, so that they end with it.
     run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
-    # A socket's path has at most 107 bytes: from here they are short.
+    # A socket's path has at most 107 bytes: relative to this folder it is short.
     os.chdir(spec.paths.sockets)
     asyncio.run(Supervisor(spec).run())
 

@@ -1,0 +1,77 @@
+"""Sets up and releases the devices of a claim: status register and CDI file.
+
+Callers hold the lock of the state and record the claim before they call this.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mock_accel_dra import cdi, discovery, identity, klog
+from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
+from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
+
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+
+
+class ClaimedDevices:
+    """Status registers and CDI files of one node's devices."""
+
+    def __init__(self, *, sysfs: Path, cdi_folder: Path, state: State) -> None:
+        self._sysfs = sysfs
+        self._cdi = cdi_folder
+        self._state = state
+
+    def apply(
+        self, claim: PreparedClaim, entry: PreparedDevice, device: Device, undo: list[Callable[[], object]]
+    ) -> None:
+        """Set the status of ``device`` and write its CDI file. Raises OSError, DeviceError.
+
+        Before each change the step that undoes it is appended to ``undo``.
+        """
+        if not entry.admin and device.status != ALLOCATED:
+            undo.append(lambda: self._set_status(device.name, FREE))
+            discovery.set_status(self._sysfs, device.name, ALLOCATED)
+            found = discovery.get_status(self._sysfs, device.name)
+            if found != ALLOCATED:
+                raise DeviceError(f"device {device.name}: expected status {ALLOCATED} after writing it, found {found}")
+            klog.info(klog.OPERATION, "Set status", device=device.name, status=ALLOCATED)
+        if not self._state.users(device.name, but=claim.uid) and not cdi.file_of(self._cdi, device.name).exists():
+            undo.append(lambda: cdi.delete(self._cdi, device.name))
+        if cdi.write(self._cdi, device):
+            klog.info(klog.OPERATION, "Wrote CDI file", device=device.name)
+
+    def release(self, claim: PreparedClaim, entries: Iterable[PreparedDevice]) -> None:
+        """Release devices of ``claim`` that no other claim has. Raises OSError."""
+        for entry in entries:
+            others = self._state.users(entry.name, but=claim.uid)
+            if not others and cdi.delete(self._cdi, entry.name):
+                klog.info(klog.OPERATION, "Removed CDI file", device=entry.name)
+            if entry.admin or not all(used.admin for _, used in others):
+                continue
+            if self._has_name(entry):
+                self._set_status(entry.name, FREE)
+
+    def _has_name(self, entry: PreparedDevice) -> bool:
+        """Whether the name of ``entry`` still refers to its device; True unless another device is found there."""
+        try:
+            found = identity.read(self._sysfs, entry.name)
+        except OSError:  # gone or not responding: the write of its register reports that
+            return True
+        if entry.identity in (None, found):
+            return True
+        # `Reconciler.repair` frees the recorded device under its current name.
+        klog.warning("Register of another device left alone", device=entry.name, recorded=entry.identity, found=found)
+        return False
+
+    def _set_status(self, name: str, status: int) -> None:
+        try:
+            discovery.set_status(self._sysfs, name, status)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            klog.warning("Device is gone, its status is not written", device=name, status=status)
+            return
+        klog.info(klog.OPERATION, "Set status", device=name, status=status)

@@ -1,0 +1,113 @@
+"""Robot Framework library: the driver's node agents: settings, rights, crashes and updates."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from robot.api import logger
+from robot.api.deco import keyword, library
+
+from mock_device.checks.driver import driver, node_agents
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import session
+
+# Set by tests; `Reset Node Agent Settings` removes them.
+_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
+
+
+@library(scope="GLOBAL", auto_keywords=False)
+class NodeAgentLibrary:
+    """Changes what node agents are told, kills them, and replaces them."""
+
+    @keyword(tags=["wait"])
+    def set_node_agent_settings(
+        self, rescan_interval: str, kernel_events: bool, timeout: timedelta = timedelta(minutes=10)
+    ) -> None:
+        """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
+
+        They restart. `Reset Node Agent Settings` takes it back.
+        """
+        values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
+        current = session.current()
+        driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+        """Let the node agents run with what their manifest says; they restart if they were told something else."""
+        current = session.current()
+        told = driver.agent_environment(current.api) & set(_SETTINGS)
+        if told:
+            values = dict.fromkeys(sorted(told), None)
+            driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
+        """Make every run of the node agents end at its failpoint ``number``, as after kill -9.
+
+        A failpoint is a point between two writes. The agents restart. `Reset Node Agent Settings` undoes this.
+        """
+        current = session.current()
+        driver.set_agent_environment(current.api, {"FAILPOINT": str(number)}, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
+        """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
+        node_agents.kill_agent(session.current(), node, timeout)
+
+    @keyword(tags=["wait"])
+    def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until the node agent's container on ``node`` has been started again once."""
+        node_agents.wait_agent_died(session.current().api, node, timeout)
+
+    @keyword(tags=["wait"])
+    def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until the last pod of the node agents is gone."""
+        node_agents.wait_no_agent(session.current().api, timeout)
+
+    @keyword(tags=["wait"])
+    def node_agent_should_have_registered_within(
+        self, node: str, limit: timedelta, timeout: timedelta = timedelta(minutes=10)
+    ) -> None:
+        """Check how long the node agent on ``node`` took from its start until the kubelet knew it.
+
+        Waits up to ``timeout`` until the agent answers: after a power cut it has to start first.
+        """
+        seconds = node_agents.seconds_until_registered(session.current().api, node, timeout)
+        logger.info(f"node agent on {node}: {seconds:.1f} s")
+        if seconds > limit.total_seconds():
+            raise CheckError(
+                f"node agent on {node}: expected the kubelet to have registered it within "
+                f"{limit.total_seconds():.0f} s of its start, it took {seconds:.1f} s; look at the kubelet's journal: "
+                f"lab ssh {node} journalctl -u kubelet"
+            )
+
+    @keyword
+    def start_rolling_update_of_node_agents(self) -> None:
+        """Replace the node agents one after the other, as ``kubectl rollout restart`` does; does not wait."""
+        node_agents.start_rolling_update(session.current().api)
+
+    @keyword(tags=["wait"])
+    def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=15)) -> None:
+        """Wait until the newest node agent runs on every node, and no older one."""
+        current = session.current()
+        driver.wait_ready(current.api, len(current.node_names), timeout)
+
+    @keyword
+    def send_node_agents_away(self) -> None:
+        """Let the node agents' DaemonSet want nodes with a label that none has; returns before they are gone."""
+        node_agents.send_agents_away(session.current().api)
+
+    @keyword
+    def bring_node_agents_back(self) -> None:
+        """Let the DaemonSet want all nodes again; returns before the agents are ready."""
+        node_agents.bring_agents_back(session.current().api)
+
+    @keyword
+    def remove_rights_of_node_agents(self) -> None:
+        """Delete the node agents' ClusterRoleBinding."""
+        node_agents.remove_rights(session.current().api)
+
+    @keyword
+    def restore_rights_of_node_agents(self) -> None:
+        """Apply the driver's RBAC manifest again."""
+        node_agents.restore_rights(session.current().api)

@@ -1,0 +1,69 @@
+"""The driver's checkpoint of prepared claims on each node (dra-driver/mock_accel_dra/checkpoint.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.objects import claim_forms
+
+PLUGIN_FOLDER = "/var/lib/kubelet/plugins/mock-accel.example.com"
+CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
+_READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
+
+
+class BrokenCheckpoint(Enum):
+    """Content of a checkpoint that the driver cannot use."""
+
+    EMPTY = ""
+    TRUNCATED = '{"version": 2, "claims": {"half'
+    UNKNOWN_VERSION = '{"version": 99, "claims": {}}'
+
+
+def write(session: Session, node: str, content: str) -> None:
+    """Replace the driver's checkpoint on ``node``."""
+    session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF")
+
+
+def read(session: Session) -> dict[str, dict[str, Any]]:
+    """The driver's checkpoint on every node; without claims where there is none. Raises CheckError."""
+    return {node: _parse(node, text) for node, text in session.on_nodes(_READ).items()}
+
+
+def _parse(node: str, text: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise CheckError(f"{node}: {CHECKPOINT} is not JSON: {error}: {text[:200]!r}") from error
+    return content
+
+
+def of_version(content: Mapping[str, Any], version: int) -> str:
+    """A checkpoint as a driver writes it whose format has ``version``.
+
+    1 is that of drivers before this one, without the boot id. A higher one than
+    this driver's has something that it cannot know.
+    """
+    if version == 1:
+        return json.dumps({"version": 1, "claims": content["claims"]})
+    return json.dumps({**content, "version": version, "unknown": {"to": "this driver"}})
+
+
+def complaints(checkpoints: Mapping[str, Mapping[str, Any]], claims: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one of the driver's."""
+    used = {
+        claim["metadata"]["uid"]: f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
+        for claim in claims
+        if (claim.get("status") or {}).get("reservedFor") and claim_forms.parse(claim).own_results
+    }
+    recorded = {uid: node for node, content in checkpoints.items() for uid in content["claims"]}
+    found = [
+        f"{node}: the checkpoint has claim {checkpoints[node]['claims'][uid]['name']} (uid {uid}), which no pod uses"
+        for uid, node in recorded.items()
+        if uid not in used
+    ]
+    return found + [f"no checkpoint has claim {name} (uid {uid})" for uid, name in used.items() if uid not in recorded]

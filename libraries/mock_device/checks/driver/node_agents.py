@@ -1,0 +1,141 @@
+"""Node agents: killed, updated, sent away, and deprived of their rights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from http import HTTPStatus
+
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+from urllib3.exceptions import HTTPError
+
+from mock_device.checks.driver import driver, metrics
+from mock_device.checks.driver.driver import Component
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.cluster import deploy
+from mock_device.lab.kube import kubeclient, manifests
+
+_AGENT = "[m]ock_accel_dra node-agent"
+"""Pattern for pgrep(1) that does not match the shell that runs it."""
+_RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
+_NOWHERE = {"mock-device.example.com/nowhere": "true"}
+"""Labels that no node has."""
+_REQUEST_TIMEOUT_SECONDS = 30.0
+AgentStarts = tuple[int, bool]
+"""How often a node agent's container was started again, and whether it is ready."""
+
+
+def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
+    """kill -9 of the node agent's process; returns when the kubelet has started it again and it serves.
+
+    The kubelet lets it wait longer each time it dies. Raises CheckError, also when there is none.
+    """
+    before = _agent_starts(session.api, node)
+    session.on_node(node, f"pkill -KILL -f '{_AGENT}'")
+
+    def complaints() -> list[str]:
+        now = _agent_starts(session.api, node)
+        return [] if came_back(before, now) else [f"{now}"]
+
+    until_no_complaints(complaints, timeout, f"starts and readiness of the node agent on {node}")
+
+
+def came_back(before: Mapping[str, AgentStarts], now: Mapping[str, AgentStarts]) -> bool:
+    """Whether a node agent is ready whose container was started after ``before``; both by the uid of its pod."""
+    return any(ready and (uid not in before or starts > before[uid][0]) for uid, (starts, ready) in now.items())
+
+
+def _agent_starts(api: ApiClient, node: str) -> dict[str, AgentStarts]:
+    """Starts of the node agent's container on ``node``, by the uid of its pod."""
+    found = driver.pods(api, Component.NODE_AGENT, node).values()
+    return {
+        pod.metadata.uid: (status.restart_count, status.ready)
+        for pod in found
+        for status in pod.status.container_statuses or []
+    }
+
+
+def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
+    """Wait until the node agent's container on ``node`` has ended and been started again once. Raises CheckError."""
+
+    def complaints() -> list[str]:
+        if any(starts for starts, _ in _agent_starts(api, node).values()):
+            return []
+        return ["it has not died; is it told to, and is there something to write?"]
+
+    until_no_complaints(complaints, timeout, f"node agent on {node}")
+
+
+def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> float:
+    """Seconds from the start of the node agent's process on ``node`` until the kubelet had registered it.
+
+    Asks until the agent answers. After a power cut the API server shows the pod as it was
+    before, with an address that is gone, until the kubelet has started it again.
+    Raises CheckError.
+    """
+    found = 0.0
+
+    def complaints() -> list[str]:
+        nonlocal found
+        try:
+            pod = driver.pod_of(api, Component.NODE_AGENT, node)
+            found = metrics.parse_value(metrics.read(api, pod), metrics.START)
+        except ApiException as error:
+            return [kubeclient.refusal(error)]
+        except (HTTPError, CheckError) as error:
+            return [str(error)]
+        return []
+
+    until_no_complaints(complaints, timeout, f"node agent on {node} does not say when it was registered")
+    return found
+
+
+def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
+    """Wait until no pod of the node agents is left. Raises CheckError."""
+    lister = client.CoreV1Api(api).list_namespaced_pod
+    selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
+    if left := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):
+        raise CheckError(f"node agents are still there: {', '.join(left)}")
+
+
+def start_rolling_update(api: ApiClient) -> None:
+    """Let the node agents be replaced, as by ``kubectl rollout restart``."""
+    stamp = {"mock-device.example.com/restarted-at": str(time.time())}
+    body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
+    client.AppsV1Api(api).patch_namespaced_daemon_set(
+        deploy.NODE_AGENT, deploy.NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+    )
+
+
+def send_agents_away(api: ApiClient) -> None:
+    """Let the node agents' DaemonSet select no node."""
+    _place_agents(api, _NOWHERE)
+
+
+def bring_agents_back(api: ApiClient) -> None:
+    """Let it select all nodes again."""
+    _place_agents(api, None)
+
+
+def remove_rights(api: ApiClient) -> None:
+    """Delete the ClusterRoleBinding of the node agents."""
+    rbac = client.RbacAuthorizationV1Api(api)
+    try:
+        rbac.delete_cluster_role_binding(deploy.NODE_AGENT, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def restore_rights(api: ApiClient) -> None:
+    """Apply the driver's RBAC manifest."""
+    manifests.apply(api, _RBAC_MANIFEST)
+
+
+def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
+    """Let node agents run on nodes with ``labels`` only, with None on all; returns before they come or go."""
+    driver.patch_agents(api, {"template": {"spec": {"nodeSelector": labels}}})

@@ -1,0 +1,57 @@
+"""Kubelet and containerd of a node: restarted and configured."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiException
+
+from mock_device.checks.nodes import runtime
+from mock_device.checks.nodes.session import Session
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.kube import kubeclient
+
+_CONFIG = "/etc/containerd/config.toml"
+_REQUEST_TIMEOUT_SECONDS = 30.0
+
+
+def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
+    """Restart containerd of ``node``, and wait until the kubelet has found it again. Raises CheckError."""
+    session.on_node(node, runtime.RESTART, runtime.RESTART_TIMEOUT_SECONDS)
+    _wait_kubelet_runs(session, node, "runningpods/", timeout)
+
+
+def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
+    """Restart the kubelet of ``node``, and wait until it knows its pods again. Raises CheckError."""
+    session.on_node(node, "systemctl restart kubelet")
+    _wait_kubelet_runs(session, node, "pods", timeout)
+
+
+def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelta) -> None:
+    """Wait until the kubelet's own list at ``path`` (of what it knows, or what containerd runs) has all pods of it."""
+    core = client.CoreV1Api(session.api)
+
+    def complaints() -> list[str]:
+        selector = f"spec.nodeName={node}"
+        listing: Any = core.list_pod_for_all_namespaces(
+            field_selector=selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+        )
+        try:
+            answer: Any = core.connect_get_node_proxy_with_path(
+                node, path, _preload_content=False, _request_timeout=_REQUEST_TIMEOUT_SECONDS
+            )
+        except ApiException as error:
+            return [kubeclient.refusal(error)]
+        known = {pod["metadata"]["uid"] for pod in json.loads(answer.data)["items"] or ()}
+        return [f"it does not know pod {pod.metadata.name}" for pod in listing.items if pod.metadata.uid not in known]
+
+    until_no_complaints(complaints, timeout, f"kubelet of {node}")
+
+
+def set_default_runtime(session: Session, node: str, name: str) -> None:
+    """Let containerd on ``node`` run containers by the runtime ``name``; it restarts, containers go on."""
+    edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {_CONFIG}"""
+    session.on_node(node, f"{edit} && {runtime.RESTART}", runtime.RESTART_TIMEOUT_SECONDS)

@@ -1,0 +1,91 @@
+"""Nodes that reboot, lose power or the API server, or have a wrong clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
+from mock_device.checks.waiting import Deadline, until_no_complaints
+from mock_device.lab.kube import kubeclient
+
+_API_PORT = 6443
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+_LOGIN_SECONDS = 30.0
+_WRITTEN = "/var/lib/written-at-power-cut"
+# Files that are made, replaced and removed, some synced, for a minute at most; it returns when some are there.
+_WRITE = f"""
+    mkdir -p {_WRITTEN}
+    systemd-run --quiet --collect --unit=write-load --property=RuntimeMaxSec=60 sh -c '
+        cd {_WRITTEN}; number=0
+        while number=$((number + 1)); do
+            echo "{{\"number\": $number}}" >half && mv half "state-$((number % 50))"
+            if [ $((number % 10)) = 0 ]; then sync -f .; rm -f "state-$((number % 40))"; fi
+        done'
+    timeout 30 sh -c 'until [ -e {_WRITTEN}/state-49 ]; do sleep 0.1; done'
+"""
+
+
+def boot_id(session: Session, node: str) -> str:
+    """What tells one boot of ``node`` from another."""
+    return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
+
+
+def reboot(session: Session, node: str, timeout: timedelta) -> None:
+    """Reboot ``node`` and wait until it is Ready again. Raises CheckError."""
+    deadline = Deadline(timeout)
+    before = boot_id(session, node)
+    session.on_node(node, "systemctl reboot --no-block", _LOGIN_SECONDS)
+    _wait_booted(session, node, before, deadline)
+
+
+def cut_power(session: Session, node: str, timeout: timedelta) -> None:
+    """Reset ``node`` in the middle of writes, and wait until it is Ready again. Raises CheckError.
+
+    The machine starts again at once, as ``echo b > /proc/sysrq-trigger`` lets it: nothing is ended, nothing is synced,
+    and what the kernel had not yet given to its disk is lost.
+    """
+    deadline = Deadline(timeout)
+    before = boot_id(session, node)
+    session.on_node(node, _WRITE)
+    session.cluster.qmp(node, "system_reset")
+    _wait_booted(session, node, before, deadline)
+    session.on_node(node, f"rm -r {_WRITTEN}")
+
+
+def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -> None:
+    """Wait until ``node`` has another boot id than ``before`` and is Ready. Raises CheckError."""
+
+    def complaints() -> list[str]:
+        try:
+            return [] if boot_id(session, node) != before else ["it has not rebooted; look at its console log"]
+        except CheckError as error:  # it does not answer meanwhile
+            return [str(error)]
+
+    until_no_complaints(complaints, deadline.left(), node)
+    kubeclient.wait_nodes_ready(session.api, [node], deadline.left().total_seconds())
+
+
+def cut_off_api(session: Session, node: str, seconds: int) -> None:
+    """Drop all that ``node`` sends to the API server for ``seconds``; returns when it is through again.
+
+    The node itself ends it, also when this process dies.
+    """
+    rules = (
+        "add table ip cut_off; add chain ip cut_off output { type filter hook output priority -200; }; "
+        "add chain ip cut_off forward { type filter hook forward priority -200; }; "
+        f"add rule ip cut_off output tcp dport {_API_PORT} drop; add rule ip cut_off forward tcp dport {_API_PORT} drop"
+    )
+    # In the background of the node, so that neither this connection nor this process can leave it cut off.
+    command = f"""
+        nft '{rules}' || exit 1
+        systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
+            sh -c 'sleep {seconds}; nft delete table ip cut_off'
+    """
+    session.on_node(node, command, seconds + COMMAND_SECONDS)
+
+
+def turn_clock(session: Session, node: str, ahead: timedelta) -> None:
+    """Let the node's clock be ``ahead`` of this machine's, to about the second that a command takes."""
+    session.on_node(node, f"date -u -s @{time.time() + ahead.total_seconds():.3f}")

@@ -1,0 +1,60 @@
+"""Namespaces of tests, and rights of claims in them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import yaml
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import claims, pods
+from mock_device.checks.objects.claims import DeviceRequest
+from mock_device.checks.objects.kube import LABELS, NAMESPACE
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.kube import kubeclient, manifests
+
+_REQUEST_TIMEOUT_SECONDS = 30.0
+_ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
+
+
+def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeout: timedelta) -> None:
+    """Make a namespace with a claim and a pod that uses it, and wait until that runs. Raises CheckError."""
+    claim = claims.build(name, [DeviceRequest("device")], None, LABELS)
+    objects = [claim, pods.build(name, [name], node, LABELS)]
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": LABELS}}
+    try:
+        manifests.apply(api, yaml.safe_dump(manifest))
+        manifests.apply(api, yaml.safe_dump_all(objects), namespace)
+    except StepError as error:
+        raise CheckError(str(error)) from error
+
+    def running(found: Any) -> bool:
+        return name in found and found[name].status.phase == "Running"
+
+    lister, seconds = client.CoreV1Api(api).list_namespaced_pod, timeout.total_seconds()
+    if not running(kubeclient.watch_until(lister, running, seconds, namespace=namespace)):
+        raise CheckError(f"pod {namespace}/{name} does not run after {seconds:.0f} s")
+
+
+def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
+    """Delete a namespace with all in it and wait until it is gone; one that is not there is no error."""
+    core = client.CoreV1Api(api)
+    try:
+        core.delete_namespace(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    seconds, selection = timeout.total_seconds(), {"field_selector": f"metadata.name={name}"}
+    if kubeclient.watch_until(core.list_namespace, lambda found: not found, seconds, **selection):
+        raise CheckError(f"namespace {name!r} is still there after {seconds:.0f} s")
+
+
+def allow_admin_access(api: ApiClient, *, allowed: bool) -> None:
+    """Say by a label whether claims of the tests' namespace may ask for ``adminAccess`` (resource.k8s.io/v1)."""
+    labels = {_ADMIN_ACCESS: "true" if allowed else None}
+    body = {"metadata": {"labels": labels}}
+    client.CoreV1Api(api).patch_namespace(NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)

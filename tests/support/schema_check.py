@@ -1,0 +1,36 @@
+"""What the JSON schemas of ``variables`` object to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+MODELINE = "# yaml-language-server: $schema="
+
+
+def load_schema(path: Path) -> dict[str, Any]:
+    """The schema in ``path``. Raises jsonschema.SchemaError for one that draft-07 does not allow."""
+    schema: dict[str, Any] = json.loads(path.read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    return schema
+
+
+def objections(schema: Path, text: str) -> list[str]:
+    """Where the YAML document in ``text`` breaks the rules of ``schema``."""
+    # Keys are text in JSON, as they are for editors.
+    document = json.loads(json.dumps(yaml.safe_load(text)))
+    return [
+        f"{error.json_path}: {error.message}"
+        for error in jsonschema.Draft7Validator(load_schema(schema)).iter_errors(document)
+    ]
+
+
+def declared_schema(path: Path) -> Path:
+    """The schema that the first line of a YAML file names."""
+    first = path.read_text().partition("\n")[0]
+    assert first.startswith(MODELINE), f"{path}:1: expected {MODELINE}PATH, found {first!r}"
+    return (path.parent / first.removeprefix(MODELINE)).resolve()

@@ -1,0 +1,90 @@
+"""The node image, and the files that a node finds at boot: what one names, the other has."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.topologies import CLUSTER
+
+from mock_device.lab.build.node_image import DATA, MASKED, SERVICES, kube_proxy_config, kubelet_config
+from mock_device.lab.controlplane.addresses import CLUSTER_CIDR, DNS_ADDRESS, pod_cidr
+from mock_device.lab.controlplane.pki import create_pki
+from mock_device.lab.controlplane.sshkeys import create_ssh_keys
+from mock_device.lab.guest.node_files import cni_config, node_files
+
+IN_THE_IMAGE = {"/etc/kubernetes/kubelet.yaml", "/etc/kubernetes/kube-proxy.yaml"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, int]]:
+    """Content and mode of the second node's files, by path."""
+    folder = tmp_path_factory.mktemp("node")
+    pki = create_pki(folder / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
+    keys = create_ssh_keys(folder / "ssh", [node.name for node in CLUSTER.nodes])
+    found = node_files(CLUSTER.nodes[1], 2, pki, keys, "A=true,B=false")
+    return {file.path: (file.content, file.mode) for file in found}
+
+
+def test_every_file_that_units_and_configurations_name_is_there(files: dict[str, tuple[bytes, int]]) -> None:
+    texts = [json.dumps([kubelet_config(), kube_proxy_config()])]
+    texts += [path.read_text() for path in DATA.rglob("*") if path.is_file()]
+    named = set(re.findall(r"/etc/kubernetes/[-.\w]+", "\n".join(texts)))
+    assert len(named) > 5
+    assert named <= files.keys() | IN_THE_IMAGE
+
+
+def test_secrets_are_readable_by_root_only(files: dict[str, tuple[bytes, int]]) -> None:
+    secret = {
+        path for path, (content, _) in files.items() if b"PRIVATE KEY" in content or b"client-key-data" in content
+    }
+    assert len(secret) == 4
+    assert {path for path, (_, mode) in files.items() if mode == 0o600} == secret
+
+
+def test_kubelet_is_told_its_address_and_feature_gates(files: dict[str, tuple[bytes, int]]) -> None:
+    assert files["/etc/kubernetes/kubelet.env"][0] == b"NODE_IP=192.168.122.212\nFEATURE_GATES=A=true,B=false\n"
+    unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
+    assert {"NODE_IP", "FEATURE_GATES"} <= set(re.findall(r"\$\{?(\w+)", unit))
+
+
+def test_each_node_has_its_own_pod_addresses() -> None:
+    ranges = set()
+    for number in (1, 2):
+        bridge = json.loads(cni_config(number))["plugins"][0]
+        ((entry,),) = bridge["ipam"]["ranges"]
+        assert entry["subnet"] == pod_cidr(number)
+        ranges.add(entry["subnet"])
+    assert len(ranges) == 2
+
+
+def test_kubelet_lets_in_only_whom_the_api_server_allows() -> None:
+    config = kubelet_config()
+    assert config["authentication"] == {
+        "anonymous": {"enabled": False},
+        "webhook": {"enabled": True},
+        "x509": {"clientCAFile": "/etc/kubernetes/ca.crt"},
+    }
+    assert config["authorization"] == {"mode": "Webhook"}
+
+
+def test_nodes_and_control_plane_agree_on_addresses() -> None:
+    assert kubelet_config()["clusterDNS"] == [DNS_ADDRESS]
+    assert kube_proxy_config()["clusterCIDR"] == CLUSTER_CIDR
+
+
+def test_no_service_of_a_node_is_masked() -> None:
+    assert not {f"{service}.service" for service in SERVICES} & set(MASKED)
+
+
+@pytest.mark.parametrize(
+    "service", [name for name in SERVICES if (DATA / f"etc/systemd/system/{name}.service").exists()]
+)
+def test_own_units_run_programs_that_are_there(service: str) -> None:
+    unit = (DATA / f"etc/systemd/system/{service}.service").read_text()
+    for program in re.findall(r"^Exec\w+=[-@+!]*(/usr/local/\S+)", unit, re.MULTILINE):
+        path = DATA / Path(program).relative_to("/")
+        built = {"kubelet", "kube-proxy", "containerd"}
+        assert path.exists() or path.name in built, program

@@ -1,0 +1,57 @@
+"""Node agents: killed, asked, and deprived of their rights, over real HTTP."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from dra_fakes.answers import api_server
+from kubernetes.client import ApiException
+
+from mock_device.checks.driver import driver, metrics, node_agents
+from mock_device.checks.errors import CheckError
+
+BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/mock-accel-node-agent"
+
+
+def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
+    before = {"a": (1, False)}
+    for now in ({"a": (1, False)}, {"a": (1, True)}, {"a": (2, False)}, {}):
+        assert not node_agents.came_back(before, now)
+    for now in ({"a": (2, True)}, {"a": (1, False), "b": (0, True)}):
+        assert node_agents.came_back(before, now)
+
+
+class AgentThatComesBack(dict[str, Any]):
+    """Answers of an API server that cannot reach the agent at first, and of an agent that is not registered yet."""
+
+    def __init__(self) -> None:
+        away = (503, {"message": "error trying to reach service: i/o timeout"})
+        self.left = [away, (200, "# no figure yet\n"), (200, f"{metrics.START} 12.5\n")]
+
+    def get(self, path: str, default: Any = None) -> Any:
+        assert path.endswith("/agent-1%3A8080/proxy/metrics")
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+def test_agent_is_asked_until_it_was_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "pod_of", lambda *_: "agent-1")
+    answers = AgentThatComesBack()
+    with api_server(answers) as api:
+        assert node_agents.seconds_until_registered(api, "node1", timedelta(seconds=10)) == 12.5
+        answers.left = [(503, {"message": "i/o timeout"})]
+        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:\n503: i/o timeout"):
+            node_agents.seconds_until_registered(api, "node1", timedelta(0))
+
+
+def test_rights_are_removed_also_when_they_are_gone() -> None:
+    with api_server({BINDING: (200, {"kind": "Status"})}) as api:
+        node_agents.remove_rights(api)
+    with api_server({}) as api:
+        node_agents.remove_rights(api)
+
+
+def test_refusal_is_not_hidden() -> None:
+    with api_server({BINDING: (403, {})}) as api, pytest.raises(ApiException):
+        node_agents.remove_rights(api)

@@ -1,0 +1,108 @@
+"""A running cluster as its users see it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fake_supervisor import SPEC
+from support.topologies import CLUSTER
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.spec import Access, ClusterPaths, DamagedFileError
+from mock_device.lab.cluster import cluster as module
+from mock_device.lab.cluster.cluster import Cluster
+
+NODES = [node.name for node in CLUSTER.nodes]
+
+
+class Control:
+    """A supervisor that answers from a table and keeps what it was asked."""
+
+    name = "some"
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.closed = False
+
+    def request(self, do: str, **fields: Any) -> Any:
+        self.asked.append((do, fields))
+        if isinstance(answer := self.answers.get(do, True), Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterPaths:
+    """Files of the cluster ``some``."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    paths = ClusterPaths.of("some")
+    paths.root.mkdir(parents=True)
+    replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root)).save(paths.spec)
+    paths.topology.write_text(CLUSTER.text)
+    Access(6443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    return paths
+
+
+def attach(control: Any, **options: Any) -> Cluster:
+    return Cluster(control, **options)
+
+
+def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None:
+    node = attach(Control()).node(NODES[1])
+    assert (node.host, node.port, node.user) == ("127.0.0.1", 2202, "root")
+    assert (node.key_file, node.known_hosts) == (paths.pki / "id_ed25519", paths.pki / "known_hosts")
+    with pytest.raises(KeyError, match="no node 'node9' in topology numa-cluster; it has"):
+        attach(Control()).node("node9")
+
+
+def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
+    Access(6443, {NODES[0]: 2201}).save(paths.access)
+    with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; end the cluster: lab down"):
+        attach(Control())
+
+
+def test_monitor_is_asked_for_nodes_of_the_topology_only(paths: ClusterPaths) -> None:
+    control = Control(qmp={"status": "running"})
+    cluster = attach(control)
+    assert cluster.qmp(NODES[0], "query-status", detail=1) == {"status": "running"}
+    assert control.asked == [("qmp", {"node": NODES[0], "execute": "query-status", "arguments": {"detail": 1}})]
+    with pytest.raises(KeyError, match="no node 'node9'"):
+        cluster.qmp("node9", "query-status")
+
+
+def test_guests_that_do_not_answer_are_told_from_those_that_refuse(paths: ClusterPaths) -> None:
+    answers = {NODES[0]: {"error": "no answer in 2 s", "silent": True}, NODES[1]: {"return": {"status": "running"}}}
+    found = attach(Control(look=answers)).look("query-status", 2)
+    assert (found[NODES[0]].error, found[NODES[0]].silent) == ("no answer in 2 s", True)
+    assert (found[NODES[1]].value, found[NODES[1]].silent) == ({"status": "running"}, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "alive"), [({"state": "running"}, True), ({"state": "failed"}, False), (StepError("no answer"), False)]
+)
+def test_cluster_is_alive_while_its_supervisor_says_that_it_runs(paths: ClusterPaths, status: Any, alive: bool) -> None:
+    assert attach(Control(status=status)).alive() == alive
+
+
+@pytest.mark.parametrize(
+    ("starter", "stays", "waits"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_release_waits_for_the_end_of_a_cluster_that_ends_with_it(
+    paths: ClusterPaths, monkeypatch: pytest.MonkeyPatch, starter: bool, stays: bool, waits: bool
+) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(module, "wait_ended", waited.append)
+    control = Control()
+    cluster = attach(control, ends_here=starter)
+    if stays:
+        cluster.stay()
+    cluster.release()
+    assert control.closed
+    assert waited == (["some"] if waits else [])

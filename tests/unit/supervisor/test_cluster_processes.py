@@ -1,0 +1,109 @@
+"""Processes of a cluster: certificates, device servers, plugging."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from support.fake_supervisor import SPEC
+from support.topologies import CLUSTER
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.processes import Child
+from mock_device.lab.base.spec import Access, ClusterPaths
+from mock_device.lab.controlplane.pki import create_pki
+from mock_device.lab.controlplane.sshkeys import create_ssh_keys
+from mock_device.lab.guest.monitor import MonitorError
+from mock_device.lab.supervisor.cluster_processes import ClusterProcesses
+
+NODES = [node.name for node in CLUSTER.nodes]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> ClusterPaths:
+    paths = ClusterPaths(tmp_path / "some")
+    paths.data.mkdir(parents=True)
+    paths.logs.mkdir()
+    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    return paths
+
+
+def processes(paths: ClusterPaths, golden: Path | None = None) -> ClusterProcesses:
+    spec = replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root), golden=str(golden or ""))
+
+    def ended(child: Child) -> None:
+        raise AssertionError(child.name)
+
+    return ClusterProcesses(spec, CLUSTER, ended)
+
+
+def make_certificates(found: ClusterProcesses) -> None:
+    (step,) = (step for step in found.steps() if step.name == "certificates and keys")
+
+    async def work() -> None:
+        await step.work()
+
+    asyncio.run(work())
+
+
+def test_clients_get_what_they_need_to_reach_the_cluster(paths: ClusterPaths) -> None:
+    make_certificates(processes(paths))
+    kubeconfig = yaml.safe_load(paths.kubeconfig.read_text())
+    assert kubeconfig["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:16443"
+    hosts = (paths.pki / "known_hosts").read_text().splitlines()
+    assert [host.split()[0] for host in hosts] == ["[127.0.0.1]:2201", "[127.0.0.1]:2202"]
+
+
+def test_each_guest_gets_its_own_boot_configuration(paths: ClusterPaths) -> None:
+    make_certificates(processes(paths))
+    found = {folder.stem: {file.name for file in folder.iterdir()} for folder in paths.data.glob("*.credentials")}
+    assert found == {node: {"hostname", "network", "ssh-key", "files"} for node in NODES}
+    for node in NODES:
+        assert (paths.data / f"{node}.credentials" / "hostname").read_text().endswith(f"hostname={node}")
+
+
+def test_restored_cluster_has_the_certificates_it_was_saved_with(paths: ClusterPaths, tmp_path: Path) -> None:
+    golden = tmp_path / "golden"
+    create_pki(golden / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
+    create_ssh_keys(golden / "pki", NODES)
+    make_certificates(processes(paths, golden))
+    for name in ("ca.crt", "admin.key", "id_ed25519"):
+        assert (paths.pki / name).read_bytes() == (golden / "pki" / name).read_bytes()
+
+
+def test_guests_start_before_the_control_plane(paths: ClusterPaths, tmp_path: Path) -> None:
+    booted = [step.name for step in processes(paths).steps()]
+    restored = [step.name for step in processes(paths, tmp_path).steps()]
+    assert booted[-3:] == ["guests", "control plane", "services"]
+    assert restored[-3:] == ["guests", "control plane, and memory of the guests", "resume of the guests"]
+    assert booted[:5] == restored[:5]
+    assert not [step for step in processes(paths).steps() if step.golden]
+
+
+@pytest.mark.parametrize(("line", "found"), [(b"", "''"), (b"Traceback\n", r"'Traceback\\n'")])
+def test_device_server_that_is_not_ready_is_an_error_with_its_log(paths: ClusterPaths, line: bytes, found: str) -> None:
+    cluster = processes(paths)
+
+    async def start(name: str, *_: object, **__: object) -> Any:
+        output = asyncio.StreamReader()
+        output.feed_data(line)
+        output.feed_eof()
+        return SimpleNamespace(process=SimpleNamespace(stdout=output), log=paths.logs / f"{name}.log")
+
+    cluster.children.start = start  # type: ignore[method-assign]
+    message = rf"devices-{NODES[0]}: expected 'ready', found {found}\n  log: .*/devices-{NODES[0]}\.log"
+    with pytest.raises(StepError, match=message):
+        asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
+
+
+def test_unknown_slots_and_nodes_are_named_with_those_there_are(paths: ClusterPaths) -> None:
+    cluster = processes(paths)
+    with pytest.raises(MonitorError, match="has no slot behind root port 'rp99'; it has rp11, rp12, rp21, rp22"):
+        asyncio.run(cluster.plug(NODES[0], "rp99", True))
+    with pytest.raises(KeyError, match=f"no node 'node9' in topology numa-cluster; it has {', '.join(NODES)}"):
+        cluster.monitor("node9")
