@@ -1,4 +1,4 @@
-"""Runs every check of the project and counts: the last line is ``N passed, N failed``."""
+"""Runs every check of the project; the last line is ``N passed, N failed``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "suppo
 
 @dataclass(frozen=True)
 class Count:
-    """How many single checks passed and failed."""
+    """Numbers of passed and failed checks."""
 
     passed: int = 0
     failed: int = 0
@@ -44,12 +44,12 @@ class Count:
 
 
 def command(name: str, *argv: str) -> Count:
-    """One check that is a command: its exit code decides."""
+    """Run a command as one check, decided by its exit code."""
     return Count(passed=1) if _run(name, argv) == 0 else Count(failed=1)
 
 
 def _run(name: str, argv: Sequence[str]) -> int:
-    """Run a command as a step; its exit code."""
+    """Run a command as a step and return its exit code."""
     try:
         with progress.step(name, speaks=True):
             _call(argv)
@@ -59,7 +59,7 @@ def _run(name: str, argv: Sequence[str]) -> int:
 
 
 def _call(argv: Sequence[str]) -> None:
-    """Like subprocess.run, which would kill the command a quarter of a second after Ctrl-C, its clusters still up."""
+    """Like subprocess.run, but the command gets time to end its clusters after Ctrl-C."""
     with subprocess.Popen(argv, cwd=PROJECT) as child:
         try:
             code = child.wait()
@@ -73,7 +73,7 @@ def _call(argv: Sequence[str]) -> None:
 
 
 def pytest(name: str, timeout: int, *selection: str) -> Count:
-    """Tests by pytest; a run that cannot collect counts as one failure."""
+    """Run tests by pytest; a failed collection counts as one failure."""
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "pytest", "-q", f"--timeout={timeout}", f"--junit-xml={report}", *selection]
@@ -132,7 +132,7 @@ def unit() -> Count:
 
 
 def module() -> Count:
-    """The kernel module: ``checkpatch.pl --strict``, and ``make W=1`` for each kernel, have nothing to say."""
+    """Check the kernel module by ``checkpatch.pl --strict``, and by ``make W=1`` for each kernel."""
     counts = Count()
     for name, check in kbuild.CHECKS.items():
         with progress.step(f"kernel module: {name}"):
@@ -147,7 +147,7 @@ def module() -> Count:
 
 
 def acceptance() -> Count:
-    """The suites on a pool, then the tests that expect them to notice a broken system, on one cluster."""
+    """The suites on a pool, then the tests that break a cluster and expect the suites to fail."""
     counts = suites()
     try:
         with progress.step("cluster for the tests of the suites"):

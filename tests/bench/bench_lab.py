@@ -77,7 +77,7 @@ class Acceptance:
 
 @dataclass
 class Bench:
-    """Everything that was measured."""
+    """All measurements."""
 
     machine: dict[str, str]
     starts: list[Start] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Bench:
     acceptance: list[Acceptance] = field(default_factory=list)
 
     def ratio(self) -> float | None:
-        """Restore : cold start, of the default topology, each until the pods ran."""
+        """Ratio of restore to cold start of the default topology, each until the pods ran."""
         alone = {start.how: start.pods_seconds for start in self.starts if not start.beside}
         return alone["restored"] / alone["booted"] if {"restored", "booted"} <= alone.keys() else None
 
@@ -141,7 +141,7 @@ def machine() -> dict[str, str]:
 
 
 def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple[Cluster, Start]:
-    """Start a cluster and a pod with a device on each node; the cluster, and how long it took."""
+    """Start a cluster and a pod with a device on each node; return the cluster and the times."""
     measured = Start(topology, "booted" if cold else "restored", beside)
     begin = time.monotonic()
     with progress.recorded() as steps:
@@ -258,7 +258,7 @@ def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
 
 
 def _parts(most: int, arguments: Sequence[str]) -> dict[str, Callable[[Bench], None]]:
-    """What is measured, by the names of ``--only``."""
+    """Measurements by the names of ``--only``."""
     return {
         "booted": measure_starts,
         "restored": lambda bench: measure_side_by_side(bench, most),

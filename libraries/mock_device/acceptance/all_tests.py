@@ -15,7 +15,7 @@ REPORT = "report.html"
 
 
 def tables(summary: Summary, seconds: float, report: Path) -> list[Table]:
-    """Each scenario (a suite) with its result, then the sums.
+    """One row per suite (scenario), then the sums.
 
     ``seconds`` is the wall time of the whole run; suites run side by side, so
     their own times add up to more.
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = list(sys.argv[1:] if argv is None else argv)
     parsed = cli.acceptance.make_context("acceptance", list(options), resilient_parsing=True)
     folder = parsed.params["outputdir"].absolute()
-    # So that a run that does not come to its end does not show an earlier one.
+    # A run that does not complete must not show the summary of an earlier one.
     (folder / SUMMARY).unlink(missing_ok=True)
     start = time.monotonic()
     code = cli.main(options)

@@ -44,17 +44,17 @@ _MAX_CLUSTERS = 8
 _END_SECONDS = 4.0
 _TOPOLOGIES = (DEFAULT_TOPOLOGY, "dense")
 _AGAIN = "rerun"
-"""Folder of what was run again, beside what was run first."""
+"""Folder of the second run, beside the results of the first."""
 
 
 def _start(cold: bool, name: str, topology: Topology) -> Cluster:
-    """A cluster for the pool; many may start at once, so one line says all."""
+    """Start a cluster for the pool, with one line of progress because several may start at once."""
     with progress.one_line(f"cluster {name} ({topology.name})"):
         return client.up(str(topology.path), name, "pool", cold=cold)
 
 
 def _prepare(found: Sequence[Topology], cold: bool) -> None:
-    """Build what clusters of these topologies start from, so that no suite waits for it."""
+    """Build what clusters of these topologies start from, before the suites start."""
     deploy.build_images()
     if not cold:
         for topology in found:
@@ -74,7 +74,7 @@ class Run:
     ) -> tuple[int, bool]:
         """Run pabot on ``paths`` with ``options``, and ``variables`` for the suites.
 
-        Returns its exit code, and whether it was interrupted. No cluster is left.
+        Returns its exit code, and whether it was interrupted. All clusters have ended then.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -96,11 +96,11 @@ class Run:
 
 
 def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot.
+    """Split ``arguments`` into files and folders of suites (default: all suites) and options of robot.
 
-    Raises StepError for an option that robot has not, and for suites that are not there.
+    Raises StepError for an unknown option and for missing suites.
     """
-    # Which options take a value is in no public attribute of robot's parser, and nowhere else.
+    # No public attribute of robot's parser says which options take a value.
     parser = ArgumentParser(USAGE)
     normalized = [parser._normalize_long_option(item) for item in arguments]
     try:
@@ -173,7 +173,7 @@ def _anything_to_run_again(output: Path) -> bool:
 
 
 def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, outputdir: Path) -> None:
-    """Print what came of the run, and write it down for scripts."""
+    """Print the results, and write them for scripts."""
     places = [Note("retired", f"{item}; logs: {item.logs}") for item in retired]
     places.append(Note("report", str(outputdir / "report.html")))
     print_tables(summary.table(), Table((), places))

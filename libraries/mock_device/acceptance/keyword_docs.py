@@ -1,7 +1,6 @@
-"""Pages about all keywords, for ``docs/keywords``: Markdown made of what Robot Framework's libdoc reads.
+"""Makes the pages in ``docs/keywords`` about all keywords, from what Robot Framework's libdoc reads.
 
-Markdown, not libdoc's own HTML: it can be read in a repository, a change of it in a diff, and nothing in it says when
-it was made.
+Markdown instead of libdoc's own HTML: it is readable in a repository and in a diff, and holds no date.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def sources() -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> list[LibraryDoc]:
-    """What libdoc reads in each file. Raises StepError for one that cannot be imported."""
+    """Libdoc's model of each file. Raises StepError for a file that cannot be imported."""
     try:
         return [LibraryDocumentation(str(path)) for path in paths]
     except DataError as error:
@@ -47,12 +46,12 @@ def read(paths: Sequence[Path]) -> list[LibraryDoc]:
 
 
 def public(library: LibraryDoc) -> list[KeywordDoc]:
-    """Keywords without the tag ``robot:private``, in the order of their names."""
+    """Keywords without the tag ``robot:private``, sorted by name."""
     return [keyword for keyword in library.keywords if not keyword.private]
 
 
 def undocumented(libraries: Sequence[LibraryDoc]) -> list[str]:
-    """``library: keyword`` of each public keyword, and the name of each library, that has no documentation."""
+    """Libraries, and public keywords as ``library: keyword``, without documentation."""
     found = []
     for library in libraries:
         if library.doc.startswith(_LIBDOC_HAS_NONE):
@@ -62,7 +61,7 @@ def undocumented(libraries: Sequence[LibraryDoc]) -> list[str]:
 
 
 def pages(libraries: Sequence[LibraryDoc]) -> dict[str, str]:
-    """Markdown by the name of its file: a page for each library, and an index of all keywords."""
+    """Markdown by file name: a page for each library, and an index of all keywords."""
     places: dict[str, str] = {}
     for library in libraries:
         places = {**_places(library), **places}
@@ -105,12 +104,12 @@ def _source(library: LibraryDoc) -> str:
 
 def _page(library: LibraryDoc, places: Mapping[str, str]) -> str:
     page = page_name(library)
-    # A name that another library has as well means its own keyword.
+    # A library's own keyword goes before one of the same name elsewhere.
     return "\n".join(_lines_of_page(library, {**places, **_places(library)}, page)) + "\n"
 
 
 def _places(library: LibraryDoc) -> dict[str, str]:
-    """Where each of its keywords is described: page and anchor."""
+    """Page and anchor of each of its keywords."""
     return {keyword.name: f"{page_name(library)}#{_anchor(keyword.name)}" for keyword in public(library)}
 
 
@@ -124,7 +123,7 @@ def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) ->
         yield from (_linked(keyword.doc, places, page), "")
         if keyword.tags:
             yield from (f"Tags: {', '.join(keyword.tags)}", "")
-    # Libdoc keeps types in a set, whose order differs from run to run.
+    # Libdoc keeps types in a set, whose order differs between runs.
     if enums := sorted((item for item in library.type_docs if item.members), key=lambda item: item.name):
         yield from ("## Values of arguments", "", "| type | what | values |", "|---|---|---|")
         for item in enums:
@@ -135,7 +134,7 @@ def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) ->
 
 
 def _imports(library: LibraryDoc) -> list[str]:
-    """Lines of a suite's settings that give it ``library``: of a class, the resources that import it."""
+    """Lines of a suite's settings that import ``library``; for a class, the resources that import it."""
     source = Path(library.source)
     if library.type == "RESOURCE":
         return [f"`Resource    ../{_source(library)}`"]
@@ -164,7 +163,7 @@ def _index(libraries: Sequence[LibraryDoc], places: Mapping[str, str]) -> str:
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Make ``folder`` hold these pages and no other ones."""
+    """Write these pages into ``folder``, and remove all others there."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.md"):
         if stale.name not in texts:

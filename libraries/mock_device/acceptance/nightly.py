@@ -1,7 +1,7 @@
-"""All suites over all topologies, several times, and a table of the tests that pass one time and fail another.
+"""Runs all suites on all topologies several times, and makes a table of flaky tests.
 
 Each round is a run of ``acceptance`` in a process of its own, with results in ``OUTPUTDIR/TOPOLOGY-ROUND``. A round
-that crashes is a row of the table, and the next one runs.
+that crashes is a row of the table; the next round runs nevertheless.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mock_device.lab.base.variables import topology_names
 
 _MINUTES = 180.0
 _END_SECONDS = 60.0
-"""What ``acceptance`` may take to end its clusters and write a report after SIGINT."""
+"""Time for ``acceptance`` to end its clusters and write a report after SIGINT."""
 _FAILED = 1
 _LOG = "acceptance.log"
 
@@ -46,19 +46,19 @@ def _minutes(value: str | float) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which rounds there are to be."""
+    """The rounds to run."""
 
     topologies: Sequence[str]
     rounds: int
     outputdir: Path
 
     def each(self) -> list[tuple[str, int]]:
-        """Topology and number of every round; each topology once before any runs again: flakiness shows over time."""
+        """Topology and number of every round. All topologies run once before any repeats: flakiness shows over time."""
         return [(topology, number) for number in range(1, self.rounds + 1) for topology in self.topologies]
 
 
 def command(topology: str, clusters: int, folder: Path, arguments: Sequence[str]) -> list[str]:
-    """Command line of one round; the kernel ends it, as Ctrl-C would not, when this process is killed."""
+    """Command line of one round; the kernel ends it when this process is killed."""
     acceptance = [
         sys.executable,
         "-m",
@@ -72,13 +72,13 @@ def command(topology: str, clusters: int, folder: Path, arguments: Sequence[str]
 
 
 def run_round(argv: Sequence[str], folder: Path, seconds: float) -> str:
-    """Run one round, with what it says in ``folder``, for at most ``seconds``; why it crashed, empty when it did not.
+    """Run one round for at most ``seconds``, with its output in ``folder``; the reason of a crash, else empty.
 
     Raises KeyboardInterrupt after Ctrl-C, when the round has ended, too.
     """
     log = folder / _LOG
     with log.open("wb") as output:
-        # Unbuffered, so that what it says is in the log in the order in which it says it.
+        # Unbuffered, so that standard output and error are in order in the log.
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
@@ -94,9 +94,9 @@ def run_round(argv: Sequence[str], folder: Path, seconds: float) -> str:
 
 
 def crash_of(code: int, folder: Path) -> str:
-    """Why a run of ``acceptance`` that ended with ``code`` is not a whole one; empty when it is.
+    """Why a run of ``acceptance`` that ended with ``code`` is incomplete; empty if it is complete.
 
-    Exit code 1 with failed tests in its summary is a whole run; otherwise a step failed.
+    Exit code 1 with failed tests in its summary is a complete run; otherwise a step failed.
     """
     try:
         summary = read_summary(folder)
@@ -104,14 +104,14 @@ def crash_of(code: int, folder: Path) -> str:
         summary = None
     if summary and (code == 0 or (code == _FAILED and summary.failed)):
         return ""
-    lines = (folder / _LOG).read_text(errors="replace").strip().splitlines() or ["it said nothing"]
-    # Its own last words, which may be several lines; else, of a traceback, the error.
+    lines = (folder / _LOG).read_text(errors="replace").strip().splitlines() or ["no output"]
+    # Its last message, which may be several lines; of a traceback, the error.
     start = max((number for number, line in enumerate(lines) if line.startswith("acceptance: ")), default=-1)
     return f"acceptance ended with {code}: {' '.join(' '.join(lines[start:]).split())}"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Tell a process to end if it runs, and kill it when it does not."""
+    """Interrupt a running process, and kill it if it does not end."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
     try:
@@ -122,9 +122,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def run(plan: Plan, clusters: int, seconds: float, arguments: Sequence[str]) -> None:
-    """Run all rounds, one after the other. A round that crashes is written down like one that did not."""
+    """Run all rounds one after the other, and record each, crashed or not."""
     for topology, number in plan.each():
-        # All of them first: a round that is not run must not show yesterday's results.
+        # Remove all of them first: a round that does not run must not show old results.
         shutil.rmtree(rounds.folder_of(plan.outputdir, topology, number), ignore_errors=True)
     for topology, number in plan.each():
         folder = rounds.folder_of(plan.outputdir, topology, number)
@@ -133,15 +133,15 @@ def run(plan: Plan, clusters: int, seconds: float, arguments: Sequence[str]) -> 
         with progress.step(f"{topology}, round {number} of {plan.rounds}", folder / _LOG):
             crash = run_round(command(topology, clusters, folder, arguments), folder, seconds)
         rounds.record(folder, time.monotonic() - start, crash)
-        progress.say(f"  {crash or _said(rounds.read(plan.outputdir, topology, number))}")
+        progress.say(f"  {crash or _counts(rounds.read(plan.outputdir, topology, number))}")
 
 
-def _said(item: rounds.Round) -> str:
+def _counts(item: rounds.Round) -> str:
     return f"{item.count('PASS')} passed, {item.count('FAIL')} failed, {item.count('SKIP')} skipped"
 
 
 def tell(plan: Plan, history_file: Path, *, as_json: bool) -> int:
-    """Make table and history of the planned rounds, and print what is not well; exit code 1 when anything is not."""
+    """Write table and history of the planned rounds; print crashes, failures and flaky tests. Exit code 1 if any."""
     found = [rounds.read(plan.outputdir, topology, number) for topology, number in plan.each()]
     rows = rounds.table(found)
     rounds.write_table(plan.outputdir, rows)
@@ -209,7 +209,7 @@ def nightly(
             run(plan, clusters, minutes * 60, arguments)
         return tell(plan, history_file or outputdir / "history.jsonl", as_json=as_json)
     except KeyboardInterrupt:
-        print(f"nightly: interrupted; what had ended is in {outputdir}: make nightly-table", file=sys.stderr)
+        print(f"nightly: interrupted; completed rounds are in {outputdir}; see: make nightly-table", file=sys.stderr)
         return command_line.INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""Shows all clusters of this cache, once or live: on a terminal a table, elsewhere tab-separated lines or JSON."""
+"""Shows all clusters of this cache, once or live: a table on a terminal, else tab-separated lines or JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Show = Callable[[Sequence[ClusterView]], None]
 
 
 def table(clusters: Sequence[ClusterView]) -> Table:
-    """A row a cluster, with the time of its start; or that no cluster runs."""
+    """One row per cluster, with its start time."""
     return _table(clusters, _since)
 
 
@@ -77,7 +77,7 @@ def _since(cluster: ClusterView) -> str:
 
 
 def _elapsed(seconds: float) -> str:
-    """``2:03:04``, also for a clock that was set back meanwhile."""
+    """``2:03:04``; not negative if the clock was set back."""
     return str(datetime.timedelta(seconds=max(0, int(seconds))))
 
 

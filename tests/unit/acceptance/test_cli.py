@@ -1,4 +1,4 @@
-"""How the ``acceptance`` command understands its arguments, and what it refuses before anything starts."""
+"""Arguments of the ``acceptance`` command, and errors before anything starts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_number_of_clusters_is_bounded(number: str, capsys: pytest.CaptureFixtur
     assert f"expected a number from 1 to 8, found '{number}'" in capsys.readouterr().err
 
 
-def test_suites_and_options_are_told_apart() -> None:
+def test_suites_and_options_are_separated() -> None:
     assert cli._suites_and_options([]) == ([PROJECT / "suites"], [])
     assert cli._suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])
 
 
-def test_value_of_an_option_is_no_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_of_an_option_is_not_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("vars.yaml", "Output", "a b.robot"):
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""Rounds of the suites, from real output of Robot Framework: the table of flaky tests, crashed rounds, the history."""
+"""Rounds of suites, from real output of Robot Framework: flaky tests, crashed rounds, the history."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def outputdir(tmp_path: Path) -> Path:
 
 
 def summary(*, failed: int, lost: list[str] | None = None) -> dict[str, object]:
-    """What ``acceptance`` says of one suite."""
+    """Summary of one suite, as ``acceptance`` writes it."""
     end = report.SuiteEnd("S", "c1", passed=1, failed=failed, skipped=0, seconds=10.0, flaky=[], unhealthy="")
     return {**asdict(report.Summary([end], lost or [])), "retired": []}
 
 
 def play(suite: Path, outputdir: Path, topology: str, number: int, lost: list[str] | None = None) -> None:
-    """A round as ``acceptance`` leaves it."""
+    """Run a round and write what ``acceptance`` writes."""
     folder = rounds.folder_of(outputdir, topology, number)
     argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--report", "none", "--log", "none"]
     run([*argv, "--variable", f"ROUND:{number}", str(suite)], check=False, capture_output=True, timeout=60)
@@ -66,7 +66,7 @@ def read(outputdir: Path, topology: str = "small", count: int = 3) -> list[round
     return [rounds.read(outputdir, topology, number) for number in range(1, count + 1)]
 
 
-def test_test_that_passes_now_and_then_is_flaky(suite: Path, outputdir: Path) -> None:
+def test_test_that_passes_sometimes_is_flaky(suite: Path, outputdir: Path) -> None:
     for number in (1, 2, 3):
         play(suite, outputdir, "small", number)
     assert rounds.table(read(outputdir)) == [
@@ -127,7 +127,7 @@ def test_table_is_written_for_people_and_scripts(suite: Path, outputdir: Path) -
     }
 
 
-def test_history_gets_a_line_a_night(suite: Path, outputdir: Path) -> None:
+def test_history_gets_one_line_per_night(suite: Path, outputdir: Path) -> None:
     for number in (1, 2, 3):
         play(suite, outputdir, "small", number)
     found = read(outputdir)
@@ -174,7 +174,7 @@ def script(text: str) -> list[str]:
         ("no summary", 0, "acceptance ended with 0: acceptance: pabot ended log: /x"),
     ],
 )
-def test_failed_tests_are_no_crash_but_a_failed_step_is(tmp_path: Path, said: object, code: int, crash: str) -> None:
+def test_failed_step_is_a_crash_failed_tests_are_not(tmp_path: Path, said: object, code: int, crash: str) -> None:
     if said:
         (tmp_path / "acceptance.json").write_text(json.dumps(said))
     argv = script(f"print('said'); print('acceptance: pabot ended\\n  log: /x'); exit({code})")

@@ -1,4 +1,4 @@
-"""Arguments of the command line of the lab."""
+"""The ``lab`` command: arguments, exit codes, errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TIMEOUT = 20.0
         (["kubectl"], DEFAULT_NAME, []),
     ],
 )
-def test_kubectl_gets_all_that_follows(
+def test_kubectl_gets_all_following_words(
     argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, list[str]]] = []
@@ -78,7 +78,7 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
 
 
 def pipe_with(content: bytes, stack: ExitStack) -> str:
-    """Path of a descriptor that this process may give on, as a shell makes it for ``<(…)``."""
+    """Path of an inheritable descriptor, as a shell makes it for ``<(…)``."""
     reading, writing = os.pipe()
     stack.callback(os.close, reading)
     os.set_inheritable(reading, True)

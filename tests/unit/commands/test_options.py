@@ -1,4 +1,4 @@
-"""What a shell completes, and the types of shared options."""
+"""Shell completion, and types of shared options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clusters run, by supervisors that are none, and how that is shown."""
+"""Running clusters, by fake supervisors, and how they are shown."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_connection_of_a_client_is_no_cluster(tmp_path: Path) -> None:
     assert overview.running(table) == ["gone"]
 
 
-def test_what_a_supervisor_says(stack: ExitStack) -> None:
+def test_view_of_a_supervisors_answer(stack: ExitStack) -> None:
     supervisor(stack, "default")
     supervisor(stack, "run-1", state="starting", step="control plane", holders=["robot"], processes=[])
     supervisor(stack, "run-2", state="failed", reason="etcd ended")
@@ -136,7 +136,7 @@ def test_cluster_with_a_damaged_spec_does_not_hide_the_others(
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["cluster", "bad", "good"]
 
 
-def test_answer_of_another_shape_does_not_hide_the_others(stack: ExitStack) -> None:
+def test_invalid_answer_does_not_hide_other_clusters(stack: ExitStack) -> None:
     supervisor(stack, "bad", processes=7)
     supervisor(stack, "good")
     bad, good = overview.look()
@@ -205,7 +205,7 @@ def test_watch_without_a_terminal_writes_json_lines_until_it_is_told_to_end(
     assert cluster["holders"] == STATUS["holders"]
 
 
-def test_watch_ends_when_nobody_reads() -> None:
+def test_watch_ends_when_its_reader_leaves() -> None:
     with subprocess.Popen(
         watch_command("--interval", "0.5"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

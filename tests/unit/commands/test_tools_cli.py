@@ -1,4 +1,4 @@
-"""Command lines of the tools, and what they run on nodes."""
+"""Commands that look into a cluster, and the probes that they run on nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mock_device.tools.logs import Severity
 
 
 @pytest.mark.parametrize("line", ["--help", "logs --help", "status --help", "no-such-command"])
-def test_help_of_lab_needs_nothing_of_what_the_tools_use(line: str) -> None:
+def test_help_imports_nothing_that_only_commands_use(line: str) -> None:
     check = (
         "import sys; from mock_device.commands import cli; cli.main(sys.argv[1:]); "
         "heavy = ('mock_device.diagnosis', 'mock_device.tools', 'mock_device.checks', 'mock_device.lab.cluster', "
@@ -88,7 +88,7 @@ def test_node_and_agent_see_the_same_folder(tmp_path: Path) -> None:
     assert probe(tmp_path) == agent_probe(tmp_path) == expected
 
 
-def test_folder_that_is_none(tmp_path: Path) -> None:
+def test_missing_folder_and_file_in_its_place(tmp_path: Path) -> None:
     assert probe(tmp_path / "cdi") == agent_probe(tmp_path / "cdi") == Folder("absent", "", False, False)
     (tmp_path / "cdi").touch()
     assert probe(tmp_path / "cdi").kind == "regular empty file"
@@ -106,7 +106,7 @@ def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
     assert covered.inode != below.inode and below.writable and not below.mounted
 
 
-def test_what_is_not_the_probes_output_is_refused() -> None:
+def test_other_output_than_the_probes_is_rejected() -> None:
     with pytest.raises(ValueError, match="n: expected kind, inode, access and mount of /var/run/cdi, found 'x'"):
         folders.parse("n", "x")
 
@@ -155,6 +155,6 @@ def test_node_that_is_silent_does_not_hide_the_others(
         assert {row.split("\t")[0] for row in output.out.splitlines()} == {"node", NODE1}
 
 
-def test_what_judges_all_nodes_needs_them_all(half_silent: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_needs_all_nodes(half_silent: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cdi", "watch", "--seconds", "1"]) == 1
     assert capsys.readouterr().err == f"lab: {NODE2}: no answer over SSH within 3 s\n"

@@ -1,4 +1,4 @@
-"""``lab devices``, ``lab slices`` and ``lab cdi``: what they make of recorded nodes and objects."""
+"""``lab devices``, ``lab slices`` and ``lab cdi`` with recorded nodes and objects."""
 
 from __future__ import annotations
 
