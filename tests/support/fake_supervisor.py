@@ -10,7 +10,7 @@ from typing import Any
 
 from mock_device.lab.base.spec import ClusterSpec, ImageSpec, QemuSpec, control_address
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 MIB = 1 << 20
 PROCESSES = [
     {"name": "qemu-node1", "pid": 5, "exit_code": None, "ending": False, "memory": 700 * MIB},

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, NobodyThereError, send, serve
+from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, NotRunningError, send, serve
 
 TIMEOUT_SECONDS = 10.0
 
@@ -124,7 +124,7 @@ def test_line_that_is_not_json_is_an_error_for_its_sender(server: Server) -> Non
 
 
 def test_missing_process_is_named_with_its_remedy(tmp_path: Path) -> None:
-    with pytest.raises(NobodyThereError, match="^the adder is not running; start it$"):
+    with pytest.raises(NotRunningError, match="^the adder is not running; start it$"):
         Connection(str(tmp_path / "nothing"), "the adder", "start it")
 
 
