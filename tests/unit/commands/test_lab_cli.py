@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
 from support.fake_supervisor import SPEC, FakeSupervisor
 from support.topologies import CLUSTER
+from urllib3.exceptions import HTTPError
 
 from mock_device.commands import cli, overview
 from mock_device.lab.base.defaults import DEFAULT_NAME
@@ -23,6 +26,7 @@ from mock_device.lab.base.spec import Access, ClusterPaths
 from mock_device.lab.build import gobuild, images
 from mock_device.lab.cluster import client, deploy
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.topology import TopologyError
 
 TIMEOUT = 20.0
 
@@ -33,6 +37,8 @@ TIMEOUT = 20.0
         (["kubectl", "-n", "kube-system", "get", "pods"], DEFAULT_NAME, ["-n", "kube-system", "get", "pods"]),
         (["kubectl", "--name", "other", "-A", "get"], "other", ["-A", "get"]),
         (["kubectl", "--name=other", "exec", "p", "--", "ls", "-l"], "other", ["exec", "p", "--", "ls", "-l"]),
+        (["kubectl", "-nhome", "get"], DEFAULT_NAME, ["-nhome", "get"]),
+        (["kubectl", "get", "--name", "x", "-h"], DEFAULT_NAME, ["get", "--name", "x", "-h"]),
         (["kubectl"], DEFAULT_NAME, []),
     ],
 )
@@ -212,6 +218,56 @@ def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.Monk
     ):
         patched.setattr(sys, "stdout", stdout)
         cli.main(["clusters"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (StepError("no QEMU", Path("/logs/qemu.log")), "no QEMU\n  log: /logs/qemu.log"),
+        (TopologyError("t.yaml:3: no nodes"), "t.yaml:3: no nodes"),
+        (KeyError("no node 'x'; there are a, b"), "no node 'x'; there are a, b"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "the disk is full, see: lab cache\n  [Errno 28] No space left on device",
+        ),
+        (HTTPError("timed out"), "the cluster's API server does not answer, see: lab status\n  timed out"),
+        (ApiException(403, "Forbidden"), "the cluster's API server says 403: Forbidden"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_say_what_to_look_at(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(overview, "look", fails)
+    assert cli.main(["clusters"]) == 1
+    assert capsys.readouterr().err == f"lab: {message}\n"
+
+
+def test_interrupted_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overview, "look", interrupted)
+    assert cli.main(["clusters"]) == 130
+    assert capsys.readouterr().err == "lab: interrupted; what was started for this command is stopped\n"
+
+
+def test_other_errors_of_files_are_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise PermissionError("odd")
+
+    monkeypatch.setattr(overview, "look", fails)
+    with pytest.raises(PermissionError, match="odd"):
+        cli.main(["clusters"])
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_kubectl_is_that_of_lab(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["kubectl", option]) == 0
+    assert capsys.readouterr().out.startswith("Usage: lab kubectl [OPTIONS] [ARGUMENT]...\n")
 
 
 def fake_cluster(tmp_path: Path) -> Any:
