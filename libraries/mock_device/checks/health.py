@@ -203,6 +203,8 @@ def tables(status: ClusterStatus) -> list[Table]:
             ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
             [_node_row(node) for node in status.nodes],
             right=("memory",),
+            # The error of a node has no heading.
+            wraps=("",),
         ),
         Table(
             ("pod", "node", "phase", "ready"),

@@ -1,6 +1,6 @@
 """Tables for people and scripts, and JSON.
 
-On a terminal rich lays a table out; in a pipe, a file or a log it is tab-separated lines with a heading.
+On a terminal a table is laid out by rich; in a pipe, a file or a log it is tab-separated lines with headings.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _GAP = 2
 """Blanks between two columns on a terminal."""
 _NARROWEST = 20
-"""Characters that a column which wraps keeps on a terminal."""
+"""Minimal characters of a column that wraps."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Note:
-    """A named remark or sum among the rows; on a terminal it stands below them."""
+    """A named remark or sum among the rows; a terminal shows it below them."""
 
     name: str
     text: str
@@ -50,7 +50,7 @@ class Table:
     styles: Mapping[str, str] = field(default_factory=dict)
     """rich's style of a cell, by its text up to a colon."""
     empty: str = ""
-    """A sentence that stands for the table when it has no rows; without one the headings are shown."""
+    """Printed instead of a table without rows; if empty, the headings are printed."""
 
     def as_text(self) -> str:
         """Tab-separated lines, the headings first."""
@@ -126,11 +126,11 @@ def text(*tables: Table, between: str = "\n") -> str:
 
 def for_people() -> bool:
     """Whether standard output is a terminal that can lay out tables."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def print_tables(*tables: Table, between: str = "\n") -> None:
-    """Print tables as standard output wants them; ``between`` separates them where it is no terminal."""
+    """Print tables for a terminal or as text, with ``between`` from one text to the next."""
     if not for_people():
         print(text(*tables, between=between))
         return
@@ -145,7 +145,7 @@ def print_tables(*tables: Table, between: str = "\n") -> None:
         if table.empty and not table.rows:
             print(table.empty)
         elif table.headings or table.cells:
-            # Lines that are too long are the terminal's to wrap: a value that it wraps is copied whole.
+            # The terminal itself wraps longer lines: such a value is copied whole.
             console.width = max(terminal, table.width())
             console.print(table.on_terminal(console.width))
         names = max((len(note.name) for note in table.notes), default=0)
@@ -155,7 +155,7 @@ def print_tables(*tables: Table, between: str = "\n") -> None:
 
 
 def show(value: T, tables: Callable[[T], Table | Sequence[Table]], *, as_json: bool) -> None:
-    """Print ``value`` as JSON, or what ``tables`` makes of it."""
+    """Print ``value`` as JSON, or the tables that ``tables`` makes of it."""
     if as_json:
         print(to_json(value))
     else:
