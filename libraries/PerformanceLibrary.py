@@ -124,7 +124,7 @@ class PerformanceLibrary:
             suite, self._began, cluster.name, cluster.topology.name, cluster.accelerator, tuple(self._figures)
         )
         performance.write(Path(str(builtin.get_variable_value("${OUTPUT_DIR}"))) / performance.FILE, measured)
-        logger.info(performance.as_text([figure]))
+        logger.info(performance.table([figure]).as_text())
         return figure
 
 

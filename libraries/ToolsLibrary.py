@@ -42,7 +42,7 @@ class ToolsLibrary:
         """Check that `lab devices` lists every PF and every enabled VF with all values of the topology."""
         current = session.current()
         rows = devices.read(current)
-        logger.info(devices.as_text(rows))
+        logger.info(devices.table(rows).as_text())
         if complaints := devices.complaints(current.topology, rows):
             raise CheckError("\n".join(complaints))
 
@@ -50,7 +50,7 @@ class ToolsLibrary:
     def device_status_should_be(self, node: str, device: str, status: str) -> None:
         """Check that `lab devices NODE DEVICE` shows ``status``, ``free`` or ``allocated``."""
         (row,) = devices.read(session.current(), node, device)
-        logger.info(devices.as_text([row]))
+        logger.info(devices.table([row]).as_text())
         if row.status != status:
             raise CheckError(f"{node} {device}: expected status {status}, found {row.status}")
 
@@ -68,7 +68,7 @@ class ToolsLibrary:
         """Check that `lab slices` lists every PF once, and ``pod`` at exactly its ``allocated`` devices."""
         current = session.current()
         rows = slices.read(current)
-        logger.info(slices.as_text(rows))
+        logger.info(slices.table(rows).as_text())
         shown = [(row.node, row.device) for row in rows]
         missing = [
             f"{node.name} {function.name}: expected one line, found {shown.count((node.name, function.name))}"
@@ -87,7 +87,7 @@ class ToolsLibrary:
     def cdi_list_should_show(self, allocated: list[AllocatedDevice]) -> None:
         """Check that `lab cdi list` shows exactly the files of ``allocated`` devices, with their claims."""
         entries = cdi.list_entries(session.current())
-        logger.info(cdi.as_text(entries))
+        logger.info(cdi.table(entries).as_text())
         found = sorted((entry.node, entry.device, entry.claim) for entry in entries)
         expected = sorted((*device.key, f"{kube.NAMESPACE}/{device.claim}") for device in allocated)
         if found != expected:
@@ -200,5 +200,5 @@ class ToolsLibrary:
 
     def _diagnose(self) -> Diagnosis:
         found = diagnosis.diagnose(session.current())
-        logger.info(diagnosis.as_text(found, details=True))
+        logger.info(diagnosis.table(found, details=True).as_text())
         return found
