@@ -9,6 +9,7 @@ import pytest
 from support import DATA
 
 from mock_device import topology
+from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.cluster import client, golden, profile
 from mock_device.lab.cluster.cluster import Cluster
 
@@ -17,7 +18,7 @@ from mock_device.lab.cluster.cluster import Cluster
 def miswired() -> Path:
     """An inconsistent topology; its golden cluster is built first, so that clusters of it start fast."""
     path = DATA / "topologies/miswired.yaml"
-    golden.with_driver(topology.load(path), profile.load(client.DEFAULT_PROFILE))
+    golden.with_driver(topology.load(path), profile.load(DEFAULT_PROFILE))
     return path
 
 

@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.paths import PROJECT, cache_root
 from mock_device.lab.base.variables import topology_path
-from mock_device.lab.cluster import client, golden, profile
+from mock_device.lab.cluster import golden, profile
 from mock_device.topology import load
 from support.traces import Traces
 
@@ -95,7 +96,7 @@ def lab(*arguments: str, environment: dict[str, str]) -> str:
 
 def main(topology: str, scratch: Path) -> dict[str, Any]:
     cache = cache_root()
-    saved = golden.with_driver(load(topology_path(topology)), profile.load(client.DEFAULT_PROFILE))
+    saved = golden.with_driver(load(topology_path(topology)), profile.load(DEFAULT_PROFILE))
     view = View(scratch)
     for path in (cache, PROJECT, Path(sys.prefix), Path(sys.base_prefix)):
         view.open(path)

@@ -25,6 +25,7 @@ from mock_device.checks.nodes import cdi, sysfs
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.lab.base.files import remove_tree, write_file
+from mock_device.lab.base.tables import Table
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
@@ -187,7 +188,7 @@ def events_as_text(items: Iterable[Mapping[str, Any]]) -> str:
         )
         for item in items
     )
-    return "\n".join("\t".join(row) for row in [("last seen", "type", "reason", "object", "message"), *rows])
+    return Table(("last seen", "type", "reason", "object", "message"), rows).as_text()
 
 
 def sources(session: Session) -> dict[str, Callable[[], Files]]:

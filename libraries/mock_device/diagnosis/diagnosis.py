@@ -20,8 +20,9 @@ from mock_device.diagnosis import allocation_steps, cdi_steps, discovery_steps
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot, check_pod
 from mock_device.diagnosis.steps import Finding, Step
+from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.cluster.client import DEFAULT_NAME
+from mock_device.lab.base.tables import Note, Table
 
 STEPS: tuple[Step, ...] = (*discovery_steps.STEPS, *allocation_steps.STEPS, *cdi_steps.STEPS)
 OK, BROKEN, NOT_REACHED = "ok", "BROKEN", "not reached"
@@ -96,18 +97,20 @@ def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
     return found
 
 
-def as_text(diagnosis: Diagnosis, *, details: bool = False) -> str:
-    """Tab-separated lines with a heading, then the broken step and its remedy, or a line that nothing is broken."""
-    lines = ["issue\tstep\tresult\tevidence"]
+def table(diagnosis: Diagnosis, *, details: bool = False) -> Table:
+    """A row a step, with its ``details`` below; then the broken stretch and its remedy, or that nothing is broken."""
+    rows: list[tuple[str, ...] | Note] = []
     for step in diagnosis.steps:
-        lines.append(f"{step.issue}\t{step.step}\t{step.result}\t{step.evidence or '-'}")
+        rows.append((step.issue, step.step, step.result, step.evidence or "-"))
         if details:
-            lines += [f"\t\t\t{line}" for line in step.details]
+            rows += [("", "", "", line) for line in step.details]
     if diagnosis.broken:
-        lines += [f"broken\t{diagnosis.broken.step}: {diagnosis.broken.evidence}", f"remedy\t{diagnosis.remedy}"]
+        rows.append(Note("broken", f"{diagnosis.broken.step}: {diagnosis.broken.evidence}"))
+        rows.append(Note("remedy", diagnosis.remedy))
     else:
-        lines.append("healthy\tnothing is broken")
-    return "\n".join(lines)
+        rows.append(Note("healthy", "nothing is broken"))
+    styles = {OK: "green", BROKEN: "bold red", NOT_REACHED: "dim"}
+    return Table(("issue", "step", "result", "evidence"), rows, wraps=("evidence",), styles=styles)
 
 
 def names(steps: Iterable[Step] = STEPS) -> list[str]:

@@ -18,8 +18,8 @@ from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
 from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.client import DEFAULT_TOPOLOGY
 from mock_device.lab.kube import kubeexplain
 
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"

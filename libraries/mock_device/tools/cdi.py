@@ -14,10 +14,11 @@ from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claims, kube
 from mock_device.checks.objects.slices import PublishedDevice, published
+from mock_device.lab.base.tables import Table
 from mock_device.tools import slices
 from mock_device.topology import Topology
 
-_HEADING = "node\tdevice\tclaim\tpath"
+_HEADINGS = ("node", "device", "claim", "path")
 _PAUSE_SECONDS = 1.0
 
 
@@ -160,10 +161,9 @@ def watch(
         last = found
 
 
-def as_text(found: Iterable[Entry]) -> str:
-    """Tab-separated lines with a heading."""
-    lines = [f"{entry.node}\t{entry.device or '-'}\t{entry.claim or '-'}\t{entry.path}" for entry in found]
-    return "\n".join([_HEADING, *lines])
+def table(found: Iterable[Entry]) -> Table:
+    """A row a file."""
+    return Table(_HEADINGS, [(entry.node, entry.device or "-", entry.claim or "-", entry.path) for entry in found])
 
 
 WATCH_HEADING = "time\twhat\tnode\tpath"

@@ -10,11 +10,12 @@ from mock_device.checks.nodes import observe
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import VF_ID, NodeDevices
 from mock_device.lab.base.disk import mebibytes
+from mock_device.lab.base.tables import Table
 from mock_device.topology import CAPABILITIES, Topology
 
 STATUS = {0: "free", 1: "allocated"}
 """Words for the status register."""
-_HEADING = "node\tdevice\tstatus\tuuid\tpci\tnuma\tmemory\tcapabilities\ttype"
+_HEADINGS = ("node", "device", "status", "uuid", "pci", "numa", "memory", "capabilities", "type")
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,24 @@ def complaints(topology: Topology, rows: Iterable[DeviceStatus]) -> list[str]:
     return result + [f"{node} {name}: topology {topology.name} has no such device" for node, name in shown]
 
 
-def as_text(rows: Iterable[DeviceStatus]) -> str:
-    """Tab-separated lines with a heading."""
-    lines = [_HEADING]
-    for row in rows:
-        values = [row.node, row.name, row.status, row.uuid, row.pci, str(row.numa_node), mebibytes(row.memory)]
-        lines.append("\t".join([*values, ",".join(row.capabilities) or "-", row.type]))
-    return "\n".join(lines)
+def table(rows: Iterable[DeviceStatus]) -> Table:
+    """A row a device."""
+    return Table(
+        _HEADINGS,
+        [
+            (
+                row.node,
+                row.name,
+                row.status,
+                row.uuid,
+                row.pci,
+                str(row.numa_node),
+                mebibytes(row.memory),
+                ",".join(row.capabilities) or "-",
+                row.type,
+            )
+            for row in rows
+        ],
+        right=("numa", "memory"),
+        styles={"allocated": "yellow"},
+    )

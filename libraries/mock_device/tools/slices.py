@@ -10,8 +10,9 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import availability, claim_forms, kube
 from mock_device.checks.objects import slices as published_slices
 from mock_device.checks.objects.slices import PublishedDevice
+from mock_device.lab.base.tables import Table
 
-_HEADING = "name\tnode\tdevice\tnuma\tpci\tallocated to"
+_HEADINGS = ("name", "node", "device", "numa", "pci", "allocated to")
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,21 @@ def read(session: Session, node: str | None = None) -> list[SliceRow]:
     return rows(published_slices.published(session.api), kube.all_claims(session.api), node)
 
 
-def as_text(table: Iterable[SliceRow]) -> str:
-    """Tab-separated lines with a heading."""
-    lines = [_HEADING]
-    for row in table:
-        numa = "-" if row.numa_node is None else str(row.numa_node)
-        held = "; ".join(map(str, row.holders)) or ("-" if row.is_free else "- (what it needs is used up)")
-        lines.append("\t".join([row.name, row.node, row.device, numa, row.pci, held]))
-    return "\n".join(lines)
+def table(rows: Iterable[SliceRow]) -> Table:
+    """A row a published device."""
+    return Table(
+        _HEADINGS,
+        [
+            (
+                row.name,
+                row.node,
+                row.device,
+                "-" if row.numa_node is None else str(row.numa_node),
+                row.pci,
+                "; ".join(map(str, row.holders)) or ("-" if row.is_free else "- (what it needs is used up)"),
+            )
+            for row in rows
+        ],
+        right=("numa",),
+        wraps=("allocated to",),
+    )

@@ -10,8 +10,9 @@ import pytest
 from support.topologies import CLUSTER
 
 from mock_device.checks import health
-from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, as_text, collect, parse_probe
+from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, collect, parse_probe
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import GuestAnswer, NodeAccess
 from mock_device.lab.kube import kubeclient
 
@@ -20,7 +21,11 @@ POD = PodStatus("agent-1", "node1", "Running", True)
 HEALTHY = ClusterStatus("default", "small", "running", ["robot"], [NODE], [POD], 2)
 
 
-def test_probe_is_parsed() -> None:
+def as_text(status: ClusterStatus) -> str:
+    return text(*health.tables(status))
+
+
+def test_probe() -> None:
     output = "module\ndevice mock0 1\ndevice mock1\n"
     assert parse_probe(output) == (True, {"mock0": "1", "mock1": "?"})
     assert parse_probe("") == (False, {})

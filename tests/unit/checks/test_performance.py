@@ -46,7 +46,7 @@ def test_figure_of_a_histogram_has_no_median() -> None:
     assert (found.value, found.median, found.p95) == (0.25, None, 0.5)
     above = performance.of_histogram("prepare", 10, Histogram(2, 50.0, {10.0: 1}))
     assert above.p95 is None
-    assert performance.as_text([found, above]).splitlines() == [
+    assert performance.table([found, above]).as_text().splitlines() == [
         "figure\tsize\tunit\tcount\tmedian\tmean\tp95\tlongest\tlimit",
         "prepare\t10\ts\t2\t-\t0.25\t0.5\t-\t-",
         "prepare\t10\ts\t2\t-\t25\t-\t-\t-",

@@ -1,4 +1,4 @@
-"""``lab cache``: listing artifacts and removing stale ones."""
+"""Cached artifacts: the list, and what prune removes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def artifact(name: str) -> Path:
     return cached("thing", {"name": name}, build, what=name)
 
 
-def test_looking_builds_nothing_but_knows_the_needed_artifacts(root: Path) -> None:
+def test_only_looking_records_artifacts_and_builds_none(root: Path) -> None:
     there = artifact("there")
     with only_looking() as wanted:
         assert artifact("there") == there
@@ -42,7 +42,7 @@ def test_looking_builds_nothing_but_knows_the_needed_artifacts(root: Path) -> No
     assert [path.name for path in (root / "thing").iterdir() if path.is_dir()] == [there.name]
 
 
-def test_prune_removes_stale_artifacts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_removes_stale_artifacts_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, busy, old = artifact("wanted"), artifact("busy"), artifact("old")
     failed = old.with_name(f"{old.name}.failed-1")
     failed.mkdir()
@@ -64,13 +64,13 @@ def test_prune_removes_stale_artifacts(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def qcow2(path: Path, base: Path) -> None:
-    """The header of a qcow2 disk that names its backing file."""
+    """Write the part of a qcow2 disk that names its backing file."""
     name = str(base).encode()
     path.write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 104, len(name)).ljust(104, b"\0") + name)
 
 
 def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
-    """A supervisor's socket and a spec with old artifacts; returns these and the backing files."""
+    """A supervisor's socket and a spec with old artifacts; returns these artifacts with their bases."""
     image, nodes, driver, binaries, qemu = (artifact(part) for part in ("image", "nodes", "driver", "binaries", "qemu"))
     (image / "disk.raw").touch()
     qcow2(nodes / "node1.qcow2", image / "disk.raw")
@@ -100,7 +100,9 @@ def test_prune_keeps_artifacts_of_running_clusters(root: Path, monkeypatch: pyte
     assert {entry.path for entry in cache.prune()} == used
 
 
-def test_prune_keeps_everything_if_a_running_cluster_is_unreadable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_everything_if_the_spec_of_a_running_cluster_is_damaged(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cache, "_current", set)
     stack, used = running_cluster(root, "default")
     with stack:
@@ -109,7 +111,7 @@ def test_prune_keeps_everything_if_a_running_cluster_is_unreadable(root: Path, m
         assert all((path / "file").exists() for path in used)
 
 
-def test_interrupted_prune_leaves_no_damaged_artifact(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_prune_leaves_no_partial_artifact(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_current", set)
     old = artifact("old")
 
@@ -126,7 +128,7 @@ def test_interrupted_prune_leaves_no_damaged_artifact(root: Path, monkeypatch: p
     assert not [path for path in old.parent.iterdir() if path.is_dir()]
 
 
-def test_backing_file_of_a_disk_is_found(tmp_path: Path) -> None:
+def test_backing_file_of_a_disk(tmp_path: Path) -> None:
     qcow2(tmp_path / "absolute", Path("/base.raw"))
     qcow2(tmp_path / "relative", Path("base.raw"))
     (tmp_path / "alone").write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 0, 0))
@@ -135,7 +137,7 @@ def test_backing_file_of_a_disk_is_found(tmp_path: Path) -> None:
     assert found == [Path("/base.raw"), tmp_path / "base.raw", None, None]
 
 
-def test_artifact_that_no_input_needs_is_stale(root: Path) -> None:
+def test_inputs_of_the_project_are_resolved_with_an_empty_cache(root: Path) -> None:
     (root / "old" / "0123").mkdir(parents=True)
     (entry,) = cache.entries()
     assert (entry.kind, entry.needed_by) == ("old", [])
@@ -162,8 +164,7 @@ def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert output("prune").splitlines()[-1].endswith(" in 1 folders")
     assert not old.exists()
     assert output("prune") == "removed\t0 MiB in 0 folders\n"
-    with pytest.raises(SystemExit):
-        cli.main(["cache", "--prune"])
+    assert cli.main(["cache", "--prune"]) == 2
 
 
 def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``lab clusters``, with fake supervisors."""
+"""Running clusters, by fake supervisors, and how they are shown."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_connection_of_a_client_is_no_cluster(tmp_path: Path) -> None:
     assert overview.running(table) == ["gone"]
 
 
-def test_status_of_a_supervisor_is_shown(stack: ExitStack) -> None:
+def test_view_of_a_supervisors_answer(stack: ExitStack) -> None:
     supervisor(stack, "default")
     supervisor(stack, "run-1", state="starting", step="control plane", holders=["robot"], processes=[])
     supervisor(stack, "run-2", state="failed", reason="etcd ended")
@@ -136,7 +136,7 @@ def test_cluster_with_a_damaged_spec_does_not_hide_the_others(
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["cluster", "bad", "good"]
 
 
-def test_invalid_answer_does_not_hide_the_others(stack: ExitStack) -> None:
+def test_invalid_answer_does_not_hide_other_clusters(stack: ExitStack) -> None:
     supervisor(stack, "bad", processes=7)
     supervisor(stack, "good")
     bad, good = overview.look()
@@ -174,7 +174,7 @@ def test_supervisor_that_closes_its_connection_is_stopping(stack: ExitStack) -> 
 def test_text(stack: ExitStack) -> None:
     supervisor(stack, "default", holders=["two\nlines\there", "lab ssh"])
     supervisor(stack, "stays", holders=[], processes=[])
-    heading, line, held_by_nobody = watching.as_text(overview.look()).splitlines()
+    heading, line, held_by_nobody = watching.table(overview.look()).as_text().splitlines()
     cells = dict(zip(heading.split("\t"), line.split("\t"), strict=True))
     assert cells["held by"] == "two lines here; lab ssh"
     assert (cells["memory"], cells["guests"], cells["control plane"]) == ("1340 MiB", "1300 MiB", "40 MiB")
@@ -203,7 +203,7 @@ def test_watch_without_a_terminal_writes_json_lines(stack: ExitStack, number: si
     assert cluster["holders"] == STATUS["holders"]
 
 
-def test_watch_ends_when_the_reader_exits() -> None:
+def test_watch_ends_when_its_reader_leaves() -> None:
     with subprocess.Popen(
         watch_command("--interval", "0.5"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -247,9 +247,7 @@ def test_live_table_restores_the_terminal(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0.4", "-1", "nan", "inf", "soon"])
 def test_interval_is_bounded(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["status", "--watch", f"--interval={text}"])
-    assert caught.value.code == 2
+    assert cli.main(["status", "--watch", f"--interval={text}"]) == 2
     assert f"expected 0.5 s or more, found '{text}'" in capsys.readouterr().err
 
 

@@ -209,7 +209,7 @@ def test_remedy_restarts_the_cluster_with_its_topology() -> None:
 def test_diagnosis_is_formatted_as_text_and_json() -> None:
     changes, *_ = CASES["module unloaded"]
     found = diagnosis.walk(replace(HEALTHY, **changes))
-    lines = diagnosis.as_text(found, details=True).splitlines()
+    lines = diagnosis.table(found, details=True).as_text().splitlines()
     assert lines[:2] == ["issue\tstep\tresult\tevidence", "discovery\tguests run\tok\t2 guests run"]
     position = next(number for number, line in enumerate(lines) if "\tBROKEN\t" in line)
     why = f"{NODE2}: expected kernel module mock_accel live, found not loaded"
@@ -224,7 +224,7 @@ def test_diagnosis_is_formatted_as_text_and_json() -> None:
     ]
     said = json.loads(json.dumps(found.as_dict()))
     assert (said["healthy"], said["broken"], said["remedy"]) == (False, "kernel module drives devices", found.remedy)
-    assert diagnosis.as_text(diagnosis.walk(HEALTHY)).splitlines()[-1] == "healthy\tnothing is broken"
+    assert diagnosis.table(diagnosis.walk(HEALTHY)).as_text().splitlines()[-1] == "healthy\tnothing is broken"
 
 
 def test_permissions_come_from_the_manifest() -> None:

@@ -48,5 +48,5 @@ def test_command_may_clean_up_after_ctrl_c() -> None:
         said = "".join(lines)
         assert child.wait(20) == 130
     assert "ended by itself" in said
-    assert said.endswith("interrupted: not everything ran\n")
+    assert said.endswith("test: interrupted; not everything ran\n")
     assert "Traceback" not in said

@@ -1,4 +1,4 @@
-"""``lab devices``, ``lab slices`` and ``lab cdi`` on recorded nodes and objects."""
+"""``lab devices``, ``lab slices`` and ``lab cdi`` with recorded nodes and objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.objects import slices
 from mock_device.tools import cdi, devices
-from mock_device.tools import slices as table
+from mock_device.tools import slices as slice_tool
 from mock_device.tools.cdi import Change, Entry
 from mock_device.tools.devices import DeviceStatus
 from mock_device.tools.slices import Holder
@@ -76,42 +76,42 @@ def test_rows_are_compared_with_the_topology() -> None:
 
 
 def test_devices_as_text() -> None:
-    assert devices.as_text(ROWS[:2]).splitlines() == [
+    assert devices.table(ROWS[:2]).as_text().splitlines() == [
         "node\tdevice\tstatus\tuuid\tpci\tnuma\tmemory\tcapabilities\ttype",
         f"{NODE1}\tmock0\tallocated\tNODE1-NUMA0-PF\t0000:11:00.0\t0\t16384 MiB\tcompute,encryption,compression\tpf",
         f"{NODE1}\tmock1\tfree\tNODE1-NUMA0-PF1\t0000:12:00.0\t0\t32768 MiB\tcompute,encryption\tpf",
     ]
 
 
-def test_slices_are_listed_with_claims_and_pods() -> None:
-    rows = table.rows(PUBLISHED, [claim("user", "mock0"), claim("waits")], NODE1)
-    assert table.as_text(rows[:2]).splitlines() == [
+def test_slices_with_their_claims_and_pods() -> None:
+    rows = slice_tool.rows(PUBLISHED, [claim("user", "mock0"), claim("waits")], NODE1)
+    assert slice_tool.table(rows[:2]).as_text().splitlines() == [
         "name\tnode\tdevice\tnuma\tpci\tallocated to",
         f"mock-accel.example.com-{NODE1}-mock0\t{NODE1}\tmock0\t0\t0000:11:00.0\tdefault/user → user",
         f"mock-accel.example.com-{NODE1}-mock1\t{NODE1}\tmock1\t0\t0000:12:00.0\t-",
     ]
     assert {row.node for row in rows} == {NODE1} and len(rows) == 6
-    assert len(table.rows(PUBLISHED, [])) == 12
+    assert len(slice_tool.rows(PUBLISHED, [])) == 12
 
 
 def test_claims_are_shown_with_all_their_pods() -> None:
     kept = claim("user", "mock0")
     kept["status"]["reservedFor"] = None
-    assert table.rows(PUBLISHED, [kept])[0].holders == (Holder("default/user", ()),)
+    assert slice_tool.rows(PUBLISHED, [kept])[0].holders == (Holder("default/user", ()),)
     assert str(Holder("default/user", ())) == "default/user → no pod"
     kept["status"]["reservedFor"] = [{"resource": "pods", "name": "a"}, {"resource": "pods", "name": "b"}]
-    assert str(table.rows(PUBLISHED, [kept])[0].holders[0]) == "default/user → a, b"
+    assert str(slice_tool.rows(PUBLISHED, [kept])[0].holders[0]) == "default/user → a, b"
 
 
 def test_device_with_administrative_access_is_free_and_shown_with_it() -> None:
     watches = claim("watches", "mock0")
     watches["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
-    (watched, *_) = table.rows(PUBLISHED, [watches])
+    (watched, *_) = slice_tool.rows(PUBLISHED, [watches])
     assert watched.is_free and watched.holders == (Holder("default/watches", ("watches",), "adminAccess"),)
-    assert table.as_text([watched]).endswith("\t0000:11:00.0\tdefault/watches (adminAccess) → watches")
-    (both, *_) = table.rows(PUBLISHED, [claim("user", "mock0"), watches])
+    assert slice_tool.table([watched]).as_text().endswith("\t0000:11:00.0\tdefault/watches (adminAccess) → watches")
+    (both, *_) = slice_tool.rows(PUBLISHED, [claim("user", "mock0"), watches])
     assert not both.is_free
-    assert table.as_text([both]).endswith("\tdefault/user → user; default/watches (adminAccess) → watches")
+    assert slice_tool.table([both]).as_text().endswith("\tdefault/user → user; default/watches (adminAccess) → watches")
 
 
 def test_share_of_a_device_is_shown_with_what_it_consumes() -> None:
@@ -120,7 +120,7 @@ def test_share_of_a_device_is_shown_with_what_it_consumes() -> None:
         "shareID": "4f7a",
         "consumedCapacity": {"memory": "2Gi"},
     }
-    assert str(table.rows(PUBLISHED, [shares])[0].holders[0]) == (
+    assert str(slice_tool.rows(PUBLISHED, [shares])[0].holders[0]) == (
         "default/shares (a share of it, 2Gi of memory) → shares"
     )
 
@@ -132,18 +132,18 @@ def test_pf_whose_vf_is_allocated_is_not_free() -> None:
     uses, has = {"slots/slots": Decimal(2)}, {"slots/slots": Decimal(2)}
     pf = replace(PUBLISHED[0], consumes=uses, counters=has)
     vf = replace(pf, device="mock0-vf0", name="mock0_vf0", consumes={"slots/slots": Decimal(1)})
-    rows = table.rows([pf, vf], [taken])
+    rows = slice_tool.rows([pf, vf], [taken])
     assert [(row.device, row.is_free, len(row.holders)) for row in rows] == [
         ("mock0", False, 0),
         ("mock0_vf0", False, 1),
     ]
-    assert table.as_text(rows[:1]).endswith("\t- (what it needs is used up)")
+    assert slice_tool.table(rows[:1]).as_text().endswith("\t- (what it needs is used up)")
 
 
 def test_cdi_files_are_listed_with_their_claims() -> None:
     entries = cdi.entries([FILE, STRAY], PUBLISHED, [claim("user", "mock0")])
     assert entries == [Entry(NODE1, "mock0", "default/user", FILE.path), Entry(NODE1, "", "", STRAY.path)]
-    assert cdi.as_text(entries).splitlines() == [
+    assert cdi.table(entries).as_text().splitlines() == [
         "node\tdevice\tclaim\tpath",
         f"{NODE1}\tmock0\tdefault/user\t/var/run/cdi/example.com_mock-accel-mock0.json",
         f"{NODE1}\t-\t-\t{STRAY.path}",

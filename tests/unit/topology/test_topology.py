@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -170,9 +171,22 @@ def test_schema_refuses_bad_shapes_as_well(old: str, new: str, reason: str) -> N
     assert objections(schema.PATH, GOOD.replace(old, new, 1)), reason
 
 
+def test_guests_may_have_addresses_2_to_254() -> None:
+    pattern = schema.mapping("node")["properties"]["address"]["pattern"]
+    assert [last for last in range(300) if re.fullmatch(pattern, f"192.168.122.{last}")] == list(range(2, 255))
+
+
 @pytest.mark.parametrize(
     ("address", "fits"),
-    [*((f"192.168.122.{last}", 2 <= last <= 254) for last in range(257)), ("192.168.122.02", False), ("::1", False)],
+    [
+        ("192.168.122.1", False),
+        ("192.168.122.2", True),
+        ("192.168.122.254", True),
+        ("192.168.122.255", False),
+        ("192.168.122.02", False),
+        ("192.168.1221", False),
+        ("::1", False),
+    ],
 )
 def test_schema_and_loader_agree_on_addresses(tmp_path: Path, address: str, fits: bool) -> None:
     text = GOOD.replace("192.168.122.211", f"'{address}'")
@@ -236,7 +250,7 @@ def test_too_much_memory_is_rejected(tmp_path: Path) -> None:
 
 def test_too_deeply_nested_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(topology.TopologyError, match="t.yaml:1: not YAML"):
-        load(tmp_path, "[" * 5000)
+        load(tmp_path, "[" * 900)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

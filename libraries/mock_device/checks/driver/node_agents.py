@@ -1,4 +1,4 @@
-"""Kills, updates and removes node agents, and revokes their permissions."""
+"""Crashes, updates, placement and rights of the driver's node agents."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ AgentStarts = tuple[int, bool]
 
 
 def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
-    """Kill the node agent's process with SIGKILL; returns when the kubelet has restarted it and it is ready.
+    """Kill the node agent's process with SIGKILL, and wait until the kubelet has restarted it and it is ready.
 
-    The kubelet waits longer before each restart. Raises CheckError, also if there is no node agent.
+    The kubelet's back-off grows with each crash. Raises CheckError, also when no agent runs.
     """
     before = _agent_starts(session.api, node)
     session.on_node(node, f"pkill -KILL -f '{_AGENT}'")
@@ -45,7 +45,7 @@ def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
 
 
 def came_back(before: Mapping[str, AgentStarts], now: Mapping[str, AgentStarts]) -> bool:
-    """Whether a node agent that started after ``before`` is ready; both arguments are by the UID of the pod."""
+    """Whether an agent is ready whose container started after ``before``. Both are by the UID of the pod."""
     return any(ready and (uid not in before or starts > before[uid][0]) for uid, (starts, ready) in now.items())
 
 
@@ -60,12 +60,12 @@ def _agent_starts(api: ApiClient, node: str) -> dict[str, AgentStarts]:
 
 
 def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
-    """Wait until the node agent's container on ``node`` has ended and restarted once. Raises CheckError."""
+    """Wait until the kubelet has restarted the node agent's container on ``node``. Raises CheckError."""
 
     def complaints() -> list[str]:
         if any(starts for starts, _ in _agent_starts(api, node).values()):
             return []
-        return ["it has not died; is its failpoint set, and has it something to write?"]
+        return ["expected a restart, found none; look at FAILPOINT of its DaemonSet, and whether it writes anything"]
 
     until_no_complaints(complaints, timeout, f"node agent on {node}")
 
@@ -73,8 +73,8 @@ def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
 def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> float:
     """Seconds from the start of the node agent's process on ``node`` until the kubelet had registered it.
 
-    Retries until the agent answers. After a power cut the API server shows the pod's old state, with an invalid
-    address, until the kubelet has restarted it. Raises CheckError.
+    Asks until the agent answers. After a power cut the API server shows the pod's old
+    state and address until the kubelet has started it again. Raises CheckError.
     """
     found = 0.0
 
@@ -97,12 +97,12 @@ def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
     """Wait until all pods of the node agents are gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
-    if remaining := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):
-        raise CheckError(f"node agents are still there: {', '.join(remaining)}")
+    if left := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):
+        raise CheckError(f"expected no node agent, found {', '.join(left)}")
 
 
 def start_rolling_update(api: ApiClient) -> None:
-    """Start to replace the node agents, like ``kubectl rollout restart``."""
+    """Start replacing the node agents, as ``kubectl rollout restart`` does."""
     stamp = {"mock-device.example.com/restarted-at": str(time.time())}
     body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
     client.AppsV1Api(api).patch_namespaced_daemon_set(
@@ -111,12 +111,12 @@ def start_rolling_update(api: ApiClient) -> None:
 
 
 def send_agents_away(api: ApiClient) -> None:
-    """Remove all node agents: their DaemonSet selects no node."""
+    """Let the DaemonSet of the node agents select no node."""
     _place_agents(api, _NOWHERE)
 
 
 def bring_agents_back(api: ApiClient) -> None:
-    """Run node agents on all nodes again."""
+    """Let the DaemonSet of the node agents select all nodes again."""
     _place_agents(api, None)
 
 
@@ -136,5 +136,5 @@ def restore_rights(api: ApiClient) -> None:
 
 
 def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
-    """Run node agents only on nodes with ``labels``, or on all nodes if it is None; does not wait for the pods."""
+    """Run node agents on nodes with ``labels`` only, or with None on all. Does not wait for their pods."""
     driver.patch_agents(api, {"template": {"spec": {"nodeSelector": labels}}})

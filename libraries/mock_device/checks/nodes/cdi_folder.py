@@ -1,4 +1,4 @@
-"""Makes a node's CDI folder unwritable for the driver, or invisible to containerd."""
+"""The CDI folder of a node: made read-only for the driver, or hidden from containerd."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from mock_device.checks.nodes.session import Session
 
 
 def protect(session: Session, node: str) -> None:
-    """Make the node's CDI folder immutable, so that not even root can create or remove files in it."""
+    """Forbid everyone, even root, to create or remove files in the node's CDI folder."""
     session.on_node(node, f"chattr +i {FOLDER}")
 
 
 def unprotect(session: Session, node: str) -> None:
-    """Undo ``protect``; no-op if the folder is not protected."""
+    """Make the node's CDI folder writable, if it is protected."""
     session.on_node(node, f"chattr -i {FOLDER}")
 
 
 def cover(session: Session, node: str) -> None:
-    """Hide the node's CDI folder from containerd by mounting an empty, read-only file system over it.
+    """Hide the node's CDI files from containerd: mount an empty, read-only file system on their folder.
 
-    Changing permissions would have no effect on root. The node agent has its own
-    mount of the hidden folder and continues to write there.
+    Permissions do not stop root. The node agent still writes to the hidden folder,
+    through its own mount.
     """
     session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
 
 
 def uncover(session: Session, node: str) -> None:
-    """Undo ``cover``, if necessary, and restart containerd.
+    """Unmount that file system, if it is mounted, and restart containerd.
 
-    containerd 2.4 watched the file system that was mounted over the folder, and
-    without a restart would not read the folder again.
+    Without the restart, containerd 2.4 watches the unmounted file system and does
+    not read the folder again.
     """
     command = f"""
         mountpoint -q {FOLDER} || exit 0

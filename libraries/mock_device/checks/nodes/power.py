@@ -1,4 +1,4 @@
-"""Reboots nodes, cuts their power or their connection to the API server, or changes their clock."""
+"""Reboots, power cuts, a cut connection to the API server, and a wrong clock of a node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _API_PORT = 6443
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
 _WRITTEN = "/var/lib/written-at-power-cut"
-# Starts to create, replace and remove files, and to sync some, for at most a minute; returns when some files exist.
+# Creates, replaces, syncs and removes files for at most a minute; returns when the first files exist.
 _WRITE = f"""
     mkdir -p {_WRITTEN}
     systemd-run --quiet --collect --unit=write-load --property=RuntimeMaxSec=60 sh -c '
@@ -28,7 +28,7 @@ _WRITE = f"""
 
 
 def boot_id(session: Session, node: str) -> str:
-    """ID of the current boot of ``node``."""
+    """The kernel's ID of the present boot of ``node``."""
     return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
 
 
@@ -43,8 +43,8 @@ def reboot(session: Session, node: str, timeout: timedelta) -> None:
 def cut_power(session: Session, node: str, timeout: timedelta) -> None:
     """Reset ``node`` during writes, and wait until it is Ready again. Raises CheckError.
 
-    The guest restarts at once, as with ``echo b > /proc/sysrq-trigger``: no process is ended, nothing is synced, and
-    data that the kernel has not yet written to its disk is lost.
+    The machine restarts at once, as by ``echo b > /proc/sysrq-trigger``: nothing is stopped or synced, and data that
+    the kernel has not yet written to the disk is lost.
     """
     deadline = Deadline(timeout)
     before = boot_id(session, node)
@@ -68,16 +68,16 @@ def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -
 
 
 def cut_off_api(session: Session, node: str, seconds: int) -> None:
-    """Drop everything that ``node`` sends to the API server for ``seconds``; returns when it is connected again.
+    """Drop all packets from ``node`` to the API server for ``seconds``, and wait until it is over.
 
-    The node restores the connection itself, even if this process dies.
+    The node itself removes the rules, even when this process dies.
     """
     rules = (
         "add table ip cut_off; add chain ip cut_off output { type filter hook output priority -200; }; "
         "add chain ip cut_off forward { type filter hook forward priority -200; }; "
         f"add rule ip cut_off output tcp dport {_API_PORT} drop; add rule ip cut_off forward tcp dport {_API_PORT} drop"
     )
-    # Run in the background of the node, so that it is restored even if this connection or process ends.
+    # In a unit of the node, so that the end of this connection or process cannot leave it cut off.
     command = f"""
         nft '{rules}' || exit 1
         systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
@@ -87,5 +87,5 @@ def cut_off_api(session: Session, node: str, seconds: int) -> None:
 
 
 def turn_clock(session: Session, node: str, ahead: timedelta) -> None:
-    """Set the node's clock ``ahead`` of this machine's, accurate to about a second (the duration of a command)."""
+    """Set the node's clock ``ahead`` of this machine's, accurate to about a second, the time of the command."""
     session.on_node(node, f"date -u -s @{time.time() + ahead.total_seconds():.3f}")

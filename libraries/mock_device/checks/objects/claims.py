@@ -232,7 +232,7 @@ def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], exp
 
 
 def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
-    """Devices that more than one claim has for itself, a sentence each."""
+    """Devices that more than one claim has exclusively, a sentence each."""
     devices = [device for device in devices if device.is_exclusive]
     counts = Counter(device.key for device in devices)
     return [

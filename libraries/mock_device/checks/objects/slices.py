@@ -1,4 +1,4 @@
-"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed behind the driver's back."""
+"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed without the driver."""
 
 from __future__ import annotations
 
@@ -158,13 +158,13 @@ def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def published(api: ApiClient) -> list[PublishedDevice]:
-    """All devices of the driver that ResourceSlices publish."""
+    """All devices that the driver's ResourceSlices publish."""
     found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
     return parse(kubeclient.as_json(api, item) for item in found.items)
 
 
 def count_slices(api: ApiClient, label_selector: str) -> int:
-    """How many ResourceSlices have the labels."""
+    """How many ResourceSlices match ``label_selector``."""
     lister = client.ResourceV1Api(api).list_resource_slice
     return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
 
@@ -172,7 +172,7 @@ def count_slices(api: ApiClient, label_selector: str) -> int:
 def wait_published(
     api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
 ) -> None:
-    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
+    """Wait until all pools are complete and ``complaints(published devices)`` is empty. CheckError has the rest."""
     last: list[str] = []
 
     def done(found: Mapping[str, Any]) -> bool:
@@ -187,12 +187,12 @@ def wait_published(
 
 
 def delete_slice(api: ApiClient, name: str) -> None:
-    """Delete a ResourceSlice behind the driver's back."""
+    """Delete a ResourceSlice, without the driver."""
     client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 
 
 def change_slice(api: ApiClient, name: str) -> None:
-    """Give the devices of a ResourceSlice another UUID, behind the driver's back."""
+    """Change the UUID of the devices of a ResourceSlice, without the driver."""
     resource = client.ResourceV1Api(api)
     item: Any = resource.read_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
     for device in item.spec.devices:

@@ -16,6 +16,7 @@ from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.tables import Table
 
 FILE = "performance.json"
 SECONDS = "s"
@@ -81,14 +82,14 @@ def check(item: Figure) -> None:
         )
 
 
-def as_text(figures: Iterable[Figure]) -> str:
-    """Tab-separated lines with a heading."""
-    lines = ["\t".join(_COLUMNS)]
+def table(figures: Iterable[Figure]) -> Table:
+    """A row a figure, numbers with four significant digits."""
+    rows: list[tuple[str, ...]] = []
     for item in figures:
         numbers = (item.median, item.mean, item.p95, item.longest, item.limit)
         words = ["-" if number is None else f"{number:.4g}" for number in numbers]
-        lines.append("\t".join([item.name, str(item.size), item.unit, str(item.count), *words]))
-    return "\n".join(lines)
+        rows.append((item.name, str(item.size), item.unit, str(item.count), *words))
+    return Table(_COLUMNS, rows)
 
 
 @dataclass(frozen=True)
