@@ -11,7 +11,7 @@ from mock_device.topology import TopologyError
 
 
 class OtherError(Exception):
-    """A failure that only one program knows."""
+    """An error of a single program."""
 
 
 RAISED: dict[str, BaseException] = {

@@ -59,7 +59,7 @@ def test_shortage_of_bytes_and_inodes_is_reported(
     ],
 )
 def test_errors_of_a_full_disk_are_recognised(error: Exception, full: bool) -> None:
-    assert disk.says_full(error) == full
+    assert disk.is_disk_full(error) == full
 
 
 def test_sync_reports_errors(tmp_path: Path) -> None:

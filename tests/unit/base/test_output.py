@@ -8,30 +8,30 @@ import sys
 
 import pytest
 
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 TIMEOUT_SECONDS = 30
 LONG = """
 import sys
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 def command():
     for number in range(20_000):
         print("line", number)
     return 3
 
-sys.exit(while_it_is_read(command))
+sys.exit(tolerate_closed_output(command))
 """
 BROKEN = """
 import os
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 def command():
     reader, writer = os.pipe()
     os.close(reader)
     os.write(writer, b"x")
 
-while_it_is_read(command)
+tolerate_closed_output(command)
 """
 
 
@@ -62,4 +62,4 @@ def test_error_of_the_command_is_not_hidden() -> None:
         raise OSError(os.strerror(5))
 
     with pytest.raises(OSError, match="Input/output error"):
-        while_it_is_read(command)
+        tolerate_closed_output(command)

@@ -21,7 +21,7 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_file_keeps_to_the_schema_that_its_first_line_names(path: Path) -> None:
+def test_file_is_valid_by_the_schema_that_its_first_line_names(path: Path) -> None:
     schema = declared_schema(path)
     assert schema in SCHEMAS
     assert objections(schema, path.read_text()) == []

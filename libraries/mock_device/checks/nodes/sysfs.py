@@ -30,7 +30,7 @@ for d in /sys/class/mock-accel/*; do
 done
 echo end
 """
-MODULE_LIVES = "live"
+MODULE_LIVE = "live"
 MODULE_PROBE = "cat /sys/module/mock_accel/initstate 2>/dev/null || echo not loaded"
 _PCI_FIELDS = 4
 _ACCEL_FIELDS = 8
