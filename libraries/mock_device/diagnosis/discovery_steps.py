@@ -160,7 +160,7 @@ def agents(snapshot: Snapshot) -> Finding:
     for node in snapshot.topology.nodes:
         agent = placed.get(node.name)
         if agent is None:
-            why = f"; its DaemonSet wants nodes with {json.dumps(selector)}" if selector else ""
+            why = f"; its DaemonSet selects nodes with {json.dumps(selector)}" if selector else ""
             wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
             describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
             remedy = remedy or (ANY_NODE_AGAIN if selector else describe)
