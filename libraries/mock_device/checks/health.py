@@ -196,7 +196,7 @@ def collect(cluster: Cluster, seconds: float | None = None) -> ClusterStatus:
 
 
 def tables(status: ClusterStatus) -> list[Table]:
-    """The cluster, its nodes, its pods."""
+    """Tables of the cluster, its nodes and its pods."""
     return [
         Table((), [("cluster", status.name, status.topology, status.state, f"slices {status.slices}")]),
         Table(

@@ -162,7 +162,7 @@ def watch(
 
 
 def table(found: Iterable[Entry]) -> Table:
-    """A row a file."""
+    """One row per file."""
     return Table(_HEADINGS, [(entry.node, entry.device or "-", entry.claim or "-", entry.path) for entry in found])
 
 

@@ -106,7 +106,7 @@ def complaints(topology: Topology, rows: Iterable[DeviceStatus]) -> list[str]:
 
 
 def table(rows: Iterable[DeviceStatus]) -> Table:
-    """A row a device."""
+    """One row per device."""
     return Table(
         _HEADINGS,
         [

@@ -83,7 +83,7 @@ def check(item: Figure) -> None:
 
 
 def table(figures: Iterable[Figure]) -> Table:
-    """A row a figure, numbers with four significant digits."""
+    """One row per figure; numbers have four significant digits."""
     rows: list[tuple[str, ...]] = []
     for item in figures:
         numbers = (item.median, item.mean, item.p95, item.longest, item.limit)
