@@ -22,7 +22,7 @@ _HEALTH_SECONDS = 180.0
 _MOST_QMP_SECONDS = 100.0
 """The supervisor itself must have answered by then."""
 _NAMESPACE = "mock-device"
-# One command a node: each costs a new SSH session, most of a second without hardware virtualisation.
+# One command per node: each needs a new SSH session, most of a second without hardware virtualisation.
 _PROBE = (
     "test -d /sys/module/mock_accel && echo module; "
     "for d in /sys/class/mock-accel/*/; do [ -e $d/status ] && echo device $(basename $d) $(cat $d/status); done; true"
