@@ -1,4 +1,4 @@
-"""Issue "devices are not discovered": from QEMU to the ResourceSlices."""
+"""Issue "devices are not discovered": the steps from QEMU to ResourceSlices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mock_device.checks.layers import publication
 from mock_device.checks.nodes import sysfs
-from mock_device.checks.nodes.sysfs import MODULE_LIVES
+from mock_device.checks.nodes.sysfs import MODULE_LIVE
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
 from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.client import DEFAULT_TOPOLOGY
 from mock_device.lab.kube import kubeexplain
 
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
@@ -31,10 +31,10 @@ ANY_NODE_AGAIN = (
 )
 _LEFT_OUT = "mock_accel_devices_left_out"
 _FIELDS_CHANGED = "mock_accel_slice_fields_changed"
-"""Of the node agents' figures (dra-driver/mock_accel_dra/metrics.py)."""
+"""Metrics of the node agents (dra-driver/mock_accel_dra/metrics.py)."""
 _RUNNING = "running"
 _CLOCK_SECONDS = 60.0
-"""More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
+"""Greater differences are not caused by delays of the probe; the kubelet's lease of its node lasts 40 s."""
 _KERNEL_DRIVER = "mock_accel"
 _TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
 _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
@@ -42,7 +42,7 @@ _SHOWN_LINES = 5
 
 
 def start_again(snapshot: Snapshot) -> str:
-    """A new cluster of the same topology; a cluster is restored in seconds."""
+    """Commands that start a new cluster of the same topology, which takes seconds."""
     topology = snapshot.topology
     return "lab down && lab up" + ("" if topology.name == DEFAULT_TOPOLOGY else f" --topology {topology.path}")
 
@@ -59,14 +59,14 @@ def guests(snapshot: Snapshot) -> Finding:
 
 
 def servers(snapshot: Snapshot) -> Finding:
-    """Each node with devices has a device server that runs."""
+    """Each node with devices has a running device server."""
     names = [node.name for node in snapshot.topology.nodes if node.functions]
     wrong = []
     for name in names:
         if name not in snapshot.servers:
             wrong.append(f"{name}: there is no device server")
         elif (code := snapshot.servers[name]) is not None:
-            wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
+            wrong.append(f"{name}: the device server has ended with {code}, its devices do not respond")
     return judged(wrong, start_again(snapshot), f"{len(names)} device servers run")
 
 
@@ -85,13 +85,13 @@ def answers(snapshot: Snapshot) -> Finding:
 
 
 def clocks(snapshot: Snapshot) -> Finding:
-    """The clocks of the nodes agree with this machine's, by which certificates and tokens are valid."""
+    """The nodes' clocks agree with this machine's clock, which determines the validity of certificates and tokens."""
     wrong, remedy = [], ""
     for node, seconds in snapshot.clocks.items():
         if abs(seconds) > _CLOCK_SECONDS:
             away = timedelta(seconds=int(abs(seconds)))
             wrong.append(f"{node}: its clock is {away} {'ahead of' if seconds > 0 else 'behind'} this machine's")
-            # This machine's shell puts its own time in.
+            # The shell on this machine substitutes its own time.
             remedy = remedy or f'lab ssh {node} "date -u -s @$(date +%s)"'
     return judged(wrong, remedy, f"{len(snapshot.clocks)} nodes have this machine's time")
 
@@ -108,7 +108,7 @@ def ready(snapshot: Snapshot) -> Finding:
 
 
 def pci_bus(snapshot: Snapshot) -> Finding:
-    """Each guest's PCI bus has every function of the topology, and no other of ours."""
+    """Each guest's PCI bus has exactly the topology's functions."""
     wrong, remedy, count = [], "", 0
     for shown in snapshot.devices:
         expected = {function.bdf: function.name for function in snapshot.topology.node(shown.node).functions}
@@ -122,17 +122,17 @@ def pci_bus(snapshot: Snapshot) -> Finding:
                 on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else start_again(snapshot)
             )
         wrong += [
-            f"{shown.node}: {bdf} is on the PCI bus, the topology has it not" for bdf in sorted(found - expected.keys())
+            f"{shown.node}: {bdf} is on the PCI bus, but not in the topology" for bdf in sorted(found - expected.keys())
         ]
     return judged(wrong, remedy or start_again(snapshot), f"{count} functions on the PCI buses")
 
 
 def module(snapshot: Snapshot) -> Finding:
-    """The kernel module is loaded on every node, and drives every PF."""
+    """The kernel module is loaded on every node and bound to every PF."""
     wrong = [
-        f"{shown.node}: expected kernel module mock_accel {MODULE_LIVES}, found {shown.module}"
+        f"{shown.node}: expected kernel module mock_accel {MODULE_LIVE}, found {shown.module}"
         for shown in snapshot.devices
-        if shown.module != MODULE_LIVES
+        if shown.module != MODULE_LIVE
     ]
     if wrong:
         return judged(wrong, MODULE_AGAIN, "")
@@ -149,14 +149,14 @@ def module(snapshot: Snapshot) -> Finding:
 
 
 def sysfs_class(snapshot: Snapshot) -> Finding:
-    """The device class in sysfs has all PFs, with the topology's values."""
+    """Class mock-accel in sysfs has all PFs, with the topology's values."""
     wrong = sysfs.value_complaints(answering(snapshot), snapshot.devices)
     count = sum(len(shown.accelerators) for shown in snapshot.devices)
     return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
 
 
 def agents(snapshot: Snapshot) -> Finding:
-    """A node agent is Ready on each node. What its log complains of is shown here, and judged by the steps after."""
+    """A node agent is Ready on each node. Errors in its log are only shown here; later steps check their causes."""
     daemon_set = snapshot.daemon_set
     if daemon_set is None:
         return judged([f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}"], DEPLOY, "")
@@ -166,7 +166,7 @@ def agents(snapshot: Snapshot) -> Finding:
     for node in snapshot.topology.nodes:
         agent = placed.get(node.name)
         if agent is None:
-            why = f"; its DaemonSet wants nodes with {json.dumps(selector)}" if selector else ""
+            why = f"; its DaemonSet selects nodes with {json.dumps(selector)}" if selector else ""
             wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
             describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
             remedy = remedy or (ANY_NODE_AGAIN if selector else describe)
@@ -177,24 +177,24 @@ def agents(snapshot: Snapshot) -> Finding:
             )
             remedy = remedy or f"lab logs --component node-agent --node {node.name}"
         elif (log := snapshot.agent_logs.get(node.name, "")).startswith(NO_LOG):
-            # The API server asks the kubelet for it.
+            # The API server gets the log from the kubelet.
             reason = log.removeprefix(NO_LOG)
-            wrong.append(f"{node.name}: the kubelet does not give the log of {agent['metadata']['name']}: {reason}")
+            wrong.append(f"{node.name}: the kubelet refuses the log of {agent['metadata']['name']}: {reason}")
             remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
     trouble = _log_lines(snapshot, _TROUBLE)
-    said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
-    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", lambda: trouble)
+    last = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
+    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{last}", lambda: trouble)
 
 
 def access(snapshot: Snapshot) -> Finding:
-    """The API server grants the driver all that its manifest asks for."""
+    """The API server grants the driver all permissions of its manifest."""
     wrong = [str(refused) for refused in snapshot.refused]
-    fine = "service accounts of the driver may do all they need"
+    fine = "the driver's service accounts have all permissions"
     return judged(wrong, DEPLOY, fine, lambda: _log_lines(snapshot, _REFUSAL))
 
 
 def left_out(snapshot: Snapshot) -> Finding:
-    """The node agents can publish all they find, and the API server keeps what they write."""
+    """The node agents can publish all devices, and the API server stores slices as written."""
     wrong, remedy = [], ""
     for node, text in snapshot.agent_metrics.items():
         for family in text_string_to_metric_families(text):
@@ -204,30 +204,30 @@ def left_out(snapshot: Snapshot) -> Finding:
                     wrong.append(f"{node}: {labels['device']} is not published: {labels['reason']}")
                 elif family.name == _FIELDS_CHANGED and sample.value:
                     wrong.append(
-                        f"{node}: the API server keeps {labels['field']} of ResourceSlice {labels['slice']} "
-                        "otherwise than it is written; is a feature gate off?"
+                        f"{node}: the API server changes {labels['field']} of ResourceSlice {labels['slice']} "
+                        "when it is written; is a feature gate off?"
                     )
         if wrong:
             remedy = remedy or f"lab logs --component node-agent --node {node} --severity warning"
-    return judged(wrong, remedy, f"{len(snapshot.agent_metrics)} node agents publish all they find")
+    return judged(wrong, remedy, f"{len(snapshot.agent_metrics)} node agents publish all devices")
 
 
 def at_rest(snapshot: Snapshot) -> Finding:
-    """No pool of ResourceSlices is written again and again."""
+    """No pool of ResourceSlices is rewritten continually."""
     wrong = [
         f"pool {pool}: its ResourceSlices were written {count} times within {WATCHED_SECONDS:.0f} s"
         for pool, count in snapshot.rewrites.items()
     ]
     remedy = "lab logs --component node-agent --since 1m"
-    return judged(wrong, remedy, "no pool is written again and again", lambda: _log_lines(snapshot, _TROUBLE))
+    return judged(wrong, remedy, "no pool is rewritten continually", lambda: _log_lines(snapshot, _TROUBLE))
 
 
 def published(snapshot: Snapshot) -> Finding:
-    """ResourceSlices describe what sysfs shows."""
+    """ResourceSlices agree with sysfs."""
     found = [device for device in slices.parse(snapshot.slices) if device.node not in snapshot.silent]
     wrong = slices.incomplete_pools(snapshot.slices)
     wrong += publication.complaints(snapshot.topology, snapshot.devices, found)
-    fine = f"{len(found)} devices published, as sysfs has them"
+    fine = f"{len(found)} devices published, in agreement with sysfs"
     return judged(wrong, AGENTS_AGAIN, fine, lambda: _log_lines(snapshot, _TROUBLE))
 
 

@@ -2,7 +2,7 @@
 
 Whoever asks whether a cluster is well asks here: ``lab status``, the pool of a
 cluster that a suite leaves, and suites that put devices back. The reasons are in
-docs/decisions/0008-health-of-a-cluster.md.
+docs/decisions/0020-health-is-part-of-the-diagnosis.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot
 from mock_device.diagnosis.steps import take
+from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import Table
 from mock_device.lab.cluster.cluster import GuestAnswer
 from mock_device.names import DRIVER
 from mock_device.topology import Node
@@ -169,18 +171,33 @@ def _node(
     )
 
 
-def as_text(status: ClusterStatus) -> str:
-    """``status`` as tab-separated lines with a heading each part."""
-    lines = [f"cluster\t{status.name}\t{status.topology}\t{status.state}\tslices {status.slices}"]
-    lines.append("node\tguest\tmemory\tready\tmodule\tdevices\tallocated")
-    for node in status.nodes:
-        devices = f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else "")
-        allocated = [name for name, value in node.devices.items() if value == "1"]
-        module = "loaded" if node.module else "absent"
-        lines.append(
-            f"{node.name}\t{node.guest}\t{node.memory >> 20} MiB\t{node.ready}\t{module}\t"
-            f"{devices}\t{','.join(allocated) or '-'}" + (f"\t{node.error}" if node.error else "")
-        )
-    lines.append("pod\tnode\tphase\tready")
-    lines += [f"{pod.name}\t{pod.node}\t{pod.phase}\t{'yes' if pod.ready else 'no'}" for pod in status.pods]
-    return "\n".join(lines)
+def tables(status: ClusterStatus) -> list[Table]:
+    """Tables of the cluster, its nodes and its pods."""
+    return [
+        Table((), [("cluster", status.name, status.topology, status.state, f"slices {status.slices}")]),
+        Table(
+            ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
+            [_node_row(node) for node in status.nodes],
+            right=("memory",),
+            # The error of a node has no heading.
+            wraps=("",),
+        ),
+        Table(
+            ("pod", "node", "phase", "ready"),
+            [(pod.name, pod.node, pod.phase, "yes" if pod.ready else "no") for pod in status.pods],
+        ),
+    ]
+
+
+def _node_row(node: NodeStatus) -> tuple[str, ...]:
+    allocated = [name for name, value in node.devices.items() if value == "1"]
+    row = (
+        node.name,
+        node.guest,
+        mebibytes(node.memory),
+        node.ready,
+        "loaded" if node.module else "absent",
+        f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else ""),
+        ",".join(allocated) or "-",
+    )
+    return (*row, node.error) if node.error else row

@@ -1,4 +1,4 @@
-"""Requests and answers of one JSON object a line."""
+"""Requests and answers as one JSON object per line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TIMEOUT_SECONDS = 10.0
 
 
 class Unforeseen(Exception):
-    """What only a server that names it sends to its client."""
+    """An error that the server passes to ``serve`` as one of its failures."""
 
 
 class Server:
-    """Answers on a Unix socket, in a thread."""
+    """Serves a Unix socket in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,7 +86,7 @@ def connect(server: Server, timeout: float = TIMEOUT_SECONDS) -> Connection:
     return Connection(str(server.path), "the adder", "start it", timeout)
 
 
-def test_requests_are_answered_one_after_the_other(server: Server) -> None:
+def test_requests_are_answered_in_order(server: Server) -> None:
     with connect(server) as connection:
         assert connection.request("add", a=1, b=2) == 3
         assert connection.request("add", a="x", b="y") == "xy"
@@ -108,7 +108,9 @@ def test_events_come_before_the_result(server: Server) -> None:
         ({"do": "add", "a": 1, "b": "x"}, "the adder: unsupported operand"),
     ],
 )
-def test_failure_is_told_and_the_connection_stays(server: Server, request_fields: dict[str, Any], reason: str) -> None:
+def test_failure_is_reported_and_the_connection_stays(
+    server: Server, request_fields: dict[str, Any], reason: str
+) -> None:
     with connect(server) as connection:
         with pytest.raises(StepError, match=reason):
             connection.request(**request_fields)
@@ -134,7 +136,7 @@ def test_late_answer_is_an_error(server: Server) -> None:
 
 
 def test_end_of_the_process_during_a_request_is_an_error(server: Server) -> None:
-    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended while it was asked to"):
+    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended during request"):
         connection.request("leave")
 
 

@@ -16,8 +16,9 @@ from support.topologies import CLUSTER
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, Accelerator
 from mock_device.diagnosis import diagnosis, health
-from mock_device.diagnosis.health import ClusterStatus, NodeStatus, PodStatus, as_text
+from mock_device.diagnosis.health import ClusterStatus, NodeStatus, PodStatus
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import GuestAnswer
 
 NODE = NodeStatus("node1", "running", 1 << 30, "True", True, {"mock0": "1", "mock1": "0"}, 2)
@@ -26,6 +27,10 @@ STATUS = ClusterStatus("default", "small", "running", ["robot"], [NODE], [POD], 
 OF_HEALTH = {step.name for step in health.STEPS}
 FIRST, SECOND = HEALTHY.devices
 VF = next(function for function in CLUSTER.nodes[1].functions if function.is_vf)
+
+
+def as_text(status: ClusterStatus) -> str:
+    return text(*health.tables(status))
 
 
 @pytest.mark.parametrize(("changes", "step", "evidence", "_"), CASES.values(), ids=CASES.keys())

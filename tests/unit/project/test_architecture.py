@@ -1,8 +1,9 @@
-"""docs/architecture.md names every room and what it names exists; decision records have their form and are listed."""
+"""docs/architecture.md names every package, and its links exist; decision records are well-formed and listed."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from subprocess import run
 
@@ -16,17 +17,17 @@ PACKAGE = "libraries/mock_device"
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 ELSEWHERE = {".ci"}
-"""Not a part of the project's architecture."""
+"""Top folders that are not part of the architecture."""
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files of the repository, relative to it."""
+    """Files of the repository, as relative paths."""
     listed = run(["git", "ls-files", "-z", *patterns], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     return [Path(name) for name in listed.split("\0") if name]
 
 
 def linked(page: Path) -> set[Path]:
-    """What ``page`` links to, relative to the repository."""
+    """Targets of the links of ``page``, relative to the repository."""
     return {(page.parent / link).resolve().relative_to(PROJECT) for link in LINK.findall(page.read_text())}
 
 
@@ -50,6 +51,15 @@ def test_every_top_folder_is_linked() -> None:
 def test_every_room_is_linked() -> None:
     assert Path(PACKAGE, "lab", "base") in rooms()
     assert sorted(rooms() - linked(PAGE)) == []
+
+
+def test_picture_of_the_rooms_has_the_order_that_imports_keep() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"] == "Rooms import one way")
+    wanted = [room.removeprefix("mock_device.").replace(".", "/") for layer in layers for room in layer.split(" | ")]
+    picture = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    shown = re.sub(r"\(.*?\)|│.*", "", picture).split()
+    assert [word for word in shown if word in wanted] == wanted
 
 
 def test_functions_that_the_page_names_are_in_the_files_beside_them() -> None:

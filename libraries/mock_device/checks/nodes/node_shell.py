@@ -16,12 +16,12 @@ _KEEPALIVE_SECONDS = 15
 _CHUNK_BYTES = 65536
 
 
-# Errors are raised; without a handler of its own its log would go to standard error as well.
+# paramiko raises its errors; without a handler it would also log them to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class NodeShell:
-    """A connection to one node. It is made on first use, and again when it broke."""
+    """A connection to one node, made on first use and again after it broke."""
 
     def __init__(self, access: NodeAccess) -> None:
         self._access = access
@@ -30,7 +30,7 @@ class NodeShell:
     def run(self, command: str, timeout: float) -> str:
         """Standard output of ``command``, run by the node's ``sh``.
 
-        ``timeout`` is in seconds. Raises CheckError when the node cannot be
+        ``timeout`` is in seconds. Raises CheckError if the node cannot be
         reached, or the command fails or takes too long.
         """
         try:
@@ -88,27 +88,27 @@ class NodeShell:
 
 def _run(transport: paramiko.Transport, command: str, deadline: float) -> tuple[str, str, int]:
     """Output, errors and exit code of ``command``. Raises TimeoutError after ``deadline``, or SSHException."""
-    with transport.open_session(timeout=_left(deadline)) as channel:
-        channel.settimeout(_left(deadline))
+    with transport.open_session(timeout=_remaining(deadline)) as channel:
+        channel.settimeout(_remaining(deadline))
         channel.exec_command(command)
         output = _read(channel, channel.recv, deadline)
         errors = _read(channel, channel.recv_stderr, deadline)
-        if not channel.status_event.wait(_left(deadline)):
+        if not channel.status_event.wait(_remaining(deadline)):
             raise TimeoutError("no exit code")
         return output, errors, channel.recv_exit_status()
 
 
 def _read(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> str:
-    """All that a stream of ``channel`` has, until it ends. Errors of more than paramiko's window of 2 MiB block it."""
+    """Read a stream of ``channel`` to its end. More than 2 MiB (paramiko's window) on standard error would block it."""
     chunks = []
     while chunk := receive(_CHUNK_BYTES):
         chunks.append(chunk)
-        channel.settimeout(_left(deadline))
+        channel.settimeout(_remaining(deadline))
     return b"".join(chunks).decode(errors="replace")
 
 
-def _left(deadline: float) -> float:
+def _remaining(deadline: float) -> float:
     """Seconds until ``deadline``. Raises TimeoutError after it."""
-    if (left := deadline - time.monotonic()) <= 0:
+    if (remaining := deadline - time.monotonic()) <= 0:
         raise TimeoutError("the command has not ended")
-    return left
+    return remaining

@@ -1,4 +1,4 @@
-"""Devices as a guest's kernel shows them: on its PCI bus, and as mock_accel's class in sysfs."""
+"""Devices as a guest's kernel shows them: on the PCI bus, and in mock_accel's class in sysfs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ VENDOR = 0x1DE5
 PF_ID, VF_ID = 0x0001, 0x0002
 CLASS_FOLDER = "/sys/class/mock-accel"
 
-MODULE_LIVES, MODULE_ABSENT = "live", "not loaded"
-# One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
+MODULE_LIVE, MODULE_ABSENT = "live", "not loaded"
+# One run reads everything with the shell's builtins, without starting a process per file or link.
 MODULE_PROBE = rf"""
 state='{MODULE_ABSENT}'
 [ -e /sys/module/mock_accel/initstate ] && IFS= read -r state </sys/module/mock_accel/initstate
@@ -69,13 +69,13 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class NodeDevices:
-    """What one guest shows."""
+    """All devices of one guest."""
 
     node: str
     pci: tuple[PciFunction, ...]
     accelerators: tuple[Accelerator, ...]
-    module: str = MODULE_LIVES
-    """State of the kernel module, MODULE_LIVES when all is well."""
+    module: str = MODULE_LIVE
+    """State of the kernel module, MODULE_LIVE when all is well."""
 
     @property
     def devices(self) -> dict[DeviceId, Accelerator]:
@@ -84,13 +84,13 @@ class NodeDevices:
 
 
 def parse(node: str, output: str) -> NodeDevices:
-    """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
+    """Parse the output of PROBE on ``node``. Raises ValueError with an invalid line."""
     pci: list[PciFunction] = []
     accelerators: list[Accelerator] = []
     module = ""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"{node}: the list of devices has no end: {output[-200:]!r}")
+        raise ValueError(f"{node}: the list of devices is incomplete: {output[-200:]!r}")
     for line in lines[:-1]:
         fields = line.split("\t")
         try:
@@ -120,9 +120,10 @@ def parse_module(line: str) -> str:
 
 
 def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: Collection[DeviceId] = ()) -> list[str]:
-    """Where class mock-accel does not show each PF with all its values, and VFs that are enabled with theirs.
+    """How class mock-accel differs from the topology: each PF must be there, and all values must be right.
 
-    The devices in ``absent`` must not be there.
+    VFs may be missing, because they need not be enabled. The devices in ``absent``
+    must not be there.
     """
     shown = by_id(found)
     complaints = []
@@ -142,11 +143,11 @@ def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: C
                 ("capabilities", hex(function.capability_bits), hex(device.capabilities)),
             )
             complaints += [
-                f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {said}"
-                for what, expected, said in pairs
-                if expected != said
+                f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {value}"
+                for what, expected, value in pairs
+                if expected != value
             ]
-    return complaints + [f"{key}: topology {topology.name} does not have such a device" for key in shown]
+    return complaints + [f"{key}: topology {topology.name} has no such device" for key in shown]
 
 
 def register_complaints(found: Iterable[NodeDevices], allocated: Collection[DeviceId]) -> list[str]:
