@@ -1,8 +1,7 @@
-"""Runs every check of the project and counts: the last line is ``N passed, N failed``."""
+"""Runs every check of the project; the last line is ``N passed, N failed``."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import subprocess
@@ -12,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from mock_device.acceptance.report import SUMMARY, read_summary
-from mock_device.lab.base import progress
+from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import kbuild
 from mock_device.lab.cluster import client
@@ -23,18 +24,17 @@ RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 LONG = "long"
-"""Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
+"""Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
 _END = 30
 """Seconds for a command to end after Ctrl-C, which it gets, too."""
-_INTERRUPTED = 130
 PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench"]
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many single checks passed and failed."""
+    """Numbers of passed and failed checks."""
 
     passed: int = 0
     failed: int = 0
@@ -44,12 +44,12 @@ class Count:
 
 
 def command(name: str, *argv: str) -> Count:
-    """One check that is a command: its exit code decides."""
+    """Run a command as one check, decided by its exit code."""
     return Count(passed=1) if _run(name, argv) == 0 else Count(failed=1)
 
 
 def _run(name: str, argv: Sequence[str]) -> int:
-    """Run a command as a step; its exit code."""
+    """Run a command as a step and return its exit code."""
     try:
         with progress.step(name, speaks=True):
             _call(argv)
@@ -59,7 +59,7 @@ def _run(name: str, argv: Sequence[str]) -> int:
 
 
 def _call(argv: Sequence[str]) -> None:
-    """Like subprocess.run, which would kill the command a quarter of a second after Ctrl-C, its clusters still up."""
+    """Like subprocess.run, but the command gets time to end its clusters after Ctrl-C."""
     with subprocess.Popen(argv, cwd=PROJECT) as child:
         try:
             code = child.wait()
@@ -73,7 +73,7 @@ def _call(argv: Sequence[str]) -> None:
 
 
 def pytest(name: str, timeout: int, *selection: str) -> Count:
-    """Tests by pytest; a run that cannot collect counts as one failure."""
+    """Run tests by pytest; a failed collection counts as one failure."""
     report = RESULTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     argv = [sys.executable, "-m", "pytest", "-q", f"--timeout={timeout}", f"--junit-xml={report}", *selection]
@@ -87,7 +87,7 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 
 def suites() -> Count:
-    """The acceptance suites, by pabot on a pool of clusters."""
+    """Run the acceptance suites with pabot on a pool of clusters."""
     (RESULTS / SUMMARY).unlink(missing_ok=True)
     clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
     argv = [
@@ -105,7 +105,7 @@ def suites() -> Count:
 
 
 def lint() -> Count:
-    """Style and types of everything."""
+    """Check style, types and imports."""
     python = sys.executable
     return (
         command("ruff check", python, "-m", "ruff", "check", *SOURCES)
@@ -127,12 +127,12 @@ def _typed() -> Iterator[str]:
 
 
 def unit() -> Count:
-    """Tests that need no cluster; some boot a control plane or a single guest."""
+    """Run the tests that need no cluster; some boot a control plane or a single guest."""
     return pytest("unit tests", 300, "-m", "not acceptance")
 
 
 def module() -> Count:
-    """The kernel module: ``checkpatch.pl --strict``, and ``make W=1`` for each kernel, have nothing to say."""
+    """Check the kernel module by ``checkpatch.pl --strict``, and by ``make W=1`` for each kernel."""
     counts = Count()
     for name, check in kbuild.CHECKS.items():
         with progress.step(f"kernel module: {name}"):
@@ -147,7 +147,7 @@ def module() -> Count:
 
 
 def acceptance() -> Count:
-    """The suites on a pool, then the tests that expect them to notice a broken system, on one cluster."""
+    """The suites on a pool, then the tests that break a cluster and expect the suites to fail."""
     counts = suites()
     try:
         with progress.step("cluster for the tests of the suites"):
@@ -164,23 +164,25 @@ def acceptance() -> Count:
 CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit": unit, "acceptance": acceptance}
 
 
-def main() -> int:
-    """Run all checks, or those named by ``--only``; exit code 1 when anything failed, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(CHECKS), action="append", help="run just this part (repeatable)")
-    arguments = parser.parse_args()
+@click.command("test", context_settings=command_line.SETTINGS)
+@click.option(
+    "--only", type=click.Choice(list(CHECKS)), multiple=True, help="Run just this part; repeat it for several."
+)
+def check(only: Sequence[str]) -> int:
+    """Run every check of the project, or the named parts; the last line counts them."""
     RESULTS.mkdir(exist_ok=True)
     counts = {}
-    try:
-        for name in arguments.only or CHECKS:
-            counts[name] = CHECKS[name]()
-            progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
-    except KeyboardInterrupt:
-        print("interrupted: not everything ran", file=sys.stderr)
-        return _INTERRUPTED
+    for name in only or CHECKS:
+        counts[name] = CHECKS[name]()
+        progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
     total = sum(counts.values(), Count())
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed or not total.passed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all checks, or those named by ``--only``; exit code 1 when anything failed, 130 after Ctrl-C."""
+    return command_line.run(check, argv, interrupted="interrupted; not everything ran")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""Measures how long clusters take and what they cost; writes ``results/bench-lab.json`` and ``.txt``.
+"""Measures how long clusters take and how much memory and CPU time they use.
 
-Not a test: nothing fails for being slow. Nothing else should run meanwhile.
+Writes ``results/bench-lab.json`` and ``.txt``. Not a test: slowness is not a
+failure. Run nothing else on the machine meanwhile.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 
 from mock_device import topology as topologies
@@ -27,11 +27,13 @@ from mock_device.acceptance.history import commit
 from mock_device.acceptance.report import SUMMARY, read_summary
 from mock_device.checks.objects import kube, pods
 from mock_device.checks.objects.claims import DeviceRequest, build
-from mock_device.commands import overview
-from mock_device.lab.base import progress
+from mock_device.commands import options, overview
+from mock_device.lab.base import command_line, progress, tables
+from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.tables import Note, Table
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.cluster import client, deploy, golden, profile
 from mock_device.lab.cluster.cluster import Cluster
@@ -53,22 +55,22 @@ class Start:
     topology: str
     how: str
     beside: int
-    """How many other clusters ran."""
+    """Number of other clusters that ran."""
     usable_seconds: float = 0.0
-    """Until all devices were published."""
+    """Time until all devices were published."""
     pods_seconds: float = 0.0
-    """Until the pods ran."""
+    """Time until the pods ran."""
     memory_mib: int = 0
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass
 class Acceptance:
-    """One run of suites over a pool."""
+    """One run of suites on a pool."""
 
     clusters: int
     arguments: list[str]
-    """Suites and options; none for all suites."""
+    """Suites and options; empty for all suites."""
     seconds: float
     passed: int
     failed: int
@@ -76,42 +78,55 @@ class Acceptance:
 
 @dataclass
 class Bench:
-    """Everything that was measured."""
+    """All measurements."""
 
     machine: dict[str, str]
     starts: list[Start] = field(default_factory=list)
     publish_seconds: dict[str, float] = field(default_factory=dict)
-    """From plugging the devices until all are in ResourceSlices, by topology."""
+    """Time from plugging the devices until all are in ResourceSlices, by topology."""
     idle_cores: dict[str, float] = field(default_factory=dict)
-    """Cores that an idle cluster keeps busy, by topology."""
+    """Number of cores that an idle cluster keeps busy, by topology."""
     acceptance: list[Acceptance] = field(default_factory=list)
 
     def ratio(self) -> float | None:
-        """Restore : cold start, of the default topology, each until the pods ran."""
+        """Ratio of restore to cold start of the default topology, each until the pods ran."""
         alone = {start.how: start.pods_seconds for start in self.starts if not start.beside}
         return alone["restored"] / alone["booted"] if {"restored", "booted"} <= alone.keys() else None
 
-    def as_text(self) -> str:
-        lines = [f"{key}\t{value}" for key, value in self.machine.items()]
-        lines.append("\nstart\ttopology\tbeside\tdevices published s\tpods run s\tmemory MiB")
-        for start in self.starts:
-            figures = f"{start.usable_seconds:.1f}\t{start.pods_seconds:.1f}\t{start.memory_mib}"
-            lines.append(f"{start.how}\t{start.topology}\t{start.beside}\t{figures}")
+    def tables(self) -> list[Table]:
+        """The machine, starts, publishing, idle clusters, runs of the suites, steps of each start."""
+        starts: list[tuple[str, ...] | Note] = [
+            (
+                start.how,
+                start.topology,
+                str(start.beside),
+                f"{start.usable_seconds:.1f}",
+                f"{start.pods_seconds:.1f}",
+                str(start.memory_mib),
+            )
+            for start in self.starts
+        ]
         if ratio := self.ratio():
-            lines.append(f"restored : booted\t{ratio:.3f}")
-        for title, figures_by in (
-            ("devices plugged until published, s", self.publish_seconds),
-            ("cores that an idle cluster takes", self.idle_cores),
-        ):
-            lines += [f"\n{title}"] + [f"{name}\t{figure:.2f}" for name, figure in figures_by.items()]
-        lines += ["\nacceptance run on clusters\ts\tpassed\tfailed\targuments"]
-        for run in self.acceptance:
-            figures = f"{run.seconds:.0f}\t{run.passed}\t{run.failed}"
-            lines.append(f"{run.clusters}\t{figures}\t{' '.join(run.arguments)}")
-        for start in self.starts:
-            lines.append(f"\nsteps: {start.how} {start.topology} beside {start.beside}\ts")
-            lines += [f"{name}\t{seconds:.2f}" for name, seconds in start.steps]
-        return "\n".join(lines) + "\n"
+            starts.append(Note("restored : booted", f"{ratio:.3f}"))
+        runs = [
+            (str(run.clusters), f"{run.seconds:.0f}", str(run.passed), str(run.failed), " ".join(run.arguments))
+            for run in self.acceptance
+        ]
+        return [
+            Table((), [Note(name, value) for name, value in self.machine.items()]),
+            Table(("start", "topology", "beside", "devices published s", "pods run s", "memory MiB"), starts),
+            _figures(("devices plugged until published, s",), self.publish_seconds.items()),
+            _figures(("cores that an idle cluster takes",), self.idle_cores.items()),
+            Table(("acceptance run on clusters", "s", "passed", "failed", "arguments"), runs),
+            *(
+                _figures((f"steps: {start.how} {start.topology} beside {start.beside}", "s"), start.steps)
+                for start in self.starts
+            ),
+        ]
+
+
+def _figures(headings: tuple[str, ...], figures: Iterable[tuple[str, float]]) -> Table:
+    return Table(headings, [(name, f"{figure:.2f}") for name, figure in figures])
 
 
 def machine() -> dict[str, str]:
@@ -121,13 +136,13 @@ def machine() -> dict[str, str]:
         "commit": commit(),
         "cpu": f"{os.cpu_count()} × {cpu.partition(': ')[2]}",
         "memory": f"{psutil.virtual_memory().total >> 30} GiB",
-        "accelerator": profile.load(client.DEFAULT_PROFILE).accelerator,
+        "accelerator": profile.load(DEFAULT_PROFILE).accelerator,
         "kernel": platform.release(),
     }
 
 
 def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple[Cluster, Start]:
-    """Start a cluster and a pod with a device on each node; the cluster, and how long it took."""
+    """Start a cluster and a pod with a device on each node; return the cluster and the times."""
     measured = Start(topology, "booted" if cold else "restored", beside)
     begin = time.monotonic()
     with progress.recorded() as steps:
@@ -146,7 +161,7 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
 
 
 def run_pods(cluster: Cluster) -> None:
-    """Run a pod with a device on each node. Raises CheckError when one does not run."""
+    """Run a pod with a device on each node. Raises CheckError if one does not run."""
     api = kubeclient.connect(cluster.kubeconfig)
     for node in cluster.topology.nodes:
         kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
@@ -157,7 +172,7 @@ def run_pods(cluster: Cluster) -> None:
 
 def publish(topology: str) -> float:
     """Seconds from plugging all devices of a restored cluster until all are published."""
-    loaded, embedded = topologies.load(topology_path(topology)), profile.load(client.DEFAULT_PROFILE)
+    loaded, embedded = topologies.load(topology_path(topology)), profile.load(DEFAULT_PROFILE)
     folder = golden.with_driver(loaded, embedded)
     cluster = start_bare(f"{RUN_PREFIX}bench-{os.getpid()}", loaded, embedded, "bench", golden=folder)
     try:
@@ -170,7 +185,7 @@ def publish(topology: str) -> float:
 
 
 def idle(cluster: Cluster, seconds: float) -> float:
-    """Cores that the processes of an idle cluster keep busy."""
+    """Number of cores that the processes of an idle cluster keep busy."""
     processes = [psutil.Process(pid) for pid in cluster_pids(cluster)]
 
     def busy() -> float:
@@ -183,7 +198,7 @@ def idle(cluster: Cluster, seconds: float) -> float:
 
 
 def cluster_pids(cluster: Cluster) -> set[int]:
-    """Processes of the cluster, in the PID namespace of this process; each once, however many of its parents match."""
+    """Process IDs of the cluster in this process's PID namespace, without duplicates."""
     directory = str(cluster.log_dir.parent)
     found = set()
     for process in psutil.process_iter():
@@ -243,37 +258,49 @@ def measure_acceptance(bench: Bench, arguments: Sequence[str]) -> None:
         bench.acceptance.append(Acceptance(clusters, list(arguments), seconds, summary.passed, summary.failed))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure everything, or the named parts; exit code 1 when a part failed. Each part's figures are kept."""
-    parts: dict[str, Callable[[Bench], None]] = {
+def _parts(most: int, arguments: Sequence[str]) -> dict[str, Callable[[Bench], None]]:
+    """Measurements by the names of ``--only``."""
+    return {
         "booted": measure_starts,
-        "restored": lambda bench: measure_side_by_side(bench, arguments.most),
+        "restored": lambda bench: measure_side_by_side(bench, most),
         "publish": measure_publishing,
-        "acceptance": lambda bench: measure_acceptance(bench, arguments.arguments),
+        "acceptance": lambda bench: measure_acceptance(bench, arguments),
     }
-    parser = argparse.ArgumentParser(prog="bench-lab", description=__doc__)
-    parser.add_argument("--only", choices=list(parts), action="append", help="just this part (repeatable)")
-    parser.add_argument("--most", type=int, default=4, help="clusters side by side (default: 4)")
-    parser.add_argument(
-        "arguments", nargs="*", metavar="SUITE|OPTION", help="of the acceptance runs (default: all suites)"
-    )
-    arguments = parser.parse_args(argv)
+
+
+@click.command("bench-lab", context_settings=command_line.SETTINGS)
+@click.option(
+    "--only", type=click.Choice(list(_parts(0, ()))), multiple=True, help="Just this part; repeat it for several."
+)
+@click.option("--most", type=int, default=4, metavar="N", help="Clusters side by side (default: 4).")
+@options.suites_and_options
+def bench_lab(only: Sequence[str], most: int, arguments: Sequence[str]) -> int:
+    """Measure how long clusters take and what they cost; suites and options are for the acceptance runs.
+
+    The figures of each part are kept; the exit code is 1 when a part failed.
+    """
     bench = Bench(machine())
     for topology in ("numa-cluster", "dense"):
-        golden.with_driver(topologies.load(topology_path(topology)), profile.load(client.DEFAULT_PROFILE))
+        golden.with_driver(topologies.load(topology_path(topology)), profile.load(DEFAULT_PROFILE))
     RESULTS.mkdir(exist_ok=True)
     failed = False
-    for name in arguments.only or parts:
+    parts = _parts(most, arguments)
+    for name in only or parts:
         try:
             parts[name](bench)
         except (StepError, AssertionError, subprocess.TimeoutExpired) as error:
             print(f"bench-lab: {name}: {error}", file=sys.stderr)
             failed = True
         content: dict[str, Any] = {**asdict(bench), "restored_to_booted": bench.ratio()}
-        write_file(RESULTS / "bench-lab.json", json.dumps(content, indent=1))
-        write_file(RESULTS / "bench-lab.txt", bench.as_text())
-    print(bench.as_text())
+        write_file(RESULTS / "bench-lab.json", tables.to_json(content))
+        write_file(RESULTS / "bench-lab.txt", tables.text(*bench.tables(), between="\n\n") + "\n")
+    tables.print_tables(*bench.tables(), between="\n\n")
     return 1 if failed else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; exit code 1 when a part failed, 2 for bad usage, 130 after Ctrl-C."""
+    return command_line.run(bench_lab, argv)
 
 
 if __name__ == "__main__":

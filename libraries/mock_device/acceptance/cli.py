@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import getopt
-import json
 import os
 import re
 import shutil
@@ -16,6 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import click
 from robot.errors import DataError
 from robot.run import USAGE
 from robot.utils import ArgumentParser
@@ -27,64 +26,39 @@ from mock_device.acceptance.pool import Pool, Retired, ValueSet, resource_file, 
 from mock_device.acceptance.pool_server import PoolServer, address
 from mock_device.acceptance.report import OUTPUT, SUMMARY, Summary
 from mock_device.acceptance.slowest import Slowest
-from mock_device.lab.base import progress
+from mock_device.commands import options
+from mock_device.lab.base import command_line, progress
+from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
-from mock_device.lab.base.output import while_it_is_read
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
 from mock_device.lab.cluster import client, deploy, golden, launcher, profile
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
-from mock_device.topology import Topology, TopologyError
+from mock_device.topology import Topology
 
 _MAX_CLUSTERS = 8
-_INTERRUPTED = 130
 _END_SECONDS = 4.0
-_TOPOLOGIES = (client.DEFAULT_TOPOLOGY, "dense")
+_TOPOLOGIES = (DEFAULT_TOPOLOGY, "dense")
 _AGAIN = "rerun"
-"""Folder of what was run again, beside what was run first."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="acceptance", description=__doc__)
-    parser.add_argument(
-        "--clusters", type=_clusters, default=2, help=f"how many may run at once, 1 to {_MAX_CLUSTERS} (default: 2)"
-    )
-    parser.add_argument(
-        "--topology",
-        action="append",
-        metavar="NAME-OR-FILE",
-        help="of the clusters; repeat it for suites that need what the first one lacks (default: numa-cluster, dense)",
-    )
-    parser.add_argument("--cold", action="store_true", help="boot clusters, instead of restoring saved ones")
-    parser.add_argument("--rerun", action="store_true", help="run what failed last time, and merge the results")
-    parser.add_argument("--outputdir", type=Path, default=PROJECT / "results", help="default: results")
-    parser.add_argument(
-        "arguments", nargs="*", metavar="SUITE|OPTION", help="suites (default: suites), and options for robot after --"
-    )
-    return parser
-
-
-def _clusters(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MAX_CLUSTERS:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to {_MAX_CLUSTERS}, found {text!r}")
-    return int(text)
+"""Folder of the second run, beside the results of the first."""
 
 
 def _start(cold: bool, name: str, topology: Topology) -> Cluster:
-    """A cluster for the pool; many may start at once, so one line says all."""
+    """Start a cluster for the pool, with one line of progress because several may start at once."""
     with progress.one_line(f"cluster {name} ({topology.name})"):
         return client.up(str(topology.path), name, "pool", cold=cold)
 
 
 def _prepare(found: Sequence[Topology], cold: bool) -> None:
-    """Build what clusters of these topologies start from, so that no suite waits for it."""
+    """Build what clusters of these topologies start from, before the suites start."""
     deploy.build_images()
     if not cold:
         for topology in found:
-            golden.with_driver(topology, profile.load(client.DEFAULT_PROFILE))
+            golden.with_driver(topology, profile.load(DEFAULT_PROFILE))
 
 
 class Run:
@@ -100,7 +74,7 @@ class Run:
     ) -> tuple[int, bool]:
         """Run pabot on ``paths`` with ``options``, and ``variables`` for the suites.
 
-        Returns its exit code, and whether it was interrupted. No cluster is left.
+        Returns its exit code, and whether it was interrupted. All clusters have ended then.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -122,11 +96,11 @@ class Run:
 
 
 def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Files and folders of suites among ``arguments``, all suites when there are none, and the options of robot.
+    """Split ``arguments`` into files and folders of suites (default: all suites) and options of robot.
 
-    Raises StepError for an option that robot has not, and for suites that are not there.
+    Raises StepError for an unknown option and for missing suites.
     """
-    # Which options take a value is in no public attribute of robot's parser, and nowhere else.
+    # No public attribute of robot's parser says which options take a value.
     parser = ArgumentParser(USAGE)
     normalized = [parser._normalize_long_option(item) for item in arguments]
     try:
@@ -141,37 +115,50 @@ def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]
     return [Path(item).absolute() for item in rest] or [PROJECT / "suites"], options
 
 
-def _acceptance(arguments: argparse.Namespace) -> int:
-    paths, options = _suites_and_options(arguments.arguments)
+@click.command(context_settings=command_line.SETTINGS)
+@options.clusters(_MAX_CLUSTERS)
+@options.topologies(many=True, default=", ".join(_TOPOLOGIES))
+@click.option("--cold", is_flag=True, help="Boot clusters instead of restoring saved ones.")
+@click.option("--rerun", is_flag=True, help="Run what failed last time, and merge the results.")
+@options.outputdir(PROJECT / "results")
+@options.suites_and_options
+def acceptance(
+    clusters: int, topology: Sequence[str], cold: bool, rerun: bool, outputdir: Path, arguments: Sequence[str]
+) -> int:
+    """Run the suites (default: all) side by side on a pool of clusters, and write one report.
+
+    Options for robot stand after --.
+    """
+    paths, robot_options = _suites_and_options(arguments)
     prerequisites.check()
-    outputdir: Path = arguments.outputdir.absolute()
+    outputdir = outputdir.absolute()
     first = outputdir / OUTPUT
-    if arguments.rerun and not _anything_to_run_again(first):
+    if rerun and not _anything_to_run_again(first):
         return 0
-    found = [topologies.load(topology_path(name)) for name in arguments.topology or _TOPOLOGIES]
-    check_memory(found, arguments.clusters)
-    _prepare(found, arguments.cold)
-    folder = outputdir / _AGAIN if arguments.rerun else outputdir
-    if arguments.rerun:
+    found = [topologies.load(topology_path(name)) for name in topology or _TOPOLOGIES]
+    check_memory(found, clusters)
+    _prepare(found, cold)
+    folder = outputdir / _AGAIN if rerun else outputdir
+    if rerun:
         shutil.rmtree(folder, ignore_errors=True)
-        options += ["--rerunfailed", str(first)]
+        robot_options += ["--rerunfailed", str(first)]
     variables = report.prepare(folder, outputdir)
     output = folder / OUTPUT
-    run = Run(value_sets(found, arguments.clusters), arguments.clusters, arguments.cold, folder)
-    options += ["--outputdir", str(folder), *report.OPTIONS]
-    code, interrupted = asyncio.run(run.run(paths, options, variables))
+    run = Run(value_sets(found, clusters), clusters, cold, folder)
+    robot_options += ["--outputdir", str(folder), *report.OPTIONS]
+    code, interrupted = asyncio.run(run.run(paths, robot_options, variables))
     if interrupted and not output.is_file():
         raise KeyboardInterrupt
     if not output.is_file():
         raise StepError(f"pabot ended with {code} and left no {output}", folder / "pabot_manager.log")
-    if arguments.rerun:
+    if rerun:
         report.merge(first, output)
     expected = report.names_of_suites(folder)
     summary = report.summarise(first, expected)
     _tell(summary, run.pool.retired, report.write_extras(folder, outputdir), outputdir)
     if interrupted:
         raise KeyboardInterrupt
-    if code and not summary.failed and not arguments.rerun:
+    if code and not summary.failed and not rerun:
         raise StepError(f"no test failed, but pabot ended with {code}", folder / "pabot_manager.log")
     return 1 if summary.failed else 0
 
@@ -186,33 +173,17 @@ def _anything_to_run_again(output: Path) -> bool:
 
 
 def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, outputdir: Path) -> None:
-    print(summary.as_text())
-    for item in retired:
-        print(f"retired\t{item}; logs: {item.logs}")
-    print(f"report\t{outputdir / 'report.html'}")
-    content = {
-        **asdict(summary),
-        "retired": [{**asdict(item), "logs": str(item.logs)} for item in retired],
-        "slowest": asdict(slowest),
-    }
-    write_file(outputdir / SUMMARY, json.dumps(content, indent=1))
+    """Print the results, and write them for scripts."""
+    places = [Note("retired", f"{item}; logs: {item.logs}") for item in retired]
+    places.append(Note("report", str(outputdir / "report.html")))
+    print_tables(summary.table(), Table((), places))
+    content = {**asdict(summary), "retired": [asdict(item) for item in retired], "slowest": slowest}
+    write_file(outputdir / SUMMARY, to_json(content))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suites; exit code 1 for failed tests or a step that failed, 2 for bad usage, 130 after Ctrl-C."""
-    return while_it_is_read(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    try:
-        return _acceptance(arguments)
-    except (StepError, TopologyError, DataError) as error:
-        print(f"acceptance: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("acceptance: interrupted; its clusters have ended", file=sys.stderr)
-        return _INTERRUPTED
+    return command_line.run(acceptance, argv, failures=(DataError,), interrupted="interrupted; its clusters have ended")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
-"""Pages about all keywords, for ``docs/keywords``: Markdown made of what Robot Framework's libdoc reads.
+"""Makes the pages in ``docs/keywords`` about all keywords, from what Robot Framework's libdoc reads.
 
-Markdown, not libdoc's own HTML: it can be read in a repository, a change of it in a diff, and nothing in it says when
-it was made.
+Markdown instead of libdoc's own HTML: it is readable in a repository and in a diff, and holds no date.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from robot.errors import DataError
 from robot.libdoc import LibraryDocumentation
 from robot.running import ResourceFile
 
+from mock_device.commands import options
+from mock_device.lab.base import command_line
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
@@ -37,7 +38,7 @@ def sources() -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> list[LibraryDoc]:
-    """What libdoc reads in each file. Raises StepError for one that cannot be imported."""
+    """Libdoc's model of each file. Raises StepError for a file that cannot be imported."""
     try:
         return [LibraryDocumentation(str(path)) for path in paths]
     except DataError as error:
@@ -45,12 +46,12 @@ def read(paths: Sequence[Path]) -> list[LibraryDoc]:
 
 
 def public(library: LibraryDoc) -> list[KeywordDoc]:
-    """Keywords without the tag ``robot:private``, in the order of their names."""
+    """Keywords without the tag ``robot:private``, sorted by name."""
     return [keyword for keyword in library.keywords if not keyword.private]
 
 
 def undocumented(libraries: Sequence[LibraryDoc]) -> list[str]:
-    """``library: keyword`` of each public keyword, and the name of each library, that has no documentation."""
+    """Libraries, and public keywords as ``library: keyword``, without documentation."""
     found = []
     for library in libraries:
         if library.doc.startswith(_LIBDOC_HAS_NONE):
@@ -60,7 +61,7 @@ def undocumented(libraries: Sequence[LibraryDoc]) -> list[str]:
 
 
 def pages(libraries: Sequence[LibraryDoc]) -> dict[str, str]:
-    """Markdown by the name of its file: a page for each library, and an index of all keywords."""
+    """Markdown by file name: a page for each library, and an index of all keywords."""
     places: dict[str, str] = {}
     for library in libraries:
         places = {**_places(library), **places}
@@ -103,12 +104,12 @@ def _source(library: LibraryDoc) -> str:
 
 def _page(library: LibraryDoc, places: Mapping[str, str]) -> str:
     page = page_name(library)
-    # A name that another library has as well means its own keyword.
+    # A library's own keyword goes before one of the same name elsewhere.
     return "\n".join(_lines_of_page(library, {**places, **_places(library)}, page)) + "\n"
 
 
 def _places(library: LibraryDoc) -> dict[str, str]:
-    """Where each of its keywords is described: page and anchor."""
+    """Page and anchor of each of its keywords."""
     return {keyword.name: f"{page_name(library)}#{_anchor(keyword.name)}" for keyword in public(library)}
 
 
@@ -122,7 +123,7 @@ def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) ->
         yield from (_linked(keyword.doc, places, page), "")
         if keyword.tags:
             yield from (f"Tags: {', '.join(keyword.tags)}", "")
-    # Libdoc keeps types in a set, whose order differs from run to run.
+    # Libdoc keeps types in a set, whose order differs between runs.
     if enums := sorted((item for item in library.type_docs if item.members), key=lambda item: item.name):
         yield from ("## Values of arguments", "", "| type | what | values |", "|---|---|---|")
         for item in enums:
@@ -133,7 +134,7 @@ def _lines_of_page(library: LibraryDoc, places: Mapping[str, str], page: str) ->
 
 
 def _imports(library: LibraryDoc) -> list[str]:
-    """Lines of a suite's settings that give it ``library``: of a class, the resources that import it."""
+    """Lines of a suite's settings that import ``library``; for a class, the resources that import it."""
     source = Path(library.source)
     if library.type == "RESOURCE":
         return [f"`Resource    ../{_source(library)}`"]
@@ -162,7 +163,7 @@ def _index(libraries: Sequence[LibraryDoc], places: Mapping[str, str]) -> str:
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:
-    """Make ``folder`` hold these pages and no other ones."""
+    """Write these pages into ``folder``, and remove all others there."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.md"):
         if stale.name not in texts:
@@ -171,23 +172,21 @@ def write(folder: Path, texts: Mapping[str, str]) -> None:
         write_file(folder / name, text)
 
 
+@click.command("docs", context_settings=command_line.SETTINGS)
+@options.outputdir(FOLDER)
+def docs(outputdir: Path) -> None:
+    """Write pages about all keywords; nothing is written when a keyword has no documentation."""
+    libraries = read(sources())
+    if lacking := undocumented(libraries):
+        raise StepError(f"no documentation of {'; '.join(lacking)}: say what it does in a docstring")
+    write(outputdir, pages(libraries))
+    count = sum(len(public(library)) for library in libraries)
+    print(f"{outputdir}\t{len(libraries)} libraries\t{count} keywords")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the pages; exit code 1, and nothing written, when a keyword has no documentation."""
-    parser = argparse.ArgumentParser(prog="keyword_docs", description=__doc__)
-    parser.add_argument("--outputdir", type=Path, default=FOLDER, help="default: docs/keywords")
-    arguments = parser.parse_args(argv)
-    try:
-        libraries = read(sources())
-    except StepError as error:
-        print(f"docs: {error}", file=sys.stderr)
-        return 1
-    if lacking := undocumented(libraries):
-        print(f"docs: no documentation of {'; '.join(lacking)}: say what it does in a docstring", file=sys.stderr)
-        return 1
-    write(arguments.outputdir, pages(libraries))
-    count = sum(len(public(library)) for library in libraries)
-    print(f"{arguments.outputdir}\t{len(libraries)} libraries\t{count} keywords")
-    return 0
+    return command_line.run(docs, argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from mock_device.acceptance.slowest import Slowest
 from mock_device.checks import evidence
 from mock_device.checks.performance import performance
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.tables import Note, Table
 
 FLAKY = "flaky"
 OUTPUT = "output.xml"
@@ -64,16 +65,17 @@ class Summary:
         """Failed tests; a lost suite counts as one."""
         return sum(suite.failed for suite in self.suites) + len(self.lost)
 
-    def as_text(self) -> str:
-        """Tab-separated lines with a heading."""
-        lines = ["suite\tpassed\tfailed\tskipped\tseconds\tcluster"]
+    def table(self) -> Table:
+        """A row a suite; notes about flaky tests, unhealthy clusters and lost suites."""
+        rows: list[tuple[str, ...] | Note] = []
         for suite in self.suites:
-            counts = f"{suite.passed}\t{suite.failed}\t{suite.skipped}\t{suite.seconds:.0f}"
-            lines.append(f"{suite.name}\t{counts}\t{suite.cluster or '-'}")
-            lines += [f"flaky\t{suite.name}: {test}" for test in suite.flaky]
-            lines += [f"unhealthy\t{suite.name}: {suite.unhealthy}"] if suite.unhealthy else []
-        lines += [f"lost\t{name}: its process ended without a result" for name in self.lost]
-        return "\n".join(lines)
+            counts = (str(suite.passed), str(suite.failed), str(suite.skipped), f"{suite.seconds:.0f}")
+            rows.append((suite.name, *counts, suite.cluster or "-"))
+            rows += [Note("flaky", f"{suite.name}: {test}") for test in suite.flaky]
+            rows += [Note("unhealthy", f"{suite.name}: {suite.unhealthy}")] if suite.unhealthy else []
+        rows += [Note("lost", f"{name}: its process ended without a result") for name in self.lost]
+        numbers = ("passed", "failed", "skipped", "seconds")
+        return Table(("suite", *numbers, "cluster"), rows, right=numbers)
 
 
 def summarise(output: Path, expected: Sequence[str]) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from robot.result import TestCase
 
 from mock_device.acceptance.report import OUTPUT, SUMMARY, read_summary
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.tables import Table, to_json
 
 ROUND = "round.json"
 """File in a round's folder that says how ``acceptance`` ended; it is missing if the round was interrupted."""
@@ -59,17 +60,6 @@ class Row:
     failed: int
     skipped: int
     verdict: Verdict
-
-    def as_dict(self) -> dict[str, str | int]:
-        """For JSON."""
-        return {**asdict(self), "verdict": self.verdict.value}
-
-    def __str__(self) -> str:
-        counts = f"{self.passed}\t{self.failed}\t{self.skipped}"
-        return f"{self.verdict.value}\t{self.topology}\t{counts}\t{self.test}"
-
-
-HEADING = "verdict\ttopology\tpassed\tfailed\tskipped\ttest"
 
 
 def folder_of(outputdir: Path, topology: str, number: int) -> Path:
@@ -145,13 +135,22 @@ def _verdict(passed: int, failed: int) -> Verdict:
     return Verdict.PASSING if passed else Verdict.SKIPPED
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """Tab-separated lines with a heading."""
-    return "\n".join([HEADING, *map(str, rows)])
+def as_table(rows: Sequence[Row]) -> Table:
+    """A row a test or crashed round."""
+    return Table(
+        ("verdict", "topology", "passed", "failed", "skipped", "test"),
+        [
+            (row.verdict.value, row.topology, str(row.passed), str(row.failed), str(row.skipped), row.test)
+            for row in rows
+        ],
+        right=("passed", "failed", "skipped"),
+        wraps=("test",),
+        styles={Verdict.CRASHED.value: "red", Verdict.FAILING.value: "red", Verdict.FLAKY.value: "yellow"},
+    )
 
 
 def write_table(outputdir: Path, rows: Sequence[Row]) -> None:
     """Write all rows to ``flaky.tsv`` and ``flaky.json``."""
-    write_file(outputdir / TABLE, as_text(rows) + "\n")
-    content = json.dumps([row.as_dict() for row in rows], indent=1)
+    write_file(outputdir / TABLE, as_table(rows).as_text() + "\n")
+    content = to_json(rows)
     write_file((outputdir / TABLE).with_suffix(".json"), content + "\n")

@@ -10,6 +10,8 @@ from typing import TypeVar
 from robot.api import ExecutionResult, ResultVisitor
 from robot.result import Keyword, TestCase
 
+from mock_device.lab.base.tables import Table, text
+
 FILE = "slowest.txt"
 MOST = 15
 """Rows of each table."""
@@ -46,14 +48,19 @@ class Slowest:
     keywords: list[SlowKeyword] = field(default_factory=list)
 
     def as_text(self) -> str:
-        """Two tables of tab-separated lines, each with a heading."""
-        lines = ["seconds\tstatus\ttest"]
-        lines += [f"{test.seconds:.1f}\t{test.status}\t{test.name}" for test in self.tests]
-        lines += ["", "seconds\tcalls\tlongest\tkeyword\tlongest in"]
-        lines += [
-            f"{item.seconds:.1f}\t{item.calls}\t{item.longest:.1f}\t{item.name}\t{item.where}" for item in self.keywords
-        ]
-        return "\n".join(lines) + "\n"
+        """Two tables as tab-separated lines, each with headings."""
+        tests = Table(
+            ("seconds", "status", "test"),
+            [(f"{test.seconds:.1f}", test.status, test.name) for test in self.tests],
+        )
+        keywords = Table(
+            ("seconds", "calls", "longest", "keyword", "longest in"),
+            [
+                (f"{item.seconds:.1f}", str(item.calls), f"{item.longest:.1f}", item.name, item.where)
+                for item in self.keywords
+            ],
+        )
+        return text(tests, keywords, between="\n\n") + "\n"
 
 
 T = TypeVar("T", SlowTest, SlowKeyword)

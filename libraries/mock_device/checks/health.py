@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
+from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import Table
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient
@@ -193,18 +195,33 @@ def collect(cluster: Cluster, seconds: float | None = None) -> ClusterStatus:
     )
 
 
-def as_text(status: ClusterStatus) -> str:
-    """``status`` as tab-separated lines with a heading each part."""
-    lines = [f"cluster\t{status.name}\t{status.topology}\t{status.state}\tslices {status.slices}"]
-    lines.append("node\tguest\tmemory\tready\tmodule\tdevices\tallocated")
-    for node in status.nodes:
-        devices = f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else "")
-        allocated = [name for name, value in node.devices.items() if value == "1"]
-        module = "loaded" if node.module else "absent"
-        lines.append(
-            f"{node.name}\t{node.guest}\t{node.memory >> 20} MiB\t{node.ready}\t{module}\t"
-            f"{devices}\t{','.join(allocated) or '-'}" + (f"\t{node.error}" if node.error else "")
-        )
-    lines.append("pod\tnode\tphase\tready")
-    lines += [f"{pod.name}\t{pod.node}\t{pod.phase}\t{'yes' if pod.ready else 'no'}" for pod in status.pods]
-    return "\n".join(lines)
+def tables(status: ClusterStatus) -> list[Table]:
+    """The cluster, its nodes, its pods."""
+    return [
+        Table((), [("cluster", status.name, status.topology, status.state, f"slices {status.slices}")]),
+        Table(
+            ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
+            [_node_row(node) for node in status.nodes],
+            right=("memory",),
+            # The error of a node has no heading.
+            wraps=("",),
+        ),
+        Table(
+            ("pod", "node", "phase", "ready"),
+            [(pod.name, pod.node, pod.phase, "yes" if pod.ready else "no") for pod in status.pods],
+        ),
+    ]
+
+
+def _node_row(node: NodeStatus) -> tuple[str, ...]:
+    allocated = [name for name, value in node.devices.items() if value == "1"]
+    row = (
+        node.name,
+        node.guest,
+        mebibytes(node.memory),
+        node.ready,
+        "loaded" if node.module else "absent",
+        f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else ""),
+        ",".join(allocated) or "-",
+    )
+    return (*row, node.error) if node.error else row

@@ -9,8 +9,9 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mock_device import topology as topologies
 from mock_device.commands import overview
@@ -27,7 +28,7 @@ from mock_device.lab.build.store import NotCachedError, only_looking
 from mock_device.lab.cluster import deploy, golden, profile
 
 _BLOCK_BYTES = 512
-_NO_ARTIFACTS = {"clusters", "logs"}
+_NOT_ARTIFACTS = {"clusters", "logs"}
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,21 @@ class Entry:
     size: int
     """Bytes on disk."""
     age: float
-    """Seconds since it was used."""
+    """Seconds since the last use."""
     needed_by: list[str]
-    """``inputs`` when today's lead to it, ``cluster NAME`` for each that runs on it, ``a build`` that makes it."""
+    """``inputs`` if it is built from the current inputs, ``cluster NAME`` for each user, ``a build`` in progress."""
 
     @property
     def kind(self) -> str:
         return self.path.parent.name
 
+    def as_dict(self) -> dict[str, Any]:
+        """Fields for JSON."""
+        return {**asdict(self), "kind": self.kind}
+
 
 def entries() -> list[Entry]:
-    """All artifacts, those of one kind together, the newest first."""
+    """All artifacts, grouped by kind, the most recently used first."""
     users: dict[Path, list[str]] = {}
     for path in _current():
         users.setdefault(path, []).append("inputs")
@@ -66,7 +71,7 @@ def entries() -> list[Entry]:
 
 
 def prune(*, dry_run: bool = False) -> list[Entry]:
-    """Remove what nothing needs, or with ``dry_run`` nothing at all; what was, or would be, removed."""
+    """Remove stale artifacts and return them; with ``dry_run`` only return them."""
     removed = []
     for entry in entries():
         if entry.needed_by:
@@ -75,9 +80,9 @@ def prune(*, dry_run: bool = False) -> list[Entry]:
             removed.append(entry)
             continue
         with _lock_of(entry.path).open("a+") as lock:
-            # A cluster may have been started from it meanwhile.
+            # A cluster may have started from it since the check.
             if try_lock(lock) and not any(entry.path in used_by(name) for name in overview.running()):
-                # Half removed it must not have a name that is believed.
+                # Rename first: a partly removed folder must not look like a complete artifact.
                 grave = Path(tempfile.mkdtemp(prefix=f"{entry.path.name}.tmp", dir=entry.path.parent))
                 remove_tree(entry.path.rename(grave))
                 removed.append(entry)
@@ -85,18 +90,18 @@ def prune(*, dry_run: bool = False) -> list[Entry]:
 
 
 def used_by(name: str) -> set[Path]:
-    """Artifacts that the running cluster ``name`` was started with, and those that they are based on.
+    """Artifacts that the running cluster ``name`` uses, with the bases of its disks.
 
-    Whatever path the cluster's spec names counts, also as a part of an argument.
+    Every cache path in the cluster's spec counts, also inside an argument.
     """
     try:
         spec = str(ClusterSpec.load(ClusterPaths.of(name).spec))
     except DamagedFileError as error:
-        # Without the file it has ended, or uses nothing yet; with a damaged one it may use anything.
+        # No spec: the cluster has ended or uses nothing yet. A damaged spec: it may use anything.
         return set() if isinstance(error.__cause__, FileNotFoundError) else set(_folders())
     names = re.findall(rf"{re.escape(str(cache_root()))}/([\w.-]+/[\w.-]+)", spec)
     used: set[Path] = set()
-    waiting = [path for path in map(cache_root().joinpath, names) if path.parent.name not in _NO_ARTIFACTS]
+    waiting = [path for path in map(cache_root().joinpath, names) if path.parent.name not in _NOT_ARTIFACTS]
     while waiting:
         if (path := waiting.pop()) not in used:
             used.add(path)
@@ -106,9 +111,9 @@ def used_by(name: str) -> set[Path]:
 
 
 def backing_file(disk: Path) -> Path | None:
-    """The file that a qcow2 disk is based on; None when there is none, or when it is no such disk.
+    """Backing file of a qcow2 disk; None for a disk without one and for other formats.
 
-    QEMU's docs/interop/qcow2.txt, section Header.
+    Format: QEMU's docs/interop/qcow2.txt, section Header.
     """
     with disk.open("rb") as file:
         magic, _, offset, size = struct.unpack(">4sIQI", file.read(20).ljust(20, b"\0"))
@@ -123,7 +128,7 @@ def _lock_of(path: Path) -> Path:
 
 
 def _locked(path: Path) -> bool:
-    """Whether a process makes this artifact."""
+    """Whether a process is building this artifact."""
     try:
         with _lock_of(path).open() as lock:
             return not try_lock(lock)
@@ -132,10 +137,10 @@ def _locked(path: Path) -> bool:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes that a folder takes on disk; holes of sparse files do not count."""
+    """Bytes that a folder occupies on disk, without the holes of sparse files."""
     total = 0
     for item in path.rglob("*"):
-        # A build that runs may remove what it has just made.
+        # A running build may remove files.
         with contextlib.suppress(FileNotFoundError):
             total += item.lstat().st_blocks * _BLOCK_BYTES
     return total
@@ -143,12 +148,12 @@ def disk_usage(path: Path) -> int:
 
 def _folders() -> Iterator[Path]:
     for kind in cache_root().iterdir():
-        if kind.is_dir() and kind.name not in _NO_ARTIFACTS:
+        if kind.is_dir() and kind.name not in _NOT_ARTIFACTS:
             yield from (path for path in kind.iterdir() if path.is_dir())
 
 
 def _current() -> set[Path]:
-    """Artifacts of today's inputs: all profiles, with the topologies of the project and of each golden cluster."""
+    """Artifacts of the current inputs: every profile with each topology of the project and of a golden cluster."""
     builds: list[Callable[[], object]] = [
         ensure_qemu,
         build_embedded_k8s,

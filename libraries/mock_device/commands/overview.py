@@ -1,4 +1,4 @@
-"""Which clusters of this cache run, and what their supervisors say of them: nobody else is asked, so it is cheap."""
+"""Running clusters of this cache, as their supervisors report them; cheap, since nothing else is asked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DEVICES = "devices-"
 
 @dataclass(frozen=True)
 class Memory:
-    """What a cluster's processes take of this machine's memory, bytes; see ``lab.base.processes.ProcessState``."""
+    """Memory of a cluster's processes on this machine, bytes; see ``lab.base.processes.ProcessState``."""
 
     guests: int = 0
     control_plane: int = 0
@@ -46,26 +46,26 @@ class ClusterView:
     state: str
     """``starting``, ``running``, ``failed``, ``saved``, ``stopping``, or ``no answer``."""
     detail: str = ""
-    """The step that a start is at, why a cluster failed, how long there was no answer."""
+    """Current step of a start, reason of a failure, or time without an answer."""
     started: float = 0.0
-    """Seconds since the epoch; 0 when it is not known."""
+    """Seconds since the epoch; 0 if unknown."""
     stays: bool = False
-    """Whether it lives on when nobody holds it."""
+    """Whether it keeps running without holders."""
     holders: list[str] = field(default_factory=list)
-    """Who has it, and what they do."""
+    """Clients that hold it, and what they do."""
     memory: Memory = Memory()
     died: list[str] = field(default_factory=list)
-    """Processes that ended without being told to, with their exit codes."""
+    """Processes that ended unexpectedly, with their exit codes."""
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """Fields for JSON."""
         return {**asdict(self), "memory": {**asdict(self.memory), "total": self.memory.total}}
 
 
 def running(table: Path = _SOCKETS) -> list[str]:
-    """Names of the clusters of this cache that have a supervisor, in order; ``table`` is as in proc_net(5).
+    """Sorted names of the clusters of this cache that have a supervisor; ``table`` has the format of proc_net(5).
 
-    A supervisor listens from the moment on in which its cluster's name is taken, and nothing stays of the socket.
+    A supervisor listens while its cluster's name is taken; its abstract socket ends with it.
     """
     prefix = os.fsencode(control_address("")).replace(b"\0", b"@")
     names = set()
@@ -74,14 +74,14 @@ def running(table: Path = _SOCKETS) -> list[str]:
         if len(columns) <= _FIELDS_BEFORE_PATH or not columns[-1].startswith(prefix):
             continue
         name = os.fsdecode(columns[-1][len(prefix) :])
-        # Connections of clients have the same path, but do not listen; what has a slash is no cluster but a pool.
+        # Clients' connections have the same path but do not listen. A name with a slash belongs to a pool.
         if int(columns[3], 16) & _LISTENS and "/" not in name:
             names.add(name)
     return sorted(names)
 
 
 def view(status: Mapping[str, Any]) -> ClusterView:
-    """What a supervisor's answer to ``status`` means."""
+    """Make a view of a supervisor's answer to ``status``."""
     processes: Sequence[Mapping[str, Any]] = status["processes"]
     memory = {_GUEST: 0, _DEVICES: 0, "": 0}
     for process in processes:
@@ -105,7 +105,7 @@ def view(status: Mapping[str, Any]) -> ClusterView:
 
 
 class _Supervisor:
-    """A connection to one supervisor; it stays open, so that one that hangs has a single request to answer."""
+    """A connection to one supervisor. It stays open, so that a hanging supervisor gets one request only."""
 
     def __init__(self, name: str) -> None:
         self._known = ClusterView(name, _topology_of(name), "no answer")
@@ -114,7 +114,7 @@ class _Supervisor:
         self._since = 0.0
 
     def ask(self) -> asyncio.Task[dict[str, Any]]:
-        """The request that is under way, or a new one."""
+        """The pending request, or a new one."""
         if self._asked is None:
             self._since = time.monotonic()
             self._asked = asyncio.create_task(self._request())
@@ -133,7 +133,7 @@ class _Supervisor:
         return result
 
     def view(self) -> ClusterView:
-        """What it has answered, or what is known from before and that it does not answer."""
+        """The answer; without one, the last known view in state ``no answer``."""
         assert self._asked is not None
         if not self._asked.done():
             seconds = time.monotonic() - self._since
@@ -159,13 +159,13 @@ class _Supervisor:
 
 
 def _forget(asked: asyncio.Task[dict[str, Any]]) -> None:
-    """Nobody waits for this answer any more; asyncio would complain of an error that nobody has seen."""
+    """Retrieve the error of an abandoned request; asyncio would report it as never retrieved."""
     if not asked.cancelled():
         asked.exception()
 
 
 def _topology_of(name: str) -> str:
-    """From the file that the supervisor was told; empty when that is not written yet, or damaged."""
+    """Topology in the cluster's spec; empty if the spec is not written yet, or damaged."""
     try:
         return Path(ClusterSpec.load(ClusterPaths.of(name).spec).topology).stem
     except DamagedFileError:
@@ -173,7 +173,7 @@ def _topology_of(name: str) -> str:
 
 
 class Overview:
-    """Looks at all running clusters, as often as one likes; only inside a running event loop."""
+    """Looks at all running clusters, repeatedly; needs a running event loop."""
 
     def __init__(self) -> None:
         self._supervisors: dict[str, _Supervisor] = {}
@@ -188,7 +188,7 @@ class Overview:
             supervisor.close()
 
     async def look(self) -> list[ClusterView]:
-        """All clusters by name. A supervisor that has not answered after a second is shown so, and asked no more."""
+        """All clusters, sorted by name. One that has not answered within a second is in state ``no answer``."""
         names = running()
         for gone in self._supervisors.keys() - set(names):
             self._supervisors.pop(gone).close()

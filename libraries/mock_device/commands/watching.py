@@ -1,72 +1,59 @@
-"""Shows all clusters of this cache, once or live: on a terminal a table, elsewhere tab-separated lines or JSON."""
+"""Shows all clusters of this cache, once or live: a table on a terminal, else tab-separated lines or JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from mock_device.commands.overview import ClusterView, Overview
 from mock_device.lab.base.disk import mebibytes
+from mock_device.lab.base.tables import Table, for_people, to_json
 
-MIN_INTERVAL_SECONDS = 0.5
 NOTHING_RUNS = "no cluster runs; start one: lab up"
-_HEADING = "cluster\ttopology\tstate\tsince\theld by\tmemory\tguests\tcontrol plane\tdied"
+_HEADINGS = ("cluster", "topology", "state", "since", "held by", "memory", "guests", "control plane", "died")
 _STYLES = {"running": "green", "starting": "yellow", "failed": "red", "no answer": "red"}
 
 Show = Callable[[Sequence[ClusterView]], None]
 
 
-def as_text(clusters: Sequence[ClusterView]) -> str:
-    """Tab-separated lines with a heading, or that no cluster runs."""
-    if not clusters:
-        return NOTHING_RUNS
-    lines = [_HEADING]
-    for cluster in clusters:
-        memory = cluster.memory
-        cells = [cluster.name, cluster.topology or "-", _state(cluster), _since(cluster), _holders(cluster)]
-        cells += [mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)]
-        lines.append("\t".join([*map(_one_line, cells), _one_line(", ".join(cluster.died)) or "-"]))
-    return "\n".join(lines)
+def table(clusters: Sequence[ClusterView]) -> Table:
+    """One row per cluster, with its start time."""
+    return _table(clusters, _since)
 
 
-def as_json_line(clusters: Sequence[ClusterView], now: float) -> str:
-    """One JSON document without line breaks; ``now`` is in seconds since the epoch."""
-    return json.dumps({"time": now, "clusters": [cluster.as_dict() for cluster in clusters]})
-
-
-def as_table(clusters: Sequence[ClusterView], now: float) -> Table | Text:
-    """For a terminal; ``now`` is in seconds since the epoch."""
-    if not clusters:
-        return Text(NOTHING_RUNS)
-    table = Table(caption=f"{_clock(now)}, Ctrl-C ends", caption_justify="left")
-    for heading in ("cluster", "topology", "state", "since", "held by"):
-        table.add_column(heading)
-    for heading in ("memory", "guests", "control plane"):
-        table.add_column(heading, justify="right")
-    table.add_column("died", style="red")
-    for cluster in clusters:
-        memory = cluster.memory
-        table.add_row(
-            Text(cluster.name),
-            Text(cluster.topology),
-            Text(_state(cluster), style=_STYLES.get(cluster.state, "")),
-            _elapsed(now - cluster.started) if cluster.started else "",
-            Text("\n".join(cluster.holders) or _holders(cluster)),
-            *(mebibytes(size) for size in (memory.total, memory.guests, memory.control_plane)),
-            Text("\n".join(cluster.died)),
+def _table(clusters: Sequence[ClusterView], since: Callable[[ClusterView], str]) -> Table:
+    rows = [
+        tuple(
+            _one_line(cell) or "-"
+            for cell in (
+                cluster.name,
+                cluster.topology,
+                _state(cluster),
+                since(cluster),
+                _holders(cluster),
+                *(mebibytes(size) for size in (cluster.memory.total, cluster.memory.guests)),
+                mebibytes(cluster.memory.control_plane),
+                ", ".join(cluster.died),
+            )
         )
-    return table
+        for cluster in clusters
+    ]
+    return Table(
+        _HEADINGS,
+        rows,
+        empty=NOTHING_RUNS,
+        right=("memory", "guests", "control plane"),
+        wraps=("state", "held by", "died"),
+        styles=_STYLES,
+    )
 
 
 def _state(cluster: ClusterView) -> str:
@@ -90,8 +77,16 @@ def _since(cluster: ClusterView) -> str:
 
 
 def _elapsed(seconds: float) -> str:
-    """``2:03:04``, also for a clock that was set back meanwhile."""
+    """``2:03:04``; not negative if the clock was set back."""
     return str(datetime.timedelta(seconds=max(0, int(seconds))))
+
+
+def on_terminal(clusters: Sequence[ClusterView], now: float, width: int) -> RenderableType:
+    """The table with the time since each start; ``now`` is in seconds since the epoch, ``width`` in characters."""
+    if not clusters:
+        return Text(NOTHING_RUNS)
+    table = _table(clusters, lambda cluster: _elapsed(now - cluster.started) if cluster.started else "-")
+    return table.on_terminal(width, caption=f"{_clock(now)}, Ctrl-C ends")
 
 
 def watch(interval: float, *, as_json: bool) -> None:
@@ -99,25 +94,27 @@ def watch(interval: float, *, as_json: bool) -> None:
 
     Raises BrokenPipeError when the reader of standard output has gone.
     """
-    console = Console()
     with ExitStack() as stack:
         show: Show
         if as_json:
             show = _print_json
-        elif sys.stdout.isatty() and not console.is_dumb_terminal:
+        elif for_people():
+            console = Console()
             live = stack.enter_context(Live(console=console, auto_refresh=False))
-            show = lambda clusters: live.update(as_table(clusters, time.time()), refresh=True)  # noqa: E731
+            show = lambda clusters: live.update(  # noqa: E731
+                on_terminal(clusters, time.time(), console.width), refresh=True
+            )
         else:
             show = _print_text
         asyncio.run(_watch(interval, show))
 
 
 def _print_json(clusters: Sequence[ClusterView]) -> None:
-    print(as_json_line(clusters, time.time()), flush=True)
+    print(to_json({"time": time.time(), "clusters": clusters}, one_line=True), flush=True)
 
 
 def _print_text(clusters: Sequence[ClusterView]) -> None:
-    print(f"{_clock(time.time())}\n{as_text(clusters)}\n", flush=True)
+    print(f"{_clock(time.time())}\n{table(clusters).as_text()}\n", flush=True)
 
 
 async def _watch(interval: float, show: Show) -> None:

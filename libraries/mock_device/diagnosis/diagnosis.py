@@ -1,8 +1,8 @@
-"""``lab diagnose``: walks the way of a device from its server to its container, to the first broken stretch.
+"""``lab diagnose``: checks the way from the device server to the container, up to the first broken step.
 
-The steps are those of the troubleshooting guide's three issues: devices are not
-discovered, allocation fails, CDI is not applied. Causes go before effects: the
-first step that is broken is the one to mend.
+The steps belong to three issues: devices are not discovered, allocation fails,
+CDI is not applied. Causes come before effects: the first broken step is the one
+to fix.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from mock_device.diagnosis import allocation_steps, cdi_steps, discovery_steps
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot, check_pod
 from mock_device.diagnosis.steps import Finding, Step
+from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.cluster.client import DEFAULT_NAME
+from mock_device.lab.base.tables import Note, Table
 
 STEPS: tuple[Step, ...] = (*discovery_steps.STEPS, *allocation_steps.STEPS, *cdi_steps.STEPS)
 OK, BROKEN, NOT_REACHED = "ok", "BROKEN", "not reached"
@@ -29,7 +30,7 @@ OK, BROKEN, NOT_REACHED = "ok", "BROKEN", "not reached"
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of one step."""
+    """The result of one step."""
 
     issue: str
     step: str
@@ -42,7 +43,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All steps, and what to do about the one that is broken."""
+    """The results of all steps, and the remedy for the broken one."""
 
     steps: tuple[StepResult, ...]
     remedy: str = ""
@@ -50,7 +51,7 @@ class Diagnosis:
 
     @property
     def broken(self) -> StepResult | None:
-        """The first broken stretch."""
+        """The first broken step."""
         return next((step for step in self.steps if step.result == BROKEN), None)
 
     @property
@@ -64,7 +65,7 @@ class Diagnosis:
 
 
 def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
-    """Take the steps until one is broken. One that cannot look, because something does not answer, is broken, too."""
+    """Check the steps until one is broken. A step that cannot be checked, because something is silent, is broken."""
     results: list[StepResult] = []
     remedy = ""
     for step in steps:
@@ -82,10 +83,10 @@ def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
 
 
 def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
-    """Walk the session's cluster as it is now.
+    """Diagnose the session's cluster in its current state.
 
-    With ``pod`` (``namespace/name``) only its claims are looked at; CheckError
-    when there is no such pod.
+    With ``pod`` (``namespace/name``) only its claims are checked; CheckError
+    if there is no such pod.
     """
     snapshot = LiveSnapshot(session, pod)
     if pod:
@@ -96,22 +97,24 @@ def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
     return found
 
 
-def as_text(diagnosis: Diagnosis, *, details: bool = False) -> str:
-    """Tab-separated lines with a heading; then the broken stretch and its remedy, or that nothing is broken."""
-    lines = ["issue\tstep\tresult\tevidence"]
+def table(diagnosis: Diagnosis, *, details: bool = False) -> Table:
+    """A row a step, with its ``details`` below; then the broken stretch and its remedy, or that nothing is broken."""
+    rows: list[tuple[str, ...] | Note] = []
     for step in diagnosis.steps:
-        lines.append(f"{step.issue}\t{step.step}\t{step.result}\t{step.evidence or '-'}")
+        rows.append((step.issue, step.step, step.result, step.evidence or "-"))
         if details:
-            lines += [f"\t\t\t{line}" for line in step.details]
+            rows += [("", "", "", line) for line in step.details]
     if diagnosis.broken:
-        lines += [f"broken\t{diagnosis.broken.step}: {diagnosis.broken.evidence}", f"remedy\t{diagnosis.remedy}"]
+        rows.append(Note("broken", f"{diagnosis.broken.step}: {diagnosis.broken.evidence}"))
+        rows.append(Note("remedy", diagnosis.remedy))
     else:
-        lines.append("healthy\tnothing is broken")
-    return "\n".join(lines)
+        rows.append(Note("healthy", "nothing is broken"))
+    styles = {OK: "green", BROKEN: "bold red", NOT_REACHED: "dim"}
+    return Table(("issue", "step", "result", "evidence"), rows, wraps=("evidence",), styles=styles)
 
 
 def names(steps: Iterable[Step] = STEPS) -> list[str]:
-    """Names of the steps, in their order."""
+    """Names of the steps, in order."""
     return [step.name for step in steps]
 
 

@@ -1,4 +1,4 @@
-"""The summary that ``make all-tests`` ends with."""
+"""The final summary of ``make all-tests``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from mock_device.acceptance import all_tests, report
 from mock_device.acceptance.report import SuiteEnd, Summary
+from mock_device.lab.base import tables
 
 SUITES = [
     SuiteEnd("NUMA", "pool-1", 9, 0, 0, 79.4, [], ""),
@@ -19,7 +20,9 @@ SUITES = [
 
 
 def test_summary_has_each_scenario_and_the_sums() -> None:
-    text = all_tests.as_text(Summary(SUITES, ["Suites.PCIe"]), 3725, Path("/r/report.html"))
+    text = tables.text(
+        *all_tests.tables(Summary(SUITES, ["Suites.PCIe"]), 3725, Path("/r/report.html")), between="\n\n"
+    )
     assert text.splitlines() == [
         "scenario\tresult\tpassed\tfailed\tskipped\tduration",
         "NUMA\tpassed\t9\t0\t0\t1 min 19 s",

@@ -65,7 +65,7 @@ def test_counts_of_each_suite(output: Path, suites: Path) -> None:
     assert first.cluster == "pool-1 (topology small)"
     assert (second.name, second.skipped, second.unhealthy) == ("Second", 1, "node1 is gone")
     assert (found.passed, found.failed) == (1, 2)
-    lines = found.as_text().splitlines()
+    lines = found.table().as_text().splitlines()
     assert lines[0] == "suite\tpassed\tfailed\tskipped\tseconds\tcluster"
     assert lines[1].startswith("First\t1\t2\t0\t")
     assert "unhealthy\tSecond: node1 is gone" in lines
@@ -76,7 +76,7 @@ def test_suite_without_a_result_is_lost_and_counts_as_a_failure(output: Path, su
     found = report.summarise(alone, ["Second", "First"])
     assert found.lost == ["First"]
     assert found.failed == 1
-    assert "lost\tFirst: its process ended without a result" in found.as_text()
+    assert "lost\tFirst: its process ended without a result" in found.table().as_text()
 
 
 def test_names_of_suites_come_from_pabots_file(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_merge_keeps_the_first_failure_and_marks_the_test_flaky(output: Path, su
     found = report.summarise(output, [])
     assert (found.passed, found.failed) == (2, 1)
     assert found.suites[0].flaky == ["Passes At Last"]
-    assert "flaky\tFirst: Passes At Last" in found.as_text()
+    assert "flaky\tFirst: Passes At Last" in found.table().as_text()
     assert report.failed_tests(output) == {"Suites.First.Always Fails"}
     (flaky,) = (test for test in ExecutionResult(str(output)).suite.all_tests if test.name == "Passes At Last")
     assert "first failure" in flaky.message

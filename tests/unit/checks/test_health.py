@@ -1,4 +1,4 @@
-"""What ``lab status`` makes of what it was told."""
+"""``lab status``: health of a cluster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from support.topologies import CLUSTER
 
 from mock_device.checks import health
-from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, as_text, collect, parse_probe
+from mock_device.checks.health import ClusterStatus, NodeStatus, PodStatus, collect, parse_probe
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import GuestAnswer, NodeAccess
 from mock_device.lab.kube import kubeclient
 
@@ -20,13 +21,17 @@ POD = PodStatus("agent-1", "node1", "Running", True)
 HEALTHY = ClusterStatus("default", "small", "running", ["robot"], [NODE], [POD], 2)
 
 
+def as_text(status: ClusterStatus) -> str:
+    return text(*health.tables(status))
+
+
 def test_probe() -> None:
     output = "module\ndevice mock0 1\ndevice mock1\n"
     assert parse_probe(output) == (True, {"mock0": "1", "mock1": "?"})
     assert parse_probe("") == (False, {})
 
 
-def test_healthy_cluster() -> None:
+def test_healthy_cluster_has_no_complaints() -> None:
     assert HEALTHY.healthy
     lines = as_text(HEALTHY).splitlines()
     assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2"
@@ -52,12 +57,12 @@ def test_healthy_cluster() -> None:
         (replace(HEALTHY, nodes=[replace(NODE, error="no answer over SSH")]), "node1: no answer over SSH"),
     ],
 )
-def test_whatever_is_missing_makes_it_unhealthy(broken: ClusterStatus, complaint: str) -> None:
+def test_anything_missing_makes_the_cluster_unhealthy(broken: ClusterStatus, complaint: str) -> None:
     assert not broken.healthy
     assert broken.complaints() == [complaint]
 
 
-def test_node_that_does_not_answer_is_shown_with_the_reason() -> None:
+def test_silent_node_is_shown_with_the_reason() -> None:
     node = replace(NODE, module=False, devices={}, error="no answer over SSH")
     line = as_text(replace(HEALTHY, nodes=[node])).splitlines()[2]
     assert line == "node1\trunning\t1024 MiB\tTrue\tabsent\t0 of 2\t-\tno answer over SSH"
@@ -74,7 +79,7 @@ NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 
 
 class FakeCluster:
-    """The guest of the second node is stopped: its SSH server is not there for a long time, its QEMU for ever."""
+    """The second node's guest is stopped: SSH answers only after a long time, QEMU never."""
 
     name = "some"
     topology = CLUSTER

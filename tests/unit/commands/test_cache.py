@@ -1,4 +1,4 @@
-"""What of the cache is listed, and what is removed."""
+"""Cached artifacts: the list, and what prune removes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def artifact(name: str) -> Path:
     return cached("thing", {"name": name}, build, what=name)
 
 
-def test_looking_builds_nothing_but_knows_what_is_wanted(root: Path) -> None:
+def test_only_looking_records_artifacts_and_builds_none(root: Path) -> None:
     there = artifact("there")
     with only_looking() as wanted:
         assert artifact("there") == there
@@ -42,7 +42,7 @@ def test_looking_builds_nothing_but_knows_what_is_wanted(root: Path) -> None:
     assert [path.name for path in (root / "thing").iterdir() if path.is_dir()] == [there.name]
 
 
-def test_prune_removes_what_is_not_wanted_and_not_in_use(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_removes_stale_artifacts_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted, busy, old = artifact("wanted"), artifact("busy"), artifact("old")
     failed = old.with_name(f"{old.name}.failed-1")
     failed.mkdir()
@@ -64,13 +64,13 @@ def test_prune_removes_what_is_not_wanted_and_not_in_use(root: Path, monkeypatch
 
 
 def qcow2(path: Path, base: Path) -> None:
-    """The part of a qcow2 disk that says what it is based on."""
+    """Write the part of a qcow2 disk that names its backing file."""
     name = str(base).encode()
     path.write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 104, len(name)).ljust(104, b"\0") + name)
 
 
 def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
-    """A supervisor's socket, and a spec that names old artifacts; those, and what they are based on."""
+    """A supervisor's socket and a spec with old artifacts; returns these artifacts with their bases."""
     image, nodes, driver, binaries, qemu = (artifact(part) for part in ("image", "nodes", "driver", "binaries", "qemu"))
     (image / "disk.raw").touch()
     qcow2(nodes / "node1.qcow2", image / "disk.raw")
@@ -88,7 +88,7 @@ def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
     return stack, {image, nodes, driver, binaries, qemu}
 
 
-def test_prune_keeps_what_a_running_cluster_uses(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_keeps_artifacts_of_running_clusters(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_current", set)
     old = artifact("old")
     stack, used = running_cluster(root, "default")
@@ -100,7 +100,7 @@ def test_prune_keeps_what_a_running_cluster_uses(root: Path, monkeypatch: pytest
     assert {entry.path for entry in cache.prune()} == used
 
 
-def test_prune_keeps_everything_when_a_running_cluster_does_not_say_what_it_uses(
+def test_prune_keeps_everything_if_the_spec_of_a_running_cluster_is_damaged(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_current", set)
@@ -111,7 +111,7 @@ def test_prune_keeps_everything_when_a_running_cluster_does_not_say_what_it_uses
         assert all((path / "file").exists() for path in used)
 
 
-def test_interrupted_prune_leaves_nothing_that_is_believed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_prune_leaves_no_partial_artifact(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_current", set)
     old = artifact("old")
 
@@ -128,7 +128,7 @@ def test_interrupted_prune_leaves_nothing_that_is_believed(root: Path, monkeypat
     assert not [path for path in old.parent.iterdir() if path.is_dir()]
 
 
-def test_what_a_disk_is_based_on(tmp_path: Path) -> None:
+def test_backing_file_of_a_disk(tmp_path: Path) -> None:
     qcow2(tmp_path / "absolute", Path("/base.raw"))
     qcow2(tmp_path / "relative", Path("base.raw"))
     (tmp_path / "alone").write_bytes(struct.pack(">4sIQI", b"QFI\xfb", 3, 0, 0))
@@ -137,7 +137,7 @@ def test_what_a_disk_is_based_on(tmp_path: Path) -> None:
     assert found == [Path("/base.raw"), tmp_path / "base.raw", None, None]
 
 
-def test_every_input_of_the_project_is_known_to_a_cache_with_nothing_in_it(root: Path) -> None:
+def test_inputs_of_the_project_are_resolved_with_an_empty_cache(root: Path) -> None:
     (root / "old" / "0123").mkdir(parents=True)
     (entry,) = cache.entries()
     assert (entry.kind, entry.needed_by) == ("old", [])
@@ -164,8 +164,7 @@ def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert output("prune").splitlines()[-1].endswith(" in 1 folders")
     assert not old.exists()
     assert output("prune") == "removed\t0 MiB in 0 folders\n"
-    with pytest.raises(SystemExit):
-        cli.main(["cache", "--prune"])
+    assert cli.main(["cache", "--prune"]) == 2
 
 
 def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:

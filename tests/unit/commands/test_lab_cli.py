@@ -1,7 +1,8 @@
-"""Arguments of the command line of the lab."""
+"""The ``lab`` command: arguments, exit codes, errors."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException
 from support.fake_supervisor import SPEC, FakeSupervisor
 from support.topologies import CLUSTER
+from urllib3.exceptions import HTTPError
 
-from mock_device.commands import cli
+from mock_device.commands import cli, overview
+from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths
-from mock_device.lab.build import images
+from mock_device.lab.build import gobuild, images
 from mock_device.lab.cluster import client, deploy
-from mock_device.lab.cluster.client import DEFAULT_NAME
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.topology import TopologyError
 
 TIMEOUT = 20.0
 
@@ -33,10 +37,12 @@ TIMEOUT = 20.0
         (["kubectl", "-n", "kube-system", "get", "pods"], DEFAULT_NAME, ["-n", "kube-system", "get", "pods"]),
         (["kubectl", "--name", "other", "-A", "get"], "other", ["-A", "get"]),
         (["kubectl", "--name=other", "exec", "p", "--", "ls", "-l"], "other", ["exec", "p", "--", "ls", "-l"]),
+        (["kubectl", "-nhome", "get"], DEFAULT_NAME, ["-nhome", "get"]),
+        (["kubectl", "get", "--name", "x", "-h"], DEFAULT_NAME, ["get", "--name", "x", "-h"]),
         (["kubectl"], DEFAULT_NAME, []),
     ],
 )
-def test_kubectl_gets_all_that_follows(
+def test_kubectl_gets_all_following_words(
     argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, list[str]]] = []
@@ -53,7 +59,7 @@ def test_kubectl_gets_all_that_follows(
         return type("Ended", (), {"returncode": 7})
 
     monkeypatch.setattr(client, "attach", attach)
-    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: Path("/bin"))
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: Path("/bin"))
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(argv) == 7
     assert found == [(name, rest)]
@@ -67,7 +73,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack
 
 
 def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths:
-    """A cluster whose supervisor answers, and whose files are in order."""
+    """A cluster with a fake supervisor and valid files."""
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
@@ -78,7 +84,7 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
 
 
 def pipe_with(content: bytes, stack: ExitStack) -> str:
-    """Path of a descriptor that this process may give on, as a shell makes it for ``<(…)``."""
+    """Path of an inheritable descriptor, as a shell makes it for ``<(…)``."""
     reading, writing = os.pipe()
     stack.callback(os.close, reading)
     os.set_inheritable(reading, True)
@@ -98,7 +104,7 @@ def test_kubectl_gets_descriptors_of_the_shell(
     kubectl = tmp_path / "kubectl"
     kubectl.write_text('#!/bin/sh\n[ -n "$KUBECONFIG" ] && cat "$3"\n')
     kubectl.chmod(0o755)
-    monkeypatch.setattr(cli, "build_embedded_k8s", lambda: tmp_path)
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: tmp_path)
     assert cli.main(["kubectl", "--name", "some", "apply", "-f", pipe_with(b"kind: Pod\n", stack)]) == 0
     assert capfd.readouterr().out == "kind: Pod\n"
 
@@ -131,7 +137,7 @@ def test_ssh_gets_descriptors_of_the_shell(
         ({"state": "stopping"}, "cluster 'some' is stopping, it ends in a moment; start it again: lab up --name some"),
     ],
 )
-def test_cluster_that_does_not_run(
+def test_missing_cluster_is_an_error(
     stack: ExitStack, status: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running(stack, **status)
@@ -168,7 +174,7 @@ def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7", "{", "clusters: [{cluster: {certificate-authority-data: 1}}]"]
 )
-def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     paths = running(stack)
     paths.kubeconfig.write_text(content)
     assert cli.main(["status", "--name", "some"]) == 1
@@ -188,7 +194,7 @@ def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.Captu
         "mock_device.acceptance.nightly --help",
     ],
 )
-def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+def test_closed_output_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -201,17 +207,67 @@ def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line:
 
 
 def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(_: object) -> int:
+    def breaks() -> None:
         raise BrokenPipeError("a pipe to something else")
 
-    monkeypatch.setattr(cli, "_main", breaks)
+    monkeypatch.setattr(overview, "look", breaks)
     with (
         open(os.devnull, "w") as stdout,  # noqa: PTH123
         monkeypatch.context() as patched,
         pytest.raises(BrokenPipeError, match="something else"),
     ):
         patched.setattr(sys, "stdout", stdout)
-        cli.main([])
+        cli.main(["clusters"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (StepError("no QEMU", Path("/logs/qemu.log")), "no QEMU\n  log: /logs/qemu.log"),
+        (TopologyError("t.yaml:3: no nodes"), "t.yaml:3: no nodes"),
+        (KeyError("no node 'x'; there are a, b"), "no node 'x'; there are a, b"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "the disk is full, see: lab cache\n  [Errno 28] No space left on device",
+        ),
+        (HTTPError("timed out"), "the cluster's API server does not answer, see: lab status\n  timed out"),
+        (ApiException(403, "Forbidden"), "the cluster's API server says 403: Forbidden"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_say_what_to_look_at(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(overview, "look", fails)
+    assert cli.main(["clusters"]) == 1
+    assert capsys.readouterr().err == f"lab: {message}\n"
+
+
+def test_interrupted_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(overview, "look", interrupted)
+    assert cli.main(["clusters"]) == 130
+    assert capsys.readouterr().err == "lab: interrupted; what was started for this command is stopped\n"
+
+
+def test_other_errors_of_files_are_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise PermissionError("odd")
+
+    monkeypatch.setattr(overview, "look", fails)
+    with pytest.raises(PermissionError, match="odd"):
+        cli.main(["clusters"])
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_of_kubectl_is_that_of_lab(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["kubectl", option]) == 0
+    assert capsys.readouterr().out.startswith("Usage: lab kubectl [OPTIONS] [ARGUMENT]...\n")
 
 
 def fake_cluster(tmp_path: Path) -> Any:
@@ -226,7 +282,7 @@ def fake_cluster(tmp_path: Path) -> Any:
 
 
 def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
-    """An archive, and what ``load_image`` needs to put it on nodes by ``on_node``."""
+    """An archive, and fakes with which ``load_image`` loads it by ``on_node``."""
     archive = tmp_path / "image.tar"
     archive.write_bytes(b"an image")
     monkeypatch.setattr(images, "build_base_images", tuple)

@@ -1,4 +1,4 @@
-"""Which clusters run, by supervisors that are none, and how that is shown."""
+"""Running clusters, by fake supervisors, and how they are shown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def supervisor(stack: ExitStack, name: str, **changes: Any) -> FakeSupervisor:
     return fake
 
 
-def test_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_cluster_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mock-device" / "clusters" / "ended").mkdir(parents=True)
     assert overview.look() == []
     assert cli.main(["clusters"]) == 0
@@ -87,7 +87,7 @@ def test_connection_of_a_client_is_no_cluster(tmp_path: Path) -> None:
     assert overview.running(table) == ["gone"]
 
 
-def test_what_a_supervisor_says(stack: ExitStack) -> None:
+def test_view_of_a_supervisors_answer(stack: ExitStack) -> None:
     supervisor(stack, "default")
     supervisor(stack, "run-1", state="starting", step="control plane", holders=["robot"], processes=[])
     supervisor(stack, "run-2", state="failed", reason="etcd ended")
@@ -99,7 +99,7 @@ def test_what_a_supervisor_says(stack: ExitStack) -> None:
     assert (failed.state, failed.detail) == ("failed", "etcd ended")
 
 
-def test_supervisor_that_hangs_is_asked_once_and_does_not_stall_the_others(stack: ExitStack) -> None:
+def test_hanging_supervisor_does_not_stall_the_others(stack: ExitStack) -> None:
     hanging = supervisor(stack, "hangs", hangs=True)
     good = supervisor(stack, "good")
     paths = ClusterPaths.of("hangs")
@@ -136,7 +136,7 @@ def test_cluster_with_a_damaged_spec_does_not_hide_the_others(
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["cluster", "bad", "good"]
 
 
-def test_answer_of_another_shape_does_not_hide_the_others(stack: ExitStack) -> None:
+def test_invalid_answer_does_not_hide_other_clusters(stack: ExitStack) -> None:
     supervisor(stack, "bad", processes=7)
     supervisor(stack, "good")
     bad, good = overview.look()
@@ -174,7 +174,7 @@ def test_supervisor_that_closes_its_connection_is_stopping(stack: ExitStack) -> 
 def test_text(stack: ExitStack) -> None:
     supervisor(stack, "default", holders=["two\nlines\there", "lab ssh"])
     supervisor(stack, "stays", holders=[], processes=[])
-    heading, line, held_by_nobody = watching.as_text(overview.look()).splitlines()
+    heading, line, held_by_nobody = watching.table(overview.look()).as_text().splitlines()
     cells = dict(zip(heading.split("\t"), line.split("\t"), strict=True))
     assert cells["held by"] == "two lines here; lab ssh"
     assert (cells["memory"], cells["guests"], cells["control plane"]) == ("1340 MiB", "1300 MiB", "40 MiB")
@@ -187,9 +187,7 @@ def watch_command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_watch_without_a_terminal_writes_json_lines_until_it_is_told_to_end(
-    stack: ExitStack, number: signal.Signals
-) -> None:
+def test_watch_without_a_terminal_writes_json_lines(stack: ExitStack, number: signal.Signals) -> None:
     supervisor(stack, "default")
     with subprocess.Popen(watch_command("--json", "--interval", "0.5"), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -205,7 +203,7 @@ def test_watch_without_a_terminal_writes_json_lines_until_it_is_told_to_end(
     assert cluster["holders"] == STATUS["holders"]
 
 
-def test_watch_ends_when_nobody_reads() -> None:
+def test_watch_ends_when_its_reader_leaves() -> None:
     with subprocess.Popen(
         watch_command("--interval", "0.5"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -218,7 +216,7 @@ def test_watch_ends_when_nobody_reads() -> None:
         assert process.stderr.read() == b""
 
 
-def test_live_table_leaves_the_terminal_as_it_was(stack: ExitStack) -> None:
+def test_live_table_restores_the_terminal(stack: ExitStack) -> None:
     supervisor(stack, "default")
     master, slave = pty.openpty()
     stack.callback(os.close, master)
@@ -249,13 +247,11 @@ def test_live_table_leaves_the_terminal_as_it_was(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0.4", "-1", "nan", "inf", "soon"])
 def test_interval_is_bounded(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["status", "--watch", f"--interval={text}"])
-    assert caught.value.code == 2
+    assert cli.main(["status", "--watch", f"--interval={text}"]) == 2
     assert f"expected 0.5 s or more, found '{text}'" in capsys.readouterr().err
 
 
-def test_memory_is_what_a_process_alone_takes() -> None:
+def test_memory_counts_anonymous_and_shmem_pages() -> None:
     script = (
         "import mmap, os, sys; fd = os.memfd_create('guest'); os.ftruncate(fd, 64 << 20); m = mmap.mmap(fd, 64 << 20)\n"
         "m.write(b'x' * (32 << 20)); print(flush=True); input()"

@@ -1,4 +1,4 @@
-"""``lab devices``, ``lab slices`` and ``lab cdi``: what they make of recorded nodes and objects."""
+"""``lab devices``, ``lab slices`` and ``lab cdi`` with recorded nodes and objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.objects import slices
 from mock_device.tools import cdi, devices
-from mock_device.tools import slices as table
+from mock_device.tools import slices as slice_tool
 from mock_device.tools.cdi import Change, Entry
 from mock_device.tools.devices import DeviceStatus
 from mock_device.tools.slices import Holder
@@ -27,7 +27,7 @@ FILE = cdi_file()
 STRAY = CdiFile(NODE1, "/var/run/cdi/.example.com_mock-accel-mock1.json.7.tmp", "")
 
 
-def test_devices_of_a_node() -> None:
+def test_devices_of_a_node_are_listed() -> None:
     assert ROWS[0] == DeviceStatus(
         node=NODE1,
         name="mock0",
@@ -42,7 +42,7 @@ def test_devices_of_a_node() -> None:
     assert [row.status for row in ROWS[1:]] == ["free"] * 5
 
 
-def test_vf_and_a_status_that_has_no_name() -> None:
+def test_vf_and_unknown_status_are_shown() -> None:
     node = CLUSTER.nodes[0]
     vf = replace(shown(node).accelerators[0], name="mock0_vf0", bdf="0000:11:00.1", status=7)
     (row,) = devices.of_node(replace(shown(node), accelerators=(vf,)))
@@ -58,13 +58,13 @@ def test_device_is_found_by_both_its_names() -> None:
     ("rows", "there"),
     [(ROWS[:2], "mock0, mock1"), ([], "none: is the kernel module loaded? lab diagnose")],
 )
-def test_unknown_device_is_answered_with_those_there_are(rows: list[DeviceStatus], there: str) -> None:
+def test_error_of_an_unknown_device_lists_the_known_ones(rows: list[DeviceStatus], there: str) -> None:
     with pytest.raises(CheckError) as caught:
         devices.pick(NODE1, rows, "mock99")
     assert str(caught.value) == f"no device 'mock99' on {NODE1}; there are {there}"
 
 
-def test_rows_against_the_topology() -> None:
+def test_rows_are_compared_with_the_topology() -> None:
     rows = [row for node in CLUSTER.nodes for row in devices.of_node(shown(node))]
     assert devices.complaints(CLUSTER, rows) == []
     (wrong,) = devices.complaints(CLUSTER, [replace(rows[0], numa_node=1), *rows[1:]])
@@ -76,7 +76,7 @@ def test_rows_against_the_topology() -> None:
 
 
 def test_devices_as_text() -> None:
-    assert devices.as_text(ROWS[:2]).splitlines() == [
+    assert devices.table(ROWS[:2]).as_text().splitlines() == [
         "node\tdevice\tstatus\tuuid\tpci\tnuma\tmemory\tcapabilities\ttype",
         f"{NODE1}\tmock0\tallocated\tNODE1-NUMA0-PF\t0000:11:00.0\t0\t16384 MiB\tcompute,encryption,compression\tpf",
         f"{NODE1}\tmock1\tfree\tNODE1-NUMA0-PF1\t0000:12:00.0\t0\t32768 MiB\tcompute,encryption\tpf",
@@ -84,34 +84,34 @@ def test_devices_as_text() -> None:
 
 
 def test_slices_with_their_claims_and_pods() -> None:
-    rows = table.rows(PUBLISHED, [claim("user", "mock0"), claim("waits")], NODE1)
-    assert table.as_text(rows[:2]).splitlines() == [
+    rows = slice_tool.rows(PUBLISHED, [claim("user", "mock0"), claim("waits")], NODE1)
+    assert slice_tool.table(rows[:2]).as_text().splitlines() == [
         "name\tnode\tdevice\tnuma\tpci\tallocated to",
         f"mock-accel.example.com-{NODE1}-mock0\t{NODE1}\tmock0\t0\t0000:11:00.0\tdefault/user → user",
         f"mock-accel.example.com-{NODE1}-mock1\t{NODE1}\tmock1\t0\t0000:12:00.0\t-",
     ]
     assert {row.node for row in rows} == {NODE1} and len(rows) == 6
-    assert len(table.rows(PUBLISHED, [])) == 12
+    assert len(slice_tool.rows(PUBLISHED, [])) == 12
 
 
-def test_claim_that_no_pod_has_reserved_and_one_of_several_pods() -> None:
+def test_claims_are_shown_with_all_their_pods() -> None:
     kept = claim("user", "mock0")
     kept["status"]["reservedFor"] = None
-    assert table.rows(PUBLISHED, [kept])[0].holders == (Holder("default/user", ()),)
+    assert slice_tool.rows(PUBLISHED, [kept])[0].holders == (Holder("default/user", ()),)
     assert str(Holder("default/user", ())) == "default/user → no pod"
     kept["status"]["reservedFor"] = [{"resource": "pods", "name": "a"}, {"resource": "pods", "name": "b"}]
-    assert str(table.rows(PUBLISHED, [kept])[0].holders[0]) == "default/user → a, b"
+    assert str(slice_tool.rows(PUBLISHED, [kept])[0].holders[0]) == "default/user → a, b"
 
 
 def test_device_with_administrative_access_is_free_and_shown_with_it() -> None:
     watches = claim("watches", "mock0")
     watches["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
-    (watched, *_) = table.rows(PUBLISHED, [watches])
+    (watched, *_) = slice_tool.rows(PUBLISHED, [watches])
     assert watched.is_free and watched.holders == (Holder("default/watches", ("watches",), "adminAccess"),)
-    assert table.as_text([watched]).endswith("\t0000:11:00.0\tdefault/watches (adminAccess) → watches")
-    (both, *_) = table.rows(PUBLISHED, [claim("user", "mock0"), watches])
+    assert slice_tool.table([watched]).as_text().endswith("\t0000:11:00.0\tdefault/watches (adminAccess) → watches")
+    (both, *_) = slice_tool.rows(PUBLISHED, [claim("user", "mock0"), watches])
     assert not both.is_free
-    assert table.as_text([both]).endswith("\tdefault/user → user; default/watches (adminAccess) → watches")
+    assert slice_tool.table([both]).as_text().endswith("\tdefault/user → user; default/watches (adminAccess) → watches")
 
 
 def test_share_of_a_device_is_shown_with_what_it_consumes() -> None:
@@ -120,7 +120,7 @@ def test_share_of_a_device_is_shown_with_what_it_consumes() -> None:
         "shareID": "4f7a",
         "consumedCapacity": {"memory": "2Gi"},
     }
-    assert str(table.rows(PUBLISHED, [shares])[0].holders[0]) == (
+    assert str(slice_tool.rows(PUBLISHED, [shares])[0].holders[0]) == (
         "default/shares (a share of it, 2Gi of memory) → shares"
     )
 
@@ -132,25 +132,25 @@ def test_pf_whose_vf_is_allocated_is_not_free() -> None:
     uses, has = {"slots/slots": Decimal(2)}, {"slots/slots": Decimal(2)}
     pf = replace(PUBLISHED[0], consumes=uses, counters=has)
     vf = replace(pf, device="mock0-vf0", name="mock0_vf0", consumes={"slots/slots": Decimal(1)})
-    rows = table.rows([pf, vf], [taken])
+    rows = slice_tool.rows([pf, vf], [taken])
     assert [(row.device, row.is_free, len(row.holders)) for row in rows] == [
         ("mock0", False, 0),
         ("mock0_vf0", False, 1),
     ]
-    assert table.as_text(rows[:1]).endswith("\t- (what it needs is used up)")
+    assert slice_tool.table(rows[:1]).as_text().endswith("\t- (what it needs is used up)")
 
 
-def test_cdi_files_with_their_claims() -> None:
+def test_cdi_files_are_listed_with_their_claims() -> None:
     entries = cdi.entries([FILE, STRAY], PUBLISHED, [claim("user", "mock0")])
     assert entries == [Entry(NODE1, "mock0", "default/user", FILE.path), Entry(NODE1, "", "", STRAY.path)]
-    assert cdi.as_text(entries).splitlines() == [
+    assert cdi.table(entries).as_text().splitlines() == [
         "node\tdevice\tclaim\tpath",
         f"{NODE1}\tmock0\tdefault/user\t/var/run/cdi/example.com_mock-accel-mock0.json",
         f"{NODE1}\t-\t-\t{STRAY.path}",
     ]
 
 
-def test_file_of_a_device() -> None:
+def test_file_of_a_device_is_found() -> None:
     assert cdi.pick([STRAY, FILE], None) == [STRAY, FILE]
     assert cdi.pick([STRAY, FILE], "mock0") == [FILE]
     with pytest.raises(CheckError, match=f"no CDI file of device 'mock1'; there are {NODE1} mock0$"):
@@ -159,7 +159,7 @@ def test_file_of_a_device() -> None:
         cdi.pick([], "mock1")
 
 
-def test_check_finds_what_schema_and_claims_do_not_allow() -> None:
+def test_check_reports_violations_of_schema_and_claims() -> None:
     has = [claim("user", "mock0")]
     assert cdi.findings(CLUSTER, [FILE], PUBLISHED, has) == []
     assert cdi.findings(CLUSTER, [], PUBLISHED, has, NODE2) == []
@@ -174,7 +174,7 @@ def test_check_finds_what_schema_and_claims_do_not_allow() -> None:
     assert gone.startswith("claim 'user' has device mock0 of pool")
 
 
-def test_watch_shows_what_is_there_and_what_changes_until_the_time_is_up() -> None:
+def test_watch_shows_files_and_changes_until_the_deadline() -> None:
     other = replace(FILE, text="{}")
     looks: Iterator[list[CdiFile]] = iter([[FILE], [FILE], [other, STRAY], [STRAY]])
     last = [STRAY]

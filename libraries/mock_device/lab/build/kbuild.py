@@ -5,7 +5,6 @@ Headers and compilers come from Debian: one tree for the nodes' kernel, one for 
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import sys
@@ -14,6 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import click
+
+from mock_device.lab.base import command_line
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT, log_path
@@ -177,20 +179,20 @@ CHECKS: Mapping[str, Callable[[], None]] = {
 """Checks that the module must pass; each raises StepError with the output of the compiler or checkpatch."""
 
 
+@click.command("kbuild", context_settings=command_line.SETTINGS)
+@click.argument("what", type=click.Choice(["build", "check"]))
+def kbuild(what: str) -> None:
+    """Build the kernel module and print its path, or check it."""
+    if what == "build":
+        print(build_module())
+        return
+    for check in CHECKS.values():
+        check()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build the module and print its path, or run all checks."""
-    parser = argparse.ArgumentParser(prog="mock_device.lab.build.kbuild", description=main.__doc__)
-    parser.add_argument("what", choices=["build", "check"])
-    try:
-        if parser.parse_args(argv).what == "build":
-            print(build_module())
-        else:
-            for check in CHECKS.values():
-                check()
-    except StepError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    """Build or check the module; exit code 1 for a step that failed, 2 for bad usage."""
+    return command_line.run(kbuild, argv)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 
 from mock_device import topology as topologies
 from mock_device.lab.base import progress
+from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_names, topology_path
@@ -20,11 +21,6 @@ from mock_device.lab.cluster.launcher import RUN_PREFIX, StartError
 from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
 from mock_device.topology.features import Feature, missing
-
-DEFAULT_TOPOLOGY = "numa-cluster"
-DEFAULT_PROFILE = "embedded"
-DEFAULT_NAME = os.environ.get("LAB_CLUSTER") or "default"
-"""Name of the cluster of ``lab up``; the environment variable LAB_CLUSTER overrides it."""
 
 
 class NoTopologyError(StepError):

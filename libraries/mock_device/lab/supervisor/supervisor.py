@@ -11,7 +11,6 @@ it runs until the request ``stop``.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -21,10 +20,14 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
+
+from mock_device.lab.base import command_line
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
@@ -216,17 +219,21 @@ class Supervisor:
         }
 
 
-def main() -> int:
-    """Run a cluster from a spec file until it is told to stop."""
-    parser = argparse.ArgumentParser(prog="mock_device.lab.supervisor.supervisor", description=main.__doc__)
-    parser.add_argument("spec", type=Path, help="spec.json, written by lab.launcher")
-    spec = ClusterSpec.load(parser.parse_args().spec)
+@click.command("supervisor", context_settings=command_line.SETTINGS)
+@click.argument("file", metavar="SPEC", type=click.Path(dir_okay=False, path_type=Path))
+def supervisor(file: Path) -> None:
+    """Run the cluster of SPEC, the spec.json that the launcher wrote, until it is told to stop."""
+    spec = ClusterSpec.load(file)
     # Sockets are on a file system of this mount namespace, so that they end with it.
     run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
     # A socket's path has at most 107 bytes: relative to this folder it is short.
     os.chdir(spec.paths.sockets)
     asyncio.run(Supervisor(spec).run())
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a cluster; exit code 1 for a step that failed, 2 for bad usage."""
+    return command_line.run(supervisor, argv)
 
 
 if __name__ == "__main__":

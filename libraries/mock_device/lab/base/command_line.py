@@ -1,0 +1,66 @@
+"""Runs a click command as a program: its exit code, its errors on standard error, its shell completion."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.exceptions import Exit, NoArgsIsHelpError
+from click.shell_completion import shell_complete
+
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.output import while_it_is_read
+from mock_device.topology import TopologyError
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Context settings of every command line."""
+FAILED = 1
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell has it: 128 + SIGINT."""
+
+
+def run(
+    command: click.Command,
+    argv: Sequence[str] | None = None,
+    *,
+    failures: tuple[type[Exception], ...] = (),
+    interrupted: str = "interrupted",
+) -> int:
+    """Run ``command`` with ``argv`` (default: this process's arguments) and return its exit code.
+
+    The code is what the command returns (0 for None), 1 for StepError,
+    TopologyError and ``failures``, 2 for bad usage, 130 after Ctrl-C. Errors are
+    written to standard error as ``NAME: message``; ``interrupted`` is the message
+    after Ctrl-C. It is no error when the reader of standard output leaves.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return while_it_is_read(lambda: _run(command, words, (StepError, TopologyError, *failures), interrupted))
+
+
+def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception], ...], interrupted: str) -> int:
+    name = command.name or "command"
+    variable = f"_{name.upper().replace('-', '_')}_COMPLETE"
+    if instruction := os.environ.get(variable):
+        return shell_complete(command, {}, name, variable, instruction)
+    try:
+        # Not command.main(), which takes Ctrl-C and broken pipes for itself.
+        with command.make_context(name, argv) as context:
+            return command.invoke(context) or 0
+    except Exit as end:
+        return end.exit_code
+    except NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        used = error.ctx if isinstance(error, click.UsageError) else None
+        path = used.command_path if used else name
+        print(f"{name}: {error.format_message().rstrip('.')}; see: {path} --help", file=sys.stderr)
+        return error.exit_code
+    except failures as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{name}: {interrupted}", file=sys.stderr)
+        return INTERRUPTED
