@@ -1,4 +1,4 @@
-"""Robot Framework library: the devices that claims and pods have."""
+"""Robot Framework library: devices that the scheduler has allocated to claims and pods."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mock_device.topology import Function
 
 @library(scope="GLOBAL", auto_keywords=False)
 class AllocationLibrary:
-    """Compares the devices that the scheduler allocated with the topology."""
+    """Reads the devices of claims and pods, and compares them with the topology."""
 
     @keyword
     def get_devices_of_pod(self, pod: str, request: str | None = None) -> list[AllocatedDevice]:
-        """Devices of the pod's claims; with ``request``, those of that request only."""
+        """Return the devices of the pod's claims, or of one ``request`` of them."""
         devices = kube.devices_of_pod(session.current().api, pod)
         logger.info("\n".join(f"{device} for claim {device.claim}, request {device.request}" for device in devices))
         return [device for device in devices if request is None or device.request == request]
 
     @keyword
     def get_allocated_devices(self) -> list[AllocatedDevice]:
-        """Devices that any claim in the cluster has."""
+        """Return the devices of all claims of the cluster."""
         return kube.allocated_devices(session.current().api)
 
     @keyword
     def pod_should_have_devices(self, pod: str, count: int) -> None:
-        """Check how many devices the pod's claims have."""
+        """Check that the pod's claims have ``count`` devices together."""
         devices = kube.devices_of_pod(session.current().api, pod)
         if len(devices) != count:
             listing = ", ".join(str(device) for device in devices)
@@ -39,7 +39,7 @@ class AllocationLibrary:
 
     @keyword
     def devices_of_pod_should_be(self, pod: str, *functions: Function, request: str | None = None) -> None:
-        """Check that the pod, or one ``request`` of it, has all ``functions`` of the topology and no other devices."""
+        """Check that the pod, or one ``request`` of it, has exactly the devices ``functions`` of the topology."""
         devices = self.get_devices_of_pod(pod, request)
         if complaints := claims.other_devices(devices, functions):
             expected = ", ".join(f"{function.name} ({function.bdf})" for function in functions)
@@ -49,7 +49,7 @@ class AllocationLibrary:
     def devices_of_pod_should_be_of_class(
         self, pod: str, device_class: DeviceClass, count: int, request: str | None = None
     ) -> None:
-        """Check by the topology that the pod, or one ``request`` of it, has ``count`` PFs or VFs and no others."""
+        """Check by the topology that the pod, or one ``request`` of it, has ``count`` PFs (or VFs) and nothing else."""
         topology = session.current().topology
         devices = self.get_devices_of_pod(pod, request)
         is_vf = device_class is DeviceClass.VF
@@ -67,11 +67,11 @@ class AllocationLibrary:
         wrong = [device for device in devices if claims.function_of(topology, device).parent in names]
         if wrong:
             listing = ", ".join(map(str, devices))
-            raise CheckError(f"pod {pod!r}: {wrong[0]} is a VF of another device of it: {listing}")
+            raise CheckError(f"pod {pod!r}: expected no VF together with its parent, found {wrong[0]} in {listing}")
 
     @keyword
     def alternative_of_pod_should_be(self, pod: str, request: str, alternative: str) -> None:
-        """Check which alternative of a `Request First Available` the scheduler took for the pod."""
+        """Check that the scheduler took ``alternative`` of a `Request First Available` for the pod."""
         found = {device.alternative for device in self.get_devices_of_pod(pod, request)}
         if found != {alternative}:
             listing = ", ".join(sorted(found)) or "no device"
@@ -91,14 +91,14 @@ class AllocationLibrary:
 
     @keyword
     def pods_should_have_the_same_devices(self, *pods: str) -> None:
-        """Check that all ``pods`` have one and the same devices."""
+        """Check that all ``pods`` have the same devices."""
         api = session.current().api
         found = {pod: {device.key for device in kube.devices_of_pod(api, pod)} for pod in pods}
         if len(set(map(frozenset, found.values()))) != 1:
             listing = "; ".join(
                 f"{pod}: {', '.join(' '.join(key) for key in sorted(keys))}" for pod, keys in found.items()
             )
-            raise CheckError(f"expected one and the same devices for all pods, found {listing}")
+            raise CheckError(f"expected the same devices for all pods, found {listing}")
 
     @keyword
     def devices_of_pod_should_share_attribute(self, pod: str, attribute: str) -> None:
@@ -165,7 +165,7 @@ class AllocationLibrary:
         current = session.current()
         devices = self.get_devices_of_pod(pod, request)
         if not devices:
-            raise CheckError(f"pod {pod!r}: no device for request {request!r}")
+            raise CheckError(f"pod {pod!r}: expected devices for request {request!r}, found none")
         if complaints := claims.wrong_numa_nodes(current.topology, devices, numa_node):
             raise CheckError("\n".join(f"pod {pod!r}: {complaint}" for complaint in complaints))
 

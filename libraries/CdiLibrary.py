@@ -1,4 +1,4 @@
-"""Robot Framework library: CDI files on the nodes, read over SSH."""
+"""Robot Framework library: CDI files and their folder on the nodes, over SSH."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mock_device.checks.waiting import until_no_complaints
 
 @library(scope="GLOBAL", auto_keywords=False)
 class CdiLibrary:
-    """Reads the files by which the driver tells the container runtime of devices, on all nodes at once."""
+    """Reads the CDI files that describe devices to the container runtime, on all nodes at once."""
 
     @keyword(name="CDI Files Should Describe")
     def cdi_files_should_describe(self, devices: list[AllocatedDevice]) -> None:
-        """Check that there is a CDI file for each of ``devices`` and no other, with its name, UUID and PCI address."""
+        """Check that each of ``devices``, and no other, has a CDI file, with its name, UUID and PCI address."""
         topology = session.current().topology
         expected = {device.key: function_of(topology, device) for device in devices}
         if complaints := cdi.complaints(self._read(), expected):
@@ -31,7 +31,7 @@ class CdiLibrary:
     def cdi_files_should_match_the_official_schema(self) -> None:
         """Check every CDI file of the driver on all nodes against the JSON schema of the CDI project.
 
-        Fails also when there is no file at all.
+        There must be at least one file.
         """
         files = self._read()
         if not files:
@@ -41,27 +41,27 @@ class CdiLibrary:
 
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
     def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until no node has a CDI file of the driver; fails with the files that are left."""
-        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "CDI files that nobody removed")
+        """Wait until no node has a CDI file of the driver. Fails with the files that are left."""
+        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "expected no CDI files")
 
     @keyword(name="Protect CDI Folder")
     def protect_cdi_folder(self, node: str) -> None:
-        """Make the CDI folder of ``node`` immutable, also for root."""
+        """Make the CDI folder of ``node`` read-only, even for root."""
         cdi_folder.protect(session.current(), node)
 
     @keyword(name="Unprotect CDI Folder")
     def unprotect_cdi_folder(self, node: str) -> None:
-        """Let the CDI folder of ``node`` be written again."""
+        """Make the CDI folder of ``node`` writable again."""
         cdi_folder.unprotect(session.current(), node)
 
     @keyword(name="Cover CDI Folder")
     def cover_cdi_folder(self, node: str) -> None:
-        """Mount an empty, read-only file system on the CDI folder of ``node``: containerd finds no file there."""
+        """Hide the CDI files of ``node`` from containerd: mount an empty, read-only file system on their folder."""
         cdi_folder.cover(session.current(), node)
 
     @keyword(name="Uncover CDI Folder")
     def uncover_cdi_folder(self, node: str) -> None:
-        """Take that file system away again; containerd restarts."""
+        """Unmount the file system of `Cover CDI Folder`, and restart containerd."""
         cdi_folder.uncover(session.current(), node)
 
     def _read(self) -> list[CdiFile]:

@@ -1,4 +1,4 @@
-"""Robot Framework library: the driver's checkpoints on the nodes."""
+"""Robot Framework library: the driver's checkpoints of prepared claims on the nodes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class CheckpointLibrary:
 
     @keyword
     def change_checkpoint_version(self, node: str, version: int) -> None:
-        """Rewrite the driver's checkpoint of ``node`` in ``version`` of its format, older or newer than its own."""
+        """Rewrite the driver's checkpoint of ``node`` in format ``version``, older or newer than the driver's."""
         current = session.current()
         checkpoint.write(current, node, checkpoint.of_version(checkpoint.read(current)[node], version))
 
     @keyword(tags=["wait"])
     def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(minutes=3)) -> None:
-        """Wait until the nodes' checkpoints have the claims that pods use, and no others."""
+        """Wait until the nodes' checkpoints record exactly the claims that pods use."""
         current = session.current()
 
         def complaints() -> list[str]:
             try:
                 found = checkpoint.read(current)
-            except CheckError as error:  # one that a test has broken, and the driver has not rebuilt yet
+            except CheckError as error:  # broken by the test, and not yet rebuilt by the driver
                 return [str(error)]
             return checkpoint.complaints(found, kube.all_claims(current.api))
 
-        until_no_complaints(complaints, timeout, "checkpoints against claims")
+        until_no_complaints(complaints, timeout, "expected checkpoints to record the claims in use")

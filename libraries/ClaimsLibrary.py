@@ -1,4 +1,4 @@
-"""Robot Framework library: claims, what the scheduler gave them, and the slices that it chose from."""
+"""Robot Framework library: claims, their status and their events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.checks.waiting import until_no_complaints
 
 @library(scope="GLOBAL", auto_keywords=False)
 class ClaimsLibrary:
-    """Makes claims, and compares what they got with the topology."""
+    """Creates and deletes claims, and waits for their status and events."""
 
     @keyword
     def request_devices(
@@ -29,9 +29,10 @@ class ClaimsLibrary:
         cel: str | None = None,
         admin_access: bool = False,
     ) -> DeviceRequest:
-        """A request for `Create Claim`: ``count`` devices, on ``numa_node`` and meeting ``cel`` if these are given.
+        """Return a request of ``count`` devices for `Create Claim`.
 
-        With ``admin_access`` they may be another claim's; `Allow Admin Access` comes first.
+        If given, they are on ``numa_node`` and meet the CEL selector ``cel``. With
+        ``admin_access`` they may be another claim's; use `Allow Admin Access` before.
         """
         selectors = [claims.numa_selector(numa_node)] if numa_node is not None else []
         if cel:
@@ -40,27 +41,27 @@ class ClaimsLibrary:
 
     @keyword
     def allow_admin_access(self) -> None:
-        """Let claims of the tests' namespace ask for admin access; `Forbid Admin Access` takes it back."""
+        """Allow admin access to claims of the tests' namespace, until `Forbid Admin Access`."""
         namespaces.allow_admin_access(session.current().api, allowed=True)
 
     @keyword
     def forbid_admin_access(self) -> None:
-        """Let the API server refuse claims of the tests' namespace that ask for admin access, as it does by default."""
+        """Forbid admin access to claims of the tests' namespace, as by default: the API server refuses them."""
         namespaces.allow_admin_access(session.current().api, allowed=False)
 
     @keyword
     def request_first_available(self, name: str, *alternatives: DeviceRequest) -> AlternativeRequests:
-        """A request for `Create Claim`, met by the first of several `Request Devices` for which there are devices."""
+        """Return a request for `Create Claim` that the first of ``alternatives`` with enough devices meets."""
         return AlternativeRequests(name, alternatives)
 
     @keyword
     def create_claim(
         self, name: str, *requests: DeviceRequest | AlternativeRequests, match_attribute: str | None = None
     ) -> None:
-        """Make a claim of one or more `Request Devices` or `Request First Available`.
+        """Create a claim of one or more `Request Devices` or `Request First Available`.
 
-        All its devices get the same value of ``match_attribute``, a name of the
-        driver's domain (``numaNode``) or a full one (``resource.kubernetes.io/pcieRoot``).
+        All its devices have the same value of attribute ``match_attribute``, a name in the
+        driver's domain (``numaNode``) or a full name (``resource.kubernetes.io/pcieRoot``).
         """
         body = claims.build(name, requests, match_attribute, kube.LABELS)
         kube.create_claim(session.current().api, body)
@@ -68,12 +69,12 @@ class ClaimsLibrary:
 
     @keyword
     def create_claim_template(self, name: str, *requests: DeviceRequest | AlternativeRequests) -> None:
-        """Make a ResourceClaimTemplate, from which each pod that names it gets a claim of its own."""
+        """Create a ResourceClaimTemplate: each pod that names it gets its own claim."""
         kube.create_claim_template(session.current().api, claims.build_template(name, requests, None, kube.LABELS))
 
     @keyword
     def create_claim_should_be_refused(self, name: str, *requests: DeviceRequest, because: str) -> str:
-        """Check that the API server refuses a claim, with ``because`` among its reasons, and return what it says."""
+        """Check that the API server refuses a claim with ``because`` in its reason, and return the reason."""
         try:
             self.create_claim(name, *requests)
         except CheckError as error:
@@ -86,18 +87,18 @@ class ClaimsLibrary:
 
     @keyword(tags=["wait"])
     def claim_should_have_no_devices(self, name: str, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until nothing is allocated to a claim of the tests, and no pod has it reserved.
+        """Wait until the claim has no devices, and no pod has reserved it.
 
-        Kubernetes takes devices back some time after their pod is gone.
+        Kubernetes releases devices some time after their pod is gone.
         """
-        expected = "it to have no devices and no pods"
+        expected = "no devices and no pods"
         kube.wait_claim(session.current().api, name, claims.allocation_complaints, timeout, expected)
 
     @keyword(tags=["wait"])
     def claim_should_report_condition(
         self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
-        """Wait until the driver says of all devices of the claim, in its status, condition ``kind`` with ``reason``."""
+        """Wait until all devices in the claim's status have condition ``kind`` with ``status`` and ``reason``."""
         kube.wait_claim(
             session.current().api,
             claim,
@@ -108,14 +109,14 @@ class ClaimsLibrary:
 
     @keyword
     def delete_claim(self, name: str) -> None:
-        """Delete the claim without waiting; it goes when no pod uses it."""
+        """Delete the claim without waiting; it is gone when no pod uses it."""
         kube.delete_claim(session.current().api, name)
 
     @keyword(tags=["wait"])
     def claim_should_have_event(
         self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
-        """Wait for an event about the claim with that ``reason`` and ``text`` in its message."""
+        """Wait until the claim has an event with ``reason``, and ``text`` in its message."""
         api = session.current().api
 
         def complaints() -> list[str]:

@@ -24,7 +24,7 @@ from mock_device.topology.features import Feature
 
 @library(scope="GLOBAL", auto_keywords=False, listener="SELF")
 class ClusterLibrary:
-    """Borrows a cluster for a suite, gives it back, and tells what its topology has."""
+    """Borrows a cluster for a suite, and returns it."""
 
     ROBOT_LISTENER_API_VERSION = 3
 
@@ -35,11 +35,11 @@ class ClusterLibrary:
         self._alone = False
 
     def _start_suite(self, data: running.TestSuite, _: result.TestSuite) -> None:
-        """Know what the suite needs before its setup borrows a cluster."""
+        """Note whether the suite runs alone, before its setup borrows a cluster."""
         self._alone = runs_alone(data)
 
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
-        """Let those who watch the cluster see which test runs."""
+        """Show the running test to those who watch the cluster."""
         if session.active():
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
@@ -50,10 +50,10 @@ class ClusterLibrary:
     def start_session(self, topology: str, *features: Feature) -> None:
         """Borrow a cluster and use it in all keywords until `End Session`.
 
-        ``topology`` is a name in ``variables/topologies`` or the path of a file;
-        empty, any that has all ``features`` will do. The cluster of ``lab up``
-        serves if it fits; otherwise one is started, which ends with this
-        process. The suite is skipped when the topology lacks a feature.
+        ``topology`` is a name in ``variables/topologies`` or the path of a file; if
+        empty, any topology with all ``features``. Uses the cluster of ``lab up`` if
+        that fits; otherwise it starts one, which ends with this process. Skips the
+        suite when the topology lacks a feature.
         """
         try:
             cluster = client.borrow(topology or None, features, f"robot: {_suite()}")
@@ -65,7 +65,7 @@ class ClusterLibrary:
     def join_pool(self, pool: str, *features: Feature) -> None:
         """Become a member of the run's pool of clusters, until `Leave Pool`.
 
-        The suite is skipped when no cluster of the pool has all ``features``.
+        Skips the suite when no cluster of the pool has all ``features``.
         """
         builtin = BuiltIn()
         caller, uri = builtin.get_variable_value("${CALLER_ID}"), builtin.get_variable_value("${PABOTLIBURI}")
@@ -77,9 +77,9 @@ class ClusterLibrary:
 
     @keyword
     def start_session_on_value_set(self, value_set: str) -> None:
-        """Borrow the cluster of an acquired value set, started if need be, and use it in all keywords.
+        """Borrow the cluster of an acquired value set, and use it in all keywords. Starts it if necessary.
 
-        For a suite with the tag ``alone`` the clusters that no suite has end.
+        For a suite with the tag ``alone``, clusters that no suite uses end first.
         """
         if self._membership is None:
             raise CheckError("no pool has been joined: use 'Borrow Cluster Of Pool'")
@@ -96,10 +96,10 @@ class ClusterLibrary:
 
     @keyword
     def end_session(self) -> None:
-        """Close all connections and give the cluster back. Without a session, nothing happens.
+        """Close all connections and return the cluster. Does nothing without a session.
 
-        Looks first whether the cluster is healthy and all its devices are free.
-        If it is not, log and report say so, and a cluster of a pool is retired.
+        Before, it checks the cluster's health, and that all devices are free. Log
+        and report show the complaints; with complaints, a pool retires the cluster.
         """
         if not session.active():
             return
@@ -114,9 +114,9 @@ class ClusterLibrary:
 
     @keyword
     def show_cluster_in_report(self) -> None:
-        """Say in log and report on which cluster the suite runs: as metadata of the suite, and as a tag of each test.
+        """Show the suite's cluster in log and report: as metadata of the suite, and as a tag of each test.
 
-        For use in a suite's setup.
+        For a suite's setup.
         """
         cluster = session.current().cluster
         builtin = BuiltIn()

@@ -1,4 +1,4 @@
-"""Robot Framework library: the driver's pods and settings, and the kernel module."""
+"""Robot Framework library: the pods of the driver."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mock_device.checks.nodes import session
 
 @library(scope="GLOBAL", auto_keywords=False)
 class DriverLibrary:
-    """Restarts parts of the driver, and changes their settings."""
+    """Waits for the driver's pods, and restarts them."""
 
     @keyword(tags=["wait"])
     def driver_pods_should_be_running(self, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Wait until module loader and node agent run on every node, and the controller; fails with what is missing."""
+        """Wait until the controller runs, and module loader and node agent on every node. Fails with missing ones."""
         current = session.current()
         driver.wait_ready(current.api, len(current.node_names), timeout)
 
@@ -25,6 +25,6 @@ class DriverLibrary:
     def restart_driver_pod(
         self, component: Component, node: str | None = None, timeout: timedelta = timedelta(minutes=5)
     ) -> None:
-        """Delete the pod of ``component`` (the one on ``node``) and wait until its successor is ready."""
+        """Delete the pod of ``component`` (on ``node``), and wait until its replacement is ready."""
         current = session.current()
         driver.restart(current.api, component, node, len(current.node_names), timeout)

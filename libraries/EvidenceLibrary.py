@@ -1,4 +1,4 @@
-"""Robot Framework library: keeps what the cluster is like when a test fails, once a test, and links it in the log."""
+"""Robot Framework library: evidence of the cluster's state when a test fails, linked in the log."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from mock_device.checks import evidence
 from mock_device.checks.nodes import session
 
 _NOT_RUN = "robot:exit"
-"""Robot's tag of a test that did not run because another one had failed."""
+"""Robot's tag of a test that did not run because another test failed."""
 
 
 @library(scope="GLOBAL", auto_keywords=False, listener="SELF")
 class EvidenceLibrary:
     """Collects consoles, kernel messages, journals, logs of the driver, events, objects of the API and CDI files.
 
-    That happens by itself when a test has failed, before its teardown cleans
-    up, and when a suite's setup has failed; at most once a test. Files are in
-    ``${EVIDENCE}``, a folder beside the log that ``make acceptance`` names, or
-    in ``evidence`` beside the log. Nothing that goes wrong with that changes
-    how a test ends.
+    A listener does so when a test has failed, before its teardown, and when a
+    suite's setup has failed; at most once for each test. The files are in folder
+    ``${EVIDENCE}``, which ``make acceptance`` sets, or in ``evidence`` beside the
+    log. An error in the collection does not change a test's result.
     """
 
     ROBOT_LISTENER_API_VERSION = 3
@@ -53,7 +52,7 @@ class EvidenceLibrary:
 
     @keyword
     def collect_evidence(self, name: str) -> None:
-        """Keep what the cluster is like now, in a folder called ``name`` after the suite, and link it."""
+        """Collect evidence now, into a folder named by the suite and ``name``, and link it in the log."""
         suite = BuiltIn().get_variable_value("${SUITE_NAME}")
         self._collect(str(suite).rpartition(".")[2], name)
 

@@ -1,4 +1,4 @@
-"""Robot Framework library: the listings of docs/guide-commands.md, run as a reader would run them."""
+"""Robot Framework library: the listings of docs/guide-commands.md, run as a reader runs them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _PAGE_NODE = "mock-cluster-node1"
 
 @library(scope="GLOBAL", auto_keywords=False)
 class GuideLibrary:
-    """Runs a listing by the heading that it stands under, on the cluster that the suite has borrowed."""
+    """Runs the listing under a heading of the page, on the suite's cluster."""
 
     @keyword
     def listing_should_print(self, heading: str, *patterns: str, timeout: timedelta = timedelta(minutes=6)) -> None:
-        """Check that the listing under ``heading`` works, and that its output has each of ``patterns``.
+        """Check that the listing under ``heading`` works, and that its output matches each of ``patterns``.
 
-        These are regular expressions, in which ``^`` and ``$`` are start and end of a line.
+        In these regular expressions, ``^`` and ``$`` are start and end of a line.
         """
         output = _run(heading, old=False, timeout=timeout)
         if missing := [pattern for pattern in patterns if not re.search(pattern, output, re.MULTILINE)]:
@@ -41,12 +41,12 @@ class GuideLibrary:
             if because in str(error):
                 logger.info(str(error))
                 return
-            raise CheckError(f"expected {because!r}, found: {error}") from error
+            raise CheckError(f"old listing {heading!r}: expected {because!r}, found: {error}") from error
         raise CheckError(f"old listing {heading!r}: expected it to be refused because {because!r}, it works: {output}")
 
     @keyword
     def old_listing_should_print_nothing(self, heading: str, timeout: timedelta = timedelta(minutes=1)) -> None:
-        """Check that the old listing under ``heading`` ends well and prints nothing."""
+        """Check that the old listing under ``heading`` succeeds and prints nothing."""
         if output := _run(heading, old=True, timeout=timeout).strip():
             raise CheckError(f"old listing {heading!r}: expected it to print nothing, found: {output}")
 

@@ -1,4 +1,4 @@
-"""Robot Framework library: the kernel module mock_accel, loaded and unloaded on nodes."""
+"""Robot Framework library: the kernel module mock_accel on the nodes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class KernelModuleLibrary:
 
     @keyword
     def load_kernel_module(self, node: str) -> None:
-        """Load mock_accel on ``node``, from the image that carries it; nothing happens when it is loaded."""
+        """Load mock_accel on ``node`` if it is not loaded."""
         driver.load_module(session.current().api, node)
 
     @keyword
     def load_kernel_module_everywhere(self) -> None:
-        """Load mock_accel on all nodes; nothing happens where it is loaded."""
+        """Load mock_accel on all nodes where it is not loaded."""
         current = session.current()
-        # Looking costs a tenth of what starting modprobe in a container does.
+        # Reading the state takes a tenth of the time of modprobe in a container.
         for node, state in read_module_states(current).items():
             if state != MODULE_LIVES:
                 driver.load_module(current.api, node)
 
     @keyword
     def unload_kernel_module(self, node: str) -> None:
-        """Unload mock_accel on ``node``; fails while a device there is allocated."""
+        """Unload mock_accel on ``node``. Fails while a device of the node is allocated."""
         driver.unload_module(session.current().api, node)
 
     @keyword
     def kernel_module_should_refuse_to_unload(self, node: str) -> None:
-        """Check that ``modprobe -r`` on ``node`` is refused because the module is in use."""
+        """Check that ``modprobe -r`` on ``node`` fails because the module is in use."""
         try:
             driver.unload_module(session.current().api, node)
         except CheckError as error:
@@ -46,11 +46,11 @@ class KernelModuleLibrary:
                 raise CheckError(f"{node}: expected 'in use' as the reason, found: {error}") from error
             logger.info(str(error))
             return
-        raise CheckError(f"{node}: expected that the kernel module stays while a device is in use, it was unloaded")
+        raise CheckError(f"{node}: expected the kernel module to stay while a device is in use, it was unloaded")
 
     @keyword
     def kernel_module_should_be_loaded(self) -> None:
-        """Check that mock_accel is loaded, and lives, on every node."""
+        """Check that mock_accel is loaded and live on every node."""
         states = read_module_states(session.current())
         wrong = [
             f"{node}: expected {MODULE_LIVES}, found {state}" for node, state in states.items() if state != MODULE_LIVES

@@ -1,4 +1,4 @@
-"""Robot Framework library: nodes and pods of the cluster."""
+"""Robot Framework library: pods and namespaces of tests."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ EXAMPLES = PROJECT / "docs" / "examples"
 
 @library(scope="GLOBAL", auto_keywords=False)
 class KubernetesLibrary:
-    """Makes pods, waits for them, looks into them, and takes them away.
+    """Creates pods, waits for them, looks into their containers, and deletes them.
 
-    Everything is made in namespace ``default`` with a label, by which
-    `Delete Everything Made By Tests` finds it again. Timeouts are wall time.
+    Objects are in namespace ``default`` with a label, by which `Delete Everything
+    Made By Tests` finds them. Timeouts are wall time.
     """
 
     @keyword
     def apply_example(self, name: str) -> None:
-        """Apply ``docs/examples/<name>.yaml`` as a reader of it would."""
+        """Apply ``docs/examples/<name>.yaml``, as a reader does."""
         path = EXAMPLES / f"{name}.yaml"
         if not path.is_file():
             there = ", ".join(sorted(example.stem for example in EXAMPLES.glob("*.yaml"))) or "none"
-            raise CheckError(f"there is no example {path}; there are {there}")
+            raise CheckError(f"expected an example {name!r}, found {there} in {EXAMPLES}")
         logger.info(", ".join(kube.apply_manifest(session.current().api, path.read_text())))
 
     @keyword
@@ -46,28 +46,28 @@ class KubernetesLibrary:
         host_users: bool = True,
         restart: bool = False,
     ) -> None:
-        """Make a pod with one idle container that has all devices of ``claims``.
+        """Create a pod with one idle container that uses all devices of ``claims``.
 
-        With ``template``, it has those of a claim that is made from that template
-        as well. With ``node``, the scheduler may put it on that node only. Without
-        ``host_users`` it has a user namespace of its own. With ``restart`` its
-        container is started again after it ended, as after a reboot of the node.
+        With ``template``, it also uses a claim that is created from that template.
+        With ``node``, the scheduler must place it there. Without ``host_users``, it
+        has its own user namespace. With ``restart``, its container restarts whenever
+        it ends, for example after a reboot of the node.
         """
         body = pods.build(name, claims, node, kube.LABELS, template=template, host_users=host_users, restart=restart)
         kube.create_pod(session.current().api, body)
 
     @keyword
     def create_pod_with_containers(self, name: str, **containers: str) -> None:
-        """Make a pod with several idle containers, each given as ``container=claim``, of which it has the devices."""
+        """Create a pod with several idle containers, given as ``container=claim``; each uses its claim's devices."""
         claims = list(dict.fromkeys(containers.values()))
         used = {container: [claim] for container, claim in containers.items()}
         kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
 
     @keyword
     def create_pod_with_extended_resource(self, name: str, device_class: DeviceClass, count: int) -> None:
-        """Make a pod that asks for ``count`` devices of a DeviceClass without a claim, as for an extended resource.
+        """Create a pod that requests ``count`` devices of a DeviceClass as an extended resource, without a claim.
 
-        Its name is ``deviceclass.resource.kubernetes.io/`` with that of the class. The scheduler makes the claim.
+        The resource is ``deviceclass.resource.kubernetes.io/CLASS``. The scheduler creates the claim.
         """
         resources = {f"{EXTENDED_RESOURCE_PREFIX}{device_class.value}": count}
         kube.create_pod(session.current().api, pods.build(name, [], None, kube.LABELS, resources=resources))
@@ -76,15 +76,15 @@ class KubernetesLibrary:
     def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Wait until the pod runs and its containers are ready.
 
-        Fails with the scheduler's reason, what its claims ask for, how many
-        devices are free, and the pod's last event.
+        Fails with the scheduler's reason, the requests of its claims, the number of
+        free devices, and the pod's last event.
         """
         pod = kube.wait_pod(session.current().api, name, pods.runs, timeout, "Running")
         logger.info(f"{name} runs on {pod['spec']['nodeName']}")
 
     @keyword(tags=["wait"])
     def pods_should_be_running(self, *names: str, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Wait until all pods run; like `Pod Should Be Running`, with ``timeout`` for all of them together."""
+        """Wait until all pods run, as `Pod Should Be Running` does, within one ``timeout`` for all of them."""
         deadline = Deadline(timeout)
         for name in names:
             self.pod_should_be_running(name, deadline.left())
@@ -96,9 +96,9 @@ class KubernetesLibrary:
         because: str = "cannot allocate all claims",
         timeout: timedelta = timedelta(seconds=60),
     ) -> str:
-        """Wait until the scheduler says that it has no place for the pod, and return its reason.
+        """Wait until the scheduler reports that it cannot place the pod, and return its reason.
 
-        ``because`` must be part of the reason. A pod that is scheduled instead fails.
+        The reason must contain ``because``. Fails when the pod is placed instead.
         """
 
         def decided(pod: kube.Object) -> bool:
@@ -114,23 +114,23 @@ class KubernetesLibrary:
 
     @keyword(tags=["wait"])
     def delete_pod(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Delete the pod and wait until it is gone, its devices given back."""
+        """Delete the pod, and wait until it is gone."""
         kube.delete_pod(session.current().api, name, timeout)
 
     @keyword
     def execute_in_pod(self, name: str, *command: str, timeout: timedelta = timedelta(seconds=60)) -> str:
-        """Run a command (not a shell line) in the pod's container and return what it prints; fails when it does."""
+        """Run ``command``, its arguments in separate cells, in the pod's container, and return its output."""
         return kube.execute(session.current().api, name, list(command), timeout)
 
     @keyword
     def container_should_see_exactly_its_devices(
         self, pod: str, container: str | None = None, timeout: timedelta = timedelta(seconds=60)
     ) -> None:
-        """Check from inside the container: environment, ``/sys/class/mock-accel``, and where its links lead.
+        """Check from inside the container its environment, ``/sys/class/mock-accel`` and the targets of its links.
 
-        Names, UUIDs, PCI addresses, NUMA nodes and parents of VFs must be those
-        that the topology has for the devices that the container uses, and no other
-        device may show. ``container`` may be left out when the pod has only one.
+        They must show exactly the container's devices, with the topology's names,
+        UUIDs, PCI addresses, NUMA nodes and parents of VFs. ``container`` is optional
+        for a pod with one container.
         """
         current = session.current()
         devices = kube.devices_of_pod(current.api, pod, container)
@@ -144,17 +144,17 @@ class KubernetesLibrary:
 
     @keyword(tags=["wait"])
     def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Delete pods, claims and templates that this or an earlier run made, and wait until they are gone."""
+        """Delete the pods, claims and templates of this run and earlier runs, and wait until they are gone."""
         kube.delete_everything(session.current().api, timeout)
 
     @keyword
     def start_deleting_pod(self, name: str) -> None:
-        """Delete the pod without waiting."""
+        """Delete the pod, without waiting until it is gone."""
         kube.start_deleting_pod(session.current().api, name)
 
     @keyword
     def delete_pod_by_force(self, name: str) -> None:
-        """Let the API server forget the pod at once, while its container may still run."""
+        """Delete the pod with grace period 0: the API server forgets it at once, while its container may still run."""
         kube.start_deleting_pod(session.current().api, name, by_force=True)
 
     @keyword(tags=["wait"])
@@ -164,25 +164,25 @@ class KubernetesLibrary:
 
     @keyword
     def create_and_delete_pods_with_claims(self, count: int, node: str) -> None:
-        """Make ``count`` pods with a claim each for ``node``, one after the other, and delete each soon."""
+        """Create ``count`` pods with a claim each for ``node``, one by one, and delete each soon after."""
         ran = churn.churn(session.current().api, count, node)
-        logger.info(f"{ran} of {count} pods had got to run")
+        logger.info(f"{ran} of {count} pods were running when they were deleted")
 
     @keyword(tags=["wait"])
     def run_pod_in_namespace(
         self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
-        """Make ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until that runs."""
+        """Create ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until the pod runs."""
         namespaces.run_in_namespace(session.current().api, namespace, name, node, timeout)
 
     @keyword(tags=["wait"])
     def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Delete a namespace with all in it, and wait until it is gone."""
+        """Delete a namespace with everything in it, and wait until it is gone."""
         namespaces.delete_namespace(session.current().api, name, timeout)
 
     @keyword(tags=["wait"])
     def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Wait until the pod's status says ``health`` of all its devices: Healthy, Unhealthy or Unknown."""
+        """Wait until the pod's status reports ``health`` (Healthy, Unhealthy or Unknown) for all its devices."""
 
         def done(item: kube.Object) -> bool:
             return set(device_conditions.device_health(item)) == {health}

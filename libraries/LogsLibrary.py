@@ -19,8 +19,8 @@ from mock_device.checks.waiting import until_no_complaints
 class LogsLibrary:
     """Finds messages in the logs of the driver's pods, after a mark.
 
-    A keyword that names several messages finds them in that order. Keywords
-    wait for messages that are not there yet.
+    Keywords wait for messages that have not been logged yet. Several messages
+    must be logged in the given order.
     """
 
     @keyword

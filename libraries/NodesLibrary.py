@@ -1,4 +1,4 @@
-"""Robot Framework library: nodes of the cluster, their power, clock, kubelet and containerd."""
+"""Robot Framework library: nodes, their power, network, clock, kubelet and container runtime."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mock_device.lab.kube import kubeclient
 
 @library(scope="GLOBAL", auto_keywords=False)
 class NodesLibrary:
-    """Waits for nodes, reboots them, and breaks what they run on."""
+    """Waits for nodes, reboots them, restarts their services, and breaks their clock or network."""
 
     @keyword(tags=["wait"])
     def nodes_should_be_ready(self, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Wait until every node of the topology is Ready; fails with what the others lack."""
+        """Wait until every node of the topology is Ready. Fails with the conditions of the others."""
         current = session.current()
         kubeclient.wait_nodes_ready(current.api, current.node_names, timeout.total_seconds())
 
     @keyword
     def default_container_runtime_should_be(self, name: str) -> None:
-        """Check on every node which OCI runtime containerd uses for a pod that asks for none."""
+        """Check on every node that ``name`` is containerd's default OCI runtime."""
         outputs = session.current().on_nodes(runtime.PROBE)
         found = {node: runtime.default_runtime(output) for node, output in outputs.items()}
         wrong = [
@@ -36,35 +36,35 @@ class NodesLibrary:
 
     @keyword(tags=["wait"])
     def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Restart the kubelet of ``node``, and wait until it knows its pods again."""
+        """Restart the kubelet of ``node``, and wait until it lists all its pods again."""
         node_services.restart_kubelet(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def restart_containerd(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Restart containerd of ``node``, and wait until the kubelet has found it again; containers go on."""
+        """Restart containerd of ``node``, and wait until the kubelet has reconnected to it. Containers keep running."""
         node_services.restart_containerd(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
-        """Reboot the guest and wait until the node is Ready again."""
+        """Reboot ``node``, and wait until it is Ready again."""
         power.reboot(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def cut_power_of_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
-        """Reset the guest while it writes, with nothing ended or synced, and wait until the node is Ready again."""
+        """Reset ``node`` during writes, without stopping or syncing anything, and wait until it is Ready again."""
         power.cut_power(session.current(), node, timeout)
 
     @keyword(name="Cut Node Off From API Server", tags=["wait"])
     def cut_node_off_from_api_server(self, node: str, duration: timedelta) -> None:
-        """Drop what kubelet and pods of ``node`` send to the API server for ``duration``, and wait for its end."""
+        """Drop all packets from ``node`` and its pods to the API server for ``duration``, and wait until it is over."""
         power.cut_off_api(session.current(), node, int(duration.total_seconds()))
 
     @keyword
     def turn_clock(self, node: str, ahead: timedelta) -> None:
-        """Let the clock of ``node`` be ``ahead`` of this machine's; 0 makes it right again."""
+        """Set the clock of ``node`` to be ``ahead`` of this machine's; ``0 seconds`` corrects it."""
         power.turn_clock(session.current(), node, ahead)
 
     @keyword
     def set_default_container_runtime(self, node: str, name: str) -> None:
-        """Let containerd of ``node`` run containers by ``name``, a runtime of its configuration; it restarts."""
+        """Make ``name``, an OCI runtime that containerd knows, the default of ``node``, and restart containerd."""
         node_services.set_default_runtime(session.current(), node, name)

@@ -1,4 +1,4 @@
-"""Robot Framework library: what an operator is told over HTTP, for suites that ask with RequestsLibrary."""
+"""Robot Framework library: health and metrics over HTTP, for suites that use RequestsLibrary."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mock_device.checks.nodes import session
 
 @library(scope="GLOBAL", auto_keywords=False)
 class OperationLibrary:
-    """Gives the addresses of the cluster's programs, and reads their answers. RequestsLibrary sends the requests."""
+    """Returns addresses of the cluster's programs, and checks their answers. RequestsLibrary sends the requests."""
 
     @keyword(name="Get API Server Access")
     def get_api_server_access(self) -> HttpAccess:
-        """URL of the cluster's API server on loopback, and the files of the kubeconfig's certificates and key."""
+        """Return the API server's URL on loopback, and the files of the kubeconfig's certificates and key."""
         return operation.access(session.current().api)
 
     @keyword
     def get_proxy_path(self, component: Component, node: str | None = None) -> str:
-        """Path at the API server below which ``component`` (its pod on ``node``) answers ``/healthz`` and others."""
+        """Return the API server's proxy path to the pod of ``component`` (on ``node``), to precede ``/healthz``."""
         return operation.proxy_path(driver.pod_of(session.current().api, component, node))
 
     @keyword
     def all_checks_should_be_ok(self, answer: str) -> None:
-        """Check the API server's verbose answer: it lists checks, each is ok, and all in all it passed."""
+        """Check that the API server's verbose ``answer`` lists checks, each ok, and reports success."""
         _judge(operation.check_complaints(answer))
 
     @keyword
@@ -43,12 +43,12 @@ class OperationLibrary:
 
     @keyword
     def get_number_of_prepared_claims(self, figures: str) -> int:
-        """How many claims a node agent has prepared since it started, by its ``figures``."""
+        """Return how many claims a node agent has prepared since its start, by its ``figures``."""
         return metrics.parse(figures, metrics.CLAIMS, operation="prepare", result="ok").count
 
     @keyword
     def get_number_of_failed_requests(self, figures: str) -> int:
-        """How many requests to the API server have failed, by the ``figures`` of a node agent or the controller."""
+        """Return how many requests to the API server failed, by the ``figures`` of a node agent or the controller."""
         return int(metrics.parse_value(figures, metrics.API_ERRORS))
 
 

@@ -1,4 +1,4 @@
-"""Robot Framework library: how long things take, what they may take, and where the figures are kept."""
+"""Robot Framework library: measured durations, their limits, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PodFigures:
     """Figures of pods that were started and deleted together."""
 
     all_run: Figure
-    """From the first request until all ran."""
+    """From the first request until all pods ran."""
     start: Figure
     end: Figure
     throughput: Figure
@@ -31,10 +31,10 @@ class PodFigures:
 
 @library(scope="GLOBAL", auto_keywords=False)
 class PerformanceLibrary:
-    """Measures, compares with limits, and keeps all figures in ``performance.json`` beside the log.
+    """Measures, checks limits, and keeps all figures in ``performance.json`` beside the log.
 
-    The limits of ``variables/limits/performance.yaml`` are the guide's; without
-    hardware virtualisation they are multiplied with the factor of that file.
+    ``variables/limits/performance.yaml`` has the limits of the guide, and the
+    factor by which they are multiplied without hardware virtualisation.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class PerformanceLibrary:
 
     @keyword(tags=["wait"])
     def measure_agent_starts(self, node: str, times: int = 3) -> Figure:
-        """Restart the node agent of ``node`` ``times`` times, and take the times of its starts from its own figures.
+        """Restart the node agent of ``node`` ``times`` times, and read the duration of each start from its metrics.
 
-        From the start of the process until the kubelet has registered it, its devices published.
+        A start lasts from the process's start until its devices are published and the kubelet has registered it.
         """
         current = session.current()
         size = len(current.topology.node(node).pfs)
@@ -55,7 +55,7 @@ class PerformanceLibrary:
 
     @keyword
     def measure_scans(self, node: str, times: int = 10) -> Figure:
-        """Let the node agent of ``node`` scan its devices ``times`` times, and take the time from its own figures."""
+        """Let the node agent of ``node`` scan its devices ``times`` times, and read the durations from its metrics."""
         current = session.current()
         size = len(current.topology.node(node).pfs)
         values = measuring.scans(current, node, times)
@@ -63,7 +63,7 @@ class PerformanceLibrary:
 
     @keyword
     def measure_sysfs_reads(self, node: str, times: int = 10) -> Figure:
-        """Read all attributes of each device of ``node`` ``times`` times; the figure is of one device."""
+        """Read all attributes of each device of ``node`` ``times`` times. The figure is for one device."""
         values = measuring.sysfs_reads(session.current(), node, times)
         return self._keep(performance.figure("sysfs-read", 1, values, _limit("sysfs-read", 1)))
 
@@ -71,26 +71,26 @@ class PerformanceLibrary:
     def measure_pods_without_claims(self, count: int) -> PodFigures:
         """Start ``count`` pods at once, wait until they run, delete them, wait until they are gone.
 
-        Fails when one of the two takes longer than pods with claims may take.
+        Fails when start or end takes longer than the limit for pods with claims.
         """
         return self._measure_pods(count, with_claims=False)
 
     @keyword(tags=["wait"])
     def measure_pods_with_a_claim_each(self, count: int) -> PodFigures:
-        """Like `Measure Pods Without Claims`, but each pod has a claim of its own for one device.
+        """Like `Measure Pods Without Claims`, with a claim for one device for each pod.
 
-        Also keeps how long the node agents took to prepare and unprepare the claims.
+        Also keeps the node agents' durations of prepare and unprepare.
         """
         return self._measure_pods(count, with_claims=True)
 
     @keyword
     def figure_should_be_within_limit(self, figure: Figure) -> None:
-        """Check the figure's median against its limit."""
+        """Check that the figure's median is within its limit."""
         performance.check(figure)
 
     @keyword
     def show_chart(self, title: str, *figures: Figure) -> None:
-        """Draw the figures, which have one unit, as bars into the log, with a line at the limit of each."""
+        """Draw figures of the same unit as bars into the log, with a line at the limit of each."""
         bars = [Bar(str(figure), figure.value, figure.limit) for figure in figures]
         logger.info(chart.svg(title, bars, figures[0].unit), html=True)
 
@@ -111,9 +111,9 @@ class PerformanceLibrary:
         )
 
     def _keep(self, figure: Figure) -> Figure:
-        """Write the figure into log and file."""
+        """Write the figure to log and file."""
         builtin = BuiltIn()
-        # Without the folders above: they differ between `robot` and `make acceptance`.
+        # Without the names of parent suites: they differ between `robot` and `make acceptance`.
         suite = str(builtin.get_variable_value("${SUITE_NAME}")).rpartition(".")[2]
         if suite != self._suite:
             self._suite, self._began, self._figures = suite, datetime.now(UTC).isoformat(timespec="seconds"), []

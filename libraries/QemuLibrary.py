@@ -1,4 +1,4 @@
-"""Robot Framework library: the guests, seen from outside by QEMU's monitor."""
+"""Robot Framework library: guests and their devices, through QEMU's monitor."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mock_device.checks.nodes.device_selection import SlotOfNode
 
 @library(scope="GLOBAL", auto_keywords=False)
 class QemuLibrary:
-    """Asks QEMU about the guests (QMP)."""
+    """Reads the state of guests, plugs and unplugs their devices, and stops their device servers."""
 
     @keyword
     def guests_should_be_running(self) -> None:
-        """Check that QEMU runs every guest of the topology, none paused or stopped."""
+        """Check that every guest of the topology runs in QEMU, none paused or stopped."""
         current = session.current()
         states = {name: current.cluster.qmp(name, "query-status")["status"] for name in current.node_names}
         if wrong := [
@@ -26,7 +26,7 @@ class QemuLibrary:
 
     @keyword
     def guests_should_have_all_devices_plugged(self) -> None:
-        """Check that each guest has every function of the topology at its PCI address, VFs included, and no other."""
+        """Check that each guest has exactly the functions of the topology, including VFs, at their PCI addresses."""
         current = session.current()
         complaints = []
         for node in current.topology.nodes:
@@ -38,22 +38,22 @@ class QemuLibrary:
 
     @keyword
     def unplug_slot(self, slot: SlotOfNode) -> None:
-        """Hot-unplug all devices of a slot, and wait until the guest has let go of them."""
+        """Hot-unplug all devices of a slot, and wait until the guest has released them."""
         session.current().cluster.unplug(slot.node, slot.slot.root_port)
 
     @keyword
     def plug_slot(self, slot: SlotOfNode) -> None:
-        """Hot-plug the devices of a slot; the guest finds them a moment later."""
+        """Hot-plug the devices of a slot, without waiting until the guest has found them."""
         session.current().cluster.plug(slot.node, slot.slot.root_port)
 
     @keyword
     def kill_device_server(self, node: str) -> None:
-        """Kill the process that serves the devices of ``node``; they stay on its PCI bus, and answer nothing."""
+        """Kill the device server of ``node``. Its devices stay on the PCI bus, but do not answer."""
         session.current().cluster.kill_device_server(node)
 
     @keyword
     def restart_device_server(self, node: str) -> None:
-        """Start the device server of ``node`` again, and plug its devices anew: those there are have lost theirs."""
+        """Start the device server of ``node`` again, and replug all devices: they have lost their connection to it."""
         current = session.current()
         current.cluster.start_device_server(node)
         for slot in current.topology.node(node).slots:
@@ -62,10 +62,10 @@ class QemuLibrary:
 
     @keyword
     def plug_all_devices(self) -> None:
-        """Hot-plug the devices of all slots that are empty; the guests find them a moment later."""
+        """Hot-plug the devices of all empty slots, without waiting until the guests have found them."""
         current = session.current()
         for node in current.topology.nodes:
             found = qemu.accelerators(current.cluster.qmp(node.name, "query-pci"))
             for slot in qemu.empty_slots(node, found):
-                logger.info(f"{node.name}: plugs {slot.root_port}")
+                logger.info(f"{node.name}: plugging {slot.root_port}")
                 current.cluster.plug(node.name, slot.root_port)

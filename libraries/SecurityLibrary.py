@@ -1,4 +1,4 @@
-"""Robot Framework library: what pods, containers and node agents may not do."""
+"""Robot Framework library: what pods, containers and node agents must not be able to do."""
 
 from __future__ import annotations
 
@@ -36,46 +36,48 @@ done
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SecurityLibrary:
-    """Tries what must not be possible."""
+    """Attempts what must be forbidden, and checks the refusal."""
 
     @keyword
     def container_should_have_no_device_of_its_own(self, pod: str) -> None:
-        """Check that the container has no ``MOCK_ACCEL_*`` variable and no ``/sys/class/mock-accel`` of its own."""
+        """Check that the container has no ``MOCK_ACCEL_*`` variable and no mount on ``/sys/class/mock-accel``."""
         api = session.current().api
         output = kube.execute(api, pod, ["sh", "-c", "env; cat /proc/mounts"], _TIMEOUT)
         wrong = [line for line in output.splitlines() if "MOCK_ACCEL" in line or f" {CLASS_FOLDER}" in line]
         if wrong:
-            raise CheckError(f"pod {pod!r} has no claim, and yet: {'; '.join(wrong)}")
+            raise CheckError(f"pod {pod!r}: expected nothing of a device without a claim, found {'; '.join(wrong)}")
 
     @keyword
     def container_should_have_users_of_its_own(self, pod: str) -> None:
-        """Check that root of the pod's user namespace is another user on the node (user_namespaces(7), uid_map)."""
+        """Check that root in the pod is another user on the node (user_namespaces(7), uid_map)."""
         output = kube.execute(session.current().api, pod, ["cat", "/proc/self/uid_map"], _TIMEOUT)
         first = output.split()
         if len(first) < 3 or first[0] != "0" or first[1] == "0":
-            raise CheckError(f"pod {pod!r}: expected that its user 0 is another one on the node, found {output!r}")
+            raise CheckError(
+                f"pod {pod!r}: expected its user 0 to be another user on the node, found uid_map {output!r}"
+            )
 
     @keyword
     def container_should_not_write_any_status(self, pod: str) -> None:
-        """Try from inside the container to write the status register of every device that it can see."""
+        """Check from inside the container that it can write no status register of the devices that it sees."""
         output = kube.execute(session.current().api, pod, ["sh", "-c", _WRITE], _TIMEOUT)
         logger.info(output)
         lines = output.splitlines()
         if not any(line.startswith("refused ") for line in lines):
-            raise CheckError(f"pod {pod!r}: expected status registers that it may not write, found none at all")
+            raise CheckError(f"pod {pod!r}: expected status registers that refuse writes, found no status register")
         if written := [line for line in lines if line.startswith("written ")]:
-            raise CheckError(f"pod {pod!r}: {'; '.join(written)}")
+            raise CheckError(f"pod {pod!r}: expected all writes to be refused, found {'; '.join(written)}")
 
     @keyword
     def node_agent_may_publish(self, agent: str, node: str) -> None:
-        """Check that the agent of node ``agent`` may publish a device of ``node`` (a dry run)."""
+        """Check that the agent of node ``agent`` may publish a device of ``node``, by a dry run."""
         identity.create_slice(identity.as_agent_of(session.current().api, agent), node)
 
     @keyword
     def node_agent_may_not_publish(self, agent: str | None, node: str) -> str:
-        """Check that the agent of node ``agent``, or a token for no node, may not publish a device of ``node``.
+        """Check that the agent of node ``agent``, or with ``None`` a token for no node, may not publish for ``node``.
 
-        Returns what the API server says.
+        Returns the API server's reason.
         """
         api = identity.as_agent_of(session.current().api, agent)
         what = f"the node agent of {agent or 'no node'} publishes for {node}"
@@ -83,18 +85,21 @@ class SecurityLibrary:
 
     @keyword
     def node_agent_may_not_delete_slices_of(self, agent: str, node: str) -> str:
-        """Check that the agent of node ``agent`` may not delete a ResourceSlice of ``node``; what the server says."""
+        """Check that the agent of node ``agent`` may not delete a ResourceSlice of ``node``. Returns the reason."""
         current = session.current()
         api = identity.as_agent_of(current.api, agent)
         names = [item.slice_name for item in slices.published(current.api) if item.node == node]
         if not names:
-            raise CheckError(f"{node} has no ResourceSlice to try it on")
+            raise CheckError(f"{node}: expected ResourceSlices, found none; look at: lab diagnose")
         what = f"the node agent of {agent} deletes {names[0]}"
         return _logged(identity.refusal(what, lambda: identity.delete_slice(api, names[0])))
 
     @keyword
     def node_agent_may_not_write_status_of_claim(self, agent: str, claim: str) -> str:
-        """Check that the agent of node ``agent`` may not fill ``status.devices`` of a claim of another node."""
+        """Check that the agent of node ``agent`` may not write ``status.devices`` of another node's claim.
+
+        Returns the API server's reason.
+        """
         current = session.current()
         api = identity.as_agent_of(current.api, agent)
         item = kube.get_claim(current.api, claim)
@@ -103,14 +108,14 @@ class SecurityLibrary:
 
     @keyword
     def node_agent_should_have_no_other_rights(self, agent: str) -> None:
-        """Check that the agent may not read secrets, touch pods, nodes, allocations, classes or policies."""
+        """Check that the agent of node ``agent`` may not read secrets, or change pods, nodes, claims or policies."""
         found = identity.rights_beyond(identity.as_agent_of(session.current().api, agent), _FORBIDDEN)
         if found:
-            raise CheckError(f"the node agent may {', '.join(found)}; it needs none of that")
+            raise CheckError(f"node agent of {agent}: expected no right beyond its needs, found {', '.join(found)}")
 
     @keyword
     def plugin_sockets_should_be_roots_alone(self, node: str) -> None:
-        """Check on ``node`` that another user can neither see nor reach the driver's sockets and checkpoint."""
+        """Check on ``node`` that another user can neither read nor write the driver's sockets and checkpoint."""
         command = f"""
             found=0
             for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
@@ -128,7 +133,7 @@ class SecurityLibrary:
         if not lines or int(lines[-1].removeprefix("found ")) < 2:
             raise CheckError(f"{node}: expected a service and a registration socket, found {lines}")
         if wrong := lines[:-1]:
-            raise CheckError(f"{node}: user 65534 can use {'; '.join(wrong)}")
+            raise CheckError(f"{node}: expected nothing that user 65534 can open, found {'; '.join(wrong)}")
 
 
 def _logged(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Robot Framework library: ResourceSlices, followed by a watch and compared with sysfs."""
+"""Robot Framework library: ResourceSlices, compared with topology and sysfs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mock_device.checks.objects import slice_writes, slices
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SlicesLibrary:
-    """What the driver publishes to the scheduler."""
+    """Checks and changes the devices that the driver publishes to the scheduler."""
 
     @keyword(name="ResourceSlices Should Follow Sysfs", tags=["wait"])
     def slices_should_follow_sysfs(self, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Wait until every device of sysfs, as it is now on all nodes, is published once, and nothing else.
+        """Wait until exactly the devices that sysfs shows now on all nodes are published, each once.
 
         Names, labels, pools, all attributes and capacities are compared. Fails
         with all differences.
@@ -36,40 +36,41 @@ class SlicesLibrary:
 
     @keyword(name="ResourceSlices Should Stay As They Are")
     def slices_should_stay_as_they_are(self, duration: timedelta = timedelta(seconds=20)) -> None:
-        """Watch the driver's ResourceSlices for ``duration`` and check that none is created, written or deleted.
+        """Watch the driver's ResourceSlices for ``duration``: none must be created, written or deleted.
 
-        For a cluster where nothing happens. Fails with the slices, their
-        generations, and the field managers that wrote.
+        For an idle cluster. Fails with the slices, their generations, and the field
+        managers that wrote them.
         """
         writes = slice_writes.follow(session.current().api, duration)
         logger.info(f"{len(writes.names)} ResourceSlices, {writes.count} writes in {duration.total_seconds():.0f} s")
         if complaints := writes.complaints():
-            raise CheckError("ResourceSlices are written though nothing happens:\n" + "\n".join(complaints))
+            raise CheckError(
+                "expected no writes of ResourceSlices on an idle cluster, found:\n" + "\n".join(complaints)
+            )
 
     @keyword(name="Count ResourceSlices")
     def count_slices(self, label_selector: str) -> int:
-        """How many ResourceSlices ``kubectl get resourceslices -l <label_selector>`` lists."""
+        """Return how many ResourceSlices ``kubectl get resourceslices -l <label_selector>`` lists."""
         count = slices.count_slices(session.current().api, label_selector)
         logger.info(f"{count} ResourceSlices with {label_selector}")
         return count
 
     @keyword(name="Delete ResourceSlice Of Device")
     def delete_slice_of_device(self, node: str, device: str) -> None:
-        """Delete the ResourceSlice of ``device`` (name in sysfs) behind the driver's back."""
+        """Delete the ResourceSlice of ``device`` (name in sysfs), without the driver."""
         slices.delete_slice(session.current().api, _slice_of(node, device))
 
     @keyword(name="Change ResourceSlice Of Device")
     def change_slice_of_device(self, node: str, device: str) -> None:
-        """Publish another UUID of ``device`` (name in sysfs) behind the driver's back."""
+        """Change the published UUID of ``device`` (name in sysfs), without the driver."""
         slices.change_slice(session.current().api, _slice_of(node, device))
 
     @keyword(name="ResourceSlices Should Agree With Topology On NUMA Nodes")
     def slices_should_agree_with_topology(self) -> None:
-        """Check that every device is published once, with the NUMA node that the topology gives it.
+        """Check that every device is published once, on its NUMA node of the topology.
 
-        Both the driver's attribute and the standard one are compared. Fails only
-        for devices that are right in sysfs; skips when others are wrong there
-        already.
+        Compares the driver's attribute and the standard one. Fails only for devices
+        that are correct in sysfs; skips when the others are wrong there already.
         """
         current = session.current()
         found = read_devices(current)
@@ -85,12 +86,12 @@ class SlicesLibrary:
     def device_should_be_tainted(
         self, node: str, device: str, value: str, timeout: timedelta = timedelta(minutes=3)
     ) -> None:
-        """Wait until the device (name in sysfs) is published with a taint of that ``value``."""
+        """Wait until ``device`` (name in sysfs) is published with a taint of ``value``."""
         _wait_for_taint(node, device, value, timeout)
 
     @keyword(tags=["wait"])
     def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(minutes=3)) -> None:
-        """Wait until the device (name in sysfs) is published without a taint."""
+        """Wait until ``device`` (name in sysfs) is published without a taint."""
         _wait_for_taint(node, device, "", timeout)
 
 

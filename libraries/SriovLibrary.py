@@ -1,4 +1,4 @@
-"""Robot Framework library: virtual functions, enabled and disabled over SSH as an administrator would."""
+"""Robot Framework library: virtual functions, enabled and disabled over SSH, as an administrator does."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from mock_device.topology import Function
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SriovLibrary:
-    """Writes ``sriov_numvfs`` of PFs, and reads what sysfs shows then."""
+    """Writes ``sriov_numvfs`` of PFs, and checks their VFs in sysfs."""
 
     @keyword(name="Enable VFs")
     def enable_vfs(self, node: str, pf: Function, count: int) -> None:
-        """Let ``pf`` of ``node`` have ``count`` VFs; 0 disables them."""
+        """Enable ``count`` VFs of ``pf`` on ``node``; 0 disables them."""
         session.current().on_node(node, sriov.command(pf.name, str(count)))
 
     @keyword(name="Enable All VFs")
     def enable_all_vfs(self, node: str) -> None:
-        """Let every PF of ``node`` have as many VFs as the topology gives it."""
+        """Enable all VFs that the topology declares for PFs of ``node``."""
         current = session.current()
         commands = [sriov.command(pf.name, str(pf.total_vfs)) for pf in current.topology.node(node).pfs if pf.total_vfs]
         current.on_node(node, " && ".join(commands))
 
     @keyword(name="Disable All VFs")
     def disable_all_vfs(self) -> None:
-        """Disable the VFs of every PF on all nodes; fails when one is allocated."""
+        """Disable all VFs on all nodes. Fails when a VF is allocated."""
         for node, output in session.current().on_nodes(sriov.DISABLE_ALL).items():
             if output.strip():
                 logger.info(f"{node}: disabled the VFs of {', '.join(output.split())}")
 
     @keyword(name="Number Of VFs Should Be Refused")
     def number_of_vfs_should_be_refused(self, node: str, pf: Function, number: str, because: Refusal) -> None:
-        """Check that the kernel module refuses ``number`` VFs of ``pf``, which may be any text, with that error."""
+        """Check that the kernel module refuses ``number`` (any text) VFs of ``pf`` with error ``because``."""
         try:
             session.current().on_node(node, sriov.command(pf.name, number))
         except CheckError as error:
@@ -48,7 +48,7 @@ class SriovLibrary:
 
     @keyword(name="Only These VFs Should Be Enabled")
     def only_these_vfs_should_be_enabled(self, node: str, pf: Function, count: int) -> None:
-        """Check on ``node``: the first ``count`` VFs of ``pf`` are in sysfs, all others of the node are not.
+        """Check on ``node`` that sysfs has the first ``count`` VFs of ``pf``, and no other VFs.
 
         ``sriov_totalvfs``, ``sriov_numvfs``, and the links ``physfn`` and
         ``virtfnN`` of the PCI devices must agree with that.
@@ -62,7 +62,7 @@ class SriovLibrary:
 
     @keyword(name="No VF Should Be Enabled")
     def no_vf_should_be_enabled(self) -> None:
-        """Check all nodes: PFs say how many VFs they can have by the topology, and none is there."""
+        """Check on all nodes that sysfs has no VFs, and that PFs report the topology's number of possible VFs."""
         current = session.current()
         complaints = []
         for node, output in current.on_nodes(sriov.PROBE).items():

@@ -1,4 +1,4 @@
-"""Robot Framework library: devices as the guests' kernels show them, read over SSH."""
+"""Robot Framework library: devices as the guests' kernels show them, over SSH."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mock_device.checks.waiting import until_no_complaints
 
 @library(scope="GLOBAL", auto_keywords=False)
 class SysfsLibrary:
-    """Reads what the PCI bus and the mock_accel kernel module show of the devices, on all nodes at once."""
+    """Reads devices from the PCI bus and from the mock_accel kernel module, on all nodes at once."""
 
     @keyword(name="Guest PCI Bus Should Agree With Topology On NUMA Nodes")
     def guest_pci_bus_should_agree_with_topology(self) -> None:
-        """Check that each guest's PCI bus has every function of the topology, VFs included, on its NUMA node."""
+        """Check that each guest's PCI bus has every function of the topology, including VFs, on its NUMA node."""
         current = session.current()
         numa_layers.judge(current.topology, [numa_layers.pci_bus(current.topology, self._read())]).enforce()
 
     @keyword(name="Sysfs Should Agree With Topology On NUMA Nodes")
     def sysfs_should_agree_with_topology(self) -> None:
-        """Check that class mock-accel has every PF, and the VFs that are enabled, on their NUMA nodes.
+        """Check that class mock-accel has every PF and every enabled VF on its NUMA node.
 
-        Fails only for devices that are right on the PCI bus; skips when others
+        Fails only for devices that are correct on the PCI bus; skips when the others
         are wrong there already.
         """
         current = session.current()
@@ -41,9 +41,9 @@ class SysfsLibrary:
 
     @keyword
     def lspci_should_show_all_devices(self) -> None:
-        """Check that ``lspci`` lists on each node every function of the topology at its address, and no other.
+        """Check that ``lspci`` lists on each node exactly the functions of the topology, at their addresses.
 
-        VFs are functions of the guest's bus whether they are enabled or not.
+        VFs are on the guest's bus whether they are enabled or not.
         """
         current = session.current()
         complaints = []
@@ -57,33 +57,33 @@ class SysfsLibrary:
     def sysfs_should_describe_all_devices(
         self, but: SlotOfNode | None = None, timeout: timedelta = timedelta(seconds=30)
     ) -> None:
-        """Wait until class mock-accel has every PF with all values of the topology, and VFs that are enabled likewise.
+        """Wait until class mock-accel has every PF and every enabled VF with all values of the topology.
 
-        Devices of slot ``but`` must not be there. Fails with all differences.
+        Devices of slot ``but`` must be missing. Fails with all differences.
         """
         current = session.current()
         absent = [(but.node, function.name) for function in but.functions] if but else []
         until_no_complaints(
             lambda: sysfs.value_complaints(current.topology, self._read(), absent),
             timeout,
-            "sysfs is not as the topology has it",
+            "expected sysfs to agree with the topology",
         )
 
     @keyword(tags=["wait"])
     def sysfs_should_show_no_devices(self, node: str, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until class mock-accel of ``node`` is empty or not there, as without the kernel module."""
+        """Wait until class mock-accel of ``node`` is empty or missing, as without the kernel module."""
 
         def complaints() -> list[str]:
             shown = [device.name for item in self._read() if item.node == node for device in item.accelerators]
             return [f"{node}: expected no device in /sys/class/mock-accel, found {', '.join(shown)}"] if shown else []
 
-        until_no_complaints(complaints, timeout, "devices that should not be there")
+        until_no_complaints(complaints, timeout, "expected no devices")
 
     @keyword
     def status_registers_should_mark(self, devices: list[AllocatedDevice]) -> None:
-        """Check that ``devices``, and no others of the cluster, have status register 1 (allocated).
+        """Check that exactly ``devices`` of all devices of the cluster have status register 1 (allocated).
 
-        Those that are only given with administrative access have it not.
+        Devices that are allocated with administrative access only must not have it.
         """
         allocated = {device.key for device in devices if not device.admin_access}
         if complaints := sysfs.register_complaints(self._read(), allocated):
@@ -93,7 +93,7 @@ class SysfsLibrary:
     def wait_until_status_registers_mark(
         self, devices: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=30)
     ) -> None:
-        """Like `Status Registers Should Mark`, for what the driver is about to put right."""
+        """Like `Status Registers Should Mark`, and waits until the driver has corrected the registers."""
 
         def complaints() -> list[str]:
             try:
@@ -102,23 +102,23 @@ class SysfsLibrary:
                 return [str(error)]
             return []
 
-        until_no_complaints(complaints, timeout, "status registers that are wrong")
+        until_no_complaints(complaints, timeout, "expected status registers of allocated devices only to be 1")
 
     @keyword
     def reset_device(self, device: AllocatedDevice) -> None:
-        """Let the kernel of the node reset the PCI function of ``device``, as an administrator would."""
+        """Reset the PCI function of ``device`` through its node's kernel, as an administrator does."""
         session.current().on_node(device.node, f"echo 1 > {CLASS_FOLDER}/{device.name}/device/reset")
 
     @keyword(tags=["wait"])
     def wait_until_all_devices_are_free(self, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until every status register is 0; fails with the devices that are not free."""
+        """Wait until every status register is 0. Fails with the devices that are not free."""
         until_no_complaints(
-            lambda: sysfs.register_complaints(self._read(), ()), timeout, "devices that nobody gave back"
+            lambda: sysfs.register_complaints(self._read(), ()), timeout, "expected all devices to be free"
         )
 
     @keyword
     def write_status_register(self, node: str, device: str, value: int) -> None:
-        """Write the status register of ``device`` on ``node`` as its administrator could, past the driver."""
+        """Write the status register of ``device`` on ``node`` as an administrator, without the driver."""
         session.current().on_node(node, f"echo {value} > {CLASS_FOLDER}/{device}/status")
 
     def _read(self) -> list[NodeDevices]:

@@ -1,4 +1,4 @@
-"""Robot Framework library: the tools of ``lab`` (docs/tools.md), by what they say and what is."""
+"""Robot Framework library: the tools of ``lab`` (docs/tools.md), compared with the cluster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WATCH_SECONDS = "600"
 
 @library(scope="GLOBAL", auto_keywords=False)
 class ToolsLibrary:
-    """Uses the tools on the cluster that the suite has borrowed; what they print is in the log."""
+    """Runs the tools on the suite's cluster. The log has their output."""
 
     def __init__(self) -> None:
         self._changes: list[tuple[str, CdiFile]] = []
@@ -39,7 +39,7 @@ class ToolsLibrary:
 
     @keyword
     def device_status_should_show_all_devices(self) -> None:
-        """Check that `lab devices` lists every PF, and VFs that are enabled, with all values of the topology."""
+        """Check that `lab devices` lists every PF and every enabled VF with all values of the topology."""
         current = session.current()
         rows = devices.read(current)
         logger.info(devices.table(rows).as_text())
@@ -48,7 +48,7 @@ class ToolsLibrary:
 
     @keyword
     def device_status_should_be(self, node: str, device: str, status: str) -> None:
-        """Check the status that `lab devices NODE DEVICE` shows, ``free`` or ``allocated``."""
+        """Check that `lab devices NODE DEVICE` shows ``status``, ``free`` or ``allocated``."""
         (row,) = devices.read(session.current(), node, device)
         logger.info(devices.table([row]).as_text())
         if row.status != status:
@@ -56,7 +56,7 @@ class ToolsLibrary:
 
     @keyword
     def device_status_should_refuse(self, node: str, device: str) -> str:
-        """Check that `lab devices` does not know ``device``, and return what it says about it."""
+        """Check that `lab devices` does not know ``device``, and return its message."""
         try:
             devices.read(session.current(), node, device)
         except CheckError as error:
@@ -65,7 +65,7 @@ class ToolsLibrary:
 
     @keyword
     def slices_table_should_show(self, pod: str, allocated: list[AllocatedDevice]) -> None:
-        """Check that `lab slices` lists every PF once, and ``pod`` at exactly the devices ``allocated``."""
+        """Check that `lab slices` lists every PF once, and ``pod`` at exactly its ``allocated`` devices."""
         current = session.current()
         rows = slices.read(current)
         logger.info(slices.table(rows).as_text())
@@ -85,7 +85,7 @@ class ToolsLibrary:
 
     @keyword(name="CDI List Should Show")
     def cdi_list_should_show(self, allocated: list[AllocatedDevice]) -> None:
-        """Check that `lab cdi list` has a file for each of ``allocated`` with its claim, and no other."""
+        """Check that `lab cdi list` shows exactly the files of ``allocated`` devices, with their claims."""
         entries = cdi.list_entries(session.current())
         logger.info(cdi.table(entries).as_text())
         found = sorted((entry.node, entry.device, entry.claim) for entry in entries)
@@ -95,15 +95,15 @@ class ToolsLibrary:
 
     @keyword(name="CDI Check Should Find Nothing")
     def cdi_check_should_find_nothing(self) -> None:
-        """Check that `lab cdi check` finds all files as the schema and the claims want them."""
+        """Check that `lab cdi check` finds no file that disagrees with the schema or the claims."""
         if findings := cdi.check(session.current()):
             raise CheckError("\n".join(findings))
 
     @keyword(name="Start Watching CDI Files")
     def start_watching_cdi_files(self) -> None:
-        """Let `lab cdi watch` run beside the test, until `Stop Watching CDI Files`, for ten minutes at most."""
+        """Run `lab cdi watch` in the background until `Stop Watching CDI Files`, for at most ten minutes."""
         self.stop_watching_cdi_files()
-        # A process of its own, as at a terminal: connections to nodes are not for two threads.
+        # A separate process, as at a terminal: two threads cannot share the connections to nodes.
         command = ["cdi", "watch", "--json", "--seconds", _WATCH_SECONDS, "--name", session.current().cluster.name]
         process = subprocess.Popen(
             [sys.executable, "-m", "mock_device.commands.cli", *command], stdout=subprocess.PIPE, text=True
@@ -122,23 +122,23 @@ class ToolsLibrary:
 
         threading.Thread(target=read, name="lab cdi watch", daemon=True).start()
         if not started.wait(_WATCH_START_SECONDS):
-            raise CheckError(f"lab cdi watch has not looked for the first time after {_WATCH_START_SECONDS:.0f} s")
+            raise CheckError(f"lab cdi watch: expected its first read within {_WATCH_START_SECONDS:.0f} s, found none")
 
     @keyword(name="CDI Watch Should See", tags=["wait"])
     def cdi_watch_should_see(
         self, what: str, allocated: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=60)
     ) -> None:
-        """Wait until the watch has seen the file of each of ``allocated`` as ``what``: appeared, disappeared …"""
+        """Wait until the watch has reported ``what`` (appeared, disappeared, …) for each ``allocated`` device."""
 
         def missing() -> list[str]:
             seen = {(file.node, cdi.device_of(file)) for change, file in self._changes if change == what}
             return [f"{device}: its file has not {what}" for device in allocated if device.key not in seen]
 
-        until_no_complaints(missing, timeout, "what lab cdi watch has not seen")
+        until_no_complaints(missing, timeout, "expected lab cdi watch to report")
 
     @keyword(name="Stop Watching CDI Files")
     def stop_watching_cdi_files(self) -> None:
-        """End the watch, if there is one."""
+        """End the watch, if it runs."""
         if self._watch:
             process, self._watch = self._watch, None
             process.kill()
@@ -160,33 +160,33 @@ class ToolsLibrary:
 
     @keyword(tags=["wait"])
     def set_log_verbosity(self, level: int, component: Component, node: str | None = None) -> None:
-        """`lab verbosity`: let ``component`` (on ``node``) log at ``level``, 2 to 6, and wait until its log says so."""
+        """Set the verbosity of ``component`` (on ``node``) to ``level`` (2 to 6) by `lab verbosity`."""
         logger.info(", ".join(verbosity.set_level(session.current(), level, component, node)))
 
     @keyword(tags=["wait"])
     def diagnosis_should_be_healthy(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Wait until `lab diagnose` finds nothing broken; fails with the stretch that is."""
+        """Wait until `lab diagnose` finds nothing broken. Fails with the broken step."""
 
         def complaints() -> list[str]:
             found = self._diagnose()
             return [f"{found.broken.step}: {found.broken.evidence}; remedy: {found.remedy}"] if found.broken else []
 
-        until_no_complaints(complaints, timeout, "lab diagnose finds something broken")
+        until_no_complaints(complaints, timeout, "expected lab diagnose to find nothing broken")
 
     @keyword(tags=["wait"])
     def diagnosis_should_name(
         self, step: str, evidence: str, remedy: str, timeout: timedelta = timedelta(minutes=10)
     ) -> None:
-        """Wait until `lab diagnose` names ``step`` as the first broken stretch.
+        """Wait until `lab diagnose` names ``step`` as the first broken step.
 
-        ``evidence`` and ``remedy`` must be part of what it says about it. All
-        steps before must be ok, and none after reached.
+        Its texts must contain ``evidence`` and ``remedy``. All earlier steps must be
+        ok, and no later step reached.
         """
 
         def complaints() -> list[str]:
             found = self._diagnose()
             if found.broken is None:
-                return [f"expected {step!r} to be broken, nothing is"]
+                return [f"expected {step!r} to be broken, found nothing broken"]
             said = [
                 ("step", step, found.broken.step),
                 ("evidence", evidence, found.broken.evidence),
@@ -195,8 +195,8 @@ class ToolsLibrary:
             return [f"expected {what} {wanted!r}, found {text!r}" for what, wanted, text in said if wanted not in text]
 
         if step not in diagnosis.names():
-            raise CheckError(f"there is no step {step!r}; there are {', '.join(diagnosis.names())}")
-        until_no_complaints(complaints, timeout, "lab diagnose does not name it")
+            raise CheckError(f"expected the name of a step, found {step!r}; steps are {', '.join(diagnosis.names())}")
+        until_no_complaints(complaints, timeout, "expected lab diagnose to name the step")
 
     def _diagnose(self) -> Diagnosis:
         found = diagnosis.diagnose(session.current())

@@ -1,4 +1,4 @@
-"""Robot Framework library: what the topology says, for tests that pick devices by what they are."""
+"""Robot Framework library: nodes and devices of the topology, selected by their properties."""
 
 from __future__ import annotations
 
@@ -18,79 +18,79 @@ T = TypeVar("T")
 
 @library(scope="GLOBAL", auto_keywords=False)
 class TopologyLibrary:
-    """Devices of the topology, with their names, addresses and values.
+    """Returns nodes and devices of the topology.
 
-    A keyword that finds nothing to pick skips the test, and says what the
-    topology lacks.
+    A keyword that finds no device with the property skips the test, and says what
+    the topology lacks.
     """
 
     @keyword(name="Get PFs")
     def get_pfs(
         self, node: str, capability: str | None = None, memory: int | None = None, bus: str | None = None
     ) -> list[Function]:
-        """PFs of ``node``: with ``capability``, with at least ``memory`` bytes, on ``bus`` (``0000:12``), if given."""
+        """Return PFs of ``node``: with ``capability``, ``memory`` bytes or more, on ``bus`` (``0000:12``), if given."""
         return device_selection.pfs(_node(node), capability=capability, memory=memory, bus=bus)
 
     @keyword(name="Get PF With VFs")
     def get_pf_with_vfs(self, node: str) -> Function:
-        """The PF of ``node`` that has the most VFs."""
+        """Return the PF of ``node`` that has the most VFs."""
         return _pick(device_selection.pf_with_vfs, node)
 
     @keyword(name="Get PF Without VFs")
     def get_pf_without_vfs(self, node: str) -> Function:
-        """A PF of ``node`` that has no VFs."""
+        """Return a PF of ``node`` without VFs."""
         return _pick(device_selection.pf_without_vfs, node)
 
     @keyword(name="Get VFs Of")
     def get_vfs_of(self, node: str, pf: Function) -> list[Function]:
-        """VFs of ``pf`` on ``node``, enabled or not."""
+        """Return the VFs of ``pf`` on ``node``, enabled or not."""
         return list(_node(node).vfs_of(pf))
 
     @keyword
     def get_telling_capability(self, node: str) -> str:
-        """A capability that some PFs of ``node`` have and others have not."""
+        """Return a capability that only some PFs of ``node`` have."""
         return _pick(device_selection.telling_capability, node)
 
     @keyword
     def get_largest_memory(self, node: str) -> int:
-        """Bytes of the largest PFs of ``node``; there are smaller ones."""
+        """Return the bytes of the largest PFs of ``node``, which also has smaller ones."""
         return _pick(device_selection.largest_memory, node)
 
     @keyword
     def get_bus_with_several_pfs(self, node: str) -> str:
-        """A bus of ``node``, as in ``0000:12``, that has more than one PF."""
+        """Return a bus of ``node`` (``0000:12``) that has more than one PF."""
         return _pick(device_selection.shared_bus, node)
 
     @keyword(name="Get PFs Under Largest Root")
     def get_pfs_under_largest_root(self) -> list[Function]:
-        """PFs under the PCIe root that has the most of them, of all nodes."""
+        """Return the PFs of the PCIe root that has the most PFs, of all nodes."""
         return max(
             (device_selection.pfs_under_largest_root(node) for node in session.current().topology.nodes), key=len
         )
 
     @keyword
     def get_slot_to_unplug(self, node: str) -> SlotOfNode:
-        """The slot of ``node`` that has the fewest PFs."""
+        """Return the slot of ``node`` that has the fewest PFs."""
         return device_selection.slot_to_unplug(_node(node))
 
     @keyword(name="Get PF Whose Name Moves Without")
     def get_pf_whose_name_moves_without(self, slot: SlotOfNode) -> Function:
-        """A PF of the slot's node whose name is another PF's when the node boots without the slot."""
+        """Return a PF whose name another PF has when the node boots with ``slot`` empty."""
         return _pick(lambda node: device_selection.pf_whose_name_moves(node, slot), slot.node)
 
     @keyword(name="Count PFs")
     def count_pfs(self) -> int:
-        """How many PFs the cluster has."""
+        """Return how many PFs the cluster has."""
         return sum(len(node.pfs) for node in session.current().topology.nodes)
 
     @keyword
     def get_node_names(self) -> list[str]:
-        """Names of the cluster's nodes, in the order of the topology."""
+        """Return the names of the nodes, in the order of the topology."""
         return session.current().node_names
 
     @keyword(name="Get NUMA Nodes")
     def get_numa_nodes(self, node: str) -> list[int]:
-        """NUMA nodes of ``node`` that have devices, by the topology."""
+        """Return the NUMA nodes of ``node`` that have devices."""
         found = [numa.id for numa in session.current().topology.node(node).numa_nodes if numa.slots]
         if not found:
             raise CheckError(f"topology {session.current().topology.name} has no devices on {node}")
@@ -98,13 +98,13 @@ class TopologyLibrary:
 
     @keyword(name="Count PFs On NUMA Node")
     def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
-        """How many physical functions ``node`` has on ``numa_node``, by the topology."""
+        """Return how many PFs ``node`` has on ``numa_node``."""
         functions = session.current().topology.node(node).functions
         return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
 
     @keyword(name="Skip Unless Topology Has PFs")
     def skip_unless_topology_has_pfs(self, count: int) -> None:
-        """Skip the test when the cluster has fewer PFs than ``count``."""
+        """Skip the test when the cluster has fewer than ``count`` PFs."""
         topology = session.current().topology
         found = sum(len(node.pfs) for node in topology.nodes)
         if found < count:

@@ -24,7 +24,7 @@ RESULTS = PROJECT / "results"
 SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 LONG = "long"
-"""Tag of suites that `make test` leaves out on fewer than four cores, to end within a quarter of an hour."""
+"""Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
 _END = 30
@@ -87,7 +87,7 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 
 def suites() -> Count:
-    """The acceptance suites, by pabot on a pool of clusters."""
+    """Run the acceptance suites with pabot on a pool of clusters."""
     (RESULTS / SUMMARY).unlink(missing_ok=True)
     clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
     argv = [
@@ -105,7 +105,7 @@ def suites() -> Count:
 
 
 def lint() -> Count:
-    """Style and types of everything."""
+    """Check style, types and imports."""
     python = sys.executable
     return (
         command("ruff check", python, "-m", "ruff", "check", *SOURCES)
@@ -127,7 +127,7 @@ def _typed() -> Iterator[str]:
 
 
 def unit() -> Count:
-    """Tests that need no cluster; some boot a control plane or a single guest."""
+    """Run the tests that need no cluster; some boot a control plane or a single guest."""
     return pytest("unit tests", 300, "-m", "not acceptance")
 
 

@@ -1,6 +1,7 @@
-"""Measures how long clusters take and what they cost; writes ``results/bench-lab.json`` and ``.txt``.
+"""Measures how long clusters take and how much memory and CPU time they use.
 
-Not a test: nothing fails for being slow. Nothing else should run meanwhile.
+Writes ``results/bench-lab.json`` and ``.txt``. Not a test: slowness is not a
+failure. Run nothing else on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -54,22 +55,22 @@ class Start:
     topology: str
     how: str
     beside: int
-    """How many other clusters ran."""
+    """Number of other clusters that ran."""
     usable_seconds: float = 0.0
-    """Until all devices were published."""
+    """Time until all devices were published."""
     pods_seconds: float = 0.0
-    """Until the pods ran."""
+    """Time until the pods ran."""
     memory_mib: int = 0
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
 @dataclass
 class Acceptance:
-    """One run of suites over a pool."""
+    """One run of suites on a pool."""
 
     clusters: int
     arguments: list[str]
-    """Suites and options; none for all suites."""
+    """Suites and options; empty for all suites."""
     seconds: float
     passed: int
     failed: int
@@ -82,9 +83,9 @@ class Bench:
     machine: dict[str, str]
     starts: list[Start] = field(default_factory=list)
     publish_seconds: dict[str, float] = field(default_factory=dict)
-    """From plugging the devices until all are in ResourceSlices, by topology."""
+    """Time from plugging the devices until all are in ResourceSlices, by topology."""
     idle_cores: dict[str, float] = field(default_factory=dict)
-    """Cores that an idle cluster keeps busy, by topology."""
+    """Number of cores that an idle cluster keeps busy, by topology."""
     acceptance: list[Acceptance] = field(default_factory=list)
 
     def ratio(self) -> float | None:
@@ -160,7 +161,7 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
 
 
 def run_pods(cluster: Cluster) -> None:
-    """Run a pod with a device on each node. Raises CheckError when one does not run."""
+    """Run a pod with a device on each node. Raises CheckError if one does not run."""
     api = kubeclient.connect(cluster.kubeconfig)
     for node in cluster.topology.nodes:
         kube.create_claim(api, build(node.name, [DeviceRequest("device")], None, kube.LABELS))
@@ -184,7 +185,7 @@ def publish(topology: str) -> float:
 
 
 def idle(cluster: Cluster, seconds: float) -> float:
-    """Cores that the processes of an idle cluster keep busy."""
+    """Number of cores that the processes of an idle cluster keep busy."""
     processes = [psutil.Process(pid) for pid in cluster_pids(cluster)]
 
     def busy() -> float:
@@ -197,7 +198,7 @@ def idle(cluster: Cluster, seconds: float) -> float:
 
 
 def cluster_pids(cluster: Cluster) -> set[int]:
-    """Processes of the cluster, in the PID namespace of this process; each once, however many of its parents match."""
+    """Process IDs of the cluster in this process's PID namespace, without duplicates."""
     directory = str(cluster.log_dir.parent)
     found = set()
     for process in psutil.process_iter():

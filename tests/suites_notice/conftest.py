@@ -1,4 +1,4 @@
-"""Clusters for the tests of the suites."""
+"""Fixtures with clusters for the tests of the suites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_device.lab.cluster.cluster import Cluster
 
 @pytest.fixture(scope="session")
 def miswired() -> Path:
-    """A topology that contradicts itself; its golden cluster is there, so that clusters of it start soon."""
+    """An inconsistent topology; its golden cluster is built first, so that clusters of it start fast."""
     path = DATA / "topologies/miswired.yaml"
     golden.with_driver(topology.load(path), profile.load(DEFAULT_PROFILE))
     return path
@@ -24,7 +24,7 @@ def miswired() -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The default cluster, started for these tests when nobody has done so."""
+    """The default cluster, started for these tests if it is not running."""
     cluster = client.default("tests of the suites")
     yield cluster
     cluster.release()

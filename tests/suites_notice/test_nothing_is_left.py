@@ -1,4 +1,4 @@
-"""Whoever dies in whatever way: nothing of a cluster outlives its holder, and the next start finds no trace."""
+"""Nothing of a cluster outlives its holder, whichever process is killed and however."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SUITE = "suites/numa.robot"
 
 
 class Run:
-    """A run of a suite, which starts a cluster of its own."""
+    """A run of a suite that starts its own cluster."""
 
     def __init__(self, cluster: str, *argv: str) -> None:
-        """``cluster`` is its name, with ``PID`` for the number of the process."""
+        """``cluster`` is the cluster's name, in which ``PID`` stands for the process ID."""
         self.begin = time.time()
         self.process = subprocess.Popen(
             [sys.executable, "-m", *argv],
@@ -50,18 +50,20 @@ class Run:
         """Wait until the cluster is in ``state`` and has all these ``processes``."""
         self._wait(
             state,
-            lambda said: said["state"] == state and {item["name"] for item in said["processes"]}.issuperset(processes),
+            lambda status: (
+                status["state"] == state and {item["name"] for item in status["processes"]}.issuperset(processes)
+            ),
         )
         return Traces(self.cluster)
 
     def wait_for_suite(self) -> Traces:
         """Wait until the suite has its cluster."""
-        self._wait("used by a suite", lambda said: any(who.startswith("robot") for who in said["holders"]))
+        self._wait("used by a suite", lambda status: any(who.startswith("robot") for who in status["holders"]))
         return Traces(self.cluster)
 
     def _wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while (said := self._status()) is None or not done(said):
+        while (status := self._status()) is None or not done(status):
             assert self.process.poll() is None, "the run ended before its cluster started"
             assert time.monotonic() < deadline, f"not {what} after {START_SECONDS:.0f} s"
             time.sleep(POLL_SECONDS)
@@ -69,13 +71,13 @@ class Run:
     def _status(self) -> dict[str, Any] | None:
         try:
             with Control(self.cluster) as control:
-                said: dict[str, Any] = control.request("status")
+                status: dict[str, Any] = control.request("status")
         except StepError:
             return None
-        return said
+        return status
 
     def pid_of(self, module: str) -> int:
-        """The process among its descendants that runs a Python module."""
+        """Process ID of the descendant that runs a Python module."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         (pid,) = (child.pid for child in children if python_module(child) == module)
         return pid
@@ -111,7 +113,7 @@ def nothing_is_left(run: Run, traces: Traces) -> None:
 
 
 @pytest.mark.parametrize("victim", ["robot", "supervisor"])
-def test_killed_robot_or_supervisor(robot: Run, victim: str) -> None:
+def test_nothing_is_left_of_a_killed_robot_or_supervisor(robot: Run, victim: str) -> None:
     traces = robot.wait_for("starting", "qemu-miswired-node", "kube-apiserver")
     os.kill(robot.process.pid if victim == "robot" else traces.supervisor, signal.SIGKILL)
     nothing_is_left(robot, traces)
@@ -119,7 +121,7 @@ def test_killed_robot_or_supervisor(robot: Run, victim: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["its cluster starts", "its devices are plugged", "a suite runs"])
-def test_interrupted_pool(pool: Run, moment: str) -> None:
+def test_nothing_is_left_of_an_interrupted_pool(pool: Run, moment: str) -> None:
     """Ctrl-C, which a terminal sends to the whole process group."""
     if moment == "a suite runs":
         traces = pool.wait_for_suite()
@@ -133,7 +135,7 @@ def test_interrupted_pool(pool: Run, moment: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["acceptance", "pabot"])
-def test_killed_head_of_a_pool_takes_everything_with_it(pool: Run, victim: str) -> None:
+def test_everything_ends_when_the_pools_process_is_killed(pool: Run, victim: str) -> None:
     traces = pool.wait_for("running")
     children = psutil.Process(pool.process.pid).children(recursive=True)
     os.kill(pool.process.pid if victim == "acceptance" else pool.pid_of("pabot.pabot"), signal.SIGKILL)
@@ -142,28 +144,28 @@ def test_killed_head_of_a_pool_takes_everything_with_it(pool: Run, victim: str) 
     assert not psutil.wait_procs(children, timeout=END_SECONDS)[1]
 
 
-def test_killed_suite_costs_its_cluster_and_the_report_says_so(pool: Run, tmp_path: Path) -> None:
+def test_cluster_of_a_killed_suite_is_retired_and_reported(pool: Run, tmp_path: Path) -> None:
     traces = pool.wait_for_suite()
     os.kill(pool.pid_of("robot"), signal.SIGKILL)
     nothing_is_left(pool, traces)
     assert pool.process.wait(REPORT_SECONDS) == 1
-    said = json.loads((tmp_path / "acceptance.json").read_text())
-    assert said["lost"] == ["NUMA"]
-    assert [(item["cluster"], item["reason"]) for item in said["retired"]] == [(pool.cluster, DIED)]
+    summary = json.loads((tmp_path / "acceptance.json").read_text())
+    assert summary["lost"] == ["NUMA"]
+    assert [(item["cluster"], item["reason"]) for item in summary["retired"]] == [(pool.cluster, DIED)]
 
 
-def test_killed_supervisor_of_a_pool_makes_the_run_red_and_ends_its_cluster_only(pool: Run, tmp_path: Path) -> None:
+def test_run_fails_and_only_one_cluster_ends_when_its_supervisor_is_killed(pool: Run, tmp_path: Path) -> None:
     traces = pool.wait_for_suite()
     os.kill(traces.supervisor, signal.SIGKILL)
     nothing_is_left(pool, traces)
     assert pool.process.wait(START_SECONDS) == 1
-    said = json.loads((tmp_path / "acceptance.json").read_text())
-    assert [item["cluster"] for item in said["retired"]] == [pool.cluster]
-    assert said["suites"][0]["failed"]
+    summary = json.loads((tmp_path / "acceptance.json").read_text())
+    assert [item["cluster"] for item in summary["retired"]] == [pool.cluster]
+    assert summary["suites"][0]["failed"]
 
 
 def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -> None:
-    """A cluster of ``lab up`` belongs to nobody who borrows it."""
+    """A cluster of ``lab up`` does not end with a borrower."""
     script = (
         "from mock_device.lab.cluster import client; "
         "held = client.attach(who='victim'); print('held', flush=True); input()"

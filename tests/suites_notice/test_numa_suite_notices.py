@@ -1,4 +1,4 @@
-"""``suites/numa.robot`` goes red in the right test when the system is broken on purpose."""
+"""``suites/numa.robot`` fails in the right test when the system is broken on purpose."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SYSFS = "Sysfs Agrees With Topology"
 SLICES = "ResourceSlices Agree With Topology"
 
 WRONG = "mock1"
-# Python imports a module of this name at its start, before the driver.
+# Python imports the module sitecustomize when it starts, before the driver.
 SITECUSTOMIZE = dedent(f"""\
     from dataclasses import replace
     from mock_accel_dra import discovery
@@ -44,7 +44,7 @@ FAULT = "wrong-numa-node"
 TIMEOUT = timedelta(minutes=10)
 
 
-def test_guest_wired_to_another_numa_node_than_declared(miswired: Path) -> None:
+def test_guest_with_wrong_wiring_fails_the_pci_bus_test(miswired: Path) -> None:
     tests = run_suite("numa", "miswired-guest", "--variable", f"TOPOLOGY:{miswired}")
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "FAIL"}
     assert tests[PCI_BUS].message == (
@@ -54,7 +54,7 @@ def test_guest_wired_to_another_numa_node_than_declared(miswired: Path) -> None:
 
 @pytest.fixture
 def driver_with_wrong_numa_node(cluster: Cluster) -> Iterator[None]:
-    """The node agents publish device mock1 of every node with another NUMA node than it has."""
+    """The node agents publish device mock1 of every node with the wrong NUMA node."""
     api = kubeclient.connect(cluster.kubeconfig)
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
     right = api.sanitize_for_serialization(  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def with_fault(template: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("driver_with_wrong_numa_node")
-def test_driver_that_publishes_a_wrong_numa_node(cluster: Cluster) -> None:
+def test_driver_with_a_wrong_numa_node_fails_the_slices_test(cluster: Cluster) -> None:
     tests = run_suite("numa", FAULT)
     assert statuses(tests) == {FIRST: "PASS", PCI_BUS: "PASS", SYSFS: "PASS", SLICES: "FAIL"}
     assert tests[SLICES].message.splitlines() == [

@@ -1,4 +1,4 @@
-"""``suites/operation.robot`` goes red when slices are written though nothing happens."""
+"""``suites/operation.robot`` fails when slices are written without need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOIN_SECONDS = 60.0
 
 
 def annotate(api: ApiClient, name: str, value: str | None) -> None:
-    """Write an annotation, which neither the driver nor the suite's setup looks at; None takes it away."""
+    """Set an annotation that neither the driver nor the suite's setup reads; None removes it."""
     body = {"metadata": {"annotations": {ANNOTATION: value}}}
     client.ResourceV1Api(api).patch_resource_slice(name, body, field_manager=WRITER, _request_timeout=30.0)
 
@@ -51,7 +51,7 @@ def written_slice(cluster: Cluster) -> Iterator[str]:
         annotate(api, name, None)
 
 
-def test_slice_that_is_written_though_nothing_happens(written_slice: str) -> None:
+def test_needless_writes_of_a_slice_are_noticed(written_slice: str) -> None:
     tests = run_suite("operation", "slices-written", "--test", TEST)
     assert statuses(tests) == {TEST: "FAIL"}
     title, *slices = tests[TEST].message.splitlines()

@@ -1,4 +1,4 @@
-"""An ordinary user needs no root for a cluster. All tests are one's when an ordinary user runs them; CI is root."""
+"""An ordinary user can run a cluster. Needed if tests run as root, as in CI; otherwise all tests show it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMESPACES = [
 TIMEOUT_SECONDS = 300
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="who runs these tests is an ordinary user already")
+@pytest.mark.skipif(os.geteuid() != 0, reason="all tests run as an ordinary user already")
 def test_ordinary_user_has_a_cluster_and_leaves_nothing(miswired: Path, tmp_path: Path) -> None:
     inside = SUPPORT / "ordinary_user_inside.py"
     argv = [*NAMESPACES, sys.executable, str(inside), str(miswired), str(tmp_path)]
@@ -47,7 +47,7 @@ def test_ordinary_user_has_a_cluster_and_leaves_nothing(miswired: Path, tmp_path
     assert len(node["devices"]) == node["expected_devices"] == status["slices"]
     assert all(pod["ready"] for pod in status["pods"])
     assert report["supervisor's user"] == "nobody"
-    assert report["who one is on a node"] == "root\n"
+    assert report["user on a node"] == "root\n"
     assert report["nodes"] == f"node/{node['name']}\n"
     assert report["left"] == []
     assert set(report["files left"]) <= {"logs", "pki", "kubeconfig", "sockets", "spec.json", "topology.yaml"}

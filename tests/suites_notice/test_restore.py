@@ -1,4 +1,4 @@
-"""A restored cluster is as good as one that was booted, also beside another one from the same golden cluster."""
+"""Restored clusters are healthy and independent, even if they come from the same golden cluster."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SSH_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def second(cluster: Cluster) -> Iterator[Cluster]:
-    """Another cluster of the topology that the first one has."""
+    """Another cluster of the first one's topology."""
     second = client.up(name=f"run-second-{os.getpid()}", who="test of the restore")
     assert second.topology.path == cluster.topology.path
     yield second
     second.release()
 
 
-def test_two_clusters_of_one_golden_stand_side_by_side(cluster: Cluster, second: Cluster) -> None:
+def test_two_clusters_from_one_golden_cluster_are_healthy(cluster: Cluster, second: Cluster) -> None:
     expected = sum(not function.is_vf for node in second.topology.nodes for function in node.functions)
     for each in (cluster, second):
         status = health.collect(each, SSH_SECONDS)
@@ -42,7 +42,7 @@ def test_clocks_are_right(second: Cluster) -> None:
         assert before - 1 < clock < time.time() + 1, node.name
 
 
-def test_disks_are_their_own(cluster: Cluster, second: Cluster) -> None:
+def test_disks_are_separate(cluster: Cluster, second: Cluster) -> None:
     name = second.topology.nodes[0].name
     on_node(second.node(name), ["touch", "/root/mark"], timeout=SSH_SECONDS)
     assert "mark" not in on_node(cluster.node(name), ["ls", "/root"], timeout=SSH_SECONDS)

@@ -1,4 +1,4 @@
-"""Services of the cluster, seen from a pod of another node and from the API server, which calls webhooks by them."""
+"""Services are reachable from a pod on another node and from the API server, which calls webhooks through them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def objects(certificate: bytes, key: bytes) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def api(cluster: Cluster) -> Iterator[ApiClient]:
-    """A cluster with the webhook on its last node, and a pod that idles on the first."""
+    """A cluster with the webhook on its last node, and an idle pod on the first."""
     api = kubeclient.connect(cluster.kubeconfig)
     kube.delete_everything(api, TIMEOUT)
     first, last = cluster.topology.nodes[0].name, cluster.topology.nodes[-1].name
@@ -139,7 +139,7 @@ def test_api_server_calls_a_webhook_by_its_service(api: ApiClient) -> None:
 
 
 def eventually(ask: Callable[[], str]) -> str:
-    """What ``ask`` returns as soon as it does not fail: every kube-proxy takes a moment to learn of an endpoint."""
+    """Retry ``ask`` until it succeeds: every kube-proxy takes a moment to learn of an endpoint."""
     deadline = time.monotonic() + PROXY_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Claims of every form, and what ``lab diagnose`` finds as the cause when they cannot be met."""
+"""Builders of claims of every form, and the causes that ``lab diagnose`` finds if they cannot be met."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def has(name: str, *devices: str, node: str = NODE1, pool: str = "", **fields: A
 
 
 def look(*claims: Object, message: str = NONE_FITS, **changes: Any) -> Finding:
-    """What `lab diagnose` says of whether claims can be met; pod ``other`` waits for the claim of its name."""
+    """The finding of step "claims can be met"; pod ``other`` waits for the claim of its name."""
     fields: dict[str, Any] = {
         "claims": [claim("user", "mock0"), *claims],
         "pods": [pod(), waiting("other", message)],
@@ -88,7 +88,7 @@ def look(*claims: Object, message: str = NONE_FITS, **changes: Any) -> Finding:
 
 
 def cause(*claims: Object, message: str = NONE_FITS, **changes: Any) -> str:
-    """The cause alone; empty when there is only what the scheduler says."""
+    """Only the cause; empty if there is only the scheduler's message."""
     found = look(*claims, message=message, **changes)
     assert found.remedy
     start, end = "pod default/other: ", f"the scheduler says: {message}"

@@ -1,7 +1,7 @@
 """Runs a control plane as a supervisor does, sends requests, and prints the answers as JSON.
 
 Started by ``test_controlplane.py`` as the first process of network, mount and
-PID namespaces: when it ends, the kernel ends everything that it started.
+PID namespaces: when it ends, the kernel kills everything that it started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways to break a recorded cluster, and what ``lab diagnose`` must say: the step, its evidence, the remedy."""
+"""Ways to break a recorded cluster, with the step, evidence and remedy that ``lab diagnose`` must report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PREPARE = "claim default/user cannot be prepared: [Errno 30] Read-only file syst
 
 
 def waits(selectors: tuple[str, ...] = (), count: int = 1, message: str = NONE_FITS) -> dict[str, Any]:
-    """Fields of a cluster where another pod waits for its claim."""
+    """Changes to a cluster in which another pod waits for its claim."""
     return {
         "claims": [claim("user", "mock0"), claim("other", selectors=selectors, count=count)],
         "pods": [pod(), waiting("other", message)],
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "device server killed": (
         {"servers": {NODE1: None, NODE2: -9}},
         "device servers run",
-        f"{NODE2}: the device server has ended with -9, its devices answer nothing",
+        f"{NODE2}: the device server has ended with -9, its devices do not respond",
         "lab down && lab up",
     ),
     "guest stopped": (
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "kubelet refuses the API server": (
         {"agent_logs": {NODE1: LOG, NODE2: "no log: 401: Unauthorized"}},
         "node agents run",
-        f"{NODE2}: the kubelet does not give the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
+        f"{NODE2}: the kubelet refuses the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
         f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet'",
     ),
     "RBAC removed": (
@@ -164,7 +164,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "field that the API server changes": (
         {"agent_metrics": {NODE1: METRICS, NODE2: METRICS + FIELD}},
         "all devices can be published",
-        f"{NODE2}: the API server keeps spec.devices[0].taints of ResourceSlice s otherwise than it is written; "
+        f"{NODE2}: the API server changes spec.devices[0].taints of ResourceSlice s when it is written; "
         "is a feature gate off?",
         f"lab logs --component node-agent --node {NODE2} --severity warning",
     ),
@@ -257,7 +257,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         f"lab ssh {NODE1} 'mv /var/run/cdi /var/run/cdi.aside; mkdir /var/run/cdi' "
         "&& lab kubectl -n mock-device rollout restart daemonset/mock-accel-node-agent",
     ),
-    "CDI folder made anew": (
+    "CDI folder recreated": (
         {"cdi_folders": {NODE1: replace(FOLDER, inode="24:8"), NODE2: FOLDER}},
         "CDI folder is usable",
         f"{NODE1}: the node agent writes to another folder than the node's /var/run/cdi",

@@ -1,7 +1,7 @@
-"""Publishes devices to a real API server as the node agent does, and prints what became of them as JSON.
+"""Publishes devices to a real API server like the node agent, and prints the stored objects as JSON.
 
 Started by ``test_driver_publishes.py`` as the first process of network, mount and
-PID namespaces: when it ends, the kernel ends everything that it started.
+PID namespaces: when it ends, the kernel kills everything that it started.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AdminClient(Client):
 
 
 def publish(client: Client, node: str, devices: Sequence[Device]) -> dict[str, Any]:
-    """What each look at ``devices`` writes, and what is there afterwards. The slices are deleted in the end."""
+    """Publish ``devices`` repeatedly; returns the writes each time and the final slices, which are then deleted."""
     publisher = Publisher(client, node)
     writes = [publisher.publish(devices) for _ in range(_LOOKS)]
     slices = client.get(SLICES, publisher.selector)["items"]
@@ -80,7 +80,7 @@ def publish(client: Client, node: str, devices: Sequence[Device]) -> dict[str, A
 
 
 def refusal(write: Callable[[], object]) -> str:
-    """What the API server says against a write; empty when it takes it."""
+    """The API server's reason for refusing a write; empty if it accepts it."""
     try:
         write()
     except ApiError as error:

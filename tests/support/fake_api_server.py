@@ -1,4 +1,4 @@
-"""A server with an API server's certificate, which answers every request alike and keeps what it was asked."""
+"""A fake API server with a real certificate: gives every request the same answer and records the requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.lab.controlplane.pki import Pki
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent."""
+    """A request of a client."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass
 class FakeApiServer:
-    """The server; ``status`` and ``answer`` are what it says."""
+    """The server; ``status`` and ``answer`` are its answer to every request."""
 
     url: str
     status: int = 200
@@ -40,7 +40,7 @@ class FakeApiServer:
 
 @contextmanager
 def fake_api_server(pki: Pki) -> Iterator[FakeApiServer]:
-    """A server on loopback that lets in clients with a certificate of ``pki`` only."""
+    """Run the server on loopback; it accepts only clients with a certificate of ``pki``."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -70,7 +70,7 @@ def fake_api_server(pki: Pki) -> Iterator[FakeApiServer]:
         do_GET = do_PATCH = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing into the output of tests."""
+            """Keep the output of tests free of requests."""
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki.ca))
     context.verify_mode = ssl.CERT_REQUIRED

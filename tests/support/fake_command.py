@@ -1,4 +1,4 @@
-"""A command on the PATH that keeps how it was called."""
+"""Fake commands on the PATH, which record their calls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FakeCommand:
 
 
 def fake_command(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, body: Sequence[str] = ()) -> FakeCommand:
-    """Put a command ``name`` first on the PATH, which keeps its call and then does ``body`` (lines of Python)."""
+    """Put a command ``name`` first on the PATH, which records its call and then runs ``body`` (lines of Python)."""
     calls = folder / f"{name}.calls"
     script = folder / "bin" / name
     script.parent.mkdir(exist_ok=True)

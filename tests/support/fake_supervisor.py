@@ -1,4 +1,4 @@
-"""A fake supervisor: it listens on a cluster's real socket, and answers what a test wants."""
+"""A fake supervisor, which listens on a cluster's real socket and returns a test's answers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FakeSupervisor:
     def end(self) -> None:
         self.go_on.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        # The address is in use until accept(2) has returned, whatever is closed meanwhile.
+        # The address remains in use until accept(2) returns, even if the socket is closed.
         self._accepting.join(TIMEOUT)
         try:
             self._stack.close()

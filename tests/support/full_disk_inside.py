@@ -1,7 +1,7 @@
-"""Fills a small disk in one of several ways and checks what is left; exit code 0 when all is as it must be.
+"""Fills a small disk in one of several ways and checks errors and remaining files; exit code 0 if all is right.
 
-Started by ``test_full_disk.py`` as the first process of namespaces of its own,
-with the disk mounted: when it ends, the kernel takes everything away.
+Started by ``test_full_disk.py`` as the first process of new namespaces, with the
+disk mounted: when it ends, the kernel kills all processes and unmounts the disk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def fill_by_a_program(folder: Path) -> None:
     commands.run(["dd", "if=/dev/zero", f"of={folder / 'big'}", "bs=1M"], timeout=30)
 
 
-def fill_and_wait_in_vain(folder: Path) -> None:
+def fill_and_time_out(folder: Path) -> None:
     with pytest.raises(OSError):
         fill(folder)
     raise StepError("node1 is not Ready after 400 s")
@@ -48,7 +48,7 @@ def small(folder: Path) -> None:
 
 
 def built(_: Path) -> None:
-    for build in (fill, fill_by_a_program, fill_and_wait_in_vain):
+    for build in (fill, fill_by_a_program, fill_and_time_out):
         with pytest.raises(DiskFullError, match="a thing: the disk is full.*; free some space, see: lab cache"):
             store.cached("thing", {}, build, what="a thing")
         left = [path.name for path in (paths.cache_root() / "thing").iterdir() if path.is_dir()]
@@ -58,7 +58,7 @@ def built(_: Path) -> None:
 
 
 def other_errors(root: Path) -> None:
-    """There is room, so they stay what they are."""
+    """Errors are unchanged while the disk has space."""
 
     def fail(_: Path) -> None:
         raise StepError("compiler says no")
@@ -96,7 +96,7 @@ def golden_needs_more(root: Path) -> None:
 
 
 def saved(root: Path) -> None:
-    """QEMU's part of it, with nothing but firmware; the sockets must not be on the disk that fills up."""
+    """Save a guest without an operating system; its sockets must not be on the disk that fills up."""
     qemu = json.loads(os.environ["QEMU"])
     memory = ["-object", "memory-backend-memfd,id=ram,share=on,size=64M", "-machine", "q35,memory-backend=ram"]
     argv = [*qemu["argv"], "-nodefaults", "-display", "none", "-accel", "tcg", *memory, "-m", "64M"]

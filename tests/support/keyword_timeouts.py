@@ -1,7 +1,7 @@
-"""How long each step of a test may wait, by its time-out argument, beside the time-out of its test.
+"""Compares the time-out argument of each step of a test with the time-out of the test.
 
-Suites are read by Robot Framework's own model; user keywords are followed into the suite's resources, keywords of
-classes by the signatures that Robot Framework reads of them. A teardown is not stopped by the test's time-out.
+Suites are read with Robot Framework's own model. User keywords are resolved in the suite's resources, library keywords
+by the signatures that Robot Framework reads. The test's time-out does not stop a teardown.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _LIST = re.compile(r"@\{([^{}]+)\}")
 _VARIABLE = re.compile(r"[$@&]\{([^{}]+)\}")
 
 Item = Any
-"""A piece of Robot Framework's running model, which gives no types."""
+"""An object of Robot Framework's running model, which has no types."""
 
 
 @dataclass
 class Scope:
-    """Keywords and variables that a suite has from its file, its resources and its libraries."""
+    """Keywords and variables of a suite, from its file, resources and libraries."""
 
     keywords: dict[str, Item] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
 
     def add(self, resource: Item, folder: Path) -> None:
-        """Take what ``resource``, which stands in ``folder``, defines and imports; what is there already stays."""
+        """Add what ``resource``, a file in ``folder``, defines and imports; existing definitions are kept."""
         for keyword in resource.keywords:
             self.keywords.setdefault(_key(keyword.name), keyword)
         for variable in resource.variables:
@@ -61,10 +61,10 @@ class _Step:
 
 
 def complaints(suite: Path) -> list[str]:
-    """Steps of the tests in ``suite`` whose reason no reader would see, a sentence each.
+    """Steps of the tests in ``suite`` whose time-out is too long, so that the test would end without the step's reason.
 
-    Raises ValueError for a keyword that the suite does not have, and for a
-    time-out that depends on what only a run knows.
+    Raises ValueError for an unknown keyword, and for a time-out that is only
+    known at run time.
     """
     model = TestSuite.from_file_system(suite)
     scope = Scope()
@@ -89,7 +89,7 @@ def complaints(suite: Path) -> list[str]:
 def _look(
     step: Item, scope: Scope, variables: Mapping[str, Any], limit: float, where: str, path: Sequence[str]
 ) -> Iterator[str]:
-    """Complaints about ``step`` of a test or keyword that is stopped after ``limit`` seconds."""
+    """Complaints about ``step`` of a test or keyword whose time-out is ``limit`` seconds."""
     if not step:
         return
     if getattr(step, "type", "") not in ("KEYWORD", "SETUP", "TEARDOWN"):
@@ -119,7 +119,7 @@ def _look(
 
 
 def _bound(specification: Item, arguments: Sequence[str]) -> dict[str, Any]:
-    """Values of a call by the names of arguments: given ones, and defaults of the others."""
+    """Argument values of a call by name, including defaults."""
     names = [*specification.positional, *specification.named_only]
     values: dict[str, Any] = dict(specification.defaults)
     if specification.var_positional:
@@ -157,11 +157,11 @@ def _seconds(value: Any, variables: Mapping[str, Any], where: str) -> float:
     try:
         return float(timestr_to_secs(text))
     except ValueError as error:
-        raise ValueError(f"{where}: expected a time that can be read without a run, found {value}") from error
+        raise ValueError(f"{where}: expected a time that is known before a run, found {value}") from error
 
 
 def _replaced(value: Any, variables: Mapping[str, Any]) -> str:
-    """``value`` with the variables that are known here."""
+    """Replace the known variables in ``value``."""
     return _VARIABLE.sub(lambda match: str(variables.get(_key(match[1]), match[0])), str(value))
 
 

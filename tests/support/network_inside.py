@@ -44,7 +44,7 @@ def is_arp(frame: bytes) -> bool:
 
 
 def internet_sum(data: bytes) -> int:
-    """RFC 1071; 0xffff over data that carries its checksum."""
+    """Internet checksum (RFC 1071); 0xffff over data that includes its checksum."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -1,10 +1,10 @@
-"""Has an ordinary user start a cluster, and prints what came of it as JSON.
+"""Starts a cluster as an ordinary user, and prints a report as JSON.
 
-Started by ``test_ordinary_user.py`` as root in mount and PID namespaces of its
-own, so that nothing outlives it. There the cache and the checkout are what they
-are for root, but the user may read them and write to them: overlays on a tmpfs.
-Keys of a saved cluster are private, so that it becomes the user's own there;
-``metacopy`` keeps its memory and disks from being copied for that.
+Started by ``test_ordinary_user.py`` as root in new mount and PID namespaces, so
+that nothing outlives it. The user sees root's cache and checkout through
+overlays on a tmpfs, which the user can read and write. A saved cluster has
+private keys, so its files are given to the user in the overlay; ``metacopy``
+avoids copying its memory and disks for that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from support.traces import Traces
 
 CLUSTER = "ordinary-user"
 USER = "nobody"
-"""It is everywhere and owns nothing; ssh(1) wants somebody whom passwd(5) knows."""
+"""A user that every system has and that owns no files; ssh(1) needs a user from passwd(5)."""
 GROUP = "nogroup"
 TIMEOUT_SECONDS = 240
 
@@ -36,7 +36,7 @@ def mount(*arguments: str | Path) -> None:
 
 
 def closed(path: Path) -> Path | None:
-    """The outermost folder on the way to ``path`` that others may not enter."""
+    """The outermost parent of ``path`` that other users cannot enter."""
     for folder in (*reversed(path.parents), path):
         if not folder.stat().st_mode & stat.S_IXOTH:
             return folder
@@ -44,12 +44,12 @@ def closed(path: Path) -> Path | None:
 
 
 def own(path: Path, *, deep: bool = False) -> None:
-    """Give a folder to the user, with all that is in it if ``deep``."""
+    """Make the user the owner of a folder, if ``deep`` also of its contents."""
     subprocess.run(["chown", *(["-R"] if deep else []), f"{USER}:{GROUP}", path], timeout=60, check=True)
 
 
 class View:
-    """Folders as the user sees them."""
+    """The folders of the user's view."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
@@ -57,7 +57,7 @@ class View:
         mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", scratch)
 
     def renew(self, folder: Path) -> None:
-        """Put a new folder of the user in place of ``folder``, not in an overlay: locks of others do not show there."""
+        """Replace ``folder`` by a new one of the user, without an overlay, so that locks of others are not visible."""
         new = self._scratch / folder.name
         new.mkdir()
         own(new)
@@ -65,7 +65,7 @@ class View:
         mount("--bind", new, folder)
 
     def overlay(self, path: Path) -> None:
-        """Let changes of ``path`` end with this process."""
+        """Mount an overlay on ``path``, whose changes are lost when this process ends."""
         if any(path.is_relative_to(other) for other in self._overlaid):
             return
         self._overlaid.append(path)
@@ -76,14 +76,14 @@ class View:
         mount("-t", "overlay", "-o", options, "overlay", path)
 
     def open(self, path: Path) -> None:
-        """Let others come as far as ``path``."""
+        """Make ``path`` reachable for other users."""
         while folder := closed(path):
             self.overlay(folder)
             folder.chmod(folder.stat().st_mode | 0o055)
 
 
 def lab(*arguments: str, environment: dict[str, str]) -> str:
-    """Output of a ``lab`` command of the user, who can have no help from setuid programs."""
+    """Output of a ``lab`` command run by the user, without any help from setuid programs."""
     setpriv = ["setpriv", f"--reuid={USER}", f"--regid={GROUP}", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]
     command = [*setpriv, sys.executable, "-m", "mock_device.commands.cli", *arguments]
     run = subprocess.run(
@@ -108,7 +108,7 @@ def main(topology: str, scratch: Path) -> dict[str, Any]:
     for folder in (cache / "clusters", cache / "logs", home):
         view.renew(folder)
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(cache.parent)}
-    # Folders of before the overlays are not what they seem.
+    # Folders that were opened before the overlays were mounted are stale.
     os.chdir(PROJECT)
     named = ("--name", CLUSTER)
     lab("up", *named, "--topology", topology, environment=environment)
@@ -118,7 +118,7 @@ def main(topology: str, scratch: Path) -> dict[str, Any]:
         "supervisor's user": Path(f"/proc/{traces.supervisor}").owner(),
     }
     node = report["status"]["nodes"][0]["name"]
-    report["who one is on a node"] = lab("ssh", *named, node, "whoami", environment=environment)
+    report["user on a node"] = lab("ssh", *named, node, "whoami", environment=environment)
     report["nodes"] = lab("kubectl", *named, "get", "nodes", "-o", "name", environment=environment)
     lab("down", *named, environment=environment)
     report["left"] = list(traces.find())

@@ -1,4 +1,4 @@
-"""A cluster as ``lab diagnose`` sees it: the default topology, all well, one pod with mock0 of the first node."""
+"""A cluster as ``lab diagnose`` sees it: the default topology, healthy, one pod with mock0 of the first node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Object = dict[str, Any]
 NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 MOCK0 = CLUSTER.nodes[0].functions[0]
 FOLDER = Folder("directory", "24:7", readable=True, writable=True)
-# Of `containerd config dump`, the part that matters.
+# The relevant part of `containerd config dump`.
 CONFIG = """\
 version = 3
 [plugins.'io.containerd.cri.v1.runtime']
@@ -45,7 +45,7 @@ LOG = """\
 I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
 I1125 03:50:01.900100       1 agent.py:118] "Published slices" devices=6 written=6
 """
-# Of an agent's figures those that say what is wrong, and one more.
+# An agent's metrics that show problems, and one more.
 METRICS = """\
 # HELP mock_accel_devices_left_out Devices of this node that cannot be published
 # TYPE mock_accel_devices_left_out gauge
@@ -68,7 +68,7 @@ def pod_of(component: str, node: str | None, **status: Any) -> Object:
 
 
 def shown(node: Node, allocated: Sequence[str] = ()) -> NodeDevices:
-    """What the guest shows, no VF enabled."""
+    """Devices that the guest shows, no VF enabled."""
     return NodeDevices(
         node.name,
         tuple(PciFunction(f.bdf, VF_ID if f.is_vf else PF_ID, f.numa_node) for f in node.functions),
@@ -91,12 +91,12 @@ def published() -> list[Object]:
 
 
 def device_classes() -> list[Object]:
-    """The driver's, as its manifest has them."""
+    """DeviceClasses of the driver's manifest."""
     return list(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"))
 
 
 def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), count: int = 1) -> Object:
-    """A claim, allocated and reserved for the pod of its name when it has ``devices`` (of the first node)."""
+    """A claim; with ``devices`` (of the first node) it is allocated and reserved for the pod of its name."""
     body = claims.build(name, [DeviceRequest("device", count, selectors=selectors)], None, {})
     body["metadata"]["namespace"] = "default"
     results = [
@@ -112,7 +112,7 @@ def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), co
 
 
 def pod(name: str = "user", node: str | None = NODE1, **status: Any) -> Object:
-    """A pod with the claim of its name, which runs if nothing else is said."""
+    """A pod with the claim of its name; it runs by default."""
     body = pods.build(name, [name], None, {})
     body["metadata"]["namespace"] = "default"
     body["spec"]["nodeName"] = node
@@ -120,7 +120,7 @@ def pod(name: str = "user", node: str | None = NODE1, **status: Any) -> Object:
 
 
 def waiting(name: str, message: str) -> Object:
-    """A pod for which the scheduler has no place."""
+    """A pod that the scheduler cannot place."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return pod(name, None, phase="Pending", conditions=[condition])
 
@@ -150,7 +150,7 @@ def _by_node(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What ``diagnosis.snapshot.Snapshot`` asks for; everything is well where a test says nothing else."""
+    """A recorded ``diagnosis.snapshot.Snapshot``; fields that a test does not change are healthy."""
 
     topology: Topology = CLUSTER
     pod: str | None = None

@@ -1,4 +1,4 @@
-"""Lets a real scheduler judge claims of every form, and prints what ``lab diagnose`` makes of it as JSON.
+"""Lets a real scheduler process claims of every form, and prints what ``lab diagnose`` reports, as JSON.
 
 Started by ``test_scheduler.py`` as the first process of namespaces, like
 ``control_plane_inside.py``. Nodes are objects without a kubelet: pods that get
@@ -83,7 +83,7 @@ def extended(name: str, count: int) -> list[Object]:
 
 
 def without_grace(pod: Object) -> Object:
-    # No kubelet will say that it has ended.
+    # No kubelet reports that the pod has ended.
     pod["spec"]["terminationGracePeriodSeconds"] = 0
     return pod
 
@@ -118,7 +118,7 @@ def look(api: ApiClient) -> LiveSnapshot:
 
 
 def is_judged(pod: Object, claims: Sequence[claim_forms.Claim]) -> bool:
-    """Whether the scheduler has said something, given the pod a node, or waits for a driver."""
+    """Whether the scheduler has reported a reason, placed the pod, or waits for a driver."""
     binds = [result for claim in claims if pod["metadata"]["name"] in claim.pods for result in claim.results]
     return bool(
         pods.unschedulable_reason(pod) or pod["spec"].get("nodeName") or any(item.waits_for() for item in binds)
@@ -126,7 +126,7 @@ def is_judged(pod: Object, claims: Sequence[claim_forms.Claim]) -> bool:
 
 
 def until_judged(api: ApiClient) -> LiveSnapshot:
-    """What there is to see, once the scheduler has judged all pods, or the time is up."""
+    """A snapshot taken when the scheduler has processed all pods, or at the deadline."""
     deadline = time.monotonic() + SECONDS_A_CASE
     while True:
         snapshot = look(api)
@@ -164,7 +164,7 @@ def base() -> Iterator[Object]:
     for item in [*device_classes(), GPU_CLASS, FABRIC_CLASS]:
         yield of_kind("DeviceClass", item)
     for item in [*published(), *FOREIGN_SLICES, FABRIC_SLICE]:
-        # Nodes are not the ones that the recorded owner is.
+        # The recorded owner is a node of another cluster.
         metadata = {name: value for name, value in item["metadata"].items() if name != "ownerReferences"}
         yield of_kind("ResourceSlice", {**item, "metadata": metadata})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 MODELINE = "# yaml-language-server: $schema="
 
 
+@cache
 def load_schema(path: Path) -> dict[str, Any]:
     """The schema in ``path``. Raises jsonschema.SchemaError for one that draft-07 does not allow."""
     schema: dict[str, Any] = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Runs an acceptance suite that is expected to fail, and says how each of its tests ended."""
+"""Runs an acceptance suite that is expected to fail, and returns how each of its tests ended."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Ended:
 
 
 def run_suite(suite: str, fault: str, *options: str) -> dict[str, Ended]:
-    """Run ``suites/<suite>.robot`` until its first failure; how each test ended, by its name.
+    """Run ``suites/<suite>.robot`` until its first failure; returns how each test ended, by name.
 
-    What could not be run any more is left out: it failed because of the first.
-    The report stays in ``results/broken-on-purpose/<fault>``.
+    Tests that did not run because of the first failure are left out. The report
+    is in ``results/broken-on-purpose/<fault>``.
     """
     folder = RESULTS / fault
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,5 +45,5 @@ def run_suite(suite: str, fault: str, *options: str) -> dict[str, Ended]:
 
 
 def statuses(tests: dict[str, Ended]) -> dict[str, str]:
-    """How each test ended in a word, by its name."""
+    """Status of each test, by name."""
     return {name: test.status for name, test in tests.items()}

@@ -1,4 +1,4 @@
-"""What there is of a cluster outside its folder of logs: processes, namespaces, mounts, sockets, locks."""
+"""Finds traces of a cluster outside its log folder: processes, namespaces, mounts, sockets, locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = ("net", "mnt", "pid", "ipc")
 
 
 class Traces:
-    """Traces of one cluster that runs now."""
+    """Traces of one running cluster."""
 
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
@@ -25,10 +25,10 @@ class Traces:
         module = ["-m", "mock_device.lab.supervisor.supervisor", str(self.paths.spec)]
         (self.supervisor,) = (process.pid for process in psutil.process_iter() if cmdline(process)[1:] == module)
         self._namespaces = {kind: namespace(self.supervisor, kind) for kind in _KINDS}
-        assert list(self.find()), "the search for traces does not find a cluster that runs"
+        assert list(self.find()), "the search for traces does not find a running cluster"
 
     def left_after(self, seconds: float) -> list[str]:
-        """What is left as soon as nothing is, or after ``seconds``."""
+        """Wait until no trace is left; returns what is left after ``seconds``."""
         deadline = time.monotonic() + seconds
         while (left := list(self.find())) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -57,7 +57,7 @@ class Traces:
 
 
 def cmdline(process: psutil.Process) -> list[str]:
-    """Its command line, empty when it has ended."""
+    """Command line of a process; empty if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -65,12 +65,12 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def namespace(pid: int, kind: str) -> str:
-    """Name of a namespace of a process. Raises OSError when it has ended."""
+    """Name of a process's namespace. Raises OSError if the process has ended."""
     return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
 
 
 def python_module(process: psutil.Process) -> str:
-    """Name of the module that a process runs by ``python -m`` or by the module's command; empty for others."""
+    """Module that a process runs by ``python -m`` or by the module's command; empty for other processes."""
     match cmdline(process):
         case [_, "-m", module, *_]:
             return module

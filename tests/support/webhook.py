@@ -1,4 +1,4 @@
-"""An admission webhook that refuses everything: the code of a pod, see test_services.py."""
+"""An admission webhook that refuses everything; it runs in a pod, see test_services.py."""
 
 import http.server
 import json

@@ -1,4 +1,4 @@
-"""What the keyword libraries know, without Robot Framework: read, compare, request and wait.
+"""The logic of the keyword libraries, independent of Robot Framework: read, compare, request and wait.
 
-Modules that only compare take what was read, so that tests can pass recordings.
+Modules that only compare take data that was read before, so that tests can pass recordings.
 """

@@ -1,7 +1,7 @@
-"""What a cluster is like at the moment of a failure, kept in files: the list of all that is collected, and how.
+"""Collects the state of a cluster at the moment of a failure into files, from a list of sources.
 
-Nothing here may make things worse: each source is asked once, at the same time
-as the others, and whatever has not answered in time is named and left out.
+Collecting must not add to the failure: each source is queried once, all in
+parallel, and sources that do not answer in time are listed as missing.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ FOLDER = "evidence"
 PROBLEMS = "problems.txt"
 TIMEOUT = timedelta(seconds=30)
 FILE_BYTES = 1 << 20
-"""Of a longer file the last so many bytes are kept."""
+"""Only the last bytes of a longer file are kept."""
 _THREADS = 12
 _SOURCE_TIMEOUT_SECONDS = 20.0
 _JOURNAL_LINES = 200
 _LOG_LINES = 10_000
-"""Of a container's log."""
+"""Maximum number of lines of a container's log."""
 _KUBELET = PurePosixPath("/var/lib/kubelet")
 _PLUGIN_FOLDERS = (_KUBELET / "plugins", _KUBELET / "plugins_registry")
 _MARK = "@@evidence@@ "
 
-# One command: each costs most of a second on a node without hardware virtualisation.
+# A single command: without hardware virtualisation, each command takes most of a second on a node.
 NODE_PROBE = f"""
 mark() {{ printf '\\n{_MARK}%s\\n' "$1"; }}
 mark dmesg.txt; dmesg 2>&1 | tail -c {FILE_BYTES}
@@ -60,11 +60,11 @@ true
 """
 
 Files = dict[str, str | bytes]
-"""Contents by the path in the folder of the evidence."""
+"""Content of each file, by its path in the evidence folder."""
 
 
 def parse_node(node: str, output: str) -> Files:
-    """Files of what NODE_PROBE printed on ``node``."""
+    """Split the output of NODE_PROBE on ``node`` into files."""
     sections = re.split(rf"^{re.escape(_MARK)}(.+)\n", output, flags=re.MULTILINE)
     return {f"{node}/{name}": text for name, text in zip(sections[1::2], sections[2::2], strict=True)}
 
@@ -75,13 +75,13 @@ def _node(session: Session, node: str) -> Files:
 
 def _supervisor(session: Session) -> Files:
     """Processes of the cluster, and the run state of each guest."""
-    # On a connection of its own: the suite's serves one request at a time.
+    # Use a separate connection: the suite's handles one request at a time.
     with Control(session.cluster.name) as control:
-        said = control.request("status")
+        status = control.request("status")
         guests = {
             name: control.request("qmp", node=name, execute="query-status", arguments={}) for name in session.node_names
         }
-    return {"supervisor.json": json.dumps({**said, "guests": guests}, indent=1)}
+    return {"supervisor.json": json.dumps({**status, "guests": guests}, indent=1)}
 
 
 def _logs(session: Session) -> Files:
@@ -96,7 +96,7 @@ def _logs(session: Session) -> Files:
 
 
 def _driver_logs(api: ApiClient) -> Files:
-    """Logs of all containers of `driver_pods`, those of a container's run before the present one too."""
+    """Logs of all containers of ``driver_pods``, including the previous run of restarted containers."""
     core = client.CoreV1Api(api)
     deadline = time.monotonic() + _SOURCE_TIMEOUT_SECONDS
     found: Files = {}
@@ -108,7 +108,7 @@ def _driver_logs(api: ApiClient) -> Files:
                 if time.monotonic() < deadline:
                     found[path] = _log(core, namespace, name, container, previous)
                 else:
-                    found[path] = "no log: the time was up"
+                    found[path] = "no log: time-out"
     return found
 
 
@@ -123,17 +123,18 @@ def _log(core: client.CoreV1Api, namespace: str, pod: str, container: str, previ
             _preload_content=False,
             _request_timeout=_SOURCE_TIMEOUT_SECONDS,
         )
-    except ApiException as error:  # a container that has not started must not hide the others
+    except ApiException as error:  # a container that has not started must not hide the other logs
         return f"no log: {kubeclient.refusal(error)}"
     return bytes(answer.data)
 
 
 def driver_pods(pods: Iterable[kube.Object]) -> list[kube.Object]:
-    """Those of ``pods`` (API's JSON) that belong to a driver, this project's or another.
+    """The pods among ``pods`` (API's JSON) that belong to a driver, this project's or another.
 
-    A pod that mounts the kubelet's folders for plugins is one (by the kubelet's plugin
-    contract each driver has its sockets there), and so are all pods of its namespace,
-    for a driver's other parts: but not in the namespace of the tests' own pods.
+    These are pods that mount the kubelet's plugin folders, where every driver has its
+    sockets by the kubelet's plugin contract, and all other pods of their namespaces,
+    because a driver may have more components. Pods of the tests' namespace only count
+    if they mount the folders.
     """
     pods = list(pods)
     plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
@@ -149,7 +150,7 @@ def _is_kubelet_plugin(pod: kube.Object) -> bool:
 
 
 def _containers(pod: kube.Object) -> list[tuple[str, int]]:
-    """Names of the containers of ``pod``, the first ones first, and how often each was started again."""
+    """Names and restart counts of the containers of ``pod``, init containers first."""
     status = pod.get("status") or {}
     states = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     restarts = {state["name"]: int(state.get("restartCount") or 0) for state in states}
@@ -167,7 +168,7 @@ def _objects(api: ApiClient, name: str, lister: Callable[..., Any]) -> Files:
 
 
 def _items(api: ApiClient, lister: Callable[..., Any]) -> list[kube.Object]:
-    # As the server wrote it: the client's models cost most of the time that there is.
+    # Raw JSON from the server: converting it to the client's models would take most of the available time.
     answer: Any = lister(_preload_content=False, _request_timeout=_SOURCE_TIMEOUT_SECONDS)
     items: list[kube.Object] = json.loads(answer.data)["items"]
     for item in items:
@@ -176,7 +177,7 @@ def _items(api: ApiClient, lister: Callable[..., Any]) -> list[kube.Object]:
 
 
 def events_as_text(items: Iterable[Mapping[str, Any]]) -> str:
-    """Events (API's JSON), the oldest first, as tab-separated lines with a heading."""
+    """Events (API's JSON), oldest first, as tab-separated lines with a heading."""
     rows = sorted(
         (
             item.get("lastTimestamp") or item.get("eventTime") or item["metadata"].get("creationTimestamp") or "",
@@ -191,7 +192,7 @@ def events_as_text(items: Iterable[Mapping[str, Any]]) -> str:
 
 
 def sources(session: Session) -> dict[str, Callable[[], Files]]:
-    """All that is collected, by a name for messages."""
+    """All sources of evidence, by the name used in messages."""
     api = session.api
     core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
     objects: dict[str, Callable[..., Any]] = {
@@ -212,10 +213,10 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
 
 
 def collect(asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: timedelta = TIMEOUT) -> list[Path]:
-    """Ask all ``sources`` at the same time and write what they have into ``folder``, which is made anew.
+    """Query all sources in parallel and write their files into ``folder``, replacing an existing folder.
 
-    Returns the files, sorted. What fails, or has not answered within
-    ``timeout``, is named in PROBLEMS. Raises OSError when files cannot be written.
+    Returns the files, sorted. Sources that fail or do not answer within
+    ``timeout`` are listed in PROBLEMS. Raises OSError if files cannot be written.
     """
     pool = ThreadPoolExecutor(_THREADS)
     try:
@@ -223,7 +224,7 @@ def collect(asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: tim
         files: Files = {}
         problems = list(_answers(futures, files, time.monotonic() + timeout.total_seconds()))
     finally:
-        # Who does not answer is not waited for; its own timeout ends it.
+        # Do not wait for sources that have not answered; they end by their own time-outs.
         pool.shutdown(wait=False, cancel_futures=True)
     if problems:
         files[PROBLEMS] = "\n".join(problems)
@@ -233,10 +234,10 @@ def collect(asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: tim
 
 
 def _answers(futures: dict[Future[Files], str], files: Files, deadline: float) -> Iterator[str]:
-    """Put answers into ``files`` as they come, until all are there or the time is up; yields what is missing."""
+    """Add answers to ``files`` as they arrive, until all have arrived or the deadline; yields the problems."""
     waiting = set(futures)
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        done, waiting = wait(waiting, left, FIRST_COMPLETED)
+    while waiting and (remaining := deadline - time.monotonic()) > 0:
+        done, waiting = wait(waiting, remaining, FIRST_COMPLETED)
         for future in done:
             if error := future.exception():
                 yield f"{futures[future]}: {type(error).__name__}: {error}"
@@ -253,12 +254,12 @@ def _write(path: Path, content: str | bytes) -> Path:
 
 
 def folder_name(suite: str, test: str) -> str:
-    """Name of the folder for a test, without blanks and whatever else does not do in a path."""
+    """Name of a test's folder, without characters that are unsuitable in a path."""
     return re.sub(r"[^\w.-]+", "-", f"{suite}.{test}").strip("-.")
 
 
 def links(root: Path, files: Iterable[Path]) -> str:
-    """HTML with links to ``files`` below ``root``, for a log beside ``root``."""
+    """HTML links to ``files`` below ``root``, for a log file beside ``root``."""
     items = []
     for path in files:
         name = path.relative_to(root)

@@ -1,4 +1,4 @@
-"""Listings of ``docs/guide-commands.md``, read from the page and run as a reader would run them."""
+"""Reads the listings of ``docs/guide-commands.md`` and runs them as a reader would."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _KINDS = {"```sh": False, "```console": True}
 
 @dataclass(frozen=True)
 class Listing:
-    """Lines for a shell."""
+    """Shell commands of the page."""
 
     heading: str
-    """Of the section that it stands in."""
+    """Heading of its section."""
     old: bool
-    """A form of former days, which does not work any more."""
+    """Whether it shows an obsolete form that no longer works."""
     text: str
 
 
 def listings(page: str) -> list[Listing]:
-    """Listings of a page (Markdown), in their order. Raises ValueError when a section has two of a kind."""
+    """Listings of a Markdown page, in order. Raises ValueError if a section has two listings of one kind."""
     found: list[Listing] = []
     heading, kind, lines = "", None, list[str]()
     for line in page.splitlines():
@@ -54,7 +54,7 @@ def listings(page: str) -> list[Listing]:
 
 
 def listing(heading: str, *, old: bool = False) -> Listing:
-    """The listing of a section of the page. Raises CheckError with the sections there are."""
+    """The listing in the section ``heading``. Raises CheckError with all sections if there is none."""
     found = [item for item in listings(PAGE.read_text()) if item.old == old]
     for item in found:
         if item.heading == heading:
@@ -64,18 +64,18 @@ def listing(heading: str, *, old: bool = False) -> Listing:
 
 
 def run(item: Listing, cluster: str, names: Mapping[str, str], timeout: timedelta) -> str:
-    """What a listing prints on ``cluster``, errors included; it stops at its first command that fails.
+    """Run a listing on ``cluster`` and return its output, including errors; it stops at the first failing command.
 
-    ``names`` replaces what the page calls things by what the cluster calls
-    them. Raises CheckError with the end of the output when it fails, or takes
-    longer than ``timeout``.
+    ``names`` maps names on the page to the cluster's names. Raises CheckError
+    with the end of the output if the listing fails or takes longer than
+    ``timeout``.
     """
     text = item.text
     for name, replacement in names.items():
         text = text.replace(name, replacement)
     path = f"{Path(sys.executable).parent}:{search_path()}"
     environment = {"PATH": path, "LAB_CLUSTER": cluster, "LISTING": text}
-    # Not as an argument: an error names those.
+    # Not an argument: error messages contain the arguments.
     argv = ["bash", "-e", "-o", "pipefail", "-c", 'exec 2>&1; eval "$LISTING"']
     try:
         output = commands.run(argv, timeout=timeout.total_seconds(), env=environment, cwd=PROJECT)

@@ -1,4 +1,4 @@
-"""Waiting for what no event announces."""
+"""Polling with a deadline, for conditions that no event announces."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ _POLL_SECONDS = 0.5
 
 
 class Deadline:
-    """A time that several steps have together."""
+    """A deadline that several steps share."""
 
     def __init__(self, timeout: timedelta) -> None:
         self._end = time.monotonic() + timeout.total_seconds()
 
     def left(self) -> timedelta:
-        """What of it is left, at least a second, so that the last step looks once."""
+        """Remaining time, at least one second, so that the last step can check once."""
         return timedelta(seconds=max(self._end - time.monotonic(), 1.0))
 
 
 def until_no_complaints(complaints: Callable[[], list[str]], timeout: timedelta, what: str) -> None:
-    """Ask again and again until there are none; CheckError has those of the last time.
+    """Call ``complaints`` repeatedly until it returns none. Raises CheckError with the last complaints.
 
-    It is asked once more when the time is up, so that a slow answer counts.
+    It is called once more after the deadline, so that a slow answer still counts.
     """
     deadline = time.monotonic() + timeout.total_seconds()
     while True:
-        last_time = time.monotonic() >= deadline
+        expired = time.monotonic() >= deadline
         found = complaints()
         if not found:
             return
-        if last_time:
+        if expired:
             raise CheckError(f"{what} after {timeout.total_seconds():.0f} s:\n" + "\n".join(found))
         time.sleep(_POLL_SECONDS)

@@ -1,1 +1,1 @@
-"""``lab diagnose``: the first broken stretch on the way from device to container."""
+"""``lab diagnose``: finds the first broken step on the way from the device to the container."""

@@ -1,4 +1,4 @@
-"""Issue "allocation fails": from the published devices to claims that have them."""
+"""Issue "allocation fails": the steps from published devices to allocated claims."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def controller(snapshot: Snapshot) -> Finding:
 
 
 def device_classes(snapshot: Snapshot) -> Finding:
-    """The driver's DeviceClasses are there, and select what its manifest says."""
+    """The driver's DeviceClasses exist, and select what its manifest says."""
     found = {item["metadata"]["name"]: item for item in snapshot.device_classes}
     manifest = {item["metadata"]["name"]: item for item in manifests.read_manifest(_CLASSES_MANIFEST)}
     wrong = []
@@ -49,12 +49,12 @@ def device_classes(snapshot: Snapshot) -> Finding:
 
 
 def _is_as_narrow(selected: Selectors, expected: Selectors) -> bool:
-    """Whether all that ``selected`` selects is also ``expected``."""
+    """Whether ``expected`` covers everything that ``selected`` selects."""
     return selected.driver == expected.driver and set(expected.attributes) <= set(selected.attributes)
 
 
 def claims_exist(snapshot: Snapshot) -> Finding:
-    """Each pod's claims, or the templates that they are made from, are there."""
+    """Each pod's claims exist, or the templates from which they are created."""
     there = {name_of(item) for item in snapshot.claims}
     wrong, remedy = [], ""
     looked_at = chosen(snapshot)
@@ -73,7 +73,7 @@ def claims_exist(snapshot: Snapshot) -> Finding:
 
 
 def claims_can_be_met(snapshot: Snapshot) -> Finding:
-    """The scheduler finds devices for each pod; where not, which claim cannot be met, and why as far as it is known."""
+    """The scheduler finds devices for each pod; otherwise name the claim that cannot be met, and the cause if known."""
     wrong, remedy, waiting = [], "", 0
     for pod in chosen(snapshot):
         if pod["spec"].get("nodeName"):
@@ -84,13 +84,11 @@ def claims_can_be_met(snapshot: Snapshot) -> Finding:
         if reason is None and not cause:
             waiting += 1
             continue
-        said = [cause] * bool(cause) + ([f"the scheduler says: {reason}"] if reason else [])
-        wrong.append(f"pod {name_of(pod)}: {'; '.join(said)}")
+        reasons = [cause] * bool(cause) + ([f"the scheduler says: {reason}"] if reason else [])
+        wrong.append(f"pod {name_of(pod)}: {'; '.join(reasons)}")
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         remedy = remedy or what_to_do or f"lab kubectl -n {namespace} describe pod {name}"
-    return judged(
-        wrong, remedy, f"{waiting} pods wait for the scheduler's first word" if waiting else "no pod waits for devices"
-    )
+    return judged(wrong, remedy, f"{waiting} pods wait for the scheduler" if waiting else "no pod waits for devices")
 
 
 def _causes(snapshot: Snapshot, pod: Object, own: list[Claim], reason: str | None) -> Iterator[causes.Cause]:
@@ -100,7 +98,7 @@ def _causes(snapshot: Snapshot, pod: Object, own: list[Claim], reason: str | Non
                 remedy = f"lab kubectl -n {claim.namespace} get resourceclaim {claim.name} -o yaml"
                 device = f"{result.pool} {result.device} of {result.driver}"
                 yield f"claim {claim.name!r}: device {device} waits to be bound: {'; '.join(unmet)}", remedy
-    # A pod with scheduling gates has not been looked at.
+    # The scheduler has not looked at a pod with scheduling gates.
     if reason is None or pod["spec"].get("schedulingGates"):
         return
     published = slices.parse(snapshot.slices)
@@ -114,7 +112,7 @@ def _causes(snapshot: Snapshot, pod: Object, own: list[Claim], reason: str | Non
 
 
 def claims_are_allocated(snapshot: Snapshot) -> Finding:
-    """Each claim of a pod that has a node is allocated, and reserved for the pod."""
+    """Each claim of a scheduled pod is allocated and reserved for the pod."""
     wrong, remedy = [], ""
     seen: set[str] = set()
     placed = [pod for pod in chosen(snapshot) if pod["spec"].get("nodeName")]
@@ -134,7 +132,7 @@ def claims_are_allocated(snapshot: Snapshot) -> Finding:
 
 
 def _is_reserved(claim: Claim, pod: Object) -> bool:
-    """Whether ``pod`` may use the claim: reserved for it, not for an earlier pod of its name, or for its group."""
+    """Whether the claim is reserved for ``pod`` (not an earlier pod of its name) or for an object that owns pods."""
     name, uid = pod["metadata"]["name"], pod["metadata"].get("uid")
     return any(
         user.resource != "pods" or (user.name == name and (not (uid and user.uid) or user.uid == uid))
@@ -152,12 +150,12 @@ STEPS = (
 
 
 def chosen(snapshot: Snapshot) -> list[Object]:
-    """The one pod that is looked at, or all with claims."""
+    """The selected pod, or all pods with claims."""
     return [pod for pod in snapshot.pods if snapshot.pod in (None, name_of(pod))]
 
 
 def _claims_of(snapshot: Snapshot, pod: Object) -> list[Claim]:
-    """Claims of ``pod`` that are there, and its extended resources while there is no claim for them."""
+    """Existing claims of ``pod``, and a pending one for extended resources that have no claim yet."""
     namespace = pod["metadata"]["namespace"]
     there = {name_of(item): item for item in snapshot.claims}
     used = pod_claims.of_pod(pod)
@@ -171,6 +169,6 @@ def _claims_of(snapshot: Snapshot, pod: Object) -> list[Claim]:
 
 
 def _plugged(snapshot: Snapshot) -> set[str]:
-    """Extended resources that device plugins of nodes offer."""
+    """Extended resources that the nodes' device plugins offer."""
     allocatable = [(node.get("status") or {}).get("allocatable") or {} for node in snapshot.nodes.values()]
     return {name for offered in allocatable for name, amount in offered.items() if str(amount) != "0"}

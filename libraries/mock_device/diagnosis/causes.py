@@ -1,9 +1,10 @@
-"""Why the scheduler finds no devices for a pod: what follows from the API's objects, and nothing else.
+"""Why the scheduler finds no devices for a pod, as far as that follows from the API's objects.
 
-Only devices of this project's driver are judged, for requests whose DeviceClass
-selects that driver. A cause is said when no node can have what is asked even if
-everything that is not judged here (CEL but for comparisons, consumable capacity)
-were in the pod's favour. Of all others the scheduler's word is all there is.
+Only devices of this project's driver are evaluated, for requests whose
+DeviceClass selects that driver. A cause is reported if no node can meet the
+request even if everything that is not evaluated here (CEL other than
+comparisons, consumable capacity) were in the pod's favour. In all other cases
+only the scheduler's message is shown.
 """
 
 from __future__ import annotations
@@ -32,45 +33,45 @@ _CANNOT_ALLOCATE = re.compile(
     r"0/(\d+) nodes are available: (\d+) cannot allocate all claims"
     r"(?:, (\d+) node\(s\) didn't match Pod's node affinity/selector)?\."
 )
-"""The scheduler's word when devices are all that is lacking, on each node that the pod may have."""
+"""The scheduler's message if, on each node that the pod may use, only devices are lacking."""
 _CEL_FAILS = re.compile(r"CEL \w+ error")
 _FAILING = re.compile(r"(claim|class) (\S+): selector #(\d+)")
 _ATTRIBUTE = re.compile(r"""device\.attributes\[["']([^"']+)["']\]\.(\w+)""")
 _SHOWN_VALUES = 6
 
 Cause = tuple[str, str]
-"""What cannot be met, and a command."""
+"""What cannot be met, and a command that shows more."""
 
 
 @dataclass(frozen=True)
 class Supply:
-    """What there is for a pod."""
+    """What the cluster offers to a pod."""
 
     available: Availability
     classes: Mapping[str, Mapping[str, Any]]
     """DeviceClasses (API's JSON) by name."""
     node: str | None = None
-    """The one node that the pod may have; None for any."""
+    """The only node that the pod may use; None for any."""
 
 
 @dataclass(frozen=True)
 class _Demand:
-    """A request's ``exactly`` or one of its alternatives, with the devices that it may get."""
+    """A request's ``exactly``, or one of its alternatives, with its candidate devices."""
 
     wanted: Wanted
     selectors: Selectors
     of_class: tuple[PublishedDevice, ...]
-    """Of all nodes that the pod may have."""
+    """Devices of the class on all nodes that the pod may use."""
     matching: tuple[PublishedDevice, ...]
-    """Those of them that meet what is understood of the request's selectors."""
+    """Those that meet the understood parts of the request's selectors."""
     usable: tuple[PublishedDevice, ...]
-    """Those of them that nothing keeps from the request."""
+    """Those of ``matching`` that are neither allocated nor tainted."""
     is_judged: bool
-    """False when something of the selectors, the class's too, is not understood."""
+    """Whether all selectors, of request and class, are fully understood."""
 
 
 def of_pod(claims: Sequence[Claim], supply: Supply, reason: str) -> Iterator[Cause]:
-    """Causes why the pending ones of a pod's ``claims`` get no devices; ``reason`` is what the scheduler says."""
+    """Causes why the pending claims of a pod get no devices; ``reason`` is the scheduler's message."""
     pending = [claim for claim in claims if not claim.is_allocated]
     for claim in pending:
         for request in claim.requests:
@@ -83,7 +84,7 @@ def of_pod(claims: Sequence[Claim], supply: Supply, reason: str) -> Iterator[Cau
 
 
 def _of_request(claim: Claim, request: Request, supply: Supply, reason: str) -> Iterator[Cause]:
-    """The causes of all alternatives: when one of them may be met, there is none."""
+    """The causes of all alternatives; none if one of the alternatives may be met."""
     found = [_of_wanted(wanted, claim, supply, reason) for wanted in request.alternatives]
     if found and (causes := [cause for cause in found if cause]) and len(causes) == len(found):
         yield f"{_asked(claim, request)}: {'; or else '.join(text for text, _ in causes)}", causes[0][1]
@@ -98,7 +99,10 @@ def _of_wanted(wanted: Wanted, claim: Claim, supply: Supply, reason: str) -> Cau
     if demand is None:
         return None
     if demand.selectors and _cel_fails(claim, wanted, reason):
-        return f"CEL {demand.selectors} fails for a device{_said(demand.selectors, demand.of_class)}", DEVICES_THERE_ARE
+        return (
+            f"CEL {demand.selectors} fails for a device{_actual(demand.selectors, demand.of_class)}",
+            DEVICES_THERE_ARE,
+        )
     if wanted.is_all:
         return _of_all(demand, supply)
     if not wanted.is_count:
@@ -112,7 +116,7 @@ def _of_wanted(wanted: Wanted, claim: Claim, supply: Supply, reason: str) -> Cau
             if len(demand.usable) < wanted.count
             else f"is met by at most {_most(demand.usable)} free devices of one node, {wanted.count} are asked"
         )
-        return f"CEL {demand.selectors} {how_many}{_said(demand.selectors, usable_of_class)}", DEVICES_THERE_ARE
+        return f"CEL {demand.selectors} {how_many}{_actual(demand.selectors, usable_of_class)}", DEVICES_THERE_ARE
     return None
 
 
@@ -126,16 +130,16 @@ def _too_few(demand: _Demand, supply: Supply, most: int) -> Cause:
     free = [device for device in demand.of_class if available.is_free(device, admin_access=wanted.admin_access)]
     if _most(free) < wanted.count:
         return text, WHO_HAS_THEM
-    said, remedy = _taints(wanted, free, available)
-    return f"{text}; {said}", remedy
+    taints, remedy = _taints(wanted, free, available)
+    return f"{text}; {taints}", remedy
 
 
 def _of_all(demand: _Demand, supply: Supply) -> Cause | None:
     wanted, available = demand.wanted, supply.available
     if not demand.matching:
         where = f" where {demand.selectors}" if demand.selectors else ""
-        said = _said(demand.selectors, demand.of_class)
-        return f"all of {wanted.device_class}{where}: no such device is published{said}", DEVICES_THERE_ARE
+        actual = _actual(demand.selectors, demand.of_class)
+        return f"all of {wanted.device_class}{where}: no such device is published{actual}", DEVICES_THERE_ARE
     if not demand.is_judged:
         return None
     nodes = sorted({device.node for device in demand.matching})
@@ -155,12 +159,12 @@ def _of_all(demand: _Demand, supply: Supply) -> Cause | None:
     ]
     if taken:
         return text, WHO_HAS_THEM
-    said, remedy = _taints(wanted, demand.matching, available)
-    return f"{text}; {said}", remedy
+    taints, remedy = _taints(wanted, demand.matching, available)
+    return f"{text}; {taints}", remedy
 
 
 def _taints(wanted: Wanted, devices: Sequence[PublishedDevice], available: Availability) -> Cause:
-    """Which taints keep ``devices`` from the request, and what shows where they come from."""
+    """Taints of ``devices`` that the request does not tolerate, and a command that shows their origin."""
     found = [taints for device in devices if (taints := available.taints_against(wanted, device))]
     taints = sorted({taint for of_device in found for taint in of_device}, key=str)
     words = f"{len(found)} have a taint that is not tolerated: {', '.join(map(str, taints))}"
@@ -168,7 +172,7 @@ def _taints(wanted: Wanted, devices: Sequence[PublishedDevice], available: Avail
 
 
 def _of_constraint(claim: Claim, constraint: Constraint, supply: Supply) -> Iterator[Cause]:
-    """A cause when no node has enough devices that may have the attribute in common, or different ones."""
+    """A cause if no node has enough devices with equal, or distinct, values of the constraint's attribute."""
     demands: list[_Demand] = []
     if not constraint.attribute:
         return
@@ -181,7 +185,7 @@ def _of_constraint(claim: Claim, constraint: Constraint, supply: Supply) -> Iter
             return
         demands.append(demand)
     values = [device.attribute(constraint.attribute) for demand in demands for device in demand.usable]
-    if any(isinstance(value, tuple) for value in values):  # which match when they overlap
+    if any(isinstance(value, tuple) for value in values):  # list values match if they overlap
         return
     nodes = {device.node for demand in demands for device in demand.usable}
     meets = _can_differ if constraint.distinct else _can_be_same
@@ -198,7 +202,7 @@ def _can_differ(demands: Sequence[_Demand], node: str, attribute: str) -> bool:
 
 
 def _values_on(demands: Sequence[_Demand], node: str, attribute: str) -> set[str]:
-    """Values that devices on ``node`` which the demands may get have for ``attribute``."""
+    """Values of ``attribute`` on usable devices of ``node``."""
     return {
         str(value)
         for demand in demands
@@ -208,7 +212,7 @@ def _values_on(demands: Sequence[_Demand], node: str, attribute: str) -> set[str
 
 
 def _may_be_enough(demands: Sequence[_Demand], node: str, attribute: str, value: str) -> bool:
-    """Whether each demand, and all together, find as many devices with ``value`` as they ask for."""
+    """Whether there are enough devices with ``value`` for each demand, and for all demands together."""
     alone, own, total = True, set[tuple[str, str]](), 0
     for demand in demands:
         found = {
@@ -224,7 +228,7 @@ def _may_be_enough(demands: Sequence[_Demand], node: str, attribute: str, value:
 
 
 def _of_sums(pending: Sequence[Claim], supply: Supply) -> Iterator[Cause]:
-    """Requests that could be met alone, but not together: those of one DeviceClass, added up."""
+    """Requests of one DeviceClass that could each be met alone, but not together."""
     demands: dict[str, list[tuple[Claim, Request, _Demand]]] = {}
     for claim in pending:
         for request in claim.requests:
@@ -242,9 +246,9 @@ def _of_sums(pending: Sequence[Claim], supply: Supply) -> Iterator[Cause]:
 
 
 def _of_selectors_by_elimination(pending: Sequence[Claim], supply: Supply, reason: str) -> Iterator[Cause]:
-    """The CEL of a pod's only request, when the scheduler has looked for devices and there are enough."""
-    said = _CANNOT_ALLOCATE.match(reason)
-    if said is None or int(said[1]) != int(said[2]) + int(said[3] or 0):
+    """The CEL of a pod's only request, if the scheduler cannot allocate although there are enough devices."""
+    counts = _CANNOT_ALLOCATE.match(reason)
+    if counts is None or int(counts[1]) != int(counts[2]) + int(counts[3] or 0):
         return
     if len(pending) != 1 or len(pending[0].requests) != 1 or pending[0].constraints:
         return
@@ -257,13 +261,13 @@ def _of_selectors_by_elimination(pending: Sequence[Claim], supply: Supply, reaso
         return
     text = (
         f"{_asked(claim, request)}: CEL {demand.selectors} is met by fewer than {demand.wanted.count} "
-        f"of the {len(demand.usable)} free devices{_said(demand.selectors, demand.usable)}"
+        f"of the {len(demand.usable)} free devices{_actual(demand.selectors, demand.usable)}"
     )
     yield text, DEVICES_THERE_ARE
 
 
 def _demand(wanted: Wanted, supply: Supply) -> _Demand | None:
-    """What ``wanted`` may get; None when its class is not, or may not only be, one of this project's driver."""
+    """Candidate devices for ``wanted``; None if its class may select devices of other drivers."""
     if wanted.device_class not in supply.classes:
         return None
     of_class, own = _class_of(wanted, supply), selectors.parse(wanted.selectors)
@@ -274,7 +278,7 @@ def _demand(wanted: Wanted, supply: Supply) -> _Demand | None:
         for device in supply.available.devices
         if supply.node in (None, device.node) and of_class.may_select(device)
     )
-    if any(device.is_shared for device in devices):  # of which one may do for several
+    if any(device.is_shared for device in devices):  # one device may serve several requests
         return None
     matching = tuple(device for device in devices if own.may_select(device))
     usable = tuple(device for device in matching if supply.available.is_usable(wanted, device))
@@ -286,12 +290,12 @@ def _class_of(wanted: Wanted, supply: Supply) -> Selectors:
 
 
 def _most(devices: Iterable[PublishedDevice]) -> int:
-    """Devices on the node that has most of them."""
+    """Number of devices on the node with the most devices."""
     return max(Counter(device.node for device in devices).values(), default=0)
 
 
 def _cel_fails(claim: Claim, wanted: Wanted, reason: str) -> bool:
-    """Whether the scheduler says that a selector of ``wanted`` ends in an error, as far as it says which."""
+    """Whether the scheduler reports an error in a selector of ``wanted``, or in one that it does not name."""
     if not _CEL_FAILS.search(reason):
         return False
     named = _FAILING.findall(reason)
@@ -311,10 +315,10 @@ def _key(device: PublishedDevice) -> tuple[str, str]:
     return device.pool, device.device
 
 
-def _said(found: Selectors, devices: Sequence[PublishedDevice]) -> str:
-    """What ``devices`` have for the attributes that CEL names, in words."""
-    said = "; ".join(filter(None, (_values(expression, devices) for expression in found.expressions)))
-    return f" ({said})" if said else ""
+def _actual(found: Selectors, devices: Sequence[PublishedDevice]) -> str:
+    """Values that ``devices`` have for the attributes in the CEL expressions, for a message."""
+    values = "; ".join(filter(None, (_values(expression, devices) for expression in found.expressions)))
+    return f" ({values})" if values else ""
 
 
 def _values(expression: str, devices: Sequence[PublishedDevice]) -> str:

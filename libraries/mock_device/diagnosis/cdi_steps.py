@@ -1,4 +1,4 @@
-"""Issue "CDI is not applied": from an allocated claim to what the container sees."""
+"""Issue "CDI is not applied": the steps from an allocated claim to the container's view."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.topology import Function
 
 DEFAULT_RUNTIME = "crun"
-"""Its mount option ``copy-symlink`` is what a container sees its devices by."""
+"""Containers see their devices through its mount option ``copy-symlink``."""
 _CONFIG = "/etc/containerd/config.toml"
 _PREPARE_FAILED = "FailedPrepareDynamicResources"
 _WAITED = "FailedScheduling"
-"""What a pod that has a node by now was told before."""
+"""Reason of events from before the pod was scheduled."""
 
 
 def folder(snapshot: Snapshot) -> Finding:
-    """The CDI folder of each node is one that root can read, the driver writes and containerd reads."""
+    """On each node, root can access the CDI folder, the driver writes to it and containerd reads it."""
     wrong, remedy = [], ""
     for node, remedy_of_node, complaint in _folder_complaints(snapshot):
         wrong.append(f"{node}: {complaint}")
@@ -34,10 +34,10 @@ def folder(snapshot: Snapshot) -> Finding:
 
 
 def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
-    """Node, remedy and complaint."""
+    """Yield node, remedy and complaint."""
     for node, there in snapshot.cdi_folders.items():
         agent = snapshot.agent_folders.get(node)
-        # containerd does not read the folder again by itself.
+        # containerd does not reread the folder without a restart.
         uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart containerd")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
@@ -61,12 +61,12 @@ def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
 
 
 def _resolved(folder: str) -> str:
-    """Without the link that /var/run is."""
+    """Resolve the link /var/run."""
     return folder.rstrip("/").replace("/var/run/", "/run/")
 
 
 def prepared(snapshot: Snapshot) -> Finding:
-    """Devices of pods that run have their status register set and a CDI file that the schema allows, no others."""
+    """Exactly the devices of running pods have their status register set and a valid CDI file."""
     wrong, remedy = [], ""
     allocated = list(_allocated(snapshot))
     own = {name_of(claim) for claim, _ in allocated}
@@ -75,18 +75,18 @@ def prepared(snapshot: Snapshot) -> Finding:
         if failures and not pods.runs(pod):
             wrong.append(f"pod {name_of(pod)}: {failures[-1]}")
             namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-            if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver's business
+            if not own & {f"{namespace}/{claim}" for claim in pods.claim_names(pod)}:  # another driver failed
                 remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
     devices = {device.key: device for _, device in allocated}
     running = {device.key for claim, device in allocated if _used(snapshot, claim)}
-    # The driver leaves the registers of devices with administrative access alone.
+    # The driver does not touch the registers of devices with administrative access.
     owned = {device.key for _, device in allocated if not device.admin_access}
     owned_running = {device.key for claim, device in allocated if not device.admin_access and _used(snapshot, claim)}
     files = {(file.node, file.path) for file in snapshot.cdi_files}
     set_registers = {
         (shown.node, device.name) for shown in snapshot.devices for device in shown.accelerators if device.status
     }
-    # What of a pod that only starts or ends is there may be there, and need not.
+    # Registers and files of a pod that is starting or ending may be set, but need not.
     wrong += sysfs.register_complaints(snapshot.devices, owned_running | (owned & set_registers))
     with_file: dict[tuple[str, str], Function] = {
         key: claims.function_of(snapshot.topology, device)
@@ -100,7 +100,7 @@ def prepared(snapshot: Snapshot) -> Finding:
 
 
 def default_runtime(snapshot: Snapshot) -> Finding:
-    """containerd runs containers by crun when a pod asks for nothing else."""
+    """crun is containerd's default runtime."""
     wrong: list[str] = []
     remedy = ""
     for node, config in snapshot.configs.items():
@@ -120,7 +120,7 @@ def default_runtime(snapshot: Snapshot) -> Finding:
 
 
 def containers(snapshot: Snapshot) -> Finding:
-    """Each container sees its devices, in its environment and in sysfs, and no others."""
+    """Each container sees exactly its devices, in its environment and in sysfs."""
     wrong: list[str] = []
     remedy, count = "", 0
     for pod in chosen(snapshot):
@@ -170,7 +170,7 @@ def _allocated(snapshot: Snapshot) -> Iterator[tuple[Object, AllocatedDevice]]:
 
 
 def _used(snapshot: Snapshot, claim: Object) -> bool:
-    """Whether a pod that runs has the claim."""
+    """Whether a running pod uses the claim."""
     users = {
         f"{claim['metadata']['namespace']}/{user['name']}"
         for user in (claim.get("status") or {}).get("reservedFor") or []

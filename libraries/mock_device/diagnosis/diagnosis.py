@@ -1,8 +1,8 @@
-"""``lab diagnose``: walks the way of a device from its server to its container, to the first broken stretch.
+"""``lab diagnose``: checks the way from the device server to the container, up to the first broken step.
 
-The steps are those of the troubleshooting guide's three issues: devices are not
-discovered, allocation fails, CDI is not applied. Causes go before effects: the
-first step that is broken is the one to mend.
+The steps belong to three issues: devices are not discovered, allocation fails,
+CDI is not applied. Causes come before effects: the first broken step is the one
+to fix.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OK, BROKEN, NOT_REACHED = "ok", "BROKEN", "not reached"
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of one step."""
+    """The result of one step."""
 
     issue: str
     step: str
@@ -43,7 +43,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All steps, and what to do about the one that is broken."""
+    """The results of all steps, and the remedy for the broken one."""
 
     steps: tuple[StepResult, ...]
     remedy: str = ""
@@ -51,7 +51,7 @@ class Diagnosis:
 
     @property
     def broken(self) -> StepResult | None:
-        """The first broken stretch."""
+        """The first broken step."""
         return next((step for step in self.steps if step.result == BROKEN), None)
 
     @property
@@ -65,7 +65,7 @@ class Diagnosis:
 
 
 def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
-    """Take the steps until one is broken. One that cannot look, because something does not answer, is broken, too."""
+    """Check the steps until one is broken. A step that cannot be checked, because something is silent, is broken."""
     results: list[StepResult] = []
     remedy = ""
     for step in steps:
@@ -83,10 +83,10 @@ def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
 
 
 def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
-    """Walk the session's cluster as it is now.
+    """Diagnose the session's cluster in its current state.
 
-    With ``pod`` (``namespace/name``) only its claims are looked at; CheckError
-    when there is no such pod.
+    With ``pod`` (``namespace/name``) only its claims are checked; CheckError
+    if there is no such pod.
     """
     snapshot = LiveSnapshot(session, pod)
     if pod:
@@ -114,7 +114,7 @@ def table(diagnosis: Diagnosis, *, details: bool = False) -> Table:
 
 
 def names(steps: Iterable[Step] = STEPS) -> list[str]:
-    """Names of the steps, in their order."""
+    """Names of the steps, in order."""
     return [step.name for step in steps]
 
 

@@ -1,4 +1,4 @@
-"""Issue "devices are not discovered": from QEMU to the ResourceSlices."""
+"""Issue "devices are not discovered": the steps from QEMU to ResourceSlices."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ANY_NODE_AGAIN = (
 )
 _LEFT_OUT = "mock_accel_devices_left_out"
 _FIELDS_CHANGED = "mock_accel_slice_fields_changed"
-"""Of the node agents' figures (dra-driver/mock_accel_dra/metrics.py)."""
+"""Metrics of the node agents (dra-driver/mock_accel_dra/metrics.py)."""
 _CLOCK_SECONDS = 60.0
-"""More is no delay of the probe; a kubelet's lease of its node lasts 40 s."""
+"""Greater differences are not caused by delays of the probe; the kubelet's lease of its node lasts 40 s."""
 _KERNEL_DRIVER = "mock_accel"
 _TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
 _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
@@ -41,7 +41,7 @@ _SHOWN_LINES = 5
 
 
 def start_again(snapshot: Snapshot) -> str:
-    """A new cluster of the same topology; a cluster is restored in seconds."""
+    """Commands that start a new cluster of the same topology, which takes seconds."""
     topology = snapshot.topology
     return "lab down && lab up" + ("" if topology.name == DEFAULT_TOPOLOGY else f" --topology {topology.path}")
 
@@ -58,14 +58,14 @@ def guests(snapshot: Snapshot) -> Finding:
 
 
 def servers(snapshot: Snapshot) -> Finding:
-    """Each node with devices has a device server that runs."""
+    """Each node with devices has a running device server."""
     names = [node.name for node in snapshot.topology.nodes if node.functions]
     wrong = []
     for name in names:
         if name not in snapshot.servers:
             wrong.append(f"{name}: there is no device server")
         elif (code := snapshot.servers[name]) is not None:
-            wrong.append(f"{name}: the device server has ended with {code}, its devices answer nothing")
+            wrong.append(f"{name}: the device server has ended with {code}, its devices do not respond")
     return judged(wrong, start_again(snapshot), f"{len(names)} device servers run")
 
 
@@ -79,13 +79,13 @@ def answers(snapshot: Snapshot) -> Finding:
 
 
 def clocks(snapshot: Snapshot) -> Finding:
-    """The clocks of the nodes agree with this machine's, by which certificates and tokens are valid."""
+    """The nodes' clocks agree with this machine's clock, which determines the validity of certificates and tokens."""
     wrong, remedy = [], ""
     for node, seconds in snapshot.clocks.items():
         if isinstance(seconds, float) and abs(seconds) > _CLOCK_SECONDS:
             away = timedelta(seconds=int(abs(seconds)))
             wrong.append(f"{node}: its clock is {away} {'ahead of' if seconds > 0 else 'behind'} this machine's")
-            # This machine's shell puts its own time in.
+            # The shell on this machine substitutes its own time.
             remedy = remedy or f'lab ssh {node} "date -u -s @$(date +%s)"'
     return judged(wrong, remedy, f"{len(snapshot.clocks)} nodes have this machine's time")
 
@@ -102,7 +102,7 @@ def ready(snapshot: Snapshot) -> Finding:
 
 
 def pci_bus(snapshot: Snapshot) -> Finding:
-    """Each guest's PCI bus has every function of the topology, and no other of ours."""
+    """Each guest's PCI bus has exactly the topology's functions."""
     wrong, remedy, count = [], "", 0
     for shown in snapshot.devices:
         expected = {function.bdf: function.name for function in snapshot.topology.node(shown.node).functions}
@@ -116,13 +116,13 @@ def pci_bus(snapshot: Snapshot) -> Finding:
                 on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else start_again(snapshot)
             )
         wrong += [
-            f"{shown.node}: {bdf} is on the PCI bus, the topology has it not" for bdf in sorted(found - expected.keys())
+            f"{shown.node}: {bdf} is on the PCI bus, but not in the topology" for bdf in sorted(found - expected.keys())
         ]
     return judged(wrong, remedy or start_again(snapshot), f"{count} functions on the PCI buses")
 
 
 def module(snapshot: Snapshot) -> Finding:
-    """The kernel module is loaded on every node, and drives every PF."""
+    """The kernel module is loaded on every node and bound to every PF."""
     wrong = [
         f"{name}: expected kernel module mock_accel {MODULE_LIVES}, found {state}"
         for name, state in snapshot.modules.items()
@@ -143,14 +143,14 @@ def module(snapshot: Snapshot) -> Finding:
 
 
 def sysfs_class(snapshot: Snapshot) -> Finding:
-    """The device class in sysfs has all PFs, with the topology's values."""
+    """Class mock-accel in sysfs has all PFs, with the topology's values."""
     wrong = sysfs.value_complaints(snapshot.topology, snapshot.devices)
     count = sum(len(shown.accelerators) for shown in snapshot.devices)
     return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
 
 
 def agents(snapshot: Snapshot) -> Finding:
-    """A node agent is Ready on each node. What its log complains of is shown here, and judged by the steps after."""
+    """A node agent is Ready on each node. Errors in its log are only shown here; later steps check their causes."""
     daemon_set = snapshot.daemon_set
     if daemon_set is None:
         return Finding(f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}", DEPLOY)
@@ -171,23 +171,23 @@ def agents(snapshot: Snapshot) -> Finding:
             )
             remedy = remedy or f"lab logs --component node-agent --node {node.name}"
         elif (log := snapshot.agent_logs.get(node.name, "")).startswith(NO_LOG):
-            # The API server asks the kubelet for it.
+            # The API server gets the log from the kubelet.
             reason = log.removeprefix(NO_LOG)
-            wrong.append(f"{node.name}: the kubelet does not give the log of {agent['metadata']['name']}: {reason}")
+            wrong.append(f"{node.name}: the kubelet refuses the log of {agent['metadata']['name']}: {reason}")
             remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
     trouble = _log_lines(snapshot, _TROUBLE)
-    said = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
-    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{said}", trouble)
+    last = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
+    return judged(wrong, remedy, f"Ready on {len(placed)} nodes{last}", trouble)
 
 
 def access(snapshot: Snapshot) -> Finding:
-    """The API server grants the driver all that its manifest asks for."""
+    """The API server grants the driver all permissions of its manifest."""
     wrong = [str(refused) for refused in snapshot.refused]
-    return judged(wrong, DEPLOY, "service accounts of the driver may do all they need", _log_lines(snapshot, _REFUSAL))
+    return judged(wrong, DEPLOY, "the driver's service accounts have all permissions", _log_lines(snapshot, _REFUSAL))
 
 
 def left_out(snapshot: Snapshot) -> Finding:
-    """The node agents can publish all they find, and the API server keeps what they write."""
+    """The node agents can publish all devices, and the API server stores slices as written."""
     wrong, remedy = [], ""
     for node, text in snapshot.agent_metrics.items():
         for family in text_string_to_metric_families(text):
@@ -197,31 +197,31 @@ def left_out(snapshot: Snapshot) -> Finding:
                     wrong.append(f"{node}: {labels['device']} is not published: {labels['reason']}")
                 elif family.name == _FIELDS_CHANGED and sample.value:
                     wrong.append(
-                        f"{node}: the API server keeps {labels['field']} of ResourceSlice {labels['slice']} "
-                        "otherwise than it is written; is a feature gate off?"
+                        f"{node}: the API server changes {labels['field']} of ResourceSlice {labels['slice']} "
+                        "when it is written; is a feature gate off?"
                     )
         if wrong:
             remedy = remedy or f"lab logs --component node-agent --node {node} --severity warning"
-    return judged(wrong, remedy, f"{len(snapshot.agent_metrics)} node agents publish all they find")
+    return judged(wrong, remedy, f"{len(snapshot.agent_metrics)} node agents publish all devices")
 
 
 def at_rest(snapshot: Snapshot) -> Finding:
-    """No pool of ResourceSlices is written again and again."""
+    """No pool of ResourceSlices is rewritten continually."""
     wrong = [
         f"pool {pool}: its ResourceSlices were written {count} times within {WATCHED_SECONDS:.0f} s"
         for pool, count in snapshot.rewrites.items()
     ]
     remedy = "lab logs --component node-agent --since 1m"
-    return judged(wrong, remedy, "no pool is written again and again", _log_lines(snapshot, _TROUBLE))
+    return judged(wrong, remedy, "no pool is rewritten continually", _log_lines(snapshot, _TROUBLE))
 
 
 def published(snapshot: Snapshot) -> Finding:
-    """ResourceSlices describe what sysfs shows."""
+    """ResourceSlices agree with sysfs."""
     found = slices.parse(snapshot.slices)
     wrong = slices.incomplete_pools(snapshot.slices)
     wrong += publication.complaints(snapshot.topology, snapshot.devices, found)
     return judged(
-        wrong, AGENTS_AGAIN, f"{len(found)} devices published, as sysfs has them", _log_lines(snapshot, _TROUBLE)
+        wrong, AGENTS_AGAIN, f"{len(found)} devices published, in agreement with sysfs", _log_lines(snapshot, _TROUBLE)
     )
 
 

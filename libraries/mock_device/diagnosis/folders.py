@@ -1,4 +1,4 @@
-"""The CDI folder of a node, as the node sees it and as the node agent does in its container."""
+"""The CDI folder of a node, as seen by the node and by the node agent in its container."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _FIELDS = 4
 
 @dataclass(frozen=True)
 class Folder:
-    """A place where CDI files should be."""
+    """The folder of the CDI files, as one side sees it."""
 
     kind: str
-    """``directory``, ``absent``, or what else is there in the words of stat(1)."""
+    """``directory``, ``absent``, or another type of file as stat(1) prints it."""
     inode: str
-    """``device:inode``, by which two views are known to be of the same folder."""
+    """``device:inode``, which shows whether two views are of the same folder."""
     readable: bool
     writable: bool
-    """Also that its file system is not mounted read-only."""
+    """False also if its file system is mounted read-only."""
     mounted: bool = False
-    """Something is mounted on it, as the node sees it."""
+    """Whether something is mounted on it; only known for the node's view."""
 
 
 def parse(node: str, output: str) -> Folder:
-    """What PROBE or AGENT_PROBE printed. Raises ValueError."""
+    """Parse the output of PROBE or AGENT_PROBE on ``node``. Raises ValueError."""
     fields = output.rstrip("\n").split("\t")
     if len(fields) != _FIELDS:
         raise ValueError(f"{node}: expected kind, inode, access and mount of {FOLDER}, found {output!r}")

@@ -1,4 +1,4 @@
-"""Asks a cluster for what ``lab diagnose`` looks at: when a step needs it, and once."""
+"""Reads from a cluster what ``lab diagnose`` checks, lazily and only once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ done
 """
 CLOCK_PROBE = "date +%s.%N"
 _MANY_WRITES = 3
-"""A device that changes may be written twice within WATCHED_SECONDS: with its PF and by itself."""
+"""More writes than a real change causes: a VF may be written twice, with its PF and alone."""
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _EXEC_TIMEOUT = timedelta(seconds=60)
 _REQUEST_TIMEOUT_SECONDS = 30.0
@@ -47,7 +47,7 @@ _SERVER = "devices-"
 
 
 class LiveSnapshot:
-    """A cluster, as it is when something is first asked for."""
+    """A running cluster; each property is read on first access and kept."""
 
     def __init__(self, session: Session, pod: str | None = None) -> None:
         self._session = session
@@ -115,7 +115,7 @@ class LiveSnapshot:
 
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
-        # What a saved agent complained of is no news of a cluster that was restored from it.
+        # Skip log lines from before the cluster was restored.
         since = max(1, int(time.time() - self._session.cluster.supervisor_status()["started"]))
         logs = {}
         for agent in self.agents:
@@ -164,14 +164,14 @@ class LiveSnapshot:
         first: dict[str, int] = {}
         grown: dict[str, int] = {}
 
-        def written_for_ever(found: Mapping[str, Any]) -> bool:
+        def rewritten(found: Mapping[str, Any]) -> bool:
             for item in found.values():
                 if item.spec.driver == DRIVER:
                     pool = item.spec.pool
                     grown[pool.name] = pool.generation - first.setdefault(pool.name, pool.generation)
             return any(count >= _MANY_WRITES for count in grown.values())
 
-        kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, written_for_ever, WATCHED_SECONDS)
+        kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, rewritten, WATCHED_SECONDS)
         return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
 
     @cached_property
@@ -193,7 +193,7 @@ class LiveSnapshot:
 
     @cached_property
     def claims(self) -> Sequence[Object]:
-        # After the pods: a pod that has a node by then has its claims, the other way round it may get them in between.
+        # Read claims after pods: in the opposite order, a pod may be scheduled, and its claims allocated, in between.
         _ = self.pods
         return kube.all_claims(self._api)
 
@@ -262,12 +262,12 @@ class LiveSnapshot:
 
 
 def ahead(clock: float, before: float, after: float) -> float:
-    """Seconds that ``clock``, which was read between ``before`` and ``after``, is ahead; below 0 behind."""
+    """Seconds by which ``clock``, read between ``before`` and ``after``, is ahead; negative if it is behind."""
     return clock - after if clock > after else min(0.0, clock - before)
 
 
 def parse_drivers(output: str) -> dict[str, str]:
-    """Kernel drivers by PCI address, as DRIVERS_PROBE printed them. Raises ValueError with a line that is none."""
+    """Parse the output of DRIVERS_PROBE into kernel drivers by PCI address. Raises ValueError with an invalid line."""
     found = {}
     for line in output.splitlines():
         bdf, tab, name = line.partition("\t")
@@ -278,7 +278,7 @@ def parse_drivers(output: str) -> dict[str, str]:
 
 
 def granted(objects: Sequence[Object]) -> list[Access]:
-    """What the ClusterRoles of a manifest grant to the service accounts of its ClusterRoleBindings."""
+    """Permissions that a manifest's ClusterRoles grant to the service accounts of its ClusterRoleBindings."""
     roles = {item["metadata"]["name"]: item["rules"] for item in objects if item["kind"] == "ClusterRole"}
     return [
         Access(subject["name"], verb, group, resource, name)

@@ -1,7 +1,7 @@
-"""CEL selectors, as far as they can be judged without a CEL evaluator: comparisons that are joined by ``&&``.
+"""CEL selectors, as far as they can be evaluated without a CEL evaluator: comparisons joined by ``&&``.
 
-Whatever else an expression has is kept as text and not judged, so that devices
-that meet what is understood are at least those that the scheduler finds.
+Other parts of an expression are kept as text and not evaluated. So the devices
+that meet the understood parts include all devices that the scheduler finds.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Selectors:
     expressions: tuple[str, ...] = ()
     """CEL, each on one line."""
     driver: str | None = None
-    """The only driver whose devices can meet them; None when that is not said."""
+    """The only driver whose devices can meet them; None if the expressions do not restrict it."""
     attributes: tuple[tuple[str, Value], ...] = ()
-    """Values that attributes must have, by qualified name."""
+    """Required values of attributes, by qualified name."""
     rest: tuple[str, ...] = ()
-    """Parts that are not judged."""
+    """Parts that are not evaluated."""
 
     def __bool__(self) -> bool:
         return bool(self.expressions)
@@ -43,7 +43,7 @@ class Selectors:
         return " and ".join(self.expressions)
 
     def may_select(self, device: PublishedDevice) -> bool:
-        """False when ``device`` (of this project's driver) does not meet a part that is understood."""
+        """Whether ``device`` (of this project's driver) meets all understood parts."""
         return self.driver in (None, DRIVER) and all(
             (found := device.attribute(name)) == value and isinstance(found, bool) == isinstance(value, bool)
             for name, value in self.attributes
@@ -51,7 +51,7 @@ class Selectors:
 
 
 def parse(expressions: Iterable[str]) -> Selectors:
-    """Selectors that must all be met."""
+    """Parse selectors that must all be met."""
     lines = tuple(" ".join(expression.split()) for expression in expressions)
     driver: str | None = None
     attributes: list[tuple[str, Value]] = []
@@ -73,7 +73,7 @@ def of_class(device_class: Mapping[str, Any]) -> Selectors:
 
 
 def _conjuncts(expression: str) -> Iterator[str]:
-    """Parts that are joined by && on the outermost level; the whole when something binds weaker than that."""
+    """Parts joined by && at the outermost level; the whole expression if an operator binds more weakly."""
     parts, depth = [""], 0
     for token in _TOKEN.findall(expression):
         if depth == 0 and token in ("||", "?"):
@@ -92,7 +92,7 @@ def _conjuncts(expression: str) -> Iterator[str]:
 
 
 def _is_in_parentheses(text: str) -> bool:
-    """Whether the first character opens what the last one closes."""
+    """Whether the first and last characters are a matching pair of parentheses."""
     depth = 0
     tokens = _TOKEN.findall(text)
     for number, token in enumerate(tokens):

@@ -1,4 +1,4 @@
-"""What there is to know for ``lab diagnose``: judges take it, so that tests can give them recordings."""
+"""State of a cluster that the steps of ``lab diagnose`` check; tests pass recordings."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from mock_device.topology import Topology
 
 Object = dict[str, Any]
 NO_LOG = "no log: "
-"""What stands in place of a log that cannot be read, before the reason."""
+"""Prefix of the reason that replaces a log that cannot be read."""
 WATCHED_SECONDS = 5.0
-"""How long slices are watched for writes that do not end."""
+"""How long slices are watched for continual rewrites."""
 ContainerKey = tuple[str, str, str]
 """Namespace, pod, container."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Something that a service account of the driver does at the API server."""
+    """A permission that a service account of the driver needs."""
 
     account: str
     verb: str
     group: str
     resource: str
-    """With a subresource, ``resourceclaims/status``."""
+    """With the subresource if there is one, such as ``resourceclaims/status``."""
     name: str = ""
-    """Of the one object that it may do this to; empty for all."""
+    """Name of the only object concerned; empty for all."""
 
     def __str__(self) -> str:
         resource = f"{self.resource}{f'.{self.group}' if self.group else ''}"
@@ -47,13 +47,13 @@ class Event:
 
 
 class Snapshot(Protocol):
-    """Everything that judges may ask for. Objects are the API's JSON; mappings are by node if not said otherwise."""
+    """Everything that steps may read. Objects are the API's JSON; mappings are by node unless stated otherwise."""
 
     @property
     def topology(self) -> Topology: ...
     @property
     def pod(self) -> str | None:
-        """``namespace/name`` of the one pod whose claims are looked at; None for all pods with claims."""
+        """``namespace/name`` of the only pod whose claims are checked; None for all pods with claims."""
 
     @property
     def guests(self) -> Mapping[str, str]:
@@ -61,17 +61,17 @@ class Snapshot(Protocol):
 
     @property
     def servers(self) -> Mapping[str, int | None]:
-        """Exit code of the device server, None while it runs."""
+        """Exit code of the device server; None while it runs."""
 
     @property
     def clocks(self) -> Mapping[str, float | str]:
-        """Seconds that the node's clock is ahead of this machine's (below 0: behind), or why it cannot be read."""
+        """Seconds by which the node's clock is ahead of this machine's (negative: behind), or why it is unreadable."""
 
     @property
     def nodes(self) -> Mapping[str, Object]: ...
     @property
     def plugged(self) -> Mapping[str, Mapping[str, str]]:
-        """PCI addresses of QEMU's mock accelerators by their names."""
+        """PCI addresses of QEMU's mock accelerators, by name."""
 
     @property
     def devices(self) -> Sequence[NodeDevices]: ...
@@ -79,15 +79,15 @@ class Snapshot(Protocol):
     def modules(self) -> Mapping[str, str]: ...
     @property
     def drivers(self) -> Mapping[str, Mapping[str, str]]:
-        """Name of the kernel driver of each mock accelerator by PCI address; empty without one."""
+        """Name of each mock accelerator's kernel driver, by PCI address; empty without a driver."""
 
     @property
     def daemon_set(self) -> Object | None:
-        """The node agents'."""
+        """DaemonSet of the node agents; None if it does not exist."""
 
     @property
     def agents(self) -> Sequence[Object]:
-        """Pods of the node agent, those that end at the moment left out."""
+        """Pods of the node agent, except those being deleted."""
 
     @property
     def agent_logs(self) -> Mapping[str, str]:
@@ -95,17 +95,17 @@ class Snapshot(Protocol):
 
     @property
     def agent_metrics(self) -> Mapping[str, str]:
-        """What the node agents serve to Prometheus."""
+        """Metrics of the node agents, in Prometheus' text format."""
 
     @property
     def refused(self) -> Sequence[Access]:
-        """What the API server would refuse to the driver, of all that its manifest grants."""
+        """Permissions of the driver's manifest that the API server does not grant."""
 
     @property
     def slices(self) -> Sequence[Object]: ...
     @property
     def rewrites(self) -> Mapping[str, int]:
-        """How often pools of the driver were written during WATCHED_SECONDS, by name, if that was often."""
+        """Number of writes during WATCHED_SECONDS, by name, of the driver's pools that are rewritten continually."""
 
     @property
     def controllers(self) -> Sequence[Object]:
@@ -115,7 +115,7 @@ class Snapshot(Protocol):
     def device_classes(self) -> Sequence[Object]: ...
     @property
     def taint_rules(self) -> Sequence[Object]:
-        """DeviceTaintRules; none where the API server does not serve them."""
+        """DeviceTaintRules; none if the API server does not serve them."""
 
     @property
     def claims(self) -> Sequence[Object]: ...
@@ -125,19 +125,19 @@ class Snapshot(Protocol):
 
     @property
     def pods(self) -> Sequence[Object]:
-        """Pods with claims, those of extended resources too; pods that have ended or are being deleted left out."""
+        """Pods with claims or extended resources, except pods that have ended or are being deleted."""
 
     @property
     def events(self) -> Mapping[str, Sequence[Event]]:
-        """Warnings about ``pods`` that do not run, by ``namespace/name``, the last one last."""
+        """Warnings about ``pods`` that do not run, oldest first, by ``namespace/name``."""
 
     @property
     def cdi_folders(self) -> Mapping[str, Folder]:
-        """The CDI folder as the node has it."""
+        """The CDI folder as the node sees it."""
 
     @property
     def agent_folders(self) -> Mapping[str, Folder]:
-        """The CDI folder as the node agent has it in its container."""
+        """The CDI folder as the node agent sees it in its container."""
 
     @property
     def cdi_files(self) -> Sequence[CdiFile]: ...
@@ -146,11 +146,11 @@ class Snapshot(Protocol):
         """containerd's configuration (TOML)."""
 
     def view(self, container: ContainerKey) -> str:
-        """What ``checks.objects.pods.PROBE`` prints in a container. Raises CheckError when it cannot be run there."""
+        """Output of ``checks.objects.pods.PROBE`` in a container. Raises CheckError if it cannot be run there."""
 
 
 def check_pod(snapshot: Snapshot) -> None:
-    """Raise CheckError when the one pod that is to be looked at is not there or has no claims."""
+    """Raise CheckError if the selected pod does not exist or has no claims."""
     there = [name_of(pod) for pod in snapshot.pods]
     if snapshot.pod and snapshot.pod not in there:
         raise CheckError(

@@ -1,4 +1,4 @@
-"""What a step of ``lab diagnose`` is, and what it finds."""
+"""Steps of ``lab diagnose`` and their findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mock_device.diagnosis.snapshot import Snapshot
 
 
 class Issue(Enum):
-    """The issues of the troubleshooting guide."""
+    """Kinds of problems that a step can find."""
 
     DISCOVERY = "discovery"
     ALLOCATION = "allocation"
@@ -19,18 +19,18 @@ class Issue(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a step found. It is broken when there is something to remedy."""
+    """What a step found; the step is broken if there is a remedy."""
 
     evidence: str
-    """One line: what was seen, and if that is wrong, what was expected."""
+    """One line: what was found, and what was expected if it is wrong."""
     remedy: str = ""
-    """A command; empty when all is well."""
+    """A command; empty if the step is ok."""
     details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of the way, and who judges it."""
+    """A step on the way from device to container, and its check."""
 
     name: str
     issue: Issue
@@ -38,7 +38,7 @@ class Step:
 
 
 def judged(complaints: Sequence[str], remedy: str, fine: str, details: Sequence[str] = ()) -> Finding:
-    """A finding whose evidence is ``fine`` without ``complaints``, else the first of them."""
+    """A finding whose evidence is the first of ``complaints``, or ``fine`` if there are none."""
     if not complaints:
         return Finding(fine, details=tuple(details))
     more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
@@ -46,5 +46,5 @@ def judged(complaints: Sequence[str], remedy: str, fine: str, details: Sequence[
 
 
 def on_node(node: str, command: str) -> str:
-    """``command`` (a shell line without single quotes) on a node, as a user of ``lab`` types it."""
+    """The ``lab`` command that runs ``command`` (shell, without single quotes) on a node."""
     return f"lab ssh {node} '{command}'"

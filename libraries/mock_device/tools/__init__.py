@@ -1,4 +1,4 @@
-"""Tables of what a running cluster has: devices, slices, CDI files, logs.
+"""Tools that show the state of a running cluster: devices, slices, CDI files, logs.
 
 Each module is one tool: functions on a ``checks.nodes.session.Session`` that return
 what they found, and ``table``, which makes a ``lab.base.tables.Table`` of it.

@@ -1,4 +1,4 @@
-"""``lab cdi``: the files by which the container runtime gives devices to containers."""
+"""``lab cdi``: the files that tell the container runtime how to add devices to containers."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _PAUSE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A CDI file, with the device and the claim that it is for."""
+    """A CDI file with its device and claim."""
 
     node: str
     device: str
-    """Name in sysfs; empty for a file that has no device's name."""
+    """Name in sysfs; empty if the file is not named after a device."""
     claim: str
-    """``namespace/name``; empty when no claim has the device."""
+    """``namespace/name``; empty if the device is unallocated."""
     path: str
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a file between two looks."""
+    """A change of a file between two readings."""
 
     what: str
-    """``there`` at the first look, ``appeared``, ``changed`` or ``disappeared``."""
+    """``there`` (first reading), ``appeared``, ``changed`` or ``disappeared``."""
     file: CdiFile
 
 
 def read(session: Session, node: str | None = None, device: str | None = None) -> list[CdiFile]:
-    """The driver's files on all nodes or on ``node``, those of ``device`` alone.
+    """The driver's files on all nodes or on ``node``, or only those of ``device``.
 
-    Raises KeyError for a node that is not there, CheckError when the device has
-    no file, with those that have one.
+    Raises KeyError for an unknown node; CheckError if the device has no file,
+    with the devices that have one.
     """
     if node is not None:
         session.topology.node(node)
@@ -55,7 +55,7 @@ def read(session: Session, node: str | None = None, device: str | None = None) -
 
 
 def pick(files: list[CdiFile], device: str | None) -> list[CdiFile]:
-    """The files of ``device`` (all without one); CheckError says which devices have files."""
+    """The files of ``device``, or all if it is None. Raises CheckError with the devices that have files."""
     if device is None:
         return files
     path = cdi.path_of(device.replace("-", "_"))
@@ -66,7 +66,7 @@ def pick(files: list[CdiFile], device: str | None) -> list[CdiFile]:
 
 
 def device_of(file: CdiFile) -> str:
-    """Device that the name of ``file`` names; empty when it names none."""
+    """Device after which ``file`` is named; empty if there is none."""
     start, end = f"{cdi.FOLDER}/{cdi.PREFIX}", ".json"
     matches = file.path.startswith(start) and file.path.endswith(end)
     return file.path.removeprefix(start).removesuffix(end) if matches else ""
@@ -75,7 +75,7 @@ def device_of(file: CdiFile) -> str:
 def entries(
     files: Iterable[CdiFile], published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]]
 ) -> list[Entry]:
-    """``files`` with the claims, of ``everything``, that have their devices."""
+    """``files`` with the claims among ``everything`` that hold their devices."""
     holders = {(row.node, row.device): row.holders for row in slices.rows(published, everything)}
     return [
         Entry(
@@ -89,7 +89,7 @@ def entries(
 
 
 def list_entries(session: Session, node: str | None = None) -> list[Entry]:
-    """The files there are, with what they are for."""
+    """All files, with their devices and claims."""
     return entries(read(session, node), published(session.api), kube.all_claims(session.api))
 
 
@@ -100,9 +100,9 @@ def findings(
     everything: Iterable[Mapping[str, Any]],
     node: str | None = None,
 ) -> list[str]:
-    """Where ``files`` (those of ``node``, if given) break the official schema, or are not those of the claims' devices.
+    """Violations of the official schema, and differences between ``files`` (of ``node``) and the claims' devices.
 
-    A claim whose pod is only starting may not have its files yet.
+    A claim whose pod is starting may not have its files yet.
     """
     files, published = list(files), list(published)
     result = cdi_schema.complaints(files)
@@ -118,13 +118,13 @@ def findings(
 
 
 def check(session: Session, node: str | None = None) -> list[str]:
-    """Read everything and judge it by ``findings``."""
+    """Read everything and return its ``findings``."""
     everything = kube.all_claims(session.api)
     return findings(session.topology, read(session, node), published(session.api), everything, node)
 
 
 def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]:
-    """What happened between two looks, by node and path."""
+    """Changes between two readings, by node and path."""
     old = {(file.node, file.path): file for file in before}
     new = {(file.node, file.path): file for file in after}
     result = []
@@ -144,18 +144,18 @@ def watch(
     started: Callable[[], None],
     pause: float = _PAUSE_SECONDS,
 ) -> Iterator[Change]:
-    """What ``look`` finds, and what changes between looks that are ``pause`` seconds apart.
+    """Yield what ``look`` returns, then changes, calling it every ``pause`` seconds.
 
-    ``started`` is called after the first look: what comes from then on is a
-    change. It ends after ``seconds``, without them never. A file that lives
-    shorter than a pause is not seen.
+    ``started`` is called after the first reading; everything after it is a
+    change. Ends after ``seconds``, or never if it is None. Files that exist for
+    less than a pause are missed.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     last = look()
     started()
     yield from (Change("there", file) for file in last)
-    while (left := pause if deadline is None else min(pause, deadline - time.monotonic())) > 0:
-        time.sleep(left)
+    while (remaining := pause if deadline is None else min(pause, deadline - time.monotonic())) > 0:
+        time.sleep(remaining)
         found = look()
         yield from changes(last, found)
         last = found

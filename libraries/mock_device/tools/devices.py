@@ -1,4 +1,4 @@
-"""``lab devices``: every device as its node's sysfs shows it."""
+"""``lab devices``: all devices as the nodes' sysfs shows them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class DeviceStatus:
 
     node: str
     name: str
-    """In sysfs: ``mock0``, ``mock0_vf0``."""
+    """Name in sysfs, such as ``mock0`` or ``mock0_vf0``."""
     status: str
-    """``free`` or ``allocated``; a number when the register has another value."""
+    """``free`` or ``allocated``; the number if the register has another value."""
     uuid: str
     pci: str
-    """PCI address, ``0000:11:00.0``."""
+    """PCI address, such as ``0000:11:00.0``."""
     numa_node: int
     memory: int
     """Bytes."""
@@ -39,7 +39,7 @@ class DeviceStatus:
 
 
 def of_node(found: NodeDevices) -> list[DeviceStatus]:
-    """What one node shows, by name of the device as the kernel lists them."""
+    """Devices of one node, in the kernel's order."""
     vfs = {function.bdf for function in found.pci if function.device_id == VF_ID}
     return [
         DeviceStatus(
@@ -58,7 +58,7 @@ def of_node(found: NodeDevices) -> list[DeviceStatus]:
 
 
 def pick(node: str, devices: Iterable[DeviceStatus], name: str) -> DeviceStatus:
-    """The device ``name`` (as in sysfs or as published) of ``devices``; CheckError says which there are."""
+    """The device ``name`` (in sysfs or as published) among ``devices``. Raises CheckError with all names."""
     by_name = {device.name: device for device in devices}
     try:
         return by_name[name.replace("-", "_")]
@@ -68,10 +68,10 @@ def pick(node: str, devices: Iterable[DeviceStatus], name: str) -> DeviceStatus:
 
 
 def read(session: Session, node: str | None = None, device: str | None = None) -> list[DeviceStatus]:
-    """Devices of all nodes, of ``node``, or the one ``device`` there.
+    """Devices of all nodes, of ``node``, or only ``device`` of that node.
 
-    Raises KeyError for a node, CheckError for a device that is not there, with
-    those that are; CheckError when a node or a device does not answer.
+    Raises KeyError for an unknown node and CheckError for an unknown device, each
+    with the known ones; CheckError if a node or a device does not answer.
     """
     if node is not None:
         session.topology.node(node)
@@ -83,7 +83,7 @@ def read(session: Session, node: str | None = None, device: str | None = None) -
 
 
 def complaints(topology: Topology, rows: Iterable[DeviceStatus]) -> list[str]:
-    """Where ``rows`` are not the topology's PFs, and VFs that are shown, with all their values."""
+    """How ``rows`` differ from the topology: each PF must be there, and all values must be right."""
     shown = {(row.node, row.name): row for row in rows}
     result = []
     for node in topology.nodes:

@@ -1,8 +1,8 @@
-"""``lab logs``: what the driver's pods log, by component, node, severity and words; also as it comes.
+"""``lab logs``: logs of the driver's pods, filtered by component, node, severity and text; also followed.
 
-Lines are klog's: severity, month and day, time, process, place, and the message
-with its values (dra-driver/mock_accel_dra/klog.py). A line without that header
-belongs to the one before it.
+Lines have klog's format: severity, month and day, time, process, place, and the
+message with its values (dra-driver/mock_accel_dra/klog.py). A line without that
+header continues the previous one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CALLS = frozenset(
 
 
 class Severity(Enum):
-    """klog's severities; verbosity is not written into a line."""
+    """klog's severities; lines do not show the verbosity."""
 
     INFO = "I"
     WARNING = "W"
@@ -74,9 +74,9 @@ class LogLine:
     severity: str
     """``I``, ``W``, ``E`` or ``F``."""
     stamp: str
-    """Month, day and time as klog writes them, UTC; empty before the first header."""
+    """Month, day and time in klog's format, UTC; empty before the first header."""
     message: str
-    """Without the values; empty for a line that continues another."""
+    """Message without its values; empty for a continuation line."""
 
     def __str__(self) -> str:
         return f"{self.pod}\t{self.text}"
@@ -84,20 +84,20 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which lines of which pods."""
+    """Selects lines and pods."""
 
     component: Component | None = None
     node: str | None = None
     severity: Severity = Severity.INFO
-    """At least that."""
+    """Minimum severity."""
     grep: re.Pattern[str] | None = None
     calls: bool = False
-    """Only those of CALLS."""
+    """Whether to select only the messages in CALLS."""
     since: int | None = None
-    """Seconds before now."""
+    """Maximum age in seconds."""
 
     def takes(self, line: LogLine) -> bool:
-        """Whether ``line`` is one of them."""
+        """Whether ``line`` is selected."""
         return (
             _RANK[line.severity] >= list(Severity).index(self.severity)
             and (self.grep is None or bool(self.grep.search(line.text)))
@@ -107,14 +107,14 @@ class Selection:
 
 @dataclass
 class Parser:
-    """Makes LogLines of the lines of one pod, in their order."""
+    """Parses the lines of one pod's log, in order."""
 
     pod: str
     _severity: str = field(default="I", init=False)
     _stamp: str = field(default="", init=False)
 
     def line(self, text: str) -> LogLine:
-        """The next line."""
+        """Parse the next line."""
         message = ""
         if header := _HEADER.match(text):
             self._severity, self._stamp = header["severity"], header["stamp"]
@@ -124,13 +124,13 @@ class Parser:
 
 
 def select(logs: Iterable[tuple[str, str]], selection: Selection) -> list[LogLine]:
-    """Lines of ``logs`` (pod and its whole log) that ``selection`` takes, in the order of time."""
+    """Selected lines of ``logs`` (pod and its complete log), sorted by time."""
     lines = [line for pod, log in logs for line in map(Parser(pod).line, log.splitlines())]
     return sorted(filter(selection.takes, lines), key=lambda line: line.stamp)
 
 
 def pods(session: Session, component: Component | None, node: str | None) -> list[str]:
-    """Names of the driver's pods that are meant. Raises CheckError when there is none, KeyError for an unknown node."""
+    """Names of the selected driver pods. Raises CheckError if there is none, KeyError for an unknown node."""
     if node is not None:
         session.topology.node(node)
     components = [component] if component else list(Component)
@@ -142,9 +142,9 @@ def pods(session: Session, component: Component | None, node: str | None) -> lis
 
 
 def read(session: Session, selection: Selection) -> list[LogLine]:
-    """The lines there are. A pod whose log cannot be read has one line that says so, whatever is selected.
+    """The selected lines so far. A pod whose log cannot be read gets a line with the reason, which is always selected.
 
-    Raises CheckError when that goes for all of them.
+    Raises CheckError if no log can be read.
     """
     names = pods(session, selection.component, selection.node)
     with ThreadPoolExecutor(len(names)) as pool:
@@ -167,15 +167,15 @@ def _log(api: ApiClient, pod: str, since: int | None) -> str | LogLine:
 
 
 def _no_log(pod: str, reason: str) -> LogLine:
-    """Those of other pods are wanted then more than ever."""
+    """A line in place of a log that cannot be read, so that it does not hide the logs of other pods."""
     return LogLine(pod, f"{NO_LOG}{' '.join(reason.split())}", severity="E", stamp="", message="")
 
 
 def follow(session: Session, selection: Selection, seconds: float | None = None) -> Iterator[LogLine]:
-    """Lines there are and that come, in the order in which they come.
+    """Follow the selected lines, existing and new ones, in the order of arrival.
 
-    It ends after ``seconds``, or when all the pods have ended; pods that are
-    made later are not followed.
+    Ends after ``seconds``, or when all the pods have ended; pods that start later
+    are not followed.
     """
     names = pods(session, selection.component, selection.node)
     lines: queue.Queue[LogLine | None] = queue.Queue()

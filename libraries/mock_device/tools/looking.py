@@ -1,4 +1,4 @@
-"""A session for a person who looks at what there is: a node that does not answer does not hide the others."""
+"""Sessions for interactive commands, with short time-outs and tolerance of nodes that do not answer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from mock_device.lab.cluster.cluster import Cluster
 
 
 class LookingSession(Session):
-    """Gives each node ``look_seconds`` of its cluster to answer."""
+    """Waits at most the cluster's ``look_seconds`` for each node."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster, NodeShell, cluster.look_seconds)
 
 
 class TolerantSession(LookingSession):
-    """Leaves out nodes that do not answer, and says which and why in ``silent``."""
+    """Skips nodes that do not answer, and records the reasons in ``silent``."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self.silent: dict[str, str] = {}
 
     def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
-        """As ever, of the nodes that answer. Raises CheckError when none does."""
+        """Outputs of the nodes that answer. Raises CheckError if none does."""
         outputs, errors = self.answers_of_nodes(command, timeout)
         if not outputs:
             raise CheckError("\n".join(errors.values()))

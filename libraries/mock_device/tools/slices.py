@@ -1,4 +1,4 @@
-"""``lab slices``: what is published, and who has it."""
+"""``lab slices``: published devices and the claims that hold them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _HEADINGS = ("name", "node", "device", "numa", "pci", "allocated to")
 
 @dataclass(frozen=True)
 class Holder:
-    """A claim that has a device, with the pods it is reserved for."""
+    """A claim that holds a device, with the pods for which it is reserved."""
 
     claim: str
     """``namespace/name``."""
     pods: tuple[str, ...]
     how: str = ""
-    """If the claim leaves the device to others, too: by administrative access, or as a share with what it consumes."""
+    """How the claim shares the device: by administrative access, or as a share with what it consumes; else empty."""
 
     def __str__(self) -> str:
         how = f" ({self.how})" if self.how else ""
@@ -35,22 +35,22 @@ class SliceRow:
     """A published device."""
 
     name: str
-    """Of the ResourceSlice."""
+    """Name of the ResourceSlice."""
     node: str
     device: str
     """Name in sysfs."""
     numa_node: int | None
     pci: str
     holders: tuple[Holder, ...]
-    """Several only with administrative access or shares; empty when no claim has the device."""
+    """More than one only with administrative access or shares; empty if the device is unallocated."""
     is_free: bool
-    """Whether a claim could get it: no claim has it for itself, and its counters are not used up."""
+    """Whether a claim could get it: no claim holds it exclusively, and its counters are not used up."""
 
 
 def rows(
     published: Iterable[PublishedDevice], everything: Iterable[Mapping[str, Any]], node: str | None = None
 ) -> list[SliceRow]:
-    """Published devices (of ``node``) with the claims of ``everything`` (API's JSON) that have them."""
+    """Published devices (of ``node``) with the claims among ``everything`` (API's JSON) that hold them."""
     claims = claim_forms.parse_all(everything)
     available = availability.of(published, claims)
     holders = {
@@ -73,7 +73,7 @@ def rows(
 
 
 def read(session: Session, node: str | None = None) -> list[SliceRow]:
-    """What is published in the cluster, or of ``node``; KeyError names the nodes there are."""
+    """Published devices of the cluster or of ``node``. Raises KeyError with the names of all nodes."""
     if node is not None:
         session.topology.node(node)
     return rows(published_slices.published(session.api), kube.all_claims(session.api), node)

@@ -1,7 +1,7 @@
-"""``lab verbosity``: how much the driver logs, changed while it runs.
+"""``lab verbosity``: changes how much the driver logs, while it runs.
 
-The driver takes real-time signal SIGRTMIN+N for verbosity N and says so in its
-log; nothing restarts.
+The driver sets verbosity N when it receives the real-time signal SIGRTMIN+N, and
+confirms it in its log; nothing restarts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from mock_device.lab.cluster import deploy
 from mock_device.tools.logs import pods
 
 LEVELS = range(2, 7)
-"""From state changes to every resource (mock_accel_dra/klog.py)."""
+"""Verbosities, from state changes to every resource (mock_accel_dra/klog.py)."""
 COMPONENTS = (Component.NODE_AGENT, Component.CONTROLLER)
 _TIMEOUT = timedelta(seconds=60)
 
 
 def command(level: int) -> list[str]:
-    """What tells the driver, the first process of its container; its image has no kill(1)."""
+    """Command that sends the signal to the driver, process 1 of its container; its image has no kill(1)."""
     return ["/usr/bin/python3", "-c", f"import os, signal; os.kill(1, signal.SIGRTMIN + {level})"]
 
 
@@ -37,11 +37,11 @@ def set_level(
     node: str | None = None,
     timeout: timedelta = _TIMEOUT,
 ) -> list[str]:
-    """Let the driver's pods (of ``component``, on ``node``) log at verbosity ``level``; their names.
+    """Set the verbosity of the driver's pods (of ``component``, on ``node``) to ``level``; returns their names.
 
-    Returns when each has confirmed it. Raises CheckError for a level or a
-    component that has none, when there is no such pod, and when one has not
-    confirmed within ``timeout`` (for all of them).
+    Waits until each pod has confirmed it. Raises CheckError for an invalid level,
+    for a component without verbosity, if there is no such pod, and if one has not
+    confirmed within ``timeout`` (for all pods together).
     """
     if level not in LEVELS:
         raise CheckError(f"expected a verbosity from {LEVELS[0]} to {LEVELS[-1]}, found {level}")
@@ -56,7 +56,7 @@ def set_level(
         until_no_complaints(
             partial(_unconfirmed, session, mark, level),
             deadline.left(),
-            f"{mark.pod} has not taken verbosity {level} (is its image older than this tool?)",
+            f"{mark.pod} has not confirmed verbosity {level} (is its image older than this tool?)",
         )
     return names
 

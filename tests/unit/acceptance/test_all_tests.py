@@ -1,4 +1,4 @@
-"""The summary that ``make all-tests`` ends with."""
+"""The final summary of ``make all-tests``."""
 
 from __future__ import annotations
 

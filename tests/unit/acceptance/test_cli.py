@@ -85,7 +85,7 @@ def test_bad_topology_is_refused_with_its_line(tmp_path: Path, capsys: pytest.Ca
     assert f"{path}:2: node name 'Node_1' is not a DNS label" in capsys.readouterr().err
 
 
-def test_nothing_to_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_without_failures_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--rerun", "--outputdir", str(tmp_path)]) == 1
     assert f"there is no {tmp_path}/output.xml; run: make acceptance" in capsys.readouterr().err
 
@@ -108,7 +108,7 @@ def test_pabot_takes_a_free_port_and_the_value_sets() -> None:
     assert options.endswith("--variable POOL:a/b --include x suites")
 
 
-def test_suite_with_most_tests_comes_first(tmp_path: Path) -> None:
+def test_suites_with_the_most_tests_come_first(tmp_path: Path) -> None:
     tests = {"a_few": 2, "many": 3, "b_few": 2, "none": 0}
     for name, count in tests.items():
         cases = "".join(f"T{number}\n    Log    1\n" for number in range(count))

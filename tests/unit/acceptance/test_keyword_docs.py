@@ -1,4 +1,4 @@
-"""Pages about keywords: all public keywords are documented, and the pages that are committed are of today."""
+"""Keyword documentation: all public keywords are documented, and the committed pages are up to date."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_all_public_keywords_of_the_project_are_documented() -> None:
     assert keyword_docs.undocumented(project()) == []
 
 
-def test_committed_pages_are_those_of_today(tmp_path: Path) -> None:
+def test_committed_pages_are_up_to_date(tmp_path: Path) -> None:
     keyword_docs.write(tmp_path, keyword_docs.pages(project()))
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert made == committed, "docs/keywords is not up to date; run: make docs"
 
 
-def test_every_library_and_resource_has_a_page_and_every_link_leads_somewhere() -> None:
+def test_every_library_and_resource_has_a_page_and_every_link_works() -> None:
     found = keyword_docs.pages(project())
     assert {"index.md", "ClaimsLibrary.md", "claims.md"} <= found.keys()
     assert len(found) == len(keyword_docs.sources()) + 1
@@ -128,7 +128,7 @@ def test_page_has_arguments_links_tags_and_values(tmp_path: Path, monkeypatch: p
     )
 
 
-def test_pages_of_libraries_that_are_gone_go_too(tmp_path: Path) -> None:
+def test_pages_of_removed_libraries_are_removed(tmp_path: Path) -> None:
     (tmp_path / "GoneLibrary.md").write_text("old")
     keyword_docs.write(tmp_path, {"index.md": "new"})
     assert [path.name for path in tmp_path.iterdir()] == ["index.md"]
@@ -140,7 +140,7 @@ def test_library_that_cannot_be_imported_is_a_failed_step(tmp_path: Path) -> Non
         keyword_docs.read([tmp_path / "BrokenLibrary.py"])
 
 
-def test_types_stand_in_the_order_of_their_names() -> None:
+def test_types_are_sorted_by_name() -> None:
     for library in project():
         types = [item.name for item in library.type_docs if item.members]
         lines = keyword_docs.pages([library])[keyword_docs.page_name(library)].splitlines()

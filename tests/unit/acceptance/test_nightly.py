@@ -77,7 +77,7 @@ def test_test_that_passes_sometimes_is_flaky(suite: Path, outputdir: Path) -> No
     ]
 
 
-def test_tests_of_other_topologies_are_counted_apart(suite: Path, outputdir: Path) -> None:
+def test_topologies_are_counted_separately(suite: Path, outputdir: Path) -> None:
     play(suite, outputdir, "small", 1)
     play(suite, outputdir, "large", 2)
     rows = rounds.table([rounds.read(outputdir, "small", 1), rounds.read(outputdir, "large", 2)])
@@ -185,7 +185,7 @@ def test_traceback_is_a_crash_with_its_error(tmp_path: Path) -> None:
     assert nightly.run_round(script("raise ValueError('odd')"), tmp_path, 30).endswith("1: ValueError: odd")
 
 
-def test_round_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_round_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightly, "_END_SECONDS", 0.5)
     deaf = """
         import signal, time
@@ -197,7 +197,7 @@ def test_round_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - start < 20
 
 
-def test_killed_nightly_takes_its_round_with_it(tmp_path: Path) -> None:
+def test_round_ends_when_nightly_is_killed(tmp_path: Path) -> None:
     nightly_process = f"""
         from pathlib import Path
         from mock_device.acceptance import nightly
@@ -212,7 +212,7 @@ def test_killed_nightly_takes_its_round_with_it(tmp_path: Path) -> None:
 
 
 def wait_for_sleep(parent: psutil.Process) -> psutil.Process:
-    """The child of ``parent`` once it is sleep(1): before, setpriv(1) may not have asked for its signal yet."""
+    """Wait for the child sleep(1) of ``parent``: earlier, setpriv(1) may not have requested its signal yet."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in parent.children():

@@ -1,4 +1,4 @@
-"""Commands that are run to their end."""
+"""Running commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mock_device.lab.base import commands
 from mock_device.lab.base.errors import StepError
 
 
-def test_run_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:
+def test_run_reports_the_failure_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(StepError) as caught:
         commands.run(["sh", "-c", "echo broken >&2; exit 3"], log=log, timeout=10)
@@ -20,7 +20,7 @@ def test_run_says_what_failed_and_where_the_log_is(tmp_path: Path) -> None:
     assert "broken" in log.read_text()
 
 
-def test_run_kills_the_whole_group_after_its_time(tmp_path: Path) -> None:
+def test_run_kills_the_process_group_after_the_timeout(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(StepError, match="did not end within 1 s"):
         commands.run(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"], timeout=1)
@@ -36,6 +36,6 @@ def test_unknown_command_is_a_step_error() -> None:
         commands.run(["no-such-command"], timeout=1)
 
 
-def test_commands_are_found_where_an_ordinary_user_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_found_outside_an_ordinary_users_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/bin")
     assert commands.run(["sh", "-c", "echo $PATH"], timeout=10) == b"/bin:/usr/sbin:/sbin\n"

@@ -1,4 +1,4 @@
-"""Files that are written whole, and folders that are removed whole."""
+"""Writing files atomically, and removing folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from mock_device.lab.base import files
 
 
-def test_write_file_replaces_whole(tmp_path: Path) -> None:
+def test_write_file_is_atomic(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("old")
     files.write_file(path, b"new", 0o600)
@@ -16,7 +16,7 @@ def test_write_file_replaces_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tree_is_removed_whatever_its_folders_allow(tmp_path: Path) -> None:
+def test_tree_is_removed_whatever_its_permissions_are(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "closed" / "deeper").mkdir(parents=True)
     (tree / "link").symlink_to(tmp_path)

@@ -1,4 +1,4 @@
-"""A full disk is named as the reason, and leaves nothing that is later believed; on small disks of their own."""
+"""A full disk is reported as the reason and leaves no incomplete files; tested on small disks."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def check(name: str, options: str, folder: Path, **environment: str) -> None:
         ("golden_needs_more", "size=32M"),
     ],
 )
-def test_full_disk(name: str, options: str, tmp_path: Path) -> None:
+def test_full_disk_is_reported(name: str, options: str, tmp_path: Path) -> None:
     check(name, options, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["16k", "256k"])
-def test_guest_that_does_not_fit(size: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """QEMU calls the first one an Input/output error."""
+def test_saving_a_guest_without_space_is_reported(size: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """QEMU reports the first case as an Input/output error."""
     built = any(cache_root().glob("qemu/*/root/usr/bin/qemu-system-x86_64"))
     if not built and not shutil.which("qemu-system-x86_64"):
         pytest.skip("no QEMU with vfio-user yet; `lab build` makes one")
@@ -66,8 +66,8 @@ def test_guest_that_does_not_fit(size: str, tmp_path_factory: pytest.TempPathFac
     check("saved", f"size={size}", tmp_path_factory.mktemp("s"), QEMU=environment)
 
 
-def test_what_a_golden_cluster_needs_follows_its_guests() -> None:
-    """More than was measured: 1.45 GiB for two guests of 2 GiB, 0.78 GiB for one, in the larger tier."""
+def test_size_of_a_golden_cluster_depends_on_its_guests() -> None:
+    """More than was measured for the larger tier: 1.45 GiB for two guests of 2 GiB, 0.78 GiB for one."""
     folder = PROJECT / "variables" / "topologies"
     one, two = (golden.needed_bytes(topology.load(folder / f"{name}.yaml")) for name in ("single-node", "numa-cluster"))
     assert 780 << 20 < one < 1200 << 20

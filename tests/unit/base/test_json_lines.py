@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 class Unforeseen(Exception):
-    """What only a server that names it sends to its client."""
+    """An error that the server passes to ``serve`` as one of its failures."""
 
 
 class Server:
@@ -108,7 +108,9 @@ def test_events_come_before_the_result(server: Server) -> None:
         ({"do": "add", "a": 1, "b": "x"}, "the adder: unsupported operand"),
     ],
 )
-def test_failure_is_told_and_the_connection_stays(server: Server, request_fields: dict[str, Any], reason: str) -> None:
+def test_failure_is_reported_and_the_connection_stays(
+    server: Server, request_fields: dict[str, Any], reason: str
+) -> None:
     with connect(server) as connection:
         with pytest.raises(StepError, match=reason):
             connection.request(**request_fields)

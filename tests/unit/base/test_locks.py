@@ -1,4 +1,4 @@
-"""Lock files that processes share."""
+"""Lock files shared by processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mock_device.lab.base import progress
 from mock_device.lab.base.locks import locked
 
 
-def test_lock_file_with_anything_in_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_file_with_invalid_content_can_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lock"
     path.write_bytes(b"\xff\xfe")
     said: list[str] = []

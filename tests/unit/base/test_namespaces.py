@@ -1,4 +1,4 @@
-"""Why an ordinary user gets no namespaces, and what helps."""
+"""Reasons why namespaces cannot be created, and remedies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ALLOWED = {
         ),
     ],
 )
-def test_setting_that_forbids_is_named_with_the_value_that_allows(
+def test_forbidding_setting_is_named_with_the_value_that_helps(
     settings: Mapping[str, str], found: str, remedy: str
 ) -> None:
     said = explain(
@@ -46,27 +46,27 @@ def test_setting_that_forbids_is_named_with_the_value_that_allows(
     assert said.remedy.startswith(f"as root: sysctl -w {remedy} ")
 
 
-def test_all_settings_that_forbid_are_named_at_once() -> None:
+def test_all_forbidding_settings_are_named_at_once() -> None:
     settings = {"user.max_user_namespaces": "0", "kernel.apparmor_restrict_unprivileged_userns": "1"}
     said = explain(settings, "", root=False)
     assert said.found == "user.max_user_namespaces = 0, kernel.apparmor_restrict_unprivileged_userns = 1"
     assert "user.max_user_namespaces=10000 kernel.apparmor_restrict_unprivileged_userns=0" in said.remedy
 
 
-def test_root_is_not_told_of_what_does_not_concern_root() -> None:
+def test_settings_for_ordinary_users_are_not_named_to_root() -> None:
     said = explain({"kernel.apparmor_restrict_unprivileged_userns": "1"}, "unshare: not permitted\n", root=True)
     assert said.found == "unshare: not permitted"
     assert "container" in said.remedy
 
 
-def test_without_a_setting_to_blame_the_trial_speaks() -> None:
+def test_error_of_the_trial_is_shown_if_no_setting_forbids() -> None:
     said = explain(ALLOWED, "one\nunshare: unshare failed: Operation not permitted\n", root=False)
     assert said.found == "unshare: unshare failed: Operation not permitted"
     assert said.remedy.startswith("become root")
 
 
-def test_trial_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the settings say: where it works, nothing is wrong."""
+def test_result_of_the_trial_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the trial works, the settings do not matter."""
     monkeypatch.setattr(namespaces, "_settings", lambda: {"user.max_user_namespaces": "0"})
     monkeypatch.setattr(namespaces, "unshare", lambda: ["true"])
     assert forbidden() is None
@@ -84,8 +84,8 @@ def test_ordinary_user_is_root_in_a_user_namespace(monkeypatch: pytest.MonkeyPat
     assert ("--map-root-user" in unshare()) == expected
 
 
-def test_limit_of_this_very_kernel_is_found() -> None:
-    """In a user namespace, whose limits are its own."""
+def test_limit_of_this_kernel_is_found() -> None:
+    """Runs in a user namespace, which has its own limits."""
     if forbidden():
         pytest.skip("no namespaces are to be had here")
     code = (

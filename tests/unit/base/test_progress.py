@@ -1,4 +1,4 @@
-"""Progress of long work, where there is no terminal."""
+"""Progress of long work without a terminal."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def lines(output: io.StringIO) -> list[str]:
     return re.sub(r"\d+\.\d s", "N s", output.getvalue()).splitlines()
 
 
-def test_steps_are_shown_as_they_nest(output: io.StringIO) -> None:
+def test_nested_steps_are_indented(output: io.StringIO) -> None:
     with progress.step("outer"), progress.step("inner [1]"):
         pass
     assert lines(output) == ["» outer", "  » inner [1]", "  ✓ inner [1] (N s)", "✓ outer (N s)"]
 
 
-def test_step_that_fails_names_its_log(output: io.StringIO) -> None:
+def test_failed_step_names_its_log(output: io.StringIO) -> None:
     with pytest.raises(ValueError), progress.step("work", Path("/logs/work.log")):
         raise ValueError
     assert lines(output)[-1] == "✗ work (N s), log: /logs/work.log"
 
 
-def test_step_that_speaks_for_itself_is_not_interrupted(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_with_its_own_progress_is_not_interrupted(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_REMINDER_SECONDS", 0.01)
     with progress.step("robot", speaks=True):
         with progress.step("inner"):

@@ -1,4 +1,4 @@
-"""JSON files of the lab that somebody or something has damaged."""
+"""Damaged JSON files of the lab."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def without(name: str) -> dict[str, Any]:
     return {key: value for key, value in asdict(SPEC).items() if key != name}
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_files_can_be_loaded(tmp_path: Path) -> None:
     SPEC.save(tmp_path / "spec.json")
     ACCESS.save(tmp_path / "access.json")
     assert ClusterSpec.load(tmp_path / "spec.json") == SPEC
@@ -47,7 +47,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         (json.dumps(asdict(SPEC) | {"ssh_fds": {"n": "5"}}), 'expected a whole number at .ssh_fds.n, found "5"'),
     ],
 )
-def test_damaged_file_is_told_on_one_line_with_the_remedy(tmp_path: Path, content: str | bytes, reason: str) -> None:
+def test_error_of_a_damaged_file_is_one_line_with_the_remedy(tmp_path: Path, content: str | bytes, reason: str) -> None:
     path = tmp_path / "some" / "spec.json"
     path.parent.mkdir()
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -59,6 +59,6 @@ def test_damaged_file_is_told_on_one_line_with_the_remedy(tmp_path: Path, conten
     assert "\n" not in message
 
 
-def test_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="No such file or directory.*lab down --name"):
         Access.load(ClusterPaths(tmp_path).access)

@@ -1,4 +1,4 @@
-"""The image of examples and of the suites' pods has what the guide's commands use, and not much more."""
+"""The image of the examples and the suites' pods has the programs that the guides use, and is small."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def archive() -> Path:
-    """The image that pods of the suites run, from the cache of `make setup`."""
+    """The image of the suites' pods, from the cache of `make setup`."""
     (image,) = (image for image in images.BASE_IMAGES if image.tag == pods.IMAGE)
     return images.base_image(image)
 
 
 @pytest.fixture(scope="module")
 def tree(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its files."""
+    """The image's files, unpacked."""
     folder = tmp_path_factory.mktemp("tree")
     with tarfile.open(archive) as image:
         manifest = image.extractfile("manifest.json")
@@ -40,23 +40,23 @@ def tree(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_shell(tree: Path, line: str) -> str:
-    """What a line for the image's shell prints."""
+    """Output of a command in the image's shell."""
     return run(in_tree(tree, ["sh", "-c", line]), timeout=TIMEOUT_SECONDS).decode()
 
 
-def test_readlink_takes_several_files(tree: Path) -> None:
+def test_readlink_accepts_several_files(tree: Path) -> None:
     """As in `readlink /sys/class/mock-accel/*/device/physfn | sort -u | wc -l`."""
     line = "cd /tmp && mkdir -p a b && ln -sf ../x a/physfn && ln -sf ../x b/physfn && readlink */physfn"
     assert in_shell(tree, f"{line} | wc -l").strip() == "2"
     assert in_shell(tree, f"{line} | sort -u").strip() == "../x"
 
 
-def test_time_of_a_command_is_told(tree: Path) -> None:
+def test_time_measures_a_command(tree: Path) -> None:
     assert in_shell(tree, "time -p true 2>&1").split()[::2] == ["real", "user", "sys"]
 
 
 @pytest.mark.parametrize("name", ["awk", "basename", "env", "find", "grep", "ls", "sed", "seq", "sort", "tr", "xargs"])
-def test_other_programs_are_there(tree: Path, name: str) -> None:
+def test_programs_of_the_guide_exist(tree: Path, name: str) -> None:
     assert in_shell(tree, f"command -v {name}").strip() in (f"/usr/bin/{name}", f"/usr/sbin/{name}")
 
 

@@ -1,4 +1,4 @@
-"""Which kernels the module is built for, and from what."""
+"""Kernels and sources of the module's build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOM = PROJECT / "kernel-driver"
         ("cloud", ()),
     ],
 )
-def test_version_of_a_release(release: str, expected: tuple[int, ...]) -> None:
+def test_version_is_parsed_from_the_release(release: str, expected: tuple[int, ...]) -> None:
     assert kbuild.version(release) == expected
 
 
@@ -31,13 +31,13 @@ def test_kernels_are_ordered_by_number() -> None:
     assert sorted(releases, key=kbuild.version) == [releases[2], releases[1], releases[0]]
 
 
-def test_readme_names_the_oldest_kernel_that_is_built_for() -> None:
+def test_readme_names_the_oldest_supported_kernel() -> None:
     assert f"Linux {'.'.join(map(str, kbuild.OLDEST))} or newer" in (ROOM / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("version", "patchlevel"), [(kbuild.OLDEST[0], kbuild.OLDEST[1] - 1), (5, 15)])
-def test_older_kernels_are_refused(version: int, patchlevel: int) -> None:
-    """With the variables that the kernel's own Makefile has when it reads this one."""
+def test_module_does_not_compile_for_older_kernels(version: int, patchlevel: int) -> None:
+    """Sets the variables that the kernel's Makefile defines when it includes this one."""
     variables = [f"KERNELRELEASE={version}.{patchlevel}.9", f"VERSION={version}", f"PATCHLEVEL={patchlevel}"]
     argv = ["make", "--no-print-directory", "-f", str(ROOM / "Makefile"), *variables]
     result = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
@@ -53,7 +53,7 @@ def test_every_source_is_part_of_the_module() -> None:
 
 
 def test_every_attribute_in_the_source_is_described() -> None:
-    """The tests in a guest compare with what is really there; this one needs none."""
+    """Needs no guest, unlike the tests that compare with the real attributes."""
     abi = (ROOM / "ABI/testing/sysfs-class-mock-accel").read_text()
     attributes = set(re.findall(r"DEVICE_ATTR_R[OW]\((\w+)\)", (ROOM / "sysfs.c").read_text()))
     described = set(re.findall(r"^What:\t\t/sys/class/mock-accel/<name>/(\w+)$", abi, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Files that go into the node image as they are, and its file system."""
+"""Files that are copied into the node image unchanged, and its file system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCRIPT = DATA / "usr/local/sbin/kubelet-state"
 _GOOD = '{"data":"{\\"uid\\":{}}","checksum":1}'
 
 
-def test_state_that_a_power_cut_broke_is_removed_before_the_kubelet_starts(tmp_path: Path) -> None:
+def test_damaged_kubelet_state_is_removed(tmp_path: Path) -> None:
     broken = {
         "allocated_pods_state": b"",
         "actuated_pods_state": b"\0" * 4096,
@@ -35,12 +35,12 @@ def test_node_without_state_is_not_an_error(tmp_path: Path) -> None:
     assert subprocess.run([_SCRIPT, tmp_path], capture_output=True, check=True, timeout=10).stdout == b""
 
 
-def test_kubelet_starts_after_its_state_was_looked_at() -> None:
+def test_kubelet_starts_after_the_check_of_its_state() -> None:
     unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
     assert f"ExecStartPre=/{_SCRIPT.relative_to(DATA)}\n" in unit
 
 
-def test_disk_has_a_journal_and_what_the_tree_holds(tmp_path: Path) -> None:
+def test_disk_has_a_journal_and_the_files_of_the_tree(tmp_path: Path) -> None:
     tree, disk = tmp_path / "tree", tmp_path / "disk.raw"
     tree.mkdir()
     (tree / "file").write_text("content")

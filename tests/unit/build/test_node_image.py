@@ -1,4 +1,4 @@
-"""The node image, and the files that a node finds at boot: what one names, the other has."""
+"""The node image, and whether it fits the files that each node gets at boot."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_node_has_its_own_pod_addresses() -> None:
     assert len(ranges) == 2
 
 
-def test_kubelet_lets_in_only_whom_the_api_server_allows() -> None:
+def test_kubelet_asks_the_api_server_for_access_decisions() -> None:
     config = kubelet_config()
     assert config["authentication"] == {
         "anonymous": {"enabled": False},

@@ -1,4 +1,4 @@
-"""Everything that a machine lacks is named at once."""
+"""All missing prerequisites are reported at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mock_device.lab.base.namespaces import Forbidden
 from mock_device.lab.build import prerequisites
 
 
-def test_everything_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_missing_prerequisites_are_named_with_their_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "_which", lambda command: None)
     monkeypatch.setattr(prerequisites, "_go_version", lambda: (1, 19))
     with pytest.raises(StepError) as error:
@@ -41,6 +41,6 @@ def test_forbidden_namespaces_are_named_with_what_was_found(monkeypatch: pytest.
     assert "; as root: sysctl -w user.max_user_namespaces=10000" in str(error.value)
 
 
-def test_this_machine_has_all() -> None:
-    """``make test`` has installed them."""
+def test_this_machine_meets_all_prerequisites() -> None:
+    """``make test`` has installed the prerequisites."""
     assert prerequisites.missing() == []

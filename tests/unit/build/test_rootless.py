@@ -1,4 +1,4 @@
-"""What root does to trees, done by an ordinary user."""
+"""Building trees as an ordinary user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mock_device.lab.build.rootless import as_root, in_tree
 TIMEOUT_SECONDS = 30
 
 
-def test_root_needs_a_mount_namespace_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_only_needs_a_mount_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert as_root(["mke2fs", "x"]) == ["unshare", "--mount", "mke2fs", "x"]
     assert in_tree(Path("/tree"), ["make"]) == ["chroot", Path("/tree"), "make"]
@@ -23,7 +23,7 @@ def test_root_needs_a_mount_namespace_only(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture
 def ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do what an ordinary user does; root can do that, too."""
+    """Use the code path of an ordinary user, which root can use, too."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not available here: {forbidden.found}")
@@ -48,7 +48,7 @@ def test_changing_an_owner_succeeds_and_does_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("user", [0, 1000])
 def test_killed_command_leaves_no_mount(tmp_path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mounts that stay would keep the next build from removing what the killed one left."""
+    """With remaining mounts, the next build could not remove the killed build's folder."""
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not to be had here: {forbidden.found}")
     monkeypatch.setattr("os.geteuid", lambda: user)
@@ -61,7 +61,7 @@ def test_killed_command_leaves_no_mount(tmp_path: Path, user: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("user", [0, 1000])
-def test_tree_has_processes_when_asked_for(tmp_path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_has_proc_on_request(tmp_path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not available here: {forbidden.found}")
@@ -77,8 +77,8 @@ def test_tree_has_processes_when_asked_for(tmp_path: Path, user: int, monkeypatc
 
 
 @pytest.mark.usefixtures("ordinary")
-def test_tree_has_devices_while_a_command_runs_in_it(tmp_path: Path) -> None:
-    """The whole of this machine serves as a tree."""
+def test_tree_has_devices_while_a_command_runs(tmp_path: Path) -> None:
+    """The machine's root folder serves as the tree."""
     (tmp_path / "dev").mkdir()
     for name in ("usr", "bin", "lib", "lib64"):
         (tmp_path / name).symlink_to(f"/host/{name}")
@@ -91,6 +91,6 @@ def test_tree_has_devices_while_a_command_runs_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ordinary")
-def test_command_that_fails_says_so() -> None:
+def test_failure_of_the_command_is_reported() -> None:
     with pytest.raises(StepError, match="ended with 1"):
         run(as_root(["false"]), timeout=TIMEOUT_SECONDS)

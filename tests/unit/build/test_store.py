@@ -1,4 +1,4 @@
-"""The store of artifacts: built once, whole or not at all."""
+"""The artifact store: artifacts are built once, completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_file(folder: Path) -> None:
     (folder / "file").write_text(str(time.monotonic_ns()))
 
 
-def test_built_once_for_the_same_inputs() -> None:
+def test_artifact_is_built_once_for_the_same_inputs() -> None:
     first = store.cached("thing", {"a": "1"}, build_file, what="a thing")
     content = (first / "file").read_text()
     assert store.cached("thing", {"a": "1"}, build_file, what="a thing") == first
@@ -47,7 +47,7 @@ def test_key_follows_content_names_and_modes_of_files(tmp_path: Path) -> None:
     assert store.key_of({"source": folder}) == keys[-1]
 
 
-def test_failed_build_leaves_nothing_that_is_later_believed() -> None:
+def test_failed_build_leaves_no_artifact() -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("half")
         raise StepError("no space left")
@@ -68,7 +68,7 @@ def _slow(folder: Path) -> None:
     build_file(folder)
 
 
-def test_two_processes_build_once() -> None:
+def test_parallel_processes_build_once() -> None:
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_build_in_process) for _ in range(4)]
     for process in processes:

@@ -1,4 +1,4 @@
-"""Images without the layers that nodes have."""
+"""Thin images, without the layers that nodes already have."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def manifest_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     return manifest
 
 
-def test_layers_that_nodes_have_are_described_but_left_out(tmp_path: Path) -> None:
+def test_layers_of_the_nodes_are_described_but_omitted(tmp_path: Path) -> None:
     archive = docker_archive(tmp_path / "image.tar")
     assert write_thin(archive, tmp_path / "thin.tar", {digest(BASE)}) == len(OWN)
     files = read_tar(tmp_path / "thin.tar")
@@ -64,7 +64,7 @@ def test_layers_that_nodes_have_are_described_but_left_out(tmp_path: Path) -> No
     assert f"blobs/{digest(BASE).replace(':', '/')}" not in files
 
 
-def test_config_is_kept_byte_by_byte(tmp_path: Path) -> None:
+def test_config_is_unchanged(tmp_path: Path) -> None:
     archive = docker_archive(tmp_path / "image.tar")
     write_thin(archive, tmp_path / "thin.tar", ())
     files = read_tar(tmp_path / "thin.tar")
@@ -72,8 +72,8 @@ def test_config_is_kept_byte_by_byte(tmp_path: Path) -> None:
     assert files[f"blobs/{config['digest'].replace(':', '/')}"] == read_tar(archive)["config.json"]
 
 
-def test_compressed_layer_stays_even_if_nodes_have_what_is_in_it(tmp_path: Path) -> None:
-    """Nodes have the layer under another digest, where containerd would not look."""
+def test_compressed_layer_is_never_omitted(tmp_path: Path) -> None:
+    """Nodes have the layer under another digest, so containerd would not find it."""
     packed = gzip.compress(BASE)
     archive = docker_archive(tmp_path / "image.tar", (packed, OWN))
     write_thin(archive, tmp_path / "thin.tar", {digest(BASE)})
@@ -82,7 +82,7 @@ def test_compressed_layer_stays_even_if_nodes_have_what_is_in_it(tmp_path: Path)
     assert layer["mediaType"].endswith("tar.gzip")
 
 
-def test_layers_of(tmp_path: Path) -> None:
+def test_layers_are_listed_lowest_first(tmp_path: Path) -> None:
     assert layers_of(docker_archive(tmp_path / "image.tar")) == [digest(BASE), digest(OWN)]
 
 
@@ -94,19 +94,19 @@ def test_layers_of(tmp_path: Path) -> None:
         ({"Config": "nothing.json"}, "nothing.json"),
     ],
 )
-def test_bad_archive_is_refused(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+def test_invalid_archive_is_rejected(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(StepError, match=complaint):
         layers_of(docker_archive(tmp_path / "image.tar", **changes))
 
 
-def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_file_other_than_an_archive_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
     path.write_text("not a tar")
     with pytest.raises(StepError, match=r"image\.tar: expected a docker-archive tar"):
         layers_of(path)
 
 
-def test_archive_that_is_cut_off_or_overwritten_is_refused_whatever_is_missing(tmp_path: Path) -> None:
+def test_truncated_or_overwritten_archive_is_rejected(tmp_path: Path) -> None:
     whole = docker_archive(tmp_path / "whole.tar").read_bytes()
     damaged = tmp_path / "damaged.tar"
     end = whole.rstrip(b"\0")

@@ -1,4 +1,4 @@
-"""What of published devices a claim could still get."""
+"""Which published devices are available to a claim."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def free(devices: list[PublishedDevice], *claims: Claim, admin_access: bool = Fa
         ({"pool": "node2/mock0"}, True),
     ],
 )
-def test_device_that_a_claim_has(result: dict[str, Any], is_free: bool) -> None:
+def test_allocated_device_is_not_free(result: dict[str, Any], is_free: bool) -> None:
     devices = published(PF)
     assert bool(free(devices, claim({"device": "mock0", **result}))) is is_free
     assert free(devices, claim({"device": "mock0", **result}), admin_access=True) == ["mock0"]
@@ -66,11 +66,11 @@ def test_pf_and_its_vfs_exclude_each_other_by_counters() -> None:
 
 
 def test_administrative_access_needs_counters_too() -> None:
-    """``checkAvailableCounters`` of the allocator makes no difference."""
+    """The allocator's ``checkAvailableCounters`` makes no exception."""
     assert free(published(PF, *VFS), claim({"device": "mock0"}), admin_access=True) == []
 
 
-def test_taints_of_slices_and_of_rules() -> None:
+def test_taints_come_from_slices_and_rules() -> None:
     items = [item for pool in desired(NODE, "uid", [PF, device("mock1", "0000:12:00.0")]).values() for item in pool]
     sick = {"key": "unhealthy", "value": "NoAnswer", "effect": "NoSchedule"}
     items[1]["spec"]["devices"][0]["taints"] = [sick]
@@ -107,12 +107,12 @@ def rule(name: str, selector: dict[str, str] | None) -> dict[str, Any]:
         ({"driver": DRIVER, "device": "mock1"}, False),
     ],
 )
-def test_what_a_taint_rule_selects(selector: dict[str, str] | None, selected: bool) -> None:
+def test_taint_rule_selects_devices(selector: dict[str, str] | None, selected: bool) -> None:
     (found,) = availability.of(published(PF), [], availability.taint_rules([rule("r", selector)])).taints.values()
     assert bool(found) is selected
 
 
-def test_holders_with_how_they_have_a_device() -> None:
+def test_holders_say_how_they_share_a_device() -> None:
     claims = [claim({"device": "mock0"}), claim({"device": "mock0", "adminAccess": True})]
     (users,) = availability.holders(claims).values()
     assert [result.what for _, result in users] == ["", "adminAccess"]

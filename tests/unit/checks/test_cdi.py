@@ -1,4 +1,4 @@
-"""CDI files on the nodes against the devices that claims have."""
+"""CDI files on the nodes, compared with the devices allocated to claims."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ LINK = device_of(CLUSTER.node(NODE), PF).class_link
 
 
 def content(function: topology.Function) -> dict[str, Any]:
-    """What the driver writes for ``function``."""
+    """Content of the driver's file for ``function``."""
     return driver.spec(Path(cdi.FOLDER), device_of(CLUSTER.node(NODE), function))
 
 
 def file_with(spec: dict[str, Any], link: str | None = LINK) -> CdiFile:
-    """The file of ``mock0`` that holds ``spec``."""
+    """The file of ``mock0`` with content ``spec``."""
     return CdiFile(NODE, PATH, json.dumps(spec), link)
 
 
-def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) -> None:
+def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
     driver.write(tmp_path, device_of(CLUSTER.node(NODE), PF))
     driver.write(tmp_path, device_of(CLUSTER.node(NODE), VF))
     (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
@@ -55,7 +55,7 @@ def test_probe_finds_what_the_driver_writes_and_leaves_behind(tmp_path: Path) ->
     ]
 
 
-def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_probe_of_a_missing_folder_lists_nothing(tmp_path: Path) -> None:
     script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path / "cdi"))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     assert cdi.parse(NODE, output) == []
@@ -71,13 +71,13 @@ def test_probe_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
     ],
 )
-def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+def test_invalid_output_is_rejected(output: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         cdi.parse("node1", output)
     assert str(caught.value) == message
 
 
-def test_device_belongs_to_its_node() -> None:
+def test_file_on_another_node_is_unexpected() -> None:
     text = json.dumps(content(PF))
     assert cdi.complaints([CdiFile("mock-cluster-node2", PATH, text)], ALLOCATED) == [
         f"mock-cluster-node2: {PATH} is there, but no allocated device belongs to it",
@@ -116,7 +116,7 @@ def _edits(spec: dict[str, Any]) -> dict[str, Any]:
         ),
     ],
 )
-def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_file_of_another_device_is_reported(change: Callable[[dict[str, Any]], None], message: str) -> None:
     spec = content(PF)
     change(spec)
     assert cdi.complaints([file_with(spec)], ALLOCATED) == [f"{NODE}: {PATH}: {message}"]
@@ -125,14 +125,14 @@ def test_file_that_describes_another_device(change: Callable[[dict[str, Any]], N
 @pytest.mark.parametrize(
     "link", [None, "/sys/devices/pci0000:10/0000:11:00.0/mock-accel/mock0", LINK.replace("11:00", "12:00")]
 )
-def test_link_that_is_not_the_devices(link: str | None) -> None:
+def test_wrong_link_is_reported(link: str | None) -> None:
     assert cdi.complaints([file_with(content(PF), link)], ALLOCATED) == [
         f"{NODE}: {PATH}: expected /var/run/cdi/example.com_mock-accel-mock0.link to say "
         f"../../devices/…/0000:11:00.0/mock-accel/mock0, found {link!r}"
     ]
 
 
-def test_driver_without_links_is_not_told_to_have_some() -> None:
+def test_link_is_only_required_if_it_is_mounted() -> None:
     spec = content(PF)
     _edits(spec)["mounts"] = [{"hostPath": "/sys/class/mock-accel/mock0", "containerPath": "/a", "options": ["bind"]}]
     assert cdi.complaints([file_with(spec, None)], ALLOCATED) == []
@@ -148,6 +148,6 @@ def test_driver_without_links_is_not_told_to_have_some() -> None:
         ('{"devices": [{"name": "mock0", "containerEdits": null}]}', "AttributeError("),
     ],
 )
-def test_file_that_is_no_cdi_specification(text: str, error: str) -> None:
+def test_file_other_than_a_cdi_specification_is_reported(text: str, error: str) -> None:
     (message,) = cdi.complaints([CdiFile(NODE, PATH, text)], ALLOCATED)
     assert message.startswith(f"{NODE}: {PATH}: expected a CDI specification, found {text!r} ({error}")

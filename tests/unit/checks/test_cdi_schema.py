@@ -1,4 +1,4 @@
-"""CDI files of the driver, and broken ones, against the official JSON schema."""
+"""CDI files of the driver, and invalid ones, checked with the official JSON schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def complaints(text: str) -> list[str]:
     return cdi_schema.complaints([CdiFile("node1", PATH, text)])
 
 
-def test_file_of_the_driver() -> None:
+def test_file_of_the_driver_is_valid() -> None:
     assert complaints(json.dumps(driver.spec(Path("/var/run/cdi"), DEVICE))) == []
 
 
@@ -37,12 +37,12 @@ def test_file_of_the_driver() -> None:
         ),
     ],
 )
-def test_file_that_the_schema_does_not_allow(change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_violation_of_the_schema_is_reported(change: Callable[[dict[str, Any]], None], message: str) -> None:
     spec = driver.spec(Path("/var/run/cdi"), DEVICE)
     change(spec)
     assert complaints(json.dumps(spec)) == [f"node1: {PATH}: {message}"]
 
 
-def test_file_that_is_no_json() -> None:
+def test_invalid_json_is_reported() -> None:
     (message,) = complaints('{"kind":')
     assert message.startswith(f"node1: {PATH}: expected JSON, found '{{\"kind\":' (")

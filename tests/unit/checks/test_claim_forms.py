@@ -1,4 +1,4 @@
-"""Every form of a claim (resource.k8s.io/v1), as the API server of Kubernetes 1.37 shows it."""
+"""Every form of a claim (resource.k8s.io/v1), as returned by the API server of Kubernetes 1.37."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def result(device: str, driver: str = OURS, **fields: Any) -> dict[str, Any]:
         ({"capacity": {"requests": {"memory": "10Gi"}}}, "1 of mock-accel-pf with 10Gi of memory"),
     ],
 )
-def test_request_in_words(fields: dict[str, Any], words: str) -> None:
-    if fields.get("allocationMode") == "All":  # the API server sets no count then
+def test_request_is_described(fields: dict[str, Any], words: str) -> None:
+    if fields.get("allocationMode") == "All":  # in that mode the API server sets no count
         fields = {**fields, "count": 0}
     assert str(parse(exactly(**fields))) == f"claim 'c' asks for {words} and has no devices yet"
 
 
-def test_alternatives_have_classes_counts_and_modes_of_their_own() -> None:
+def test_each_alternative_has_its_own_class_count_and_mode() -> None:
     request = {
         "name": "r",
         "firstAvailable": [
@@ -68,7 +68,7 @@ def test_alternatives_have_classes_counts_and_modes_of_their_own() -> None:
     assert str(claim) == "claim 'c' asks for all of gpu or else 2 of mock-accel-vf and has no devices yet"
 
 
-def test_request_and_constraint_of_a_later_version_are_not_guessed() -> None:
+def test_unknown_requests_and_constraints_are_called_unknown() -> None:
     claim = parse({"name": "r", "scored": {}}, constraints=[{"matchExpression": "x"}])
     assert claim.requests[0].alternatives == ()
     assert str(claim) == (
@@ -77,7 +77,7 @@ def test_request_and_constraint_of_a_later_version_are_not_guessed() -> None:
     )
 
 
-def test_constraints() -> None:
+def test_constraints_are_parsed() -> None:
     same, different = parse(
         exactly("a"),
         exactly("b"),
@@ -98,7 +98,7 @@ def test_constraints() -> None:
     assert [str(same), str(different)] == [f"the same {OURS}/numaNode", f"different {OURS}/physfn"]
 
 
-def test_results_of_all_drivers_and_how_the_claim_has_them() -> None:
+def test_results_of_all_drivers_are_parsed() -> None:
     claim = parse(
         exactly(),
         allocation={
@@ -121,7 +121,7 @@ def test_results_of_all_drivers_and_how_the_claim_has_them() -> None:
     )
 
 
-def test_claim_that_asks_for_nothing_is_allocated_without_devices() -> None:
+def test_claim_without_requests_is_allocated_without_devices() -> None:
     claim = parse(
         allocation={}, reservedFor=[{"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": "g", "uid": "1"}]
     )
@@ -144,7 +144,7 @@ def test_claim_that_asks_for_nothing_is_allocated_without_devices() -> None:
         ([{"type": "broken", "status": "True", "reason": "Fire"}], ["broken is True, Fire"]),
     ],
 )
-def test_binding_conditions(conditions: list[dict[str, Any]], waits: list[str]) -> None:
+def test_unmet_and_failed_binding_conditions_are_reported(conditions: list[dict[str, Any]], waits: list[str]) -> None:
     bound = result("gpu0", FOREIGN, bindingConditions=["attached", "linked"], bindingFailureConditions=["broken"])
     other = {
         "driver": FOREIGN,
@@ -158,7 +158,7 @@ def test_binding_conditions(conditions: list[dict[str, Any]], waits: list[str]) 
     assert parse(exactly(), allocation={"devices": {"results": [result("mock0")]}}).results[0].waits_for() == []
 
 
-def test_conditions_are_those_of_the_share() -> None:
+def test_conditions_belong_to_a_share() -> None:
     share = result("gpu0", FOREIGN, shareID=SHARE, bindingConditions=["attached"])
     reported = {"driver": FOREIGN, "pool": "node1/gpu0", "device": "gpu0", "conditions": []}
     ready = {**reported, "shareID": SHARE, "conditions": [{"type": "attached", "status": "True"}]}
@@ -179,17 +179,17 @@ def test_conditions_are_those_of_the_share() -> None:
         (Toleration("k", "Newer", "v"), False),
     ],
 )
-def test_toleration(toleration: Toleration, tolerated: bool) -> None:
+def test_toleration_matches_taints(toleration: Toleration, tolerated: bool) -> None:
     assert toleration.tolerates(Taint("k", "v", "NoSchedule")) is tolerated
     assert Wanted("r", "c", tolerations=(toleration,)).tolerates(Taint("k", "v", "NoSchedule")) is tolerated
 
 
 @pytest.mark.parametrize("effect", ["None", "LaterVersionsHaveMore"])
-def test_effects_that_keep_nothing_off(effect: str) -> None:
+def test_other_effects_need_no_toleration(effect: str) -> None:
     assert Wanted("r", "c").tolerates(Taint("k", "v", effect))
 
 
-def test_tolerations_of_a_request() -> None:
+def test_tolerations_of_a_request_are_parsed() -> None:
     claim = parse(exactly(tolerations=[{"operator": "Exists"}, {"key": "k", "value": "v", "effect": "NoSchedule"}]))
     (wanted,) = claim.requests[0].alternatives
     assert wanted.tolerations == (Toleration(operator="Exists"), Toleration("k", "Equal", "v", "NoSchedule"))

@@ -1,4 +1,4 @@
-"""What claims ask for, what they got, and whether that is on the right NUMA node."""
+"""Building claims, reading their allocations, and checking NUMA nodes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def result(name: str, request: str = "accelerators", driver: str = DRIVER, pool:
 
 
 def claim(*results: dict[str, str], selectors: tuple[str, ...] = (), match: str | None = None) -> dict[str, Any]:
-    """``pair`` for two PFs, as the API server shows it; pending without ``results``."""
+    """Claim ``pair`` for two PFs in the API's JSON; pending without ``results``."""
     body = claims.build("pair", [DeviceRequest("accelerators", 2, selectors=selectors)], match, {})
     if results:
         body["status"] = {"allocation": {"devices": {"results": list(results)}}}
@@ -67,7 +67,7 @@ TWO_VFS = DeviceRequest("accelerators", 2, DeviceClass.VF)
         ("pcie-locality", "pcie-locality-claim", [PAIR], "resource.kubernetes.io/pcieRoot"),
     ],
 )
-def test_claim_is_that_of_the_example(
+def test_claim_equals_the_example(
     example_name: str, name: str, requests: list[claims.Request], match: str | None
 ) -> None:
     manifest = (PROJECT / f"docs/examples/{example_name}.yaml").read_text()
@@ -77,7 +77,7 @@ def test_claim_is_that_of_the_example(
     assert built == example
 
 
-def test_claim_with_two_requests_and_selectors() -> None:
+def test_claim_has_two_requests_and_selectors() -> None:
     near = DeviceRequest("near", selectors=(claims.numa_selector(0), "true"))
     far = DeviceRequest("far", 3, DeviceClass.VF)
     devices = claims.build("both", [near, far], "resource.kubernetes.io/pcieRoot", {})["spec"]["devices"]
@@ -108,14 +108,14 @@ def test_claim_with_two_requests_and_selectors() -> None:
     ]
 
 
-def test_admin_access_in_the_claim_and_in_words() -> None:
+def test_admin_access_is_requested_and_described() -> None:
     looks = DeviceRequest("looks", admin_access=True)
     (request,) = claims.build("looks", [looks], None, {})["spec"]["devices"]["requests"]
     assert request["exactly"]["adminAccess"] is True
     assert str(looks) == "1 of mock-accel-pf (adminAccess)"
 
 
-def test_alternatives_in_the_claim_and_in_words() -> None:
+def test_alternatives_are_requested_and_described() -> None:
     first = DeviceRequest("first", device_class=DeviceClass.VF)
     second = DeviceRequest("second", 2, selectors=("true",))
     either = AlternativeRequests("either", (first, second))
@@ -145,14 +145,14 @@ def test_alternatives_in_the_claim_and_in_words() -> None:
     assert claims.describe(body) == f"claim 'choice' asks for {words} and has no devices yet"
 
 
-def test_template_gives_its_claims_the_labels() -> None:
+def test_claims_of_a_template_get_its_labels() -> None:
     body = claims.build_template("each", [ANY], None, {"a": "b"})
     assert body["metadata"] == {"name": "each", "labels": {"a": "b"}}
     assert body["spec"]["metadata"] == {"labels": {"a": "b"}}
     assert body["spec"]["spec"] == claims.build("each", [ANY], None, {})["spec"]
 
 
-def test_devices_that_are_not_the_expected_ones() -> None:
+def test_unexpected_and_missing_devices_are_reported() -> None:
     mock0, mock1 = CLUSTER.node(NODE).pfs[:2]
     devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
     assert claims.other_devices(devices, [mock1, mock0]) == []
@@ -173,7 +173,7 @@ def test_pending_claim_has_no_devices(status: dict[str, Any] | None) -> None:
     assert claims.allocated(claim() | {"status": status}, PUBLISHED) == []
 
 
-def test_allocated_devices_are_those_of_the_driver() -> None:
+def test_devices_of_other_drivers_are_ignored() -> None:
     vf = result("mock0-vf0", "first/vf", pool=f"{NODE}/mock0")
     found = claims.allocated(claim(result("mock3"), result("mock1", driver="gpu.example.com"), vf), PUBLISHED)
     assert found == [
@@ -208,12 +208,12 @@ def test_allocated_device_must_be_published(published: list[PublishedDevice], th
         (claim(selectors=("a == 1", "b")), "2 of mock-accel-pf where a == 1 and b and has no devices yet"),
     ],
 )
-def test_claim_in_words(item: dict[str, Any], words: str) -> None:
+def test_claim_is_described(item: dict[str, Any], words: str) -> None:
     assert claims.describe(item) == f"claim 'pair' asks for {words}"
 
 
-def test_free_pfs_by_numa_node() -> None:
-    """VFs are not counted, a NUMA node without free ones is."""
+def test_free_pfs_are_counted_by_numa_node() -> None:
+    """VFs are not counted; a NUMA node without free PFs has count 0."""
     taken = claim(*(result(name) for name in ("mock0", "mock1", "mock2", "mock4")))
     other_driver = claim(result("mock3", driver="gpu.example.com"))
     counts = claims.free(PUBLISHED, [taken, other_driver, claim()])
@@ -233,12 +233,12 @@ def test_free_pfs_by_numa_node() -> None:
         ),
     ],
 )
-def test_free_pfs_in_words(counts: dict[tuple[str, int | None], int], words: str) -> None:
+def test_free_pfs_are_described(counts: dict[tuple[str, int | None], int], words: str) -> None:
     assert claims.describe_free(Counter(counts)) == words
 
 
-def test_wrong_numa_node_names_device_request_and_what_the_slice_says() -> None:
-    """The topology decides, whatever the slice says."""
+def test_wrong_numa_node_is_reported_with_device_request_and_slice() -> None:
+    """The topology decides, not the slice."""
     mock3 = CLUSTER.node(NODE).functions[5]
     right = AllocatedDevice("pair", "near", publish(CLUSTER.node(NODE).functions[0], numa_node=1))
     wrong = AllocatedDevice("pair", "far", publish(mock3, numa_node=0))
@@ -248,22 +248,22 @@ def test_wrong_numa_node_names_device_request_and_what_the_slice_says() -> None:
     ]
 
 
-def test_function_is_that_of_the_devices_node() -> None:
+def test_function_is_found_on_the_devices_node() -> None:
     function = CLUSTER.node("mock-cluster-node2").functions[0]
     device = AllocatedDevice("pair", "r", publish(function, "mock-cluster-node2"))
     assert claims.function_of(CLUSTER, device).uuid == "NODE2-NUMA0-PF"
 
 
-def test_device_that_the_topology_does_not_have() -> None:
+def test_device_outside_the_topology_is_an_error() -> None:
     device = AllocatedDevice("pair", "r", publish(CLUSTER.node(NODE).functions[0], "mock-cluster-node3"))
     with pytest.raises(CheckError) as caught:
         claims.function_of(CLUSTER, device)
     assert str(caught.value) == (
-        "claim 'pair' has mock-cluster-node3 mock0 (0000:11:00.0), which topology numa-cluster does not have"
+        "claim 'pair' has mock-cluster-node3 mock0 (0000:11:00.0), which is not in topology numa-cluster"
     )
 
 
-def test_claim_is_nobodys_when_neither_allocated_nor_reserved() -> None:
+def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     assert claims.allocation_complaints(claim()) == []
     assert claims.allocation_complaints({**claim(), "status": {}}) == []
     held = claim(result("mock1"))

@@ -1,4 +1,4 @@
-"""Taints, health and conditions, as recorded of the API server."""
+"""Taints, health and conditions, from recorded answers of the API server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def published(*taints: dict[str, str]) -> Any:
     return parse([{"metadata": {"name": "s", "labels": {"device": "mock0_vf0"}}, "spec": spec}])
 
 
-def test_taints() -> None:
+def test_unexpected_taints_are_reported() -> None:
     sick = published({"key": f"{DRIVER}/unhealthy", "value": "NoAnswer", "effect": "NoSchedule"})
     assert device_conditions.taint_complaints(sick, "node1", "mock0_vf0", "NoAnswer") == []
     assert device_conditions.taint_complaints(sick, "node1", "mock0_vf0", "") == [
@@ -31,7 +31,7 @@ def test_taints() -> None:
     ]
 
 
-def test_health_of_devices_in_the_status_of_a_pod() -> None:
+def test_health_is_read_from_the_status_of_a_pod() -> None:
     resources = [{"resourceID": "example.com/mock-accel=mock0", "health": "Unhealthy"}]
     foreign = [{"resourceID": "gpu.example.com/node1/gpu-0", "health": "Healthy"}]
     statuses = [
@@ -44,7 +44,7 @@ def test_health_of_devices_in_the_status_of_a_pod() -> None:
     assert device_conditions.device_health({}) == []
 
 
-def test_conditions_of_the_drivers_devices() -> None:
+def test_wrong_conditions_are_reported() -> None:
     ready = {"type": "Ready", "status": "False", "reason": "Unplugged"}
     devices = [{"driver": DRIVER, "device": "mock0", "conditions": [ready]}, {"driver": "nic", "device": "eth0"}]
     claim = {"status": {"devices": devices}}

@@ -1,4 +1,4 @@
-"""Devices that tests pick from a topology."""
+"""Selection of a topology's devices by their properties."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def names(functions: list[topology.Function]) -> list[str]:
     return [function.name for function in functions]
 
 
-def test_pfs_by_what_they_have() -> None:
+def test_pfs_are_selected_by_properties() -> None:
     assert names(device_selection.pfs(NODE)) == ["mock0", "mock1", "mock2", "mock3", "mock4", "mock5"]
     assert names(device_selection.pfs(NODE, capability="p2p-dma")) == ["mock3", "mock4"]
     assert names(device_selection.pfs(NODE, memory=32 << 30)) == ["mock1", "mock4"]
     assert names(device_selection.pfs(NODE, bus="0000:12", capability="encryption")) == ["mock1"]
 
 
-def test_picked_devices() -> None:
+def test_special_devices_are_selected() -> None:
     assert device_selection.pf_with_vfs(NODE).name == "mock0"
     assert device_selection.pf_without_vfs(NODE).name == "mock1"
     assert device_selection.telling_capability(NODE) == "encryption"
@@ -54,19 +54,19 @@ def test_picked_devices() -> None:
         (device_selection.shared_bus, BARE, "no two PFs on one bus on mock-cluster-node1"),
     ],
 )
-def test_node_that_lacks_what_a_test_needs(choose: Callable[[Node], Any], node: Node, reason: str) -> None:
+def test_unsuitable_node_is_an_error(choose: Callable[[Node], Any], node: Node, reason: str) -> None:
     with pytest.raises(Lacking) as caught:
         choose(node)
     assert str(caught.value) == reason
 
 
-def test_node_without_devices() -> None:
+def test_node_without_devices_is_an_error() -> None:
     assert device_selection.pfs_under_largest_root(BARE) == []
     with pytest.raises(CheckError, match="^mock-cluster-node1 has no devices by the topology$"):
         device_selection.slot_to_unplug(BARE)
 
 
-def test_name_that_moves_needs_a_pf_that_takes_it() -> None:
+def test_moving_name_needs_a_pf_that_gets_it() -> None:
     first, last = (device_selection.SlotOfNode(NODE.name, slot) for slot in (NODE.slots[0], NODE.slots[-1]))
     assert device_selection.pf_whose_name_moves(NODE, first).name == "mock1", "mock2 is called mock1 then"
     with pytest.raises(Lacking, match="no PF of mock-cluster-node1 whose name another one has without"):

@@ -1,4 +1,4 @@
-"""The driver's own pods, from answers of the API server over real HTTP."""
+"""The driver's pods, from recorded answers of the API server over real HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pod(name: str, node: str, **metadata: str) -> Object:
         ([pod("old", "node1", deletionTimestamp="2026-01-01T00:00:00Z"), pod("new", "node1")], "node1", "new"),
     ],
 )
-def test_pod_of_a_component(pods: list[Object], node: str | None, found: str) -> None:
+def test_pod_of_a_component_is_found(pods: list[Object], node: str | None, found: str) -> None:
     with api_server({PODS: listing(*pods)}) as api:
         assert driver.pod_of(api, Component.NODE_AGENT, node) == found
 
@@ -42,7 +42,7 @@ def test_pod_of_a_component(pods: list[Object], node: str | None, found: str) ->
         ),
     ],
 )
-def test_pod_that_is_not_there_or_not_alone(pods: list[Object], node: str | None, message: str) -> None:
+def test_missing_or_ambiguous_pod_is_an_error(pods: list[Object], node: str | None, message: str) -> None:
     with api_server({PODS: listing(*pods)}) as api, pytest.raises(CheckError) as caught:
         driver.pod_of(api, Component.NODE_AGENT, node)
     assert str(caught.value) == f"{message}; look at: kubectl -n mock-device get pods"
@@ -55,7 +55,7 @@ def test_mark_is_the_end_of_the_log() -> None:
         assert driver.log_of(api, "agent") == '{"one": "line"}'
 
 
-def test_variables_of_the_node_agents() -> None:
+def test_variables_of_the_node_agents_are_read() -> None:
     container = {"name": "node-agent", "env": [{"name": "V", "value": "4"}, {"name": "RESCAN_INTERVAL", "value": "2s"}]}
     spec = {"selector": {}, "template": {"spec": {"containers": [container]}}}
     with api_server({AGENTS: (200, {"spec": spec})}) as api:

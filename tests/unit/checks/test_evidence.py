@@ -1,4 +1,4 @@
-"""Evidence of a failure: what is collected, in bounded time and size, and how a test's log leads to it."""
+"""Evidence of a failure: what is collected, in bounded time and size, and the links in a test's log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mock_device.lab.base.paths import PROJECT
 POD = {"metadata": {"name": "agent-1", "managedFields": [{"manager": "kubelet"}]}, "spec": {"containers": []}}
 
 
-def test_answers_and_failures_of_sources(tmp_path: Path) -> None:
+def test_answers_are_written_and_failures_listed(tmp_path: Path) -> None:
     def fails() -> evidence.Files:
         raise StepError("node1: no answer")
 
@@ -44,7 +44,7 @@ def test_answers_and_failures_of_sources(tmp_path: Path) -> None:
     assert files[2].read_text() == "node node1: StepError: node1: no answer"
 
 
-def test_who_does_not_answer_in_time_is_left_out(tmp_path: Path) -> None:
+def test_silent_sources_are_listed(tmp_path: Path) -> None:
     answer = threading.Event()
 
     def late() -> evidence.Files:
@@ -63,7 +63,7 @@ def test_who_does_not_answer_in_time_is_left_out(tmp_path: Path) -> None:
     assert files[1].read_text() == "late: no answer in time"
 
 
-def test_end_of_a_long_file_is_kept_and_old_evidence_is_not(tmp_path: Path) -> None:
+def test_end_of_a_long_file_is_kept_and_old_evidence_removed(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     evidence.collect({"old": lambda: {"old/old.txt": "old"}}, folder)
     (path,) = evidence.collect({"log": lambda: {"log.txt": "x" * evidence.FILE_BYTES + "end"}}, folder)
@@ -72,7 +72,7 @@ def test_end_of_a_long_file_is_kept_and_old_evidence_is_not(tmp_path: Path) -> N
     assert list(folder.rglob("*")) == [path]
 
 
-def test_objects_are_what_the_server_says_without_bookkeeping() -> None:
+def test_objects_are_raw_without_managed_fields() -> None:
     with api_server({"/api/v1/pods": listing(POD)}) as api:
         files = evidence._objects(api, "pods", client.CoreV1Api(api).list_pod_for_all_namespaces)
     assert '"agent-1"' in str(files["pods.json"])
@@ -103,13 +103,13 @@ OTHER_PODS = [
 ]
 
 
-def test_drivers_are_known_by_the_kubelets_folders() -> None:
+def test_driver_pods_are_recognised_by_plugin_folders() -> None:
     assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS]) == DRIVER_PODS
     whole = driver_pod("all", "storage", "/var/lib/kubelet/")
     assert evidence.driver_pods([whole]) == [whole]
 
 
-def test_logs_of_all_drivers_and_of_what_crashed() -> None:
+def test_logs_of_all_drivers_and_previous_runs_are_collected() -> None:
     """A container without a log does not hide the others."""
     crashed = driver_pod("gpu-plugin", "gpu-operator", "/var/lib/kubelet/plugins", restarts=2)
     answers: Answers = {
@@ -129,7 +129,7 @@ def test_logs_of_all_drivers_and_of_what_crashed() -> None:
     }
 
 
-def test_events_are_in_order() -> None:
+def test_events_are_sorted_by_time() -> None:
     def event(name: str, **fields: object) -> dict[str, object]:
         return {"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": name}, **fields}
 
@@ -144,14 +144,14 @@ def test_events_are_in_order() -> None:
     ]
 
 
-def test_probe_of_a_node_has_all_sections_whatever_fails_there() -> None:
+def test_probe_of_a_node_has_all_sections_despite_failures() -> None:
     run = subprocess.run(["sh", "-c", evidence.NODE_PROBE], capture_output=True, text=True, check=True, timeout=60)
     files = evidence.parse_node("node1", run.stdout)
     assert list(files) == [f"node1/{name}.txt" for name in ("dmesg", "kubelet", "containerd", "cdi", "sysfs")]
     assert str(files["node1/sysfs.txt"]).strip().endswith("end")
 
 
-def test_name_of_the_folder_and_links(tmp_path: Path) -> None:
+def test_folder_name_and_links_are_safe(tmp_path: Path) -> None:
     name = evidence.folder_name("SR-IOV", "VFs: 2/2 & more?")
     assert name == "SR-IOV.VFs-2-2-more"
     root = tmp_path / "evidence"
@@ -196,7 +196,7 @@ FAILING_SETUP = """\
     Another
         No Operation
     """
-# A session of a cluster that does not answer at all: evidence must say so, and the tests end as they would without.
+# Session of a cluster that does not answer: the evidence must say so, and must not change the tests' results.
 SESSION = """\
     from types import SimpleNamespace
     from pathlib import Path
@@ -242,7 +242,7 @@ def test_failed_tests_have_evidence_once_and_others_none(tmp_path: Path) -> None
     }
     (message,) = found["Fails Before Its Teardown"]
     (teardown,) = root.findall("./suite/test[@name='Fails Before Its Teardown']/kw[@type='TEARDOWN']")
-    # Before what the teardown does.
+    # Evidence is collected before the teardown.
     assert [item.get("level") for item in teardown.iter("msg")] == ["INFO", "FAIL"]
     name = "Fails.Fails-Before-Its-Teardown"
     assert f'<a href="evidence/{name}/logs/fails.robot">logs/fails.robot</a>' in message

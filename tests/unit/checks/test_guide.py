@@ -1,4 +1,4 @@
-"""Listings of the page about the guide's commands: how they are read and run, and that none is forgotten."""
+"""Listings of the page about older guides' commands: reading and running them, and that none is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mock_device.lab.base.paths import PROJECT
 
 SUITE = PROJECT / "suites" / "guide.robot"
 TIMEOUT = timedelta(seconds=20)
-# What people find in older guides, each with the form of today beside it in the table of the page.
+# Commands of older guides; the page's table has today's form beside each.
 OLD_FORMS = (
     ".basic.attributes",
     "….intValue",
@@ -64,18 +64,18 @@ def test_listings_are_read_with_their_headings() -> None:
     ]
 
 
-def test_two_listings_of_a_kind_in_a_section_are_refused() -> None:
+def test_two_listings_of_a_kind_in_a_section_are_rejected() -> None:
     with pytest.raises(ValueError, match="one listing of a kind in each section, found more in 'First'"):
         guide.listings(EXAMPLE + "## First\n```sh\nagain\n```\n")
 
 
-def test_unknown_heading_is_answered_with_those_there_are() -> None:
+def test_error_of_an_unknown_heading_lists_the_known_ones() -> None:
     with pytest.raises(CheckError, match=r"has no old listing in section 'Nowhere'; there are 'Attributes of pub"):
         guide.listing("Nowhere", old=True)
 
 
 def test_every_listing_is_run_by_the_suite() -> None:
-    """And the suite names no section that is not there."""
+    """The suite also names no missing section."""
     keywords = {"Listing Should Print": False, "Old Listing Should Be Refused": True}
     keywords["Old Listing Should Print Nothing"] = True
     model = running.TestSuite.from_file_system(SUITE)
@@ -85,13 +85,13 @@ def test_every_listing_is_run_by_the_suite() -> None:
 
 
 @pytest.mark.parametrize("form", OLD_FORMS)
-def test_old_form_stands_beside_that_of_today(form: str) -> None:
+def test_old_form_is_listed_beside_the_current_one(form: str) -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     (row,) = (row for row in rows if form in row.split(" | ")[0])
     assert len(row.split(" | ")[1].strip(" `")) > 1
 
 
-def test_links_within_the_page_lead_to_headings() -> None:
+def test_links_within_the_page_point_to_headings() -> None:
     text = PAGE.read_text()
     anchors = {
         re.sub(r"[^\w\- ]", "", line.removeprefix("## ").lower()).replace(" ", "-")
@@ -113,6 +113,6 @@ def test_listing_stops_at_the_first_command_that_fails() -> None:
         guide.run(Listing("X", False, "echo said first\n(exit 3) | cat\necho later\n"), "one", {}, TIMEOUT)
 
 
-def test_listing_that_does_not_end_is_stopped() -> None:
+def test_hanging_listing_is_stopped() -> None:
     with pytest.raises(CheckError, match="listing 'X': bash did not end within 0 s"):
         guide.run(Listing("X", False, "sleep 60\n"), "one", {}, timedelta(seconds=0.2))

@@ -1,4 +1,4 @@
-"""What ``lab status`` makes of what it was told."""
+"""``lab status``: health of a cluster."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_probe() -> None:
     assert parse_probe("") == (False, {})
 
 
-def test_healthy_cluster() -> None:
+def test_healthy_cluster_has_no_complaints() -> None:
     assert HEALTHY.healthy
     lines = as_text(HEALTHY).splitlines()
     assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2"
@@ -57,12 +57,12 @@ def test_healthy_cluster() -> None:
         (replace(HEALTHY, nodes=[replace(NODE, error="no answer over SSH")]), "node1: no answer over SSH"),
     ],
 )
-def test_whatever_is_missing_makes_it_unhealthy(broken: ClusterStatus, complaint: str) -> None:
+def test_anything_missing_makes_the_cluster_unhealthy(broken: ClusterStatus, complaint: str) -> None:
     assert not broken.healthy
     assert broken.complaints() == [complaint]
 
 
-def test_node_that_does_not_answer_is_shown_with_the_reason() -> None:
+def test_silent_node_is_shown_with_the_reason() -> None:
     node = replace(NODE, module=False, devices={}, error="no answer over SSH")
     line = as_text(replace(HEALTHY, nodes=[node])).splitlines()[2]
     assert line == "node1\trunning\t1024 MiB\tTrue\tabsent\t0 of 2\t-\tno answer over SSH"
@@ -79,7 +79,7 @@ NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 
 
 class FakeCluster:
-    """The guest of the second node is stopped: its SSH server is not there for a long time, its QEMU for ever."""
+    """The second node's guest is stopped: SSH answers only after a long time, QEMU never."""
 
     name = "some"
     topology = CLUSTER

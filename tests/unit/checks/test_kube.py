@@ -1,4 +1,4 @@
-"""What tests say of objects in the cluster, from answers of the API server over real HTTP."""
+"""Reading, waiting for and explaining objects in the cluster, from recorded answers over real HTTP."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cluster(the_pod: Object, *the_claims: Object) -> Answers:
     }
 
 
-def test_devices_keep_their_numa_node_on_the_way_through_the_client() -> None:
+def test_numa_node_of_devices_survives_the_client() -> None:
     with api_server(cluster(pod("Running"), claim("mock3", "mock0"))) as api:
         found = kube.devices_of_pod(api, "pair")
     assert [(device.name, device.published.numa_node) for device in found] == [("mock3", 1), ("mock0", 0)]
@@ -76,13 +76,13 @@ def test_devices_keep_their_numa_node_on_the_way_through_the_client() -> None:
         ),
     ],
 )
-def test_pod_without_devices(the_claims: list[Object], message: str) -> None:
+def test_pod_without_devices_is_an_error(the_claims: list[Object], message: str) -> None:
     with api_server(cluster(pod("Pending"), *the_claims)) as api, pytest.raises(CheckError) as caught:
         kube.devices_of_pod(api, "pair")
     assert str(caught.value) == message
 
 
-def test_pod_that_is_not_there() -> None:
+def test_missing_pod_is_an_error() -> None:
     with api_server({}) as api, pytest.raises(CheckError, match="^there is no pod 'pair' in namespace default$"):
         kube.get_pod(api, "pair")
 
@@ -99,7 +99,7 @@ def test_pending_pod_is_explained_by_claims_free_devices_and_last_event() -> Non
         for second, reason in ((5, "FailedScheduling"), (2, "Older"))
     ]
     the_pod = pod("Pending", conditions=[condition])
-    # Has the same name in another namespace: its device is taken, but the pod has nothing to do with it.
+    # A claim of the same name in another namespace: it holds a device, but is not the pod's.
     other = claim("mock0", namespace="other")
     answers = cluster(the_pod, claim(), other) | {f"{CORE}/events": listing(*events)}
     with api_server(answers) as api:
@@ -113,7 +113,7 @@ def test_pending_pod_is_explained_by_claims_free_devices_and_last_event() -> Non
     )
 
 
-def test_pod_that_has_ended_is_not_waited_for() -> None:
+def test_wait_ends_when_the_pod_has_ended() -> None:
     with api_server(cluster(pod("Failed"))) as api, pytest.raises(CheckError) as caught:
         kube.wait_pod(api, "pair", pods.runs, timedelta(minutes=10), "Running")
     assert str(caught.value).startswith("pod 'pair': expected it to be Running within 600 s: it is Failed; ")
@@ -126,7 +126,7 @@ def test_pod_that_has_ended_is_not_waited_for() -> None:
         (422, "ResourceClaim 'pair': the API server refuses it, 422: too many"),
     ],
 )
-def test_claim_that_the_api_server_refuses(status: int, message: str) -> None:
+def test_error_of_a_refused_claim_has_the_reason(status: int, message: str) -> None:
     answers: Answers = {OWN_CLAIMS: (status, {"message": "too many"})}
     with api_server(answers) as api, pytest.raises(CheckError) as caught:
         kube.create_claim(api, claim())

@@ -7,7 +7,7 @@ import pytest
 from mock_device.checks.driver import logs
 from mock_device.checks.driver.logs import KernelAction, LogMark
 
-# A node agent at --v=4 whose device mock3 was unplugged and plugged again.
+# Log of a node agent at --v=4 whose device mock3 was unplugged and plugged again.
 LOG = """\
 I1125 03:50:01.000100       1 agent.py:110] "Devices of this node" count=6 added=["mock0"] removed=[]
 I1125 03:51:07.412345       1 uevents.py:74] "Kernel event" action="remove" path="/devices/mock3"
@@ -16,32 +16,32 @@ I1125 03:51:17.412345       1 uevents.py:74] "Kernel event" action="add" path="/
 """
 
 
-def test_lines_after_a_mark() -> None:
+def test_lines_after_a_mark_are_new() -> None:
     assert logs.after(LogMark("agent", 3), LOG) == LOG.splitlines()[3:]
     assert logs.after(LogMark("agent", 0), LOG) == LOG.splitlines()
     assert logs.after(LogMark("agent", 9), LOG) == []
 
 
-def test_matching_lines() -> None:
+def test_matching_lines_are_found() -> None:
     assert logs.matching(LOG.splitlines(), "Kernel event") == LOG.splitlines()[1::2]
 
 
 @pytest.mark.parametrize(
     "patterns", [[], ["count=6"], ['Kernel event.*action="remove"', "Devices of this node", 'action="add"']]
 )
-def test_patterns_in_order(patterns: list[str]) -> None:
+def test_patterns_match_in_order(patterns: list[str]) -> None:
     assert logs.missing(LOG.splitlines(), patterns) == []
 
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["count=7"], "expected a line with 'count=7'; what it says since the mark:"),
-        (['"add"', "count=6"], "expected a line with 'count=6' after one with '\"add\"'; what it says since the mark:"),
-        (["=6", "=6"], "expected a line with '=6' after one with '=6'; what it says since the mark:"),
+        (["count=7"], "expected a line with 'count=7'; the log since the mark:"),
+        (['"add"', "count=6"], "expected a line with 'count=6' after one with '\"add\"'; the log since the mark:"),
+        (["=6", "=6"], "expected a line with '=6' after one with '=6'; the log since the mark:"),
     ],
 )
-def test_pattern_without_a_line(patterns: list[str], message: str) -> None:
+def test_pattern_without_a_line_is_reported(patterns: list[str], message: str) -> None:
     assert logs.missing(LOG.splitlines(), patterns) == [f"{message}\n{LOG.rstrip()}"]
 
 

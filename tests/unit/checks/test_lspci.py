@@ -1,4 +1,4 @@
-"""What lspci lists against the topology."""
+"""Output of lspci, compared with the topology."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mock_device.checks.nodes import lspci
 from mock_device.checks.nodes.lspci import ListedDevice
 
 NODE = CLUSTER.nodes[0]
-# lspci 3.13 in a guest.
+# Output of lspci 3.13 in a guest.
 RECORDED = """\
 0000:11:00.0 1200: 1de5:0001 (rev 01)
 0000:11:00.1 1200: 1de5:0002 (rev 01)
@@ -25,7 +25,7 @@ RECORDED = """\
 LISTED = lspci.parse(NODE.name, RECORDED)
 
 
-def test_all_functions() -> None:
+def test_all_functions_are_listed() -> None:
     assert lspci.COMMAND == "lspci -D -n -d 1de5:"
     assert lspci.complaints(NODE, LISTED) == []
 
@@ -51,11 +51,11 @@ def test_all_functions() -> None:
         ),
     ],
 )
-def test_function_that_is_not_as_expected(bdf: str, listed: ListedDevice | None, message: str) -> None:
+def test_unexpected_function_is_reported(bdf: str, listed: ListedDevice | None, message: str) -> None:
     found = {key: value for key, value in {**LISTED, bdf: listed}.items() if value}
     assert lspci.complaints(NODE, found) == [f"mock-cluster-node1 {message}"]
 
 
-def test_line_that_is_none_of_lspci() -> None:
+def test_invalid_line_is_rejected() -> None:
     with pytest.raises(ValueError, match="node1: expected a line of lspci, found 'lspci: not found'"):
         lspci.parse("node1", "lspci: not found\n")

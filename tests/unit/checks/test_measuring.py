@@ -1,4 +1,4 @@
-"""What is measured: pods that a kubelet takes its time with, over real HTTP, and reads of sysfs."""
+"""Measurements of pods, with a slow fake kubelet over real HTTP, and of reads of sysfs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ START_SECONDS = 0.3
 
 
 class Kubelet:
-    """Runs every pod of the server START_SECONDS after it was made, one after the other."""
+    """Runs each pod of the server START_SECONDS after its creation, one after the other."""
 
     def __init__(self, server: FakeApiServer, **refused: Object) -> None:
-        """``refused`` has the status of pods that are not to run, by their name with ``_``."""
+        """``refused`` maps pods that must not run to their status; ``_`` stands for ``-`` in the names."""
         self._server = server
         self._refused = refused
         self._stop = threading.Event()
@@ -63,13 +63,13 @@ def api(server: FakeApiServer) -> Iterator[ApiClient]:
         yield client
 
 
-def test_pods_start_one_after_the_other(server: FakeApiServer, api: ApiClient) -> None:
+def test_start_of_each_pod_is_measured(server: FakeApiServer, api: ApiClient) -> None:
     kubelet = Kubelet(server)
     try:
         starts, all_run = measuring._start(api, 3, with_claims=True, timeout=TIMEOUT)
     finally:
         kubelet.stop()
-    # In the order in which they ran.
+    # In the order in which the pods ran.
     assert list(starts) == ["measured-0", "measured-1", "measured-2"]
     assert all(seconds >= START_SECONDS for seconds in starts.values())
     assert 3 * START_SECONDS <= all_run < TIMEOUT.total_seconds()
@@ -77,7 +77,7 @@ def test_pods_start_one_after_the_other(server: FakeApiServer, api: ApiClient) -
     assert made == [CLAIMS] * 3 + [PODS] * 3
 
 
-def test_pods_without_claims_ask_for_none(server: FakeApiServer, api: ApiClient) -> None:
+def test_pods_without_claims_create_none(server: FakeApiServer, api: ApiClient) -> None:
     kubelet = Kubelet(server)
     try:
         measuring._start(api, 1, with_claims=False, timeout=TIMEOUT)
@@ -87,14 +87,14 @@ def test_pods_without_claims_ask_for_none(server: FakeApiServer, api: ApiClient)
     assert not server.objects[f"{PODS}/measured-0"]["spec"].get("resourceClaims")
 
 
-def test_pod_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, server: FakeApiServer, api: ApiClient) -> None:
+def test_failed_creation_ends_the_wait(monkeypatch: pytest.MonkeyPatch, server: FakeApiServer, api: ApiClient) -> None:
     monkeypatch.setattr(measuring, "_WATCH_SECONDS", 1.0)
     server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Pending"}})
     with pytest.raises(CheckError, match="Pod 'measured-0' exists already"):
         measuring._start(api, 1, with_claims=False, timeout=timedelta(minutes=10))
 
 
-def test_pod_that_ends_instead_is_not_waited_for(server: FakeApiServer, api: ApiClient) -> None:
+def test_ended_pod_ends_the_wait(server: FakeApiServer, api: ApiClient) -> None:
     server.put(f"{PODS}/other", {"metadata": {"name": "other"}, "status": {"phase": "Failed"}})
     kubelet = Kubelet(server, measured_1={"phase": "Failed"})
     begin = time.monotonic()
@@ -106,7 +106,9 @@ def test_pod_that_ends_instead_is_not_waited_for(server: FakeApiServer, api: Api
     assert time.monotonic() - begin < TIMEOUT.total_seconds()
 
 
-def test_a_few_pods_end_at_a_time(server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_ending_pods_is_limited(
+    server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measuring, "_ENDING_AT_ONCE", 2)
     names = [f"measured-{number}" for number in range(4)]
     for name in names:
@@ -118,11 +120,11 @@ def test_a_few_pods_end_at_a_time(server: FakeApiServer, api: ApiClient, monkeyp
     del found["measured-0"]
     assert not ends.look(found)
     assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-3"]
-    assert ends.left == ["measured-1", "measured-2", "measured-3"]
+    assert ends.remaining == ["measured-1", "measured-2", "measured-3"]
     assert ends.gone.keys() == {"measured-0"}
 
 
-def test_pods_are_waited_for_until_they_are_gone(server: FakeApiServer, api: ApiClient) -> None:
+def test_wait_ends_when_all_pods_are_gone(server: FakeApiServer, api: ApiClient) -> None:
     names = {"measured-0", "measured-1", *(f"measured-1{number}" for number in range(20))}
     for name in names:
         server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
@@ -130,19 +132,19 @@ def test_pods_are_waited_for_until_they_are_gone(server: FakeApiServer, api: Api
     assert not server.objects
 
 
-def test_what_came_after_a_reading_is_waited_for() -> None:
+def test_operations_after_a_reading_are_awaited() -> None:
     readings = iter([Histogram(3, 3.0), Histogram(4, 3.5), Histogram(5, 4.0)])
     found = measuring._counted(lambda: next(readings), Histogram(3, 3.0), 2, "claims")
     assert (found.count, found.mean) == (2, 0.5)
 
 
-def test_nothing_comes_after_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_operations_after_a_reading_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_COUNTED_TIMEOUT", timedelta(seconds=0.1))
     with pytest.raises(CheckError, match="claims to prepare, by /metrics after 0 s:\nexpected 2, found 0"):
         measuring._counted(lambda: Histogram(3, 3.0), Histogram(3, 3.0), 2, "claims to prepare")
 
 
-def test_reads_of_sysfs(tmp_path: Path) -> None:
+def test_reads_of_sysfs_are_parsed(tmp_path: Path) -> None:
     tree = SysfsTree(tmp_path)
     tree.add("mock0", "0000:11:00.0")
     tree.add("mock1", "0000:12:00.0")
@@ -156,6 +158,6 @@ def test_reads_of_sysfs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("output", "message"), [("", "found no device in sysfs"), ("mock0 fast\n", "found 'mock0 f")])
-def test_reads_that_are_none(output: str, message: str) -> None:
+def test_invalid_reads_are_rejected(output: str, message: str) -> None:
     with pytest.raises(CheckError, match=message):
         measuring.parse_reads(output)

@@ -1,4 +1,4 @@
-"""What the node agents' figures say between two readings."""
+"""Metrics of the node agents: parsing, and differences of two readings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mock_device.checks.errors import CheckError
 def served(
     claims: Mapping[tuple[str, str], list[float]], scans: list[float], start_seconds: float | None = None
 ) -> str:
-    """What a node agent serves after claims, by operation and result, and scans that took so many seconds."""
+    """A node agent's metrics after claims (by operation and result) and scans with these durations in seconds."""
     claim_durations, scan_durations = Durations(("operation", "result")), Durations()
     for labels, values in claims.items():
         for seconds in values:
@@ -53,21 +53,21 @@ def prepared(text: str) -> Histogram:
     return metrics.parse(text, metrics.CLAIMS, operation="prepare", result="ok")
 
 
-def test_difference_of_two_readings() -> None:
+def test_histogram_is_the_difference_of_two_readings() -> None:
     found = prepared(AFTER).since(prepared(BEFORE))
     assert found.count == 3
     assert found.mean == pytest.approx((0.02 + 0.04 + 30.0) / 3)
     assert (found.bound(0.3), found.bound(0.6), found.bound(0.95)) == (0.025, 0.05, math.inf)
 
 
-def test_labels_pick_the_series() -> None:
+def test_labels_select_the_series() -> None:
     assert metrics.parse(AFTER, metrics.CLAIMS, operation="prepare").count == 5
     assert metrics.parse(AFTER, metrics.CLAIMS, operation="prepare").seconds == pytest.approx(31.56)
     assert metrics.parse(AFTER, metrics.CLAIMS, operation="unprepare", result="ok").bound(0.95) == 0.005
     assert metrics.parse(AFTER, metrics.SCANS).since(metrics.parse(BEFORE, metrics.SCANS)).mean == pytest.approx(0.08)
 
 
-def test_nothing_was_counted_yet() -> None:
+def test_histogram_is_empty_before_the_first_operation() -> None:
     empty = metrics.parse(BEFORE, metrics.CLAIMS, operation="unprepare", result="ok")
     assert (empty.count, empty.seconds) == (0, 0.0)
     assert metrics.parse(AFTER, metrics.CLAIMS, operation="unprepare", result="ok").since(empty).count == 1
@@ -75,38 +75,38 @@ def test_nothing_was_counted_yet() -> None:
         print(empty.mean)
 
 
-def test_start_is_known_once_the_kubelet_is_served() -> None:
+def test_start_is_missing_until_registration() -> None:
     assert metrics.parse_value(served({}, [], start_seconds=1.25), metrics.START) == 1.25
-    complaint = "expected mock_accel_start_seconds once among the figures, found none of that name"
+    complaint = "expected mock_accel_start_seconds once among the metrics, found none of that name"
     with pytest.raises(CheckError, match=complaint):
         metrics.parse_value(BEFORE, metrics.START)
 
 
-def test_value_of_the_series_that_has_the_labels() -> None:
+def test_value_is_that_of_the_series_with_the_labels() -> None:
     assert metrics.parse_value(BEFORE, metrics.DEVICES, state="free") == 6
     assert metrics.parse_value(BEFORE, metrics.API_ERRORS) == 0
     complaint = re.escape(
-        'expected mock_accel_devices{state="lost"} once among the figures, '
+        'expected mock_accel_devices{state="lost"} once among the metrics, '
         'found mock_accel_devices{state="free"}, mock_accel_devices{state="allocated"}; look at'
     )
     with pytest.raises(CheckError, match=complaint):
         metrics.parse_value(BEFORE, metrics.DEVICES, state="lost")
-    with pytest.raises(CheckError, match="expected mock_accel_devices once among the figures, found mock_accel_dev"):
+    with pytest.raises(CheckError, match="expected mock_accel_devices once among the metrics, found mock_accel_dev"):
         metrics.parse_value(BEFORE, metrics.DEVICES)
 
 
-def test_total_of_several_nodes() -> None:
+def test_histograms_of_several_nodes_are_summed() -> None:
     both = metrics.total([prepared(BEFORE), prepared(AFTER)])
     assert (both.count, both.bound(0.5)) == (5, 0.5)
     assert both.seconds == pytest.approx(31.06)
 
 
-def test_agent_that_has_started_anew() -> None:
-    with pytest.raises(CheckError, match="counts 1 now and 4 before: it has started anew in between"):
+def test_restarted_agent_is_an_error() -> None:
+    with pytest.raises(CheckError, match="counts 1 now and 4 before: it has restarted in between"):
         prepared(BEFORE).since(prepared(AFTER))
 
 
-def test_figures_are_read_through_the_api_server() -> None:
+def test_metrics_are_read_through_the_api_server() -> None:
     path = "/api/v1/namespaces/mock-device/pods/agent-1%3A8080/proxy/metrics"
     with api_server({path: (200, AFTER)}) as api:
         assert metrics.read(api, "agent-1") == AFTER

@@ -1,4 +1,4 @@
-"""Commands over SSH, on a server of paramiko's that runs them with ``sh``."""
+"""Commands over SSH, on paramiko's server, which runs them with ``sh``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 
 
 class _Server(paramiko.ServerInterface):  # type: ignore[misc]
-    """Takes any key, opens a shell that does nothing, as SSHLibrary's login wants one, and runs a command a channel."""
+    """Accepts any key, opens an idle shell, which SSHLibrary's login requires, and runs one command per channel."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return int(paramiko.AUTH_SUCCESSFUL)
@@ -87,21 +87,21 @@ def shell(access: NodeAccess) -> Iterator[NodeShell]:
     shell.close()
 
 
-def test_output_of_a_command(shell: NodeShell) -> None:
+def test_output_is_returned(shell: NodeShell) -> None:
     assert shell.run("echo out; echo err >&2", 10) == "out\n"
     assert shell.run("printf 'ä\\377'", 10) == "ä\N{REPLACEMENT CHARACTER}"
 
 
-def test_long_output(shell: NodeShell) -> None:
+def test_long_output_is_complete(shell: NodeShell) -> None:
     assert len(shell.run("head -c 5000000 /dev/zero", 20)) == 5_000_000
 
 
-def test_command_that_fails_says_why(shell: NodeShell) -> None:
+def test_failed_command_is_reported_with_its_errors(shell: NodeShell) -> None:
     with pytest.raises(CheckError, match="node1: 'echo why >&2; exit 3' ended with 3: why"):
         shell.run("echo why >&2; exit 3", 10)
 
 
-def test_command_that_takes_too_long(shell: NodeShell) -> None:
+def test_command_times_out(shell: NodeShell) -> None:
     begin = time.monotonic()
     with pytest.raises(CheckError, match="no answer over SSH .* within 1 s: TimeoutError"):
         shell.run("sleep 10", 1)
@@ -109,8 +109,8 @@ def test_command_that_takes_too_long(shell: NodeShell) -> None:
     assert shell.run("echo again", 10) == "again\n"
 
 
-def test_node_that_takes_a_connection_and_says_nothing(access: NodeAccess) -> None:
-    """As a forwarder does for a guest that is stopped."""
+def test_silent_node_times_out(access: NodeAccess) -> None:
+    """A forwarder behaves like this for a stopped guest."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         shell = NodeShell(replace(access, port=silent.getsockname()[1]))
         begin = time.monotonic()
@@ -119,13 +119,13 @@ def test_node_that_takes_a_connection_and_says_nothing(access: NodeAccess) -> No
         assert time.monotonic() - begin < 5
 
 
-def test_connection_that_breaks(shell: NodeShell) -> None:
+def test_broken_connection_is_replaced(shell: NodeShell) -> None:
     with pytest.raises(CheckError, match="node1: "):
         shell.run("die", 10)
     assert shell.run("echo again", 10) == "again\n"
 
 
-def test_waiting_takes_no_processor_time(shell: NodeShell) -> None:
+def test_waiting_uses_no_cpu_time(shell: NodeShell) -> None:
     shell.run("true", 10)
     begin = time.process_time()
     shell.run("sleep 2", 10)

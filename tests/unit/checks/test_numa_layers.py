@@ -1,4 +1,4 @@
-"""Which layer is blamed when a device is not on the NUMA node of the topology."""
+"""Which layer is blamed if a device is not on the topology's NUMA node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def publish(node: str, function: topology.Function, slice_name: str = "s") -> Pu
 
 
 def layers(*vfs: str) -> list[Layer]:
-    """All layers of a cluster that is as its topology says, with ``vfs`` of every node enabled."""
+    """All layers of a cluster that agrees with its topology, with ``vfs`` enabled on every node."""
     found, published = [], []
     for node in CLUSTER.nodes:
         enabled = [f for f in node.functions if not f.is_vf or f.name in vfs]
@@ -42,7 +42,7 @@ def layers(*vfs: str) -> list[Layer]:
 
 
 def show(layer: Layer, name: str, *sightings: Sighting) -> Layer:
-    """``layer`` with device ``name`` of the first node seen like that; without sightings, not seen."""
+    """``layer`` in which device ``name`` of the first node has these sightings, or is missing without any."""
     others = {key: value for key, value in layer.sightings.items() if key != (NODE, name)}
     return replace(layer, sightings=others | ({(NODE, name): sightings} if sightings else {}))
 
@@ -53,9 +53,9 @@ def on(numa_node: int | None, bdf: str = "0000:21:00.0") -> Sighting:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_each_layer_of_a_good_cluster_is_right(count: int) -> None:
+def test_layers_of_a_healthy_cluster_pass(count: int) -> None:
     good = layers("mock0_vf0")[:count]
-    # PFs on two nodes, and: all VFs on the PCI bus, the enabled one elsewhere.
+    # PFs of two nodes, plus all VFs on the PCI bus, or the enabled one on the other layers.
     assert len(good[-1].sightings) == (20 if count == 1 else 14)
     assert judge(CLUSTER, good) == RIGHT
 
@@ -92,14 +92,14 @@ MOCK3 = "mock-cluster-node1 mock3 (0000:21:00.0): expected NUMA node 1 by topolo
         ),
     ],
 )
-def test_layer_that_is_wrong_first_is_blamed(title: str, sightings: list[Sighting], messages: list[str]) -> None:
+def test_first_wrong_layer_is_blamed(title: str, sightings: list[Sighting], messages: list[str]) -> None:
     position = POSITIONS[title]
     *before, last = layers()[: position + 1]
     assert judge(CLUSTER, [*before, show(last, "mock3", *sightings)]) == Verdict(tuple(messages), ())
 
 
 @pytest.mark.parametrize(("first", "said"), [(PCI_BUS, "guest PCI bus says 0"), (SYSFS, "sysfs says 0")])
-def test_layer_is_excused_for_what_was_wrong_before(first: str, said: str) -> None:
+def test_layer_after_the_wrong_one_is_excused(first: str, said: str) -> None:
     found = layers()
     for position in range(POSITIONS[first], 3):
         found[position] = show(found[position], "mock3", on(0))
@@ -114,7 +114,7 @@ def test_layer_is_blamed_for_one_device_and_excused_for_another() -> None:
     assert judge(CLUSTER, [bus, sysfs]) == Verdict((mock1,), (f"{MOCK3}, guest PCI bus says 0",))
 
 
-def test_layer_that_makes_good_what_was_wrong_is_right() -> None:
+def test_right_layer_after_a_wrong_one_passes() -> None:
     bus, sysfs, _ = layers()
     assert judge(CLUSTER, [show(bus, "mock3", on(0)), sysfs]) == RIGHT
 
@@ -130,15 +130,15 @@ VF = "mock-cluster-node1 mock0_vf0"
         (SLICES, ["mock0_vf0"], "ResourceSlice has no such device"),
     ],
 )
-def test_vf_that_is_missing(title: str, enabled: list[str], message: str | None) -> None:
-    """Behind the PCI bus a VF must be there only if it is enabled."""
+def test_missing_vf_is_blamed_only_where_required(title: str, enabled: list[str], message: str | None) -> None:
+    """On layers after the PCI bus, only enabled VFs are required."""
     *before, last = layers(*enabled)[: POSITIONS[title] + 1]
     expected = f"{VF} (0000:11:00.1): expected NUMA node 0 by topology numa-cluster, {message}"
     assert judge(CLUSTER, [*before, show(last, "mock0_vf0")]) == Verdict((expected,) if message else (), ())
 
 
-def test_slice_of_a_vf_that_is_not_enabled_is_blamed() -> None:
-    """Although the PCI bus has the VF, and rightly."""
+def test_slice_of_a_disabled_vf_is_blamed() -> None:
+    """The VF is rightly on the PCI bus."""
     bus, sysfs, _ = layers()
     *_, slices = layers("mock0_vf0")
     messages = [
@@ -147,7 +147,7 @@ def test_slice_of_a_vf_that_is_not_enabled_is_blamed() -> None:
     assert judge(CLUSTER, [bus, sysfs, slices]) == Verdict(tuple(messages), ())
 
 
-def test_stranger_is_blamed_on_the_layer_where_it_came_in() -> None:
+def test_unknown_device_is_blamed_on_its_first_layer() -> None:
     bus, sysfs, slices = layers()
     stranger = PciFunction("0000:33:00.0", 1, 0)
     extra = numa_layers.pci_bus(CLUSTER, [NodeDevices(NODE, (stranger,), ())])
@@ -164,7 +164,7 @@ def test_stranger_is_blamed_on_the_layer_where_it_came_in() -> None:
     assert judge(CLUSTER, [layers()[0], sysfs]) == Verdict((says("mock6", SYSFS),), ())
 
 
-def test_device_that_is_published_twice_is_blamed() -> None:
+def test_device_published_twice_is_blamed() -> None:
     bus, sysfs, _ = layers()
     published = [publish(node.name, f) for node in CLUSTER.nodes for f in node.functions if not f.is_vf]
     published.append(publish(NODE, CLUSTER.node(NODE).functions[0], "stale"))
@@ -176,7 +176,7 @@ def test_device_that_is_published_twice_is_blamed() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", None])
-def test_numa_node_that_is_no_number_is_none(value: str | None) -> None:
+def test_invalid_numa_node_is_none(value: str | None) -> None:
     device = publish(NODE, CLUSTER.node(NODE).functions[0])
     device = replace(device, attributes={**device.attributes, NUMA_NODE: value})
     assert numa_layers.slices([device]).sightings == {

@@ -1,4 +1,4 @@
-"""What programs say of themselves over HTTP, and how they are asked."""
+"""Health endpoints and metrics of the cluster's programs, and how to reach them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mock_device.lab.controlplane.pki import Identity
 from mock_device.lab.kube import kubeclient
 
 NODE = CLUSTER.nodes[0]
-# As kube-apiserver 1.37 answers /readyz?verbose, some checks left out.
+# Answer of kube-apiserver 1.37 to /readyz?verbose, without some checks.
 READY = """\
 [+]ping ok
 [+]etcd ok
@@ -26,7 +26,7 @@ READY = """\
 [+]shutdown ok
 readyz check passed
 """
-# The same when etcd is away.
+# The same while etcd is down.
 NOT_READY = """\
 [+]ping ok
 [-]etcd failed: reason withheld
@@ -36,7 +36,7 @@ readyz check failed
 
 
 def agent(free: int, allocated: int) -> str:
-    """What a node agent serves."""
+    """A node agent's metrics."""
     served = SimpleNamespace(
         claim_durations=Durations(("operation", "result")),
         scan_durations=Durations(),
@@ -51,17 +51,17 @@ def agent(free: int, allocated: int) -> str:
 
 
 def controller(*counts: int) -> str:
-    """What the controller serves that knows so many PFs of each node."""
+    """Metrics of a controller with these numbers of PFs by node."""
     metrics = ControllerMetrics()
     metrics.devices({(node.name, "pf"): count for node, count in zip(CLUSTER.nodes, counts, strict=False)})
     return metrics.text().decode()
 
 
-def test_checks_that_are_all_ok() -> None:
+def test_passed_checks_have_no_complaints() -> None:
     assert operation.check_complaints(READY) == []
 
 
-def test_check_that_failed_is_named() -> None:
+def test_failed_check_is_reported() -> None:
     assert operation.check_complaints(NOT_READY) == [
         "check etcd: expected ok, found failed: reason withheld",
         "expected 'check passed' at the end, found 'readyz check failed'",
@@ -69,28 +69,28 @@ def test_check_that_failed_is_named() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "ok", "<html>a proxy says hello</html>"])
-def test_answer_without_checks_is_none(answer: str) -> None:
+def test_answer_without_checks_is_reported(answer: str) -> None:
     found = operation.check_complaints(answer)
     assert found[0].startswith("expected a list of checks, found ")
     assert found[1].startswith("expected 'check passed' at the end, found ")
 
 
-def test_node_agent_that_counts_what_the_topology_has() -> None:
+def test_right_counts_of_a_node_agent_have_no_complaints() -> None:
     assert operation.agent_complaints(agent(6, 0), NODE, allocated=0) == []
     assert operation.agent_complaints(agent(5, 1), NODE, allocated=1) == []
 
 
-def test_node_agent_that_counts_otherwise() -> None:
+def test_wrong_counts_of_a_node_agent_are_reported() -> None:
     assert operation.agent_complaints(agent(5, 0), NODE, allocated=1) == [
         'mock-cluster-node1: expected mock_accel_devices{state="allocated"} 1 by the topology, found 0'
     ]
 
 
-def test_controller_that_counts_what_the_topology_has() -> None:
+def test_right_counts_of_the_controller_have_no_complaints() -> None:
     assert operation.controller_complaints(controller(6, 6), CLUSTER) == []
 
 
-def test_controller_that_counts_otherwise() -> None:
+def test_wrong_counts_of_the_controller_are_reported() -> None:
     assert operation.controller_complaints(controller(6, 5), CLUSTER) == [
         'expected mock_accel_devices{node="mock-cluster-node2",device_type="pf"} 6 by the topology, found 5'
     ]
@@ -98,7 +98,7 @@ def test_controller_that_counts_otherwise() -> None:
         operation.controller_complaints(controller(6), CLUSTER)
 
 
-def test_another_client_has_the_files_of_the_kubeconfig(tmp_path: Path) -> None:
+def test_access_has_the_files_of_the_kubeconfig(tmp_path: Path) -> None:
     contents = {"ca": b"AUTHORITY", "certificate": b"CERTIFICATE", "key": b"KEY"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -110,7 +110,7 @@ def test_another_client_has_the_files_of_the_kubeconfig(tmp_path: Path) -> None:
     assert {name: Path(file).read_bytes() for name, file in read.items()} == contents
 
 
-def test_kubeconfig_without_a_certificate_is_refused(tmp_path: Path) -> None:
+def test_kubeconfig_without_a_certificate_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(
         "{apiVersion: v1, kind: Config, clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}], "
@@ -121,5 +121,5 @@ def test_kubeconfig_without_a_certificate_is_refused(tmp_path: Path) -> None:
         operation.access(kubeclient.connect(path))
 
 
-def test_pods_are_asked_through_the_api_server() -> None:
+def test_pods_are_reached_through_the_api_server() -> None:
     assert operation.proxy_path("agent-1") == "/api/v1/namespaces/mock-device/pods/agent-1:8080/proxy"

@@ -1,4 +1,4 @@
-"""Figures, limits, and the file that keeps both, and the chart of them."""
+"""Performance figures, limits, the file that stores them, and charts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def test_percentile_is_the_nearest_rank(percent: int, expected: int) -> None:
     assert performance.percentile(range(100, 0, -1), percent) == expected
 
 
-def test_percentile_of_few_values_and_of_none() -> None:
+def test_percentile_of_few_values_and_without_values() -> None:
     assert performance.percentile([7.0], 95) == 7.0
     assert performance.percentile(STARTS, 95) == 10.0
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="at least one value"):
         performance.percentile([], 95)
 
 
-def test_figure_of_values_is_judged_by_its_median() -> None:
+def test_median_is_compared_with_the_limit() -> None:
     found = performance.figure("pod-start", 4, STARTS, limit=2.5)
     assert (found.value, found.mean, found.longest, found.count) == (2.5, 4.0, 10.0, 4)
     performance.check(found)
@@ -53,7 +53,7 @@ def test_figure_of_a_histogram_has_no_median() -> None:
     ]
 
 
-def test_limits_of_the_project() -> None:
+def test_limits_of_the_project_are_valid() -> None:
     limits = performance.load_limits(LIMITS)
     assert limits.of("scan", 6, "kvm") == 0.1
     assert limits.of("scan", 7, "kvm") == limits.of("scan", 100, "kvm") == 1
@@ -110,7 +110,7 @@ def test_file_keeps_the_last_figures_of_each_suite(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_files_of_suites_that_ran_side_by_side_become_one(tmp_path: Path) -> None:
+def test_files_of_parallel_suites_are_merged(tmp_path: Path) -> None:
     path = tmp_path / performance.FILE
     performance.merge([], path)
     assert not path.exists()
@@ -122,7 +122,7 @@ def test_files_of_suites_that_ran_side_by_side_become_one(tmp_path: Path) -> Non
     assert suites(path) == {"A": [2], "B": [3]}
 
 
-def test_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
+def test_invalid_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / performance.FILE
     path.write_text("[]")
     with pytest.raises(StepError, match=r"performance.json: expected figures of suites, found something else"):
@@ -142,6 +142,6 @@ def test_bars_have_one_scale() -> None:
     assert texts == ["Scan <6>", "a & b", "0.5 s of 1", "slow", "2 s of 1"]
 
 
-def test_chart_of_nothing_measurable() -> None:
+def test_chart_without_values_is_empty() -> None:
     assert 'width="0.0"' in chart.svg("None", [Bar("zero", 0.0)], "s")
     assert "<rect" not in chart.svg("None", [], "s")

@@ -1,4 +1,4 @@
-"""Claims of a pod, however it comes by them (core/v1)."""
+"""Claims of a pod in every form (core/v1)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def request(name: str, device_class: str, count: int, resource: str) -> Request:
     return Request(name, (Wanted(name, device_class, count=count),), resource)
 
 
-def test_all_ways_to_a_claim() -> None:
+def test_all_forms_of_claims_are_found() -> None:
     spec = {
         "resourceClaims": [
             {"name": "shared", "resourceClaimName": "everybodys"},
@@ -61,7 +61,7 @@ def test_all_ways_to_a_claim() -> None:
     }
 
 
-def test_extended_resources_by_both_kinds_of_name() -> None:
+def test_extended_resources_have_two_kinds_of_names() -> None:
     pod = {
         "spec": {
             "containers": [
@@ -81,7 +81,7 @@ def test_extended_resources_by_both_kinds_of_name() -> None:
 
 
 @pytest.mark.parametrize(("starts_with", "extra"), [(2, 0), (5, 2)])
-def test_init_container_uses_what_those_after_it_have(starts_with: int, extra: int) -> None:
+def test_init_container_shares_devices_with_later_containers(starts_with: int, extra: int) -> None:
     init = [
         container("sidecar", requests={PF: 1}, restartPolicy="Always"),
         container("first", requests={PF: 1}),
@@ -96,7 +96,7 @@ def test_init_container_uses_what_those_after_it_have(starts_with: int, extra: i
     ]
 
 
-def test_of_several_classes_with_one_resource_the_last_one_counts() -> None:
+def test_newest_class_of_an_extended_resource_is_used() -> None:
     named = [
         {
             "metadata": {"name": name, "creationTimestamp": f"2026-01-0{day}T00:00:00Z"},

@@ -1,4 +1,4 @@
-"""Pods, and what their containers see of the devices."""
+"""Building pods, their state, and their containers' view of devices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SEEN_VF = SeenDevice(
 VIEW = ContainerView(ENVIRONMENT, (SEEN_PF, SEEN_VF))
 
 
-def test_pod_gives_all_its_claims_to_its_container() -> None:
+def test_single_container_gets_all_claims() -> None:
     pod = pods.build("two", ["near", "far"], None, {"a": "b"})
     (container,) = pod["spec"]["containers"]
     assert pod["metadata"] == {"name": "two", "labels": {"a": "b"}}
@@ -49,7 +49,7 @@ def test_pod_gives_all_its_claims_to_its_container() -> None:
     assert "nodeSelector" not in pod["spec"]
 
 
-def test_each_container_has_its_claims_and_that_of_a_template_has_the_templates_name() -> None:
+def test_each_container_has_its_claims() -> None:
     pod = pods.build("two", ["near"], None, {}, template="far", containers={"a": ["near"], "b": ["far"]})
     assert pods.container_names(pod) == ["a", "b"]
     assert [container["resources"]["claims"] for container in pod["spec"]["containers"]] == [
@@ -62,7 +62,7 @@ def test_each_container_has_its_claims_and_that_of_a_template_has_the_templates_
     assert (pod_claims.uses(pod, "a"), pod_claims.uses(pod, "b")) == ({("near", None)}, {("two-far-x7k2p", None)})
 
 
-def test_container_that_uses_one_request_of_a_claim() -> None:
+def test_container_can_use_one_request_of_a_claim() -> None:
     pod = pods.build("one", ["pair"], None, {})
     pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": "pair", "request": "near"}]
     assert pod_claims.uses(pod, "main") == {("pair", "near")}
@@ -70,14 +70,14 @@ def test_container_that_uses_one_request_of_a_claim() -> None:
         pod_claims.uses(pod, "side")
 
 
-def test_pod_that_asks_for_an_extended_resource() -> None:
+def test_pod_can_request_an_extended_resource() -> None:
     pod = pods.build("extended", [], None, {}, resources={"example.com/accel": 2})
     (container,) = pod["spec"]["containers"]
     assert container["resources"] == {"claims": [], "limits": {"example.com/accel": "2"}}
     assert pod["spec"]["resourceClaims"] == [] and pods.claim_names(pod) == []
 
 
-def test_pod_for_a_node_still_goes_through_the_scheduler() -> None:
+def test_pod_for_a_node_does_not_bypass_the_scheduler() -> None:
     spec = pods.build("one", [], "mock-cluster-node2", {})["spec"]
     assert spec["nodeSelector"] == {"kubernetes.io/hostname": "mock-cluster-node2"}
     assert "nodeName" not in spec
@@ -91,7 +91,7 @@ def test_pod_for_a_node_still_goes_through_the_scheduler() -> None:
         ([{"name": "made", "resourceClaimName": "pod-made-x7k2p"}], ["own", "pod-made-x7k2p"]),
     ],
 )
-def test_claims_made_from_templates_have_the_name_of_the_status(
+def test_names_of_claims_from_templates_come_from_the_status(
     statuses: list[dict[str, str]] | None, names: list[str]
 ) -> None:
     entries = [{"name": "o", "resourceClaimName": "own"}, {"name": "made", "resourceClaimTemplateName": "t"}]
@@ -142,12 +142,12 @@ def condition(kind: str, status: str, **more: str) -> dict[str, str]:
         ({"phase": "Failed"}, False, True, None),
     ],
 )
-def test_state(status: dict[str, Any] | None, runs: bool, ended: bool, reason: str | None) -> None:
+def test_state_of_a_pod(status: dict[str, Any] | None, runs: bool, ended: bool, reason: str | None) -> None:
     pod = {"status": status}
     assert (pods.runs(pod), pods.has_ended(pod), pods.unschedulable_reason(pod)) == (runs, ended, reason)
 
 
-def test_probe_finds_exactly_what_the_container_has(tmp_path: Path) -> None:
+def test_probe_lists_the_devices_of_the_container(tmp_path: Path) -> None:
     tree = SysfsTree(tmp_path.resolve())
     for function in FUNCTIONS:
         folder = tree.add(
@@ -175,7 +175,7 @@ def test_probe_finds_exactly_what_the_container_has(tmp_path: Path) -> None:
         ("device\tmock0\nend\n", "expected a variable or device of the container, found 'device\\tmock0'"),
     ],
 )
-def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+def test_invalid_output_is_rejected(output: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         pods.parse_view(output)
     assert str(caught.value) == message
@@ -228,7 +228,7 @@ def test_short_variables_may_be_those_of_any_device(function: topology.Function)
         ),
     ],
 )
-def test_container_that_sees_other_devices(devices: list[SeenDevice], message: str) -> None:
+def test_other_devices_in_sysfs_are_reported(devices: list[SeenDevice], message: str) -> None:
     assert pods.view_complaints(replace(VIEW, devices=tuple(devices)), NODE, FUNCTIONS) == [message]
 
 
@@ -249,18 +249,18 @@ BOTH = "mock0 NODE1-NUMA0-PF 0000:11:00.0 or mock0_vf0 NODE1-NUMA0-VF0 0000:11:0
         ({"MOCK_ACCEL_UUID": None}, f"expected {SHORTS} to be {BOTH}, found mock0_vf0 (unset) 0000:11:00.1"),
     ],
 )
-def test_environment_of_other_devices(change: dict[str, str | None], message: str) -> None:
+def test_other_devices_in_the_environment_are_reported(change: dict[str, str | None], message: str) -> None:
     environment = {name: value for name, value in (ENVIRONMENT | change).items() if value}
     assert pods.view_complaints(replace(VIEW, environment=environment), NODE, FUNCTIONS) == [
         f"environment of the container: {message}"
     ]
 
 
-def test_pod_that_restarts() -> None:
+def test_pod_can_restart() -> None:
     assert pods.build("p", ["c"], None, {}, restart=True)["spec"]["restartPolicy"] == "Always"
     assert pods.build("p", ["c"], None, {})["spec"]["restartPolicy"] == "Never"
 
 
-def test_pod_with_users_of_its_own() -> None:
+def test_pod_can_have_its_own_user_namespace() -> None:
     assert pods.build("p", ["c"], None, {}, host_users=False)["spec"]["hostUsers"] is False
     assert "hostUsers" not in pods.build("p", ["c"], None, {})["spec"]

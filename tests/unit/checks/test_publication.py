@@ -1,4 +1,4 @@
-"""Published devices against what sysfs shows."""
+"""Published devices, compared with sysfs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DOMAIN = "mock-accel.example.com"
 
 
 def as_the_driver_publishes() -> list[PublishedDevice]:
-    """The driver's own slices of FUNCTIONS."""
+    """The driver's slices of FUNCTIONS."""
     devices = [device_of(NODE, function) for function in FUNCTIONS]
     return slices.parse(item for pool in desired(NODE.name, "uid", devices).values() for item in pool)
 
 
-def test_what_the_driver_publishes_is_what_sysfs_shows() -> None:
+def test_slices_of_the_driver_agree_with_sysfs() -> None:
     assert publication.complaints(CLUSTER, SHOWN, as_the_driver_publishes()) == []
 
 
@@ -48,7 +48,7 @@ def attribute(name: str, value: slices.Value) -> Callable[[PublishedDevice], Pub
             attribute(f"{DOMAIN}/uuid", "X"),
             f"expected attribute {DOMAIN}/uuid 'NODE1-NUMA0-VF0', ResourceSlice says 'X'",
         ),
-        (attribute(f"{DOMAIN}/color", "red"), f"attribute {DOMAIN}/color 'red' of its ResourceSlice is not expected"),
+        (attribute(f"{DOMAIN}/color", "red"), f"unexpected attribute {DOMAIN}/color 'red' in its ResourceSlice"),
         (
             attribute("resource.kubernetes.io/pcieRoot", "pci0000:20"),
             "expected attribute resource.kubernetes.io/pcieRoot 'pci0000:10', ResourceSlice says 'pci0000:20'",
@@ -77,17 +77,17 @@ def attribute(name: str, value: slices.Value) -> Callable[[PublishedDevice], Pub
         ),
     ],
 )
-def test_difference(change: Callable[[PublishedDevice], PublishedDevice], message: str) -> None:
+def test_difference_is_reported(change: Callable[[PublishedDevice], PublishedDevice], message: str) -> None:
     published = [change(item) if item.name == "mock0_vf0" else item for item in as_the_driver_publishes()]
     assert publication.complaints(CLUSTER, SHOWN, published) == [f"{NODE.name} mock0_vf0 (0000:11:00.1): {message}"]
 
 
-def test_devices_that_are_published_twice_not_at_all_or_without_being_there() -> None:
+def test_duplicate_missing_and_unknown_devices_are_reported() -> None:
     mock0, vf, mock5 = as_the_driver_publishes()
     published = [mock0, replace(mock0, slice_name="again"), vf, replace(mock5, name="mock9")]
     assert publication.complaints(CLUSTER, SHOWN, published) == [
         f"{NODE.name} mock0 (0000:11:00.0): expected one ResourceSlice, found {mock0.slice_name}, again; "
         "look at the node agent's log",
         f"{NODE.name} mock5 (0000:22:00.1): expected one ResourceSlice, found none; look at the node agent's log",
-        f"{NODE.name} mock9: {mock5.slice_name} publishes it, but /sys/class/mock-accel of the node has it not",
+        f"{NODE.name} mock9: {mock5.slice_name} publishes it, but it is not in the node's /sys/class/mock-accel",
     ]

@@ -18,13 +18,13 @@ BUSES: list[dict[str, Any]] = json.loads((DATA / "scenario/query-pci.json").read
 PLUGGED = {function.name: function.bdf for function in NODE.functions}
 
 
-def test_recorded_guest_has_the_devices_of_its_topology() -> None:
+def test_recorded_guest_agrees_with_its_topology() -> None:
     assert len(PLUGGED) == 10
     assert qemu.accelerators(BUSES) == PLUGGED
     assert qemu.plug_complaints(NODE, PLUGGED) == []
 
 
-def test_devices_of_other_vendors_and_empty_root_ports_do_not_count() -> None:
+def test_other_vendors_and_empty_root_ports_are_ignored() -> None:
     buses = copy.deepcopy(BUSES)
     ports = [device for bus in buses for device in bus["devices"] if device.get("qdev_id") in {"rp11", "rp21"}]
     (near, far) = sorted(ports, key=lambda port: str(port["qdev_id"]))
@@ -42,13 +42,13 @@ def test_devices_of_other_vendors_and_empty_root_ports_do_not_count() -> None:
         ({"mock6": "0000:23:00.0"}, "expected no such device by the topology, QEMU has at 0000:23:00.0"),
     ],
 )
-def test_device_that_is_not_where_the_topology_has_it(change: dict[str, str | None], message: str) -> None:
+def test_misplaced_device_is_reported(change: dict[str, str | None], message: str) -> None:
     found = {name: bdf for name, bdf in (PLUGGED | change).items() if bdf}
     assert qemu.plug_complaints(NODE, found) == [f"mock-cluster-node1 {next(iter(change))}: {message}"]
 
 
-def test_slots_that_are_empty() -> None:
-    """A slot that lost only some of its functions is not: what is left keeps its root port."""
+def test_empty_slots_are_found() -> None:
+    """A slot that lost only some of its functions is not empty: the others still occupy its root port."""
     assert qemu.empty_slots(NODE, PLUGGED) == []
     left = {name: bdf for name, bdf in PLUGGED.items() if name not in {"mock0", "mock0_vf0", "mock0_vf1", "mock1"}}
     assert [slot.root_port for slot in qemu.empty_slots(NODE, left)] == ["rp11"]

@@ -1,4 +1,4 @@
-"""Which runtime containerd uses, from its own account of its configuration."""
+"""containerd's default runtime and CDI folders, from ``containerd config dump``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from mock_device.checks.nodes.runtime import ContainerRuntime, cdi_folders, default_runtime
 
-# Of `containerd config dump`, the part that matters.
+# The relevant part of `containerd config dump`.
 DUMP = """\
 version = 3
 root = '/var/lib/containerd'
@@ -40,7 +40,7 @@ state = '/run/containerd'
     ("name", "runtime"),
     [("crun", ContainerRuntime("crun", "/usr/bin/crun")), ("runc", ContainerRuntime("runc", ""))],
 )
-def test_default_runtime_and_its_binary(name: str, runtime: ContainerRuntime) -> None:
+def test_default_runtime_and_binary_are_read(name: str, runtime: ContainerRuntime) -> None:
     dump = DUMP.replace("default_runtime_name = 'crun'", f"default_runtime_name = '{name}'")
     assert default_runtime(dump) == runtime
 
@@ -53,7 +53,7 @@ def test_default_runtime_and_its_binary(name: str, runtime: ContainerRuntime) ->
         ("cri.v1.runtime", "grpc.v1.cri", "'io.containerd.cri.v1.runtime'"),
     ],
 )
-def test_configuration_without_default_runtime_is_refused(old: str, new: str, missing: str) -> None:
+def test_configuration_without_default_runtime_is_rejected(old: str, new: str, missing: str) -> None:
     assert old in DUMP
     with pytest.raises(ValueError) as caught:
         default_runtime(DUMP.replace(old, new))
@@ -62,7 +62,7 @@ def test_configuration_without_default_runtime_is_refused(old: str, new: str, mi
     )
 
 
-def test_text_that_is_not_toml_is_refused() -> None:
+def test_invalid_toml_is_rejected() -> None:
     with pytest.raises(ValueError, match="line 1"):
         default_runtime("containerd: command not found")
 
@@ -76,6 +76,6 @@ def test_text_that_is_not_toml_is_refused() -> None:
         ("enable_cdi = true", "enable_cdi = false", ()),
     ],
 )
-def test_folders_of_cdi_files(old: str, new: str, folders: tuple[str, ...]) -> None:
+def test_cdi_folders_are_read(old: str, new: str, folders: tuple[str, ...]) -> None:
     assert old in DUMP
     assert cdi_folders(DUMP.replace(old, new)) == folders

@@ -1,4 +1,4 @@
-"""Writes to ResourceSlices on an idle cluster are seen, and named."""
+"""Writes to ResourceSlices on an idle cluster are detected and reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLICES = "/apis/resource.k8s.io/v1/resourceslices"
 def recorded(
     generation: int, version: int, *, name: str = NAME, pool: int = 1, extra: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """A slice with device memory 1024T, as API server 1.37 keeps it; ``extra`` are times of more field managers.
+    """A slice with device memory 1024T, as API server 1.37 stores it; ``extra`` are times of more field managers.
 
     The driver wrote ``1024Ti`` and found ``1Pi``: it wrote again, each time as another generation of its pool.
     """
@@ -51,12 +51,12 @@ def looked(*looks: list[dict[str, Any]]) -> Writes:
     return writes
 
 
-def test_slices_that_nobody_writes() -> None:
+def test_idle_slices_have_no_complaints() -> None:
     found = looked([recorded(1, 100)], [recorded(1, 100)], [recorded(1, 100)])
     assert (found.names, found.count, found.complaints()) == ([NAME], 0, [])
 
 
-def test_slice_that_its_driver_writes_for_ever() -> None:
+def test_continual_writes_are_reported_with_the_writer() -> None:
     found = looked(*([recorded(108 + write, 900 + 7 * write, pool=54 + write)] for write in range(5)))
     assert found.count == 4
     assert found.complaints() == [
@@ -65,8 +65,8 @@ def test_slice_that_its_driver_writes_for_ever() -> None:
     ]
 
 
-def test_label_that_somebody_else_writes() -> None:
-    """The generation stays, for it is the spec's; the label's writer has an entry of its own."""
+def test_writer_of_a_label_is_reported() -> None:
+    """The generation, which counts changes of the spec, is unchanged; the label's writer has a separate entry."""
     found = looked([recorded(1, 100)], [recorded(1, 101, extra={"kubectl-label": "2026-11-26T10:00:00Z"})])
     assert found.complaints() == [
         f"{NAME}: written once, by kubectl-label (Update): "
@@ -74,13 +74,13 @@ def test_label_that_somebody_else_writes() -> None:
     ]
 
 
-def test_only_the_slice_that_is_written_is_named() -> None:
+def test_only_written_slices_are_reported() -> None:
     other = recorded(1, 50, name="other")
     found = looked([recorded(1, 100), other], [recorded(2, 101), other])
     assert [text.partition(":")[0] for text in found.complaints()] == [NAME]
 
 
-def test_slice_that_is_deleted_and_comes_back() -> None:
+def test_deleted_and_recreated_slice_is_reported() -> None:
     gone = looked([recorded(1, 100)], [])
     assert gone.complaints() == [f"{NAME}: was deleted"]
     gone.look([recorded(1, 105)])
@@ -90,13 +90,13 @@ def test_slice_that_is_deleted_and_comes_back() -> None:
     ]
 
 
-def test_slice_that_is_new() -> None:
+def test_new_slice_is_reported() -> None:
     found = looked([recorded(1, 100)], [recorded(1, 100), recorded(1, 101, name="new")])
     assert [text.partition(",")[0] for text in found.complaints()] == ["new: written once"]
     assert found.names == sorted([NAME, "new"])
 
 
-def test_cluster_without_slices_proves_nothing() -> None:
+def test_cluster_without_slices_is_an_error() -> None:
     listing = {"kind": "ResourceSliceList", "metadata": {"resourceVersion": "1"}, "items": []}
     with (
         api_server({SLICES: (200, listing)}) as api,

@@ -1,4 +1,4 @@
-"""ResourceSlices, read back as the driver writes them."""
+"""Parsing of ResourceSlices that the driver wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def published(*devices: Device) -> list[PublishedDevice]:
     return slices.parse(item for pool in desired(NODE, "uid", devices).values() for item in pool)
 
 
-def test_devices_of_a_pool_with_counters() -> None:
+def test_devices_consume_counters_of_their_pool() -> None:
     """The slice with the counters has no devices."""
     found = published(device("mock0", "0000:11:00.0", 0), device("mock0_vf0", "0000:11:00.1", 0, "0000:11:00.0"))
     pool = f"{NODE}/mock0"
@@ -33,7 +33,7 @@ def test_devices_of_a_pool_with_counters() -> None:
     assert [item.attribute("deviceType") for item in found] == ["pf", "vf"]
 
 
-def test_attributes_of_both_domains_and_numa_node_0() -> None:
+def test_attributes_of_both_domains_are_parsed() -> None:
     (found,) = published(device("mock0", "0000:11:00.0", 0))
     assert found.numa_node == 0
     assert found.attribute("numaNode") == found.attribute("mock-accel.example.com/numaNode") == 0
@@ -42,7 +42,7 @@ def test_attributes_of_both_domains_and_numa_node_0() -> None:
     assert found.attribute("pciBusID") is None
 
 
-def test_numa_node_that_is_not_published() -> None:
+def test_missing_numa_node_is_none() -> None:
     (found,) = published(device("mock0", "0000:11:00.0", -1))
     assert found.numa_node is None
 
@@ -50,8 +50,8 @@ def test_numa_node_that_is_not_published() -> None:
 @pytest.mark.parametrize(
     ("driver", "names"), [("mock-accel.example.com", ["mock0_vf0", "mock1"]), ("gpu.example.com", [])]
 )
-def test_slice_without_labels_and_attributes(driver: str, names: list[str]) -> None:
-    """Names in sysfs then follow from the published ones; slices of other drivers do not count."""
+def test_slice_without_labels_and_attributes_is_parsed(driver: str, names: list[str]) -> None:
+    """Names in sysfs are then derived from the published ones; slices of other drivers are ignored."""
     pool = {"name": "p", "generation": 1, "resourceSliceCount": 1}
     spec = {"driver": driver, "nodeName": NODE, "pool": pool, "devices": [{"name": "mock0-vf0"}, {"name": "mock1"}]}
     found = slices.parse([{"metadata": {"name": "s"}, "spec": spec}])
@@ -59,7 +59,7 @@ def test_slice_without_labels_and_attributes(driver: str, names: list[str]) -> N
     assert all(item.numa_node is None for item in found)
 
 
-def test_capacity_and_labels() -> None:
+def test_capacity_and_labels_are_parsed() -> None:
     (found,) = published(device("mock0", "0000:11:00.0", 0))
     assert found.capacity == {"mock-accel.example.com/memory": "1Gi"}
     assert found.labels == {"driver": "mock-accel.example.com", "node": NODE, "device": "mock0"}
@@ -71,7 +71,7 @@ def _part(pool: str, generation: int, count: int, driver: str = "mock-accel.exam
     }
 
 
-def test_pools_whose_slices_are_not_all_there() -> None:
+def test_incomplete_pools_are_reported() -> None:
     items = [
         *(_part("whole", 1, 2) for _ in range(2)),
         _part("half", 3, 2),

@@ -1,4 +1,4 @@
-"""Virtual functions as sysfs shows them."""
+"""Virtual functions in sysfs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mock_device.checks.nodes.sriov import SriovDevice
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 
 NODE = CLUSTER.nodes[0]
-# What PROBE printed in a guest with one VF of mock0 enabled; the devices of NUMA node 1 are left out.
+# Output of PROBE in a guest with one VF of mock0 enabled, without the devices of NUMA node 1.
 RECORDED = """\
 device\tmock0\t0000:11:00.0\t2\t1\t\tvirtfn0=0000:11:00.1
 device\tmock0_vf0\t0000:11:00.1\t\t\t0000:11:00.0\t
@@ -43,24 +43,24 @@ def tree(tmp_path: Path) -> SysfsTree:
     return tree
 
 
-def test_probe_prints_what_was_recorded(tree: SysfsTree) -> None:
+def test_probe_prints_the_recorded_output(tree: SysfsTree) -> None:
     assert probe(tree.root, sriov.PROBE) == RECORDED
     assert sriov.parse("node1", RECORDED) == [MOCK0, MOCK0_VF0, MOCK1]
 
 
-def test_all_vfs_are_disabled_where_there_are_some(tree: SysfsTree) -> None:
+def test_all_enabled_vfs_are_disabled(tree: SysfsTree) -> None:
     assert probe(tree.root, sriov.DISABLE_ALL) == "mock0\n"
     assert (tree.classes / "mock0/sriov_numvfs").read_text() == "0"
     assert (tree.classes / "mock1/sriov_numvfs").read_text() == "0\n"
 
 
-def test_nothing_to_disable_without_the_module(tmp_path: Path) -> None:
+def test_nothing_is_disabled_without_the_module(tmp_path: Path) -> None:
     assert probe(tmp_path, sriov.DISABLE_ALL) == ""
     assert sriov.parse("node1", probe(tmp_path, sriov.PROBE)) == []
 
 
-def test_command_names_the_error(tmp_path: Path) -> None:
-    """printf(1) says what strerror(3) does, on /dev/full here as for a refused attribute."""
+def test_command_prints_the_error(tmp_path: Path) -> None:
+    """printf(1) prints the text of strerror(3), for /dev/full here as for a refused attribute."""
     command = sriov.command("mock0", "-1").replace(f"{CLASS_FOLDER}/mock0/sriov_numvfs", "/dev/full")
     run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert run.returncode
@@ -79,19 +79,19 @@ def test_command_names_the_error(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+def test_invalid_output_is_rejected(output: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         sriov.parse("node1", output)
     assert str(caught.value) == message
 
 
 def shown(*more: SriovDevice) -> list[SriovDevice]:
-    """All PFs of the node without VFs, changed or followed by ``more``."""
+    """All PFs of the node without VFs, with ``more`` devices replaced or added."""
     devices = {pf.name: SriovDevice(pf.name, pf.bdf, pf.total_vfs, 0, "", {}) for pf in NODE.pfs}
     return list((devices | {device.name: device for device in more}).values())
 
 
-def test_enabled_vfs() -> None:
+def test_expected_vfs_have_no_complaints() -> None:
     assert sriov.complaints(NODE, shown(), {}) == []
     assert sriov.complaints(NODE, shown(MOCK0, MOCK0_VF0), {"mock0": 1}) == []
 
@@ -116,5 +116,5 @@ PF, VF = "mock-cluster-node1 mock0 (0000:11:00.0)", "mock-cluster-node1 mock0_vf
         ),
     ],
 )
-def test_other_vfs_than_those_that_are_enabled(found: list[SriovDevice], message: str) -> None:
+def test_wrong_vfs_are_reported(found: list[SriovDevice], message: str) -> None:
     assert sriov.complaints(NODE, found, {"mock0": 1}) == [message]

@@ -1,4 +1,4 @@
-"""Devices as a guest's kernel shows them."""
+"""Devices in a guest's sysfs, compared with the topology and with claims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
 MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
-# What PROBE prints for the tree below.
+# Output of PROBE for the tree below.
 RECORDED = """\
 pci\t0000:11:00.0\t0x0001\t0
 pci\t0000:11:00.1\t0x0002\t0
@@ -61,15 +61,15 @@ def tree(tmp_path: Path) -> SysfsTree:
     return tree
 
 
-def test_probe_prints_what_was_recorded(tree: SysfsTree) -> None:
+def test_probe_prints_the_recorded_output(tree: SysfsTree) -> None:
     assert probe(tree.root) == RECORDED
 
 
-def test_recorded_output() -> None:
+def test_recorded_output_is_parsed() -> None:
     assert sysfs.parse(NODE, RECORDED) == SHOWN
 
 
-def test_probe_of_a_guest_without_devices(tmp_path: Path) -> None:
+def test_probe_of_a_guest_without_devices_is_empty(tmp_path: Path) -> None:
     assert sysfs.parse(NODE, probe(tmp_path)) == NodeDevices(NODE, (), ())
 
 
@@ -80,7 +80,7 @@ def test_probe_of_a_guest_without_devices(tmp_path: Path) -> None:
         ("bus/pci/devices/0000:21:00.0/numa_node", "pci\\t0000:21:00.0\\t0x0001\\t'"),
     ],
 )
-def test_device_without_numa_node_does_not_get_that_of_the_one_before(tree: SysfsTree, path: str, line: str) -> None:
+def test_missing_numa_node_is_not_taken_from_the_previous_device(tree: SysfsTree, path: str, line: str) -> None:
     (tree.root / path).unlink()
     with pytest.raises(ValueError) as caught:
         sysfs.parse(NODE, probe(tree.root))
@@ -102,7 +102,7 @@ def test_device_without_numa_node_does_not_get_that_of_the_one_before(tree: Sysf
         ),
     ],
 )
-def test_output_that_is_not_the_probes_is_refused(output: str, message: str) -> None:
+def test_invalid_output_is_rejected(output: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         sysfs.parse("node1", output)
     assert str(caught.value) == message
@@ -133,13 +133,15 @@ LOOK = "look at /sys/class/mock-accel/{}/status and the node agent's log"
         ),
     ],
 )
-def test_status_registers(status: int, allocated: list[tuple[str, str]], complaints: list[str]) -> None:
+def test_wrong_status_registers_are_reported(
+    status: int, allocated: list[tuple[str, str]], complaints: list[str]
+) -> None:
     found = replace(SHOWN, accelerators=(MOCK0, replace(MOCK3, status=status)))
     assert sysfs.register_complaints([found], allocated) == complaints
 
 
 def topology_shown() -> list[NodeDevices]:
-    """What nodes show whose sysfs is as the topology has it, no VF enabled."""
+    """Nodes whose sysfs agrees with the topology, no VF enabled."""
     return [
         NodeDevices(
             node.name,
@@ -152,7 +154,7 @@ def topology_shown() -> list[NodeDevices]:
     ]
 
 
-def test_values_of_the_topology() -> None:
+def test_values_of_the_topology_have_no_complaints() -> None:
     found = topology_shown()
     vf = Accelerator("mock0_vf0", "NODE1-NUMA0-VF0", 2 << 30, 0, 0b11, 0, "0000:11:00.1")
     assert sysfs.value_complaints(CLUSTER, found) == []
@@ -173,19 +175,19 @@ def test_values_of_the_topology() -> None:
         ({"capabilities": 1}, "expected capabilities 0x7 by topology numa-cluster, sysfs says 0x1"),
     ],
 )
-def test_value_that_is_not_the_topologys(change: dict[str, Any], message: str) -> None:
+def test_wrong_value_is_reported(change: dict[str, Any], message: str) -> None:
     found = topology_shown()
     first, *others = found[0].accelerators
     found[0] = replace(found[0], accelerators=(replace(first, **change), *others))
     assert sysfs.value_complaints(CLUSTER, found) == [f"{NODE} mock0 (0000:11:00.0): {message}"]
 
 
-def test_devices_that_are_missing_or_should_be() -> None:
+def test_missing_and_unexpected_devices_are_reported() -> None:
     found = topology_shown()
     gone, unplugged, *others = found[0].accelerators
     found[0] = replace(found[0], accelerators=(unplugged, *others, replace(gone, name="mock9")))
     assert sysfs.value_complaints(CLUSTER, found, [(NODE, "mock1")]) == [
         f"{NODE} mock0 (0000:11:00.0): /sys/class/mock-accel has no such device",
         f"{NODE} mock1 (0000:12:00.0): expected no such device, /sys/class/mock-accel has it",
-        f"{NODE} mock9: topology numa-cluster does not have such a device",
+        f"{NODE} mock9: topology numa-cluster has no such device",
     ]

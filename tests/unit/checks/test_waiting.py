@@ -1,4 +1,4 @@
-"""Waiting by asking again."""
+"""Polling with a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mock_device.checks.waiting import until_no_complaints
 
 
 class Answers:
-    """Complaints, one list an answer; the last one for good."""
+    """Returns one list of complaints per call; the last list is repeated."""
 
     def __init__(self, *lists: list[str], seconds: float = 0.0) -> None:
         self.lists = list(lists)
@@ -31,13 +31,13 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
 
 
-def test_ends_with_the_first_answer_without_complaints() -> None:
+def test_wait_ends_with_the_first_answer_without_complaints() -> None:
     answers = Answers(["mock0"], ["mock0"], [], ["mock1"])
     until_no_complaints(answers, timedelta(seconds=60), "not free")
     assert answers.asked == 3
 
 
-def test_says_the_complaints_of_the_last_time() -> None:
+def test_error_has_the_last_complaints() -> None:
     answers = Answers(["mock0: 1", "mock3: 1"], ["mock3: 1", "mock4: 1"], seconds=0.01)
     with pytest.raises(CheckError) as caught:
         until_no_complaints(answers, timedelta(seconds=0.3), "devices that nobody gave back")
@@ -45,14 +45,14 @@ def test_says_the_complaints_of_the_last_time() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-def test_asks_once_without_time(seconds: float) -> None:
+def test_check_runs_once_without_time(seconds: float) -> None:
     answers = Answers(["mock0"], [])
     with pytest.raises(CheckError, match="\nmock0$"):
         until_no_complaints(answers, timedelta(seconds=seconds), "not free")
     assert answers.asked == 1
 
 
-def test_answer_that_takes_all_the_time_is_not_the_last() -> None:
+def test_check_runs_again_after_a_slow_answer() -> None:
     answers = Answers(["mock0"], [], seconds=0.35)
     until_no_complaints(answers, timedelta(seconds=0.3), "not free")
     assert answers.asked == 2

@@ -14,7 +14,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 NODE = NodeAccess("node1", "127.0.0.1", 2201, "root", Path("/pki/id_ed25519"), Path("/pki/known_hosts"))
 
 
-def test_the_cluster_s_key_and_host_keys_are_used_and_no_others() -> None:
+def test_only_keys_and_host_keys_of_the_cluster_are_used() -> None:
     argv = ssh.argv(NODE)
     options = {argv[place + 1] for place, word in enumerate(argv) if word == "-o"}
     assert argv[:5] == ["ssh", "-F", "none", "-p", "2201"]

@@ -73,7 +73,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ExitStack
 
 
 def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths:
-    """A cluster whose supervisor answers, and whose files are in order."""
+    """A cluster with a fake supervisor and valid files."""
     stack.callback(FakeSupervisor(name, **status).end)
     paths = ClusterPaths.of(name)
     paths.root.mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_ssh_gets_descriptors_of_the_shell(
         ({"state": "stopping"}, "cluster 'some' is stopping, it ends in a moment; start it again: lab up --name some"),
     ],
 )
-def test_cluster_that_does_not_run(
+def test_missing_cluster_is_an_error(
     stack: ExitStack, status: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     running(stack, **status)
@@ -174,7 +174,7 @@ def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7", "{", "clusters: [{cluster: {certificate-authority-data: 1}}]"]
 )
-def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     paths = running(stack)
     paths.kubeconfig.write_text(content)
     assert cli.main(["status", "--name", "some"]) == 1
@@ -194,7 +194,7 @@ def test_damaged_kubeconfig(stack: ExitStack, content: str, capsys: pytest.Captu
         "mock_device.acceptance.nightly --help",
     ],
 )
-def test_reader_that_leaves_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+def test_closed_output_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
@@ -282,7 +282,7 @@ def fake_cluster(tmp_path: Path) -> Any:
 
 
 def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
-    """An archive, and what ``load_image`` needs to put it on nodes by ``on_node``."""
+    """An archive, and fakes with which ``load_image`` loads it by ``on_node``."""
     archive = tmp_path / "image.tar"
     archive.write_bytes(b"an image")
     monkeypatch.setattr(images, "build_base_images", tuple)

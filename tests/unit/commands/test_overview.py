@@ -47,7 +47,7 @@ def supervisor(stack: ExitStack, name: str, **changes: Any) -> FakeSupervisor:
     return fake
 
 
-def test_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_cluster_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mock-device" / "clusters" / "ended").mkdir(parents=True)
     assert overview.look() == []
     assert cli.main(["clusters"]) == 0
@@ -99,7 +99,7 @@ def test_view_of_a_supervisors_answer(stack: ExitStack) -> None:
     assert (failed.state, failed.detail) == ("failed", "etcd ended")
 
 
-def test_supervisor_that_hangs_is_asked_once_and_does_not_stall_the_others(stack: ExitStack) -> None:
+def test_hanging_supervisor_does_not_stall_the_others(stack: ExitStack) -> None:
     hanging = supervisor(stack, "hangs", hangs=True)
     good = supervisor(stack, "good")
     paths = ClusterPaths.of("hangs")
@@ -187,9 +187,7 @@ def watch_command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_watch_without_a_terminal_writes_json_lines_until_it_is_told_to_end(
-    stack: ExitStack, number: signal.Signals
-) -> None:
+def test_watch_without_a_terminal_writes_json_lines(stack: ExitStack, number: signal.Signals) -> None:
     supervisor(stack, "default")
     with subprocess.Popen(watch_command("--json", "--interval", "0.5"), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -218,7 +216,7 @@ def test_watch_ends_when_its_reader_leaves() -> None:
         assert process.stderr.read() == b""
 
 
-def test_live_table_leaves_the_terminal_as_it_was(stack: ExitStack) -> None:
+def test_live_table_restores_the_terminal(stack: ExitStack) -> None:
     supervisor(stack, "default")
     master, slave = pty.openpty()
     stack.callback(os.close, master)
@@ -253,7 +251,7 @@ def test_interval_is_bounded(text: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"expected 0.5 s or more, found '{text}'" in capsys.readouterr().err
 
 
-def test_memory_is_what_a_process_alone_takes() -> None:
+def test_memory_counts_anonymous_and_shmem_pages() -> None:
     script = (
         "import mmap, os, sys; fd = os.memfd_create('guest'); os.ftruncate(fd, 64 << 20); m = mmap.mmap(fd, 64 << 20)\n"
         "m.write(b'x' * (32 << 20)); print(flush=True); input()"

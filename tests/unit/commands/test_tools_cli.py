@@ -112,7 +112,7 @@ def test_other_output_than_the_probes_is_rejected() -> None:
 
 
 class Cluster:
-    """Two nodes, of which the second is silent."""
+    """Two nodes, the second of which is silent."""
 
     topology = CLUSTER
     look_seconds = 3.0
@@ -143,7 +143,7 @@ def half_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("line", ["devices", "cdi show", "cdi show --json"])
-def test_node_that_is_silent_does_not_hide_the_others(
+def test_silent_node_does_not_hide_the_others(
     line: str, half_silent: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_first = [shown(CLUSTER.nodes[0])]

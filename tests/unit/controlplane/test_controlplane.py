@@ -88,7 +88,7 @@ class TestRunning:
         assert allowed == {"registers itself", "other registers itself", "labels itself", "lists its pods"}
         assert {status for question, status in report["node"].items() if question not in allowed} == {403}
 
-    def test_scheduler_counts_what_devices_share(self, report: dict[str, Any]) -> None:
+    def test_scheduler_counts_shared_counters(self, report: dict[str, Any]) -> None:
         dra = report["dra"]
         assert (dra["counters kept"], dra["devices with counters"]) == (1, 2)
         assert dra["allocated"] == 1

@@ -22,7 +22,7 @@ def test_kubeconfig_embeds_certificates_and_key(pki: Pki, tmp_path: Path) -> Non
     assert content["contexts"][0]["name"] == content["current-context"]
 
 
-def test_client_knows_the_cluster_s_authority_only(pki: Pki, tmp_path: Path) -> None:
+def test_kubeconfig_trusts_only_the_authority_of_the_cluster(pki: Pki, tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "config", pki.node("node1"), "https://192.168.122.1:6443", "mine")
     content = yaml.safe_load(path.read_text())
     (cluster,), (user,) = content["clusters"], content["users"]

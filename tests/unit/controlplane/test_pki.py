@@ -105,7 +105,7 @@ def test_service_account_key_pair_matches(pki: Pki) -> None:
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "192.168.122.1", "10.96.0.1", "kubernetes.default.svc", "localhost"])
 def test_api_server_certificate_has_all_its_names(pki: Pki, name: str) -> None:
-    """A real TLS handshake, with a client's certificate, as clients see the API server."""
+    """A TLS handshake with a client certificate, like those with the API server."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pki.ca))
     server.verify_mode = ssl.CERT_REQUIRED
     serving = pki.identity("apiserver")

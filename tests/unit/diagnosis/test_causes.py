@@ -1,4 +1,4 @@
-"""Causes of claims that cannot be met: requests, constraints, device classes; the only cause or none."""
+"""Causes of claims that cannot be met: requests, constraints, device classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mock_device.diagnosis import diagnosis
 
 
 def test_device_with_administrative_access_is_not_taken() -> None:
-    """All six of node 2 are watched, and free."""
+    """All six devices of node 2 have administrative access only, and are free."""
     watched = has("watch", *PFS, node=NODE2, adminAccess=True)
     assert cause(asks(request(count=6)), watched) == ""
     assert cause(asks(request(count=7)), watched) == (
@@ -46,7 +46,7 @@ def test_administrative_access_needs_no_free_device() -> None:
     )
 
 
-def test_all_devices_of_a_node() -> None:
+def test_all_devices_of_a_node_must_be_free() -> None:
     everything = asks(request(allocationMode="All"))
     assert cause(everything) == ""  # node 2 has them
     found = look(everything, has("b", "mock3", node=NODE2))
@@ -58,7 +58,7 @@ def test_all_devices_of_a_node() -> None:
     assert cause(watch, has("b", "mock3", node=NODE2)) == ""
 
 
-def test_all_devices_that_meet_a_selector() -> None:
+def test_all_devices_that_meet_a_selector_must_be_free() -> None:
     uuid = f'{ATTRIBUTES}.uuid == "NODE2-NUMA0-PF"'
     assert cause(asks(request(allocationMode="All", selectors=cel(uuid))), has("b", "mock3", node=NODE2)) == ""
     assert cause(asks(request(allocationMode="All", selectors=cel(f"{ATTRIBUTES}.numaNode == 7")))) == (
@@ -66,16 +66,16 @@ def test_all_devices_that_meet_a_selector() -> None:
         "(their numaNode: 0, 1)"
     )
     hard = asks(request(allocationMode="All", selectors=cel(f"{ATTRIBUTES}.numaNode < 1")))
-    assert cause(hard, has("b", "mock0", node=NODE2)) == ""  # what it selects is not known
+    assert cause(hard, has("b", "mock0", node=NODE2)) == ""  # its CEL is not evaluated
 
 
-def test_all_vfs_where_there_are_none() -> None:
+def test_request_for_all_of_no_devices_is_a_cause() -> None:
     assert cause(asks(request(device_class="mock-accel-vf", allocationMode="All"))) == (
         f"{NEEDS_ALL}all of mock-accel-vf: no such device is published"
     )
 
 
-def test_mode_of_a_later_version_is_not_judged() -> None:
+def test_unknown_mode_has_no_cause() -> None:
     assert cause(asks(request(allocationMode="Half"))) == ""
 
 
@@ -89,7 +89,7 @@ def test_alternatives_have_a_cause_when_none_can_be_met() -> None:
     assert cause(asks(alternatives(too_many, request()))) == ""
 
 
-def test_request_of_a_later_version_has_no_cause() -> None:
+def test_unknown_request_has_no_cause() -> None:
     assert cause(asks({"name": "device", "scored": {}})) == ""
 
 
@@ -123,7 +123,7 @@ def test_constraint_is_a_cause_when_no_node_can_meet_it(
         assert found.endswith(f"; no node has enough free devices with {kind} {next(iter(constraint.values()))}")
 
 
-def test_constraint_on_attributes_with_several_values_is_not_judged() -> None:
+def test_constraint_on_list_attributes_has_no_cause() -> None:
     several = published()
     for item in several:
         for device in item["spec"]["devices"]:
@@ -131,7 +131,7 @@ def test_constraint_on_attributes_with_several_values_is_not_judged() -> None:
     assert cause(asks(request(count=4), constraints=[{"matchAttribute": NUMA}]), slices=several) == ""
 
 
-def test_requests_that_cannot_be_met_together() -> None:
+def test_requests_that_cannot_be_met_together_are_a_cause() -> None:
     assert cause(asks(request("a", count=4), request("b", count=3))) == (
         "claim default/other, request 'a' and claim default/other, request 'b': "
         "together 7 of mock-accel-pf on one node, at most 6 are free there"
@@ -140,7 +140,7 @@ def test_requests_that_cannot_be_met_together() -> None:
 
 
 def test_claim_of_another_drivers_class_is_not_explained_by_our_devices() -> None:
-    """Its 16 devices are not ours to count."""
+    """The 16 devices of another driver are not counted."""
     assert cause(asks(request(device_class="gpu", count=9))) == ""
     model = f'device.attributes["{FOREIGN}"].model == "NEWEST"'
     assert cause(asks(request(device_class="gpu", selectors=cel(model)))) == ""
@@ -157,20 +157,20 @@ def test_claim_of_another_drivers_class_is_not_explained_by_our_devices() -> Non
         ([f'device.driver == "{OURS}"', f"{ATTRIBUTES}.memory > 5"], True),
     ],
 )
-def test_class_is_what_its_selectors_say(class_selectors: list[str], known: bool) -> None:
+def test_class_is_defined_by_its_selectors(class_selectors: list[str], known: bool) -> None:
     mine = {"metadata": {"name": "mine"}, "spec": {"selectors": cel(*class_selectors)}}
     found = cause(asks(request(device_class="mine", count=13)), device_classes=[*device_classes(), mine])
     expected = f"{NEEDS_ALL}13 of mine on one node, at most 6 are free there, of 12 published"
     assert found == (expected if known else "")
 
 
-def test_class_that_is_not_there() -> None:
+def test_missing_class_is_a_cause() -> None:
     found = cause(asks(request(device_class="fast")))
     assert found == f"{NEEDS_ALL}there is no DeviceClass 'fast'; there are mock-accel-pf, mock-accel-vf, gpu"
 
 
 @pytest.mark.parametrize("selector", [f'device.driver == "{FOREIGN}"', f'device.driver == "{OURS}"', "true"])
-def test_class_of_ours_that_selects_something_else(selector: str) -> None:
+def test_changed_class_of_the_driver_is_reported(selector: str) -> None:
     classes = device_classes()
     classes[0] = copy.deepcopy(classes[0])
     classes[0]["spec"]["selectors"] = cel(selector)
@@ -183,7 +183,7 @@ def test_class_of_ours_that_selects_something_else(selector: str) -> None:
     assert found.remedy == "lab deploy"
 
 
-def test_class_of_ours_that_selects_less_is_fine() -> None:
+def test_narrower_class_of_the_driver_is_accepted() -> None:
     classes = device_classes()
     classes[0] = copy.deepcopy(classes[0])
     classes[0]["spec"]["selectors"] += cel(f"{ATTRIBUTES}.numaNode == 0")

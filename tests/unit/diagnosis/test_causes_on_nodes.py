@@ -36,11 +36,11 @@ from support.recorded_cluster import NODE1, NODE2, claim, pod, published, waitin
         "claim default/other, request device: asks for all devices, but resource pool x is currently being updated",
     ],
 )
-def test_selectors_are_no_cause_when_the_scheduler_says_something_else(reason: str) -> None:
+def test_selectors_are_no_cause_if_the_scheduler_names_another(reason: str) -> None:
     assert cause(asks(request(selectors=cel(f"{ATTRIBUTES}.memory > 1"))), message=reason) == ""
 
 
-def test_selectors_are_the_cause_on_the_node_that_the_pod_wants() -> None:
+def test_selectors_are_the_cause_on_the_selected_node() -> None:
     reason = (
         "0/2 nodes are available: 1 cannot allocate all claims, 1 node(s) didn't match Pod's node affinity/selector. no"
     )
@@ -70,13 +70,13 @@ def test_selectors_are_no_cause_beside_other_requests() -> None:
         ("running Filter: class gpu: selector #0 on device x: CEL runtime error: no such key: color", False),
     ],
 )
-def test_failing_cel_is_that_which_the_scheduler_names(reason: str, known: bool) -> None:
+def test_failing_cel_is_the_one_that_the_scheduler_names(reason: str, known: bool) -> None:
     found = cause(asks(request(selectors=cel(f"{ATTRIBUTES}.memory > 1"))), message=reason)
     assert found.startswith(f"{NEEDS_ALL}CEL {ATTRIBUTES}.memory > 1 fails for a device") is known
     assert bool(found) is known
 
 
-def test_selector_that_too_few_devices_of_each_node_meet() -> None:
+def test_selector_met_by_too_few_devices_is_a_cause() -> None:
     near = asks(request(count=4, selectors=cel(f"{ATTRIBUTES}.numaNode == 0")))
     assert cause(near) == (
         f"{NEEDS_ALL}CEL {ATTRIBUTES}.numaNode == 0 is met by at most 3 free devices of one node, 4 are asked "
@@ -108,7 +108,7 @@ def test_pf_whose_vf_is_allocated_is_not_free() -> None:
     )
 
 
-def test_taint_rule_keeps_a_pod_off() -> None:
+def test_taint_rule_is_a_cause() -> None:
     found = look(asks(request()), taint_rules=[rule(driver=OURS)])
     assert found.evidence.startswith(
         f"pod default/other: {NEEDS_ALL}1 of mock-accel-pf on one node, at most 0 are free there, of 12 published; "
@@ -121,7 +121,7 @@ def test_taint_rule_keeps_a_pod_off() -> None:
     assert cause(everything, taint_rules=[rule(device="mock1")]).endswith(f"({NODE1}: mock0, mock1; {NODE2}: mock1)")
 
 
-def test_remedy_shows_what_keeps_devices_off() -> None:
+def test_remedy_shows_the_origin_of_taints() -> None:
     fields: dict[str, Any] = {
         "claims": [claim("user", "mock0"), asks(request())],
         "pods": [waiting("other", NONE_FITS)],
@@ -149,7 +149,7 @@ def extended(count: int, *more: int) -> Object:
     return body
 
 
-def test_extended_resource_that_no_node_has_enough_of() -> None:
+def test_insufficient_extended_resource_is_a_cause() -> None:
     assert cause(pods=[pod(), extended(7)]) == (
         "extended resource deviceclass.resource.kubernetes.io/mock-accel-pf of c0: "
         "7 of mock-accel-pf on one node, at most 6 are free there, of 12 published"
@@ -160,14 +160,14 @@ def test_extended_resource_that_no_node_has_enough_of() -> None:
     )
 
 
-def test_extended_resource_of_a_device_plugin_is_not_judged() -> None:
+def test_extended_resource_of_a_device_plugin_has_no_cause() -> None:
     offered = {"deviceclass.resource.kubernetes.io/mock-accel-pf": "8"}
     ready = HEALTHY.nodes[NODE1]["status"]
     nodes = {NODE1: {"status": {**ready, "allocatable": offered}}, NODE2: HEALTHY.nodes[NODE2]}
     assert cause(pods=[pod(), extended(7)], nodes=nodes) == ""
 
 
-def test_pod_that_waits_for_binding_conditions() -> None:
+def test_unmet_binding_conditions_are_reported() -> None:
     body = has("other", "gpu-0", pool=NODE1, driver=FOREIGN, bindingConditions=["attached"])
     body["status"]["devices"] = [
         {
@@ -183,9 +183,9 @@ def test_pod_that_waits_for_binding_conditions() -> None:
     why = f"claim 'other': device {NODE1} gpu-0 of {FOREIGN} waits to be bound: attached is False, Fabric: no switch"
     assert found.evidence == f"pod default/other: {why}"
     assert found.remedy == "lab kubectl -n default get resourceclaim other -o yaml"
-    assert cause(body) == why  # a word of the scheduler from before comes after it
+    assert cause(body) == why  # the scheduler's earlier message follows it
     body["status"]["devices"][0]["conditions"][0]["status"] = "True"
-    assert look(body, pods=[pod(), waits]).evidence == "1 pods wait for the scheduler's first word"
+    assert look(body, pods=[pod(), waits]).evidence == "1 pods wait for the scheduler"
 
 
 def test_pod_with_scheduling_gates_has_no_cause() -> None:
@@ -196,7 +196,7 @@ def test_pod_with_scheduling_gates_has_no_cause() -> None:
 
 
 def test_shared_devices_are_not_counted() -> None:
-    """One of them may do for several requests."""
+    """A shared device may serve several requests."""
     shared = published()
     for item in shared:
         item["spec"]["devices"][0]["allowMultipleAllocations"] = True

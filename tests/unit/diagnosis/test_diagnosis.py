@@ -1,4 +1,4 @@
-"""``lab diagnose`` on recorded clusters: a healthy one, and one for each way to break the stretches."""
+"""``lab diagnose`` on recorded clusters: a healthy one, and one for each way to break a step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
 
 
-def test_healthy_cluster() -> None:
+def test_healthy_cluster_has_no_broken_step() -> None:
     found = diagnosis.walk(HEALTHY)
     assert found.broken is None, found.broken
     assert found.healthy and not found.remedy
@@ -30,7 +30,7 @@ def test_healthy_cluster() -> None:
 
 
 @pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), CASES.values(), ids=CASES.keys())
-def test_first_broken_stretch(changes: dict[str, Any], step: str, evidence: str, remedy: str) -> None:
+def test_first_broken_step_is_found(changes: dict[str, Any], step: str, evidence: str, remedy: str) -> None:
     found = diagnosis.walk(replace(HEALTHY, **changes))
     assert found.broken is not None
     assert found.broken.step == step
@@ -45,7 +45,7 @@ def test_every_step_can_break() -> None:
     assert {step for _, step, _, _ in CASES.values()} == set(diagnosis.names())
 
 
-def test_refusals_in_the_log_are_details_of_the_rights() -> None:
+def test_refusals_in_the_log_are_details_of_the_access_step() -> None:
     changes, *_ = CASES["RBAC removed"]
     found = diagnosis.walk(replace(HEALTHY, **changes))
     assert found.broken and found.broken.details == (str(ONE_RIGHT), f"{NODE1}: {REFUSED.strip()}")
@@ -61,13 +61,13 @@ def test_refusals_in_the_log_are_details_of_the_rights() -> None:
         ),
     ],
 )
-def test_pod_that_nobody_has_judged_yet_breaks_nothing(changes: dict[str, Any], evidence: str) -> None:
+def test_unscheduled_pod_breaks_no_step(changes: dict[str, Any], evidence: str) -> None:
     found = diagnosis.walk(replace(HEALTHY, **changes))
     assert found.healthy, found.broken
     assert next(step for step in found.steps if step.step == "claims can be met").evidence.startswith(evidence)
 
 
-def test_pod_that_only_starts_may_have_its_file_or_not() -> None:
+def test_starting_pod_need_not_have_its_file() -> None:
     starts = pod(phase="Pending", conditions=[])
     waited = {"default/user": [Event("FailedScheduling", "waits")]}
     for files in ([], [cdi_file()]):
@@ -87,7 +87,7 @@ def test_shared_claim_counts_once() -> None:
     assert evidence("claims are allocated", cluster) == "1 claims of 2 pods are allocated and reserved for them"
 
 
-def test_claim_that_is_reserved_for_an_earlier_pod_of_the_name() -> None:
+def test_reservation_for_an_earlier_pod_of_the_name_is_reported() -> None:
     again = pod()
     again["metadata"]["uid"] = "another"
     assert evidence("claims are allocated", replace(HEALTHY, pods=[again])) == (
@@ -97,7 +97,7 @@ def test_claim_that_is_reserved_for_an_earlier_pod_of_the_name() -> None:
     assert diagnosis.walk(replace(HEALTHY, pods=[again])).healthy
 
 
-def test_claim_of_a_group_of_pods_is_its_pods() -> None:
+def test_claim_of_a_group_of_pods_is_reserved_for_its_pods() -> None:
     grouped = claim("user", "mock0")
     grouped["status"]["reservedFor"] = [{"resource": "podgroups", "name": "g", "uid": "1"}]
     assert evidence("claims are allocated", replace(HEALTHY, claims=[grouped])).startswith("1 claims of 1 pods are")
@@ -112,8 +112,8 @@ def from_template(**status: Any) -> dict[str, Any]:
     return body
 
 
-def test_each_claim_from_a_template_is_looked_for() -> None:
-    """A claim that is there says nothing of the template of another one."""
+def test_each_template_is_checked() -> None:
+    """A template is checked even if the claim of another template exists."""
     pods = [from_template(phase="Pending")]
     missing = "pod default/made: there is no ResourceClaimTemplate 'each' in namespace default"
     assert evidence("claims exist", replace(HEALTHY, pods=pods)) == missing
@@ -124,7 +124,7 @@ def test_each_claim_from_a_template_is_looked_for() -> None:
     )
 
 
-def test_claim_that_is_not_needed_is_not_missed() -> None:
+def test_unneeded_claim_is_not_reported() -> None:
     shared = claim("user", "mock0")
     shared["status"]["reservedFor"] = [{"resource": "pods", "name": "made", "uid": "u"}]
     unneeded = from_template(resourceClaimStatuses=[{"name": "own"}])
@@ -133,8 +133,8 @@ def test_claim_that_is_not_needed_is_not_missed() -> None:
     assert evidence("claims are allocated", cluster) == "1 claims of 1 pods are allocated and reserved for them"
 
 
-def test_pod_that_runs_with_an_extended_resource() -> None:
-    """It has a claim that the scheduler made; its container uses the request that the pod's status maps to it."""
+def test_running_pod_with_an_extended_resource_is_healthy() -> None:
+    """The scheduler has created its claim, and the pod's status maps one of its requests to the container."""
     made = claim("user", "mock0")
     made["status"]["allocation"]["devices"]["results"][0]["request"] = "container-0-request-0"
     resource = "deviceclass.resource.kubernetes.io/mock-accel-pf"
@@ -152,7 +152,7 @@ def test_pod_that_runs_with_an_extended_resource() -> None:
 
 
 @pytest.mark.parametrize("also_allocated", [False, True])
-def test_administrative_access_leaves_the_register_alone(also_allocated: bool) -> None:
+def test_administrative_access_does_not_set_the_register(also_allocated: bool) -> None:
     watches = claim("user", "mock0")
     watches["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
     registers = ["mock0"] if also_allocated else []
@@ -161,7 +161,7 @@ def test_administrative_access_leaves_the_register_alone(also_allocated: bool) -
     assert evidence("devices are prepared", cluster) == "1 devices of running pods, 1 CDI files"
 
 
-def test_another_driver_that_does_not_prepare_is_not_looked_for_in_our_logs() -> None:
+def test_failure_of_another_driver_has_its_own_remedy() -> None:
     foreign = claim("gpus", "gpu-0")
     foreign["status"]["allocation"]["devices"]["results"][0]["driver"] = "gpu.example.com"
     starts = pod("gpus", phase="Pending", conditions=[])
@@ -174,7 +174,7 @@ def test_another_driver_that_does_not_prepare_is_not_looked_for_in_our_logs() ->
     assert found.remedy == "lab kubectl -n default describe pod gpus"
 
 
-def test_one_pod_alone() -> None:
+def test_single_pod_is_diagnosed() -> None:
     cluster = replace(HEALTHY, **waits((SELECTOR,)))
     assert not diagnosis.walk(cluster).healthy
     assert diagnosis.walk(replace(cluster, pod="default/user")).healthy
@@ -186,7 +186,7 @@ def test_one_pod_alone() -> None:
     )
 
 
-def test_step_that_gets_no_answer_is_broken() -> None:
+def test_step_without_an_answer_is_broken() -> None:
     class Silent(Recorded):
         @property
         def modules(self) -> dict[str, str]:
@@ -200,13 +200,13 @@ def test_step_that_gets_no_answer_is_broken() -> None:
     assert (found.broken.evidence, found.remedy) == (f"{NODE2}: no answer over SSH within 60 s", "lab status")
 
 
-def test_cluster_is_started_again_with_its_topology() -> None:
+def test_remedy_restarts_the_cluster_with_its_topology() -> None:
     other = replace(CLUSTER, name="other", path=Path("/t/other.yaml"))
     found = diagnosis.walk(replace(HEALTHY, topology=other, guests={NODE1: "paused"}))
     assert found.remedy == "lab down && lab up --topology /t/other.yaml"
 
 
-def test_text_and_json() -> None:
+def test_diagnosis_is_formatted_as_text_and_json() -> None:
     changes, *_ = CASES["module unloaded"]
     found = diagnosis.walk(replace(HEALTHY, **changes))
     lines = diagnosis.table(found, details=True).as_text().splitlines()
@@ -227,7 +227,7 @@ def test_text_and_json() -> None:
     assert diagnosis.table(diagnosis.walk(HEALTHY)).as_text().splitlines()[-1] == "healthy\tnothing is broken"
 
 
-def test_rights_are_those_of_the_manifest() -> None:
+def test_permissions_come_from_the_manifest() -> None:
     rights = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
     assert ONE_RIGHT in rights
     assert Access("mock-accel-controller", "watch", "", "nodes") in rights
@@ -236,7 +236,7 @@ def test_rights_are_those_of_the_manifest() -> None:
     assert str(rights[0]) == "mock-accel-node-agent may not get nodes"
 
 
-def test_kernel_drivers() -> None:
+def test_kernel_drivers_are_parsed() -> None:
     assert parse_drivers("0000:11:00.0\tmock_accel\n0000:11:00.1\t\n") == {
         "0000:11:00.0": "mock_accel",
         "0000:11:00.1": "",

@@ -1,4 +1,4 @@
-"""What ``lab diagnose`` asks a cluster, answered over real HTTP and by recorded nodes."""
+"""Reading a cluster for ``lab diagnose``, over real HTTP and from recorded nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 class Supervisor:
-    """What is asked of the cluster's supervisor."""
+    """A fake cluster with answers of its supervisor."""
 
     def look(self, command: str) -> dict[str, GuestAnswer]:
         if command == "query-pci":
@@ -58,7 +58,7 @@ def live(api: ApiClient, outputs: dict[str, str] | None = None) -> LiveSnapshot:
     return LiveSnapshot(session)
 
 
-def test_clocks_are_compared_with_this_machines_while_they_are_read() -> None:
+def test_clocks_are_compared_with_this_machine() -> None:
     with api_server({}) as api:
         snapshot: Any = live(api)
         snapshot._session.answers_of_nodes = lambda _: ({NODE1: f"{time.time() + 86400:.6f}\n"}, {NODE2: "no answer"})
@@ -67,7 +67,7 @@ def test_clocks_are_compared_with_this_machines_while_they_are_read() -> None:
     assert [ahead(clock, 10.0, 14.0) for clock in (5.0, 10.0, 12.0, 14.0, 20.0)] == [-5.0, 0.0, 0.0, 0.0, 6.0]
 
 
-def test_log_lines_from_before_the_cluster_was_restored_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_from_before_the_restore_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def log_of(_: ApiClient, pod: str, *, tail_lines: int, since_seconds: int) -> str:
@@ -81,7 +81,7 @@ def test_log_lines_from_before_the_cluster_was_restored_are_not_asked_for(monkey
     assert asked == [pytest.approx(100, abs=5)]
 
 
-def test_figures_of_the_agents() -> None:
+def test_metrics_of_the_agents_are_read() -> None:
     agent = f"mock-accel-node-agent-{NODE1}"
     answers: Answers = {
         f"{OURS}/pods": listing(pod_of("mock-accel-node-agent", NODE1)),
@@ -93,7 +93,7 @@ def test_figures_of_the_agents() -> None:
 
 @pytest.fixture
 def slices_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApiServer]:
-    """Holds a slice of the driver and one of another, and is looked at for a second."""
+    """An API server with a slice of the driver and one of another driver, watched for a second."""
     monkeypatch.setattr(live_snapshot, "WATCHED_SECONDS", 1.0)
     server = FakeApiServer()
     for item in (published()[0], foreign()):
@@ -111,7 +111,7 @@ def foreign() -> Object:
 
 
 def write(server: FakeApiServer, item: Object, times: int) -> None:
-    """Write a slice ``times`` more."""
+    """Write a slice ``times`` more times."""
     for generation in range(2, times + 2):
         changed = copy.deepcopy(item)
         changed["spec"]["pool"]["generation"] = generation
@@ -119,11 +119,9 @@ def write(server: FakeApiServer, item: Object, times: int) -> None:
 
 
 @pytest.mark.parametrize(("times", "found"), [(0, {}), (2, {}), (3, {f"{NODE1}/mock0": 3})])
-def test_slices_that_are_written_again_and_again(
-    slices_server: FakeApiServer, times: int, found: dict[str, int]
-) -> None:
+def test_continual_rewrites_are_counted(slices_server: FakeApiServer, times: int, found: dict[str, int]) -> None:
     def writes() -> None:
-        # Once the watch is there.
+        # Only after the watch has started.
         while ("GET", SLICES) not in slices_server.requests:
             listed.wait(0.01)
         write(slices_server, foreign(), 9)
@@ -146,7 +144,7 @@ def named(item: Object, **metadata: str) -> Object:
     return item | {"metadata": {**item["metadata"], "uid": f"uid-{item['metadata']['name']}", **metadata}}
 
 
-def test_guests_and_device_servers() -> None:
+def test_guests_and_device_servers_are_read() -> None:
     with api_server({}) as api:
         snapshot = live(api)
         assert snapshot.guests == {NODE1: "running", NODE2: "QMP: no answer"}
@@ -155,13 +153,13 @@ def test_guests_and_device_servers() -> None:
             _ = snapshot.plugged
 
 
-def test_kernel_drivers_of_nodes() -> None:
+def test_kernel_drivers_of_nodes_are_read() -> None:
     with api_server({}) as api:
         snapshot = live(api, {DRIVERS_PROBE: "0000:11:00.0\tmock_accel\n"})
         assert snapshot.drivers[NODE2] == {"0000:11:00.0": "mock_accel"}
 
 
-def test_the_drivers_pods_and_their_logs() -> None:
+def test_pods_and_logs_of_the_driver_are_read() -> None:
     agents = [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
     answers: Answers = {
         "/apis/apps/v1/namespaces/mock-device/daemonsets": listing(),
@@ -178,14 +176,14 @@ def test_the_drivers_pods_and_their_logs() -> None:
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_rights_are_asked_one_by_one(allowed: bool) -> None:
+def test_each_permission_is_reviewed(allowed: bool) -> None:
     answer = {"spec": {}, "status": {"allowed": allowed}}
     needed = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
     with api_server({REVIEWS: (201, answer)}) as api:
         assert live(api).refused == ([] if allowed else needed)
 
 
-def test_objects_of_allocation() -> None:
+def test_objects_of_allocation_are_read() -> None:
     answers: Answers = {
         f"{CORE}/pods": listing(pod()),
         f"{RESOURCE}/resourceslices": listing(*published()),
@@ -204,7 +202,7 @@ def test_objects_of_allocation() -> None:
         assert [item["metadata"]["name"] for item in snapshot.device_classes] == ["mock-accel-pf"]
 
 
-def test_taint_rules_and_a_server_that_does_not_have_them() -> None:
+def test_server_without_taint_rules_has_none() -> None:
     path = f"{RESOURCE}/devicetaintrules"
     spec = {"deviceSelector": {}, "taint": {"key": "k", "effect": "NoSchedule"}}
     with api_server({path: listing({"metadata": {"name": "all"}, "spec": spec})}) as api:
@@ -215,7 +213,7 @@ def test_taint_rules_and_a_server_that_does_not_have_them() -> None:
         _ = live(api).taint_rules
 
 
-def test_pods_with_claims_and_the_warnings_about_those_that_do_not_run() -> None:
+def test_pods_with_claims_and_their_warnings_are_read() -> None:
     idle = pod("idle")
     idle["spec"]["resourceClaims"] = []
     ends = named(pod("ends"), deletionTimestamp="2026-01-01T00:00:00Z")

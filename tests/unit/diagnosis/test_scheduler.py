@@ -1,4 +1,4 @@
-"""``lab diagnose`` and ``lab slices`` on claims that a real scheduler has judged (``scheduler_inside.py``)."""
+"""``lab diagnose`` and ``lab slices`` on claims that a real scheduler has processed (``scheduler_inside.py``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PF_RESOURCE = "deviceclass.resource.kubernetes.io/mock-accel-pf"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What ``scheduler_inside.py`` found, run once."""
+    """Report of ``scheduler_inside.py``, which runs once."""
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not available here: {forbidden.found}")
     folder = tmp_path_factory.mktemp("scheduler")
@@ -99,7 +99,7 @@ class TestJudgedClaims:
             ),
         ],
     )
-    def test_cause_of_a_pod_for_which_there_are_no_devices(
+    def test_cause_of_missing_devices(
         self, report: dict[str, dict[str, Any]], case: str, pod: str, cause: str, remedy: str
     ) -> None:
         found = report[case]
@@ -137,12 +137,12 @@ class TestJudgedClaims:
     def test_other_causes(self, report: dict[str, dict[str, Any]], case: str, cause: str) -> None:
         assert report[case]["claims can be met"].startswith(cause)
 
-    def test_device_with_administrative_access_was_free_for_others(self, report: dict[str, dict[str, Any]]) -> None:
+    def test_device_with_administrative_access_is_free_for_others(self, report: dict[str, dict[str, Any]]) -> None:
         found = report["admin"]
         assert found["held"] == ["default/again → again", "default/six → six", "default/watch (adminAccess) → watch"]
         assert found["claims are allocated"] == "3 claims of 3 pods are allocated and reserved for them"
 
-    def test_claim_of_an_extended_resource_is_its_pods(self, report: dict[str, dict[str, Any]]) -> None:
+    def test_claim_of_an_extended_resource_belongs_to_its_pod(self, report: dict[str, dict[str, Any]]) -> None:
         found = report["two extended"]
         (name,) = found["uses"]["two"]
         assert found["held"] == [f"default/{name} → two"] and found["free"] == 10

@@ -1,4 +1,4 @@
-"""What is understood of CEL selectors, and what is left alone."""
+"""Which parts of CEL selectors are evaluated, and which are not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEVICES = slices.parse(published())
         ("", None, (), ("",)),
     ],
 )
-def test_parts(
+def test_understood_and_other_parts_are_separated(
     expression: str, driver: str | None, attributes: tuple[tuple[str, object], ...], rest: tuple[str, ...]
 ) -> None:
     found = selectors.parse([expression])
@@ -57,14 +57,14 @@ def test_all_selectors_of_a_request_must_be_met() -> None:
         (f"{ATTRIBUTES}.nothing == 0", 0),
         ('device.attributes["resource.kubernetes.io"].numaNode == 1', 6),
         ('device.driver == "gpu.example.com"', 0),
-        (f"{ATTRIBUTES}.numaNode > 7", 12),  # not judged
+        (f"{ATTRIBUTES}.numaNode > 7", 12),  # not evaluated
     ],
 )
-def test_devices_that_may_be_selected(expression: str, selected: int) -> None:
+def test_understood_parts_select_devices(expression: str, selected: int) -> None:
     found = selectors.parse([expression])
     assert sum(found.may_select(item) for item in DEVICES) == selected
 
 
-def test_class_without_selectors_says_nothing_of_its_driver() -> None:
+def test_class_without_selectors_has_no_driver() -> None:
     assert selectors.of_class({"metadata": {"name": "all"}, "spec": {}}) == Selectors()
     assert selectors.of_class({"metadata": {"name": "all"}}).driver is None

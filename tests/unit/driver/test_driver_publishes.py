@@ -1,4 +1,4 @@
-"""A real API server takes what the driver publishes, with feature gates on and off, as the fake one does."""
+"""A real API server accepts what the driver publishes, with feature gates on and off, like the fake one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 90
 
 
 def run(folder: Path, gates: str) -> dict[str, Any]:
-    """What ``driver_publishes_inside.py`` found with these feature gates."""
+    """Report of ``driver_publishes_inside.py`` with these feature gates."""
     if forbidden := namespaces.forbidden():
         pytest.skip(f"namespaces are not available here: {forbidden.found}")
     inside = SUPPORT / "driver_publishes_inside.py"
@@ -43,7 +43,7 @@ def gates_on(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def gates_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    # Rules for taints need taints.
+    # DeviceTaintRules require the feature gate of taints.
     gates = "DRAPartitionableDevices=false,DRADeviceTaintRules=false,DRADeviceTaints=false"
     return run(tmp_path_factory.mktemp("off"), gates)
 
@@ -63,7 +63,7 @@ class TestGatesOn:
         found = gates_on["memory"]
         assert (found["memory"], found["writes"], found["fields"]) == (["1Pi"], [1, 0, 0], [])
 
-    def test_what_is_beyond_the_limits_is_left_out(self, gates_on: dict[str, Any]) -> None:
+    def test_devices_beyond_the_limits_are_left_out(self, gates_on: dict[str, Any]) -> None:
         found = gates_on["limits"]
         assert (found["devices"], found["left out"]) == (["mock2"], ["mock0", "mock1"])
 

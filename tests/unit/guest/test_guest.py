@@ -76,7 +76,7 @@ def test_network_unit_routes_to_the_pods_of_the_others(cluster: topology.Topolog
     assert "10.244.2.0" not in unit
 
 
-def test_credentials_carry_files_exactly(cluster: topology.Topology) -> None:
+def test_credentials_contain_files_unchanged(cluster: topology.Topology) -> None:
     content = bytes(range(256))
     values = guest.credentials(cluster.nodes[0], "[Match]\n", "ssh-ed25519 AAAA", [GuestFile("/etc/x", content, 0o600)])
     name, _, encoded = values["files"].partition(b"=")

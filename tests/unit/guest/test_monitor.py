@@ -47,7 +47,7 @@ def node(name: str) -> Any:
     return SimpleNamespace(name=name)
 
 
-def test_stopped_qemu_is_silent_and_answers_again_later(tmp_path: Path) -> None:
+def test_stopped_qemu_is_silent_until_it_continues(tmp_path: Path) -> None:
     async def check() -> None:
         qemu = Qemu(tmp_path / "qmp.sock")
         server = await qemu.serve()
@@ -65,7 +65,7 @@ def test_stopped_qemu_is_silent_and_answers_again_later(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_all_guests_are_asked_at_the_same_time(tmp_path: Path) -> None:
+def test_all_guests_are_asked_in_parallel(tmp_path: Path) -> None:
     async def check() -> dict[str, dict[str, Any]]:
         qemus = {name: Qemu(tmp_path / f"{name}.sock") for name in ("node1", "node2", "node3")}
         servers = [await qemu.serve() for qemu in qemus.values()]

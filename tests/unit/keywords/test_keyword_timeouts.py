@@ -1,4 +1,4 @@
-"""No step waits as long as its test may take: else its reason, such as the scheduler's, is never seen."""
+"""Every step times out before its test, or the step's reason (such as the scheduler's) would never be shown."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ Hurry
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.name for suite in SUITES])
-def test_no_step_waits_as_long_as_its_test(suite: Path) -> None:
+def test_every_step_times_out_before_its_test(suite: Path) -> None:
     assert complaints(suite) == []
 
 
 @pytest.mark.parametrize("name", ["my-first-scenario.robot", "my-driver.robot"])
-def test_no_step_of_the_guides_waits_as_long_as_its_test(name: str, tmp_path: Path) -> None:
+def test_every_step_of_the_guides_times_out_before_its_test(name: str, tmp_path: Path) -> None:
     for folder in ("resources", "libraries"):
         (tmp_path / folder).symlink_to(PROJECT / folder)
     suite = tmp_path / "suites" / name
@@ -61,7 +61,7 @@ def test_no_step_of_the_guides_waits_as_long_as_its_test(name: str, tmp_path: Pa
 
 
 def read(folder: Path, steps: str, settings: str = "Test Timeout    5 minutes") -> list[str]:
-    # Robot Framework keeps an imported module: another name for each.
+    # Robot Framework caches imported modules, so each test needs another name.
     library = f"Wait{abs(hash(folder))}Library"
     for name, text in (
         (f"libraries/{library}.py", LIBRARY.replace("WaitLibrary", library)),
@@ -90,7 +90,7 @@ def read(folder: Path, steps: str, settings: str = "Test Timeout    5 minutes") 
         ("[Template]    Wait For One\n    a    6 minutes", "Wait For One waits 360 s, the test ends after 300 s"),
     ],
 )
-def test_step_that_waits_too_long_is_named(step: str, complaint: str, tmp_path: Path) -> None:
+def test_step_with_a_long_timeout_is_reported(step: str, complaint: str, tmp_path: Path) -> None:
     assert read(tmp_path, f"    {step}") == [f"some.robot: A Test: {complaint}"]
 
 
@@ -104,16 +104,16 @@ def test_step_that_waits_too_long_is_named(step: str, complaint: str, tmp_path: 
         "[Teardown]    Wait For It    a\n    No Operation",
     ],
 )
-def test_step_whose_reason_is_seen_is_right(step: str, tmp_path: Path) -> None:
+def test_step_with_a_short_timeout_is_accepted(step: str, tmp_path: Path) -> None:
     assert read(tmp_path, f"    {step}") == []
 
 
-def test_test_without_a_timeout_is_named(tmp_path: Path) -> None:
+def test_test_without_a_timeout_is_reported(tmp_path: Path) -> None:
     found = read(tmp_path, "    No Operation", settings="Test Tags    some")
     assert found == ["some.robot: A Test: has no time-out; give the suite a Test Timeout"]
 
 
-def test_timeout_that_only_a_run_knows_is_an_error(tmp_path: Path) -> None:
+def test_timeout_known_only_at_run_time_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Wait For One: expected a time .* found \$\{UNKNOWN\}"):
         read(tmp_path, "    Wait For One    a    timeout=${UNKNOWN}")
 

@@ -1,4 +1,4 @@
-"""Rules that all suites keep (docs/write-a-scenario.md), checked by Robot Framework's own model."""
+"""Rules for all suites (docs/write-a-scenario.md), checked with Robot Framework's own model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = {"KEYWORD", "VAR"}
 
 
 def complaints(suite: Path) -> list[str]:
-    """Tests that are long, or that decide, repeat or sleep themselves instead of saying what must hold."""
+    """Tests that are too long or contain branches, loops or sleeps instead of expectations."""
     found = []
     for test in running.TestSuite.from_file_system(suite).tests:
         steps = list(test.body)
@@ -27,7 +27,7 @@ def complaints(suite: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.name for suite in SUITES])
-def test_tests_are_short_and_plain(suite: Path) -> None:
+def test_suites_follow_the_rules(suite: Path) -> None:
     assert complaints(suite) == []
 
 
@@ -40,7 +40,7 @@ def test_tests_are_short_and_plain(suite: Path) -> None:
         ("    Sleep    1 second\n", "A Test: Sleep"),
     ],
 )
-def test_test_that_breaks_a_rule_is_named(steps: str, complaint: str, tmp_path: Path) -> None:
+def test_violation_of_a_rule_is_reported(steps: str, complaint: str, tmp_path: Path) -> None:
     suite = tmp_path / "some.robot"
     suite.write_text(f"*** Test Cases ***\nA Test\n{steps}")
     assert complaints(suite) == [complaint]

@@ -1,4 +1,4 @@
-"""Waiting for objects of an API server that is not there."""
+"""Waiting for objects of an API server, also one that has ended or is silent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def closed_port() -> int:
         return int(server.getsockname()[1])
 
 
-def test_cluster_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_fails_early_if_the_cluster_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
     settings = client.Configuration(host=f"http://127.0.0.1:{closed_port()}", retries=0)
     nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
@@ -32,7 +32,7 @@ def test_cluster_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     assert PATIENCE_SECONDS <= time.monotonic() - begin < 10
 
 
-def test_api_server_that_does_not_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_retries_while_the_api_server_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = client.Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}", retries=0)
@@ -48,13 +48,13 @@ def test_api_server_that_does_not_answer_is_waited_for(monkeypatch: pytest.Monke
         (None, "422: Unprocessable Entity"),
     ],
 )
-def test_refusal_is_the_message_of_the_status(body: str | None, said: str) -> None:
+def test_refusal_has_the_message_of_the_status(body: str | None, said: str) -> None:
     error = client.ApiException(422, "Unprocessable Entity")
     error.body = body
     assert kubeclient.refusal(error) == said
 
 
-def test_watch_that_ends_at_once_is_asked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_that_ends_at_once_is_retried_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubeclient, "_RETRY_SECONDS", 0.25)
     server = FakeApiServer()
     server.watch_ends_at_once = True
@@ -67,7 +67,7 @@ def test_watch_that_ends_at_once_is_asked_for_now_and_then(monkeypatch: pytest.M
         server.close()
 
 
-def test_object_that_does_not_go_is_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_of_a_stuck_object_is_checked_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "_RETRY_SECONDS", 0.25)
     looks = []
 
@@ -83,7 +83,7 @@ def test_object_that_does_not_go_is_looked_at_now_and_then(monkeypatch: pytest.M
     assert 2 <= len(looks) <= 5
 
 
-def test_slices_of_other_drivers_and_those_with_counters_are_not_counted() -> None:
+def test_slices_of_other_drivers_and_with_only_counters_are_not_counted() -> None:
     def item(name: str, driver: str, **content: object) -> dict[str, object]:
         pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
         return {"metadata": {"name": name}, "spec": {"driver": driver, "pool": pool, "nodeName": "node1", **content}}

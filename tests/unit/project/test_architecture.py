@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from subprocess import run
 
@@ -50,6 +51,15 @@ def test_every_top_folder_is_linked() -> None:
 def test_every_room_is_linked() -> None:
     assert Path(PACKAGE, "lab", "base") in rooms()
     assert sorted(rooms() - linked(PAGE)) == []
+
+
+def test_picture_of_the_rooms_has_the_order_that_imports_keep() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"] == "Rooms import one way")
+    wanted = [room.removeprefix("mock_device.").replace(".", "/") for layer in layers for room in layer.split(" | ")]
+    picture = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1]
+    shown = re.sub(r"\(.*?\)|│.*", "", picture).split()
+    assert [word for word in shown if word in wanted] == wanted
 
 
 def test_functions_that_the_page_names_are_in_the_files_beside_them() -> None:

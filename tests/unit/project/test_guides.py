@@ -25,7 +25,7 @@ def listings(page: Path) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Where the guide tells the reader to save the suite, in a project with these resources and libraries."""
+    """The place where the guide saves the suite, in a project with these resources and libraries."""
     for name in ("resources", "libraries", "variables"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / "suites").mkdir()
@@ -38,7 +38,7 @@ def dry_run(suite: Path) -> CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("guide", "suite"), [(GUIDE, SUITE), (DRIVER_GUIDE, DRIVER_SUITE)])
-def test_listing_of_the_guide_is_the_file(guide: Path, suite: Path) -> None:
+def test_listing_of_the_guide_equals_the_file(guide: Path, suite: Path) -> None:
     assert listings(guide)[0] == suite.read_text()
 
 
@@ -51,7 +51,7 @@ def test_suite_of_the_guide_passes_a_dry_run(place: Path, suite: Path) -> None:
     assert "ERROR" not in ended.stderr
 
 
-def test_dry_run_notices_an_unknown_keyword(place: Path) -> None:
+def test_dry_run_rejects_an_unknown_keyword(place: Path) -> None:
     place.write_text(SUITE.read_text().replace("Create Pod    pair", "Make Pod    pair"))
     ended = dry_run(place)
     assert ended.returncode == 1
@@ -59,7 +59,7 @@ def test_dry_run_notices_an_unknown_keyword(place: Path) -> None:
 
 
 @pytest.mark.parametrize("change", listings(GUIDE)[1:], ids=["wrong number", "no such NUMA node"])
-def test_changes_that_make_it_fail_replace_a_line_and_are_valid(place: Path, change: str) -> None:
+def test_failing_changes_replace_a_line_and_are_valid(place: Path, change: str) -> None:
     start = re.split(r"    (?=\d|count)", change)[0]
     lines = [line for line in SUITE.read_text().splitlines(keepends=True) if line.startswith(start)]
     assert len(lines) == 1
@@ -68,7 +68,7 @@ def test_changes_that_make_it_fail_replace_a_line_and_are_valid(place: Path, cha
 
 
 def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
-    """No place but prose keeps the old name, and what compares names still agrees: unit tests of both sides pass."""
+    """The old name remains only in prose, and unit tests that compare names still pass on both sides."""
     (command,) = re.findall(r"^ +(git grep .*)$", DRIVER_GUIDE.read_text(), re.MULTILINE)
     files = run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in files.rstrip("\0").split("\0"):

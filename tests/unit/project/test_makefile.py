@@ -1,4 +1,4 @@
-"""Makefiles: where they refuse to write, and which cluster they work on."""
+"""Makefiles: checkouts that they reject, and the cluster on which they work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def checkout(folder: Path) -> Path:
-    """A folder with the Makefile and what its virtual environment depends on."""
+    """A folder with the Makefile and the files on which its virtual environment depends."""
     (folder / "dra-driver").mkdir(parents=True)
     for name in ("Makefile", "requirements.txt", "pyproject.toml", "dra-driver/requirements.txt"):
         shutil.copy(PROJECT / name, folder / name)
@@ -43,7 +43,7 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("name", ["my lab", "my:lab", "my\tlab", "my#lab", "my$lab", "my%lab", "it's"])
-def test_checkout_that_make_cannot_name_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+def test_unsupported_checkout_path_is_rejected(tmp_path: Path, name: str) -> None:
     folder = checkout(tmp_path / name)
     python = script(tmp_path / "python", f'touch "{tmp_path}/written"')
     before = sorted(tmp_path.rglob("*"))
@@ -55,7 +55,7 @@ def test_checkout_that_make_cannot_name_is_refused_before_anything_is_written(tm
 
 
 @pytest.mark.parametrize("name", ["mock-device", "mock_device.2", "a+b@c", "ä"])
-def test_ordinary_checkout_gets_its_environment_inside(tmp_path: Path, name: str) -> None:
+def test_virtual_environment_is_created_in_the_checkout(tmp_path: Path, name: str) -> None:
     folder = checkout(tmp_path / name)
     done = make(folder, "-n", "venv")
     assert done.returncode == 0, done.stderr
@@ -70,7 +70,7 @@ def test_ordinary_checkout_gets_its_environment_inside(tmp_path: Path, name: str
         ({"LAB_CLUSTER": "mine"}, ["CLUSTER=other"], "cluster=mine| --name other"),
     ],
 )
-def test_driver_goes_to_the_cluster_of_the_shell(
+def test_driver_is_deployed_on_the_shells_cluster(
     tmp_path: Path, environment: dict[str, str], arguments: list[str], found: str
 ) -> None:
     script(

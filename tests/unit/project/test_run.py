@@ -1,4 +1,4 @@
-"""``make test`` itself: what it does with a command that fails, and with Ctrl-C."""
+"""``make test`` itself: commands that fail, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ try:
     print("running", flush=True)
     signal.sigtimedwait([], 20)
 except KeyboardInterrupt:
-    time.sleep(1)  # longer than subprocess.run lets a command live after Ctrl-C
+    time.sleep(1)  # longer than subprocess.run waits after Ctrl-C
     print("ended by itself", flush=True)
     sys.exit(130)
 """
@@ -29,14 +29,14 @@ sys.exit(run.main())
 """
 
 
-def test_command_counts_by_its_exit_code() -> None:
+def test_exit_code_decides_the_count() -> None:
     assert run.command("passes", sys.executable, "-c", "") == run.Count(passed=1)
     assert run.command("fails", sys.executable, "-c", "raise SystemExit(3)") == run.Count(failed=1)
 
 
-def test_command_ends_by_itself_after_ctrl_c() -> None:
+def test_command_may_clean_up_after_ctrl_c() -> None:
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
-    # A shell starts what it puts in the background with SIGINT ignored.
+    # Shells start background processes with SIGINT ignored.
     argv = ["env", "--default-signal=INT", sys.executable, "-c", PARENT, CHILD]
     with subprocess.Popen(
         argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

@@ -1,4 +1,4 @@
-"""The workflows of .github: valid by the published schemas, and calling only what there is."""
+"""The workflows in .github are valid by the published schemas and only call existing targets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 
 def schema_complaints(path: Path) -> str:
-    """What check-jsonschema, with the schema that it brings along, says against the file; empty when it is valid."""
+    """Errors of check-jsonschema, with its bundled schema; empty if the file is valid."""
     schema = "vendor.github-actions" if path.name == "action.yml" else "vendor.github-workflows"
     argv = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
     ended = run(argv, capture_output=True, text=True, check=False, timeout=60)
@@ -48,7 +48,7 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def called_targets(script: str) -> set[str]:
-    """Targets of each ``make`` in a shell script; options and variables are left out."""
+    """Targets of each ``make`` in a shell script, without options and variables."""
     found: set[str] = set()
     plain = re.sub(r"\$\{\{.*?\}\}", "x", script)
     for line in plain.splitlines():
@@ -62,23 +62,23 @@ def make_targets() -> set[str]:
     return set(phony.split())
 
 
-def test_both_workflows_are_there() -> None:
+def test_both_workflows_exist() -> None:
     assert [path.name for path in WORKFLOWS] == ["nightly.yml", "pull-request.yml"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_is_valid_by_the_published_schema(path: Path) -> None:
+def test_workflow_is_valid(path: Path) -> None:
     assert schema_complaints(path) == ""
 
 
-def test_schema_notices_what_is_wrong(tmp_path: Path) -> None:
+def test_schema_rejects_an_invalid_workflow(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yml"
     bad.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "run-on:"))
     assert "runs-on" in schema_complaints(bad)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_calls_only_make_targets_that_exist(path: Path) -> None:
+def test_workflow_only_calls_existing_make_targets(path: Path) -> None:
     called = set().union(*(called_targets(step.get("run", "")) for step in steps(path)))
     assert called
     assert called <= make_targets()
@@ -90,7 +90,7 @@ def test_targets_are_found_in_scripts() -> None:
         make nightly TOPOLOGIES=${{ matrix.topology }} ARGS="-- --exclude x" && make down clean | tee log  # make fun
         cd x; make -C dra-driver deploy
         """
-    # -C takes a folder: not for workflows, so that it shows.
+    # Workflows must not use -C, so its argument counts as a target and fails.
     assert called_targets(script) == {"nightly-table", "nightly", "--", "down", "clean", "dra-driver", "deploy"} - {
         "--"
     }
@@ -98,13 +98,13 @@ def test_targets_are_found_in_scripts() -> None:
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=name_of)
-def test_guides_call_only_make_targets_that_exist(path: Path) -> None:
+def test_guides_only_call_existing_make_targets(path: Path) -> None:
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     assert set().union(*(called_targets(block) for block in blocks)) <= make_targets()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_actions_are_pinned_by_major_version_or_are_here(path: Path) -> None:
+def test_actions_are_pinned_or_local(path: Path) -> None:
     used = [step["uses"] for step in steps(path) if "uses" in step]
     assert used
     for action in used:
@@ -138,6 +138,6 @@ def test_nightly_runs_all_topologies() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_no_address_of_a_host(path: Path) -> None:
-    """Registries are reached as the machine is set up."""
+def test_no_host_is_named(path: Path) -> None:
+    """Registries are reached through the machine's own configuration."""
     assert "://" not in path.read_text()

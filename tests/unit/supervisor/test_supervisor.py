@@ -129,7 +129,7 @@ def test_killed_process_does_not_make_the_golden_cluster_suspect(
     assert end_of_start(supervisor, ends, golden=True)["golden"] is golden
 
 
-def test_steps_that_read_the_golden_cluster(spec: ClusterSpec) -> None:
+def test_steps_that_read_the_golden_cluster_are_marked(spec: ClusterSpec) -> None:
     steps = {step.name: step.golden for step in Supervisor(spec).processes.steps()}
     assert [name for name, golden in steps.items() if not golden] == [
         "network of the cluster",

@@ -1,4 +1,4 @@
-"""A supervisor with its clients: who keeps a cluster alive, and what they are told."""
+"""A supervisor and its clients: holding, following, status, bad requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Client:
 
 
 class Processes:
-    """A cluster of one step and no process."""
+    """Fake processes of a cluster whose start has one step."""
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self.children = self
@@ -161,7 +161,7 @@ def test_cluster_that_was_told_to_stay_lives_until_it_is_stopped(running: Callab
     asyncio.run(asyncio.wait_for(check(), TIMEOUT_SECONDS))
 
 
-def test_cluster_that_nobody_holds_in_time_ends(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_without_a_holder_ends(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_HOLDER_TIMEOUT_SECONDS", 0.05)
 
     async def check() -> None:
@@ -202,7 +202,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
         (LookupError("where is it?"), "bug in the supervisor: LookupError('where is it?'), log: ", False),
     ],
 )
-def test_failed_start_is_told_also_to_those_who_ask_later(
+def test_failed_start_is_reported_to_late_clients_as_well(
     running: Callable[..., Any], error: Exception, reason: str, golden: bool
 ) -> None:
     async def fail() -> None:
@@ -251,7 +251,7 @@ def test_process_that_ends(running: Callable[..., Any], name: str, state: str, r
         ({"do": "serve_devices", "node": "node9"}, "no node 'node9' in topology single-node; it has"),
     ],
 )
-def test_bad_request_is_refused_and_harms_nothing(
+def test_bad_request_is_refused_without_side_effects(
     running: Callable[..., Any], request_fields: dict[str, Any], error: str
 ) -> None:
     async def check() -> None:

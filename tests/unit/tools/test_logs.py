@@ -1,4 +1,4 @@
-"""``lab logs`` and ``lab verbosity``: lines of recorded logs, and the signal that changes what is logged."""
+"""``lab logs`` on recorded logs, and ``lab verbosity`` with its signal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def starts(selection: Selection) -> list[str]:
     return [f"{line.pod} {line.text[:5]}" for line in logs.select(LOGS, selection)]
 
 
-def test_lines_of_all_pods_in_the_order_of_time() -> None:
+def test_lines_of_all_pods_are_sorted_by_time() -> None:
     assert starts(Selection()) == [
         "controller start",
         "agent I1125",
@@ -66,11 +66,11 @@ def test_lines_of_all_pods_in_the_order_of_time() -> None:
         (Severity.ERROR, ["agent E1125", "agent Trace"]),
     ],
 )
-def test_lines_of_a_severity_with_those_that_continue_them(severity: Severity, expected: list[str]) -> None:
+def test_continuation_lines_have_the_severity_of_their_header(severity: Severity, expected: list[str]) -> None:
     assert starts(Selection(severity=severity)) == expected
 
 
-def test_calls_and_words() -> None:
+def test_lines_are_selected_by_calls_and_text() -> None:
     assert [line.message for line in logs.select(LOGS, Selection(calls=True))] == [
         "NodePrepareResources",
         "Prepared claim",
@@ -79,7 +79,7 @@ def test_calls_and_words() -> None:
     assert [line.message for line in logs.select(LOGS, words)] == ["Discovered 12 devices"]
 
 
-def test_calls_are_all_that_the_driver_says_of_them() -> None:
+def test_calls_match_the_messages_of_the_driver() -> None:
     folder = PROJECT / "dra-driver" / "mock_accel_dra"
     prepare = "".join((folder / name).read_text() for name in ("prepare.py", "claimed_devices.py"))
     calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handler")
@@ -87,7 +87,7 @@ def test_calls_are_all_that_the_driver_says_of_them() -> None:
     assert said == CALLS
 
 
-def test_the_drivers_own_lines_are_understood() -> None:
+def test_lines_of_the_driver_are_parsed() -> None:
     stream = io.StringIO()
     klog.configure(klog.STATE, stream)
     try:
@@ -107,7 +107,7 @@ def session(api: Any) -> Any:
     return SimpleNamespace(api=api, topology=CLUSTER)
 
 
-def test_logs_are_read_and_followed_from_the_api() -> None:
+def test_logs_are_read_and_followed() -> None:
     answers: Answers = {PODS: listing(pod("agent", NODE1)), f"{PODS}/agent/log": (200, {"one": "line"})}
     selection = Selection(Component.NODE_AGENT, NODE1, since=300)
     with api_server(answers) as api:
@@ -116,7 +116,7 @@ def test_logs_are_read_and_followed_from_the_api() -> None:
         assert list(logs.follow(session(api), selection, seconds=20)) == [line]
 
 
-def test_pods_of_a_node_that_has_none_or_is_not_there() -> None:
+def test_node_without_pods_and_unknown_node_are_errors() -> None:
     with api_server({PODS: listing(pod("agent", NODE1))}) as api:
         with pytest.raises(CheckError) as caught:
             logs.read(session(api), Selection(Component.NODE_AGENT, NODE2))
@@ -125,14 +125,14 @@ def test_pods_of_a_node_that_has_none_or_is_not_there() -> None:
             logs.read(session(api), Selection(node="node9"))
 
 
-def test_pod_that_has_no_log_yet_does_not_hide_the_others() -> None:
+def test_pod_without_a_log_does_not_hide_the_others() -> None:
     answers: Answers = {PODS: listing(pod("agent", NODE1)), f"{PODS}/agent/log": (400, {"message": "waiting to start"})}
     with api_server(answers) as api:
         assert logs.read(session(api), Selection(Component.NODE_AGENT)) == []
 
 
-def test_log_that_cannot_be_read_is_named_and_the_others_are_shown() -> None:
-    """As of a node whose kubelet does not answer the API server."""
+def test_unreadable_log_is_reported_and_the_others_shown() -> None:
+    """A node whose kubelet does not answer the API server."""
     answers: Answers = {
         PODS: listing(pod("agent1", NODE1), pod("agent2", NODE2)),
         f"{PODS}/agent1/log": (502, {"message": "dial tcp: i/o timeout"}),
@@ -153,7 +153,7 @@ def test_log_that_cannot_be_read_is_named_and_the_others_are_shown() -> None:
 
 @pytest.mark.parametrize("level", verbosity.LEVELS)
 def test_command_sends_the_signal_of_the_level(level: int) -> None:
-    """To a process that waits for it, in the place of the first one of a container."""
+    """Sent to a waiting process instead of process 1 of a container."""
     waits = (
         "import signal, sys; number = signal.SIGRTMIN + int(sys.argv[1]); signal.pthread_sigmask(0, [number]); "
         "print('ready', flush=True); print(int(signal.sigtimedwait([number], 20).si_signo))"
@@ -167,7 +167,7 @@ def test_command_sends_the_signal_of_the_level(level: int) -> None:
         assert int(waiting.stdout.readline()) == signal.SIGRTMIN + level == 34 + level
 
 
-def test_confirmation() -> None:
+def test_confirmation_of_the_driver_matches() -> None:
     line = 'I1125 03:50:01.000100       1 cli.py:150] "Verbosity" v=5'
     assert re.search(driver_logs.verbosity(5), line)
     assert not re.search(driver_logs.verbosity(4), line)
@@ -186,7 +186,7 @@ def test_confirmation() -> None:
         ),
     ],
 )
-def test_verbosity_that_cannot_be_set(level: int, component: Component | None, message: str) -> None:
+def test_invalid_verbosity_is_rejected(level: int, component: Component | None, message: str) -> None:
     with pytest.raises(CheckError) as caught:
         verbosity.set_level(session(None), level, component, timeout=timedelta(seconds=1))
     assert str(caught.value) == message

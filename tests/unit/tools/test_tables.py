@@ -27,7 +27,7 @@ FILE = cdi_file()
 STRAY = CdiFile(NODE1, "/var/run/cdi/.example.com_mock-accel-mock1.json.7.tmp", "")
 
 
-def test_devices_of_a_node() -> None:
+def test_devices_of_a_node_are_listed() -> None:
     assert ROWS[0] == DeviceStatus(
         node=NODE1,
         name="mock0",
@@ -42,7 +42,7 @@ def test_devices_of_a_node() -> None:
     assert [row.status for row in ROWS[1:]] == ["free"] * 5
 
 
-def test_vf_and_a_status_that_has_no_name() -> None:
+def test_vf_and_unknown_status_are_shown() -> None:
     node = CLUSTER.nodes[0]
     vf = replace(shown(node).accelerators[0], name="mock0_vf0", bdf="0000:11:00.1", status=7)
     (row,) = devices.of_node(replace(shown(node), accelerators=(vf,)))
@@ -58,13 +58,13 @@ def test_device_is_found_by_both_its_names() -> None:
     ("rows", "there"),
     [(ROWS[:2], "mock0, mock1"), ([], "none: is the kernel module loaded? lab diagnose")],
 )
-def test_unknown_device_is_answered_with_those_there_are(rows: list[DeviceStatus], there: str) -> None:
+def test_error_of_an_unknown_device_lists_the_known_ones(rows: list[DeviceStatus], there: str) -> None:
     with pytest.raises(CheckError) as caught:
         devices.pick(NODE1, rows, "mock99")
     assert str(caught.value) == f"no device 'mock99' on {NODE1}; there are {there}"
 
 
-def test_rows_against_the_topology() -> None:
+def test_rows_are_compared_with_the_topology() -> None:
     rows = [row for node in CLUSTER.nodes for row in devices.of_node(shown(node))]
     assert devices.complaints(CLUSTER, rows) == []
     (wrong,) = devices.complaints(CLUSTER, [replace(rows[0], numa_node=1), *rows[1:]])
@@ -94,7 +94,7 @@ def test_slices_with_their_claims_and_pods() -> None:
     assert len(slice_tool.rows(PUBLISHED, [])) == 12
 
 
-def test_claim_that_no_pod_has_reserved_and_one_of_several_pods() -> None:
+def test_claims_are_shown_with_all_their_pods() -> None:
     kept = claim("user", "mock0")
     kept["status"]["reservedFor"] = None
     assert slice_tool.rows(PUBLISHED, [kept])[0].holders == (Holder("default/user", ()),)
@@ -140,7 +140,7 @@ def test_pf_whose_vf_is_allocated_is_not_free() -> None:
     assert slice_tool.table(rows[:1]).as_text().endswith("\t- (what it needs is used up)")
 
 
-def test_cdi_files_with_their_claims() -> None:
+def test_cdi_files_are_listed_with_their_claims() -> None:
     entries = cdi.entries([FILE, STRAY], PUBLISHED, [claim("user", "mock0")])
     assert entries == [Entry(NODE1, "mock0", "default/user", FILE.path), Entry(NODE1, "", "", STRAY.path)]
     assert cdi.table(entries).as_text().splitlines() == [
@@ -150,7 +150,7 @@ def test_cdi_files_with_their_claims() -> None:
     ]
 
 
-def test_file_of_a_device() -> None:
+def test_file_of_a_device_is_found() -> None:
     assert cdi.pick([STRAY, FILE], None) == [STRAY, FILE]
     assert cdi.pick([STRAY, FILE], "mock0") == [FILE]
     with pytest.raises(CheckError, match=f"no CDI file of device 'mock1'; there are {NODE1} mock0$"):
@@ -159,7 +159,7 @@ def test_file_of_a_device() -> None:
         cdi.pick([], "mock1")
 
 
-def test_check_finds_what_schema_and_claims_do_not_allow() -> None:
+def test_check_reports_violations_of_schema_and_claims() -> None:
     has = [claim("user", "mock0")]
     assert cdi.findings(CLUSTER, [FILE], PUBLISHED, has) == []
     assert cdi.findings(CLUSTER, [], PUBLISHED, has, NODE2) == []
@@ -174,7 +174,7 @@ def test_check_finds_what_schema_and_claims_do_not_allow() -> None:
     assert gone.startswith("claim 'user' has device mock0 of pool")
 
 
-def test_watch_shows_what_is_there_and_what_changes_until_the_time_is_up() -> None:
+def test_watch_shows_files_and_changes_until_the_deadline() -> None:
     other = replace(FILE, text="{}")
     looks: Iterator[list[CdiFile]] = iter([[FILE], [FILE], [other, STRAY], [STRAY]])
     last = [STRAY]

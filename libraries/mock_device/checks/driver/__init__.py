@@ -1,1 +1,1 @@
-"""The driver as its pods run: components, logs, metrics, crashes."""
+"""Controls and checks the driver's pods: components, logs, metrics, crashes."""

@@ -30,7 +30,7 @@ def write(session: Session, node: str, content: str) -> None:
 
 
 def read(session: Session) -> dict[str, dict[str, Any]]:
-    """The driver's checkpoint on every node; without claims where there is none. Raises CheckError."""
+    """The driver's checkpoint on every node; one without claims where the file is missing. Raises CheckError."""
     return {node: _parse(node, text) for node, text in session.on_nodes(_READ).items()}
 
 
@@ -38,15 +38,15 @@ def _parse(node: str, text: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise CheckError(f"{node}: {CHECKPOINT} is not JSON: {error}: {text[:200]!r}") from error
+        raise CheckError(f"{node}: expected JSON in {CHECKPOINT}, found {text[:200]!r}: {error}") from error
     return content
 
 
 def of_version(content: Mapping[str, Any], version: int) -> str:
-    """A checkpoint as a driver writes it whose format has ``version``.
+    """``content`` as a driver with checkpoint format ``version`` writes it.
 
-    1 is that of drivers before this one, without the boot id. A higher one than
-    this driver's has something that it cannot know.
+    Version 1, of older drivers, has no boot ID. A version above this driver's has
+    a field that it does not know.
     """
     if version == 1:
         return json.dumps({"version": 1, "claims": content["claims"]})
@@ -54,7 +54,7 @@ def of_version(content: Mapping[str, Any], version: int) -> str:
 
 
 def complaints(checkpoints: Mapping[str, Mapping[str, Any]], claims: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where the nodes' checkpoints record claims that are not allocated and reserved, or lack one of the driver's."""
+    """Claims that checkpoints record though no pod uses them, and used claims of the driver that none records."""
     used = {
         claim["metadata"]["uid"]: f"{claim['metadata']['namespace']}/{claim['metadata']['name']}"
         for claim in claims

@@ -1,4 +1,4 @@
-"""The driver's own pods: which there are, their logs, their restart, and what the node agent is told."""
+"""The driver's pods: find them, read their logs, restart them, change the node agents' settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mock_device.lab.kube import kubeclient
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _SILENCE_SECONDS = 24 * 3600.0
-"""For which a log that is followed may say nothing."""
+"""Maximum time without a new line in a followed log."""
 _CONTAINER = "node-agent"
 _MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
 _MODULE = "mock_accel"
@@ -27,7 +27,7 @@ _MODULE_TIMEOUT = timedelta(seconds=60)
 
 
 class Component(Enum):
-    """A part of the driver; its value is label ``app`` of its pods."""
+    """A component of the driver; the value is the label ``app`` of its pods."""
 
     NODE_AGENT = deploy.NODE_AGENT
     CONTROLLER = deploy.CONTROLLER
@@ -35,7 +35,7 @@ class Component(Enum):
 
 
 def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
-    """Wait until every part runs, on ``nodes`` nodes if it has a pod a node; CheckError says what the others lack."""
+    """Wait until every component runs, DaemonSets on ``nodes`` nodes; CheckError says why the others do not."""
     seconds = timeout.total_seconds()
     try:
         for component in (Component.MODULE_LOADER, Component.NODE_AGENT):
@@ -46,7 +46,7 @@ def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
 
 
 def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str:
-    """Name of the pod of ``component``, on ``node`` if it has one a node. Raises CheckError unless there is one."""
+    """Name of the only pod of ``component`` (on ``node``). Raises CheckError if there is none or more than one."""
     names = list(pods(api, component, node))
     if len(names) != 1:
         where = f" on {node}" if node else ""
@@ -58,7 +58,7 @@ def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str
 
 
 def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[str, Any]:
-    """Pods of ``component`` (on ``node``) that do not end at the moment, by name."""
+    """Pods of ``component`` (on ``node``) that are not being deleted, by name."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selector = f"app={component.value}"
     found: list[Any] = lister(
@@ -72,7 +72,7 @@ def pods(api: ApiClient, component: Component, node: str | None = None) -> dict[
 
 
 def restart(api: ApiClient, component: Component, node: str | None, nodes: int, timeout: timedelta) -> None:
-    """Delete the pod of ``component`` (on ``node``) and wait until another one is ready."""
+    """Delete the pod of ``component`` (on ``node``) and wait until a new one is ready."""
     old = pod_of(api, component, node)
     core = client.CoreV1Api(api)
     core.delete_namespaced_pod(old, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -83,8 +83,8 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
 
 
 def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_seconds: int | None = None) -> str:
-    """The log of a pod of the driver, without a selection the whole of it."""
-    # As it is: the client would take a log that looks like JSON for an object.
+    """The log of a pod of the driver, by default all of it."""
+    # Raw, because the client would parse a log that looks like JSON.
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
         pod,
         deploy.NAMESPACE,
@@ -97,7 +97,7 @@ def log_of(api: ApiClient, pod: str, *, tail_lines: int | None = None, since_sec
 
 
 def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) -> Iterator[str]:
-    """Lines of the log of a pod of the driver, those to come as well, until the pod has ended."""
+    """Follow the log of a pod of the driver, line by line, until the pod ends."""
     answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
         pod,
         deploy.NAMESPACE,
@@ -111,12 +111,12 @@ def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) ->
 
 
 def mark(api: ApiClient, pod: str) -> LogMark:
-    """The present end of the log of ``pod``."""
+    """Mark the current end of the log of ``pod``."""
     return LogMark(pod, len(log_of(api, pod).splitlines()))
 
 
 def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], nodes: int, timeout: timedelta) -> None:
-    """Tell the node agents by variables; None takes one away. Returns when all of them run with that."""
+    """Set the node agents' environment variables, or remove those that are None. Returns when all agents use them."""
     environment = [
         {"name": name, "value": value} if value is not None else {"name": name, "$patch": "delete"}
         for name, value in values.items()
@@ -125,8 +125,8 @@ def set_agent_environment(api: ApiClient, values: Mapping[str, str | None], node
 
 
 def change_agents(api: ApiClient, template: kube.Object, nodes: int, timeout: timedelta) -> None:
-    """Change the node agents' pod template by a strategic merge patch; returns when all agents run by it."""
-    # All at once, on one node after the other would take as many times longer.
+    """Change the node agents' pod template by a strategic merge patch; returns when all agents use it."""
+    # Update all nodes at once: node by node would multiply the time by the number of nodes.
     patch_agents(api, {"updateStrategy": _update("100%", 0), "template": template})
     try:
         kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
@@ -148,7 +148,7 @@ def patch_agents(api: ApiClient, spec: kube.Object) -> None:
 
 
 def agent_environment(api: ApiClient) -> set[str]:
-    """Names of the variables that the node agents are told."""
+    """Names of the environment variables that the node agents' manifest sets."""
     daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(
         deploy.NODE_AGENT, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS
     )
@@ -157,12 +157,12 @@ def agent_environment(api: ApiClient) -> set[str]:
 
 
 def load_module(api: ApiClient, node: str) -> None:
-    """Load the kernel module on ``node``, by the pod that carries it; nothing happens when it is loaded."""
+    """Load the kernel module on ``node``, from the pod whose image contains it; no-op if it is loaded."""
     _modprobe(api, node, [_MODULE])
 
 
 def unload_module(api: ApiClient, node: str) -> None:
-    """Unload the kernel module on ``node``. Raises CheckError with what the kernel says against it."""
+    """Unload the kernel module on ``node``. Raises CheckError with the kernel's reason if it refuses."""
     _modprobe(api, node, ["-r", _MODULE])
 
 

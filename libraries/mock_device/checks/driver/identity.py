@@ -1,4 +1,4 @@
-"""The API as the node agent of one node may use it, and what it is refused."""
+"""Uses the API with the identity of one node's agent, and checks what the API server refuses."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mock_device.names import DRIVER
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _TOKEN_SECONDS = 600
-"""The shortest that the API server grants."""
+"""The shortest lifetime of a token that the API server accepts."""
 
 
 def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
-    """A client with a token of the node agents' service account, like that of the agent's pod on ``node``.
+    """A client with a token of the node agents' service account, bound to the agent's pod on ``node``.
 
-    Without ``node`` the token is bound to no pod, as somebody would get it who may
-    ask for tokens (kubectl create token). Raises CheckError.
+    Without ``node`` the token is not bound to a pod, like one from ``kubectl create
+    token``. Raises CheckError.
     """
     spec: dict[str, Any] = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS}
     if node:
@@ -46,20 +46,20 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
 
 
 def refusal(what: str, call: Callable[[], object]) -> str:
-    """What the API server says against ``call``. Raises CheckError unless it forbids it."""
+    """The API server's reason for refusing ``call``. Raises CheckError unless the call is forbidden."""
     try:
         call()
     except ApiException as error:
-        said = kubeclient.refusal(error)
-        # An admission policy refuses with 422, RBAC and policies of authorization with 403.
+        reason = kubeclient.refusal(error)
+        # An admission policy refuses with 422, authorization (RBAC) with 403.
         if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY):
-            return said
-        raise CheckError(f"{what}: expected that it is forbidden, found {said}") from error
-    raise CheckError(f"{what}: expected that it is forbidden, it was done")
+            return reason
+        raise CheckError(f"{what}: expected it to be forbidden, found {reason}") from error
+    raise CheckError(f"{what}: expected it to be forbidden, but it succeeded")
 
 
 def slice_for(node: str) -> Any:
-    """A ResourceSlice that pretends a device of ``node``."""
+    """A ResourceSlice with a fake device of ``node``."""
     name = f"{DRIVER}-{node}-pretended"
     return {
         "apiVersion": "resource.k8s.io/v1",
@@ -75,7 +75,7 @@ def slice_for(node: str) -> Any:
 
 
 def create_slice(api: ApiClient, node: str) -> None:
-    """Publish a pretended device of ``node`` as a dry run: everything is checked, nothing is kept."""
+    """Publish a fake device of ``node`` as a dry run: the API server checks everything and stores nothing."""
     client.ResourceV1Api(api).create_resource_slice(
         slice_for(node), dry_run="All", _request_timeout=_REQUEST_TIMEOUT_SECONDS
     )
@@ -87,7 +87,7 @@ def delete_slice(api: ApiClient, name: str) -> None:
 
 
 def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
-    """Say as a dry run that the driver has prepared the devices of ``claim``, which is allocated."""
+    """Report, as a dry run, the devices of the allocated ``claim`` as prepared."""
     results = claim["status"]["allocation"]["devices"]["results"]
     devices = [{key: item[key] for key in ("driver", "pool", "device")} for item in results]
     body = {"status": {"devices": devices}}
@@ -98,7 +98,7 @@ def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
 
 
 def rights_beyond(api: ApiClient, wanted: list[tuple[str, str, str]]) -> list[str]:
-    """Which of ``wanted`` (verb, API group, resource), in all namespaces, the client's identity may do."""
+    """Which of the actions ``wanted`` (verb, API group, resource) the client may perform in all namespaces."""
     reviews = client.AuthorizationV1Api(api)
     found = []
     for verb, group, resource in wanted:

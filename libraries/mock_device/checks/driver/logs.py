@@ -63,31 +63,31 @@ def claim_calls(claim: str) -> list[str]:
 
 @dataclass(frozen=True)
 class LogMark:
-    """A place in the log of a pod: what comes after it is new."""
+    """A position in a pod's log; later lines are new."""
 
     pod: str
     lines: int
-    """How many lines the pod had written."""
+    """Number of lines before the mark."""
 
 
 def after(mark: LogMark, log: str) -> list[str]:
-    """Lines of ``log``, the whole log of the pod, that were written after ``mark``."""
+    """Lines after ``mark`` in ``log``, which is the pod's complete log."""
     return log.splitlines()[mark.lines :]
 
 
 def matching(lines: Sequence[str], pattern: str) -> list[str]:
-    """Lines that the regular expression finds something in."""
+    """Lines in which the regular expression matches."""
     return [line for line in lines if re.search(pattern, line)]
 
 
 def missing(lines: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The first of the regular expressions that finds no line after that of the one before, in words."""
+    """Message about the first pattern without a match; each pattern must match a line after the previous match."""
     rest = list(lines)
     for number, pattern in enumerate(patterns):
         position = next((index for index, line in enumerate(rest) if re.search(pattern, line)), None)
         if position is None:
             before = f" after one with {patterns[number - 1]!r}" if number else ""
             end = "\n".join(lines[-_SHOWN_LINES:]) or "nothing"
-            return [f"expected a line with {pattern!r}{before}; what it says since the mark:\n{end}"]
+            return [f"expected a line with {pattern!r}{before}; the log since the mark:\n{end}"]
         del rest[: position + 1]
     return []

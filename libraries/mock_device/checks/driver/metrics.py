@@ -1,7 +1,7 @@
-"""Figures that node agents and controller serve to Prometheus, read through the API server.
+"""Metrics of the node agents and the controller, read through the API server's proxy.
 
-Format: Prometheus' text exposition format, version 0.0.4. A histogram only
-grows; what a test has done is the difference of two readings.
+Format: Prometheus text exposition format, version 0.0.4. Histograms only grow;
+the effect of a test is the difference of two readings.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from mock_device.lab.cluster import deploy
 
 SCANS = "mock_accel_scan_duration_seconds"
 CLAIMS = "mock_accel_claim_duration_seconds"
-"""Has the labels ``operation`` (``prepare``, ``unprepare``) and ``result`` (``ok``, ``error``)."""
+"""Histogram with labels ``operation`` (``prepare``, ``unprepare``) and ``result`` (``ok``, ``error``)."""
 START = "mock_accel_start_seconds"
-"""Gauge: from the start of the process until it served the kubelet."""
+"""Gauge: seconds from the start of the process until the kubelet had registered it."""
 DEVICES = "mock_accel_devices"
-"""Gauge: of a node agent by ``state`` (``free``, ``allocated``), of the controller by ``node`` and ``device_type``."""
+"""Gauge: the node agent's by ``state`` (``free``, ``allocated``), the controller's by ``node`` and ``device_type``."""
 API_ERRORS = "mock_accel_api_errors_total"
-"""Counter: requests to the API server that failed."""
+"""Counter: failed requests to the API server."""
 PORT = 8080
-"""Of both programs, for /healthz, /readyz and /metrics."""
-# The first answer of an agent takes long: it imports Prometheus' client for it.
+"""Port of both programs for /healthz, /readyz and /metrics."""
+# An agent's first answer takes long, because it imports the Prometheus client on first use.
 _TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Durations of things that were done."""
+    """Durations of operations."""
 
     count: int = 0
     seconds: float = 0.0
-    """Of all of them together."""
+    """Sum of all durations."""
     within: Mapping[float, int] = field(default_factory=dict)
-    """How many took at most so many seconds."""
+    """Number of operations by upper bound of their duration in seconds."""
 
     @property
     def mean(self) -> float:
-        """Seconds. Raises ValueError when there is nothing in it."""
+        """Mean duration in seconds. Raises ValueError if the histogram is empty."""
         if not self.count:
             raise ValueError("an empty histogram has no mean")
         return self.seconds / self.count
 
     def bound(self, share: float) -> float:
-        """The smallest bound in seconds that ``share`` (0 to 1) of all are within; infinite above the last one."""
+        """Smallest bucket bound, in seconds, that holds ``share`` (0 to 1) of all; infinite above the last bucket."""
         return min((bound for bound, count in self.within.items() if count >= share * self.count), default=math.inf)
 
     def since(self, before: Histogram) -> Histogram:
-        """What came after the reading ``before``. Raises CheckError when the agent has started anew in between."""
+        """Operations since the reading ``before``. Raises CheckError if the agent has restarted in between."""
         if self.count < before.count:
             raise CheckError(
-                f"a node agent counts {self.count} now and {before.count} before: it has started anew in between; "
+                f"a node agent counts {self.count} now and {before.count} before: it has restarted in between; "
                 f"look at: kubectl -n {deploy.NAMESPACE} get pods"
             )
         within = {bound: count - before.within.get(bound, 0) for bound, count in self.within.items()}
@@ -67,7 +67,7 @@ class Histogram:
 
 
 def total(histograms: Iterable[Histogram]) -> Histogram:
-    """All of them as one, such as those of several nodes."""
+    """Sum of histograms, such as those of several nodes."""
     count, seconds = 0, 0.0
     within: Counter[float] = Counter()
     for item in histograms:
@@ -77,7 +77,7 @@ def total(histograms: Iterable[Histogram]) -> Histogram:
 
 
 def parse(text: str, name: str, **labels: str) -> Histogram:
-    """Histogram ``name`` of what an agent serves, with these labels; empty while nothing was counted."""
+    """Histogram ``name`` with ``labels`` in an agent's metrics; empty if nothing was counted yet."""
     found = []
     for family in text_string_to_metric_families(text):
         if family.name != name:
@@ -94,25 +94,25 @@ def parse(text: str, name: str, **labels: str) -> Histogram:
 
 
 def parse_value(text: str, name: str, **labels: str) -> float:
-    """Value of the one sample ``name`` that has ``labels``. Raises CheckError unless there is exactly one."""
+    """Value of the only sample ``name`` with ``labels``. Raises CheckError unless there is exactly one."""
     samples = [item for family in text_string_to_metric_families(text) for item in family.samples if item.name == name]
     found = [item.value for item in samples if labels.items() <= item.labels.items()]
     if len(found) == 1:
         return float(found[0])
     there = ", ".join(series(item.name, **item.labels) for item in samples) or "none of that name"
     raise CheckError(
-        f"expected {series(name, **labels)} once among the figures, found {there}; look at the pod's log: lab logs"
+        f"expected {series(name, **labels)} once among the metrics, found {there}; look at the pod's log: lab logs"
     )
 
 
 def series(name: str, **labels: str) -> str:
-    """A sample's name and labels as Prometheus writes them."""
+    """A sample's name and labels in Prometheus' notation."""
     listed = ",".join(f'{label}="{value}"' for label, value in labels.items())
     return f"{name}{{{listed}}}" if listed else name
 
 
 def read(api: ApiClient, pod: str) -> str:
-    """What the node agent ``pod`` serves at ``/metrics``."""
+    """Read ``/metrics`` of the driver's pod ``pod``."""
     answer: Any = client.CoreV1Api(api).connect_get_namespaced_pod_proxy_with_path(
         f"{pod}:{PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=_TIMEOUT_SECONDS
     )

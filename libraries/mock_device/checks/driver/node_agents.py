@@ -1,4 +1,4 @@
-"""Node agents: killed, updated, sent away, and deprived of their rights."""
+"""Crashes, updates, placement and rights of the driver's node agents."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ AgentStarts = tuple[int, bool]
 
 
 def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
-    """kill -9 of the node agent's process; returns when the kubelet has started it again and it serves.
+    """Kill the node agent's process with SIGKILL, and wait until the kubelet has restarted it and it is ready.
 
-    The kubelet lets it wait longer each time it dies. Raises CheckError, also when there is none.
+    The kubelet's back-off grows with each crash. Raises CheckError, also when no agent runs.
     """
     before = _agent_starts(session.api, node)
     session.on_node(node, f"pkill -KILL -f '{_AGENT}'")
@@ -45,7 +45,7 @@ def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
 
 
 def came_back(before: Mapping[str, AgentStarts], now: Mapping[str, AgentStarts]) -> bool:
-    """Whether a node agent is ready whose container was started after ``before``; both by the uid of its pod."""
+    """Whether an agent is ready whose container started after ``before``. Both are by the UID of the pod."""
     return any(ready and (uid not in before or starts > before[uid][0]) for uid, (starts, ready) in now.items())
 
 
@@ -60,12 +60,12 @@ def _agent_starts(api: ApiClient, node: str) -> dict[str, AgentStarts]:
 
 
 def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
-    """Wait until the node agent's container on ``node`` has ended and been started again once. Raises CheckError."""
+    """Wait until the kubelet has restarted the node agent's container on ``node``. Raises CheckError."""
 
     def complaints() -> list[str]:
         if any(starts for starts, _ in _agent_starts(api, node).values()):
             return []
-        return ["it has not died; is it told to, and is there something to write?"]
+        return ["expected a restart, found none; look at FAILPOINT of its DaemonSet, and whether it writes anything"]
 
     until_no_complaints(complaints, timeout, f"node agent on {node}")
 
@@ -73,9 +73,8 @@ def wait_agent_died(api: ApiClient, node: str, timeout: timedelta) -> None:
 def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> float:
     """Seconds from the start of the node agent's process on ``node`` until the kubelet had registered it.
 
-    Asks until the agent answers. After a power cut the API server shows the pod as it was
-    before, with an address that is gone, until the kubelet has started it again.
-    Raises CheckError.
+    Asks until the agent answers. After a power cut the API server shows the pod's old
+    state and address until the kubelet has started it again. Raises CheckError.
     """
     found = 0.0
 
@@ -99,11 +98,11 @@ def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
     if left := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):
-        raise CheckError(f"node agents are still there: {', '.join(left)}")
+        raise CheckError(f"expected no node agent, found {', '.join(left)}")
 
 
 def start_rolling_update(api: ApiClient) -> None:
-    """Let the node agents be replaced, as by ``kubectl rollout restart``."""
+    """Start replacing the node agents, as ``kubectl rollout restart`` does."""
     stamp = {"mock-device.example.com/restarted-at": str(time.time())}
     body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
     client.AppsV1Api(api).patch_namespaced_daemon_set(
@@ -112,12 +111,12 @@ def start_rolling_update(api: ApiClient) -> None:
 
 
 def send_agents_away(api: ApiClient) -> None:
-    """Let the node agents' DaemonSet select no node."""
+    """Let the DaemonSet of the node agents select no node."""
     _place_agents(api, _NOWHERE)
 
 
 def bring_agents_back(api: ApiClient) -> None:
-    """Let it select all nodes again."""
+    """Let the DaemonSet of the node agents select all nodes again."""
     _place_agents(api, None)
 
 
@@ -137,5 +136,5 @@ def restore_rights(api: ApiClient) -> None:
 
 
 def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
-    """Let node agents run on nodes with ``labels`` only, with None on all; returns before they come or go."""
+    """Run node agents on nodes with ``labels`` only, or with None on all. Does not wait for their pods."""
     driver.patch_agents(api, {"template": {"spec": {"nodeSelector": labels}}})

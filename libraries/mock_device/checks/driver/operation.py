@@ -1,4 +1,4 @@
-"""What the programs of a cluster say of themselves over HTTP: how to ask them, and what the answers must be."""
+"""Health endpoints and metrics of a cluster's programs: how to reach them, and what they must report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mock_device.checks.errors import CheckError
 from mock_device.lab.cluster import deploy
 from mock_device.topology import Node, Topology
 
-# Of a verbose answer of /livez and /readyz (k8s.io/apiserver, pkg/server/healthz): `[+]etcd ok`, `[-]etcd failed: …`.
-_CHECK = re.compile(r"^\[(?P<mark>[+-])\](?P<name>\S+) (?P<said>.*)$")
+# A line of verbose /livez and /readyz (k8s.io/apiserver, pkg/server/healthz): `[+]etcd ok`, `[-]etcd failed: …`.
+_CHECK = re.compile(r"^\[(?P<mark>[+-])\](?P<name>\S+) (?P<result>.*)$")
 _PASSED = re.compile(r"^(livez|readyz) check passed$")
 
 
 @dataclass(frozen=True)
 class HttpAccess:
-    """What a client of the API server needs; the files last as long as this process."""
+    """Settings of a client of the API server; the files exist as long as this process."""
 
     url: str
     certificate: str
@@ -27,13 +27,13 @@ class HttpAccess:
     key: str
     """Path of its key, PEM."""
     authority: str
-    """Path of the certificate of the authority that signed the server's, PEM."""
+    """Path of the certificate of the authority that signed the server's certificate, PEM."""
     proxies: dict[str, str]
-    """For ``requests``: no proxy of this machine is asked for a port on loopback."""
+    """Proxy settings for ``requests``: none for ports on loopback."""
 
 
 def access(api: ApiClient) -> HttpAccess:
-    """How ``api`` reaches its server, for another client. Raises CheckError when it has no client certificate."""
+    """How ``api`` reaches its server, for another client. Raises CheckError if it has no client certificate."""
     found = api.configuration
     if not (found.cert_file and found.key_file and found.ssl_ca_cert):
         raise CheckError("expected a kubeconfig with a client certificate and an authority; look at: lab kubeconfig")
@@ -43,18 +43,18 @@ def access(api: ApiClient) -> HttpAccess:
 
 
 def proxy_path(pod: str) -> str:
-    """Path at the API server below which a pod of the driver answers ``/healthz``, ``/readyz`` and ``/metrics``."""
+    """Path on the API server below which a driver pod serves ``/healthz``, ``/readyz`` and ``/metrics``."""
     return f"/api/v1/namespaces/{deploy.NAMESPACE}/pods/{pod}:{metrics.PORT}/proxy"
 
 
 def check_complaints(answer: str) -> list[str]:
-    """What the API server's verbose answer does not call ok, a sentence each; also an answer without any check."""
+    """Failed checks in the API server's verbose answer, a message each; an answer without checks is one as well."""
     lines = answer.strip().splitlines()
     checks = [match for line in lines if (match := _CHECK.match(line))]
     found = [
-        f"check {match['name']}: expected ok, found {match['said']}"
+        f"check {match['name']}: expected ok, found {match['result']}"
         for match in checks
-        if (match["mark"], match["said"]) != ("+", "ok")
+        if (match["mark"], match["result"]) != ("+", "ok")
     ]
     if not checks:
         found.append(f"expected a list of checks, found {answer[:200]!r}")
@@ -64,7 +64,7 @@ def check_complaints(answer: str) -> list[str]:
 
 
 def agent_complaints(figures: str, node: Node, allocated: int) -> list[str]:
-    """Where a node agent counts other devices than ``node`` has, no VF enabled; ``allocated`` of them are claims'."""
+    """How a node agent's device counts differ from ``node`` with no VF enabled and ``allocated`` devices allocated."""
     expected = {"free": len(node.pfs) - allocated, "allocated": allocated}
     return [
         f"{node.name}: {complaint}"
@@ -74,7 +74,7 @@ def agent_complaints(figures: str, node: Node, allocated: int) -> list[str]:
 
 
 def controller_complaints(figures: str, topology: Topology) -> list[str]:
-    """Where the controller counts other devices than the topology has, no VF enabled, a sentence each."""
+    """How the controller's device counts differ from the topology with no VF enabled, a message each."""
     return [
         complaint
         for node in topology.nodes

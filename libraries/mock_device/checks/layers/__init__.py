@@ -1,1 +1,1 @@
-"""Where two layers must agree: topology, PCI bus, sysfs, ResourceSlices, claims."""
+"""Checks that layers agree with each other: topology, PCI bus, sysfs, ResourceSlices, claims."""

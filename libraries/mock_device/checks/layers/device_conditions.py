@@ -1,4 +1,4 @@
-"""What Kubernetes says of devices in use: taints, health in the status of pods, conditions of claims."""
+"""State of devices in Kubernetes' objects: taints, health in the status of pods, conditions in claims."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.names import DRIVER
 
 _OWN_RESOURCES = (f"{cdi.KIND}=", f"{DRIVER}/")
-"""Start of the resourceID that the kubelet gives to devices of the driver: CDI id, else driver, pool and device."""
+"""Prefixes of the kubelet's resourceID for the driver's devices: the CDI id, else driver, pool and device."""
 
 
 def taint_complaints(published: Iterable[PublishedDevice], node: str, name: str, expected: str) -> list[str]:
-    """Where the device (name in sysfs) has not exactly the taint with value ``expected``; empty for no taint."""
+    """Whether the taints of the device (name in sysfs) differ from the single value ``expected``, empty for none."""
     found = [device for device in published if (device.node, device.name) == (node, name)]
     if not found:
         return [f"{node} {name} is not published"]
@@ -40,7 +40,7 @@ def device_health(pod: Mapping[str, Any]) -> list[str]:
 
 
 def condition_complaints(claim: Mapping[str, Any], kind: str, status: str, reason: str) -> list[str]:
-    """Where the driver's devices of a claim have not all the condition ``kind`` with ``status`` and ``reason``."""
+    """Devices of the driver in a claim that lack the condition ``kind`` with ``status`` and ``reason``."""
     devices = [item for item in (claim.get("status") or {}).get("devices") or [] if item["driver"] == DRIVER]
     if not devices:
         return ["status.devices has no device of the driver"]
@@ -49,6 +49,6 @@ def condition_complaints(claim: Mapping[str, Any], kind: str, status: str, reaso
         conditions = {item["type"]: item for item in device.get("conditions") or []}
         item = conditions.get(kind, {})
         if (item.get("status"), item.get("reason")) != (status, reason):
-            said = f"{item.get('status')}, {item.get('reason')}" if item else "no such condition"
-            found.append(f"{device['device']}: expected {kind} {status}, {reason}; found {said}")
+            actual = f"{item.get('status')}, {item.get('reason')}" if item else "no such condition"
+            found.append(f"{device['device']}: expected {kind} {status}, {reason}; found {actual}")
     return found

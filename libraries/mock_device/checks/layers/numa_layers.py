@@ -1,8 +1,8 @@
-"""Whether each layer, from the guest's PCI bus to the ResourceSlices, has every device on its NUMA node.
+"""Checks that each layer, from the guest's PCI bus to the ResourceSlices, shows every device on its NUMA node.
 
-A device that is wrong on one layer is wrong on all that follow. So that the
-broken one is seen, a layer is blamed only for devices that are right on the
-layer before; the others are excused, with a reference to where they went wrong.
+A device that is wrong on one layer is wrong on all later layers. To point at
+the layer at fault, a layer is blamed only for devices that are right on the
+layers before it; others are excused, with a reference to the layer at fault.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ class Sighting:
     """A device as one layer shows it."""
 
     numa_node: int | None
-    """None when the layer does not say."""
+    """None if the layer shows none."""
     bdf: str
     where: str = ""
-    """For a message: what of the layer said so, when it can say it in two ways."""
+    """Which attribute of the layer shows the value, if there are several; for messages."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one layer shows."""
+    """All devices of one layer."""
 
     title: str
     sightings: Mapping[Key, tuple[Sighting, ...]]
 
 
 def pci_bus(topology: Topology, found: Iterable[NodeDevices]) -> Layer:
-    """The PCI buses of the guests. Functions are known by their address; one that nobody knows is named by it."""
+    """The guests' PCI buses. Functions are identified by address; one that is not in the topology is named by it."""
     names = {(node.name, function.bdf): function.name for node in topology.nodes for function in node.functions}
     return Layer(
         PCI_BUS,
@@ -65,7 +65,7 @@ def sysfs(found: Iterable[NodeDevices]) -> Layer:
 
 
 def slices(published: Iterable[PublishedDevice]) -> Layer:
-    """ResourceSlices, with the attribute of the driver's domain and the standard one."""
+    """ResourceSlices, with the driver's NUMA attribute and the standard one."""
     sightings: dict[Key, tuple[Sighting, ...]] = {}
     counts: Counter[Key] = Counter()
     for device in published:
@@ -82,7 +82,7 @@ def slices(published: Iterable[PublishedDevice]) -> Layer:
 
 
 def judge(topology: Topology, layers: Iterable[Layer]) -> Verdict:
-    """Judge the last of ``layers``, which follow the way of a device."""
+    """Compare the last of ``layers`` with the topology; ``layers`` are in the order from the PCI bus to the slices."""
     *before, last = layers
     blamed: list[str] = []
     excused: list[str] = []
@@ -98,7 +98,7 @@ def judge(topology: Topology, layers: Iterable[Layer]) -> Verdict:
     for node, name in sorted(last.sightings.keys() - expected.keys()):
         whose = before[-1].title if (node, name) in known else f"topology {topology.name}"
         message = f"{node} {name}: {last.title} shows a device that {whose} does not have"
-        # A stranger may have come in on a layer before, on the PCI bus by its address; what the topology knows has not.
+        # An unknown device may come from an earlier layer (from the PCI bus under its address); a known one cannot.
         keys = {(node, name), (node, last.sightings[node, name][0].bdf)}
         if (node, name) not in known and any(keys & layer.sightings.keys() for layer in before):
             excused.append(message)
@@ -108,7 +108,7 @@ def judge(topology: Topology, layers: Iterable[Layer]) -> Verdict:
 
 
 def _expected(topology: Topology, last: Layer, before: list[Layer]) -> Iterator[tuple[Key, Function]]:
-    """Devices that ``last`` must show: PFs; VFs always on the PCI bus, behind it only those that are enabled."""
+    """Devices that ``last`` must show: all PFs, and VFs: all on the PCI bus, only enabled ones on later layers."""
     enabled = next((layer for layer in before if layer.title == SYSFS), last)
     for node in topology.nodes:
         for function in node.functions:
@@ -119,17 +119,17 @@ def _expected(topology: Topology, last: Layer, before: list[Layer]) -> Iterator[
 
 def _faults(topology: Topology, key: Key, function: Function, layer: Layer) -> Iterator[str]:
     node, name = key
-    claim = f"{node} {name} ({function.bdf}): expected NUMA node {function.numa_node} by topology {topology.name}"
+    expected = f"{node} {name} ({function.bdf}): expected NUMA node {function.numa_node} by topology {topology.name}"
     sightings = layer.sightings.get(key)
     if not sightings:
-        yield f"{claim}, {layer.title} has no such device"
+        yield f"{expected}, {layer.title} has no such device"
         return
     if (found := sightings[0].bdf) != function.bdf:
         by_topology = f"expected PCI address {function.bdf} by topology {topology.name}"
         yield f"{node} {name}: {by_topology}, {layer.title} says {found}"
     wrong = [sighting for sighting in sightings if sighting.numa_node != function.numa_node]
     for value in dict.fromkeys(sighting.numa_node for sighting in wrong):
-        said = "nothing" if value is None else str(value)
+        shown = "nothing" if value is None else str(value)
         where = [sighting.where for sighting in wrong if sighting.numa_node == value and sighting.where]
         only_some = f" (attribute {', '.join(where)})" if 0 < len(where) < len(sightings) else ""
-        yield f"{claim}, {layer.title} says {said}{only_some}"
+        yield f"{expected}, {layer.title} says {shown}{only_some}"

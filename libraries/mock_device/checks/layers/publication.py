@@ -1,4 +1,4 @@
-"""Whether ResourceSlices describe every device as sysfs does, once, under its names and in its pool."""
+"""Checks that ResourceSlices describe every device of sysfs exactly once, with the right names, pool and values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ STANDARD = "resource.kubernetes.io"
 
 
 def complaints(topology: Topology, found: Iterable[NodeDevices], published: Iterable[PublishedDevice]) -> list[str]:
-    """Differences, a sentence each. What sysfs does not show (PCIe root, a VF's parent) is the topology's word.
+    """Differences between sysfs and ResourceSlices, a message each.
 
-    A device that the topology does not have is left to those who compare sysfs.
+    Values that sysfs does not show (PCIe root, a VF's parent) come from the
+    topology. Devices that are not in the topology are left to the check of sysfs.
     """
     slices: dict[tuple[str, str], list[PublishedDevice]] = {}
     for device in published:
@@ -36,7 +37,7 @@ def complaints(topology: Topology, found: Iterable[NodeDevices], published: Iter
                 result += [f"{where}: {difference}" for difference in _differences(expected, entries[0])]
     for (node_name, name), entries in sorted(slices.items()):
         result += [
-            f"{node_name} {name}: {entry.slice_name} publishes it, but /sys/class/mock-accel of the node has it not"
+            f"{node_name} {name}: {entry.slice_name} publishes it, but it is not in the node's /sys/class/mock-accel"
             for entry in entries
         ]
     return result
@@ -74,8 +75,8 @@ def _expected(topology: Topology, node_name: str, device: Accelerator) -> Publis
 
 def _differences(expected: PublishedDevice, found: PublishedDevice) -> Iterator[str]:
     for what in ("slice_name", "pool", "device"):
-        if (wanted := getattr(expected, what)) != (said := getattr(found, what)):
-            yield f"expected {what.replace('_', ' ')} {wanted}, found {said}"
+        if (wanted := getattr(expected, what)) != (actual := getattr(found, what)):
+            yield f"expected {what.replace('_', ' ')} {wanted}, found {actual}"
     yield from _mapping_differences("label", expected.labels, found.labels)
     yield from _mapping_differences("attribute", expected.attributes, found.attributes)
     in_bytes = {name: _bytes(value) for name, value in found.capacity.items()}
@@ -93,6 +94,6 @@ def _mapping_differences(what: str, expected: Mapping[str, Value], found: Mappin
         if name not in found:
             yield f"expected {what} {name} {expected[name]!r}, ResourceSlice has none"
         elif name not in expected:
-            yield f"{what} {name} {found[name]!r} of its ResourceSlice is not expected"
+            yield f"unexpected {what} {name} {found[name]!r} in its ResourceSlice"
         elif expected[name] != found[name]:
             yield f"expected {what} {name} {expected[name]!r}, ResourceSlice says {found[name]!r}"

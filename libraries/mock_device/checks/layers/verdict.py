@@ -1,4 +1,4 @@
-"""The verdict on a layer, and what it means for a test: pass, fail, or skip."""
+"""The verdict on a layer, which lets a test pass, fail or be skipped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Verdict:
     """Where a layer contradicts the topology."""
 
     blamed: tuple[str, ...]
-    """This layer's own contradictions, a sentence each."""
+    """Contradictions that this layer causes, a message each."""
     excused: tuple[str, ...]
-    """Contradictions that stem from an earlier layer."""
+    """Contradictions that an earlier layer causes."""
 
     def enforce(self) -> None:
-        """Raise CheckError when the layer is to blame, SkipCheck when an earlier layer is."""
+        """Raise CheckError if this layer is at fault, SkipCheck if only an earlier layer is."""
         if self.blamed:
             raise CheckError("\n".join(self.blamed))
         if self.excused:

@@ -1,1 +1,1 @@
-"""What the nodes show: sysfs, PCI bus, CDI files, container runtime."""
+"""Reads and checks the state of nodes: sysfs, PCI bus, CDI files, container runtime."""

@@ -1,6 +1,6 @@
-"""CDI files on a node, by which the container runtime gives devices to containers.
+"""CDI files on a node, which tell the container runtime how to add devices to containers.
 
-Container Device Interface specification 0.8.0, SPEC.md.
+Format: Container Device Interface specification 0.8.0, SPEC.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ KIND = "example.com/mock-accel"
 FOLDER = "/var/run/cdi"
 PREFIX = "example.com_mock-accel-"
 
-# Every file of the driver, temporary ones too; content only of those that the runtime reads, and what the links say.
+# Lists all files of the driver, even temporary ones, with the content of those that the runtime reads and the targets
+# of links.
 PROBE = rf"""
 for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
   if [ -h "$f" ]; then printf 'link\t%s\t%s\n' "$f" "$(readlink "$f")"; continue; fi
@@ -37,23 +38,23 @@ class CdiFile:
     path: str
     text: str
     link: str | None = None
-    """What the device's link beside the file says; None when there is none."""
+    """Target of the device's link beside the file; None if there is no link."""
 
 
 def path_of(device: str) -> str:
-    """CDI file of the device with that name in sysfs."""
+    """Path of the CDI file of the device named ``device`` in sysfs."""
     return f"{FOLDER}/{PREFIX}{device}.json"
 
 
 def link_of(device: str) -> str:
-    """The link that containers get a copy of, beside the device's CDI file."""
+    """Path of the link beside the device's CDI file, which is mounted into containers."""
     return f"{FOLDER}/{PREFIX}{device}.link"
 
 
 def parse(node: str, output: str) -> list[CdiFile]:
-    """What PROBE printed on ``node``; a link without a file stands for itself.
+    """Parse the output of PROBE on ``node``; a link without a file becomes an entry without text.
 
-    Raises ValueError with the line that is not as it should be.
+    Raises ValueError with the invalid line.
     """
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
@@ -80,7 +81,7 @@ def parse(node: str, output: str) -> list[CdiFile]:
 
 
 def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Function]) -> list[str]:
-    """Where the CDI files are not exactly those of ``allocated``, devices by their node and name."""
+    """How the CDI files differ from those expected for ``allocated``, devices by node and name."""
     result = []
     missing = dict(allocated)
     expected = {(node, path_of(name)): (node, name) for node, name in allocated}
@@ -124,6 +125,6 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
 
 
 def environment_of(function: Function) -> set[str]:
-    """Variables (``NAME=value``) that tell a container of this device, with the device's name in theirs."""
+    """Environment variables (``NAME=value``) that describe this device to a container; their names contain its name."""
     values = {"DEVICE": function.name, "UUID": function.uuid, "PCI": function.bdf}
     return {f"MOCK_ACCEL_{key}_{function.name.upper()}={value}" for key, value in values.items()}

@@ -1,4 +1,4 @@
-"""The CDI folder of a node: made unwritable for the driver, or invisible to containerd."""
+"""The CDI folder of a node: made read-only for the driver, or hidden from containerd."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from mock_device.checks.nodes.session import Session
 
 
 def protect(session: Session, node: str) -> None:
-    """Let nobody, root included, make or remove files in the node's CDI folder."""
+    """Forbid everyone, even root, to create or remove files in the node's CDI folder."""
     session.on_node(node, f"chattr +i {FOLDER}")
 
 
 def unprotect(session: Session, node: str) -> None:
-    """Take that back; nothing happens when it is not protected."""
+    """Make the node's CDI folder writable, if it is protected."""
     session.on_node(node, f"chattr -i {FOLDER}")
 
 
 def cover(session: Session, node: str) -> None:
-    """Hide the node's CDI folder from containerd below an empty, read-only file system.
+    """Hide the node's CDI files from containerd: mount an empty, read-only file system on their folder.
 
-    Permissions would not do, root may do all. The node agent has its own mount
-    of the folder below and goes on writing there.
+    Permissions do not stop root. The node agent still writes to the hidden folder,
+    through its own mount.
     """
     session.on_node(node, f"mount -t tmpfs -o ro,mode=000 tmpfs {FOLDER}")
 
 
 def uncover(session: Session, node: str) -> None:
-    """Take that away, if it is there, and restart containerd.
+    """Unmount that file system, if it is mounted, and restart containerd.
 
-    containerd 2.4 watched the file system that has gone, and does not read the
-    folder below again by itself.
+    Without the restart, containerd 2.4 watches the unmounted file system and does
+    not read the folder again.
     """
     command = f"""
         mountpoint -q {FOLDER} || exit 0

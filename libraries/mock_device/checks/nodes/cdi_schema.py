@@ -14,12 +14,12 @@ from referencing import Registry, Resource
 from mock_device.checks.nodes.cdi import CdiFile
 
 FOLDER = Path(__file__).with_name("data") / "cdi-schema"
-# What the schema is written for; its files do not say it.
+# The schema's dialect, which its files do not declare.
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 
 
 def complaints(files: Iterable[CdiFile]) -> list[str]:
-    """Where ``files`` are not JSON that the schema allows, a sentence for each fault."""
+    """Violations of the schema in ``files``, one message each."""
     result = []
     for file in files:
         where = f"{file.node}: {file.path}"
@@ -28,8 +28,8 @@ def complaints(files: Iterable[CdiFile]) -> list[str]:
         except json.JSONDecodeError as error:
             result.append(f"{where}: expected JSON, found {file.text[:200]!r} ({error})")
             continue
-        faults = sorted(_validator().iter_errors(content), key=lambda fault: fault.json_path)
-        result += [f"{where}: {fault.json_path}: {fault.message}" for fault in faults]
+        errors = sorted(_validator().iter_errors(content), key=lambda error: error.json_path)
+        result += [f"{where}: {error.json_path}: {error.message}" for error in errors]
     return result
 
 

@@ -1,4 +1,4 @@
-"""Devices of a topology that a test picks by what they are, not by their names."""
+"""Selects devices of a topology by their properties instead of their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mock_device.topology import Function, Node, Slot
 
 @dataclass(frozen=True)
 class SlotOfNode:
-    """A slot, with the node that has it."""
+    """A slot and its node."""
 
     node: str
     slot: Slot
@@ -22,7 +22,7 @@ class SlotOfNode:
 
     @property
     def pf_count(self) -> int:
-        """How many of its functions are PFs."""
+        """Number of PFs among its functions."""
         return sum(not function.is_vf for function in self.functions)
 
     def __str__(self) -> str:
@@ -30,13 +30,13 @@ class SlotOfNode:
 
 
 class Lacking(Exception):
-    """A topology has nothing of what a test needs."""
+    """The topology has no device that fits the test."""
 
 
 def pfs(
     node: Node, *, capability: str | None = None, memory: int | None = None, bus: str | None = None
 ) -> list[Function]:
-    """PFs of ``node`` with ``capability``, at least ``memory`` bytes, and on ``bus`` (``0000:12``), as far as given."""
+    """PFs of ``node`` that meet all given criteria; ``memory`` is a minimum in bytes, ``bus`` such as ``0000:12``."""
     return [
         function
         for function in node.pfs
@@ -47,7 +47,7 @@ def pfs(
 
 
 def bus_of(function: Function) -> str:
-    """PCI domain and bus, ``0000:12``."""
+    """PCI domain and bus, such as ``0000:12``."""
     return function.bdf.rpartition(":")[0]
 
 
@@ -68,7 +68,7 @@ def pf_without_vfs(node: Node) -> Function:
 
 
 def telling_capability(node: Node) -> str:
-    """The capability that the fewest PFs have, but some and not all. Raises Lacking."""
+    """The rarest capability that some but not all PFs have. Raises Lacking."""
     counts = Counter(name for function in node.pfs for name in function.capabilities)
     telling = [name for name, count in counts.items() if count < len(node.pfs)]
     if not telling:
@@ -77,7 +77,7 @@ def telling_capability(node: Node) -> str:
 
 
 def largest_memory(node: Node) -> int:
-    """Bytes of the PF with the most memory, when others have less. Raises Lacking."""
+    """Memory of the largest PF in bytes, provided that others have less. Raises Lacking."""
     sizes = {function.memory for function in node.pfs}
     if len(sizes) < 2:
         raise Lacking(f"all PFs of {node.name} have the same memory")
@@ -85,7 +85,7 @@ def largest_memory(node: Node) -> int:
 
 
 def shared_bus(node: Node) -> str:
-    """The first bus (``0000:12``) with more than one PF. Raises Lacking."""
+    """The first bus with more than one PF, such as ``0000:12``. Raises Lacking."""
     counts = Counter(bus_of(function) for function in node.pfs)
     for bus, count in counts.items():
         if count > 1:
@@ -94,27 +94,27 @@ def shared_bus(node: Node) -> str:
 
 
 def slot_to_unplug(node: Node) -> SlotOfNode:
-    """The slot with the fewest PFs, VFs not counted. Raises CheckError when there is none."""
+    """The slot with the fewest PFs. Raises CheckError if the node has no slot."""
     if not node.slots:
         raise CheckError(f"{node.name} has no devices by the topology")
     return min((SlotOfNode(node.name, slot) for slot in node.slots), key=lambda slot: slot.pf_count)
 
 
 def pf_whose_name_moves(node: Node, unplugged: SlotOfNode) -> Function:
-    """The first PF whose name is another PF's when ``node`` boots without the slot. Raises Lacking.
+    """The first PF whose name goes to another PF when ``node`` boots without the slot. Raises Lacking.
 
     The kernel module names PFs in PCI order: mock0, mock1, ...
     """
-    left = [pf for pf in node.pfs if pf not in unplugged.functions]
-    new_owner = {before.name: pf for before, pf in zip(node.pfs, left, strict=False)}
-    for pf in left:
+    remaining = [pf for pf in node.pfs if pf not in unplugged.functions]
+    new_owner = {before.name: pf for before, pf in zip(node.pfs, remaining, strict=False)}
+    for pf in remaining:
         if new_owner.get(pf.name, pf) != pf:
             return pf
     raise Lacking(f"no PF of {node.name} whose name another one has without {unplugged}")
 
 
 def pfs_under_largest_root(node: Node) -> list[Function]:
-    """PFs of ``node`` under the PCIe root that has the most of them."""
+    """PFs of ``node`` under the PCIe root with the most PFs."""
     roots: dict[str, list[Function]] = {}
     for function in node.pfs:
         roots.setdefault(node.pcie_root_of(function), []).append(function)

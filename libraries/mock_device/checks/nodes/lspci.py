@@ -1,4 +1,4 @@
-"""What ``lspci`` of a guest lists (pciutils, ``lspci -n``)."""
+"""Devices listed by ``lspci`` in a guest (pciutils, ``lspci -n``)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ListedDevice:
 
 
 def parse(node: str, output: str) -> dict[str, ListedDevice]:
-    """Devices by PCI address, as COMMAND printed them on ``node``. Raises ValueError with a line that is none."""
+    """Parse the output of COMMAND on ``node`` into devices by PCI address. Raises ValueError with an invalid line."""
     found = {}
     for line in output.splitlines():
         match = _LINE.match(line)
@@ -38,7 +38,7 @@ def parse(node: str, output: str) -> dict[str, ListedDevice]:
 
 
 def complaints(node: Node, found: Mapping[str, ListedDevice]) -> list[str]:
-    """Where ``lspci`` does not list exactly the functions of ``node``, enabled or not."""
+    """How the listed devices differ from the functions of ``node``, which count whether enabled or not."""
     expected = {
         function.bdf: (function.name, ListedDevice(_CLASS, VF_ID if function.is_vf else PF_ID))
         for function in node.functions
@@ -46,9 +46,9 @@ def complaints(node: Node, found: Mapping[str, ListedDevice]) -> list[str]:
     result = []
     for bdf in sorted(expected.keys() | found.keys()):
         name, wanted = expected.get(bdf, ("", None))
-        if wanted != (said := found.get(bdf)):
+        if wanted != (listed := found.get(bdf)):
             result.append(
                 f"{node.name} {bdf}{f' ({name})' if name else ''}: expected {wanted or 'no device'} by the topology, "
-                f"lspci lists {said or 'none'}"
+                f"lspci lists {listed or 'none'}"
             )
     return result

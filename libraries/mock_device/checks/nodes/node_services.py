@@ -19,19 +19,19 @@ _REQUEST_TIMEOUT_SECONDS = 30.0
 
 
 def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
-    """Restart containerd of ``node``, and wait until the kubelet has found it again. Raises CheckError."""
+    """Restart containerd of ``node``, and wait until the kubelet has reconnected to it. Raises CheckError."""
     session.on_node(node, runtime.RESTART, runtime.RESTART_TIMEOUT_SECONDS)
     _wait_kubelet_runs(session, node, "runningpods/", timeout)
 
 
 def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
-    """Restart the kubelet of ``node``, and wait until it knows its pods again. Raises CheckError."""
+    """Restart the kubelet of ``node``, and wait until it lists all its pods again. Raises CheckError."""
     session.on_node(node, "systemctl restart kubelet")
     _wait_kubelet_runs(session, node, "pods", timeout)
 
 
 def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelta) -> None:
-    """Wait until the kubelet's own list at ``path`` (of what it knows, or what containerd runs) has all pods of it."""
+    """Wait until the kubelet's list at ``path`` (its pods, or those that containerd runs) has all pods of the node."""
     core = client.CoreV1Api(session.api)
 
     def complaints() -> list[str]:
@@ -46,12 +46,14 @@ def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelt
         except ApiException as error:
             return [kubeclient.refusal(error)]
         known = {pod["metadata"]["uid"] for pod in json.loads(answer.data)["items"] or ()}
-        return [f"it does not know pod {pod.metadata.name}" for pod in listing.items if pod.metadata.uid not in known]
+        return [
+            f"expected pod {pod.metadata.name} in /{path}" for pod in listing.items if pod.metadata.uid not in known
+        ]
 
     until_no_complaints(complaints, timeout, f"kubelet of {node}")
 
 
 def set_default_runtime(session: Session, node: str, name: str) -> None:
-    """Let containerd on ``node`` run containers by the runtime ``name``; it restarts, containers go on."""
+    """Make ``name`` containerd's default runtime on ``node``. containerd restarts, containers keep running."""
     edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {_CONFIG}"""
     session.on_node(node, f"{edit} && {runtime.RESTART}", runtime.RESTART_TIMEOUT_SECONDS)

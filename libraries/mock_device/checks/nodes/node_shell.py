@@ -1,4 +1,4 @@
-"""Commands on a node over SSH, by the client of SSHLibrary, on a connection that is kept."""
+"""Runs commands on a node over a persistent SSH connection, with SSHLibrary's client."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _KEEPALIVE_SECONDS = "15s"
 _CHUNK_BYTES = 65536
 
 
-# Errors are raised; without a handler of its own its log would go to standard error as well.
+# paramiko raises its errors; without a handler it would also log them to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class _BoundedClient(paramiko.SSHClient):  # type: ignore[misc]
-    """Waits for each answer of the login no longer than for the connection: a forwarder takes that at once."""
+    """Applies the connection's time-out to each step of the login: a forwarder accepts the connection at once."""
 
     def connect(self, *args: Any, timeout: float, **options: Any) -> None:
         super().connect(*args, timeout=timeout, banner_timeout=timeout, auth_timeout=timeout, **options)
 
 
 class _CheckingClient(SSHClient):  # type: ignore[misc]
-    """SSHLibrary's client, which takes any host key, made to take the node's own only."""
+    """SSHLibrary's client, restricted to the node's host key; by default it accepts any."""
 
     def __init__(self, access: NodeAccess, timeout: float) -> None:
         self._known_hosts: Path = access.known_hosts
@@ -46,7 +46,7 @@ class _CheckingClient(SSHClient):  # type: ignore[misc]
 
 
 class NodeShell:
-    """A connection to one node. It is made on first use, and again when it broke."""
+    """A connection to one node, made on first use and again after it broke."""
 
     def __init__(self, access: NodeAccess) -> None:
         self._access = access
@@ -55,7 +55,7 @@ class NodeShell:
     def run(self, command: str, timeout: float) -> str:
         """Standard output of ``command``, run by the node's ``sh``.
 
-        ``timeout`` is in seconds. Raises CheckError when the node cannot be
+        ``timeout`` is in seconds. Raises CheckError if the node cannot be
         reached, or the command fails or takes too long.
         """
         try:
@@ -101,30 +101,30 @@ class NodeShell:
 def _run(transport: paramiko.Transport, command: str, deadline: float) -> tuple[str, str, int]:
     """Output, errors and exit code of ``command``. Raises TimeoutError after ``deadline``, or paramiko's SSHException.
 
-    SSHLibrary's own execute_command asks for the exit code again and again while
-    it waits: it takes a whole core, from guests that are short of them.
+    SSHLibrary's execute_command polls for the exit code in a busy loop, which
+    takes a whole core away from the guests.
     """
-    with transport.open_session(timeout=_left(deadline)) as channel:
-        channel.settimeout(_left(deadline))
+    with transport.open_session(timeout=_remaining(deadline)) as channel:
+        channel.settimeout(_remaining(deadline))
         channel.exec_command(command)
         output = _read(channel, channel.recv, deadline)
         errors = _read(channel, channel.recv_stderr, deadline)
-        if not channel.status_event.wait(_left(deadline)):
+        if not channel.status_event.wait(_remaining(deadline)):
             raise TimeoutError("no exit code")
         return output, errors, channel.recv_exit_status()
 
 
 def _read(channel: paramiko.Channel, receive: Callable[[int], bytes], deadline: float) -> str:
-    """All that a stream of ``channel`` has, until it ends. Errors of more than paramiko's window of 2 MiB block it."""
+    """Read a stream of ``channel`` to its end. More than 2 MiB (paramiko's window) on standard error would block it."""
     chunks = []
     while chunk := receive(_CHUNK_BYTES):
         chunks.append(chunk)
-        channel.settimeout(_left(deadline))
+        channel.settimeout(_remaining(deadline))
     return b"".join(chunks).decode(errors="replace")
 
 
-def _left(deadline: float) -> float:
+def _remaining(deadline: float) -> float:
     """Seconds until ``deadline``. Raises TimeoutError after it."""
-    if (left := deadline - time.monotonic()) <= 0:
+    if (remaining := deadline - time.monotonic()) <= 0:
         raise TimeoutError("the command has not ended")
-    return left
+    return remaining

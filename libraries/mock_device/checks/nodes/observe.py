@@ -1,4 +1,4 @@
-"""Reads all nodes of a session at once."""
+"""Reads the state of a session's nodes in parallel."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from mock_device.checks.nodes.sysfs import NodeDevices
 
 
 def _on(session: Session, node: str | None, command: str) -> dict[str, str]:
-    """Output of ``command`` on ``node``, without one on every node."""
+    """Output of ``command`` on ``node``, or on every node if it is None."""
     if node is None:
         return session.on_nodes(command)
     return {node: session.on_node(node, command)}
 
 
 def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]:
-    """PCI bus and class mock-accel of ``node``, or of every node. Raises CheckError when a node does not answer."""
+    """PCI bus and class mock-accel of ``node``, or of every node. Raises CheckError if a node does not answer."""
     outputs = _on(session, node, sysfs.PROBE)
     return [sysfs.parse(node, output) for node, output in outputs.items()]
 
 
 def read_module_states(session: Session) -> dict[str, str]:
-    """State of the kernel module on every node, MODULE_LIVES when all is well."""
+    """State of the kernel module on every node; MODULE_LIVES if it is loaded and ready."""
     return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE).items()}
 
 
 def read_cdi_files(session: Session, node: str | None = None) -> list[CdiFile]:
-    """The driver's CDI files of ``node``, or of every node. Raises CheckError when a node does not answer."""
+    """The driver's CDI files of ``node``, or of every node. Raises CheckError if a node does not answer."""
     outputs = _on(session, node, cdi.PROBE)
     return [file for node, output in outputs.items() for file in cdi.parse(node, output)]

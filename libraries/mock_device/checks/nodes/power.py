@@ -1,4 +1,4 @@
-"""Nodes that reboot, lose power or the API server, or have a wrong clock."""
+"""Reboots, power cuts, a cut connection to the API server, and a wrong clock of a node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _API_PORT = 6443
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
 _WRITTEN = "/var/lib/written-at-power-cut"
-# Files that are made, replaced and removed, some synced, for a minute at most; it returns when some are there.
+# Creates, replaces, syncs and removes files for at most a minute; returns when the first files exist.
 _WRITE = f"""
     mkdir -p {_WRITTEN}
     systemd-run --quiet --collect --unit=write-load --property=RuntimeMaxSec=60 sh -c '
@@ -28,7 +28,7 @@ _WRITE = f"""
 
 
 def boot_id(session: Session, node: str) -> str:
-    """What tells one boot of ``node`` from another."""
+    """The kernel's ID of the present boot of ``node``."""
     return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
 
 
@@ -41,10 +41,10 @@ def reboot(session: Session, node: str, timeout: timedelta) -> None:
 
 
 def cut_power(session: Session, node: str, timeout: timedelta) -> None:
-    """Reset ``node`` in the middle of writes, and wait until it is Ready again. Raises CheckError.
+    """Reset ``node`` during writes, and wait until it is Ready again. Raises CheckError.
 
-    The machine starts again at once, as ``echo b > /proc/sysrq-trigger`` lets it: nothing is ended, nothing is synced,
-    and what the kernel had not yet given to its disk is lost.
+    The machine restarts at once, as by ``echo b > /proc/sysrq-trigger``: nothing is stopped or synced, and data that
+    the kernel has not yet written to the disk is lost.
     """
     deadline = Deadline(timeout)
     before = boot_id(session, node)
@@ -60,7 +60,7 @@ def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -
     def complaints() -> list[str]:
         try:
             return [] if boot_id(session, node) != before else ["it has not rebooted; look at its console log"]
-        except CheckError as error:  # it does not answer meanwhile
+        except CheckError as error:  # it does not answer while it boots
             return [str(error)]
 
     until_no_complaints(complaints, deadline.left(), node)
@@ -68,16 +68,16 @@ def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -
 
 
 def cut_off_api(session: Session, node: str, seconds: int) -> None:
-    """Drop all that ``node`` sends to the API server for ``seconds``; returns when it is through again.
+    """Drop all packets from ``node`` to the API server for ``seconds``, and wait until it is over.
 
-    The node itself ends it, also when this process dies.
+    The node itself removes the rules, even when this process dies.
     """
     rules = (
         "add table ip cut_off; add chain ip cut_off output { type filter hook output priority -200; }; "
         "add chain ip cut_off forward { type filter hook forward priority -200; }; "
         f"add rule ip cut_off output tcp dport {_API_PORT} drop; add rule ip cut_off forward tcp dport {_API_PORT} drop"
     )
-    # In the background of the node, so that neither this connection nor this process can leave it cut off.
+    # In a unit of the node, so that the end of this connection or process cannot leave it cut off.
     command = f"""
         nft '{rules}' || exit 1
         systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
@@ -87,5 +87,5 @@ def cut_off_api(session: Session, node: str, seconds: int) -> None:
 
 
 def turn_clock(session: Session, node: str, ahead: timedelta) -> None:
-    """Let the node's clock be ``ahead`` of this machine's, to about the second that a command takes."""
+    """Set the node's clock ``ahead`` of this machine's, accurate to about a second, the time of the command."""
     session.on_node(node, f"date -u -s @{time.time() + ahead.total_seconds():.3f}")

@@ -12,7 +12,7 @@ from mock_device.topology import Node, Slot
 def accelerators(buses: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """PCI addresses of all mock accelerators by QEMU's device id, from the answer to query-pci.
 
-    Bus numbers are those that the guest's firmware gave to the bridges.
+    The bus numbers are those that the guest's firmware assigned to the bridges.
     """
     found = {}
     for device in _devices(buses):
@@ -30,7 +30,7 @@ def _devices(buses: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def plug_complaints(node: Node, found: Mapping[str, str]) -> list[str]:
-    """Where the devices of a guest are not those of the topology."""
+    """How the devices of a guest differ from the topology."""
     expected = {function.name: function.bdf for function in node.functions}
     complaints = []
     for name in sorted(expected.keys() | found.keys()):
@@ -42,5 +42,5 @@ def plug_complaints(node: Node, found: Mapping[str, str]) -> list[str]:
 
 
 def empty_slots(node: Node, found: Mapping[str, str]) -> list[Slot]:
-    """Slots of which the guest has no function; ``found`` has the addresses of those it has by their names."""
+    """Slots without any function in the guest; ``found`` maps the names of the guest's functions to addresses."""
     return [slot for slot in node.slots if not any(function.name in found for function in slot.functions)]

@@ -6,9 +6,9 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
-# The configuration as the running version understands it, defaults and imports included.
+# The effective configuration, including defaults and imports.
 PROBE = "containerd config dump"
-# containerd's unit is active before it takes calls.
+# containerd's unit becomes active before containerd accepts calls.
 RESTART = "systemctl restart containerd && timeout 60 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'"
 RESTART_TIMEOUT_SECONDS = 120.0
 _PLUGIN = "io.containerd.cri.v1.runtime"
@@ -16,16 +16,16 @@ _PLUGIN = "io.containerd.cri.v1.runtime"
 
 @dataclass(frozen=True)
 class ContainerRuntime:
-    """What runs containers when a pod asks for nothing else."""
+    """The runtime of containers whose pods request no other."""
 
     name: str
     binary: str
 
 
 def cdi_folders(config: str) -> tuple[str, ...]:
-    """Folders whose CDI files containerd applies, by its configuration (version 3, TOML); none when CDI is off.
+    """Folders of the CDI files that containerd uses, from its configuration (version 3, TOML); none if CDI is off.
 
-    Without these settings containerd 2 has CDI on, for /etc/cdi and /var/run/cdi.
+    By default, containerd 2 enables CDI with the folders /etc/cdi and /var/run/cdi.
     """
     settings = tomllib.loads(config).get("plugins", {}).get(_PLUGIN, {})
     if not settings.get("enable_cdi", True):
@@ -34,7 +34,7 @@ def cdi_folders(config: str) -> tuple[str, ...]:
 
 
 def default_runtime(config: str) -> ContainerRuntime:
-    """Default runtime of containerd's configuration (version 3, TOML). Raises ValueError when it has none."""
+    """Default runtime in containerd's configuration (version 3, TOML). Raises ValueError if it has none."""
     document: dict[str, Any] = tomllib.loads(config)
     try:
         settings = document["plugins"][_PLUGIN]["containerd"]

@@ -1,4 +1,4 @@
-"""The cluster that this process has borrowed, and the connections to it that are kept."""
+"""The cluster that this process has borrowed, and its open connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.kube import kubeclient
 from mock_device.topology import Topology
 
-# For a command of a second, on nodes that share a busy core without hardware virtualisation.
+# Time-out of a command that takes about a second, on nodes without hardware virtualisation that share a busy core.
 COMMAND_SECONDS = 180.0
 
 
@@ -22,7 +22,7 @@ class Shell(Protocol):
     """A connection to one node."""
 
     def run(self, command: str, timeout: float) -> str:
-        """Standard output of ``command``, run by the node's ``sh``. ``timeout`` is in seconds."""
+        """Run ``command`` with the node's ``sh`` and return its standard output. ``timeout`` is in seconds."""
 
     def close(self) -> None: ...
 
@@ -33,7 +33,7 @@ class Session:
     def __init__(
         self, cluster: Cluster, connect: Callable[[NodeAccess], Shell], command_seconds: float = COMMAND_SECONDS
     ) -> None:
-        """``command_seconds`` is how long a command on a node may take that is given no other time."""
+        """``command_seconds`` is the default time-out of commands on nodes."""
         self.cluster = cluster
         self._command_seconds = command_seconds
         self._connect = connect
@@ -45,7 +45,7 @@ class Session:
 
     @cached_property
     def api(self) -> ApiClient:
-        """Client of the API server, as cluster administrator."""
+        """Client of the API server, with the cluster administrator's rights."""
         return kubeclient.connect(self.cluster.kubeconfig)
 
     @property
@@ -53,23 +53,23 @@ class Session:
         return [node.name for node in self.topology.nodes]
 
     def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
-        """Output of a shell command on ``node``, which may take ``timeout`` seconds."""
+        """Output of a shell command on ``node``; ``timeout`` is in seconds."""
         if node not in self._shells:
             self._shells[node] = self._connect(self.cluster.node(node))
         return self._shells[node].run(command, timeout or self._command_seconds)
 
     def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
-        """Output of a shell command on every node, run at the same time, by the name of the node.
+        """Run a shell command on all nodes in parallel and return its outputs by node.
 
-        A command costs most of a second on a node without hardware
-        virtualisation: better one that reads much than many.
+        Without hardware virtualisation each command takes most of a second, so
+        prefer one command that reads everything to several.
         """
         names = self.node_names
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
 
     def answers_of_nodes(self, command: str, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
-        """As ``on_nodes``, for nodes that may not answer: outputs of those that do, and the reasons of the others."""
+        """Like ``on_nodes``, but tolerates errors: outputs of the nodes that answer, and the others' error messages."""
 
         def ask(name: str) -> str | CheckError:
             try:
@@ -84,7 +84,7 @@ class Session:
         return outputs, {name: str(answer) for name, answer in found.items() if isinstance(answer, CheckError)}
 
     def close(self) -> None:
-        """Close connections and give the cluster back."""
+        """Close all connections and release the cluster."""
         try:
             for shell in self._shells.values():
                 shell.close()
@@ -99,14 +99,14 @@ _session: Session | None = None
 
 
 def begin(session: Session) -> None:
-    """Make ``session`` the one that ``current`` returns; an earlier one ends."""
-    global _session  # noqa: PLW0603 - one cluster a process is what a suite has
+    """Make ``session`` the current one, after ending an earlier one."""
+    global _session  # noqa: PLW0603 - a suite has one process and one cluster
     end()
     _session = session
 
 
 def current() -> Session:
-    """The session of this process. Raises CheckError when no cluster is borrowed."""
+    """The session of this process. Raises CheckError if no cluster is borrowed."""
     if _session is None:
         raise CheckError("no cluster is borrowed: a suite needs 'Suite Setup    Borrow Cluster'")
     return _session
@@ -118,7 +118,7 @@ def active() -> bool:
 
 
 def end() -> None:
-    """Give the cluster back; without one, nothing happens."""
+    """End the current session, if there is one, and release its cluster."""
     global _session
     if _session is not None:
         session, _session = _session, None

@@ -1,7 +1,7 @@
-"""Virtual functions: which are enabled, and how the PCI devices of parent and child lead to each other.
+"""Virtual functions: which are enabled, and the links between the PCI devices of PFs and VFs.
 
-Links as the PCI core makes them: Documentation/ABI/testing/sysfs-bus-pci of the
-kernel, ``physfn`` and ``virtfnN``.
+The PCI core creates the links ``physfn`` and ``virtfnN``: the kernel's
+Documentation/ABI/testing/sysfs-bus-pci.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ echo end
 """
 _FIELDS = 7
 
-# Tells which parents had to be changed.
+# Prints the PFs whose VFs it disabled.
 DISABLE_ALL = rf"""
 for f in {CLASS_FOLDER}/*/sriov_numvfs; do
   [ -e "$f" ] || continue
@@ -42,7 +42,7 @@ done
 
 
 class Refusal(Enum):
-    """Why the kernel module refuses a number of VFs, in the words of strerror(3)."""
+    """Why the kernel module refuses a number of VFs, as strerror(3) texts."""
 
     OUT_OF_RANGE = "Invalid argument"
     IN_USE = "Device or resource busy"
@@ -50,27 +50,27 @@ class Refusal(Enum):
 
 @dataclass(frozen=True)
 class SriovDevice:
-    """What sysfs shows of a device's virtual functions, or of its parent."""
+    """A device in sysfs, with its virtual functions (of a PF) or its parent (of a VF)."""
 
     name: str
     bdf: str
     total: int | None
-    """``sriov_totalvfs``; None where there is no such attribute, as on a VF."""
+    """``sriov_totalvfs``; None if the attribute is missing, as on a VF."""
     enabled: int | None
     """``sriov_numvfs``."""
     parent: str
-    """PCI address that ``physfn`` leads to; empty without that link."""
+    """PCI address to which ``physfn`` points; empty without that link."""
     children: Mapping[str, str]
-    """PCI addresses by the name of the ``virtfnN`` link."""
+    """PCI addresses by names of the ``virtfnN`` links."""
 
 
 def command(pf: str, count: str) -> str:
-    """Shell command that asks for ``count`` VFs of ``pf``; printf(1) names the error, which a shell's own does not."""
+    """Shell command that requests ``count`` VFs of ``pf``; printf(1) reports the error, which the builtin does not."""
     return f"/usr/bin/printf %s '{count}' >{CLASS_FOLDER}/{pf}/sriov_numvfs"
 
 
 def parse(node: str, output: str) -> list[SriovDevice]:
-    """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
+    """Parse the output of PROBE on ``node``. Raises ValueError with an invalid line."""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"{node}: the list of VFs has no end: {output[-200:]!r}")
@@ -90,7 +90,7 @@ def parse(node: str, output: str) -> list[SriovDevice]:
 
 
 def complaints(node: Node, found: list[SriovDevice], enabled: Mapping[str, int]) -> list[str]:
-    """Where ``node`` shows other VFs than the first ``enabled[pf]`` of each PF (none of a PF that is not in there)."""
+    """How the VFs of ``node`` differ from the first ``enabled[pf]`` (default 0) VFs of each PF."""
     shown = {device.name: device for device in found}
     result = []
     for pf in node.pfs:
@@ -116,7 +116,7 @@ def _difference(expected: SriovDevice, found: SriovDevice | None) -> str:
     if found is None:
         return f"{CLASS_FOLDER} has no such device"
     return "; ".join(
-        f"expected {words} {wanted}, found {said}" for words, wanted, said in _pairs(expected, found) if wanted != said
+        f"expected {what} {wanted}, found {value}" for what, wanted, value in _pairs(expected, found) if wanted != value
     )
 
 

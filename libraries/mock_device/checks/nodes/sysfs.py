@@ -1,4 +1,4 @@
-"""Devices as a guest's kernel shows them: on its PCI bus, and as mock_accel's class in sysfs."""
+"""Devices as a guest's kernel shows them: on the PCI bus, and in mock_accel's class in sysfs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VENDOR = 0x1DE5
 PF_ID, VF_ID = 0x0001, 0x0002
 CLASS_FOLDER = "/sys/class/mock-accel"
 
-# One run reads everything, with nothing but the shell's own commands: no process is started for a file or a link.
+# One run reads everything with the shell's builtins, without starting a process per file or link.
 PROBE = r"""
 for d in /sys/bus/pci/devices/*; do
   IFS= read -r vendor <"$d/vendor" || continue
@@ -62,7 +62,7 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class NodeDevices:
-    """What one guest shows."""
+    """All devices of one guest."""
 
     node: str
     pci: tuple[PciFunction, ...]
@@ -70,7 +70,7 @@ class NodeDevices:
 
 
 def parse(node: str, output: str) -> NodeDevices:
-    """What PROBE printed on ``node``. Raises ValueError with the line that is not as it should be."""
+    """Parse the output of PROBE on ``node``. Raises ValueError with an invalid line."""
     pci: list[PciFunction] = []
     accelerators: list[Accelerator] = []
     lines = output.splitlines()
@@ -95,9 +95,10 @@ def parse(node: str, output: str) -> NodeDevices:
 def value_complaints(
     topology: Topology, found: Iterable[NodeDevices], absent: Collection[tuple[str, str]] = ()
 ) -> list[str]:
-    """Where class mock-accel does not show each PF with all its values, and VFs that are enabled with theirs.
+    """How class mock-accel differs from the topology: each PF must be there, and all values must be right.
 
-    ``absent`` has the node and name of devices that must not be there.
+    VFs may be missing, because they need not be enabled. ``absent`` has the node
+    and name of devices that must not be there.
     """
     shown = {(node.node, device.name): device for node in found for device in node.accelerators}
     complaints = []
@@ -119,11 +120,11 @@ def value_complaints(
                     ("capabilities", hex(function.capability_bits), hex(device.capabilities)),
                 )
                 complaints += [
-                    f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {said}"
-                    for what, expected, said in pairs
-                    if expected != said
+                    f"{where}: expected {what} {expected} by topology {topology.name}, sysfs says {value}"
+                    for what, expected, value in pairs
+                    if expected != value
                 ]
-    complaints += [f"{node} {name}: topology {topology.name} does not have such a device" for node, name in shown]
+    complaints += [f"{node} {name}: topology {topology.name} has no such device" for node, name in shown]
     return complaints
 
 

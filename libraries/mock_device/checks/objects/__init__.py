@@ -1,1 +1,1 @@
-"""What the API server holds: ResourceSlices, claims, pods."""
+"""Kubernetes objects: ResourceSlices, claims, pods."""

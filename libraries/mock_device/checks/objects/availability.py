@@ -1,8 +1,8 @@
-"""Which published devices a claim could still get, as the scheduler counts them.
+"""Which published devices are still available to a claim, by the scheduler's rules.
 
 Source: the allocator of k8s.io/dynamic-resource-allocation v0.37
 (``structured/internal/incubating``). CEL, constraints and consumable capacity
-are not judged here.
+are not evaluated here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Key = tuple[str, str]
 
 
 def holders(claims: Iterable[Claim]) -> dict[Key, list[tuple[Claim, Result]]]:
-    """Claims that have devices of this project's driver, by the device, with how they have it."""
+    """Claims that hold devices of this project's driver, with the allocation result, by device."""
     found: dict[Key, list[tuple[Claim, Result]]] = {}
     for claim in claims:
         for result in claim.own_results:
@@ -31,33 +31,33 @@ def holders(claims: Iterable[Claim]) -> dict[Key, list[tuple[Claim, Result]]]:
 
 @dataclass(frozen=True)
 class Availability:
-    """Published devices with what keeps claims from them."""
+    """Published devices, and what prevents claims from getting them."""
 
     devices: tuple[PublishedDevice, ...]
     taken: frozenset[Key]
-    """Devices that a claim has for itself; administrative access and shares leave a device to others."""
+    """Devices that a claim holds exclusively, that is, not with administrative access or as a share."""
     short_of_counters: frozenset[Key]
-    """Devices that need more of their pool's counters than its allocated devices leave, as a PF one of whose VFs is."""
+    """Devices that need more of their pool's counters than are left, such as a PF with an allocated VF."""
     taints: Mapping[Key, tuple[Taint, ...]]
-    """Of slices and of DeviceTaintRules."""
+    """Taints from slices and DeviceTaintRules."""
 
     def is_free(self, device: PublishedDevice, *, admin_access: bool = False) -> bool:
-        """Whether no allocation keeps ``device`` from a claim, taints left aside."""
+        """Whether ``device`` is unallocated; taints are ignored."""
         key = device.pool, device.device
         return key not in self.short_of_counters and (admin_access or key not in self.taken)
 
     def taints_against(self, wanted: Wanted, device: PublishedDevice) -> list[Taint]:
-        """Taints of ``device`` that keep it from ``wanted``."""
+        """Taints of ``device`` that ``wanted`` does not tolerate."""
         return [taint for taint in self.taints[device.pool, device.device] if not wanted.tolerates(taint)]
 
     def is_usable(self, wanted: Wanted, device: PublishedDevice) -> bool:
-        """Whether neither an allocation nor a taint keeps ``device`` from ``wanted``."""
+        """Whether ``wanted`` can get ``device``: it is unallocated and has no taint that is not tolerated."""
         return self.is_free(device, admin_access=wanted.admin_access) and not self.taints_against(wanted, device)
 
 
 @dataclass(frozen=True)
 class TaintRule:
-    """A DeviceTaintRule that selects devices of this project's driver. Fields that are None select all."""
+    """A DeviceTaintRule that selects devices of this project's driver; None matches everything."""
 
     taint: Taint
     pool: str | None
@@ -68,7 +68,7 @@ class TaintRule:
 
 
 def taint_rules(items: Iterable[Mapping[str, Any]]) -> list[TaintRule]:
-    """DeviceTaintRules of the API's JSON that are not only for other drivers; without a selector one is for none."""
+    """DeviceTaintRules (API's JSON) that can match this driver's devices; a rule without a selector matches none."""
     rules = []
     for item in items:
         selector = item["spec"].get("deviceSelector")
@@ -79,7 +79,7 @@ def taint_rules(items: Iterable[Mapping[str, Any]]) -> list[TaintRule]:
 
 
 def of(published: Iterable[PublishedDevice], claims: Iterable[Claim], rules: Sequence[TaintRule] = ()) -> Availability:
-    """What of ``published`` (devices of this project's driver) the allocations of ``claims`` and ``rules`` leave."""
+    """Availability of ``published`` (devices of this project's driver), given the allocations of ``claims``."""
     devices = tuple(published)
     held = holders(claims)
     taken = frozenset(key for key, users in held.items() if any(result.takes_device for _, result in users))
@@ -94,7 +94,7 @@ def of(published: Iterable[PublishedDevice], claims: Iterable[Claim], rules: Seq
         (device.pool, device.device)
         for device in devices
         for name, amount in device.consumes.items()
-        # One more share of a device consumes nothing more.
+        # Another share of a device consumes no more counters.
         if not (device.is_shared and (device.pool, device.device) in in_use)
         and amount > device.counters.get(name, Decimal(0)) - used.get((device.pool, name), Decimal(0))
     )

@@ -13,9 +13,10 @@ _IN_FLIGHT = 5
 
 
 def churn(api: ApiClient, count: int, node: str) -> int:
-    """Make ``count`` pods with a claim each on ``node`` and delete them soon; how many had got to run.
+    """Create ``count`` pods with a claim each on ``node``, and delete them soon after.
 
-    At most five exist at the same time, so most are deleted before they run.
+    At most five exist at a time, so most are deleted before they run. Returns how
+    many were running.
     """
     alive: list[str] = []
     ran = 0

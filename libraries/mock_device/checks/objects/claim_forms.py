@@ -1,4 +1,4 @@
-"""Every form of a ResourceClaim, parsed once for all who count, show or judge claims.
+"""Parses every form of a ResourceClaim, for all modules that count, show or check claims.
 
 Source of the fields: resource.k8s.io/v1 of Kubernetes 1.37 (``k8s.io/api/resource/v1/types.go``).
 """
@@ -19,7 +19,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Toleration:
-    """A taint that a request accepts. Empty fields accept all."""
+    """A toleration of a request; empty fields match everything."""
 
     key: str = ""
     operator: str = "Equal"
@@ -27,7 +27,7 @@ class Toleration:
     effect: str = ""
 
     def tolerates(self, taint: Taint) -> bool:
-        """As ``resourceclaim.ToleratesTaint`` of k8s.io/dynamic-resource-allocation."""
+        """Same rules as ``resourceclaim.ToleratesTaint`` of k8s.io/dynamic-resource-allocation."""
         if self.effect not in ("", taint.effect) or self.key not in ("", taint.key):
             return False
         return self.operator == "Exists" or (self.operator in ("", "Equal") and self.value == taint.value)
@@ -35,23 +35,23 @@ class Toleration:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What ``exactly`` or one alternative of ``firstAvailable`` asks for."""
+    """What ``exactly``, or one alternative of ``firstAvailable``, requests."""
 
     name: str
-    """``REQUEST``, for an alternative ``REQUEST/ALTERNATIVE``."""
+    """``REQUEST``, or ``REQUEST/ALTERNATIVE`` for an alternative."""
     device_class: str
     mode: str = _EXACT
-    """``allocationMode``; a client must not guess what one means that it does not know."""
+    """``allocationMode``; clients must not guess the meaning of an unknown mode."""
     count: int = 1
-    """Of mode ``ExactCount``."""
+    """Number of devices in mode ``ExactCount``."""
     selectors: tuple[str, ...] = ()
     """CEL expressions."""
     admin_access: bool = False
     tolerations: tuple[Toleration, ...] = ()
     capacity: Mapping[str, str] = field(default_factory=dict)
-    """Quantities that each device must have left, by name."""
+    """Minimum remaining capacity of each device, as quantities by name."""
     derives_attributes: bool = False
-    """Whether constraints may name attributes that are computed by CEL and not published."""
+    """Whether constraints may name attributes that CEL computes instead of published ones."""
 
     @property
     def is_count(self) -> bool:
@@ -63,11 +63,11 @@ class Wanted:
 
     @property
     def amount(self) -> str:
-        """``2``, ``all``, or a mode that is not known here."""
+        """``2``, ``all``, or the name of an unknown mode."""
         return str(self.count) if self.is_count else self.mode.lower() if self.is_all else self.mode
 
     def tolerates(self, taint: Taint) -> bool:
-        """Whether ``taint`` keeps no device from this request."""
+        """Whether this request can get devices with ``taint``."""
         return not taint.keeps_off or any(toleration.tolerates(taint) for toleration in self.tolerations)
 
     def __str__(self) -> str:
@@ -83,9 +83,9 @@ class Request:
 
     name: str
     alternatives: tuple[Wanted, ...]
-    """One for ``exactly``; none for a form that is not known here."""
+    """One for ``exactly``; none for an unknown form."""
     resource: str = ""
-    """Of a pod's extended resource: its name."""
+    """Name of the extended resource for which the scheduler makes the request; else empty."""
 
     def __str__(self) -> str:
         words = " or else ".join(map(str, self.alternatives))
@@ -94,16 +94,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What devices of several requests must, or must not, have in common."""
+    """An attribute that devices of several requests must, or must not, have in common."""
 
     attribute: str
-    """Qualified name; empty for a constraint of another kind, which is not known here."""
+    """Qualified name; empty for an unknown kind of constraint."""
     distinct: bool = False
     requests: tuple[str, ...] = ()
     """``REQUEST`` or ``REQUEST/ALTERNATIVE``; empty for all."""
 
     def concerns(self, wanted: Wanted) -> bool:
-        """Whether devices of ``wanted`` must meet it."""
+        """Whether the constraint applies to devices of ``wanted``."""
         return not self.requests or wanted.name in self.requests or wanted.name.partition("/")[0] in self.requests
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that a driver reports of an allocated device."""
+    """A condition that a driver reports for an allocated device."""
 
     status: str
     reason: str = ""
@@ -126,7 +126,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Result:
-    """A device that a claim has."""
+    """A device allocated to a claim."""
 
     request: str
     driver: str
@@ -135,13 +135,13 @@ class Result:
     alternative: str = ""
     admin_access: bool = False
     share: str = ""
-    """Of a device with consumable capacity: the id of this share of it."""
+    """ID of the share, for a device with consumable capacity."""
     consumed: Mapping[str, str] = field(default_factory=dict)
-    """Quantities of that share, by name."""
+    """Quantities that the share consumes, by name."""
     binding_conditions: tuple[str, ...] = ()
     binding_failures: tuple[str, ...] = ()
     conditions: Mapping[str, Condition] = field(default_factory=dict)
-    """By type, as the claim's ``status.devices`` has them."""
+    """Conditions from the claim's ``status.devices``, by type."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -150,19 +150,19 @@ class Result:
 
     @property
     def takes_device(self) -> bool:
-        """Whether no other claim can have the device meanwhile."""
+        """Whether the allocation is exclusive: no other claim can get the device."""
         return not self.admin_access and not self.share
 
     @property
     def what(self) -> str:
-        """How the claim has the device, if not alone, in words."""
+        """How the claim shares the device; empty if it holds it exclusively."""
         if self.admin_access:
             return "adminAccess"
         used = ", ".join(f"{quantity} of {name}" for name, quantity in self.consumed.items())
         return f"a share of it{f', {used}' if used else ''}" if self.share else ""
 
     def waits_for(self) -> list[str]:
-        """Binding conditions that are not met or say that binding failed, with what is known of them."""
+        """Binding conditions that failed, else those that are not met yet, each with its state."""
         failed = [
             f"{name} is {self.conditions[name]}"
             for name in self.binding_failures
@@ -181,7 +181,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who has a claim reserved: a pod, or another object that has pods."""
+    """An object for which a claim is reserved: a pod, or an object that owns pods."""
 
     resource: str
     name: str
@@ -194,7 +194,7 @@ class Claim:
 
     namespace: str
     name: str
-    """Empty for what the scheduler will make of a pod's extended resources."""
+    """Empty for the claim that the scheduler will create for a pod's extended resources."""
     requests: tuple[Request, ...]
     constraints: tuple[Constraint, ...] = ()
     is_allocated: bool = False
@@ -209,11 +209,11 @@ class Claim:
 
     @property
     def pods(self) -> tuple[str, ...]:
-        """Names of the pods that have it reserved."""
+        """Names of the pods for which the claim is reserved."""
         return tuple(consumer.name for consumer in self.reserved_for if consumer.resource == "pods")
 
     def __str__(self) -> str:
-        """What it asks for, and what it has."""
+        """What the claim requests, and which devices it has."""
         asked = ", ".join(map(str, self.requests)) or "nothing"
         common = " and ".join(map(str, self.constraints))
         has = ", ".join(map(str, self.results))
@@ -225,7 +225,7 @@ class Claim:
 
 
 def parse(item: Object) -> Claim:
-    """A ResourceClaim of the API's JSON."""
+    """Parse a ResourceClaim (API's JSON)."""
     metadata, status = item["metadata"], item.get("status") or {}
     devices = item["spec"].get("devices") or {}
     allocation = status.get("allocation")
@@ -313,7 +313,7 @@ def _conditions(item: Object) -> dict[str, Condition]:
 
 
 def parse_all(items: Iterable[Object]) -> list[Claim]:
-    """ResourceClaims of the API's JSON."""
+    """Parse ResourceClaims (API's JSON)."""
     return [parse(item) for item in items]
 
 

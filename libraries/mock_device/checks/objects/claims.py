@@ -1,6 +1,6 @@
-"""ResourceClaims: what tests ask for, and what the scheduler gave them (resource.k8s.io/v1).
+"""ResourceClaims (resource.k8s.io/v1): what tests request, and what the scheduler allocated.
 
-Claims that others made may have any form: see ``checks.objects.claim_forms``.
+Claims that are not from the tests may have any form: see ``checks.objects.claim_forms``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeviceRequest:
     device_class: DeviceClass = DeviceClass.PF
     selectors: tuple[str, ...] = ()
     admin_access: bool = False
-    """Devices may be another claim's; the namespace must allow it."""
+    """Whether devices of other claims are acceptable, too; the namespace must allow it."""
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
@@ -46,7 +46,7 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class AlternativeRequests:
-    """A request that the first of ``alternatives`` meets for which there are devices (``firstAvailable``)."""
+    """A request that is met by the first of ``alternatives`` with enough devices (``firstAvailable``)."""
 
     name: str
     alternatives: tuple[DeviceRequest, ...]
@@ -60,17 +60,17 @@ Request = DeviceRequest | AlternativeRequests
 
 @dataclass(frozen=True)
 class AllocatedDevice:
-    """A device that the scheduler gave to a claim."""
+    """A device that the scheduler allocated to a claim."""
 
     claim: str
     request: str
     published: PublishedDevice
     alternative: str = ""
-    """Name of the alternative that was taken, for a request with alternatives."""
+    """Name of the chosen alternative, for a request with alternatives."""
     is_exclusive: bool = True
-    """False with administrative access and for a share: then other claims can have the device, too."""
+    """False with administrative access or for a share: other claims can then get the device, too."""
     admin_access: bool = False
-    """Then the driver leaves the device's status register alone."""
+    """With administrative access the driver does not touch the device's status register."""
 
     @property
     def node(self) -> str:
@@ -90,7 +90,7 @@ class AllocatedDevice:
 
 
 def numa_selector(numa_node: int) -> str:
-    """CEL: the device is on that NUMA node."""
+    """CEL expression that selects the devices of a NUMA node."""
     return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
 
 
@@ -107,7 +107,7 @@ def build(name: str, requests: Sequence[Request], match_attribute: str | None, l
 def build_template(
     name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]
 ) -> Object:
-    """A ResourceClaimTemplate (API's JSON) of such claims, which have the labels as well."""
+    """A ResourceClaimTemplate (API's JSON); its claims get the labels, too."""
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
@@ -145,9 +145,9 @@ def _wanted(request: DeviceRequest) -> Object:
 
 
 def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) -> list[AllocatedDevice]:
-    """Devices of the driver that ``claim`` has, none while it is pending.
+    """Devices of the driver that are allocated to ``claim``; none while it is pending.
 
-    Raises CheckError when it has a device that no ResourceSlice publishes.
+    Raises CheckError if no ResourceSlice publishes one of the devices.
     """
     found = claim_forms.parse(claim)
     known = {(device.pool, device.device): device for device in published}
@@ -168,19 +168,19 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
 
 
 def allocation_complaints(claim: Mapping[str, Any]) -> list[str]:
-    """What is allocated to ``claim``, and who has it reserved, a sentence each; none when it is free."""
+    """Allocations and reservations of ``claim``, a message each; none if it is unallocated and not reserved."""
     found = claim_forms.parse(claim)
     users = [f"{user.resource} {user.name}" for user in found.reserved_for]
     return ([str(found)] if found.is_allocated else []) + ([f"it is reserved for {', '.join(users)}"] if users else [])
 
 
 def describe(claim: Mapping[str, Any]) -> str:
-    """What a claim asks for, and whether it has it, for a message."""
+    """What a claim requests and what is allocated to it, for a message."""
     return str(claim_forms.parse(claim))
 
 
 def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
-    """How many published PFs a claim can get, by node and NUMA node. A NUMA node without any counts 0."""
+    """Number of published PFs that a claim can get, by node and NUMA node; 0 if all are allocated."""
     found = availability.of(published, claim_forms.parse_all(claims))
     counts: Counter[tuple[str, Value]] = Counter()
     for device in found.devices:
@@ -190,7 +190,7 @@ def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any
 
 
 def describe_free(counts: Counter[tuple[str, Value]]) -> str:
-    """Free devices in words, for a message."""
+    """Describe the numbers of free devices, for a message."""
     words = [
         f"{node} NUMA node {'unknown' if numa is None else numa}: {count}"
         for (node, numa), count in sorted(counts.items(), key=lambda item: (item[0][0], str(item[0][1])))
@@ -199,16 +199,16 @@ def describe_free(counts: Counter[tuple[str, Value]]) -> str:
 
 
 def function_of(topology: Topology, device: AllocatedDevice) -> Function:
-    """The device in the topology. Raises CheckError when it has no such device."""
+    """The device's function in the topology. Raises CheckError if the topology has no such device."""
     for node in topology.nodes:
         for function in node.functions:
             if (node.name, function.name) == device.key:
                 return function
-    raise CheckError(f"claim {device.claim!r} has {device}, which topology {topology.name} does not have")
+    raise CheckError(f"claim {device.claim!r} has {device}, which is not in topology {topology.name}")
 
 
 def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Function]) -> list[str]:
-    """Where ``devices`` are not exactly ``expected``, which are of one node, a sentence each."""
+    """How ``devices`` differ from ``expected``, which are all of one node, a message each."""
     names = {function.name: function for function in expected}
     found = {device.name: device for device in devices}
     complaints = [f"{found[name]} is not among those" for name in sorted(found.keys() - names.keys())]
@@ -219,7 +219,7 @@ def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Functio
 
 
 def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], expected: int) -> list[str]:
-    """Devices that are on another NUMA node by the topology, a sentence each."""
+    """Devices that the topology has on another NUMA node than ``expected``, a message each."""
     complaints = []
     for device in devices:
         found = function_of(topology, device).numa_node
@@ -232,7 +232,7 @@ def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], exp
 
 
 def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
-    """Devices that more than one claim has for itself, a sentence each."""
+    """Devices that more than one claim has exclusively, a sentence each."""
     devices = [device for device in devices if device.is_exclusive]
     counts = Counter(device.key for device in devices)
     return [

@@ -1,4 +1,4 @@
-"""Objects that tests make in the cluster: made with a label, waited for by watches, and deleted by that label."""
+"""Objects that tests create in the cluster: created with a label, waited for by watches, deleted by that label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 
 NAMESPACE = "default"
 LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
-"""On everything that tests make, so that also what a killed run left is found."""
+"""Labels of all objects that tests create, by which even leftovers of a killed run are found."""
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 _REQUEST_TIMEOUT_SECONDS = 30.0
 
@@ -28,18 +28,18 @@ Object = dict[str, Any]
 
 
 def create_claim(api: ApiClient, body: Object) -> None:
-    """Make a ResourceClaim. Raises CheckError with what the API server says against it."""
+    """Create a ResourceClaim. Raises CheckError with the API server's reason."""
     _create(client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
 
 
 def create_claim_template(api: ApiClient, body: Object) -> None:
-    """Make a ResourceClaimTemplate. Raises CheckError with what the API server says against it."""
+    """Create a ResourceClaimTemplate. Raises CheckError with the API server's reason."""
     create = client.ResourceV1Api(api).create_namespaced_resource_claim_template
     _create(create, client.V1ResourceClaimTemplate, body)
 
 
 def create_pod(api: ApiClient, body: Object) -> None:
-    """Make a pod. Raises CheckError with what the API server says against it."""
+    """Create a pod. Raises CheckError with the API server's reason."""
     _create(client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
 
 
@@ -54,7 +54,7 @@ def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
 
 
 def apply_manifest(api: ApiClient, text: str) -> list[str]:
-    """Apply a manifest of several objects, with the label; names of what there is now."""
+    """Apply a manifest, with the label added to all objects; returns the names of the objects."""
     objects = manifests.read_manifest(text)
     for item in objects:
         _add_labels(item)
@@ -69,13 +69,13 @@ def _add_labels(item: Object) -> None:
 
 
 def all_claims(api: ApiClient) -> list[Object]:
-    """All ResourceClaims of the cluster, as in the API's JSON."""
+    """All ResourceClaims of the cluster (API's JSON)."""
     lister = client.ResourceV1Api(api).list_resource_claim_for_all_namespaces
     return [kubeclient.as_json(api, item) for item in lister(_request_timeout=_REQUEST_TIMEOUT_SECONDS).items]
 
 
 def get_claim(api: ApiClient, name: str) -> Object:
-    """A ResourceClaim of the tests. Raises CheckError when it is not there."""
+    """A ResourceClaim in the tests' namespace. Raises CheckError if it does not exist."""
     for item in all_claims(api):
         if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
             return item
@@ -83,7 +83,7 @@ def get_claim(api: ApiClient, name: str) -> Object:
 
 
 def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
-    """Devices that any claim in the cluster has."""
+    """Devices allocated to any claim in the cluster."""
     known = slices.published(api)
     return [device for item in all_claims(api) for device in claims.allocated(item, known)]
 
@@ -91,7 +91,7 @@ def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
 def wait_claim(
     api: ApiClient, name: str, complaints: Callable[[Object], list[str]], timeout: timedelta, expected: str
 ) -> None:
-    """Wait until ``complaints(claim)`` has none; CheckError has them else."""
+    """Wait until ``complaints(claim)`` is empty; CheckError has the last complaints."""
     last: list[str] = []
 
     def done(found: Mapping[str, Any]) -> bool:
@@ -106,9 +106,9 @@ def wait_claim(
 
 
 def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> list[AllocatedDevice]:
-    """Devices of all claims of a pod, or those that one ``container`` of it uses.
+    """Devices of all claims of a pod, or those that its container ``container`` uses.
 
-    Raises CheckError when the pod is not there, or has none.
+    Raises CheckError if the pod does not exist or has no devices.
     """
     pod = get_pod(api, name)
     known = slices.published(api)
@@ -132,7 +132,7 @@ def _claims_of(pod: Object, everything: list[Object]) -> list[Object]:
 
 
 def get_pod(api: ApiClient, name: str) -> Object:
-    """A pod as in the API's JSON. Raises CheckError when it is not there."""
+    """A pod (API's JSON) in the tests' namespace. Raises CheckError if it does not exist."""
     try:
         pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
     except ApiException as error:
@@ -143,9 +143,9 @@ def get_pod(api: ApiClient, name: str) -> Object:
 
 
 def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout: timedelta, expected: str) -> Object:
-    """Wait until ``done(pod)``, and return the pod; CheckError says what it waits for instead.
+    """Wait until ``done(pod)`` and return the pod; CheckError explains what the pod waits for.
 
-    A pod that has ended is not waited for.
+    The wait ends early if the pod ends.
     """
     last: list[Object] = []
 
@@ -163,7 +163,7 @@ def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout:
 
 
 def explain_pod(api: ApiClient, pod: Object) -> str:
-    """Phase of a pod, what hinders it, what its claims ask for, which devices are free, and its last event."""
+    """Explain a pod: phase, unmet conditions, its claims, free devices, and its last event."""
     model = client.V1Pod.from_dict(pod)
     parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
     everything = all_claims(api)
@@ -176,7 +176,7 @@ def explain_pod(api: ApiClient, pod: Object) -> str:
 
 
 def events_of(api: ApiClient, item: Object) -> list[Any]:
-    """Events about an object of the tests (API's JSON)."""
+    """Events about ``item`` (API's JSON), an object in the tests' namespace."""
     found: list[Any] = (
         client.CoreV1Api(api)
         .list_namespaced_event(
@@ -202,7 +202,7 @@ def delete_claim(api: ApiClient, name: str) -> None:
 
 
 def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
-    """Delete a pod and wait until it is gone; one that is not there is no error."""
+    """Delete a pod and wait until it is gone; no error if it does not exist."""
     core = client.CoreV1Api(api)
     try:
         core.delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -220,9 +220,9 @@ def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
 
 
 def delete_everything(api: ApiClient, timeout: timedelta) -> None:
-    """Delete all that tests made, in this run or an earlier one, and wait until it is gone.
+    """Delete all objects that tests created, in this run or an earlier one, and wait until they are gone.
 
-    ``timeout`` is for all of it; CheckError then names what is left.
+    ``timeout`` is for everything together; when it expires, CheckError names the remaining objects.
     """
     deadline = time.monotonic() + timeout.total_seconds()
     core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
@@ -244,12 +244,12 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
 
 
 def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float) -> None:
-    # One look at least, also when what came before has used up the time.
+    # Check at least once, even if earlier waits have used up the time.
     seconds = max(deadline - time.monotonic(), 1.0)
-    left = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)
-    if left:
+    remaining = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)
+    if remaining:
         details = []
-        for name, item in left.items():
+        for name, item in remaining.items():
             finalizers = ", ".join(item.metadata.finalizers or []) or "none"
             state = f", phase {item.status.phase}" if what == "pods" else ""
             details.append(f"{name} (finalizers: {finalizers}{state})")
@@ -266,9 +266,9 @@ def execute(
     container: str | None = None,
     namespace: str = NAMESPACE,
 ) -> str:
-    """Output of a command in a container of the pod, which may be left out when there is but one.
+    """Run a command in a container of the pod and return its output; ``container`` is optional if there is only one.
 
-    Raises CheckError when it fails or takes too long.
+    Raises CheckError if the command fails or takes too long.
     """
     seconds = timeout.total_seconds()
     selection = {"container": container} if container else {}
@@ -292,11 +292,11 @@ def execute(
         if socket.is_open():
             raise CheckError(f"pod {pod!r}: {command[0]} has not ended after {seconds:.0f} s")
         output, errors = socket.read_stdout(), socket.read_stderr()
-        # Channel 3 brings a v1.Status as the last thing.
+        # Channel 3 delivers a v1.Status at the end.
         status = yaml.safe_load(socket.read_channel(3)) or {}
     finally:
         socket.close()
     if status.get("status") != "Success":
-        said = errors.strip() or output.strip()
-        raise CheckError(f"pod {pod!r}: {command[0]} failed: {status.get('message', 'no status')}: {said}")
+        printed = errors.strip() or output.strip()
+        raise CheckError(f"pod {pod!r}: {command[0]} failed: {status.get('message', 'no status')}: {printed}")
     return str(output)

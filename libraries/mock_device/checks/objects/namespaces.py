@@ -1,4 +1,4 @@
-"""Namespaces of tests, and rights of claims in them."""
+"""Namespaces of tests, and admin access of their claims."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
 
 
 def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeout: timedelta) -> None:
-    """Make a namespace with a claim and a pod that uses it, and wait until that runs. Raises CheckError."""
+    """Create a namespace with a claim and a pod that uses it, and wait until the pod runs. Raises CheckError."""
     claim = claims.build(name, [DeviceRequest("device")], None, LABELS)
     objects = [claim, pods.build(name, [name], node, LABELS)]
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": LABELS}}
@@ -37,11 +37,11 @@ def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeo
 
     lister, seconds = client.CoreV1Api(api).list_namespaced_pod, timeout.total_seconds()
     if not running(kubeclient.watch_until(lister, running, seconds, namespace=namespace)):
-        raise CheckError(f"pod {namespace}/{name} does not run after {seconds:.0f} s")
+        raise CheckError(f"pod {namespace}/{name}: expected it to run within {seconds:.0f} s; look at: lab diagnose")
 
 
 def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
-    """Delete a namespace with all in it and wait until it is gone; one that is not there is no error."""
+    """Delete a namespace, if it exists, with everything in it, and wait until it is gone. Raises CheckError."""
     core = client.CoreV1Api(api)
     try:
         core.delete_namespace(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
@@ -50,11 +50,11 @@ def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
             raise
     seconds, selection = timeout.total_seconds(), {"field_selector": f"metadata.name={name}"}
     if kubeclient.watch_until(core.list_namespace, lambda found: not found, seconds, **selection):
-        raise CheckError(f"namespace {name!r} is still there after {seconds:.0f} s")
+        raise CheckError(f"namespace {name!r}: expected it to be gone within {seconds:.0f} s; look at its conditions")
 
 
 def allow_admin_access(api: ApiClient, *, allowed: bool) -> None:
-    """Say by a label whether claims of the tests' namespace may ask for ``adminAccess`` (resource.k8s.io/v1)."""
+    """Allow or forbid ``adminAccess`` to claims of the tests' namespace, by its label (resource.k8s.io/v1)."""
     labels = {_ADMIN_ACCESS: "true" if allowed else None}
     body = {"metadata": {"labels": labels}}
     client.CoreV1Api(api).patch_namespace(NAMESPACE, body, _request_timeout=_REQUEST_TIMEOUT_SECONDS)

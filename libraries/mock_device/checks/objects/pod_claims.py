@@ -1,4 +1,4 @@
-"""Claims that a pod uses, in every form: by name, from a template, of its extended resources.
+"""Claims of a pod in every form: named, created from a template, created for its extended resources.
 
 Source of the fields: core/v1, ``PodSpec`` and ``PodStatus``, of Kubernetes 1.37.
 """
@@ -14,7 +14,7 @@ from kubernetes.utils.quantity import parse_quantity
 from mock_device.checks.objects.claim_forms import Object, Request, Wanted
 
 EXTENDED_RESOURCE_PREFIX = "deviceclass.resource.kubernetes.io/"
-"""With the name of a DeviceClass: the extended resource that every class offers."""
+"""Followed by the name of a DeviceClass: the extended resource that every class offers."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class PodClaim:
     """A claim that a pod uses."""
 
     entry: str
-    """Name by which its containers know it; empty for the claim of its extended resources."""
+    """Name that its containers use; empty for the claim of the extended resources."""
     claim: str = ""
-    """Name of the ResourceClaim; empty while there is none."""
+    """Name of the ResourceClaim; empty until it exists."""
     template: str = ""
-    """ResourceClaimTemplate that the claim is made from."""
+    """ResourceClaimTemplate from which the claim is created."""
     needed: bool = True
-    """False when Kubernetes has found that no claim is to be made from the template."""
+    """False if Kubernetes has decided that the template needs no claim."""
 
 
 def of_pod(pod: Object) -> list[PodClaim]:
-    """All claims that ``pod`` (API's JSON) uses: named ones, those from templates, that of its extended resources."""
+    """All claims of ``pod`` (API's JSON): named, from templates, and for its extended resources."""
     status = pod.get("status") or {}
     made = {entry["name"]: entry.get("resourceClaimName") for entry in status.get("resourceClaimStatuses") or []}
     found = []
@@ -48,9 +48,9 @@ def of_pod(pod: Object) -> list[PodClaim]:
 
 
 def uses(pod: Object, container: str) -> set[tuple[str, str | None]]:
-    """ResourceClaim and request in it that ``container`` of ``pod`` uses; None for all its requests.
+    """ResourceClaims that ``container`` of ``pod`` uses, each with the request, or None for all requests.
 
-    Raises KeyError with the containers there are.
+    Raises KeyError with the names of the containers.
     """
     containers = {item["name"]: item for item in _containers(pod)}
     if container not in containers:
@@ -69,11 +69,12 @@ def uses(pod: Object, container: str) -> set[tuple[str, str | None]]:
 
 
 def extended_requests(pod: Object, classes: Iterable[Object], plugged: Iterable[str] = ()) -> tuple[Request, ...]:
-    """What the scheduler asks of DeviceClasses for extended resources of ``pod``, also before there is a claim.
+    """Requests that the scheduler derives from the extended resources of ``pod``, even before it creates a claim.
 
-    ``classes`` are DeviceClasses (API's JSON), ``plugged`` the resources that device
-    plugins of nodes offer. Init containers that end use devices of those that follow
-    (``createRequestsAndMappings`` of the scheduler's plugin dynamicresources).
+    ``classes`` are DeviceClasses (API's JSON), ``plugged`` the resources that the
+    nodes' device plugins offer. Init containers that end share devices with the
+    containers after them (``createRequestsAndMappings`` of the scheduler's plugin
+    dynamicresources).
     """
     classes = list(classes)
     spec = pod.get("spec") or {}
@@ -107,7 +108,7 @@ def extended_requests(pod: Object, classes: Iterable[Object], plugged: Iterable[
 
 
 def class_of_resource(resource: str, classes: Iterable[Object]) -> str | None:
-    """DeviceClass that offers the extended resource: of several the one that was made last."""
+    """DeviceClass that offers the extended resource; the newest one if there are several."""
     named = [item for item in classes if (item.get("spec") or {}).get("extendedResourceName") == resource]
     if named:
         named.sort(key=lambda item: item["metadata"]["name"])
@@ -123,6 +124,6 @@ def _containers(pod: Object) -> list[Object]:
 
 
 def _resources(container: Object) -> dict[str, Any]:
-    """Extended resources that a container asks for: native ones have no domain."""
+    """Extended resources that a container requests; native resources have no domain."""
     requests: Mapping[str, Any] = (container.get("resources") or {}).get("requests") or {}
     return {name: value for name, value in requests.items() if "/" in name}

@@ -1,4 +1,4 @@
-"""Pods that use claims: how tests make them, why one does not run, and what its container sees."""
+"""Pods that use claims: how tests build them, their state, and the devices that their containers see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GRACE_SECONDS = 2
 
 Object = dict[str, Any]
 
-# Ends at once when it is asked to: PID 1 ignores signals that it does not handle.
+# The trap makes the container stop at once: PID 1 ignores signals that it does not handle.
 _IDLE = "trap 'exit 0' TERM; sleep 2147483647 & wait"
 
 PROBE = rf"""
@@ -38,20 +38,20 @@ _DEVICE_FIELDS = 6
 
 @dataclass(frozen=True)
 class SeenDevice:
-    """An entry of the container's own /sys/class/mock-accel."""
+    """An entry of the container's /sys/class/mock-accel."""
 
     name: str
     uuid: str
     numa_node: str
     target: str
-    """Folder that its ``device`` link leads to; empty when it leads nowhere."""
+    """Folder to which its ``device`` link points; empty if the link is broken."""
     parent: str = ""
-    """Folder that ``device/physfn`` leads to; empty when it leads nowhere, as that of a PF."""
+    """Folder to which ``device/physfn`` points; empty if the link is missing, as for a PF, or broken."""
 
 
 @dataclass(frozen=True)
 class ContainerView:
-    """What a container sees of its devices."""
+    """Devices as a container sees them."""
 
     environment: Mapping[str, str]
     devices: tuple[SeenDevice, ...]
@@ -69,14 +69,15 @@ def build(
     restart: bool = False,
     resources: Mapping[str, int] | None = None,
 ) -> Object:
-    """A pod with idle containers; without ``containers`` there is one, which has all devices of ``claims``.
+    """A pod with idle containers; by default a single one with the devices of all ``claims``.
 
-    ``containers`` says which of the claims each has, ``resources`` how much of which
-    extended resources each asks for. From the ResourceClaimTemplate ``template``, one
-    more claim is made for the pod, and has its name. With ``node`` the scheduler may
-    use that node only (spec.nodeName would go round the scheduler). Without
-    ``host_users`` the pod gets a user namespace of its own. With ``restart`` its
-    containers are started again after they ended, as after a reboot of the node.
+    ``containers`` maps the names of containers to their claims. ``resources`` are
+    the extended resources that each container requests. From the
+    ResourceClaimTemplate ``template`` one more claim is created for the pod, under
+    the template's name. With ``node`` the scheduler may only use that node
+    (spec.nodeName would bypass the scheduler). Without ``host_users`` the pod gets
+    its own user namespace. With ``restart`` containers that end are restarted, for
+    example after a reboot of the node.
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -128,24 +129,24 @@ def container_names(pod: Mapping[str, Any]) -> list[str]:
 
 
 def claim_names(pod: Mapping[str, Any]) -> list[str]:
-    """Names of the ResourceClaims of ``pod`` (API's JSON), however it came by them."""
+    """Names of all ResourceClaims of ``pod`` (API's JSON), whatever their form."""
     return [item.claim for item in pod_claims.of_pod(pod) if item.claim]
 
 
 def runs(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod is Running with all its containers ready."""
+    """Whether the pod is Running and all its containers are ready."""
     status = pod.get("status") or {}
     conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
     return status.get("phase") == "Running" and conditions.get("Ready") == "True"
 
 
 def has_ended(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod has run and will not run again."""
+    """Whether the pod has ended and will not run again."""
     return (pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def unschedulable_reason(pod: Mapping[str, Any]) -> str | None:
-    """Why the scheduler has found no place for the pod; None while it has not said so."""
+    """Why the scheduler could not place the pod; None if it has not reported a failure."""
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return condition.get("message") or condition.get("reason") or "no reason given"
@@ -153,7 +154,7 @@ def unschedulable_reason(pod: Mapping[str, Any]) -> str | None:
 
 
 def parse_view(output: str) -> ContainerView:
-    """What PROBE printed in a container. Raises ValueError with the line that is not as it should be."""
+    """Parse the output of PROBE in a container. Raises ValueError with an invalid line."""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"the container's list of devices has no end: {output[-200:]!r}")
@@ -172,7 +173,7 @@ def parse_view(output: str) -> ContainerView:
 
 
 def view_complaints(view: ContainerView, node: Node, functions: Iterable[Function]) -> list[str]:
-    """Where the container sees something else than exactly its devices, ``functions`` of ``node``."""
+    """How the container's view differs from its devices, which are ``functions`` of ``node``."""
     expected = {function.name: function for function in functions}
     names = [device.name for device in view.devices]
     found: list[str] = []
@@ -213,11 +214,11 @@ def _environment_complaints(environment: Mapping[str, str], functions: Mapping[s
         f"environment of the container: {name}={environment[name]} belongs to none of its devices"
         for name in sorted(environment.keys() - names - set(short))
     ]
-    # With several devices the short variables are those of one of them.
+    # With several devices, the short variables describe one of them.
     shorts = tuple(environment.get(name) for name in short)
     one_of = [(function.name, function.uuid, function.bdf) for function in functions.values()]
     if shorts not in one_of:
         expected = " or ".join(" ".join(values) for values in one_of)
-        said = " ".join(value or "(unset)" for value in shorts)
-        found.append(f"environment of the container: expected {', '.join(short)} to be {expected}, found {said}")
+        actual = " ".join(value or "(unset)" for value in shorts)
+        found.append(f"environment of the container: expected {', '.join(short)} to be {expected}, found {actual}")
     return found

@@ -1,7 +1,7 @@
-"""Writes to the driver's ResourceSlices while nothing happens that they would have to follow.
+"""Detects needless writes to the driver's ResourceSlices, that is, writes while no device changes.
 
-A slice that the API server stores otherwise than it was written (a quantity in another form, a field whose feature
-gate is off) is written for ever by a driver that compares the two.
+The API server may store a slice differently from how it was written (a quantity in another form, a field dropped
+because its feature gate is off). A driver that compares the two would rewrite the slice endlessly.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 
 _MOST_WRITES = 100
-"""After so many there is no doubt."""
+"""Enough writes to stop watching."""
 
 Object = Mapping[str, Any]
 
 
 @dataclass
 class _Slice:
-    """What was seen of one slice."""
+    """Observations of one slice."""
 
     first: Object
     last: Object | None
@@ -35,23 +35,23 @@ class _Slice:
 
 
 class Writes:
-    """Follows all slices from one look to the next. A slice is as in the API's JSON."""
+    """Compares successive listings of all slices (API's JSON)."""
 
     def __init__(self) -> None:
         self._slices: dict[str, _Slice] | None = None
 
     @property
     def count(self) -> int:
-        """How many writes were seen."""
+        """Number of observed writes."""
         return sum(item.writes for item in (self._slices or {}).values())
 
     @property
     def names(self) -> list[str]:
-        """Slices that were there at the first look."""
+        """Slices of the first listing."""
         return sorted(self._slices or ())
 
     def look(self, items: Iterable[Object]) -> None:
-        """Compare ``items``, which are all slices there are, with the look before; the first one is the measure."""
+        """Compare ``items``, a complete listing, with the previous one; the first listing is the baseline."""
         now = {item["metadata"]["name"]: item for item in items}
         if self._slices is None:
             self._slices = {name: _Slice(item, item) for name, item in now.items()}
@@ -70,12 +70,12 @@ class Writes:
                 self._slices[name].last = None
 
     def complaints(self) -> list[str]:
-        """Slices that were written, a sentence each, with generations and who wrote."""
+        """Slices that were written, a message each, with generations and writers."""
         return [_describe(name, item) for name, item in sorted((self._slices or {}).items()) if item.writes]
 
 
 def writers(before: Object | None, after: Object) -> list[str]:
-    """Field managers that wrote ``after``: those whose entry is not in ``before``, else the one that wrote last."""
+    """Field managers that wrote ``after``: those whose entries changed since ``before``, else the last writer."""
     entries = _managed_fields(after)
     known = _managed_fields(before) if before else []
     changed = [entry for entry in entries if entry not in known]
@@ -84,9 +84,9 @@ def writers(before: Object | None, after: Object) -> list[str]:
 
 
 def follow(api: ApiClient, duration: timedelta) -> Writes:
-    """Watch the driver's slices for ``duration`` (wall time), less when they are written all the time.
+    """Watch the driver's slices for ``duration`` (wall time), or until the maximum number of writes is reached.
 
-    Raises CheckError when there is no slice.
+    Raises CheckError if there is no slice.
     """
     writes = Writes()
 

@@ -1,4 +1,4 @@
-"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed behind the driver's back."""
+"""Devices as ResourceSlices publish them (resource.k8s.io/v1): read, awaited, and changed without the driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMA_NODE = f"{DRIVER}/numaNode"
 STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
 
 Value = str | int | bool | tuple[str | int | bool, ...] | None
-"""Of an attribute; several values where feature gate DRAListTypeAttributes is on."""
+"""Value of an attribute; a tuple of values if the feature gate DRAListTypeAttributes is on."""
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _KEEPS_OFF = frozenset({"NoSchedule", "NoExecute"})
 
@@ -33,11 +33,11 @@ class Taint:
     value: str
     effect: str
     rule: str = ""
-    """Name of the DeviceTaintRule that it comes from; empty when the driver publishes it."""
+    """Name of the DeviceTaintRule that adds it; empty if the driver publishes it."""
 
     @property
     def keeps_off(self) -> bool:
-        """Whether requests that do not tolerate it get no such device: an effect that is not known does nothing."""
+        """Whether the taint makes the device unavailable to requests without a toleration; unknown effects do not."""
         return self.effect in _KEEPS_OFF
 
     def __str__(self) -> str:
@@ -52,42 +52,42 @@ class PublishedDevice:
     node: str
     pool: str
     device: str
-    """Name in the slice, a DNS label: ``mock0-vf0``."""
+    """Name in the slice, a DNS label such as ``mock0-vf0``."""
     name: str
-    """Name in sysfs: ``mock0_vf0``."""
+    """Name in sysfs, such as ``mock0_vf0``."""
     slice_name: str
     attributes: Mapping[str, Value]
-    """By qualified name (``DOMAIN/NAME``)."""
+    """Values by qualified name (``DOMAIN/NAME``)."""
     capacity: Mapping[str, str] = field(default_factory=dict)
     """Quantities by qualified name."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the slice."""
+    """Labels of the slice."""
     taints: tuple[Taint, ...] = ()
     is_shared: bool = False
-    """Several claims can have it at a time (``allowMultipleAllocations``)."""
+    """Whether several claims can share it (``allowMultipleAllocations``)."""
     consumes: Mapping[str, Decimal] = field(default_factory=dict)
-    """What it takes of the counters of its pool, by ``SET/COUNTER``."""
+    """Amounts that it consumes of its pool's counters, by ``SET/COUNTER``."""
     counters: Mapping[str, Decimal] = field(default_factory=dict)
-    """What its pool has of those counters."""
+    """Total amounts of those counters in its pool."""
 
     def attribute(self, name: str) -> Value:
-        """Value of an attribute; a name without domain is of the driver's. None when the device has it not."""
+        """Value of an attribute, None if it is missing; a name without a domain is in the driver's domain."""
         return self.attributes.get(qualified(name))
 
     @property
     def numa_node(self) -> int | None:
-        """As the driver publishes it; None when it does not say."""
+        """NUMA node that the driver publishes; None if it publishes none."""
         value = self.attribute(NUMA_NODE)
         return value if isinstance(value, int) else None
 
 
 def qualified(name: str) -> str:
-    """``name`` with a domain; the driver's when it has none."""
+    """Add the driver's domain to ``name`` if it has no domain."""
     return name if "/" in name else f"{DRIVER}/{name}"
 
 
 def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
-    """Devices of the driver in ``items``, which are ResourceSlices as in the API's JSON."""
+    """Devices of the driver in ``items``, which are ResourceSlices (API's JSON)."""
     own = [item for item in items if item["spec"]["driver"] == DRIVER]
     counters: dict[str, dict[str, Decimal]] = {}
     for item in own:
@@ -121,13 +121,13 @@ def _device(item: Mapping[str, Any], device: Mapping[str, Any], counters: Mappin
 
 
 def _value(attribute: Mapping[str, Any]) -> Value:
-    """Of the one field that an attribute has, which is named by its type."""
+    """Value of an attribute, which has a single field named after its type."""
     found = next(iter(attribute.values()), None)
     return tuple(found) if isinstance(found, list) else found
 
 
 def taint(item: Mapping[str, Any], rule: str = "") -> Taint:
-    """A taint of the API's JSON, with the DeviceTaintRule that it comes from."""
+    """Parse a taint (API's JSON); ``rule`` is the DeviceTaintRule that adds it."""
     return Taint(item["key"], item.get("value") or "", item["effect"], rule)
 
 
@@ -140,7 +140,7 @@ def _counters(sets: Iterable[Mapping[str, Any]] | None, named_by: str) -> dict[s
 
 
 def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Pools of the driver whose slices are not all there in one generation, which the scheduler does not use."""
+    """Pools of the driver with missing slices or mixed generations, which the scheduler ignores."""
     pools: dict[str, list[Mapping[str, Any]]] = {}
     for item in items:
         if item["spec"]["driver"] == DRIVER:
@@ -158,13 +158,13 @@ def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def published(api: ApiClient) -> list[PublishedDevice]:
-    """All devices of the driver that ResourceSlices publish."""
+    """All devices that the driver's ResourceSlices publish."""
     found = client.ResourceV1Api(api).list_resource_slice(_request_timeout=_REQUEST_TIMEOUT_SECONDS)
     return parse(kubeclient.as_json(api, item) for item in found.items)
 
 
 def count_slices(api: ApiClient, label_selector: str) -> int:
-    """How many ResourceSlices have the labels."""
+    """How many ResourceSlices match ``label_selector``."""
     lister = client.ResourceV1Api(api).list_resource_slice
     return len(lister(label_selector=label_selector, _request_timeout=_REQUEST_TIMEOUT_SECONDS).items)
 
@@ -172,7 +172,7 @@ def count_slices(api: ApiClient, label_selector: str) -> int:
 def wait_published(
     api: ApiClient, complaints: Callable[[list[PublishedDevice]], list[str]], timeout: timedelta, expected: str
 ) -> None:
-    """Wait until ``complaints(published devices)`` has none and no pool is half written; CheckError has them else."""
+    """Wait until all pools are complete and ``complaints(published devices)`` is empty. CheckError has the rest."""
     last: list[str] = []
 
     def done(found: Mapping[str, Any]) -> bool:
@@ -187,12 +187,12 @@ def wait_published(
 
 
 def delete_slice(api: ApiClient, name: str) -> None:
-    """Delete a ResourceSlice behind the driver's back."""
+    """Delete a ResourceSlice, without the driver."""
     client.ResourceV1Api(api).delete_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 
 
 def change_slice(api: ApiClient, name: str) -> None:
-    """Give the devices of a ResourceSlice another UUID, behind the driver's back."""
+    """Change the UUID of the devices of a ResourceSlice, without the driver."""
     resource = client.ResourceV1Api(api)
     item: Any = resource.read_resource_slice(name, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
     for device in item.spec.devices:

@@ -1,1 +1,1 @@
-"""How long it takes: measurements, limits, charts."""
+"""Performance: measurements, limits, charts."""

@@ -1,4 +1,4 @@
-"""Bars as an SVG image that stands in a page (SVG 1.1)."""
+"""Bar charts as inline SVG images (SVG 1.1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BAR_HEIGHT = 14
 
 @dataclass(frozen=True)
 class Bar:
-    """A labelled value, none below 0, and what it may be at most."""
+    """A labelled value, which is not negative, and its upper limit."""
 
     label: str
     value: float
@@ -23,12 +23,12 @@ class Bar:
 
 
 def svg(title: str, bars: Sequence[Bar], unit: str) -> str:
-    """``bars`` below each other on one scale, each with its value, and a line at its limit. Red is above the limit."""
+    """Draw ``bars`` on one scale, each with its value and a line at its limit; bars above their limit are red."""
     longest = max((max(bar.value, bar.limit or 0.0) for bar in bars), default=0.0) or 1.0
     width, height = _LABEL_WIDTH + _BAR_WIDTH + _VALUE_WIDTH, (len(bars) + 1) * _ROW_HEIGHT
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        # The page's own colour of text: Robot Framework's log may be dark.
+        # Inherit the page's text colour, because Robot Framework's log may be dark.
         'font-family="sans-serif" font-size="12" fill="currentColor">',
         f'<text x="0" y="15" font-weight="bold">{escape(title)}</text>',
     ]

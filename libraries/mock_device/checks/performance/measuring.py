@@ -1,4 +1,4 @@
-"""What the suites of performance measure on a cluster, in seconds of wall time."""
+"""Measurements of the performance suites on a cluster, in seconds of wall time."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
-# The kernel announces the first device again (KOBJ_CHANGE), and the node agent scans all.
+# Makes the kernel announce the first device again (KOBJ_CHANGE), after which the node agent scans all devices.
 _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
 _COUNTED_TIMEOUT = timedelta(seconds=30)
 _RESTART_TIMEOUT = timedelta(minutes=3)
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 10.0
-"""So long a watch may last that knows nothing of a pod that could not be made."""
+"""Watch time-out, after which errors of pod creation are noticed."""
 
 _ENDING_AT_ONCE = 10
-"""containerd gives the end of a sandbox 10 s. When a hundred end at once without hardware virtualisation that is not
-enough, and then it may not get rid of one: it takes crun's answer, that the sandbox is gone already, for a failure."""
+"""Maximum number of pods that end in parallel. containerd allows 10 s for stopping a sandbox. Without hardware
+virtualisation that is too short if a hundred end at once. containerd may then never remove one of them, because it
+treats crun's answer that the sandbox is already gone as a failure."""
 
-# In the node agent's container, where the node's sysfs is. Every attribute of each device, as the driver reads them.
+# Runs in the node agent's container, which has the node's sysfs. Reads every attribute of each device, like the driver.
 _READ = """
 import os, sys, time
 root = "/host-sys/class/mock-accel/"
@@ -54,7 +55,7 @@ _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
 
 def agent_starts(session: Session, node: str, times: int) -> list[float]:
-    """Restart the node agent of ``node`` ``times`` times; from each process's start until it served the kubelet."""
+    """Restart the agent of ``node`` ``times`` times; seconds from each start until the kubelet had registered it."""
     nodes = len(session.topology.nodes)
     found = []
     for _ in range(times):
@@ -65,7 +66,7 @@ def agent_starts(session: Session, node: str, times: int) -> list[float]:
 
 
 def scans(session: Session, node: str, times: int) -> list[float]:
-    """How long each of ``times`` scans of all devices took the node agent of ``node``, by its own figures."""
+    """Durations of ``times`` scans of all devices by the node agent of ``node``, from its metrics."""
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
 
     def histogram() -> Histogram:
@@ -75,13 +76,13 @@ def scans(session: Session, node: str, times: int) -> list[float]:
     for _ in range(times):
         before = histogram()
         session.on_node(node, _ANNOUNCE)
-        # A rescan may come in between: then it is the mean of the two.
+        # If a periodic rescan happens meanwhile, this is the mean of both.
         found.append(_counted(histogram, before, 1, f"scans of {pod}").mean)
     return found
 
 
 def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what: str) -> Histogram:
-    """What came after ``before`` as soon as it is ``count`` or more. Raises CheckError."""
+    """Wait for at least ``count`` operations since ``before`` and return them. Raises CheckError."""
     last = [Histogram()]
 
     def complaints() -> list[str]:
@@ -93,7 +94,7 @@ def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what:
 
 
 def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
-    """How long it took to read all attributes of a device, for each device of ``node``, ``times`` times."""
+    """Durations of reading all attributes of a device, for each device of ``node``, ``times`` times."""
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
     timeout = timedelta(seconds=COMMAND_SECONDS)
@@ -101,7 +102,7 @@ def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
 
 
 def parse_reads(output: str) -> list[float]:
-    """Seconds of each line ``NAME SECONDS``. Raises CheckError when there is none, or it is another."""
+    """Parse lines ``NAME SECONDS``. Raises CheckError if there is none or one is invalid."""
     try:
         found = [float(seconds) for _, seconds in (line.split() for line in output.splitlines())]
     except ValueError as error:
@@ -113,23 +114,23 @@ def parse_reads(output: str) -> list[float]:
 
 @dataclass(frozen=True)
 class PodTimes:
-    """How long pods took to start and to end."""
+    """Durations of the start and end of pods."""
 
     starts: list[float]
-    """Of each pod, from its creation until it ran with all containers ready."""
+    """Per pod, from its creation until it ran with all containers ready."""
     all_run: float
-    """From the first request, that for the first claim if there are claims, until all ran."""
+    """From the first request (for the first claim, if there are claims) until all pods ran."""
     ends: list[float]
-    """Of each pod, from the request to delete it until it was gone; not more than ten end at once."""
+    """Per pod, from the request to delete it until it was gone; at most ten pods end in parallel."""
     prepared: Histogram
-    """What the node agents counted of claims that they prepared meanwhile."""
+    """Claims that the node agents prepared meanwhile, from their metrics."""
     unprepared: Histogram
 
 
 def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta) -> PodTimes:
-    """Make ``count`` pods, each with a claim for one device or all without, wait until they run, and delete them.
+    """Create ``count`` pods, with a claim for one device each or without claims, wait until they run, delete them.
 
-    ``timeout`` is for the start, and for the end again. Raises CheckError.
+    ``timeout`` applies to the start and to the end separately. Raises CheckError.
     """
     before = _claim_figures(session.api)
     starts, all_run = _start(session.api, count, with_claims, timeout)
@@ -146,7 +147,7 @@ def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta
 
 
 def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
-    """What all node agents together have counted of each operation that went well."""
+    """Successful operations of all node agents together, by operation."""
     texts = [metrics.read(api, pod) for pod in driver.pods(api, Component.NODE_AGENT)]
     return {
         operation: metrics.total(
@@ -157,7 +158,7 @@ def _claim_figures(api: ApiClient) -> dict[str, Histogram]:
 
 
 class _Starts:
-    """Notes when each of ``count`` pods was created, and when a watch showed for the first time that it runs."""
+    """Records when each of ``count`` pods was created, and when a watch first showed it running."""
 
     def __init__(self, api: ApiClient, count: int) -> None:
         self._api = api
@@ -167,7 +168,7 @@ class _Starts:
         self._ended = False
 
     def create(self, with_claims: bool) -> None:
-        """Make the claims and then the pods."""
+        """Create the claims and then the pods."""
         if with_claims:
             for name in self.names:
                 kube.create_claim(self._api, claims.build(name, [DeviceRequest("device")], None, LABELS))
@@ -176,10 +177,10 @@ class _Starts:
             kube.create_pod(self._api, pods.build(name, [name] if with_claims else [], None, LABELS))
 
     def look(self, found: Mapping[str, Any]) -> bool:
-        """Look at the pods there are; whether there is nothing more to wait for."""
+        """Record which of the pods ``found`` run; True if there is nothing more to wait for."""
         now = time.monotonic()
         for name in found.keys() - self.ran.keys():
-            # The conversion costs more than all else here.
+            # Skip what is still pending, because the conversion below is expensive.
             if name not in self.created or found[name].status.phase == "Pending":
                 continue
             pod = kubeclient.as_json(self._api, found[name])
@@ -190,22 +191,22 @@ class _Starts:
 
     @property
     def over(self) -> bool:
-        """Whether all run, or one has ended and never will."""
+        """Whether all pods have run, or one has ended without running."""
         return self._ended or len(self.ran) == len(self.names)
 
 
 def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
-    """Seconds until each pod ran, by its name, and until all did since the first request."""
+    """Seconds until each pod ran, by name, and from the first request until all ran."""
     starts = _Starts(api, count)
     lister = client.CoreV1Api(api).list_namespaced_pod
     begin = time.monotonic()
     seconds = timeout.total_seconds()
-    # Watched while they are made: the first may run before the last is there.
+    # Watch while the pods are created, because the first may run before the last exists.
     with ThreadPoolExecutor(1) as pool:
         creation = pool.submit(starts.create, with_claims)
-        while not starts.over and (left := begin + seconds - time.monotonic()) > 0:
+        while not starts.over and (remaining := begin + seconds - time.monotonic()) > 0:
             kubeclient.watch_until(
-                lister, starts.look, min(left, _WATCH_SECONDS), namespace=kube.NAMESPACE, label_selector=_SELECTOR
+                lister, starts.look, min(remaining, _WATCH_SECONDS), namespace=kube.NAMESPACE, label_selector=_SELECTOR
             )
             if creation.done():
                 creation.result()
@@ -216,7 +217,7 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
 
 
 class _Ends:
-    """Deletes pods, a few at a time, and notes how long each took until a watch showed that it was gone."""
+    """Deletes pods, a few at a time, and records how long each took to disappear from a watch."""
 
     def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
         self._core = client.CoreV1Api(api)
@@ -225,7 +226,7 @@ class _Ends:
         self.gone: dict[str, float] = {}
 
     def look(self, found: Mapping[str, Any]) -> bool:
-        """Look at the pods there are, and delete the next ones; whether all are gone."""
+        """Record which pods are gone, and delete the next ones; True if all are gone."""
         now = time.monotonic()
         for name in self._asked.keys() - self.gone.keys() - found.keys():
             self.gone[name] = now - self._asked[name]
@@ -233,21 +234,23 @@ class _Ends:
             name = self._waiting.pop()
             self._asked[name] = time.monotonic()
             self._core.delete_namespaced_pod(name, kube.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
-        return not self.left
+        return not self.remaining
 
     @property
-    def left(self) -> list[str]:
-        """Pods that are not gone, those that are ending first."""
+    def remaining(self) -> list[str]:
+        """Pods that are not gone yet, those that are ending first."""
         return sorted(self._asked.keys() - self.gone.keys()) + self._waiting
 
 
 def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
-    """Seconds from the request to delete each pod until it was gone, by its name."""
+    """Seconds from the request to delete each pod until it was gone, by name."""
     ends = _Ends(api, names)
     seconds = timeout.total_seconds()
     lister = client.CoreV1Api(api).list_namespaced_pod
     kubeclient.watch_until(lister, ends.look, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
-    if left := ends.left:
-        why = kube.explain_pod(api, kube.get_pod(api, left[0]))
-        raise CheckError(f"{len(left)} of {len(names)} pods are not gone after {seconds:.0f} s; {left[0]}: {why}")
+    if remaining := ends.remaining:
+        why = kube.explain_pod(api, kube.get_pod(api, remaining[0]))
+        raise CheckError(
+            f"{len(remaining)} of {len(names)} pods are not gone after {seconds:.0f} s; {remaining[0]}: {why}"
+        )
     return ends.gone

@@ -1,4 +1,4 @@
-"""Figures of performance: percentiles, limits, and the file that keeps them."""
+"""Performance figures: percentiles, limits, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _COLUMNS = ("figure", "size", "unit", "count", "median", "mean", "p95", "longest
 
 @dataclass(frozen=True)
 class Figure:
-    """Something that was measured ``count`` times."""
+    """A quantity that was measured ``count`` times."""
 
     name: str
     size: int
-    """Of how many devices or pods."""
+    """Number of devices or pods."""
     unit: str
     count: int
     median: float | None
-    """None when only a histogram is known."""
+    """None if only a histogram is known."""
     mean: float
     p95: float | None
-    """Of a histogram the bucket's bound; None when it is above the last one."""
+    """For a histogram, the bucket's bound; None above the last bucket."""
     longest: float | None
     limit: float | None = None
-    """What the value may be; None when nothing is said of it."""
+    """Maximum of ``value``; None if there is no limit."""
 
     @property
     def value(self) -> float:
-        """What stands for all: the median, or the mean of a histogram."""
+        """The representative value: the median, or the mean of a histogram."""
         return self.mean if self.median is None else self.median
 
     def __str__(self) -> str:
@@ -52,27 +52,27 @@ class Figure:
 
 
 def figure(name: str, size: int, values: Sequence[float], limit: float | None = None, unit: str = SECONDS) -> Figure:
-    """A figure of single values, at least one."""
+    """A figure of at least one single value."""
     p95 = percentile(values, 95)
     return Figure(name, size, unit, len(values), median(values), fmean(values), p95, max(values), limit)
 
 
 def of_histogram(name: str, size: int, histogram: Histogram) -> Figure:
-    """A figure of a histogram in seconds that is not empty."""
+    """A figure of a non-empty histogram in seconds."""
     bound = histogram.bound(0.95)
     p95 = bound if math.isfinite(bound) else None
     return Figure(name, size, SECONDS, histogram.count, None, histogram.mean, p95, None)
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest of ``values`` that ``percent`` of them do not exceed (nearest rank). Raises ValueError for none."""
+    """The smallest of ``values`` that ``percent`` of them do not exceed (nearest rank). ValueError without values."""
     if not values:
-        raise ValueError("no values have no percentile")
+        raise ValueError("expected at least one value for a percentile")
     return sorted(values)[math.ceil(percent / 100 * len(values)) - 1]
 
 
 def check(item: Figure) -> None:
-    """Raise CheckError when the figure has a limit and does not keep it."""
+    """Raise CheckError if the figure exceeds its limit."""
     if item.limit is not None and item.value > item.limit:
         raise CheckError(
             f"{item}: expected at most {item.limit:g} {item.unit}, found {item.value:.4g} {item.unit} "
@@ -94,15 +94,15 @@ def table(figures: Iterable[Figure]) -> Table:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits in seconds, by what is measured and by size, with hardware virtualisation."""
+    """Limits in seconds by name of the figure and size, for hardware virtualisation."""
 
     path: Path
     by_size: Mapping[str, Mapping[int, float]]
     factor: float
-    """All are multiplied with it without hardware virtualisation."""
+    """Factor for all limits without hardware virtualisation."""
 
     def of(self, name: str, size: int, accelerator: str) -> float:
-        """Limit of the smallest size that is not below ``size``. Raises CheckError when there is none.
+        """Limit of the smallest known size that is not below ``size``. Raises CheckError if there is none.
 
         ``accelerator`` is QEMU's, ``kvm`` or ``tcg``.
         """
@@ -139,7 +139,7 @@ def _positive(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a suite has measured, and on what."""
+    """Measurements of a suite, and the cluster on which it ran."""
 
     suite: str
     began: str
@@ -152,12 +152,12 @@ class Measured:
 
 
 def write(path: Path, measured: Measured) -> None:
-    """Keep in ``path`` (JSON) what a suite has measured, instead of what it had before; other suites stay."""
+    """Store a suite's measurements in ``path`` (JSON), replacing its earlier ones; other suites are kept."""
     _write(path, [*_others(_read(path), measured.suite), asdict(measured)])
 
 
 def merge(parts: Iterable[Path], path: Path) -> None:
-    """Put what is in ``parts``, files of single suites, into ``path`` as well. Nothing happens without parts."""
+    """Merge ``parts``, files of single suites, into ``path``; no-op without parts."""
     entries = _read(path)
     found = [entry for part in sorted(parts) for entry in _read(part)]
     for entry in found:

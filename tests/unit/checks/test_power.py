@@ -1,0 +1,77 @@
+"""Nodes that reboot or lose power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import power
+from mock_device.lab.kube import kubeclient
+
+TIMEOUT = timedelta(seconds=20)
+
+
+class Node:
+    """A session with one node: the boot ids that it answers, one after the other; None when it does not answer."""
+
+    api = "the API"
+
+    def __init__(self, *boots: str | None) -> None:
+        self.boots = list(boots)
+        self.done: list[str] = []
+        self.cluster = self
+
+    def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
+        if command != "cat /proc/sys/kernel/random/boot_id":
+            self.done.append(command.split()[0])
+            return ""
+        boot = self.boots.pop(0) if len(self.boots) > 1 else self.boots[0]
+        if boot is None:
+            raise CheckError(f"{node} does not answer")
+        return f"{boot}\n"
+
+    def qmp(self, _: str, command: str) -> None:
+        self.done.append(command)
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was waited for to be Ready, which happens at once."""
+    waited: list[Any] = []
+    monkeypatch.setattr(kubeclient, "wait_nodes_ready", lambda *args: waited.append(args[:2]))
+    return waited
+
+
+@pytest.mark.parametrize(
+    ("act", "steps"), [(power.reboot, ["systemctl"]), (power.cut_power, ["mkdir", "system_reset", "rm"])]
+)
+def test_node_is_ready_again_after_another_boot(ready: list[Any], act: Callable[..., None], steps: list[str]) -> None:
+    node = Node("one", "one", None, None, "two")
+    act(node, "node1", TIMEOUT)
+    assert node.done == steps
+    assert ready == [("the API", ["node1"])]
+
+
+@pytest.mark.parametrize(
+    ("boots", "reason"),
+    [
+        (["one"], "node1.*it has not rebooted; look at its console log"),
+        (["one", None], "node1.*node1 does not answer"),
+    ],
+)
+def test_node_that_does_not_come_back_is_an_error(ready: list[Any], boots: list[str | None], reason: str) -> None:
+    node: Any = Node(*boots)
+    with pytest.raises(CheckError, match=rf"(?s){reason}"):
+        power.reboot(node, "node1", timedelta(seconds=0.1))
+    assert ready == []
+
+
+def test_node_that_does_not_answer_before_is_not_rebooted(ready: list[Any]) -> None:
+    node: Any = Node(None)
+    with pytest.raises(CheckError, match="node1 does not answer"):
+        power.reboot(node, "node1", TIMEOUT)
+    assert node.done == []
