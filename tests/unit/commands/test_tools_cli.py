@@ -63,7 +63,10 @@ def test_selection_of_lines(half_silent: None, monkeypatch: pytest.MonkeyPatch) 
             ["verbosity", "5", "--component", "module-loader"],
             "'module-loader' is not one of 'node-agent', 'controller'",
         ),
-        (["cdi"], "Missing argument '{list|show|check|watch}'"),
+        (
+            ["cdi"],
+            "Missing argument '{list|show|check|watch}'. Choose from: list, show, check, watch; see: lab cdi -",
+        ),
     ],
 )
 def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

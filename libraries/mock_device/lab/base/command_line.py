@@ -56,7 +56,8 @@ def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception
     except click.ClickException as error:
         used = error.ctx if isinstance(error, click.UsageError) else None
         path = used.command_path if used else name
-        print(f"{name}: {error.format_message().rstrip('.')}; see: {path} --help", file=sys.stderr)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"{name}: {message}; see: {path} --help", file=sys.stderr)
         return error.exit_code
     except failures as error:
         print(f"{name}: {error}", file=sys.stderr)
