@@ -22,7 +22,6 @@ from mock_device.lab.build.store import Input, cached
 REPOSITORY = "localhost/mock-device"
 KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
 DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
-PAUSE_IMAGE = f"{REPOSITORY}/pause:1"
 PYTHON_VERSION = "3.13"
 """Version of Python in Debian trixie, and so in the driver's image."""
 _BUILD_TIMEOUT_SECONDS = 600.0
