@@ -56,7 +56,7 @@ def test_absent_namespace_is_no_error_and_others_are(monkeypatch: pytest.MonkeyP
 
 def test_namespace_that_stays_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Api(monkeypatch, left=True)
-    with pytest.raises(CheckError, match="namespace 'some' is still there after 2 s"):
+    with pytest.raises(CheckError, match="namespace 'some': expected it to be gone within 2 s"):
         namespaces.delete_namespace(ApiClient(), "some", TIMEOUT)
 
 
@@ -67,7 +67,9 @@ def test_admin_access_is_a_label(monkeypatch: pytest.MonkeyPatch, allowed: bool,
     assert api.changes == [(NAMESPACE, {"resource.kubernetes.io/admin-access": label})]
 
 
-@pytest.mark.parametrize(("phase", "found"), [("Running", None), ("Pending", "pod some/web does not run after 2 s")])
+@pytest.mark.parametrize(
+    ("phase", "found"), [("Running", None), ("Pending", "pod some/web: expected it to run within 2 s")]
+)
 def test_pod_in_its_own_namespace(monkeypatch: pytest.MonkeyPatch, phase: str, found: str | None) -> None:
     Api(monkeypatch)
     applied: list[tuple[Any, ...]] = []
