@@ -11,7 +11,7 @@ PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab lint unit docs build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab quick lint unit docs build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -75,7 +75,10 @@ fuzz: venv ## send the device server a million random messages and attacks; ARGS
 bench-lab: setup ## measure starts, restores, memory and runs into results/; 20 minutes, run nothing else
 	@python tests/bench/bench_lab.py $(ARGS)
 
-lint: venv ## check style and types
+quick: venv ## lint and all unit tests that boot nothing; under a minute
+	@python tests/run.py --quick
+
+lint: venv ## check style, types, imports, suites
 	@python tests/run.py --only lint
 
 unit: venv ## run all unit tests

@@ -126,9 +126,15 @@ def _typed() -> Iterator[str]:
             yield from ("-m", path.stem)
 
 
+def fast() -> Count:
+    """Run the unit tests that boot nothing, in parallel: many of them wait."""
+    workers = str(2 * (os.cpu_count() or 1))
+    return pytest("unit tests", 120, "-m", "not slow and not acceptance", "-n", workers, "--dist", "worksteal")
+
+
 def unit() -> Count:
-    """Run the tests that need no cluster; some boot a control plane or a single guest."""
-    return pytest("unit tests", 300, "-m", "not acceptance")
+    """Run all tests that need no cluster; some boot a control plane or a single guest."""
+    return fast() + pytest("slow unit tests", 300, "-m", "slow and not acceptance")
 
 
 def module() -> Count:
@@ -162,18 +168,22 @@ def acceptance() -> Count:
 
 
 CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit": unit, "acceptance": acceptance}
+QUICK: dict[str, Callable[[], Count]] = {"lint": lint, "unit tests that boot nothing": fast}
 
 
 @click.command("test", context_settings=command_line.SETTINGS)
 @click.option(
     "--only", type=click.Choice(list(CHECKS)), multiple=True, help="Run just this part; repeat it for several."
 )
-def check(only: Sequence[str]) -> int:
+@click.option("--quick", is_flag=True, help="Run lint and the unit tests that boot nothing; under a minute.")
+def check(only: Sequence[str], quick: bool) -> int:
     """Run every check of the project, or the named parts; the last line counts them."""
+    if quick and only:
+        raise click.UsageError("expected --quick or --only, found both")
     RESULTS.mkdir(exist_ok=True)
     counts = {}
-    for name in only or CHECKS:
-        counts[name] = CHECKS[name]()
+    for name, part in (QUICK if quick else {name: CHECKS[name] for name in only or CHECKS}).items():
+        counts[name] = part()
         progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
     total = sum(counts.values(), Count())
     print(f"{total.passed} passed, {total.failed} failed", flush=True)

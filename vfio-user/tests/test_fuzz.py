@@ -16,6 +16,7 @@ SEED = 21
 MOST_SECONDS = 60.0
 
 
+@pytest.mark.slow
 def test_server_survives_and_other_devices_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``Run`` raises FuzzError after a crash, an open descriptor or a lost device."""
     report = Run(SEED, MESSAGES).run(folder)

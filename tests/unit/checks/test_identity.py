@@ -28,12 +28,12 @@ def test_refusals_of_rbac_and_of_admission_policies(status: int) -> None:
 
 
 def test_other_errors_are_no_refusals() -> None:
-    with pytest.raises(CheckError, match="slice of another node: expected that it is forbidden, found .*too busy"):
+    with pytest.raises(CheckError, match="slice of another node: expected it to be forbidden, found .*too busy"):
         identity.refusal("slice of another node", answers(429, "too busy"))
 
 
 def test_success_is_an_error() -> None:
-    with pytest.raises(CheckError, match="slice of another node: expected that it is forbidden, it was done"):
+    with pytest.raises(CheckError, match="slice of another node: expected it to be forbidden, but it succeeded"):
         identity.refusal("slice of another node", lambda: None)
 
 

@@ -83,4 +83,4 @@ def test_message_is_recognized(pattern: str, count: int) -> None:
 
 
 def test_empty_log() -> None:
-    assert logs.missing([], ["x"]) == ["expected a line with 'x'; what it says since the mark:\nnothing"]
+    assert logs.missing([], ["x"]) == ["expected a line with 'x'; the log since the mark:\nnothing"]

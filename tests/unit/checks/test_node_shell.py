@@ -41,6 +41,8 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
         return True
 
     def _run(self, channel: paramiko.Channel, command: str) -> None:
+        # The transport's thread acknowledges the command before it reads this answer, so the command ends later.
+        channel.get_transport().global_request("keepalive@lag.net", wait=True)
         if command == "die":
             channel.get_transport().close()
             return

@@ -223,6 +223,7 @@ def test_live_table_restores_the_terminal(stack: ExitStack) -> None:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 40, 200, 0, 0))
     before = termios.tcgetattr(slave)
     environment = os.environ | {"TERM": "xterm"}
+    environment.pop("COLUMNS", None)  # it would win over the terminal's own width
     process = subprocess.Popen(
         watch_command(), stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
     )

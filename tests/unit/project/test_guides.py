@@ -67,6 +67,7 @@ def test_failing_changes_replace_a_line_and_are_valid(place: Path, change: str) 
     assert dry_run(place).returncode == 0
 
 
+@pytest.mark.slow
 def test_driver_is_renamed_by_the_command_of_the_guide(tmp_path: Path) -> None:
     """The old name remains only in prose, and unit tests that compare names still pass on both sides."""
     (command,) = re.findall(r"^ +(git grep .*)$", DRIVER_GUIDE.read_text(), re.MULTILINE)
