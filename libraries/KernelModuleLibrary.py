@@ -10,7 +10,7 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_module_states
-from mock_device.checks.nodes.sysfs import MODULE_LIVES
+from mock_device.checks.nodes.sysfs import MODULE_LIVE
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -28,7 +28,7 @@ class KernelModuleLibrary:
         current = session.current()
         # Reading the state takes a tenth of the time of modprobe in a container.
         for node, state in read_module_states(current).items():
-            if state != MODULE_LIVES:
+            if state != MODULE_LIVE:
                 driver.load_module(current.api, node)
 
     @keyword
@@ -53,7 +53,7 @@ class KernelModuleLibrary:
         """Check that mock_accel is loaded and live on every node."""
         states = read_module_states(session.current())
         wrong = [
-            f"{node}: expected {MODULE_LIVES}, found {state}" for node, state in states.items() if state != MODULE_LIVES
+            f"{node}: expected {MODULE_LIVE}, found {state}" for node, state in states.items() if state != MODULE_LIVE
         ]
         if wrong:
             raise CheckError(

@@ -119,7 +119,7 @@ Missing Node Agents Are Named
     Send Node Agents Away
     Diagnosis Should Name
     ...    node agents run
-    ...    evidence=no pod of mock-accel-node-agent; its DaemonSet wants nodes with
+    ...    evidence=no pod of mock-accel-node-agent; its DaemonSet selects nodes with
     ...    remedy=${REMOVE_NODE_SELECTOR}
     [Teardown]    Undo And Diagnose    Bring Node Agents Back
 

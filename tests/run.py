@@ -111,7 +111,7 @@ def lint() -> Count:
         command("ruff check", python, "-m", "ruff", "check", *SOURCES)
         + command("ruff format", python, "-m", "ruff", "format", "--check", *SOURCES)
         + command("mypy", python, "-m", "mypy", *_typed())
-        + command("imports between rooms", str(Path(python).with_name("lint-imports")), "--no-cache")
+        + command("imports between packages", str(Path(python).with_name("lint-imports")), "--no-cache")
         + command("robocop check", python, "-m", "robocop", "check", *ROBOT_SOURCES)
         + command("robocop format", python, "-m", "robocop", "format", "--check", *ROBOT_SOURCES)
     )

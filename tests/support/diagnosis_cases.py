@@ -127,7 +127,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "driver pods gone": (
         _selects_nowhere(),
         "node agents run",
-        f'{NODE1}: no pod of mock-accel-node-agent; its DaemonSet wants nodes with {{"no": "where"}} (and 1 more)',
+        f'{NODE1}: no pod of mock-accel-node-agent; its DaemonSet selects nodes with {{"no": "where"}} (and 1 more)',
         "lab kubectl -n mock-device patch daemonset mock-accel-node-agent --type json "
         """-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'""",
     ),
@@ -168,7 +168,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "is a feature gate off?",
         f"lab logs --component node-agent --node {NODE2} --severity warning",
     ),
-    "slices written for ever": (
+    "slices rewritten continually": (
         {"rewrites": {f"{NODE2}/mock0": 4}},
         "ResourceSlices are at rest",
         f"pool {NODE2}/mock0: its ResourceSlices were written 4 times within 5 s",
@@ -241,7 +241,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
             ]
         },
         "claims are allocated",
-        "claim default/user is reserved for nobody, not for default/user",
+        "claim default/user is reserved for no pod, not for default/user",
         "lab kubectl -n default delete pod user",
     ),
     "CDI folder read-only": (

@@ -22,7 +22,7 @@ with open({calls!r}, "a") as calls:
 
 @dataclass(frozen=True)
 class FakeCommand:
-    """A fake command; ``calls`` are its calls so far."""
+    """A fake command; ``calls`` has its calls so far."""
 
     _calls: Path
 

@@ -74,7 +74,7 @@ def written(root: Path) -> None:
     files.write_file(path, "old")
     with pytest.raises(OSError) as caught:
         files.write_file(path, bytes(64 << 20))
-    assert disk.says_full(caught.value)
+    assert disk.is_disk_full(caught.value)
     assert path.read_text() == "old"
     assert list(root.iterdir()) == [path]
     files.write_file(path, "new")

@@ -53,7 +53,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step that another one runs by its name."""
+    """A keyword call that another keyword runs by name."""
 
     name: str
     args: Sequence[str]
@@ -138,7 +138,7 @@ def _bound(specification: Item, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _expanded(arguments: Sequence[Any], variables: Mapping[str, Any]) -> Iterator[str]:
-    """Arguments of a call with the variables that are known here; a list variable gives all its items."""
+    """Arguments of a call with known variables replaced; a list variable is expanded."""
     for argument in arguments:
         found = _LIST.fullmatch(str(argument))
         items = variables.get(_key(found[1])) if found else None

@@ -1,4 +1,4 @@
-"""What the JSON schemas of ``variables`` object to."""
+"""Checks YAML files with the JSON schemas of ``variables``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MODELINE = "# yaml-language-server: $schema="
 
 @cache
 def load_schema(path: Path) -> dict[str, Any]:
-    """The schema in ``path``. Raises jsonschema.SchemaError for one that draft-07 does not allow."""
+    """The schema in ``path``. Raises jsonschema.SchemaError if it violates draft-07."""
     schema: dict[str, Any] = json.loads(path.read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     return schema
 
 
 def objections(schema: Path, text: str) -> list[str]:
-    """Where the YAML document in ``text`` breaks the rules of ``schema``."""
-    # Keys are text in JSON, as they are for editors.
+    """Violations of ``schema`` in the YAML document ``text``."""
+    # Keys are strings in JSON, and for editors.
     document = json.loads(json.dumps(yaml.safe_load(text)))
     return [
         f"{error.json_path}: {error.message}"

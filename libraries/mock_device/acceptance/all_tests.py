@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from mock_device.acceptance import cli
 from mock_device.acceptance.report import SUMMARY, SuiteEnd, Summary, read_summary
+from mock_device.lab.base import command_line
 from mock_device.lab.base.tables import Note, Table, print_tables
 
 REPORT = "report.html"
@@ -62,19 +65,29 @@ def _duration(seconds: float) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``acceptance`` with the same arguments, print the summary last, and return its exit code."""
-    options = list(sys.argv[1:] if argv is None else argv)
-    parsed = cli.acceptance.make_context("acceptance", list(options), resilient_parsing=True)
-    folder = parsed.params["outputdir"].absolute()
-    # A run that does not complete must not show the summary of an earlier one.
-    (folder / SUMMARY).unlink(missing_ok=True)
-    start = time.monotonic()
-    code = cli.main(options)
-    if summary := read_summary(folder):
-        print()
-        print_tables(*tables(summary, time.monotonic() - start, folder / REPORT), between="\n\n")
-    else:
-        print(f"no summary: acceptance ended with {code} before any result, see above", file=sys.stderr)
-    return code
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def run(outputdir: Path, **_: object) -> int:
+        folder = outputdir.absolute()
+        # A run that does not complete must not show the summary of an earlier one.
+        (folder / SUMMARY).unlink(missing_ok=True)
+        start = time.monotonic()
+        code = cli.main(arguments)
+        if summary := read_summary(folder):
+            print()
+            print_tables(*tables(summary, time.monotonic() - start, folder / REPORT), between="\n\n")
+        else:
+            print(f"no summary: acceptance ended with {code} before any result, see above", file=sys.stderr)
+        return code
+
+    command = click.Command(
+        "all-tests",
+        params=cli.acceptance.params,
+        callback=run,
+        help="Run the acceptance command, and print a summary of all suites last.",
+        context_settings=command_line.SETTINGS,
+    )
+    return command_line.run(command, arguments)
 
 
 if __name__ == "__main__":

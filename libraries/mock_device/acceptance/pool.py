@@ -161,7 +161,7 @@ class Pool:
             raise StepError(f"no value set {name!r}; the pool has {', '.join(self._places)}")
         place = self._places[name]
         if place.borrower:
-            raise StepError(f"value set {name} is borrowed by suite {place.borrower} already")
+            raise StepError(f"value set {name} is already borrowed by suite {place.borrower}")
         place.borrower = suite
         try:
             if place.cluster and not await asyncio.to_thread(place.cluster.alive):
@@ -228,7 +228,7 @@ class Pool:
             return
         idle = [place for place in self._places.values() if place.cluster and not place.borrower]
         if not idle:
-            raise StepError(f"{self._capacity} clusters are borrowed already, no more may run at once")
+            raise StepError(f"{self._capacity} clusters are already borrowed, no more may run at once")
         oldest = min(idle, key=lambda place: place.released)
         cluster, oldest.cluster = oldest.cluster, None
         assert cluster is not None

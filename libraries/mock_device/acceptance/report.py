@@ -66,7 +66,7 @@ class Summary:
         return sum(suite.failed for suite in self.suites) + len(self.lost)
 
     def table(self) -> Table:
-        """A row a suite; notes about flaky tests, unhealthy clusters and lost suites."""
+        """One row per suite; notes about flaky tests, unhealthy clusters and lost suites."""
         rows: list[tuple[str, ...] | Note] = []
         for suite in self.suites:
             counts = (str(suite.passed), str(suite.failed), str(suite.skipped), f"{suite.seconds:.0f}")

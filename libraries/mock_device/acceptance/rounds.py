@@ -136,7 +136,7 @@ def _verdict(passed: int, failed: int) -> Verdict:
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    """A row a test or crashed round."""
+    """One row per test or crashed round."""
     return Table(
         ("verdict", "topology", "passed", "failed", "skipped", "test"),
         [

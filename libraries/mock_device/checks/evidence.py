@@ -265,4 +265,4 @@ def links(root: Path, files: Iterable[Path]) -> str:
         name = path.relative_to(root)
         address = quote(f"{root.name}/{name}")
         items.append(f'<a href="{escape(address)}">{escape("/".join(name.parts[1:]))}</a>')
-    return "Evidence: " + ", ".join(items) if items else "No evidence: nothing answered"
+    return "Evidence: " + ", ".join(items) if items else "No evidence: no source answered"

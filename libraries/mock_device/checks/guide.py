@@ -59,8 +59,8 @@ def listing(heading: str, *, old: bool = False) -> Listing:
     for item in found:
         if item.heading == heading:
             return item
-    there = ", ".join(repr(item.heading) for item in found)
-    raise CheckError(f"{PAGE.name} has no {'old ' if old else ''}listing in section {heading!r}; there are {there}")
+    known = ", ".join(repr(item.heading) for item in found)
+    raise CheckError(f"{PAGE.name} has no {'old ' if old else ''}listing in section {heading!r}; available: {known}")
 
 
 def run(item: Listing, cluster: str, names: Mapping[str, str], timeout: timedelta) -> str:

@@ -22,7 +22,7 @@ _HEALTH_SECONDS = 180.0
 _MOST_QMP_SECONDS = 100.0
 """The supervisor itself must have answered by then."""
 _NAMESPACE = "mock-device"
-# One command a node: each costs a new SSH session, most of a second without hardware virtualisation.
+# One command per node: each needs a new SSH session, most of a second without hardware virtualisation.
 _PROBE = (
     "test -d /sys/module/mock_accel && echo module; "
     "for d in /sys/class/mock-accel/*/; do [ -e $d/status ] && echo device $(basename $d) $(cat $d/status); done; true"
@@ -35,19 +35,19 @@ class NodeStatus:
 
     name: str
     guest: str
-    """QEMU's run state, ``running`` when all is well; ``silent`` when QEMU does not answer, ``gone`` when it ended."""
+    """QEMU's run state, normally ``running``; ``silent`` if QEMU does not answer, ``gone`` if it has ended."""
     memory: int
-    """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
+    """Memory of the guest's QEMU on this machine, in bytes; see ``lab.base.processes.ProcessState``."""
     ready: str
     """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
     module: bool
     devices: dict[str, str]
-    """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
+    """Status register in sysfs by device name: ``0`` free, ``1`` allocated."""
     expected_devices: int
-    """PFs in the topology."""
+    """Number of PFs in the topology."""
     error: str = ""
     vfs: tuple[str, ...] = ()
-    """Names of those ``devices`` that are VFs of the topology: they come and go as pods want."""
+    """Names of the VFs among ``devices``, which exist only while pods use them."""
 
     @property
     def pfs(self) -> list[str]:
@@ -67,7 +67,7 @@ class PodStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """A whole cluster."""
+    """A cluster with its nodes and pods."""
 
     name: str
     topology: str
@@ -80,11 +80,11 @@ class ClusterStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether everything that a suite needs is there."""
+        """Whether the cluster has everything that a suite needs."""
         return not self.complaints()
 
     def complaints(self) -> list[str]:
-        """What a suite needs and is not there, a phrase each."""
+        """What the cluster lacks for a suite, a phrase each."""
         found = [] if self.state == "running" else [f"the cluster is {self.state}"]
         for node in self.nodes:
             found += [f"{node.name}: {complaint}" for complaint in _node_complaints(node)]
@@ -111,22 +111,22 @@ def _node_complaints(node: NodeStatus) -> Iterator[str]:
 
 
 def health_complaints(cluster: Cluster) -> list[str]:
-    """Why ``cluster`` is not as a suite must leave it, a phrase each: healthy, and all devices free."""
+    """Why ``cluster`` is not in the state in which a suite must leave it (healthy, all devices free), a phrase each."""
     try:
         found = collect(cluster, _HEALTH_SECONDS)
     except (StepError, ApiException, HTTPError) as error:
         return [str(error)]
-    taken = [
+    allocated = [
         f"{node.name}: {name} is still allocated"
         for node in found.nodes
         for name, value in node.devices.items()
         if value == "1"
     ]
-    return found.complaints() + taken
+    return found.complaints() + allocated
 
 
 def parse_probe(output: str) -> tuple[bool, dict[str, str]]:
-    """Whether the module is loaded and the devices' status, from what the probe prints."""
+    """Parse the probe's output: whether the module is loaded, and the devices' status."""
     module = False
     devices = {}
     for line in output.splitlines():
@@ -141,10 +141,10 @@ def parse_probe(output: str) -> tuple[bool, dict[str, str]]:
 
 
 def collect(cluster: Cluster, seconds: float | None = None) -> ClusterStatus:
-    """Ask supervisor, QEMU, API server and every node, at the same time.
+    """Query supervisor, QEMU, API server and all nodes; guests and nodes in parallel.
 
-    A node or its guest that has not answered after ``seconds`` (default: the cluster's ``look_seconds``)
-    is shown with that. Raises StepError.
+    A node or guest that has not answered after ``seconds`` (default: the cluster's ``look_seconds``)
+    is shown with the error. Raises StepError.
     """
     seconds = seconds or cluster.look_seconds
     supervisor = cluster.supervisor_status()
@@ -196,7 +196,7 @@ def collect(cluster: Cluster, seconds: float | None = None) -> ClusterStatus:
 
 
 def tables(status: ClusterStatus) -> list[Table]:
-    """The cluster, its nodes, its pods."""
+    """Tables of the cluster, its nodes and its pods."""
     return [
         Table((), [("cluster", status.name, status.topology, status.state, f"slices {status.slices}")]),
         Table(

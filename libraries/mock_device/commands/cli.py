@@ -64,7 +64,7 @@ def _explained() -> Iterator[None]:
     except OSError as error:
         from mock_device.lab.base import disk
 
-        if not disk.says_full(error):
+        if not disk.is_disk_full(error):
             raise
         raise StepError(f"the disk is full, see: lab cache\n  {error}") from error
     except _errors_of_api() as error:

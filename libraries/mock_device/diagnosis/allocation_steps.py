@@ -123,7 +123,7 @@ def claims_are_allocated(snapshot: Snapshot) -> Finding:
             if not claim.is_allocated:
                 wrong.append(f"{claim}, but pod {name_of(pod)} is on {pod['spec']['nodeName']} already")
             elif not _is_reserved(claim, pod):
-                users = ", ".join(sorted(user.name for user in claim.reserved_for)) or "nobody"
+                users = ", ".join(sorted(user.name for user in claim.reserved_for)) or "no pod"
                 wrong.append(f"claim {claim.namespace}/{claim.name} is reserved for {users}, not for {name_of(pod)}")
             else:
                 continue

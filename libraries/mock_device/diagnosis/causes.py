@@ -92,9 +92,9 @@ def _of_request(claim: Claim, request: Request, supply: Supply, reason: str) -> 
 
 def _of_wanted(wanted: Wanted, claim: Claim, supply: Supply, reason: str) -> Cause | None:
     if wanted.device_class not in supply.classes:
-        there = ", ".join(supply.classes) or "none"
+        known = ", ".join(supply.classes) or "none"
         is_ours = wanted.device_class in {device_class.value for device_class in DeviceClass}
-        return f"there is no DeviceClass {wanted.device_class!r}; there are {there}", DEPLOY if is_ours else CLASSES
+        return f"there is no DeviceClass {wanted.device_class!r}; available: {known}", DEPLOY if is_ours else CLASSES
     demand = _demand(wanted, supply)
     if demand is None:
         return None

@@ -45,13 +45,13 @@ def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
         elif not (there.readable and there.writable):
             lacks = " and ".join(["not readable"] * (not there.readable) + ["not writable"] * (not there.writable))
             covered = ", something is mounted on it" if there.mounted else ""
-            mend = uncover if there.mounted else on_node(node, "mount -o remount,rw /run")
-            yield node, mend, f"{cdi.FOLDER} is {lacks} for root{covered}"
+            repair = uncover if there.mounted else on_node(node, "mount -o remount,rw /run")
+            yield node, repair, f"{cdi.FOLDER} is {lacks} for root{covered}"
         elif agent is None:
             yield node, AGENTS_AGAIN, "no node agent to look from"
         elif agent.inode != there.inode:
-            mend = uncover if there.mounted else AGENTS_AGAIN
-            yield node, mend, f"the node agent writes to another folder than the node's {cdi.FOLDER}"
+            repair = uncover if there.mounted else AGENTS_AGAIN
+            yield node, repair, f"the node agent writes to another folder than the node's {cdi.FOLDER}"
         elif not (agent.readable and agent.writable):
             yield node, AGENTS_AGAIN, f"the node agent cannot read and write {cdi.FOLDER}"
         folders = runtime.cdi_folders(snapshot.configs[node])

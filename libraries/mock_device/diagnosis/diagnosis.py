@@ -98,7 +98,7 @@ def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
 
 
 def table(diagnosis: Diagnosis, *, details: bool = False) -> Table:
-    """A row a step, with its ``details`` below; then the broken stretch and its remedy, or that nothing is broken."""
+    """One row per step, with its ``details`` below; then the broken step and its remedy, or that nothing is broken."""
     rows: list[tuple[str, ...] | Note] = []
     for step in diagnosis.steps:
         rows.append((step.issue, step.step, step.result, step.evidence or "-"))

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mock_device.checks.layers import publication
 from mock_device.checks.nodes import sysfs
-from mock_device.checks.nodes.sysfs import MODULE_LIVES
+from mock_device.checks.nodes.sysfs import MODULE_LIVE
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot
@@ -124,9 +124,9 @@ def pci_bus(snapshot: Snapshot) -> Finding:
 def module(snapshot: Snapshot) -> Finding:
     """The kernel module is loaded on every node and bound to every PF."""
     wrong = [
-        f"{name}: expected kernel module mock_accel {MODULE_LIVES}, found {state}"
+        f"{name}: expected kernel module mock_accel {MODULE_LIVE}, found {state}"
         for name, state in snapshot.modules.items()
-        if state != MODULE_LIVES
+        if state != MODULE_LIVE
     ]
     if wrong:
         return judged(wrong, MODULE_AGAIN, "")
@@ -160,7 +160,7 @@ def agents(snapshot: Snapshot) -> Finding:
     for node in snapshot.topology.nodes:
         agent = placed.get(node.name)
         if agent is None:
-            why = f"; its DaemonSet wants nodes with {json.dumps(selector)}" if selector else ""
+            why = f"; its DaemonSet selects nodes with {json.dumps(selector)}" if selector else ""
             wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
             describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
             remedy = remedy or (ANY_NODE_AGAIN if selector else describe)

@@ -151,10 +151,10 @@ class Snapshot(Protocol):
 
 def check_pod(snapshot: Snapshot) -> None:
     """Raise CheckError if the selected pod does not exist or has no claims."""
-    there = [name_of(pod) for pod in snapshot.pods]
-    if snapshot.pod and snapshot.pod not in there:
+    known = [name_of(pod) for pod in snapshot.pods]
+    if snapshot.pod and snapshot.pod not in known:
         raise CheckError(
-            f"no pod {snapshot.pod} that has claims and has not ended; there are {', '.join(there) or 'none'}"
+            f"no pod {snapshot.pod} that has claims and has not ended; available: {', '.join(known) or 'none'}"
         )
 
 

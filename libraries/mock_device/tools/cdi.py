@@ -61,8 +61,8 @@ def pick(files: list[CdiFile], device: str | None) -> list[CdiFile]:
     path = cdi.path_of(device.replace("-", "_"))
     if found := [file for file in files if file.path == path]:
         return found
-    there = ", ".join(f"{file.node} {device_of(file)}" for file in files) or "none: no device is prepared for a pod"
-    raise CheckError(f"no CDI file of device {device!r}; there are {there}")
+    known = ", ".join(f"{file.node} {device_of(file)}" for file in files) or "none (no device is prepared for a pod)"
+    raise CheckError(f"no CDI file of device {device!r}; available: {known}")
 
 
 def device_of(file: CdiFile) -> str:
@@ -162,7 +162,7 @@ def watch(
 
 
 def table(found: Iterable[Entry]) -> Table:
-    """A row a file."""
+    """One row per file."""
     return Table(_HEADINGS, [(entry.node, entry.device or "-", entry.claim or "-", entry.path) for entry in found])
 
 

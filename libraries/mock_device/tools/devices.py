@@ -63,8 +63,8 @@ def pick(node: str, devices: Iterable[DeviceStatus], name: str) -> DeviceStatus:
     try:
         return by_name[name.replace("-", "_")]
     except KeyError:
-        there = ", ".join(by_name) or "none: is the kernel module loaded? lab diagnose"
-        raise CheckError(f"no device {name!r} on {node}; there are {there}") from None
+        known = ", ".join(by_name) or "none (is the kernel module loaded? see: lab diagnose)"
+        raise CheckError(f"no device {name!r} on {node}; available: {known}") from None
 
 
 def read(session: Session, node: str | None = None, device: str | None = None) -> list[DeviceStatus]:
@@ -106,7 +106,7 @@ def complaints(topology: Topology, rows: Iterable[DeviceStatus]) -> list[str]:
 
 
 def table(rows: Iterable[DeviceStatus]) -> Table:
-    """A row a device."""
+    """One row per device."""
     return Table(
         _HEADINGS,
         [

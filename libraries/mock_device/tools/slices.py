@@ -80,7 +80,7 @@ def read(session: Session, node: str | None = None) -> list[SliceRow]:
 
 
 def table(rows: Iterable[SliceRow]) -> Table:
-    """A row a published device."""
+    """One row per published device."""
     return Table(
         _HEADINGS,
         [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mock_device.acceptance import all_tests, report
+from mock_device.acceptance import all_tests, cli, report
 from mock_device.acceptance.report import SuiteEnd, Summary
 from mock_device.lab.base import tables
 
@@ -51,6 +51,17 @@ def test_invalid_summary_is_rejected_with_its_file(tmp_path: Path) -> None:
         (tmp_path / "acceptance.json").write_text(content)
         with pytest.raises(ValueError, match="acceptance.json: expected a summary of acceptance: "):
             report.read_summary(tmp_path)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--clusters", "0"], 2), (["--bad"], 2)])
+def test_help_and_bad_usage_run_nothing(
+    arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "main", lambda _: pytest.fail("it would run the suites"))
+    assert all_tests.main(arguments) == code
+    said = capsys.readouterr()
+    assert "no summary" not in said.err
+    assert ("--outputdir" in said.out) == (code == 0)
 
 
 def test_run_that_cannot_start_keeps_its_exit_code_and_shows_no_earlier_summary(

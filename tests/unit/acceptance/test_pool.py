@@ -73,7 +73,7 @@ def test_idle_cluster_ends_for_a_cluster_of_another_value_set() -> None:
 def test_capacity_is_not_exceeded() -> None:
     async def scene(pool: Pool, _: FakeLab) -> None:
         await pool.borrow("numa-cluster-1", "a")
-        with pytest.raises(StepError, match="1 clusters are borrowed already"):
+        with pytest.raises(StepError, match="1 clusters are already borrowed"):
             await pool.borrow("dense-1", "b")
         await pool.release("numa-cluster-1")
         assert (await pool.borrow("dense-1", "b"))[0] == "c3"
@@ -122,7 +122,7 @@ def test_failed_start_leaves_the_value_set_free() -> None:
 def test_borrowed_and_unknown_value_sets_are_refused() -> None:
     async def scene(pool: Pool, _: FakeLab) -> None:
         await pool.borrow("dense-1", "a")
-        with pytest.raises(StepError, match="dense-1 is borrowed by suite a already"):
+        with pytest.raises(StepError, match="dense-1 is already borrowed by suite a"):
             await pool.borrow("dense-1", "b")
         with pytest.raises(StepError, match="no value set 'huge'; the pool has numa-cluster-1"):
             await pool.borrow("huge", "b")

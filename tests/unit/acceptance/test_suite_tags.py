@@ -11,7 +11,7 @@ from mock_device.acceptance.suite_tags import runs_alone
 @pytest.mark.parametrize(
     ("tags", "alone"), [([["alone", "dense"], ["alone"]], True), ([["alone"], ["dense"]], False), ([], False)]
 )
-def test_all_tests_of_a_suite_must_ask_for_it(tags: list[list[str]], alone: bool) -> None:
+def test_all_tests_of_a_suite_need_the_tag(tags: list[list[str]], alone: bool) -> None:
     suite = TestSuite("Some")
     for number, found in enumerate(tags):
         suite.tests.create(name=f"Test {number}", tags=found)

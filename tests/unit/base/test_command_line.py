@@ -11,7 +11,7 @@ from mock_device.topology import TopologyError
 
 
 class OtherError(Exception):
-    """A failure that only one program knows."""
+    """An error of a single program."""
 
 
 RAISED: dict[str, BaseException] = {
@@ -50,6 +50,7 @@ programs.add_command(program)
         (["--fails", "other"], 1, "program: odd\n"),
         (["--fails", "interrupt"], 130, "program: stopped\n"),
         (["--code"], 2, "program: Option '--code' requires an argument; see: program --help\n"),
+        (["--fails"], 2, "program: Option '--fails' requires an argument; see: program --help\n"),
         (["more"], 2, "program: Got unexpected extra argument (more); see: program --help\n"),
     ],
 )

@@ -17,14 +17,14 @@ MIB = 1 << 20
 def file_system(
     monkeypatch: pytest.MonkeyPatch, *, free: int, available: int, inodes: int = 100, left: int = 10
 ) -> None:
-    """Every file system has these bytes free for root and for others, and these inodes."""
+    """Make every file system report these free bytes, for root and other users, and inodes."""
     found = SimpleNamespace(f_bfree=free // 4096, f_bavail=available // 4096, f_frsize=4096)
     found.f_files, found.f_favail = inodes, left
     monkeypatch.setattr(os, "statvfs", lambda _: found)
 
 
 @pytest.mark.parametrize(("user", "expected"), [(0, 100 * MIB), (1000, 60 * MIB)])
-def test_reserved_blocks_are_free_for_root_only(
+def test_reserved_blocks_are_only_free_for_root(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, expected: int
 ) -> None:
     file_system(monkeypatch, free=100 * MIB, available=60 * MIB)
@@ -42,7 +42,7 @@ def test_reserved_blocks_are_free_for_root_only(
         (500 * MIB, 0, 0, ""),
     ],
 )
-def test_shortage_of_bytes_and_of_inodes(
+def test_shortage_of_bytes_and_inodes_is_reported(
     monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, left: int, message: str
 ) -> None:
     file_system(monkeypatch, free=free, available=free, inodes=inodes, left=left)
@@ -58,8 +58,8 @@ def test_shortage_of_bytes_and_of_inodes(
         (ValueError("No space left on device"), False),
     ],
 )
-def test_errors_of_a_full_disk(error: Exception, full: bool) -> None:
-    assert disk.says_full(error) == full
+def test_errors_of_a_full_disk_are_recognised(error: Exception, full: bool) -> None:
+    assert disk.is_disk_full(error) == full
 
 
 def test_sync_reports_errors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Requests and answers of one JSON object a line."""
+"""Requests and answers as one JSON object per line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Unforeseen(Exception):
 
 
 class Server:
-    """Answers on a Unix socket, in a thread."""
+    """Serves a Unix socket in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,7 +86,7 @@ def connect(server: Server, timeout: float = TIMEOUT_SECONDS) -> Connection:
     return Connection(str(server.path), "the adder", "start it", timeout)
 
 
-def test_requests_are_answered_one_after_the_other(server: Server) -> None:
+def test_requests_are_answered_in_order(server: Server) -> None:
     with connect(server) as connection:
         assert connection.request("add", a=1, b=2) == 3
         assert connection.request("add", a="x", b="y") == "xy"
@@ -136,7 +136,7 @@ def test_late_answer_is_an_error(server: Server) -> None:
 
 
 def test_end_of_the_process_during_a_request_is_an_error(server: Server) -> None:
-    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended while it was asked to"):
+    with connect(server) as connection, pytest.raises(StepError, match="the adder: it ended during request"):
         connection.request("leave")
 
 

@@ -26,4 +26,4 @@ def test_lock_file_with_invalid_content_can_be_waited_for(tmp_path: Path, monkey
         monkeypatch.setattr(progress, "say", say)
         with locked(path, "some work"):
             assert path.read_text() == f"{os.getpid()}\n"
-    assert said == ["waiting for process \ufffd\ufffd, which works on: some work"]
+    assert said == ["waiting for process \ufffd\ufffd, which is working on: some work"]

@@ -1,4 +1,4 @@
-"""Commands whose output is read only in part."""
+"""Commands whose reader exits early."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import sys
 
 import pytest
 
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 TIMEOUT_SECONDS = 30
 LONG = """
 import sys
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 def command():
     for number in range(20_000):
         print("line", number)
     return 3
 
-sys.exit(while_it_is_read(command))
+sys.exit(tolerate_closed_output(command))
 """
 BROKEN = """
 import os
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 
 def command():
     reader, writer = os.pipe()
     os.close(reader)
     os.write(writer, b"x")
 
-while_it_is_read(command)
+tolerate_closed_output(command)
 """
 
 
-def test_reader_that_leaves_early_is_no_error() -> None:
+def test_early_exit_of_the_reader_is_no_error() -> None:
     command = subprocess.Popen([sys.executable, "-c", LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert command.stdout is not None
     assert command.stderr is not None
@@ -46,7 +46,7 @@ def test_reader_that_leaves_early_is_no_error() -> None:
     assert command.wait(TIMEOUT_SECONDS) == 0
 
 
-def test_exit_code_is_the_command_s() -> None:
+def test_exit_code_of_the_command_is_returned() -> None:
     run = subprocess.run([sys.executable, "-c", LONG], capture_output=True, timeout=TIMEOUT_SECONDS, check=False)
     assert (run.returncode, run.stdout.count(b"\n")) == (3, 20_000)
 
@@ -62,4 +62,4 @@ def test_error_of_the_command_is_not_hidden() -> None:
         raise OSError(os.strerror(5))
 
     with pytest.raises(OSError, match="Input/output error"):
-        while_it_is_read(command)
+        tolerate_closed_output(command)

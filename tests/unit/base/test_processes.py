@@ -45,7 +45,7 @@ async def ready(log: Path) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_unexpected_end_is_reported_and_kept_in_the_state(tmp_path: Path) -> None:
+def test_unexpected_end_is_reported_and_shown_in_the_state(tmp_path: Path) -> None:
     async def work(children: Children) -> None:
         child = await children.start("short", [sys.executable, "-c", "print('said'); exit(7)"], cwd=tmp_path)
         await child.process.wait()
@@ -57,7 +57,7 @@ def test_unexpected_end_is_reported_and_kept_in_the_state(tmp_path: Path) -> Non
     assert (tmp_path / "short.log").read_text() == "said\n"
 
 
-def test_end_that_was_asked_for_is_not_reported(tmp_path: Path) -> None:
+def test_requested_end_is_not_reported(tmp_path: Path) -> None:
     async def work(children: Children) -> None:
         await children.start("asked", SLEEP, cwd=tmp_path)
         assert children.states()[0].memory > 0
@@ -92,7 +92,7 @@ def test_command_that_cannot_run_is_named_with_its_log(tmp_path: Path) -> None:
         with_children(tmp_path, work)
 
 
-def test_memory_of_a_process() -> None:
+def test_memory_of_a_process_is_measured() -> None:
     before = own_memory(os.getpid())
     block = bytearray(os.urandom(1 << 20) * 32)
     assert own_memory(os.getpid()) >= before + len(block) // 2

@@ -50,7 +50,7 @@ def test_text_is_tab_separated_with_notes_in_their_place(capsys: pytest.CaptureF
 
 
 def on_terminal(columns: int, code: str = "tables.print_tables(t.TABLE)", **environment: str) -> str:
-    """What ``code`` prints on a terminal that is ``columns`` wide."""
+    """Output of ``code`` on a terminal with ``columns`` columns."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
     clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}

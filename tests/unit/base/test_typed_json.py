@@ -55,7 +55,7 @@ def test_error_of_a_damaged_file_is_one_line_with_the_remedy(tmp_path: Path, con
         ClusterSpec.load(path)
     message = str(caught.value)
     assert message.startswith(f"cluster 'some': {path} is damaged: {reason}")
-    assert message.endswith("; end the cluster: lab down --name some")
+    assert message.endswith("; stop the cluster: lab down --name some")
     assert "\n" not in message
 
 

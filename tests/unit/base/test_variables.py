@@ -26,7 +26,7 @@ def test_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("find", "message"),
-    [(topology_path, "no topology 'huge'; there are .*numa-cluster"), (profile_path, "no profile 'huge'; .*embedded")],
+    [(topology_path, "no topology 'huge'; available: .*numa-cluster"), (profile_path, "no profile 'huge'; .*embedded")],
 )
 def test_error_of_an_unknown_name_lists_the_known_ones(find: Callable[[str], Path], message: str) -> None:
     with pytest.raises(StepError, match=message):

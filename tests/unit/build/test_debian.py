@@ -1,4 +1,4 @@
-"""Debian trees: how mmdebstrap is called."""
+"""Debian root file systems: arguments of mmdebstrap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mock_device.lab.build import debian
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> list[str]:
     """Arguments of mmdebstrap for a tree."""
     command = fake_command(monkeypatch, tmp_path, "mmdebstrap")
-    # Trees of ordinary users are made in a namespace; here only the arguments matter.
+    # Trees of ordinary users are built in a namespace; only the arguments matter here.
     monkeypatch.setattr(debian, "as_root", list)
     debian.tree(tmp_path / "tree", ["systemd", "kmod"], log=tmp_path / "log", **options)
     (found,) = command.calls
@@ -23,7 +23,7 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **options: Any) -> lis
     return argv
 
 
-def test_packages_go_into_a_trixie_without_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_packages_are_installed_without_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     argv = call(monkeypatch, tmp_path)
     assert argv[-2:] == ["trixie", str(tmp_path / "tree")]
     assert {"--variant=apt", "--include=systemd,kmod", "--aptopt=Apt::Install-Recommends false"} <= set(argv)
@@ -32,7 +32,7 @@ def test_packages_go_into_a_trixie_without_documentation(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("variant", "stage"), [("apt", "customize"), ("extract", "extract")])
-def test_hooks_run_when_the_packages_are_there(
+def test_hooks_run_after_the_packages_are_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variant: str, stage: str
 ) -> None:
     argv = call(monkeypatch, tmp_path, variant=variant, hooks=['touch "$1/one"', 'touch "$1/two"'])
@@ -41,7 +41,7 @@ def test_hooks_run_when_the_packages_are_there(
 
 
 @pytest.mark.parametrize(("user", "ordinary"), [(0, False), (1000, True)])
-def test_ordinary_user_makes_no_devices(
+def test_ordinary_user_creates_no_device_nodes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, ordinary: bool
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)

@@ -1,4 +1,4 @@
-"""Go programs: what is built, with which version in it, and how often."""
+"""Go programs: what is built, with which version, and how often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import gobuild
 from mock_device.lab.build.node_image import NODE_PROGRAMS
 
-# Writes what `go build -o FILE` and `GOBIN=FOLDER go install COMMAND@VERSION...` would.
+# Writes the files of `go build -o FILE` and `GOBIN=FOLDER go install COMMAND@VERSION...`.
 GO = [
     "argv = sys.argv",
     "names = [argv[argv.index('-o') + 1]] if argv[1] == 'build' else "
@@ -25,12 +25,12 @@ GO = [
 
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCommand:
-    """A Go tool chain that builds empty files, and an empty cache."""
+    """A fake Go tool chain that builds empty files, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return fake_command(monkeypatch, tmp_path, "go", GO)
 
 
-def test_version_is_that_of_the_module() -> None:
+def test_version_comes_from_the_module() -> None:
     version = gobuild.kubernetes_version()
     assert re.fullmatch(r"v1\.37\.\d+", version)
     assert f"k8s.io/kubernetes {version}\n" in (PROJECT / "embedded-k8s/go.mod").read_text()
@@ -43,7 +43,7 @@ def test_module_without_kubernetes_is_an_error(monkeypatch: pytest.MonkeyPatch, 
         gobuild.kubernetes_version()
 
 
-def test_version_is_stamped_where_servers_and_clients_read_it() -> None:
+def test_version_is_stamped_for_servers_and_clients() -> None:
     flags = gobuild.version_flags("v1.37.2").split(" -X ")
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
         for value in ("gitVersion=v1.37.2", "gitMajor=1", "gitMinor=37"):
@@ -75,7 +75,7 @@ def test_containerd_has_its_shim_and_its_client(go: FakeCommand) -> None:
         assert all(item.endswith(f"@v{gobuild.CONTAINERD_VERSION}") for item in call["argv"] if "@" in item)
 
 
-def test_failed_build_names_its_log_and_is_tried_again(
+def test_failed_build_names_its_log_and_is_retried(
     go: FakeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_command(monkeypatch, tmp_path, "go", ["print('undefined: x')", "sys.exit(1)"])

@@ -10,7 +10,7 @@ import pytest
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import kbuild
 
-ROOM = PROJECT / "kernel-driver"
+SOURCE = PROJECT / "kernel-driver"
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ def test_kernels_are_ordered_by_number() -> None:
 
 
 def test_readme_names_the_oldest_supported_kernel() -> None:
-    assert f"Linux {'.'.join(map(str, kbuild.OLDEST))} or newer" in (ROOM / "README.md").read_text()
+    assert f"Linux {'.'.join(map(str, kbuild.OLDEST))} or newer" in (SOURCE / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("version", "patchlevel"), [(kbuild.OLDEST[0], kbuild.OLDEST[1] - 1), (5, 15)])
 def test_module_does_not_compile_for_older_kernels(version: int, patchlevel: int) -> None:
     """Sets the variables that the kernel's Makefile defines when it includes this one."""
     variables = [f"KERNELRELEASE={version}.{patchlevel}.9", f"VERSION={version}", f"PATCHLEVEL={patchlevel}"]
-    argv = ["make", "--no-print-directory", "-f", str(ROOM / "Makefile"), *variables]
+    argv = ["make", "--no-print-directory", "-f", str(SOURCE / "Makefile"), *variables]
     result = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     oldest = ".".join(map(str, kbuild.OLDEST))
     assert f"mock_accel needs Linux {oldest} or newer, found {version}.{patchlevel}.9" in result.stderr
@@ -47,15 +47,15 @@ def test_module_does_not_compile_for_older_kernels(version: int, patchlevel: int
 
 
 def test_every_source_is_part_of_the_module() -> None:
-    objects = re.search(r"^mock_accel-y := (.*)$", (ROOM / "Makefile").read_text(), re.MULTILINE)
+    objects = re.search(r"^mock_accel-y := (.*)$", (SOURCE / "Makefile").read_text(), re.MULTILINE)
     assert objects
-    assert {f"{source.stem}.o" for source in ROOM.glob("*.c")} == set(objects[1].split())
+    assert {f"{source.stem}.o" for source in SOURCE.glob("*.c")} == set(objects[1].split())
 
 
 def test_every_attribute_in_the_source_is_described() -> None:
     """Needs no guest, unlike the tests that compare with the real attributes."""
-    abi = (ROOM / "ABI/testing/sysfs-class-mock-accel").read_text()
-    attributes = set(re.findall(r"DEVICE_ATTR_R[OW]\((\w+)\)", (ROOM / "sysfs.c").read_text()))
+    abi = (SOURCE / "ABI/testing/sysfs-class-mock-accel").read_text()
+    attributes = set(re.findall(r"DEVICE_ATTR_R[OW]\((\w+)\)", (SOURCE / "sysfs.c").read_text()))
     described = set(re.findall(r"^What:\t\t/sys/class/mock-accel/<name>/(\w+)$", abi, re.MULTILINE))
     assert described == attributes | {"device", "uevent"}
     for entry in abi.split("\n\nWhat:"):

@@ -28,7 +28,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, in
     return {file.path: (file.content, file.mode) for file in found}
 
 
-def test_every_file_that_units_and_configurations_name_is_there(files: dict[str, tuple[bytes, int]]) -> None:
+def test_files_named_by_units_and_configurations_exist(files: dict[str, tuple[bytes, int]]) -> None:
     texts = [json.dumps([kubelet_config(), kube_proxy_config()])]
     texts += [path.read_text() for path in DATA.rglob("*") if path.is_file()]
     named = set(re.findall(r"/etc/kubernetes/[-.\w]+", "\n".join(texts)))
@@ -36,7 +36,7 @@ def test_every_file_that_units_and_configurations_name_is_there(files: dict[str,
     assert named <= files.keys() | IN_THE_IMAGE
 
 
-def test_secrets_are_readable_by_root_only(files: dict[str, tuple[bytes, int]]) -> None:
+def test_secrets_are_only_readable_by_root(files: dict[str, tuple[bytes, int]]) -> None:
     secret = {
         path for path, (content, _) in files.items() if b"PRIVATE KEY" in content or b"client-key-data" in content
     }
@@ -44,7 +44,7 @@ def test_secrets_are_readable_by_root_only(files: dict[str, tuple[bytes, int]]) 
     assert {path for path, (_, mode) in files.items() if mode == 0o600} == secret
 
 
-def test_kubelet_is_told_its_address_and_feature_gates(files: dict[str, tuple[bytes, int]]) -> None:
+def test_kubelet_gets_its_address_and_feature_gates(files: dict[str, tuple[bytes, int]]) -> None:
     assert files["/etc/kubernetes/kubelet.env"][0] == b"NODE_IP=192.168.122.212\nFEATURE_GATES=A=true,B=false\n"
     unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
     assert {"NODE_IP", "FEATURE_GATES"} <= set(re.findall(r"\$\{?(\w+)", unit))
@@ -82,7 +82,7 @@ def test_no_service_of_a_node_is_masked() -> None:
 @pytest.mark.parametrize(
     "service", [name for name in SERVICES if (DATA / f"etc/systemd/system/{name}.service").exists()]
 )
-def test_own_units_run_programs_that_are_there(service: str) -> None:
+def test_programs_of_the_labs_units_exist(service: str) -> None:
     unit = (DATA / f"etc/systemd/system/{service}.service").read_text()
     for program in re.findall(r"^Exec\w+=[-@+!]*(/usr/local/\S+)", unit, re.MULTILINE):
         path = DATA / Path(program).relative_to("/")

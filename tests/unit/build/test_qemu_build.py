@@ -12,7 +12,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import debian, qemu_build
 from mock_device.lab.build.qemu_build import ensure_qemu, parse_version
 
-# Answers like QEMU, and as the loader of a tree, which is given the libraries and the program first.
+# Answers like QEMU, also when run as the loader of a tree, whose arguments start with the libraries and the program.
 QEMU = """
 if "--version" in sys.argv:
     print("QEMU emulator version {version} (Debian 1:{version}+ds-1)")
@@ -20,7 +20,7 @@ if "help" in sys.argv:
     print('name "virtio-net-pci", bus PCI')
     print('name "{device}", bus PCI')
 """
-# mmdebstrap: its last argument is the tree.
+# A fake mmdebstrap; its last argument is the tree.
 TREE = """
 loader = os.path.join(sys.argv[-1], "usr/lib64/ld-linux-x86-64.so.2")
 os.makedirs(os.path.dirname(loader))
@@ -32,7 +32,7 @@ os.chmod(loader, 0o755)
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str], None]:
-    """Makes a host with this version of QEMU, which has this device, and an empty cache."""
+    """Creates a fake host with this version and device of QEMU, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(debian, "as_root", list)
 
@@ -45,7 +45,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str]
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., FakeCommand]:
-    """Makes a Debian mirror with this version of QEMU."""
+    """Creates a fake Debian mirror with this version of QEMU."""
 
     def make(version: str, device: str = "vfio-user-pci") -> FakeCommand:
         tree = TREE.format(qemu=QEMU.format(version=version, device=device))
@@ -62,7 +62,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Fak
         ("command not found", (0, 0)),
     ],
 )
-def test_version_of_qemu(text: str, version: tuple[int, int]) -> None:
+def test_version_of_qemu_is_parsed(text: str, version: tuple[int, int]) -> None:
     assert parse_version(text) == version
 
 
@@ -81,7 +81,7 @@ def test_qemu_of_the_host_is_used_if_it_is_new_enough(
 @pytest.mark.parametrize(
     ("version", "device"), [("7.2.0", "vfio-user-pci"), ("10.0.9", "vfio-user-pci"), ("11.1.0", "vfio-pci")]
 )
-def test_debian_backport_is_installed_once_if_the_host_has_no_fit_qemu(
+def test_debian_backport_is_installed_once_if_the_host_has_no_suitable_qemu(
     host: Callable[[str, str], None], mirror: Callable[..., FakeCommand], version: str, device: str
 ) -> None:
     host(version, device)
@@ -96,7 +96,7 @@ def test_debian_backport_is_installed_once_if_the_host_has_no_fit_qemu(
     assert (qemu.version, qemu.env) == ("11.1", {"QEMU_MODULE_DIR": f"{root}/usr/lib/x86_64-linux-gnu/qemu"})
 
 
-def test_backport_that_is_unfit_is_an_error(host: Callable[..., None], mirror: Callable[..., FakeCommand]) -> None:
+def test_unsuitable_backport_is_an_error(host: Callable[..., None], mirror: Callable[..., FakeCommand]) -> None:
     host("7.2.0")
     mirror("11.1.0", "vfio-pci")
     message = "QEMU 11.1 of trixie-backports cannot be used: it has no device vfio-user-pci"

@@ -50,7 +50,7 @@ def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
         ("", "../../devices/left"),
     ]
     assert cdi.complaints(files, {(NODE, PF.name): PF, (NODE, VF.name): VF}) == [
-        f"{NODE}: /var/run/cdi/{name} is there, but no allocated device belongs to it"
+        f"{NODE}: /var/run/cdi/{name} is unexpected: no allocated device belongs to it"
         for name in (".example.com_mock-accel-mock1.json.7.tmp", "example.com_mock-accel-mock2.link")
     ]
 
@@ -64,8 +64,8 @@ def test_probe_of_a_missing_folder_lists_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("", "node1: the list of CDI files has no end: ''"),
-        ("file\t/a.json\n+{", "node1: the list of CDI files has no end: 'file\\t/a.json\\n+{'"),
+        ("", "node1: the list of CDI files is incomplete: ''"),
+        ("file\t/a.json\n+{", "node1: the list of CDI files is incomplete: 'file\\t/a.json\\n+{'"),
         ("+{}\nend\n", "node1: expected the line of a CDI file, found '+{}'"),
         ("link\t/a.link\nend\n", "node1: expected the line of a CDI file, found 'link\\t/a.link'"),
         ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
@@ -80,7 +80,7 @@ def test_invalid_output_is_rejected(output: str, message: str) -> None:
 def test_file_on_another_node_is_unexpected() -> None:
     text = json.dumps(content(PF))
     assert cdi.complaints([CdiFile("mock-cluster-node2", PATH, text)], ALLOCATED) == [
-        f"mock-cluster-node2: {PATH} is there, but no allocated device belongs to it",
+        f"mock-cluster-node2: {PATH} is unexpected: no allocated device belongs to it",
         f"{NODE} mock0 (0000:11:00.0): is allocated, but the node has no {PATH}; look at the node agent's log",
     ]
 

@@ -20,7 +20,7 @@ def claim(uid: str, *, used: bool = True, driver: str = "mock-accel.example.com"
     return {"metadata": {"uid": uid, "namespace": "default", "name": f"name-{uid}"}, "spec": {}, "status": status}
 
 
-def test_checkpoints_that_agree() -> None:
+def test_matching_checkpoints_have_no_complaints() -> None:
     found = {"node1": checkpoint("a"), "node2": checkpoint("b")}
     others = [claim("c", used=False), claim("d", driver="gpu.example.com")]
     assert checkpoints.complaints(found, [claim("a"), claim("b"), *others]) == []
@@ -38,7 +38,7 @@ def test_checkpoint_of_version_1_has_no_boot_id() -> None:
     assert json.loads(checkpoints.of_version(checkpoint("a"), 1)) == {"version": 1, "claims": checkpoint("a")["claims"]}
 
 
-def test_checkpoint_of_a_newer_version_has_something_unknown() -> None:
+def test_newer_checkpoint_has_unknown_fields() -> None:
     content = json.loads(checkpoints.of_version(checkpoint("a"), 3))
     assert content["version"] == 3
     assert content["claims"] == checkpoint("a")["claims"]

@@ -72,8 +72,7 @@ def test_unknown_requests_and_constraints_are_called_unknown() -> None:
     claim = parse({"name": "r", "scored": {}}, constraints=[{"matchExpression": "x"}])
     assert claim.requests[0].alternatives == ()
     assert str(claim) == (
-        "claim 'c' asks for request 'r' of a form that is not known here with a constraint that is not known here "
-        "and has no devices yet"
+        "claim 'c' asks for request 'r' of an unknown form with an unknown constraint and has no devices yet"
     )
 
 

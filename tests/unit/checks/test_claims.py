@@ -157,7 +157,7 @@ def test_unexpected_and_missing_devices_are_reported() -> None:
     devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
     assert claims.other_devices(devices, [mock1, mock0]) == []
     assert claims.other_devices(devices[:1], [mock1]) == [
-        "mock-cluster-node1 mock0 (0000:11:00.0) is not among those",
+        "mock-cluster-node1 mock0 (0000:11:00.0) is unexpected",
         "mock1 (0000:12:00.0) is missing",
     ]
     elsewhere = AllocatedDevice("pair", "r", publish(mock1, "mock-cluster-node2"))
@@ -276,7 +276,7 @@ def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
 
 
-def test_device_that_two_claims_have_is_named() -> None:
+def test_device_of_two_claims_is_reported() -> None:
     def device(name: str, claim: str) -> AllocatedDevice:
         return AllocatedDevice(claim, "r", NAMED[name])
 

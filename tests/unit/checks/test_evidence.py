@@ -158,7 +158,7 @@ def test_folder_name_and_links_are_safe(tmp_path: Path) -> None:
     html = evidence.links(root, [root / name / "node1" / "dmesg.txt", root / name / "a&b #1.txt"])
     assert f'<a href="evidence/{name}/node1/dmesg.txt">node1/dmesg.txt</a>' in html
     assert f'<a href="evidence/{name}/a%26b%20%231.txt">a&amp;b #1.txt</a>' in html
-    assert evidence.links(root, []) == "No evidence: nothing answered"
+    assert evidence.links(root, []) == "No evidence: no source answered"
 
 
 SUITE = """\

@@ -70,7 +70,7 @@ def test_two_listings_of_a_kind_in_a_section_are_rejected() -> None:
 
 
 def test_error_of_an_unknown_heading_lists_the_known_ones() -> None:
-    with pytest.raises(CheckError, match=r"has no old listing in section 'Nowhere'; there are 'Attributes of pub"):
+    with pytest.raises(CheckError, match=r"has no old listing in section 'Nowhere'; available: 'Attributes of pub"):
         guide.listing("Nowhere", old=True)
 
 

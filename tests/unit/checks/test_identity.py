@@ -23,7 +23,7 @@ def answers(status: int, message: str) -> Any:
 
 
 @pytest.mark.parametrize("status", [403, 422])
-def test_refusals_of_rbac_and_of_admission_policies(status: int) -> None:
+def test_refusals_of_rbac_and_admission_policies_are_accepted(status: int) -> None:
     assert "not your node" in identity.refusal("slice of another node", answers(status, "not your node"))
 
 
@@ -37,7 +37,7 @@ def test_success_is_an_error() -> None:
         identity.refusal("slice of another node", lambda: None)
 
 
-def test_rights_that_are_not_needed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unneeded_permissions_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     class Reviews:

@@ -122,7 +122,7 @@ def test_wait_ends_when_the_pod_has_ended() -> None:
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (409, "ResourceClaim 'pair' exists already: an earlier test has not cleaned up"),
+        (409, "ResourceClaim 'pair' already exists: an earlier test has not cleaned up"),
         (422, "ResourceClaim 'pair': the API server refuses it, 422: too many"),
     ],
 )

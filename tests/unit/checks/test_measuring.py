@@ -90,7 +90,7 @@ def test_pods_without_claims_create_none(server: FakeApiServer, api: ApiClient) 
 def test_failed_creation_ends_the_wait(monkeypatch: pytest.MonkeyPatch, server: FakeApiServer, api: ApiClient) -> None:
     monkeypatch.setattr(measuring, "_WATCH_SECONDS", 1.0)
     server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Pending"}})
-    with pytest.raises(CheckError, match="Pod 'measured-0' exists already"):
+    with pytest.raises(CheckError, match="Pod 'measured-0' already exists"):
         measuring._start(api, 1, with_claims=False, timeout=timedelta(minutes=10))
 
 

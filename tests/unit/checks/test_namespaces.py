@@ -20,7 +20,7 @@ TIMEOUT = timedelta(seconds=2)
 
 
 class Api:
-    """An API server with these namespaces, which keeps what it is asked to change."""
+    """A fake API server with these namespaces, which records requested changes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, left: bool = False, status: int = 200) -> None:
         self.status = status
@@ -46,7 +46,7 @@ def test_namespace_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.changes == ["some"]
 
 
-def test_absent_namespace_is_no_error_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_missing_namespace_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Api(monkeypatch, status=404)
     namespaces.delete_namespace(ApiClient(), "some", TIMEOUT)
     Api(monkeypatch, status=403)
@@ -82,7 +82,7 @@ def test_pod_in_its_own_namespace(monkeypatch: pytest.MonkeyPatch, phase: str, f
         with pytest.raises(CheckError, match=found):
             namespaces.run_in_namespace(ApiClient(), "some", "web", "node1", TIMEOUT)
     (namespace,), (objects, where) = applied
-    # The labels by which suites clean up.
+    # Labels that the suites use to clean up.
     assert all(f"{key}: {value}" in namespace for key, value in LABELS.items())
     assert where == "some"
     assert "kind: ResourceClaim" in objects

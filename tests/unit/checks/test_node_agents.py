@@ -1,4 +1,4 @@
-"""Node agents: killed, asked, and deprived of their rights, over real HTTP."""
+"""Restarts, metrics and permissions of node agents, over real HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mock_device.checks.errors import CheckError
 BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/mock-accel-node-agent"
 
 
-def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
+def test_agent_is_back_after_a_restart_when_ready() -> None:
     before = {"a": (1, False)}
     for now in ({"a": (1, False)}, {"a": (1, True)}, {"a": (2, False)}, {}):
         assert not node_agents.came_back(before, now)
@@ -24,7 +24,7 @@ def test_agent_is_back_when_it_was_started_again_and_is_ready() -> None:
 
 
 class AgentThatComesBack(dict[str, Any]):
-    """Answers of an API server that cannot reach the agent at first, and of an agent that is not registered yet."""
+    """Answers of an API server that cannot reach the agent at first, then of an agent before its registration."""
 
     def __init__(self) -> None:
         away = (503, {"message": "error trying to reach service: i/o timeout"})
@@ -35,23 +35,23 @@ class AgentThatComesBack(dict[str, Any]):
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
 
 
-def test_agent_is_asked_until_it_was_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ends_when_the_agent_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "pod_of", lambda *_: "agent-1")
     answers = AgentThatComesBack()
     with api_server(answers) as api:
         assert node_agents.seconds_until_registered(api, "node1", timedelta(seconds=10)) == 12.5
         answers.left = [(503, {"message": "i/o timeout"})]
-        with pytest.raises(CheckError, match="node1 does not say when it was registered after 0 s:\n503: i/o timeout"):
+        with pytest.raises(CheckError, match="node1 has not reported its registration after 0 s:\n503: i/o timeout"):
             node_agents.seconds_until_registered(api, "node1", timedelta(0))
 
 
-def test_rights_are_removed_also_when_they_are_gone() -> None:
+def test_removing_rights_is_idempotent() -> None:
     with api_server({BINDING: (200, {"kind": "Status"})}) as api:
         node_agents.remove_rights(api)
     with api_server({}) as api:
         node_agents.remove_rights(api)
 
 
-def test_refusal_is_not_hidden() -> None:
+def test_refusal_of_the_api_server_is_raised() -> None:
     with api_server({BINDING: (403, {})}) as api, pytest.raises(ApiException):
         node_agents.remove_rights(api)

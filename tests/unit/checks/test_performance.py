@@ -60,9 +60,9 @@ def test_limits_of_the_project_are_valid() -> None:
     assert limits.of("sysfs-read", 1, "kvm") == 0.005
     assert limits.of("allocation", 10, "kvm") == 30
     assert limits.of("allocation", 100, "tcg") == 300 * limits.factor
-    with pytest.raises(CheckError, match="expected a limit of allocation for 101, there are 10, 100"):
+    with pytest.raises(CheckError, match="expected a limit of allocation for 101, found limits for 10, 100"):
         limits.of("allocation", 101, "kvm")
-    with pytest.raises(CheckError, match="expected a limit of teardown for 1, there are no sizes"):
+    with pytest.raises(CheckError, match="expected a limit of teardown for 1, found limits for no size"):
         limits.of("teardown", 1, "kvm")
 
 
@@ -78,7 +78,7 @@ BAD_LIMITS = [
 
 
 @pytest.mark.parametrize(("text", "message"), [("scan: [", "cannot be read"), *BAD_LIMITS])
-def test_bad_limits_are_refused_with_file_and_reason(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_limits_are_rejected_with_file_and_reason(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "limits.yaml"
     path.write_text(text)
     with pytest.raises(StepError) as caught:
@@ -87,7 +87,7 @@ def test_bad_limits_are_refused_with_file_and_reason(text: str, message: str, tm
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_LIMITS)
-def test_schema_refuses_bad_limits_as_well(text: str, message: str) -> None:
+def test_schema_rejects_invalid_limits(text: str, message: str) -> None:
     assert objections(LIMITS.parents[1] / "limits.schema.json", text), message
 
 

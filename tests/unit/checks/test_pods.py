@@ -169,8 +169,8 @@ def test_probe_lists_the_devices_of_the_container(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("", "the container's list of devices has no end: ''"),
-        ("env\tMOCK_ACCEL_PCI=1", "the container's list of devices has no end: 'env\\tMOCK_ACCEL_PCI=1'"),
+        ("", "the container's list of devices is incomplete: ''"),
+        ("env\tMOCK_ACCEL_PCI=1", "the container's list of devices is incomplete: 'env\\tMOCK_ACCEL_PCI=1'"),
         ("env\tMOCK_ACCEL_PCI\nend\n", "expected a variable or device of the container, found 'env\\tMOCK_ACCEL_PCI'"),
         ("device\tmock0\nend\n", "expected a variable or device of the container, found 'device\\tmock0'"),
     ],
@@ -211,20 +211,19 @@ def test_short_variables_may_be_those_of_any_device(function: topology.Function)
         (
             [SEEN_PF, replace(SEEN_VF, target=SEEN_PF.target)],
             f"mock0_vf0 (0000:11:00.1) in the container: expected a device link to 0000:11:00.1, "
-            f"it leads to {SEEN_PF.target}",
+            f"found {SEEN_PF.target}",
         ),
         (
             [replace(SEEN_PF, target=""), SEEN_VF],
-            "mock0 (0000:11:00.0) in the container: expected a device link to 0000:11:00.0, it leads to nowhere",
+            "mock0 (0000:11:00.0) in the container: expected a device link to 0000:11:00.0, found a broken link",
         ),
         (
             [SEEN_PF, replace(SEEN_VF, parent="")],
-            "mock0_vf0 (0000:11:00.1) in the container: expected device/physfn to lead to 0000:11:00.0, "
-            "it leads to nowhere",
+            "mock0_vf0 (0000:11:00.1) in the container: expected a device/physfn link to 0000:11:00.0, found none",
         ),
         (
             [replace(SEEN_PF, parent=SEEN_VF.target), SEEN_VF],
-            f"mock0 (0000:11:00.0) in the container: expected no device/physfn, it leads to {SEEN_VF.target}",
+            f"mock0 (0000:11:00.0) in the container: expected no device/physfn, found {SEEN_VF.target}",
         ),
     ],
 )

@@ -16,7 +16,7 @@ TIMEOUT = timedelta(seconds=20)
 
 
 class Node:
-    """A session with one node: the boot ids that it answers, one after the other; None when it does not answer."""
+    """A fake session with one node, which returns these boot IDs in order; None stands for no answer."""
 
     api = "the API"
 
@@ -40,7 +40,7 @@ class Node:
 
 @pytest.fixture
 def ready(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was waited for to be Ready, which happens at once."""
+    """Nodes whose readiness was awaited; they are Ready at once."""
     waited: list[Any] = []
     monkeypatch.setattr(kubeclient, "wait_nodes_ready", lambda *args: waited.append(args[:2]))
     return waited
@@ -63,14 +63,14 @@ def test_node_is_ready_again_after_another_boot(ready: list[Any], act: Callable[
         (["one", None], "node1.*node1 does not answer"),
     ],
 )
-def test_node_that_does_not_come_back_is_an_error(ready: list[Any], boots: list[str | None], reason: str) -> None:
+def test_node_that_does_not_reboot_is_an_error(ready: list[Any], boots: list[str | None], reason: str) -> None:
     node: Any = Node(*boots)
     with pytest.raises(CheckError, match=rf"(?s){reason}"):
         power.reboot(node, "node1", timedelta(seconds=0.1))
     assert ready == []
 
 
-def test_node_that_does_not_answer_before_is_not_rebooted(ready: list[Any]) -> None:
+def test_silent_node_is_not_rebooted(ready: list[Any]) -> None:
     node: Any = Node(None)
     with pytest.raises(CheckError, match="node1 does not answer"):
         power.reboot(node, "node1", TIMEOUT)

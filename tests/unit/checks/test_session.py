@@ -17,7 +17,7 @@ NODES = [node.name for node in CLUSTER.nodes]
 
 
 class Shell:
-    """A connection to a node that answers with its name, or not at all."""
+    """A fake connection to a node, which answers with its name or not at all."""
 
     def __init__(self, name: str, *, silent: bool) -> None:
         self.name, self.silent = name, silent
@@ -58,18 +58,18 @@ def no_session() -> Iterator[None]:
     session.end()
 
 
-def test_a_connection_is_made_once_for_each_node() -> None:
+def test_connection_to_each_node_is_made_once() -> None:
     borrowed = Borrowed()
     assert borrowed.session.on_node(NODES[0], "uptime") == f"{NODES[0]}: uptime"
     assert borrowed.session.on_node(NODES[0], "uptime", timeout=5.0)
     assert [(shell.name, shell.timeouts) for shell in borrowed.shells] == [(NODES[0], [60.0, 5.0])]
 
 
-def test_answers_of_all_nodes() -> None:
+def test_answers_of_all_nodes_are_returned() -> None:
     assert Borrowed().session.on_nodes("uptime") == {name: f"{name}: uptime" for name in NODES}
 
 
-def test_node_that_does_not_answer_is_an_error_unless_that_is_expected() -> None:
+def test_silent_node_is_an_error_unless_tolerated() -> None:
     borrowed = Borrowed(NODES[1])
     with pytest.raises(CheckError, match=f"{NODES[1]} does not answer"):
         borrowed.session.on_nodes("uptime")
@@ -98,6 +98,6 @@ def test_another_cluster_replaces_the_first() -> None:
     assert session.current() is second.session
 
 
-def test_suite_without_a_cluster_is_told_how_to_borrow_one() -> None:
+def test_error_without_a_cluster_says_how_to_borrow_one() -> None:
     with pytest.raises(CheckError, match="no cluster is borrowed: a suite needs 'Suite Setup    Borrow Cluster'"):
         session.current()

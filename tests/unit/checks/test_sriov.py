@@ -70,7 +70,7 @@ def test_command_prints_the_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("device\tmock0", "node1: the list of VFs has no end: 'device\\tmock0'"),
+        ("device\tmock0", "node1: the list of VFs is incomplete: 'device\\tmock0'"),
         ("device\tmock0\nend\n", "node1: expected a device, found 'device\\tmock0'"),
         (
             "device\tm\t0\tx\t0\t\t\nend\n",
@@ -112,7 +112,7 @@ PF, VF = "mock-cluster-node1 mock0 (0000:11:00.0)", "mock-cluster-node1 mock0_vf
         (shown(MOCK0, replace(MOCK0_VF0, total=0)), f"{VF}: expected sriov_totalvfs none, found 0"),
         (
             shown(MOCK0, MOCK0_VF0, replace(MOCK0_VF0, name="mock0_vf1")),
-            "mock-cluster-node1 mock0_vf1: is there, but should not be enabled",
+            "mock-cluster-node1 mock0_vf1 is unexpected: it should not be enabled",
         ),
     ],
 )

@@ -90,8 +90,8 @@ def test_missing_numa_node_is_not_taken_from_the_previous_device(tree: SysfsTree
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("", "node1: the list of devices has no end: ''"),
-        ("pci\t0000:11:00.0", "node1: the list of devices has no end: 'pci\\t0000:11:00.0'"),
+        ("", "node1: the list of devices is incomplete: ''"),
+        ("pci\t0000:11:00.0", "node1: the list of devices is incomplete: 'pci\\t0000:11:00.0'"),
         ("accel\tmock0\nend\n", "node1: expected a device, found 'accel\\tmock0' (unknown line)"),
         ("sh: not found\nend\n", "node1: expected a device, found 'sh: not found' (unknown line)"),
         ("pci\t0000:11:00.0\t0x1\nend\n", "node1: expected a device, found 'pci\\t0000:11:00.0\\t0x1' (unknown line)"),

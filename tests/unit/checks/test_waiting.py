@@ -40,8 +40,8 @@ def test_wait_ends_with_the_first_answer_without_complaints() -> None:
 def test_error_has_the_last_complaints() -> None:
     answers = Answers(["mock0: 1", "mock3: 1"], ["mock3: 1", "mock4: 1"], seconds=0.01)
     with pytest.raises(CheckError) as caught:
-        until_no_complaints(answers, timedelta(seconds=0.3), "devices that nobody gave back")
-    assert str(caught.value) == "devices that nobody gave back after 0 s:\nmock3: 1\nmock4: 1"
+        until_no_complaints(answers, timedelta(seconds=0.3), "devices that were not released")
+    assert str(caught.value) == "devices that were not released after 0 s:\nmock3: 1\nmock4: 1"
 
 
 @pytest.mark.parametrize("seconds", [0, -1])

@@ -60,13 +60,13 @@ def test_broken_golden_cluster_is_quarantined_and_rebuilt(tmp_path: Path, monkey
 
 def test_golden_cluster_is_kept_when_the_name_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(*_: object, golden: Path) -> str:
-        raise StepError("runs already")
+        raise StepError("is already running")
 
     goldens = Goldens(tmp_path, set())
     monkeypatch.setattr(golden, "with_driver", goldens.with_driver)
     monkeypatch.setattr(client, "start", taken)
     unused: Any = None
-    with pytest.raises(StepError, match="runs already"):
+    with pytest.raises(StepError, match="is already running"):
         client._restore("name", unused, unused, "test")
     assert not list(tmp_path.glob("key.failed-*"))
 

@@ -1,4 +1,4 @@
-"""A running cluster as its users see it."""
+"""A running cluster as its clients see it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NODES = [node.name for node in CLUSTER.nodes]
 
 
 class Control:
-    """A supervisor that answers from a table and keeps what it was asked."""
+    """A fake supervisor that answers from a table and records the requests."""
 
     name = "some"
 
@@ -64,11 +64,11 @@ def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None
 
 def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
     Access(6443, {NODES[0]: 2201}).save(paths.access)
-    with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; end the cluster: lab down"):
+    with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; stop the cluster: lab down"):
         attach(Control())
 
 
-def test_monitor_is_asked_for_nodes_of_the_topology_only(paths: ClusterPaths) -> None:
+def test_qmp_commands_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
     control = Control(qmp={"status": "running"})
     cluster = attach(control)
     assert cluster.qmp(NODES[0], "query-status", detail=1) == {"status": "running"}
@@ -77,7 +77,7 @@ def test_monitor_is_asked_for_nodes_of_the_topology_only(paths: ClusterPaths) ->
         cluster.qmp("node9", "query-status")
 
 
-def test_guests_that_do_not_answer_are_told_from_those_that_refuse(paths: ClusterPaths) -> None:
+def test_silent_guests_are_distinguished_from_errors(paths: ClusterPaths) -> None:
     answers = {NODES[0]: {"error": "no answer in 2 s", "silent": True}, NODES[1]: {"return": {"status": "running"}}}
     found = attach(Control(look=answers)).look("query-status", 2)
     assert (found[NODES[0]].error, found[NODES[0]].silent) == ("no answer in 2 s", True)

@@ -1,4 +1,4 @@
-"""A client's side of a supervisor: following a start."""
+"""The client's side of a supervisor: following a start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER = {"state": "failed", "reason": "no disk", "golden": True}
 
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Makes a supervisor of cluster ``some``, which sends messages to its first client and ends."""
+    """Starts a fake supervisor of cluster ``some``, which sends messages to its first client and ends."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     threads = []
 
@@ -56,11 +56,11 @@ def test_supervisor_that_ends_during_the_start_is_an_error(supervisor: Callable[
     with Control("some") as control:
         events = control.follow()
         assert next(events)["step"] == "guests"
-        with pytest.raises(StepError, match="cluster 'some': its supervisor ended while it started"):
+        with pytest.raises(StepError, match="cluster 'some': its supervisor ended during the start"):
             next(events)
 
 
-def test_cluster_that_does_not_run_is_named_with_the_command_that_starts_it(
+def test_error_of_a_missing_cluster_has_the_command_to_start_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

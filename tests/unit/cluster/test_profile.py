@@ -33,7 +33,7 @@ BAD_SHAPE = [
     ("kind: k3s", "expected kind embedded, found 'k3s'"),
     ("accelerator: tcg", "expected kind embedded, found None"),
     ("{kind: embedded, accelerator: fast}", "expected accelerator auto, kvm, tcg, found 'fast'"),
-    ("{kind: embedded, gates: {}}", "unknown keys gates; there are kind, accelerator, feature-gates"),
+    ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, feature-gates"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "expected true or false by name"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "expected true or false by name"),
 ]
@@ -55,10 +55,10 @@ def test_bad_profile_is_refused_with_file_and_reason(tmp_path: Path, text: str, 
 
 
 @pytest.mark.parametrize(("text", "reason"), BAD_SHAPE)
-def test_schema_refuses_bad_shapes_as_well(text: str, reason: str) -> None:
+def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
     assert objections(PROFILE_SCHEMA, text), reason
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; there are embedded"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded"):
         profile.load("cloud")

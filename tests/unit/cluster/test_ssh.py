@@ -1,4 +1,4 @@
-"""Commands on nodes by the ssh client."""
+"""Commands on nodes with the ssh client."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_only_keys_and_host_keys_of_the_cluster_are_used() -> None:
     } <= options
 
 
-def test_words_of_a_command_reach_the_node_as_they_are() -> None:
+def test_arguments_of_a_command_are_quoted() -> None:
     assert ssh.argv(NODE, ["sh", "-c", "echo $HOME 'x y'"])[-1] == """sh -c 'echo $HOME '"'"'x y'"'"''"""
 
 
-def test_output_of_a_command_with_a_file_as_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_command_reads_a_file_and_its_output_is_returned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command = fake_command(monkeypatch, tmp_path, "ssh", ["print(sys.stdin.read().upper())"])
     (tmp_path / "input").write_text("said")
     assert ssh.on_node(NODE, ["cat"], timeout=20, stdin=tmp_path / "input") == "SAID\n"

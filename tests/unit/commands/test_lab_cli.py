@@ -160,7 +160,7 @@ def test_damaged_file_of_a_cluster_is_one_line_with_the_remedy(
     assert cli.main([name, "--name", "some", *rest]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"lab: cluster 'some': {paths.root / file} is damaged: expected ")
-    assert line.endswith("; end the cluster: lab down --name some")
+    assert line.endswith("; stop the cluster: lab down --name some")
 
 
 def test_cluster_with_damaged_files_is_stopped(stack: ExitStack, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +180,7 @@ def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: 
     assert cli.main(["status", "--name", "some"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"lab: cluster 'some': {paths.kubeconfig} is damaged: expected a kubeconfig")
-    assert line.endswith("; end the cluster: lab down --name some")
+    assert line.endswith("; stop the cluster: lab down --name some")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -32,7 +32,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return completions
 
 
-def test_commands_topologies_and_profiles(complete: Complete) -> None:
+def test_commands_topologies_and_profiles_are_completed(complete: Complete) -> None:
     assert complete("lab cl") == ["clusters"]
     assert complete("lab up --topology ") == topology_names()
     assert complete("lab up --topology numa-c") == ["numa-cluster"]
@@ -42,7 +42,7 @@ def test_commands_topologies_and_profiles(complete: Complete) -> None:
     assert complete("lab cache pr") == ["prune"]
 
 
-def test_running_clusters_and_their_nodes(complete: Complete) -> None:
+def test_running_clusters_and_their_nodes_are_completed(complete: Complete) -> None:
     assert complete("lab ssh --name some ") == []
     fake = FakeSupervisor("some")
     try:
@@ -59,7 +59,7 @@ def test_running_clusters_and_their_nodes(complete: Complete) -> None:
         fake.end()
 
 
-def test_number_in_a_range() -> None:
+def test_number_must_be_in_its_range() -> None:
     assert (options.number(1)("300"), options.number(1, 8)(8)) == (300, 8)
     for text, convert in (("0", options.number(1)), ("9", options.number(1, 8)), ("x", options.number(1))):
         with pytest.raises(click.BadParameter, match=rf"expected a number from 1( to 8)?, found '{text}'"):

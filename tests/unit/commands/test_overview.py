@@ -68,10 +68,10 @@ def test_clusters_of_this_cache_are_found(stack: ExitStack, tmp_path: Path, monk
     assert overview.running() == ["default", "with a space"]
 
 
-def test_cluster_of_a_cache_with_a_long_path_is_found(
+def test_cluster_is_found_if_the_path_of_the_cache_is_long(
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name of a Unix socket has 108 bytes (unix(7)), the path of a home folder may have more."""
+    """Names of Unix sockets have at most 108 bytes (unix(7)); the path of a home folder may be longer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "long" / ("x" * 120)))
     supervisor(stack, "default")
     assert overview.running() == ["default"]

@@ -63,7 +63,10 @@ def test_selection_of_lines(half_silent: None, monkeypatch: pytest.MonkeyPatch) 
             ["verbosity", "5", "--component", "module-loader"],
             "'module-loader' is not one of 'node-agent', 'controller'",
         ),
-        (["cdi"], "Missing argument '{list|show|check|watch}'"),
+        (
+            ["cdi"],
+            "Missing argument '{list|show|check|watch}'. Choose from: list, show, check, watch; see: lab cdi -",
+        ),
     ],
 )
 def test_bad_usage(line: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +100,7 @@ def test_missing_folder_and_file_in_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
 def test_folder_below_a_read_only_mount(tmp_path: Path) -> None:
-    """As checks.nodes.cdi_folder covers it: root may read and write whatever its permissions are, but not there."""
+    """Covered as by checks.nodes.cdi_folder: root ignores permissions, but cannot write to a read-only mount."""
     below = probe(tmp_path)
     script = f"mount -t tmpfs -o ro,mode=000 tmpfs {tmp_path}\n{folders.PROBE.replace(FOLDER, str(tmp_path))}"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)

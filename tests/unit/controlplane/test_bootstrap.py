@@ -20,7 +20,7 @@ def sent(pki: Pki, *, dns: bool) -> list[Request]:
         return server.requests
 
 
-def test_objects_are_applied_by_a_superuser_who_is_gone_afterwards(pki: Pki) -> None:
+def test_objects_are_applied_by_a_temporary_superuser(pki: Pki) -> None:
     before = set(pki.directory.rglob("*"))
     requests = sent(pki, dns=True)
     assert {request.groups for request in requests} == {("system:masters",)}
@@ -41,7 +41,7 @@ def test_administrators_and_the_api_server_get_their_roles() -> None:
     ]
 
 
-def test_dns_has_its_rights_and_its_service_only_where_it_runs() -> None:
+def test_dns_objects_exist_only_with_dns() -> None:
     more: dict[str, Any] = {path: body for path, body in objects(dns=True).items() if path not in objects(dns=False)}
     kinds = {body["kind"]: body for body in more.values()}
     assert sorted(kinds) == ["ClusterRole", "ClusterRoleBinding", "EndpointSlice", "Service"]
@@ -53,7 +53,7 @@ def test_dns_has_its_rights_and_its_service_only_where_it_runs() -> None:
 
 
 @pytest.mark.parametrize("dns", [False, True])
-def test_paths_belong_to_their_objects(dns: bool) -> None:
+def test_paths_match_their_objects(dns: bool) -> None:
     for path, body in objects(dns=dns).items():
         found: Any = body
         assert path.endswith(f"/{found['metadata']['name']}")

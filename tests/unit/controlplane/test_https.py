@@ -13,7 +13,7 @@ from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.pki import Pki, create_pki
 
 
-def test_request_with_a_client_certificate(pki: Pki) -> None:
+def test_request_presents_the_client_certificate(pki: Pki) -> None:
     with fake_api_server(pki) as server:
         server.status, server.answer = 201, "made ✓"
         answer = https.request(
@@ -43,18 +43,18 @@ def test_server_of_another_authority_is_not_trusted(pki: Pki, tmp_path: Path) ->
         https.request(server.url, pki.identity("admin"))
 
 
-def test_without_a_server_there_is_an_os_error(pki: Pki) -> None:
+def test_missing_server_raises_os_error(pki: Pki) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
         https.request(f"https://127.0.0.1:{port}/", pki.identity("admin"))
 
 
-def test_silent_server_is_given_up_after_the_timeout() -> None:
+def test_silent_server_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         https.request(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=0.2)
 
 
-def test_url_without_a_host_is_refused() -> None:
+def test_url_without_a_host_is_rejected() -> None:
     with pytest.raises(ValueError, match="expected a URL with a host, found '/readyz'"):
         https.request("/readyz")

@@ -166,7 +166,7 @@ def test_class_is_defined_by_its_selectors(class_selectors: list[str], known: bo
 
 def test_missing_class_is_a_cause() -> None:
     found = cause(asks(request(device_class="fast")))
-    assert found == f"{NEEDS_ALL}there is no DeviceClass 'fast'; there are mock-accel-pf, mock-accel-vf, gpu"
+    assert found == f"{NEEDS_ALL}there is no DeviceClass 'fast'; available: mock-accel-pf, mock-accel-vf, gpu"
 
 
 @pytest.mark.parametrize("selector", [f'device.driver == "{FOREIGN}"', f'device.driver == "{OURS}"', "true"])

@@ -182,7 +182,7 @@ def test_single_pod_is_diagnosed() -> None:
     with pytest.raises(CheckError) as caught:
         check_pod(replace(cluster, pod="default/nobody"))
     assert str(caught.value) == (
-        "no pod default/nobody that has claims and has not ended; there are default/user, default/other"
+        "no pod default/nobody that has claims and has not ended; available: default/user, default/other"
     )
 
 

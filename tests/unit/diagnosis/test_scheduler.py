@@ -125,7 +125,7 @@ class TestJudgedClaims:
             (
                 "no class",
                 "pod default/fast: claim default/fast, request 'device': there is no DeviceClass 'fast'; "
-                "there are fabric, gpu, mock-accel-pf, mock-accel-vf; the scheduler says: ",
+                "available: fabric, gpu, mock-accel-pf, mock-accel-vf; the scheduler says: ",
             ),
             (
                 "binding",

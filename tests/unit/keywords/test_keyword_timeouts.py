@@ -126,14 +126,14 @@ Undo
 """
 
 
-def test_keyword_that_another_one_runs_by_its_name_is_followed(tmp_path: Path) -> None:
+def test_keyword_run_by_name_is_followed(tmp_path: Path) -> None:
     assert read(tmp_path, f"    Undo    Wait For One    a    timeout=6 minutes\n{UNDO}") == [
         "some.robot: A Test: Undo → Run Keyword → Wait For One waits 360 s, the test ends after 300 s"
     ]
     assert read(tmp_path, f"    Undo    Wait For One    a\n{UNDO}") == []
 
 
-def test_unknown_keyword_that_another_one_runs_by_its_name_is_an_error(tmp_path: Path) -> None:
+def test_unknown_keyword_run_by_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no keyword 'Wait For Ever'"):
         read(tmp_path, f"    [Teardown]    Undo    Wait For Ever\n    No Operation\n{UNDO}")
 

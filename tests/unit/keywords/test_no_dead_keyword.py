@@ -20,7 +20,7 @@ _NAME = re.compile(r"`([^`]+)`")
 
 
 def used(paths: Iterable[Path]) -> set[str]:
-    """Normalized names of the keywords that Robot Framework files run, or name as an argument to be run."""
+    """Normalized names of the keywords that Robot Framework files call, directly or by name as an argument."""
     return {_key(cell) for path in paths for cell in _cells(path)}
 
 
@@ -43,7 +43,7 @@ def _steps(item: object) -> Iterator[str]:
 
 
 def offered() -> set[str]:
-    """Normalized names of the keywords that the guide offers for scenarios of its readers."""
+    """Normalized names of the keywords that the guide offers for its readers' scenarios."""
     offer = _OFFER.search(GUIDE.read_text())
     assert offer, f"expected a list of offered keywords in {GUIDE}"
     return {_key(name) for name in _NAME.findall(offer[1])}

@@ -49,7 +49,7 @@ def pod(*conditions: Any, containers: list[Any] | None = None, node: str | None 
 
 
 class Core:
-    """The API of one namespace."""
+    """A fake API with one namespace."""
 
     def __init__(self, pods: list[Any], events: list[Any] | None = None, log: str | None = None) -> None:
         self.pods, self.events, self.log = pods, events or [], log
@@ -85,7 +85,7 @@ def explain(monkeypatch: pytest.MonkeyPatch, core: Core) -> str:
         ),
     ],
 )
-def test_node_that_is_not_ready(conditions: list[tuple[str, str, str, str]] | None, message: str) -> None:
+def test_unready_node_is_explained(conditions: list[tuple[str, str, str, str]] | None, message: str) -> None:
     found = [
         client.V1NodeCondition(type=kind, status=status, reason=reason, message=text)
         for kind, status, reason, text in conditions or []
@@ -94,7 +94,7 @@ def test_node_that_is_not_ready(conditions: list[tuple[str, str, str, str]] | No
     assert kubeexplain.explain_node("node1", node) == message
 
 
-def test_node_that_is_not_there() -> None:
+def test_missing_node_is_explained() -> None:
     assert kubeexplain.explain_node("node9", None).startswith("node9 has not registered")
 
 
@@ -117,7 +117,7 @@ def test_node_that_is_not_there() -> None:
         (pod(containers=[container("c", now=ended(0, "Completed"))]), []),
     ],
 )
-def test_reasons_of_a_pod(broken: Any, reasons: list[str]) -> None:
+def test_reasons_of_a_pod_are_listed(broken: Any, reasons: list[str]) -> None:
     assert list(kubeexplain.pod_reasons(broken)) == reasons
 
 
@@ -138,7 +138,7 @@ def test_pod_is_explained_with_its_last_events_and_log(monkeypatch: pytest.Monke
     )
 
 
-def test_log_of_a_container_that_was_started_again_is_that_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_of_a_restarted_container_is_the_previous_one(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = pod(containers=[container("c", now=waiting("CrashLoopBackOff"), before=ended(1, "Error"))], node=None)
     said = explain(monkeypatch, Core([broken], log="Traceback"))
     assert "pod web on no node is Pending" in said
@@ -146,6 +146,6 @@ def test_log_of_a_container_that_was_started_again_is_that_before(monkeypatch: p
     assert "log of" not in explain(monkeypatch, Core([broken]))
 
 
-def test_pods_that_are_not_there_or_ready_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_ready_pods_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain(monkeypatch, Core([])).startswith("no pod has labels app=web,tier=front")
-    assert explain(monkeypatch, Core([pod(condition("Ready", "True"))])) == "all its pods are ready by now"
+    assert explain(monkeypatch, Core([pod(condition("Ready", "True"))])) == "all its pods are ready now"

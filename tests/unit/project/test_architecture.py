@@ -1,4 +1,4 @@
-"""docs/architecture.md names every room and what it names exists; decision records have their form and are listed."""
+"""docs/architecture.md names every package, and its links exist; decision records are well-formed and listed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PACKAGE = "libraries/mock_device"
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 ELSEWHERE = {".ci"}
-"""Not a part of the project's architecture."""
+"""Top folders that are not part of the architecture."""
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files of the repository, relative to it."""
+    """Files of the repository, as relative paths."""
     listed = run(["git", "ls-files", "-z", *patterns], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     return [Path(name) for name in listed.split("\0") if name]
 
 
 def linked(page: Path) -> set[Path]:
-    """What ``page`` links to, relative to the repository."""
+    """Targets of the links of ``page``, relative to the repository."""
     return {(page.parent / link).resolve().relative_to(PROJECT) for link in LINK.findall(page.read_text())}
 
 

@@ -1,4 +1,4 @@
-"""All pages that people write: links, their anchors, and files that a page names exist; an index lists the pages."""
+"""Documentation pages: links, anchors and named files exist, and an index lists all pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from mock_device.lab.base.paths import PROJECT
 
 DOCS = PROJECT / "docs"
-PARTS = [PROJECT / part / "README.md" for part in ("dra-driver", "kernel-driver", "vfio-user")]
+PARTS = [PROJECT / part / "README.md" for part in ("dra-driver", "embedded-k8s", "kernel-driver", "vfio-user")]
 PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted((DOCS / "decisions").glob("*.md")), *PARTS]
-# The changelog names what is gone; parts name files from their own folder.
+# The changelog names removed files; components name files relative to their own folders.
 OF_TODAY = [page for page in PAGES if page not in (PROJECT / "CHANGELOG.md", *PARTS)]
 FOLDERS = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
 MADE_BY_READERS = {"suites/my-first-scenario.robot", "suites/my-driver.robot", "variables/topologies/small.yaml"}
@@ -28,12 +28,12 @@ def names(pages: list[Path]) -> list[str]:
 
 
 def prose(page: Path) -> str:
-    """A page without its listings, in which a comment looks like a heading."""
+    """A page without its listings, because comments in them look like headings."""
     return _FENCED.sub("", page.read_text())
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub makes of the headings of ``page``."""
+    """Anchors that GitHub generates for the headings of ``page``."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -49,7 +49,7 @@ def broken(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_and_anchors_exist(page: Path) -> None:
     assert broken(page) == []
 
 

@@ -101,7 +101,7 @@ def test_device_server_that_is_not_ready_is_an_error_with_its_log(paths: Cluster
         asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
 
 
-def test_unknown_slots_and_nodes_are_named_with_those_there_are(paths: ClusterPaths) -> None:
+def test_errors_of_unknown_slots_and_nodes_list_the_known_ones(paths: ClusterPaths) -> None:
     cluster = processes(paths)
     with pytest.raises(MonitorError, match="has no slot behind root port 'rp99'; it has rp11, rp12, rp21, rp22"):
         asyncio.run(cluster.plug(NODES[0], "rp99", True))

@@ -73,7 +73,7 @@ class Processes:
 
 
 class Running:
-    """A supervisor that runs, and how to reach it."""
+    """A running supervisor, and how to reach it."""
 
     def __init__(self, spec: ClusterSpec, address: Path, work: Callable[[], Awaitable[None]]) -> None:
         self._address = address
@@ -87,7 +87,7 @@ class Running:
         return Client(*await asyncio.open_unix_connection(self._address))
 
     async def ended(self) -> None:
-        """Wait until the supervisor has ended, with everything."""
+        """Wait until the supervisor and all its processes have ended."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await self.task
         assert self.processes.killed
@@ -145,7 +145,7 @@ def test_cluster_ends_when_its_last_holder_leaves(running: Callable[..., Any]) -
     asyncio.run(asyncio.wait_for(check(), TIMEOUT_SECONDS))
 
 
-def test_cluster_that_was_told_to_stay_lives_until_it_is_stopped(running: Callable[..., Any]) -> None:
+def test_cluster_with_stay_runs_until_it_is_stopped(running: Callable[..., Any]) -> None:
     async def check() -> None:
         async with running() as cluster:
             async with await cluster.client() as holder:

@@ -55,13 +55,13 @@ def test_device_is_found_by_both_its_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "there"),
-    [(ROWS[:2], "mock0, mock1"), ([], "none: is the kernel module loaded? lab diagnose")],
+    ("rows", "known"),
+    [(ROWS[:2], "mock0, mock1"), ([], "none (is the kernel module loaded? see: lab diagnose)")],
 )
-def test_error_of_an_unknown_device_lists_the_known_ones(rows: list[DeviceStatus], there: str) -> None:
+def test_error_of_an_unknown_device_lists_the_known_ones(rows: list[DeviceStatus], known: str) -> None:
     with pytest.raises(CheckError) as caught:
         devices.pick(NODE1, rows, "mock99")
-    assert str(caught.value) == f"no device 'mock99' on {NODE1}; there are {there}"
+    assert str(caught.value) == f"no device 'mock99' on {NODE1}; available: {known}"
 
 
 def test_rows_are_compared_with_the_topology() -> None:
@@ -153,9 +153,9 @@ def test_cdi_files_are_listed_with_their_claims() -> None:
 def test_file_of_a_device_is_found() -> None:
     assert cdi.pick([STRAY, FILE], None) == [STRAY, FILE]
     assert cdi.pick([STRAY, FILE], "mock0") == [FILE]
-    with pytest.raises(CheckError, match=f"no CDI file of device 'mock1'; there are {NODE1} mock0$"):
+    with pytest.raises(CheckError, match=f"no CDI file of device 'mock1'; available: {NODE1} mock0$"):
         cdi.pick([FILE], "mock1")
-    with pytest.raises(CheckError, match="there are none: no device is prepared for a pod"):
+    with pytest.raises(CheckError, match=r"available: none \(no device is prepared for a pod\)"):
         cdi.pick([], "mock1")
 
 
@@ -166,7 +166,7 @@ def test_check_reports_violations_of_schema_and_claims() -> None:
     (missing,) = cdi.findings(CLUSTER, [], PUBLISHED, has, NODE1)
     assert missing.startswith(f"{NODE1} mock0 (0000:11:00.0): is allocated, but the node has no /var/run/cdi/")
     (left,) = cdi.findings(CLUSTER, [FILE], PUBLISHED, [])
-    assert left == f"{NODE1}: {FILE.path} is there, but no allocated device belongs to it"
+    assert left == f"{NODE1}: {FILE.path} is unexpected: no allocated device belongs to it"
     wrong = json.loads(FILE.text) | {"kind": 5}
     schema, ours = cdi.findings(CLUSTER, [replace(FILE, text=json.dumps(wrong))], PUBLISHED, has)
     assert "$.kind: 5 is not of type" in schema and "expected kind 'example.com/mock-accel', found 5" in ours

@@ -1,4 +1,4 @@
-"""What topologies offer to suites."""
+"""Features of topologies that suites can request."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_file_keeps_to_the_schema_that_its_first_line_names(path: Path) -> None:
+def test_file_is_valid_by_the_schema_that_its_first_line_names(path: Path) -> None:
     schema = declared_schema(path)
     assert schema in SCHEMAS
     assert objections(schema, path.read_text()) == []
@@ -32,7 +32,7 @@ def test_every_schema_is_used() -> None:
 
 
 def described(node: object) -> Iterator[tuple[str, Any]]:
-    """All keys of all mappings in a schema, with what it says of them."""
+    """All keys of all mappings in a schema, with their definitions."""
     if isinstance(node, dict):
         yield from node.get("properties", {}).items()
         for value in node.values():

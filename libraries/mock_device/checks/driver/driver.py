@@ -78,7 +78,7 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
     core.delete_namespaced_pod(old, deploy.NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
     selection = {"namespace": deploy.NAMESPACE, "field_selector": f"metadata.name={old}"}
     if kubeclient.watch_until(core.list_namespaced_pod, lambda found: not found, timeout.total_seconds(), **selection):
-        raise CheckError(f"pod {old} is still ending after {timeout.total_seconds():.0f} s; look at its log")
+        raise CheckError(f"pod {old} is still terminating after {timeout.total_seconds():.0f} s; look at its log")
     wait_ready(api, nodes, timeout)
 
 

@@ -26,7 +26,7 @@ _NOWHERE = {"mock-device.example.com/nowhere": "true"}
 """Labels that no node has."""
 _REQUEST_TIMEOUT_SECONDS = 30.0
 AgentStarts = tuple[int, bool]
-"""How often a node agent's container was started again, and whether it is ready."""
+"""Restart count of a node agent's container, and whether it is ready."""
 
 
 def kill_agent(session: Session, node: str, timeout: timedelta) -> None:
@@ -50,7 +50,7 @@ def came_back(before: Mapping[str, AgentStarts], now: Mapping[str, AgentStarts])
 
 
 def _agent_starts(api: ApiClient, node: str) -> dict[str, AgentStarts]:
-    """Starts of the node agent's container on ``node``, by the uid of its pod."""
+    """Starts of the node agent's container on ``node``, by the UID of its pod."""
     found = driver.pods(api, Component.NODE_AGENT, node).values()
     return {
         pod.metadata.uid: (status.restart_count, status.ready)
@@ -89,12 +89,12 @@ def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> f
             return [str(error)]
         return []
 
-    until_no_complaints(complaints, timeout, f"node agent on {node} does not say when it was registered")
+    until_no_complaints(complaints, timeout, f"node agent on {node} has not reported its registration")
     return found
 
 
 def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
-    """Wait until no pod of the node agents is left. Raises CheckError."""
+    """Wait until all pods of the node agents are gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
     if left := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):

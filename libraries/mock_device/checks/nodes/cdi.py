@@ -58,7 +58,7 @@ def parse(node: str, output: str) -> list[CdiFile]:
     """
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"{node}: the list of CDI files has no end: {output[-200:]!r}")
+        raise ValueError(f"{node}: the list of CDI files is incomplete: {output[-200:]!r}")
     paths: list[str] = []
     texts: list[list[str]] = []
     links: dict[str, str] = {}
@@ -88,7 +88,7 @@ def complaints(files: Iterable[CdiFile], allocated: Mapping[tuple[str, str], Fun
     for file in files:
         key = expected.get((file.node, file.path))
         if key is None:
-            result.append(f"{file.node}: {file.path} is there, but no allocated device belongs to it")
+            result.append(f"{file.node}: {file.path} is unexpected: no allocated device belongs to it")
             continue
         function = missing.pop(key)
         result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]

@@ -1,4 +1,4 @@
-"""Kubelet and containerd of a node: restarted and configured."""
+"""Restarts and configures the kubelet and containerd of a node."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def read_devices(session: Session, node: str | None = None) -> list[NodeDevices]
 
 
 def read_module_states(session: Session) -> dict[str, str]:
-    """State of the kernel module on every node; MODULE_LIVES if it is loaded and ready."""
+    """State of the kernel module on every node; MODULE_LIVE if it is loaded and ready."""
     return {node: output.strip() for node, output in session.on_nodes(sysfs.MODULE_PROBE).items()}
 
 

@@ -73,7 +73,7 @@ def parse(node: str, output: str) -> list[SriovDevice]:
     """Parse the output of PROBE on ``node``. Raises ValueError with an invalid line."""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"{node}: the list of VFs has no end: {output[-200:]!r}")
+        raise ValueError(f"{node}: the list of VFs is incomplete: {output[-200:]!r}")
     devices = []
     for line in lines[:-1]:
         fields = line.split("\t")
@@ -99,7 +99,7 @@ def complaints(node: Node, found: list[SriovDevice], enabled: Mapping[str, int])
         for device in expected:
             if difference := _difference(device, shown.pop(device.name, None)):
                 result.append(f"{node.name} {device.name} ({device.bdf}): {difference}")
-    result += [f"{node.name} {name}: is there, but should not be enabled" for name in sorted(shown)]
+    result += [f"{node.name} {name} is unexpected: it should not be enabled" for name in sorted(shown)]
     return result
 
 

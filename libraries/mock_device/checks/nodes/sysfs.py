@@ -30,7 +30,7 @@ for d in /sys/class/mock-accel/*; do
 done
 echo end
 """
-MODULE_LIVES = "live"
+MODULE_LIVE = "live"
 MODULE_PROBE = "cat /sys/module/mock_accel/initstate 2>/dev/null || echo not loaded"
 _PCI_FIELDS = 4
 _ACCEL_FIELDS = 8
@@ -75,7 +75,7 @@ def parse(node: str, output: str) -> NodeDevices:
     accelerators: list[Accelerator] = []
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"{node}: the list of devices has no end: {output[-200:]!r}")
+        raise ValueError(f"{node}: the list of devices is incomplete: {output[-200:]!r}")
     for line in lines[:-1]:
         fields = line.split("\t")
         try:

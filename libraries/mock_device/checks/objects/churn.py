@@ -9,7 +9,7 @@ from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.objects.kube import LABELS
 
 _IN_FLIGHT = 5
-"""Pods that exist at the same time."""
+"""Maximum number of pods that exist at the same time."""
 
 
 def churn(api: ApiClient, count: int, node: str) -> int:

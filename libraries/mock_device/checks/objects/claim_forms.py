@@ -89,7 +89,7 @@ class Request:
 
     def __str__(self) -> str:
         words = " or else ".join(map(str, self.alternatives))
-        return words or f"request {self.name!r} of a form that is not known here"
+        return words or f"request {self.name!r} of an unknown form"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Constraint:
 
     def __str__(self) -> str:
         if not self.attribute:
-            return "a constraint that is not known here"
+            return "an unknown constraint"
         return f"{'different' if self.distinct else 'the same'} {self.attribute}"
 
 

@@ -211,7 +211,7 @@ def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Functio
     """How ``devices`` differ from ``expected``, which are all of one node, a message each."""
     names = {function.name: function for function in expected}
     found = {device.name: device for device in devices}
-    complaints = [f"{found[name]} is not among those" for name in sorted(found.keys() - names.keys())]
+    complaints = [f"{found[name]} is unexpected" for name in sorted(found.keys() - names.keys())]
     complaints += [f"{name} ({names[name].bdf}) is missing" for name in sorted(names.keys() - found.keys())]
     if len(nodes := {device.node for device in found.values()}) > 1:
         complaints.append(f"they are on several nodes: {', '.join(sorted(nodes))}")

@@ -49,7 +49,7 @@ def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
     except ApiException as error:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
-            raise CheckError(f"{name} exists already: an earlier test has not cleaned up") from error
+            raise CheckError(f"{name} already exists: an earlier test has not cleaned up") from error
         raise CheckError(f"{name}: the API server refuses it, {kubeclient.refusal(error)}") from error
 
 
@@ -190,13 +190,13 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
 
 
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
-    """Delete a pod without waiting; ``by_force``, the API server forgets it at once, whatever its node does."""
+    """Delete a pod without waiting; ``by_force`` removes it from the API server at once, without its node's consent."""
     options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
     client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS, **options)
 
 
 def delete_claim(api: ApiClient, name: str) -> None:
-    """Delete a claim without waiting: it goes when no pod uses it."""
+    """Delete a claim without waiting: it is removed when no pod uses it any more."""
     resource = client.ResourceV1Api(api)
     resource.delete_namespaced_resource_claim(name, NAMESPACE, _request_timeout=_REQUEST_TIMEOUT_SECONDS)
 
@@ -254,7 +254,7 @@ def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, st
             state = f", phase {item.status.phase}" if what == "pods" else ""
             details.append(f"{name} (finalizers: {finalizers}{state})")
         raise CheckError(
-            f"{what} that do not go away: {'; '.join(details)}; look at kubelet's and the node agent's logs"
+            f"{what} that were not deleted: {'; '.join(details)}; look at kubelet's and the node agent's logs"
         )
 
 

@@ -157,7 +157,7 @@ def parse_view(output: str) -> ContainerView:
     """Parse the output of PROBE in a container. Raises ValueError with an invalid line."""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
-        raise ValueError(f"the container's list of devices has no end: {output[-200:]!r}")
+        raise ValueError(f"the container's list of devices is incomplete: {output[-200:]!r}")
     environment: dict[str, str] = {}
     devices: list[SeenDevice] = []
     for line in lines[:-1]:
@@ -194,10 +194,10 @@ def _device_complaints(device: SeenDevice, function: Function, parent: Function 
     if device.numa_node != str(function.numa_node):
         found.append(f"{what}: expected NUMA node {function.numa_node}, found {device.numa_node or 'none'}")
     if device.target.rpartition("/")[2] != function.bdf:
-        found.append(f"{what}: expected a device link to {function.bdf}, it leads to {device.target or 'nowhere'}")
+        found.append(f"{what}: expected a device link to {function.bdf}, found {device.target or 'a broken link'}")
     if device.parent.rpartition("/")[2] != (parent.bdf if parent else ""):
-        wanted = f"device/physfn to lead to {parent.bdf}" if parent else "no device/physfn"
-        found.append(f"{what}: expected {wanted}, it leads to {device.parent or 'nowhere'}")
+        wanted = f"a device/physfn link to {parent.bdf}" if parent else "no device/physfn"
+        found.append(f"{what}: expected {wanted}, found {device.parent or 'none'}")
     return found
 
 

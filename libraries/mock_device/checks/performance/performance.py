@@ -83,7 +83,7 @@ def check(item: Figure) -> None:
 
 
 def table(figures: Iterable[Figure]) -> Table:
-    """A row a figure, numbers with four significant digits."""
+    """One row per figure; numbers have four significant digits."""
     rows: list[tuple[str, ...]] = []
     for item in figures:
         numbers = (item.median, item.mean, item.p95, item.longest, item.limit)
@@ -109,8 +109,8 @@ class Limits:
         sizes = self.by_size.get(name, {})
         fitting = [known for known in sizes if known >= size]
         if not fitting:
-            known = ", ".join(map(str, sizes)) or "no sizes"
-            raise CheckError(f"{self.path}: expected a limit of {name} for {size}, there are {known}")
+            known = ", ".join(map(str, sizes)) or "no size"
+            raise CheckError(f"{self.path}: expected a limit of {name} for {size}, found limits for {known}")
         return sizes[min(fitting)] * (self.factor if accelerator == "tcg" else 1)
 
 

@@ -11,14 +11,14 @@ from click.exceptions import Exit, NoArgsIsHelpError
 from click.shell_completion import shell_complete
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.output import while_it_is_read
+from mock_device.lab.base.output import tolerate_closed_output
 from mock_device.topology import TopologyError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Context settings of every command line."""
 FAILED = 1
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as a shell has it: 128 + SIGINT."""
+"""Exit code after Ctrl-C, as in a shell: 128 + SIGINT."""
 
 
 def run(
@@ -33,10 +33,10 @@ def run(
     The code is what the command returns (0 for None), 1 for StepError,
     TopologyError and ``failures``, 2 for bad usage, 130 after Ctrl-C. Errors are
     written to standard error as ``NAME: message``; ``interrupted`` is the message
-    after Ctrl-C. It is no error when the reader of standard output leaves.
+    after Ctrl-C. It is no error if the reader of standard output exits.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    return while_it_is_read(lambda: _run(command, words, (StepError, TopologyError, *failures), interrupted))
+    return tolerate_closed_output(lambda: _run(command, words, (StepError, TopologyError, *failures), interrupted))
 
 
 def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception], ...], interrupted: str) -> int:
@@ -45,7 +45,7 @@ def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception
     if instruction := os.environ.get(variable):
         return shell_complete(command, {}, name, variable, instruction)
     try:
-        # Not command.main(), which takes Ctrl-C and broken pipes for itself.
+        # Not command.main(), which handles Ctrl-C and broken pipes itself.
         with command.make_context(name, argv) as context:
             return command.invoke(context) or 0
     except Exit as end:
@@ -56,7 +56,8 @@ def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception
     except click.ClickException as error:
         used = error.ctx if isinstance(error, click.UsageError) else None
         path = used.command_path if used else name
-        print(f"{name}: {error.format_message().rstrip('.')}; see: {path} --help", file=sys.stderr)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"{name}: {message}; see: {path} --help", file=sys.stderr)
         return error.exit_code
     except failures as error:
         print(f"{name}: {error}", file=sys.stderr)

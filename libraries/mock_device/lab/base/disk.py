@@ -25,7 +25,7 @@ def free_bytes(folder: Path) -> int:
     return blocks * found.f_frsize
 
 
-def says_full(error: BaseException) -> bool:
+def is_disk_full(error: BaseException) -> bool:
     """Whether the kernel refused a write because the disk is full or the user's quota is used up."""
     return isinstance(error, OSError) and error.errno in _FULL_ERRORS
 
@@ -70,6 +70,6 @@ def explained_when_full(folder: Path, what: str) -> Iterator[None]:
         raise
     except (StepError, OSError) as error:
         full = shortage(folder)
-        if full or says_full(error):
+        if full or is_disk_full(error):
             raise DiskFullError(f"{what}: {full or FULL}; free some space, see: lab cache\n  {error}") from error
         raise

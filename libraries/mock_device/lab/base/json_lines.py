@@ -65,7 +65,7 @@ class Connection:
         for message in self.messages(do, **fields):
             if "result" in message:
                 return message["result"]
-        raise StepError(f"{self._what}: it ended while it was asked to {do}")
+        raise StepError(f"{self._what}: it ended during request {do!r}")
 
     def messages(self, do: str, **fields: Any) -> Iterator[dict[str, Any]]:
         """Send one request and yield messages until the connection ends. Raises StepError."""
@@ -79,7 +79,7 @@ class Connection:
         except TimeoutError as error:
             raise StepError(f"{self._what}: no answer to {do} in {self._timeout:.0f} s") from error
         except ConnectionError as error:
-            raise StepError(f"{self._what}: it ended while it was asked to {do}") from error
+            raise StepError(f"{self._what}: it ended during request {do!r}") from error
 
 
 async def send(writer: asyncio.StreamWriter, **message: Any) -> None:

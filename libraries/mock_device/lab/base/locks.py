@@ -40,7 +40,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
         while not try_lock(file):
             if not announced:
                 file.seek(0)
-                progress.say(f"waiting for process {file.read().strip() or '?'}, which works on: {what}")
+                progress.say(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}")
                 announced = True
             if time.monotonic() > deadline:
                 raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")

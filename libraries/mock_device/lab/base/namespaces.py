@@ -71,5 +71,5 @@ def explain(settings: Mapping[str, str], message: str, *, root: bool) -> Forbidd
         return Forbidden(found, where if root else f"become root, or allow user namespaces; {where}")
     found = ", ".join(f"{name} = {settings[name]}" for name in wanted)
     lines = " ".join(f"{name}={value}" for name, value in wanted.items())
-    keep = "(to keep it, write it into a file in /etc/sysctl.d)"
+    keep = "(to make it permanent, add it to a file in /etc/sysctl.d)"
     return Forbidden(found, f"as root: sysctl -w {lines} {keep}")

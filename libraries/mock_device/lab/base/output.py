@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 
-def while_it_is_read(command: Callable[[], int]) -> int:
+def tolerate_closed_output(command: Callable[[], int]) -> int:
     """Run ``command`` and return its exit code; it is no error if the reader of standard output has exited.
 
     Buffered output is flushed here, because the interpreter would report the

@@ -71,7 +71,7 @@ class ClusterSpec:
         try:
             return topologies.load(self.paths.topology, origin=Path(self.topology))
         except TopologyError as error:
-            reason = f"expected the topology that the cluster was started with: {error}"
+            reason = f"expected the topology with which the cluster was started: {error}"
             raise DamagedFileError(self.paths.topology, reason) from error
 
     def save(self, path: Path) -> None:
@@ -106,7 +106,7 @@ class DamagedFileError(StepError):
 
     def __init__(self, path: Path, reason: str) -> None:
         name = path.parent.name
-        super().__init__(f"cluster {name!r}: {path} is damaged: {reason}; end the cluster: lab down --name {name}")
+        super().__init__(f"cluster {name!r}: {path} is damaged: {reason}; stop the cluster: lab down --name {name}")
 
 
 T = TypeVar("T")

@@ -46,7 +46,8 @@ class Table:
     right: Collection[str] = ()
     """Headings of columns that a terminal shows right-aligned: numbers."""
     wraps: Collection[str] = ()
-    """Headings of columns of prose, which a narrow terminal wraps. Other cells are kept whole: people copy them."""
+    """Headings of columns of prose, which a narrow terminal wraps. Other cells are not wrapped, so that they can be
+    copied."""
     styles: Mapping[str, str] = field(default_factory=dict)
     """rich's style of a cell, by its text up to a colon."""
     empty: str = ""
@@ -145,7 +146,7 @@ def print_tables(*tables: Table, between: str = "\n") -> None:
         if table.empty and not table.rows:
             print(table.empty)
         elif table.headings or table.cells:
-            # The terminal itself wraps longer lines: such a value is copied whole.
+            # The terminal itself wraps longer lines, so that long values can be copied.
             console.width = max(terminal, table.width())
             console.print(table.on_terminal(console.width))
         names = max((len(note.name) for note in table.notes), default=0)
@@ -155,7 +156,7 @@ def print_tables(*tables: Table, between: str = "\n") -> None:
 
 
 def show(value: T, tables: Callable[[T], Table | Sequence[Table]], *, as_json: bool) -> None:
-    """Print ``value`` as JSON, or the tables that ``tables`` makes of it."""
+    """Print ``value`` as JSON, or as the tables that ``tables`` returns for it."""
     if as_json:
         print(to_json(value))
     else:
@@ -164,7 +165,7 @@ def show(value: T, tables: Callable[[T], Table | Sequence[Table]], *, as_json: b
 
 
 def to_json(value: object, *, one_line: bool = False) -> str:
-    """``value`` as JSON: a dataclass by its ``as_dict()`` or its fields, an enum by its value, a path as text."""
+    """Format ``value`` as JSON: a dataclass by its ``as_dict()`` or fields, an enum by its value, a path as text."""
     return json.dumps(value, indent=None if one_line else 1, default=_plain)
 
 

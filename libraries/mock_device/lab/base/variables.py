@@ -38,7 +38,7 @@ def profile_names() -> list[str]:
 def _find(what: str, name: str, folder: Path) -> Path:
     path = Path(name).absolute() if Path(name).suffix in {".yaml", ".yml"} else folder / f"{name}.yaml"
     if not path.is_file():
-        raise StepError(f"no {what} {name!r}; there are {', '.join(_names(folder))}, or give the path of a .yaml file")
+        raise StepError(f"no {what} {name!r}; available: {', '.join(_names(folder))}, or the path of a .yaml file")
     return path
 
 

@@ -73,7 +73,7 @@ def ownership_filter() -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def keep_owners() -> None:
+def ignore_ownership() -> None:
     """Ignore changes of owners and groups in this process and its children, but report success. Raises OSError."""
     code = ownership_filter()
     program = _Program(len(code) // struct.calcsize("=HBBI"), code)
@@ -83,8 +83,8 @@ def keep_owners() -> None:
 
 
 def main() -> None:
-    """Call ``keep_owners``, then execute the command given by the arguments."""
-    keep_owners()
+    """Call ``ignore_ownership``, then execute the command given by the arguments."""
+    ignore_ownership()
     os.execvp(sys.argv[1], sys.argv[1:])
 
 

@@ -141,4 +141,4 @@ def _fitting(features: Collection[Feature]) -> str:
         if not missing(topologies.load(topology_path(name)), features):
             return name
     wanted = ", ".join(feature.value for feature in features)
-    raise NoTopologyError(f"no topology of the project offers all of {wanted}; there are {', '.join(names[1:])}")
+    raise NoTopologyError(f"no topology of the project offers all of {wanted}; available: {', '.join(names[1:])}")

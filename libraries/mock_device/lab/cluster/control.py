@@ -31,4 +31,4 @@ class Control(Connection):
                 yield message["result"]
                 return
             yield message["event"]
-        raise StepError(f"cluster {self.name!r}: its supervisor ended while it started")
+        raise StepError(f"cluster {self.name!r}: its supervisor ended during the start")

@@ -35,7 +35,7 @@ from mock_device.lab.cluster.profile import Profile, flag
 from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
 from mock_device.topology import Topology
 
-_CODE = [PROJECT / "libraries/mock_device/lab" / room for room in ("controlplane", "guest", "supervisor")]
+_CODE = [PROJECT / "libraries/mock_device/lab" / package for package in ("controlplane", "guest", "supervisor")]
 """Packages whose code determines what a saved cluster contains and how it is restored."""
 _TOPOLOGY = "topology.txt"
 """File in a golden cluster with the path of the topology file for which it was built."""

@@ -57,7 +57,7 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
     # A cluster of this name that is being stopped ends in a moment.
     if not _locked_within(lock, _CLAIM_SECONDS):
         name = paths.root.name
-        raise StepError(f"cluster {name!r} runs already, or is being started; stop it: lab down --name {name}")
+        raise StepError(f"cluster {name!r} is already running or starting; stop it: lab down --name {name}")
     return lock
 
 

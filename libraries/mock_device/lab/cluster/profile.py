@@ -51,7 +51,7 @@ def _parse(path: Path, fields: Any) -> Profile:
     if not isinstance(fields, dict):
         refuse("expected a mapping with the key 'kind'")
     if unknown := sorted(map(str, fields.keys() - _KEYS.keys())):
-        refuse(f"unknown keys {', '.join(unknown)}; there are {', '.join(_KEYS)}")
+        refuse(f"unknown keys {', '.join(unknown)}; expected {', '.join(_KEYS)}")
     kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
     if kind not in _KINDS:
         refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")

@@ -191,10 +191,10 @@ def watch_until(
     deadline = time.monotonic() + timeout
     refused_since: float | None = None
     objects: dict[str, Object] = {}
-    while (left := deadline - time.monotonic()) > 0:
+    while (remaining := deadline - time.monotonic()) > 0:
         begin = time.monotonic()
         try:
-            listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(left, 1.0)))
+            listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(remaining, 1.0)))
             objects = {item.metadata.name: item for item in listing.items}
             refused_since = None
             if done(objects):

@@ -47,7 +47,7 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
         details += "".join(_failed_logs(core, pod))
         where = pod.spec.node_name or "no node"
         lines.append(f"pod {pod.metadata.name} on {where} is {pod.status.phase}: {', '.join(reasons)}{details}")
-    return "\n  ".join(lines) or "all its pods are ready by now"
+    return "\n  ".join(lines) or "all its pods are ready now"
 
 
 def _failed_logs(core: Any, pod: Any) -> Iterator[str]:

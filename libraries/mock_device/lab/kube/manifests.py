@@ -92,7 +92,7 @@ def delete(
 
 def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadline: float) -> bool:
     """Watch an object until it is deleted; False if it still exists at the ``deadline``."""
-    while (left := deadline - time.monotonic()) > 0:
+    while (remaining := deadline - time.monotonic()) > 0:
         begin = time.monotonic()
         listing = dynamic.get(resource, namespace=namespace, field_selector=f"metadata.name={name}")
         if not listing.items:
@@ -102,7 +102,7 @@ def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadlin
             namespace=namespace,
             name=name,
             resource_version=listing.metadata.resourceVersion,
-            timeout=max(1, int(left)),
+            timeout=max(1, int(remaining)),
         )
         try:
             if any(event["type"] == "DELETED" for event in events):
