@@ -33,7 +33,7 @@ Node Agent Is Killed While It Prepares
     [Teardown]    Undo And Check    Reset Node Agent Settings
 
 Pod Is Deleted While The Node Agent Is Away
-    [Documentation]    When the agent runs again, the pod goes and its device is released.
+    [Documentation]    When the agent runs again, the pod is gone and its device is released.
     Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
     Send Node Agents Away
     Wait Until No Node Agent Runs
@@ -242,7 +242,7 @@ Pod Should Outlive Update From Checkpoint Version
     Nothing Should Be Lost
 
 All Devices Should Be Tainted
-    [Documentation]    Each PF of ``node`` is published with a taint of that ``value``.
+    [Documentation]    Each PF of ``node`` is published with a taint of ``value``.
     [Arguments]    ${node}    ${value}
     ${pfs}    Get PFs    ${node}
     FOR    ${pf}    IN    @{pfs}

@@ -1,0 +1,71 @@
+"""Kubelet and containerd of a node, with an API server that serves the kubelet's answers over real HTTP."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from dra_fakes.answers import api_server, listing
+
+from mock_device.checks.errors import CheckError
+from mock_device.checks.nodes import node_services, runtime
+
+PODS = "/api/v1/pods"
+PROXY = "/api/v1/nodes/node1/proxy/"
+POD = {"metadata": {"name": "web", "uid": "u1"}}
+
+
+def session(api: Any, commands: list[str]) -> Any:
+    def on_node(_: str, command: str, timeout: float | None = None) -> None:
+        commands.append(command)
+
+    return SimpleNamespace(api=api, on_node=on_node)
+
+
+@pytest.mark.parametrize(
+    ("restart", "path", "command"),
+    [
+        (node_services.restart_kubelet, "pods", "systemctl restart kubelet"),
+        (node_services.restart_containerd, "runningpods/", runtime.RESTART),
+    ],
+)
+def test_restart_ends_when_the_kubelet_lists_the_pods_of_the_node(
+    restart: Callable[..., None], path: str, command: str
+) -> None:
+    commands: list[str] = []
+    with api_server({PODS: listing(POD), f"{PROXY}{quote(path, safe='')}": (200, {"items": [POD]})}) as api:
+        restart(session(api, commands), "node1", timedelta(seconds=5))
+    assert commands == [command]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((200, {"items": None}), "expected pod web in /pods"),
+        ((503, {"message": "dial tcp: connection refused"}), "503: dial tcp: connection refused"),
+    ],
+)
+def test_kubelet_that_lists_too_little_or_does_not_answer_is_an_error(answer: Any, reason: str) -> None:
+    with (
+        api_server({PODS: listing(POD), f"{PROXY}pods": answer}) as api,
+        pytest.raises(CheckError, match=f"kubelet of node1 after 0 s:\n{re.escape(reason)}"),
+    ):
+        node_services.restart_kubelet(session(api, []), "node1", timedelta(0))
+
+
+def test_default_runtime_is_set_in_containerds_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('version = 3\ndefault_runtime_name = "crun"\n')
+    commands: list[str] = []
+    node_services.set_default_runtime(session(None, commands), "node1", "runc")
+    (command,) = commands
+    edit = command.replace(node_services._CONFIG, str(config)).replace(runtime.RESTART, "true")
+    subprocess.run(["sh", "-c", edit], check=True)
+    assert config.read_text() == 'version = 3\ndefault_runtime_name = "runc"\n'
