@@ -8,10 +8,11 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
+from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import cdi, cdi_folder, cdi_schema, session
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.observe import read_cdi_files
-from mock_device.checks.objects.claims import AllocatedDevice, function_of
+from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 
 

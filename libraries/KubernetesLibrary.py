@@ -9,9 +9,10 @@ from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.layers import device_conditions
+from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import churn, kube, namespaces, pods
-from mock_device.checks.objects.claims import DeviceClass, function_of
+from mock_device.checks.objects.claims import DeviceClass
 from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import Deadline
 from mock_device.lab.base.paths import PROJECT

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import allocation
 from mock_device.checks.nodes import cdi, cdi_schema, runtime, sysfs
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
@@ -87,7 +88,7 @@ def prepared(snapshot: Snapshot) -> Finding:
     # Registers and files of a pod that is starting or ending may be set, but need not.
     wrong += sysfs.register_complaints(snapshot.devices, owned_running | (owned & set_registers))
     with_file = {
-        key: claims.function_of(snapshot.topology, device)
+        key: allocation.function_of(snapshot.topology, device)
         for key, device in devices.items()
         if key in running or (key.node, cdi.path_of(key.name)) in files
     }
@@ -154,7 +155,7 @@ def _functions_of(snapshot: Snapshot, pod: Object, container: str) -> list[Funct
     used = pod_claims.uses(pod, container)
     namespace = pod["metadata"]["namespace"]
     return [
-        claims.function_of(snapshot.topology, device)
+        allocation.function_of(snapshot.topology, device)
         for claim, device in _allocated(snapshot)
         if claim["metadata"]["namespace"] == namespace and {(device.claim, None), (device.claim, device.request)} & used
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import allocation
 from mock_device.checks.nodes import cdi, cdi_schema, observe
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.session import Session
@@ -115,7 +116,7 @@ def findings(
         try:
             for device in claims.allocated(claim, published):
                 if node in (None, device.node):
-                    allocated[device.id] = claims.function_of(topology, device)
+                    allocated[device.id] = allocation.function_of(topology, device)
         except CheckError as error:
             result.append(str(error))
     return result + cdi.complaints(files, allocated)

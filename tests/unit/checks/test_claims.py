@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -152,20 +151,6 @@ def test_claims_of_a_template_get_its_labels() -> None:
     assert body["spec"]["spec"] == claims.build("each", [ANY], None, {})["spec"]
 
 
-def test_unexpected_and_missing_devices_are_reported() -> None:
-    mock0, mock1 = CLUSTER.node(NODE).pfs[:2]
-    devices = [AllocatedDevice("pair", "r", publish(mock0)), AllocatedDevice("pair", "r", publish(mock1))]
-    assert claims.other_devices(devices, [mock1, mock0]) == []
-    assert claims.other_devices(devices[:1], [mock1]) == [
-        "mock-cluster-node1 mock0 (0000:11:00.0) is unexpected",
-        "mock1 (0000:12:00.0) is missing",
-    ]
-    elsewhere = AllocatedDevice("pair", "r", publish(mock1, "mock-cluster-node2"))
-    assert claims.other_devices([devices[0], elsewhere], [mock0, mock1]) == [
-        "they are on several nodes: mock-cluster-node1, mock-cluster-node2"
-    ]
-
-
 @pytest.mark.parametrize(
     "status", [None, {}, {"allocation": None}, {"allocation": {"devices": {}}}, {"allocation": {"nodeSelector": {}}}]
 )
@@ -237,32 +222,6 @@ def test_free_pfs_are_described(counts: dict[tuple[str, int | None], int], words
     assert claims.describe_free(Counter(counts)) == words
 
 
-def test_wrong_numa_node_is_reported_with_device_request_and_slice() -> None:
-    """The topology decides, not the slice."""
-    mock3 = CLUSTER.node(NODE).functions[5]
-    right = AllocatedDevice("pair", "near", publish(CLUSTER.node(NODE).functions[0], numa_node=1))
-    wrong = AllocatedDevice("pair", "far", publish(mock3, numa_node=0))
-    assert claims.wrong_numa_nodes(CLUSTER, [right, wrong], 0) == [
-        "mock-cluster-node1 mock3 (0000:21:00.0) of claim 'pair', request 'far': expected NUMA node 0, "
-        "found 1 by topology numa-cluster; ResourceSlice says 0"
-    ]
-
-
-def test_function_is_found_on_the_devices_node() -> None:
-    function = CLUSTER.node("mock-cluster-node2").functions[0]
-    device = AllocatedDevice("pair", "r", publish(function, "mock-cluster-node2"))
-    assert claims.function_of(CLUSTER, device).uuid == "NODE2-NUMA0-PF"
-
-
-def test_device_outside_the_topology_is_an_error() -> None:
-    device = AllocatedDevice("pair", "r", publish(CLUSTER.node(NODE).functions[0], "mock-cluster-node3"))
-    with pytest.raises(CheckError) as caught:
-        claims.function_of(CLUSTER, device)
-    assert str(caught.value) == (
-        "claim 'pair' has mock-cluster-node3 mock0 (0000:11:00.0), which is not in topology numa-cluster"
-    )
-
-
 def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     assert claims.allocation_complaints(claim()) == []
     assert claims.allocation_complaints({**claim(), "status": {}}) == []
@@ -274,13 +233,3 @@ def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     ]
     del held["status"]["allocation"]
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
-
-
-def test_device_of_two_claims_is_reported() -> None:
-    def device(name: str, claim: str) -> AllocatedDevice:
-        return AllocatedDevice(claim, "r", NAMED[name])
-
-    assert claims.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
-    assert claims.given_twice([device("mock1", "b"), device("mock1", "a")]) == [f"{NODE} mock1 belongs to claims a, b"]
-    watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
-    assert claims.given_twice([device("mock1", "b"), watches]) == []

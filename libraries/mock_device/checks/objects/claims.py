@@ -15,7 +15,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms
 from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
 from mock_device.names import DRIVER
-from mock_device.topology import DeviceId, Function, Topology
+from mock_device.topology import DeviceId
 
 Object = dict[str, Any]
 
@@ -196,45 +196,3 @@ def describe_free(counts: Counter[tuple[str, Value]]) -> str:
         for (node, numa), count in sorted(counts.items(), key=lambda item: (item[0][0], str(item[0][1])))
     ]
     return f"free PFs: {', '.join(words)}" if words else "no device is published"
-
-
-def function_of(topology: Topology, device: AllocatedDevice) -> Function:
-    """The device's function in the topology. Raises CheckError if the topology has no such device."""
-    if (function := topology.devices.get(device.id)) is not None:
-        return function
-    raise CheckError(f"claim {device.claim!r} has {device}, which is not in topology {topology.name}")
-
-
-def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Function]) -> list[str]:
-    """How ``devices`` differ from ``expected``, which are all of one node, a message each."""
-    names = {function.name: function for function in expected}
-    found = {device.name: device for device in devices}
-    complaints = [f"{found[name]} is unexpected" for name in sorted(found.keys() - names.keys())]
-    complaints += [f"{name} ({names[name].bdf}) is missing" for name in sorted(names.keys() - found.keys())]
-    if len(nodes := {device.node for device in found.values()}) > 1:
-        complaints.append(f"they are on several nodes: {', '.join(sorted(nodes))}")
-    return complaints
-
-
-def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], expected: int) -> list[str]:
-    """Devices that the topology has on another NUMA node than ``expected``, a message each."""
-    complaints = []
-    for device in devices:
-        found = function_of(topology, device).numa_node
-        if found != expected:
-            complaints.append(
-                f"{device} of claim {device.claim!r}, request {device.request!r}: expected NUMA node {expected}, "
-                f"found {found} by topology {topology.name}; ResourceSlice says {device.published.numa_node}"
-            )
-    return complaints
-
-
-def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
-    """Devices that more than one claim has exclusively, a sentence each."""
-    devices = [device for device in devices if device.is_exclusive]
-    counts = Counter(device.id for device in devices)
-    return [
-        f"{key} belongs to claims {', '.join(sorted(item.claim for item in devices if item.id == key))}"
-        for key, count in counts.items()
-        if count > 1
-    ]
