@@ -87,10 +87,17 @@ unit: venv ## run all unit tests
 docs: venv ## generate docs/keywords from the keywords' documentation
 	@python -m mock_device.acceptance.keyword_docs
 
-build-image load-image deploy undeploy: venv ## build the DRA driver's image, load and deploy it on the running cluster
+build-image: ## build the DRA driver's image
+load-image: ## load that image onto the nodes of the running cluster
+deploy: ## deploy the driver on the running cluster
+undeploy: ## remove the driver from the running cluster
+build-image load-image deploy undeploy: venv
 	@$(MAKE) --no-print-directory -C dra-driver $@
 
-up down status: venv ## start, stop or show the cluster `default`, or that of LAB_CLUSTER
+up: ## start the cluster `default`, or that of LAB_CLUSTER
+down: ## stop it
+status: ## show it
+up down status: venv
 	@lab $@
 
 clean: ## remove what runs wrote; keep the cache

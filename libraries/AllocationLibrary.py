@@ -102,12 +102,12 @@ class AllocationLibrary:
         _check(pod, allocation.wrong_numa_nodes(session.current().topology, devices, numa_node))
 
     @keyword
-    def no_device_should_be_given_twice(self) -> None:
+    def no_device_should_be_allocated_twice(self) -> None:
         """Check that no device is allocated to more than one claim of the cluster."""
         api = session.current().api
         devices = kube.allocated_devices(api)
         logger.info(f"{len(devices)} devices are allocated")
-        _check(None, allocation.given_twice(devices))
+        _check(None, allocation.allocated_twice(devices))
 
 
 def _check(pod: str | None, complaints: list[str]) -> None:

@@ -33,7 +33,7 @@ class PodFigures:
 class PerformanceLibrary:
     """Measures, checks limits, and keeps all figures in ``performance.json`` beside the log.
 
-    ``variables/limits/performance.yaml`` has the limits of the guide, and the
+    ``variables/limits/performance.yaml`` has the limits, and the
     factor by which they are multiplied without hardware virtualisation.
     """
 

@@ -97,7 +97,7 @@ class SecurityLibrary:
             raise CheckError(f"node agent of {agent}: expected no right beyond its needs, found {', '.join(found)}")
 
     @keyword
-    def plugin_sockets_should_be_roots_alone(self, node: str) -> None:
+    def plugin_sockets_should_be_accessible_to_root_only(self, node: str) -> None:
         """Check on ``node`` that another user can neither read nor write the driver's sockets and checkpoint."""
         output = session.current().on_node(node, isolation.SOCKETS_PROBE)
         logger.info(output)

@@ -14,18 +14,18 @@ Test Tags           operation    dra
 *** Test Cases ***
 API Server Is Alive And Ready
     [Documentation]    Each check that it lists is ok, including etcd and the start-up hooks.
-    [Template]    API Server Should Be Well
+    [Template]    API Server Should Be Healthy
     /livez
     /readyz
 
 Node Agents Are Alive And Ready
     [Documentation]    Ready (``/readyz``) means: registered with the kubelet, and devices published.
-    [Template]    Node Agents Should Be Well
+    [Template]    Node Agents Should Be Healthy
     /healthz
     /readyz
 
 Controller Is Alive And Ready
-    [Template]    Controller Should Be Well
+    [Template]    Controller Should Be Healthy
     /healthz
     /readyz
 

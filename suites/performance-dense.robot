@@ -11,7 +11,7 @@ Test Tags           performance    alone    dense    dra    long
 
 
 *** Variables ***
-# The number of the guide.
+# docs/performance.md has the limit for this number.
 ${PODS}             100
 
 

@@ -13,7 +13,7 @@ Test Tags           performance    alone    dra    long
 
 
 *** Variables ***
-# The number of the guide.
+# docs/performance.md has the limit for this number.
 ${PODS}             10
 
 

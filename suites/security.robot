@@ -62,4 +62,4 @@ Node Agent Has No Other Rights
 
 Only Root Can Use The Driver's Sockets
     [Setup]    Run Pod On NUMA Node    makes-a-checkpoint    ${NODES}[0]    ${NUMA_NODES}[0]
-    Plugin Sockets Should Be Roots Alone    ${NODES}[0]
+    Plugin Sockets Should Be Accessible To Root Only    ${NODES}[0]

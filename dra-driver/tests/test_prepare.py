@@ -113,6 +113,7 @@ def test_prepare_and_unprepare_can_be_repeated(rig: Rig) -> None:
 def test_unprepare_of_an_unknown_claim_succeeds(rig: Rig) -> None:
     rig.api.away = True
     rig.unprepare(("default", "nobody", "uid"))
+    assert rig.used() == NOTHING
 
 
 def test_other_drivers_results_are_ignored(rig: Rig) -> None:

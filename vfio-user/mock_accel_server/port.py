@@ -13,7 +13,7 @@ from mock_accel_server.timers import Timers
 
 
 @dataclass(frozen=True)
-class Patience:
+class TimeLimits:
     """Time limits for clients, in seconds."""
 
     handshake: float = 10.0
@@ -30,7 +30,7 @@ class Port:
         device: Device,
         listener: Listener,
         timers: Timers,
-        patience: Patience,
+        limits: TimeLimits,
         late: Callable[[Port, str], None],
     ) -> None:
         self.device = device
@@ -45,9 +45,7 @@ class Port:
         """Number of running close jobs for this device."""
         self.out_of_fds = False
         """A client was refused because no file descriptor was free; no client is accepted until the next attempt."""
-        self.handshake = timers.timer(
-            patience.handshake, lambda: late(self, f"no version within {patience.handshake:g} s")
-        )
+        self.handshake = timers.timer(limits.handshake, lambda: late(self, f"no version within {limits.handshake:g} s"))
         self.stalled = timers.timer(
-            patience.message, lambda: late(self, f"a message was not finished within {patience.message:g} s")
+            limits.message, lambda: late(self, f"a message was not finished within {limits.message:g} s")
         )

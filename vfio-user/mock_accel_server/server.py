@@ -21,7 +21,7 @@ from mock_accel_server.connection import Connection, ConnectionEndedError, given
 from mock_accel_server.device import Device
 from mock_accel_server.listener import Listener
 from mock_accel_server.notices import shortened
-from mock_accel_server.port import Patience, Port
+from mock_accel_server.port import Port, TimeLimits
 from mock_accel_server.session import Session
 from mock_accel_server.timers import Timers
 
@@ -35,7 +35,7 @@ _MAX_CLOSING = 4
 """A device with this many running close jobs accepts no client, because they are probably blocked."""
 _PIPE_BYTES = 65536
 _OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
-_PATIENCE = Patience()
+_TIME_LIMITS = TimeLimits()
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Server:
     """Listens from construction until ``close``; serves while ``run`` runs."""
 
-    def __init__(self, devices: Sequence[tuple[Path, Device]], patience: Patience = _PATIENCE) -> None:
+    def __init__(self, devices: Sequence[tuple[Path, Device]], limits: TimeLimits = _TIME_LIMITS) -> None:
         """Listen for each device on its path. Raises ListenError and then listens on none."""
         self._selector = selectors.DefaultSelector()
         self._timers = Timers()
@@ -61,7 +61,7 @@ class Server:
         self._open = True
         try:
             for path, device in devices:
-                port = Port(device, Listener(path), self._timers, patience, self._late)
+                port = Port(device, Listener(path), self._timers, limits, self._late)
                 self._ports.append(port)
                 self._listen(port)
         except BaseException:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mock_accel_server.device import Device
-from mock_accel_server.port import Patience
+from mock_accel_server.port import TimeLimits
 from mock_accel_server.registers import Identity
 from mock_accel_server.server import Server
 from vfio_user_client import Client
@@ -22,9 +22,9 @@ Connect = Callable[..., Client]
 class RunningServer:
     """A server whose ``run`` runs in a thread."""
 
-    def __init__(self, devices: list[tuple[Path, Device]], patience: Patience | None = None) -> None:
+    def __init__(self, devices: list[tuple[Path, Device]], limits: TimeLimits | None = None) -> None:
         self.devices = [device for _, device in devices]
-        self.server = Server(devices, patience or Patience())
+        self.server = Server(devices, limits or TimeLimits())
         self._thread = threading.Thread(target=self.server.run)
         self._thread.start()
 

@@ -14,7 +14,7 @@ import pytest
 from attacks import ONE_PAGE, TRIGGER_BY_EVENTFD, half_message, lingering_socket, trigger_full_eventfd
 from mock_accel_server import protocol
 from mock_accel_server.device import Device
-from mock_accel_server.port import Patience
+from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
 from running_server import PF, RunningServer
 from server_process import ServerProcess
@@ -177,7 +177,7 @@ def test_large_messages_of_many_clients(folder: Path, server: ServerProcess) -> 
 def impatient(folder: Path) -> Iterator[Path]:
     """The socket of a server that waits half a second for the rest of a message."""
     path = folder / "impatient.sock"
-    server = RunningServer([(path, Device(PF))], Patience(message=0.5))
+    server = RunningServer([(path, Device(PF))], TimeLimits(message=0.5))
     yield path
     server.stop()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mock_accel_server import protocol
 from mock_accel_server.device import Device
-from mock_accel_server.port import Patience
+from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
 from running_server import PF, Connect, RunningServer
 from vfio_user_client import Client, version
@@ -156,7 +156,7 @@ def test_reconnect_keeps_status_and_forgets_the_rest(
 
 
 def test_silent_client_is_disconnected(folder: Path) -> None:
-    server = RunningServer([(folder / "short.sock", Device(PF))], Patience(handshake=0.05))
+    server = RunningServer([(folder / "short.sock", Device(PF))], TimeLimits(handshake=0.05))
     try:
         with Client(folder / "short.sock", negotiate=False) as silent:
             assert silent.at_end()

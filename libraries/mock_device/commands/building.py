@@ -84,7 +84,7 @@ def cache(context: click.Context, as_json: bool) -> None:
 @options.as_json()
 @click.pass_context
 def prune(context: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Remove stale artifacts: those that no input of today, running cluster or build needs."""
+    """Remove stale artifacts: those that no current source, running cluster or build needs."""
     from mock_device.commands import cache as cached
     from mock_device.lab.base import tables
 

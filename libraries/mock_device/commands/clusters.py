@@ -79,7 +79,7 @@ def _interval(value: str | float) -> float:
     type=_interval,
     default=_INTERVAL_SECONDS,
     metavar="SECONDS",
-    help=f"Time from one look of --watch to the next, {_MIN_INTERVAL_SECONDS} or more (default: {_INTERVAL_SECONDS}).",
+    help=f"Time between two updates of --watch, {_MIN_INTERVAL_SECONDS} or more (default: {_INTERVAL_SECONDS}).",
 )
 @options.name
 def status(as_json: bool, watch: bool, interval: float, name: str) -> int:

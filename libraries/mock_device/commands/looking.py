@@ -64,7 +64,7 @@ def _name_silent_nodes(session: Session) -> int:
 @options.as_json()
 @options.name
 def devices(node: str | None, device: str | None, as_json: bool, name: str) -> int:
-    """Show devices as their nodes' sysfs has them: status, UUID, PCI address and more."""
+    """Show devices as sysfs on their nodes shows them: status, UUID, PCI address and more."""
     from mock_device.lab.base import tables
     from mock_device.tools import devices as tool
 
@@ -173,7 +173,7 @@ def _since(text: str) -> int:
 @click.option("--grep", metavar="REGEX", type=_regex, help="Only lines that match.")
 @click.option("--calls", is_flag=True, help="Only the kubelet's calls to prepare and unprepare, and their effects.")
 @click.option("--since", metavar="5m", type=_since, help="Only the last seconds, minutes or hours (s, m, h).")
-@click.option("--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Continue with new lines until Ctrl-C.")
 @options.as_json("Print one JSON document a line.")
 @options.name
 def logs(

@@ -5,28 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.published_devices import NODE, publish
 from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.errors import CheckError
 from mock_device.checks.layers import allocation
 from mock_device.checks.objects.claims import AllocatedDevice, DeviceClass
-from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
-
-NODE = "mock-cluster-node1"
-DRIVER = "mock-accel.example.com"
-
-
-def publish(function: topology.Function, node: str = NODE, numa_node: int | None = None) -> PublishedDevice:
-    attributes = {
-        f"{DRIVER}/pciAddress": function.bdf,
-        f"{DRIVER}/deviceType": "vf" if function.is_vf else "pf",
-        NUMA_NODE: function.numa_node if numa_node is None else numa_node,
-    }
-    name = function.name.replace("_", "-")
-    pool = f"{node}/{function.parent or function.name}"
-    return PublishedDevice(node, pool, name, function.name, f"{DRIVER}-{node}-{name}", attributes)
-
 
 NAMED = {function.name: publish(function) for function in CLUSTER.node(NODE).functions}
 
@@ -80,12 +64,12 @@ def test_device_of_two_claims_is_reported() -> None:
     def device(name: str, claim: str) -> AllocatedDevice:
         return AllocatedDevice(claim, "r", NAMED[name])
 
-    assert allocation.given_twice([device("mock1", "a"), device("mock2", "b")]) == []
-    assert allocation.given_twice([device("mock1", "b"), device("mock1", "a")]) == [
+    assert allocation.allocated_twice([device("mock1", "a"), device("mock2", "b")]) == []
+    assert allocation.allocated_twice([device("mock1", "b"), device("mock1", "a")]) == [
         f"{NODE} mock1 belongs to claims a, b"
     ]
     watches = replace(device("mock1", "watches"), is_exclusive=False, admin_access=True)
-    assert allocation.given_twice([device("mock1", "b"), watches]) == []
+    assert allocation.allocated_twice([device("mock1", "b"), watches]) == []
 
 
 MOCK0, MOCK1, MOCK3, VF = (

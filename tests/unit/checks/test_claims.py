@@ -7,29 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from support.published_devices import DRIVER, NODE, publish
 from support.topologies import CLUSTER
 
-from mock_device import topology
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims
 from mock_device.checks.objects.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
-from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
+from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.lab.base.paths import PROJECT
-
-NODE = "mock-cluster-node1"
-DRIVER = "mock-accel.example.com"
-
-
-def publish(function: topology.Function, node: str = NODE, numa_node: int | None = None) -> PublishedDevice:
-    attributes = {
-        f"{DRIVER}/pciAddress": function.bdf,
-        f"{DRIVER}/deviceType": "vf" if function.is_vf else "pf",
-        NUMA_NODE: function.numa_node if numa_node is None else numa_node,
-    }
-    name = function.name.replace("_", "-")
-    pool = f"{node}/{function.parent or function.name}"
-    return PublishedDevice(node, pool, name, function.name, f"{DRIVER}-{node}-{name}", attributes)
-
 
 PUBLISHED = [publish(function) for function in CLUSTER.node(NODE).functions]
 NAMED = {device.name: device for device in PUBLISHED}

@@ -45,11 +45,24 @@ def test_wait_ends_when_the_agent_is_registered(monkeypatch: pytest.MonkeyPatch)
             node_agents.seconds_until_registered(api, "node1", timedelta(0))
 
 
-def test_removing_rights_is_idempotent() -> None:
-    with api_server({BINDING: (200, {"kind": "Status"})}) as api:
+class Requested(dict[str, Any]):
+    """Answers of an API server that records the paths of requests."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__(**answers)
+        self.paths: list[str] = []
+
+    def get(self, path: str, default: Any = None) -> Any:
+        self.paths.append(path)
+        return super().get(path, default)
+
+
+@pytest.mark.parametrize("answers", [{BINDING: (200, {"kind": "Status"})}, {}])
+def test_removing_rights_is_idempotent(answers: dict[str, Any]) -> None:
+    requested = Requested(**answers)
+    with api_server(requested) as api:
         node_agents.remove_rights(api)
-    with api_server({}) as api:
-        node_agents.remove_rights(api)
+    assert requested.paths == [BINDING]
 
 
 def test_refusal_of_the_api_server_is_raised() -> None:

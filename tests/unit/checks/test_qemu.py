@@ -14,7 +14,7 @@ from mock_device.checks.nodes import qemu
 
 NODE = CLUSTER.node("mock-cluster-node1")
 # query-pci of QEMU 11.1.3 with the node's bridges and device servers, all functions plugged, after SeaBIOS.
-BUSES: list[dict[str, Any]] = json.loads((DATA / "scenario/query-pci.json").read_text())
+BUSES: list[dict[str, Any]] = json.loads((DATA / "checks/query-pci.json").read_text())
 PLUGGED = {function.name: function.bdf for function in NODE.functions}
 
 

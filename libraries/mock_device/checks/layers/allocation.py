@@ -107,7 +107,7 @@ def wrong_numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice], exp
     return complaints
 
 
-def given_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
+def allocated_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
     """Devices that more than one claim has exclusively, a sentence each."""
     devices = [device for device in devices if device.is_exclusive]
     counts = Counter(device.id for device in devices)
