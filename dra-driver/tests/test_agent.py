@@ -12,12 +12,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dra_fakes import strategy
+from dra_fakes.agents import until
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
@@ -41,13 +42,6 @@ def running(settings: AgentSettings, api: FakeApiServer) -> Iterator[NodeAgent]:
     assert not thread.is_alive()
     assert not settings.service_socket.exists()
     assert not settings.registration_socket.exists()
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + _DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not after {_DEADLINE_SECONDS} s: {what}"
-        threading.Event().wait(0.02)
 
 
 def published(names: str) -> set[str]:
@@ -137,10 +131,10 @@ def test_slices_that_the_api_server_changes_are_written_once(
     try:
         api.wait_for_slices(published("mock0-vf0 mock0-vf1 mock1 mock2 mock3 mock4 mock5"))
         (sysfs.classes / "mock1" / "uuid").unlink()
-        wait_for(lambda: bool(program.fields_changed()[1:]), "the taint that was dropped")
+        until(lambda: bool(program.fields_changed()[1:]), "the taint that was dropped")
         generations = api.generations()
         looks = api.requests.count(("GET", SLICES))
-        wait_for(lambda: api.requests.count(("GET", SLICES)) > looks + 5, "five more looks")
+        until(lambda: api.requests.count(("GET", SLICES)) > looks + 5, "five more looks")
         assert generations == api.generations()
         text = program._metrics().decode()
         name = f"{PREFIX}mock1"

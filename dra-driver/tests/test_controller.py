@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
+from dra_fakes.agents import until
 from dra_fakes.apiserver import NODES, FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.api import Client
@@ -21,13 +21,6 @@ from mock_device.topology import Node
 
 OTHER = "mock-cluster-node2"
 _DEADLINE_SECONDS = 10.0
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + _DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not after {_DEADLINE_SECONDS} s: {what}"
-        threading.Event().wait(0.02)
 
 
 @pytest.fixture
@@ -78,12 +71,12 @@ def test_inventory_follows_changes(
     thread = threading.Thread(target=controller.run)
     thread.start()
     try:
-        wait_for(controller.ready, "the first inventory")
+        until(controller.ready, "the first inventory")
         assert '"Discovered 0 devices"' in log.getvalue()
         publish()
-        wait_for(lambda: "-> 12" in log.getvalue(), "12 devices in the log")
+        until(lambda: "-> 12" in log.getvalue(), "12 devices in the log")
         api.remove(f"{NODES}/{OTHER}")
-        wait_for(lambda: '"Device count changed: 12 -> 6"' in log.getvalue(), "6 devices in the log")
+        until(lambda: '"Device count changed: 12 -> 6"' in log.getvalue(), "6 devices in the log")
         # The last "Discovered" line is right even in a restored cluster, whose devices are plugged later.
         found = re.findall(r'"Discovered (\d+) devices"', log.getvalue())
         assert found[0] == "0"
@@ -104,10 +97,10 @@ def test_api_errors_are_counted_and_retried(
     thread = threading.Thread(target=controller.run)
     thread.start()
     try:
-        wait_for(lambda: "Inventory failed" in log.getvalue(), "an error in the log")
+        until(lambda: "Inventory failed" in log.getvalue(), "an error in the log")
         assert not controller.ready()
         api.broken = None
-        wait_for(controller.ready, "the first inventory")
+        until(controller.ready, "the first inventory")
     finally:
         controller.stop()
         thread.join(_DEADLINE_SECONDS)

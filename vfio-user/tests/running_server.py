@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vfio_user_client import Client
 PF = Identity("mock0", "NODE1-NUMA0-PF", 16 << 30, 0b0111, total_vfs=2, multifunction=True)
 VF = Identity("mock0_vf0", "NODE1-NUMA0-VF0", 2 << 30, 0b0011, is_vf=True, multifunction=True)
 _JOIN_SECONDS = 10.0
+_DEADLINE_SECONDS = 10.0
 
 Connect = Callable[..., Client]
 
@@ -39,3 +41,11 @@ class RunningServer:
         self._thread.join(_JOIN_SECONDS)
         assert not self.alive
         self.server.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until ``condition()`` is true. Raises AssertionError."""
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"expected within {_DEADLINE_SECONDS:.0f} s"
+        time.sleep(0.005)

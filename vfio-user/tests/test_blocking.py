@@ -16,12 +16,11 @@ from mock_accel_server import protocol
 from mock_accel_server.device import Device
 from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
-from running_server import PF, RunningServer
+from running_server import PF, RunningServer, wait_until
 from server_process import ServerProcess
 from vfio_user_client import Client
 
 ANSWER_SECONDS = 1.0
-DEADLINE_SECONDS = 10.0
 LINGER_SECONDS = 5
 
 
@@ -50,13 +49,6 @@ def other_device_answers(folder: Path, server: ServerProcess) -> Iterator[Callab
                 assert another.read(0, 4) == b"KCOM"
 
         yield answers
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "not within the time limit"
-        time.sleep(0.005)
 
 
 def test_trigger_of_a_full_blocking_eventfd(attacker: Client, other_device_answers: Callable[[], None]) -> None:

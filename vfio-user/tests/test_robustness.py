@@ -9,7 +9,7 @@ import random
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mock_accel_server import protocol
 from mock_accel_server.device import Device
 from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
-from running_server import PF, Connect, RunningServer
+from running_server import PF, Connect, RunningServer, wait_until
 from vfio_user_client import Client, version
 
 DEADLINE_SECONDS = 10.0
@@ -26,13 +26,6 @@ ROUNDS = 300
 
 def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "not within the time limit"
-        time.sleep(0.005)
 
 
 @pytest.fixture
