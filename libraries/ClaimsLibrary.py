@@ -110,12 +110,8 @@ class ClaimsLibrary:
     ) -> None:
         """Wait until the claim has an event with ``reason``, and ``text`` in its message."""
         api = session.current().api
-
-        def complaints() -> list[str]:
-            found = kube.events_of(api, kube.get_claim(api, claim))
-            events = [f"{event.reason}: {event.message}" for event in found]
-            if any(event.startswith(f"{reason}: ") and text in event for event in events):
-                return []
-            return [f"claim {claim!r}: expected an event {reason} with {text!r}, found {'; '.join(events) or 'none'}"]
-
-        until_no_complaints(complaints, timeout, f"events of claim {claim}")
+        until_no_complaints(
+            lambda: kube.event_complaints(kube.events_of(api, kube.get_claim(api, claim)), reason, text),
+            timeout,
+            f"events of claim {claim}",
+        )

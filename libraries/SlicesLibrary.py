@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError, fail_if_any
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.layers import device_conditions, numa_layers, publication
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
@@ -94,11 +94,7 @@ class SlicesLibrary:
 
 
 def _slice_of(node: str, device: str) -> str:
-    found = slices.published(session.current().api)
-    names = [item.slice_name for item in found if item.id == DeviceId(node, device)]
-    if len(names) != 1:
-        raise CheckError(f"{node} {device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
-    return names[0]
+    return slices.slice_of(slices.published(session.current().api), DeviceId(node, device))
 
 
 def _wait_for_taint(node: str, device: str, value: str, timeout: timedelta) -> None:

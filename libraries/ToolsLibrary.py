@@ -70,10 +70,8 @@ class ToolsLibrary:
         """Check that `lab cdi list` shows exactly the files of ``allocated`` devices, with their claims."""
         entries = cdi.list_entries(session.current())
         logger.info(cdi.table(entries).as_text())
-        found = sorted(f"{entry.id} {entry.claim}" for entry in entries)
-        expected = sorted(f"{device.id} {kube.NAMESPACE}/{device.claim}" for device in allocated)
-        if found != expected:
-            raise CheckError(f"expected CDI files of {expected}, found those of {found}")
+        expected = {device.id: f"{kube.NAMESPACE}/{device.claim}" for device in allocated}
+        fail_if_any(cdi.differences(entries, expected))
 
     @keyword(name="CDI Check Should Find Nothing")
     def cdi_check_should_find_nothing(self) -> None:

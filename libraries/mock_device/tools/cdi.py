@@ -94,6 +94,13 @@ def entries(
     ]
 
 
+def differences(found: Iterable[Entry], expected: Mapping[DeviceId, str]) -> list[str]:
+    """A message unless the listed devices and claims (``namespace/name``) are exactly the ``expected`` ones."""
+    shown = sorted(f"{entry.id} {entry.claim}" for entry in found)
+    wanted = sorted(f"{device} {claim}" for device, claim in expected.items())
+    return [] if shown == wanted else [f"expected CDI files of {wanted}, found those of {shown}"]
+
+
 def list_entries(session: Session, node: str | None = None) -> list[Entry]:
     """All files, with their devices and claims."""
     return entries(read(session, node), published(session.api), kube.all_claims(session.api))

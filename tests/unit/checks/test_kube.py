@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,3 +132,21 @@ def test_error_of_a_refused_claim_has_the_reason(status: int, message: str) -> N
     with api_server(answers) as api, pytest.raises(CheckError) as caught:
         kube.create_claim(api, claim())
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "complaint"),
+    [
+        ("PrepareFailed", "is gone", ""),
+        (
+            "PrepareFailed",
+            "busy",
+            "expected an event PrepareFailed with 'busy', found PrepareFailed: mock9 is gone",
+        ),
+        ("Failed", "not", "expected an event Failed with 'not', found PrepareFailed: mock9 is gone"),
+    ],
+)
+def test_missing_event_is_reported(reason: str, text: str, complaint: str) -> None:
+    events = [SimpleNamespace(reason="PrepareFailed", message="mock9 is gone")]
+    assert kube.event_complaints(events, reason, text) == ([complaint] if complaint else [])
+    assert kube.event_complaints([], "Failed", "x") == ["expected an event Failed with 'x', found none"]

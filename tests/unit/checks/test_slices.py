@@ -8,6 +8,7 @@ import pytest
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.slices import desired
 
+from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.slices import PublishedDevice
 
@@ -83,3 +84,12 @@ def test_incomplete_pools_are_reported() -> None:
         "pool half: expected 2 slices of one generation, found 1 of generations 3",
         "pool mixed: expected 2 slices of one generation, found 2 of generations 1, 2",
     ]
+
+
+def test_slice_of_a_device() -> None:
+    (item,) = found = published(device("mock0", "0000:11:00.0", 0))
+    assert slices.slice_of(found, item.id) == "mock-accel.example.com-mock-cluster-node1-mock0"
+    for wrong, names in (([], "none"), (found * 2, f"{item.slice_name}, {item.slice_name}")):
+        with pytest.raises(CheckError) as caught:
+            slices.slice_of(wrong, item.id)
+        assert str(caught.value) == f"{item.id}: expected one ResourceSlice, found {names}"

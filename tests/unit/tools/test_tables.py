@@ -217,3 +217,14 @@ def test_lines_of_the_watch_are_parsed() -> None:
     change = Change("appeared", FILE)
     assert cdi.parse_change(json.dumps({"time": "now", **asdict(change)})) == change
     assert cdi.parse_change('{"time": "now", "what": "watching"}') is None
+
+
+def test_listed_cdi_files_are_compared_with_claims() -> None:
+    entries = cdi.entries([FILE], PUBLISHED, [claim("user", "mock0")])
+    mock0 = DeviceId(NODE1, "mock0")
+    assert cdi.differences(entries, {mock0: "default/user"}) == []
+    assert cdi.differences(entries, {}) == [
+        f"expected CDI files of [], found those of ['{NODE1} mock0 default/user']",
+    ]
+    (other,) = cdi.differences(entries, {mock0: "default/other"})
+    assert other.startswith(f"expected CDI files of ['{NODE1} mock0 default/other'], found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -182,6 +182,14 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
         .items
     )
     return found
+
+
+def event_complaints(events: Sequence[Any], reason: str, text: str) -> list[str]:
+    """A message unless one of ``events`` has ``reason``, and ``text`` in its message."""
+    if any(event.reason == reason and text in (event.message or "") for event in events):
+        return []
+    found = "; ".join(f"{event.reason}: {event.message}" for event in events) or "none"
+    return [f"expected an event {reason} with {text!r}, found {found}"]
 
 
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:

@@ -207,6 +207,14 @@ def wait_published(
         raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))
 
 
+def slice_of(published: Iterable[PublishedDevice], device: DeviceId) -> str:
+    """Name of the only ResourceSlice of ``device``. Raises CheckError if there is none or more than one."""
+    names = [item.slice_name for item in published if item.id == device]
+    if len(names) != 1:
+        raise CheckError(f"{device}: expected one ResourceSlice, found {', '.join(names) or 'none'}")
+    return names[0]
+
+
 def delete_slice(api: ApiClient, name: str) -> None:
     """Delete a ResourceSlice, without the driver."""
     client.ResourceV1Api(api).delete_resource_slice(name)
