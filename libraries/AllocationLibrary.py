@@ -5,7 +5,7 @@ from __future__ import annotations
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import allocation
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import kube
@@ -112,6 +112,5 @@ class AllocationLibrary:
 
 def _check(pod: str | None, complaints: list[str]) -> None:
     """Raise CheckError if there are ``complaints``, a line each, about one ``pod`` or several."""
-    if complaints:
-        subject = f"pod {pod!r}: " if pod else ""
-        raise CheckError("\n".join(subject + complaint for complaint in complaints))
+    subject = f"pod {pod!r}: " if pod else ""
+    fail_if_any(subject + complaint for complaint in complaints)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import cdi, cdi_folder, cdi_schema, session
 from mock_device.checks.nodes.cdi import CdiFile
@@ -25,8 +25,7 @@ class CdiLibrary:
         """Check that each of ``devices``, and no other, has a CDI file, with its name, UUID and PCI address."""
         topology = session.current().topology
         expected = {device.id: function_of(topology, device) for device in devices}
-        if complaints := cdi.complaints(self._read(), expected):
-            raise CheckError("\n".join(complaints))
+        fail_if_any(cdi.complaints(self._read(), expected))
 
     @keyword(name="CDI Files Should Match The Official Schema")
     def cdi_files_should_match_the_official_schema(self) -> None:
@@ -37,8 +36,7 @@ class CdiLibrary:
         files = self._read()
         if not files:
             raise CheckError("expected CDI files of the driver, found none on any node; look at the node agents' logs")
-        if complaints := cdi_schema.complaints(files):
-            raise CheckError("\n".join(complaints))
+        fail_if_any(cdi_schema.complaints(files))
 
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
     def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import refusal
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import claims, kube, namespaces
@@ -75,15 +75,7 @@ class ClaimsLibrary:
     @keyword
     def create_claim_should_be_refused(self, name: str, *requests: DeviceRequest, because: str) -> str:
         """Check that the API server refuses a claim with ``because`` in its reason, and return the reason."""
-        try:
-            self.create_claim(name, *requests)
-        except CheckError as error:
-            if because in str(error):
-                return str(error)
-            raise CheckError(
-                f"claim {name!r}: expected it to be refused because {because!r}, found: {error}"
-            ) from error
-        raise CheckError(f"claim {name!r}: expected the API server to refuse it because {because!r}, it was accepted")
+        return refusal(f"claim {name!r}", lambda: self.create_claim(name, *requests), because)
 
     @keyword(tags=["wait"])
     def claim_should_have_no_devices(self, name: str, timeout: timedelta = timedelta(seconds=30)) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
@@ -140,8 +140,8 @@ class KubernetesLibrary:
         logger.info(output)
         node = current.topology.node(devices[0].node)
         where = f"pod {pod}, container {container}" if container else f"pod {pod}"
-        if complaints := pods.view_complaints(pods.parse_view(output), node, functions):
-            raise CheckError("\n".join(f"{where}: {complaint}" for complaint in complaints))
+        complaints = pods.view_complaints(pods.parse_view(output), node, functions)
+        fail_if_any(f"{where}: {complaint}" for complaint in complaints)
 
     @keyword(tags=["wait"])
     def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:

@@ -10,7 +10,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import driver, logs
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.logs import KernelAction, LogMark
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.waiting import until_no_complaints
 
@@ -45,8 +45,7 @@ class LogsLibrary:
     def log_should_show_no_kernel_event(self, mark: LogMark) -> None:
         """Check that a node agent has logged no kernel event."""
         lines = logs.after(mark, driver.log_of(session.current().api, mark.pod))
-        if found := logs.matching(lines, logs.KERNEL_EVENT):
-            raise CheckError(f"log of {mark.pod}: expected no kernel event, found:\n" + "\n".join(found))
+        fail_if_any(logs.matching(lines, logs.KERNEL_EVENT), f"log of {mark.pod}: expected no kernel event, found:")
         logger.info(f"none of {len(lines)} lines")
 
     @keyword(tags=["wait"])

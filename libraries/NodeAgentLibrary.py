@@ -17,7 +17,7 @@ _SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
 
 @library(scope="GLOBAL", auto_keywords=False)
 class NodeAgentLibrary:
-    """Changes what node agents are told, kills them, and replaces them."""
+    """Changes the settings of node agents, kills them, and replaces them."""
 
     @keyword(tags=["wait"])
     def set_node_agent_settings(
@@ -25,7 +25,7 @@ class NodeAgentLibrary:
     ) -> None:
         """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
 
-        They restart. `Reset Node Agent Settings` takes it back.
+        They restart. `Reset Node Agent Settings` undoes this.
         """
         values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
         current = session.current()
@@ -33,7 +33,7 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Let the node agents run with what their manifest says; they restart if they were told something else."""
+        """Give the node agents the settings of their manifest; they restart if they had others."""
         current = session.current()
         told = driver.agent_environment(current.api) & set(_SETTINGS)
         if told:
@@ -51,12 +51,12 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
-        """kill -9 of the node agent's process on ``node``, and wait until the kubelet has started it again."""
+        """Kill the node agent's process on ``node`` (SIGKILL), and wait until the kubelet has restarted it."""
         node_agents.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
     def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
-        """Wait until the node agent's container on ``node`` has been started again once."""
+        """Wait until the kubelet has restarted the node agent's container on ``node`` once."""
         node_agents.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
@@ -94,12 +94,12 @@ class NodeAgentLibrary:
 
     @keyword
     def send_node_agents_away(self) -> None:
-        """Let the node agents' DaemonSet want nodes with a label that none has; returns before they are gone."""
+        """Let the node agents' DaemonSet select a label that no node has; returns before they are gone."""
         node_agents.send_agents_away(session.current().api)
 
     @keyword
     def bring_node_agents_back(self) -> None:
-        """Let the DaemonSet want all nodes again; returns before the agents are ready."""
+        """Let the DaemonSet select all nodes again; returns before the agents are ready."""
         node_agents.bring_agents_back(session.current().api)
 
     @keyword

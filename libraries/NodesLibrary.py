@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import node_services, power, runtime, session
 from mock_device.lab.kube import kubeclient
 
@@ -25,14 +25,7 @@ class NodesLibrary:
     def default_container_runtime_should_be(self, name: str) -> None:
         """Check on every node that ``name`` is containerd's default OCI runtime."""
         outputs = session.current().on_nodes(runtime.PROBE)
-        found = {node: runtime.default_runtime(output) for node, output in outputs.items()}
-        wrong = [
-            f"{node}: expected default runtime {name}, found {item.name} ({item.binary or 'no binary given'})"
-            for node, item in found.items()
-            if item.name != name or item.binary.rpartition("/")[2] != name
-        ]
-        if wrong:
-            raise CheckError("\n".join(wrong))
+        fail_if_any(filter(None, (runtime.complaint(node, output, name) for node, output in outputs.items())))
 
     @keyword(tags=["wait"])
     def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:

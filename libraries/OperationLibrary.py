@@ -8,7 +8,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import driver, metrics, operation
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.operation import HttpAccess
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
 
 
@@ -53,6 +53,5 @@ class OperationLibrary:
 
 
 def _judge(complaints: list[str]) -> None:
-    if complaints:
-        raise CheckError("\n".join(complaints))
+    fail_if_any(complaints)
     logger.info("as expected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import qemu, session
 from mock_device.checks.nodes.device_selection import SlotOfNode
 
@@ -19,22 +19,18 @@ class QemuLibrary:
         """Check that every guest of the topology runs in QEMU, none paused or stopped."""
         current = session.current()
         states = {name: current.cluster.qmp(name, "query-status")["status"] for name in current.node_names}
-        if wrong := [
-            f"{name}: expected running, found {state}" for name, state in states.items() if state != "running"
-        ]:
-            raise CheckError(f"{'; '.join(wrong)}; look at the console in {current.cluster.log_dir}")
+        fail_if_any(qemu.state_complaints(states), f"look at the consoles in {current.cluster.log_dir}:")
 
     @keyword
     def guests_should_have_all_devices_plugged(self) -> None:
         """Check that each guest has exactly the functions of the topology, including VFs, at their PCI addresses."""
         current = session.current()
-        complaints = []
+        complaints: list[str] = []
         for node in current.topology.nodes:
             found = qemu.accelerators(current.cluster.qmp(node.name, "query-pci"))
             logger.info(f"{node.name}: {', '.join(f'{name} {bdf}' for name, bdf in sorted(found.items()))}")
             complaints += qemu.plug_complaints(node, found)
-        if complaints:
-            raise CheckError("\n".join(complaints))
+        fail_if_any(complaints)
 
     @keyword
     def unplug_slot(self, slot: SlotOfNode) -> None:

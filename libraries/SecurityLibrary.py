@@ -7,10 +7,9 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import checkpoint, identity
-from mock_device.checks.errors import CheckError
+from mock_device.checks.driver import identity, isolation
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
-from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import kube, slices
 
 _TIMEOUT = timedelta(seconds=60)
@@ -26,12 +25,6 @@ _FORBIDDEN = [
     ("create", "resource.k8s.io", "deviceclasses"),
     ("update", "admissionregistration.k8s.io", "validatingadmissionpolicies"),
 ]
-_WRITE = f"""
-for path in {CLASS_FOLDER}/*/status $(find /sys/devices -path '*/mock-accel/*/status' 2>/dev/null); do
-  [ -e "$path" ] || continue
-  if (echo 1 > "$path") 2>/dev/null; then echo "written $path"; else echo "refused $path"; fi
-done
-"""
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -42,31 +35,21 @@ class SecurityLibrary:
     def container_should_have_no_device_of_its_own(self, pod: str) -> None:
         """Check that the container has no ``MOCK_ACCEL_*`` variable and no mount on ``/sys/class/mock-accel``."""
         api = session.current().api
-        output = kube.execute(api, pod, ["sh", "-c", "env; cat /proc/mounts"], _TIMEOUT)
-        wrong = [line for line in output.splitlines() if "MOCK_ACCEL" in line or f" {CLASS_FOLDER}" in line]
-        if wrong:
-            raise CheckError(f"pod {pod!r}: expected nothing of a device without a claim, found {'; '.join(wrong)}")
+        output = kube.execute(api, pod, ["sh", "-c", isolation.DEVICES_PROBE], _TIMEOUT)
+        _judge(f"pod {pod!r}", isolation.device_complaints(output))
 
     @keyword
     def container_should_have_users_of_its_own(self, pod: str) -> None:
         """Check that root in the pod is another user on the node (user_namespaces(7), uid_map)."""
-        output = kube.execute(session.current().api, pod, ["cat", "/proc/self/uid_map"], _TIMEOUT)
-        first = output.split()
-        if len(first) < 3 or first[0] != "0" or first[1] == "0":
-            raise CheckError(
-                f"pod {pod!r}: expected its user 0 to be another user on the node, found uid_map {output!r}"
-            )
+        output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.USERS_PROBE], _TIMEOUT)
+        _judge(f"pod {pod!r}", isolation.user_complaints(output))
 
     @keyword
     def container_should_not_write_any_status(self, pod: str) -> None:
         """Check from inside the container that it can write no status register of the devices that it sees."""
-        output = kube.execute(session.current().api, pod, ["sh", "-c", _WRITE], _TIMEOUT)
+        output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.WRITE_PROBE], _TIMEOUT)
         logger.info(output)
-        lines = output.splitlines()
-        if not any(line.startswith("refused ") for line in lines):
-            raise CheckError(f"pod {pod!r}: expected status registers that refuse writes, found no status register")
-        if written := [line for line in lines if line.startswith("written ")]:
-            raise CheckError(f"pod {pod!r}: expected all writes to be refused, found {'; '.join(written)}")
+        _judge(f"pod {pod!r}", isolation.write_complaints(output))
 
     @keyword
     def node_agent_may_publish(self, agent: str, node: str) -> None:
@@ -116,24 +99,13 @@ class SecurityLibrary:
     @keyword
     def plugin_sockets_should_be_roots_alone(self, node: str) -> None:
         """Check on ``node`` that another user can neither read nor write the driver's sockets and checkpoint."""
-        command = f"""
-            found=0
-            for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
-                    /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
-              [ -e "$path" ] || continue
-              found=$((found + 1))
-              for how in -r -w; do
-                setpriv --reuid=65534 --regid=65534 --clear-groups test "$how" "$path" && echo "open $how $path"
-              done
-            done
-            echo "found $found"
-        """
-        lines = session.current().on_node(node, command).splitlines()
-        logger.info("\n".join(lines))
-        if not lines or int(lines[-1].removeprefix("found ")) < 2:
-            raise CheckError(f"{node}: expected a service and a registration socket, found {lines}")
-        if wrong := lines[:-1]:
-            raise CheckError(f"{node}: expected nothing that user 65534 can open, found {'; '.join(wrong)}")
+        output = session.current().on_node(node, isolation.SOCKETS_PROBE)
+        logger.info(output)
+        _judge(node, isolation.socket_complaints(output))
+
+
+def _judge(where: str, complaints: list[str]) -> None:
+    fail_if_any(f"{where}: {complaint}" for complaint in complaints)
 
 
 def _logged(text: str) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions, numa_layers, publication
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
@@ -44,10 +44,7 @@ class SlicesLibrary:
         """
         writes = slice_writes.follow(session.current().api, duration)
         logger.info(f"{len(writes.names)} ResourceSlices, {writes.count} writes in {duration.total_seconds():.0f} s")
-        if complaints := writes.complaints():
-            raise CheckError(
-                "expected no writes of ResourceSlices on an idle cluster, found:\n" + "\n".join(complaints)
-            )
+        fail_if_any(writes.complaints(), "expected no writes of ResourceSlices on an idle cluster, found:")
 
     @keyword(name="Count ResourceSlices")
     def count_slices(self, label_selector: str) -> int:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import numa_layers
 from mock_device.checks.nodes import lspci, session, sysfs
 from mock_device.checks.nodes.device_selection import SlotOfNode
@@ -51,8 +51,7 @@ class SysfsLibrary:
         for node, output in current.on_nodes(lspci.COMMAND).items():
             logger.info(f"{node}:\n{output}")
             complaints += lspci.complaints(current.topology.node(node), lspci.parse(node, output))
-        if complaints:
-            raise CheckError("\n".join(complaints))
+        fail_if_any(complaints)
 
     @keyword(tags=["wait"])
     def sysfs_should_describe_all_devices(
@@ -87,8 +86,7 @@ class SysfsLibrary:
         Devices that are allocated with administrative access only must not have it.
         """
         allocated = {device.id for device in devices if not device.admin_access}
-        if complaints := sysfs.register_complaints(self._read(), allocated):
-            raise CheckError("\n".join(complaints))
+        fail_if_any(sysfs.register_complaints(self._read(), allocated))
 
     @keyword(tags=["wait"])
     def wait_until_status_registers_mark(

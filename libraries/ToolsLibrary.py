@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
-from collections import Counter
 from datetime import timedelta
 
 from robot.api import logger
@@ -14,9 +12,8 @@ from robot.api.deco import keyword, library
 
 from mock_device.checks.driver import logs
 from mock_device.checks.driver.driver import Component
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, fail_if_any, refusal
 from mock_device.checks.nodes import session
-from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.objects import kube
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
@@ -24,8 +21,8 @@ from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.diagnosis import Diagnosis
 from mock_device.tools import cdi, devices, slices, verbosity
 from mock_device.tools import logs as log_tool
+from mock_device.tools.cdi import Change
 from mock_device.tools.logs import Selection, Severity
-from mock_device.topology import DeviceId
 
 _WATCH_START_SECONDS = 240.0
 _WATCH_SECONDS = "600"
@@ -36,7 +33,7 @@ class ToolsLibrary:
     """Runs the tools on the suite's cluster. The log has their output."""
 
     def __init__(self) -> None:
-        self._changes: list[tuple[str, CdiFile]] = []
+        self._changes: list[Change] = []
         self._watch: subprocess.Popen[str] | None = None
 
     @keyword
@@ -45,8 +42,7 @@ class ToolsLibrary:
         current = session.current()
         rows = devices.read(current)
         logger.info(devices.table(rows).as_text())
-        if complaints := devices.complaints(current.topology, rows):
-            raise CheckError("\n".join(complaints))
+        fail_if_any(devices.complaints(current.topology, rows))
 
     @keyword
     def device_status_should_be(self, node: str, device: str, status: str) -> None:
@@ -59,11 +55,7 @@ class ToolsLibrary:
     @keyword
     def device_status_should_refuse(self, node: str, device: str) -> str:
         """Check that `lab devices` does not know ``device``, and return its message."""
-        try:
-            devices.read(session.current(), node, device)
-        except CheckError as error:
-            return str(error)
-        raise CheckError(f"expected no device {device} on {node}")
+        return refusal(f"lab devices {node} {device}", lambda: devices.read(session.current(), node, device), device)
 
     @keyword
     def slices_table_should_show(self, pod: str, allocated: list[AllocatedDevice]) -> None:
@@ -71,19 +63,7 @@ class ToolsLibrary:
         current = session.current()
         rows = slices.read(current)
         logger.info(slices.table(rows).as_text())
-        shown = Counter(row.id for row in rows)
-        missing = [
-            f"{key}: expected one line, found {shown[key]}"
-            for key, function in current.topology.devices.items()
-            if not function.is_vf and shown[key] != 1
-        ]
-        held = {row.id for row in rows for holder in row.holders if pod in holder.pods}
-        expected = {device.id for device in allocated}
-        if held != expected:
-            at, really = (", ".join(map(str, sorted(keys))) or "none" for keys in (expected, held))
-            missing.append(f"pod {pod}: expected it at {at}, found it at {really}")
-        if missing:
-            raise CheckError("\n".join(missing))
+        fail_if_any(slices.complaints(current.topology, rows, pod, [device.id for device in allocated]))
 
     @keyword(name="CDI List Should Show")
     def cdi_list_should_show(self, allocated: list[AllocatedDevice]) -> None:
@@ -98,8 +78,7 @@ class ToolsLibrary:
     @keyword(name="CDI Check Should Find Nothing")
     def cdi_check_should_find_nothing(self) -> None:
         """Check that `lab cdi check` finds no file that disagrees with the schema or the claims."""
-        if findings := cdi.check(session.current()):
-            raise CheckError("\n".join(findings))
+        fail_if_any(cdi.check(session.current()))
 
     @keyword(name="Start Watching CDI Files")
     def start_watching_cdi_files(self) -> None:
@@ -116,11 +95,10 @@ class ToolsLibrary:
 
         def read() -> None:
             for line in process.stdout or ():
-                change = json.loads(line)
-                if change["what"] == "watching":
-                    started.set()
+                if change := cdi.parse_change(line):
+                    changes.append(change)
                 else:
-                    changes.append((change["what"], CdiFile(**change["file"])))
+                    started.set()
 
         threading.Thread(target=read, name="lab cdi watch", daemon=True).start()
         if not started.wait(_WATCH_START_SECONDS):
@@ -131,12 +109,11 @@ class ToolsLibrary:
         self, what: str, allocated: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=60)
     ) -> None:
         """Wait until the watch has reported ``what`` (appeared, disappeared, …) for each ``allocated`` device."""
-
-        def missing() -> list[str]:
-            seen = {DeviceId(file.node, cdi.device_of(file)) for change, file in self._changes if change == what}
-            return [f"{device}: its file has not {what}" for device in allocated if device.id not in seen]
-
-        until_no_complaints(missing, timeout, "expected lab cdi watch to report")
+        until_no_complaints(
+            lambda: cdi.unreported(self._changes, what, [device.id for device in allocated]),
+            timeout,
+            "expected lab cdi watch to report",
+        )
 
     @keyword(name="Stop Watching CDI Files")
     def stop_watching_cdi_files(self) -> None:
@@ -155,10 +132,9 @@ class ToolsLibrary:
         selection = Selection(Component.NODE_AGENT, node, Severity.INFO, None, True)
         lines = log_tool.read(session.current(), selection)
         logger.info("\n".join(map(str, lines)))
-        if complaints := logs.missing([line.text for line in lines], logs.claim_calls(f"{kube.NAMESPACE}/{claim}")):
-            raise CheckError("\n".join(complaints))
-        if wrong := [str(line) for line in lines if not selection.takes(line)]:
-            raise CheckError("expected no line that the filters exclude, found:\n" + "\n".join(wrong))
+        fail_if_any(logs.missing([line.text for line in lines], logs.claim_calls(f"{kube.NAMESPACE}/{claim}")))
+        excluded = [str(line) for line in lines if not selection.takes(line)]
+        fail_if_any(excluded, "expected no line that the filters exclude, found:")
 
     @keyword(tags=["wait"])
     def set_log_verbosity(self, level: int, component: Component, node: str | None = None) -> None:
@@ -184,21 +160,13 @@ class ToolsLibrary:
         Its texts must contain ``evidence`` and ``remedy``. All earlier steps must be
         ok, and no later step reached.
         """
-
-        def complaints() -> list[str]:
-            found = self._diagnose()
-            if found.broken is None:
-                return [f"expected {step!r} to be broken, found nothing broken"]
-            said = [
-                ("step", step, found.broken.step),
-                ("evidence", evidence, found.broken.evidence),
-                ("remedy", remedy, found.remedy),
-            ]
-            return [f"expected {what} {wanted!r}, found {text!r}" for what, wanted, text in said if wanted not in text]
-
         if step not in diagnosis.names():
             raise CheckError(f"expected the name of a step, found {step!r}; steps are {', '.join(diagnosis.names())}")
-        until_no_complaints(complaints, timeout, "expected lab diagnose to name the step")
+        until_no_complaints(
+            lambda: diagnosis.differences(self._diagnose(), step, evidence, remedy),
+            timeout,
+            "expected lab diagnose to name the step",
+        )
 
     def _diagnose(self) -> Diagnosis:
         found = diagnosis.diagnose(session.current())

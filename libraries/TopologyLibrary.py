@@ -10,7 +10,7 @@ from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import device_selection, session
-from mock_device.checks.nodes.device_selection import Lacking, SlotOfNode
+from mock_device.checks.nodes.device_selection import NoSuitableDevice, SlotOfNode
 from mock_device.topology import Function, Node
 
 T = TypeVar("T")
@@ -47,9 +47,9 @@ class TopologyLibrary:
         return list(_node(node).vfs_of(pf))
 
     @keyword
-    def get_telling_capability(self, node: str) -> str:
+    def get_distinguishing_capability(self, node: str) -> str:
         """Return a capability that only some PFs of ``node`` have."""
-        return _pick(device_selection.telling_capability, node)
+        return _pick(device_selection.distinguishing_capability, node)
 
     @keyword
     def get_largest_memory(self, node: str) -> int:
@@ -121,5 +121,5 @@ def _pick(choose: Callable[[Node], T], node: str) -> T:
     topology = session.current().topology
     try:
         return choose(topology.node(node))
-    except Lacking as error:
+    except NoSuitableDevice as error:
         raise SkipExecution(f"{error} in topology {topology.name}") from error

@@ -134,7 +134,7 @@ Selector By Memory Picks The Largest Devices
 
 Selector By Capability Picks The Devices That Have It
     [Documentation]    The claim gets exactly the devices of one node that have the capability.
-    ${capability}    Get Telling Capability    ${NODES}[0]
+    ${capability}    Get Distinguishing Capability    ${NODES}[0]
     @{capable}    Get PFs    ${NODES}[0]    capability=${capability}
     VAR    ${cel}    "${capability}" in ${DEVICE}.capabilities.split(",")
     Run Pod With Selected Devices    by-capability    ${cel}    count=${{ len($capable) }}    node=${NODES}[0]

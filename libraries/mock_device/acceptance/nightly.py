@@ -1,6 +1,6 @@
 """Runs all suites on all topologies several times, and makes a table of flaky tests.
 
-Each round is a run of ``acceptance`` in a process of its own, with results in ``OUTPUTDIR/TOPOLOGY-ROUND``. A round
+Each round is a run of ``acceptance`` in a separate process, with results in ``OUTPUTDIR/TOPOLOGY-ROUND``. A round
 that crashes is a row of the table; the next round runs nevertheless.
 """
 

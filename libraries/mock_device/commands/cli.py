@@ -37,7 +37,7 @@ _SECTIONS: Mapping[str, Sequence[click.Command]] = {
 
 
 class _Lab(click.Group):
-    """Subcommands by section; errors of what they use say what to look at."""
+    """Lists subcommands by section, and turns errors of the API server and the disk into messages with a next step."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [name for section in _SECTIONS.values() for command in section if (name := command.name)]
@@ -54,7 +54,7 @@ class _Lab(click.Group):
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn errors of the API and of the disk, and KeyErrors that name what there is, into StepErrors."""
+    """Turn errors of the API server and of a full disk, and KeyErrors with a message, into StepErrors."""
     try:
         yield
     except (StepError, TopologyError, click.ClickException, click.exceptions.Exit, KeyboardInterrupt):
@@ -72,7 +72,7 @@ def _explained() -> Iterator[None]:
 
 
 def _errors_of_api() -> tuple[type[HTTPError], type[ApiException]]:
-    """No answer, and a refusal. They are imported when there is an error: it takes longer than all the rest."""
+    """The exceptions for no answer and for a refusal. Imported only after an error, because the import is slow."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 

@@ -40,7 +40,7 @@ def up(topology: str, profile: str, cold: bool, name: str) -> None:
 
 
 def _health_of(cluster: Cluster) -> ClusterStatus:
-    """How ``cluster`` is. Releases it."""
+    """Health of ``cluster``, which is then released."""
     from mock_device.checks.nodes.looking import LookingSession
     from mock_device.diagnosis import health
 

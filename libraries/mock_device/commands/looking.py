@@ -30,9 +30,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @contextmanager
 def _session(name: str, who: str, *, tolerant: bool = False) -> Iterator[Session]:
-    """Hold cluster ``name`` for ``lab who``; failed checks become StepErrors.
+    """Hold cluster ``name`` for the subcommand ``who``; failed checks become StepErrors.
 
-    A ``tolerant`` session leaves out nodes that do not answer, for commands that list what nodes have.
+    A ``tolerant`` session skips nodes that do not answer, for commands that list the content of nodes.
     """
     from mock_device.checks.errors import CheckError
     from mock_device.checks.nodes.looking import LookingSession, TolerantSession
@@ -49,7 +49,7 @@ def _session(name: str, who: str, *, tolerant: bool = False) -> Iterator[Session
 
 
 def _name_silent_nodes(session: Session) -> int:
-    """Say on standard error which nodes did not answer; exit code 1 if there are any."""
+    """Print on standard error which nodes did not answer; return exit code 1 if there are any, else 0."""
     from mock_device.checks.nodes.looking import TolerantSession
 
     silent = session.silent.values() if isinstance(session, TolerantSession) else []
@@ -92,7 +92,7 @@ def slices(node: str | None, as_json: bool, name: str) -> None:
 @options.as_json()
 @options.name
 def diagnose(pod: str | None, verbose: bool, as_json: bool, name: str) -> int:
-    """Name the first broken stretch from the device to its container."""
+    """Name the first broken step on the way from the device to its container."""
     from mock_device.diagnosis import diagnosis
     from mock_device.lab.base import tables
 

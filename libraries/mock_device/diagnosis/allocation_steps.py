@@ -34,7 +34,7 @@ def controller(snapshot: Snapshot) -> Finding:
 
 
 def driver_pods(snapshot: Snapshot) -> Finding:
-    """All pods of the driver's namespace are Ready, the kernel module's and those that are no part of it too."""
+    """All pods of the driver's namespace are Ready, including the kernel module's and those of other programs."""
     if not snapshot.driver_pods:
         return judged([f"no pods in namespace {deploy.NAMESPACE}"], DEPLOY, "")
     wrong, remedy = [], ""

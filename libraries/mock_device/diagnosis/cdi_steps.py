@@ -103,15 +103,9 @@ def default_runtime(snapshot: Snapshot) -> Finding:
     wrong: list[str] = []
     remedy = ""
     for node, config in snapshot.configs.items():
-        try:
-            found = runtime.default_runtime(config)
-        except ValueError as error:
-            complaint = f"{node}: {error}"
-        else:
-            if found.name == DEFAULT_RUNTIME == found.binary.rpartition("/")[2]:
-                continue
-            binary = found.binary or "no binary given"
-            complaint = f"{node}: expected default runtime {DEFAULT_RUNTIME}, found {found.name} ({binary})"
+        complaint = runtime.complaint(node, config, DEFAULT_RUNTIME)
+        if not complaint:
+            continue
         wrong.append(complaint)
         edit = f'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"{DEFAULT_RUNTIME}\\"/" {_CONFIG}'
         remedy = remedy or on_node(node, f"{edit}; systemctl restart containerd")

@@ -90,6 +90,18 @@ def diagnose(session: Session, pod: str | None = None) -> Diagnosis:
     return found
 
 
+def differences(found: Diagnosis, step: str, evidence: str, remedy: str) -> list[str]:
+    """How a diagnosis differs from the expected broken ``step``, and texts in its ``evidence`` and ``remedy``."""
+    if found.broken is None:
+        return [f"expected {step!r} to be broken, found nothing broken"]
+    pairs = [
+        ("step", step, found.broken.step),
+        ("evidence", evidence, found.broken.evidence),
+        ("remedy", remedy, found.remedy),
+    ]
+    return [f"expected {what} {wanted!r}, found {text!r}" for what, wanted, text in pairs if wanted not in text]
+
+
 def table(diagnosis: Diagnosis, *, details: bool = False) -> Table:
     """One row per step, with its ``details`` below; then the broken step and its remedy, or that nothing is broken."""
     rows: list[tuple[str, ...] | Note] = []

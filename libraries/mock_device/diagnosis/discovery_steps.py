@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mock_device.checks.layers import publication
 from mock_device.checks.nodes import sysfs
-from mock_device.checks.nodes.sysfs import MODULE_LIVE
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
@@ -129,11 +128,7 @@ def pci_bus(snapshot: Snapshot) -> Finding:
 
 def module(snapshot: Snapshot) -> Finding:
     """The kernel module is loaded on every node and bound to every PF."""
-    wrong = [
-        f"{shown.node}: expected kernel module mock_accel {MODULE_LIVE}, found {shown.module}"
-        for shown in snapshot.devices
-        if shown.module != MODULE_LIVE
-    ]
+    wrong = sysfs.module_complaints({shown.node: shown.module for shown in snapshot.devices})
     if wrong:
         return judged(wrong, MODULE_AGAIN, "")
     remedy = ""

@@ -1,7 +1,7 @@
-"""Health of a cluster: the steps of the diagnosis that one look can judge, all of them each time.
+"""Health of a cluster: the steps of the diagnosis that need a single reading of the cluster, checked all each time.
 
-Whoever asks whether a cluster is well asks here: ``lab status``, the pool of a
-cluster that a suite leaves, and suites that put devices back. The reasons are in
+``lab status``, the pool (when a suite returns its cluster) and suites (when they
+have restored devices) use this one answer. The reasons are in
 docs/decisions/0020-health-is-part-of-the-diagnosis.md.
 """
 
@@ -38,7 +38,7 @@ class NodeStatus:
 
     name: str
     guest: str
-    """QEMU's run state, ``running`` when all is well; ``silent`` when QEMU does not answer, ``gone`` when it ended."""
+    """QEMU's run state, normally ``running``; ``silent`` if QEMU does not answer, ``gone`` if it has ended."""
     memory: int
     """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
     ready: str
@@ -50,7 +50,7 @@ class NodeStatus:
     """PFs in the topology."""
     error: str = ""
     vfs: tuple[str, ...] = ()
-    """Names of those ``devices`` that are VFs of the topology: they come and go as pods want."""
+    """Names of those ``devices`` that are VFs of the topology; tests enable and disable them."""
 
     @property
     def pfs(self) -> list[str]:
@@ -79,9 +79,9 @@ class ClusterStatus:
     nodes: list[NodeStatus]
     pods: list[PodStatus]
     slices: int
-    """ResourceSlices with devices of the driver; those that only have counters are left out."""
+    """Number of the driver's ResourceSlices with devices; those with counters only do not count."""
     complaints: list[str]
-    """What keeps the cluster from being healthy, a sentence each."""
+    """Reasons why the cluster is unhealthy, a sentence each."""
 
     @property
     def healthy(self) -> bool:
@@ -90,15 +90,15 @@ class ClusterStatus:
 
 
 def complaints(snapshot: Snapshot) -> list[str]:
-    """What is wrong by the steps of the health, a sentence each; empty for a healthy cluster."""
+    """Reasons why the cluster is unhealthy, a sentence each; none if it is healthy."""
     found = [complaint for step in STEPS for complaint in take(step, snapshot).complaints]
     return list(dict.fromkeys(found))
 
 
 def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
-    """What is wrong with the cluster of ``session`` now, a sentence each; also that it does not answer.
+    """Reasons why the cluster of ``session`` is unhealthy now, a sentence each; one of them may be that it is silent.
 
-    With ``all_free``, as a suite must leave a cluster, also devices that are allocated.
+    With ``all_free``, the state in which a suite must leave a cluster, allocated devices are complaints, too.
     """
     try:
         snapshot = LiveSnapshot(session)
@@ -109,10 +109,10 @@ def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
 
 
 def collect(session: Session) -> ClusterStatus:
-    """Ask supervisor, QEMU, API server and every node, at the same time, and judge what they show.
+    """Read the supervisor, QEMU, the API server and every node in parallel, and judge their answers.
 
-    A node or its guest that does not answer in the time of the session is shown with that. Raises StepError,
-    ApiException or HTTPError when the supervisor or the API server does not answer.
+    A node or guest that does not answer within the session's time-out has the error instead. Raises StepError,
+    ApiException or HTTPError if the supervisor or the API server does not answer.
     """
     snapshot = LiveSnapshot(session)
     snapshot.look_at_health()

@@ -51,11 +51,11 @@ class LiveSnapshot:
         self.pod = pod
 
     def look_at_health(self) -> None:
-        """Read all that the steps of the health need, at the same time: each answer may take long.
+        """Read everything that the steps of the health check, in parallel, because each answer may take long.
 
-        Raises StepError, ApiException or HTTPError when the supervisor or the API server does not answer.
+        Raises StepError, ApiException or HTTPError if the supervisor or the API server does not answer.
         """
-        _ = self.supervisor  # whose connection is for one request at a time
+        _ = self.supervisor  # first and alone: its connection handles one request at a time
         with ThreadPoolExecutor() as pool:
             needed = ("guest_answers", "_look", "nodes", "driver_pods", "slices")
             for answer in [pool.submit(getattr, self, name) for name in needed]:
@@ -63,7 +63,7 @@ class LiveSnapshot:
 
     @cached_property
     def supervisor(self) -> Object:
-        """Its answer to ``status``."""
+        """The supervisor's answer to ``status``."""
         return self._session.cluster.supervisor_status()
 
     @property
@@ -72,7 +72,7 @@ class LiveSnapshot:
 
     @cached_property
     def guest_answers(self) -> Mapping[str, GuestAnswer]:
-        """QEMU's to query-status, by node."""
+        """QEMU's answers to query-status, by node."""
         seconds = min(self._session.command_seconds, _MOST_QMP_SECONDS)
         return self._session.cluster.look("query-status", seconds)
 

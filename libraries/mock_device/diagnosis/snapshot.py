@@ -57,7 +57,7 @@ class Snapshot(Protocol):
 
     @property
     def state(self) -> str:
-        """Of the cluster, as its supervisor says: ``running``, else with the reason."""
+        """State of the cluster as its supervisor reports it: ``running``, or another state with the reason."""
 
     @property
     def guests(self) -> Mapping[str, str]:
@@ -69,7 +69,7 @@ class Snapshot(Protocol):
 
     @property
     def silent(self) -> Mapping[str, str]:
-        """Nodes that do not show their devices, and why: they do not answer, or a device does not."""
+        """Nodes whose devices cannot be read, with the reason: the node or one of its devices does not answer."""
 
     @property
     def clocks(self) -> Mapping[str, float]:
@@ -83,7 +83,7 @@ class Snapshot(Protocol):
 
     @property
     def devices(self) -> Sequence[NodeDevices]:
-        """Of all nodes but ``silent`` ones."""
+        """Devices of all nodes except ``silent`` ones."""
 
     @property
     def daemon_set(self) -> Object | None:
@@ -113,7 +113,7 @@ class Snapshot(Protocol):
 
     @property
     def driver_pods(self) -> Sequence[Object]:
-        """All pods of the driver's namespace, those that end at the moment too."""
+        """All pods of the driver's namespace, including those being deleted."""
 
     @property
     def controllers(self) -> Sequence[Object]:
@@ -158,7 +158,7 @@ class Snapshot(Protocol):
 
 
 def answering(snapshot: Snapshot) -> Topology:
-    """The topology without the nodes that are ``silent``, of which nothing more can be said."""
+    """The topology without ``silent`` nodes, about which nothing else is known."""
     nodes = tuple(node for node in snapshot.topology.nodes if node.name not in snapshot.silent)
     return replace(snapshot.topology, nodes=nodes)
 

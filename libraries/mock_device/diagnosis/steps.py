@@ -33,7 +33,7 @@ class Finding:
     complaints: tuple[str, ...] = ()
     """All that is wrong, a sentence each."""
     notes: Callable[[], Sequence[str]] = tuple
-    """Lines that help to understand it; asked for when they are shown, as they may take time."""
+    """Lines that help to understand it; read only when they are shown, because that may take time."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Step:
     issue: Issue
     check: Callable[[Snapshot], Finding]
     of_health: bool = False
-    """Whether it is one of those that judge a cluster's health, all of them each time: they cost one look."""
+    """Whether it also judges a cluster's health; such a step needs a single reading of the cluster."""
 
 
 def take(step: Step, snapshot: Snapshot) -> Finding:
-    """What ``step`` finds. One that cannot look, because something does not answer, is broken, too."""
+    """Check ``step``; it is also broken if it cannot be checked because something does not answer."""
     try:
         return step.check(snapshot)
     except (CheckError, StepError, ApiException, HTTPError, ValueError) as error:

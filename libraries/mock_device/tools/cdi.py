@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -126,6 +127,18 @@ def check(session: Session, node: str | None = None) -> list[str]:
     """Read everything and return its ``findings``."""
     everything = kube.all_claims(session.api)
     return findings(session.topology, read(session, node), published(session.api), everything, node)
+
+
+def unreported(changes: Iterable[Change], what: str, devices: Iterable[DeviceId]) -> list[str]:
+    """Those of ``devices`` for whose file no change ``what`` is among ``changes``."""
+    seen = {DeviceId(change.file.node, device_of(change.file)) for change in changes if change.what == what}
+    return [f"{device}: its file has not {what}" for device in devices if device not in seen]
+
+
+def parse_change(line: str) -> Change | None:
+    """Parse a line of ``lab cdi watch --json``; None for the line that announces the end of the first reading."""
+    fields = json.loads(line)
+    return Change(fields["what"], CdiFile(**fields["file"])) if "file" in fields else None
 
 
 def changes(before: Iterable[CdiFile], after: Iterable[CdiFile]) -> list[Change]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from mock_device.checks.objects import availability, claim_forms, kube
 from mock_device.checks.objects import slices as published_slices
 from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.lab.base.tables import Table
-from mock_device.topology import DeviceId
+from mock_device.topology import DeviceId, Topology
 
 _HEADINGS = ("name", "node", "device", "numa", "pci", "allocated to")
 
@@ -82,6 +83,21 @@ def read(session: Session, node: str | None = None) -> list[SliceRow]:
     if node is not None:
         session.topology.node(node)
     return rows(published_slices.published(session.api), kube.all_claims(session.api), node)
+
+
+def complaints(topology: Topology, rows: Collection[SliceRow], pod: str, expected: Collection[DeviceId]) -> list[str]:
+    """PFs without exactly one row, and whether ``pod`` is not at exactly the ``expected`` devices."""
+    shown = Counter(row.id for row in rows)
+    found = [
+        f"{key}: expected one line, found {shown[key]}"
+        for key, function in topology.devices.items()
+        if not function.is_vf and shown[key] != 1
+    ]
+    held = {row.id for row in rows for holder in row.holders if pod in holder.pods}
+    if held != set(expected):
+        wanted, really = (", ".join(map(str, sorted(keys))) or "none" for keys in (expected, held))
+        found.append(f"pod {pod}: expected it at {wanted}, found it at {really}")
+    return found
 
 
 def table(rows: Iterable[SliceRow]) -> Table:

@@ -13,7 +13,7 @@ from support.topologies import CLUSTER
 from mock_device import topology
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import device_selection
-from mock_device.checks.nodes.device_selection import Lacking
+from mock_device.checks.nodes.device_selection import NoSuitableDevice
 from mock_device.topology import Node
 
 NODE = CLUSTER.nodes[0]
@@ -35,7 +35,7 @@ def test_pfs_are_selected_by_properties() -> None:
 def test_special_devices_are_selected() -> None:
     assert device_selection.pf_with_vfs(NODE).name == "mock0"
     assert device_selection.pf_without_vfs(NODE).name == "mock1"
-    assert device_selection.telling_capability(NODE) == "encryption"
+    assert device_selection.distinguishing_capability(NODE) == "encryption"
     assert device_selection.largest_memory(NODE) == 32 << 30
     assert device_selection.shared_bus(NODE) == "0000:12"
     assert names(device_selection.pfs_under_largest_root(NODE)) == ["mock0", "mock1", "mock2"]
@@ -49,13 +49,13 @@ def test_special_devices_are_selected() -> None:
         (device_selection.pf_with_vfs, DENSE, f"no PF with VFs on {DENSE.name}"),
         (device_selection.pf_with_vfs, BARE, "no PF with VFs on mock-cluster-node1"),
         (device_selection.pf_without_vfs, BARE, "no PF without VFs on mock-cluster-node1"),
-        (device_selection.telling_capability, BARE, "all PFs of mock-cluster-node1 have the same capabilities"),
+        (device_selection.distinguishing_capability, BARE, "all PFs of mock-cluster-node1 have the same capabilities"),
         (device_selection.largest_memory, BARE, "all PFs of mock-cluster-node1 have the same memory"),
         (device_selection.shared_bus, BARE, "no two PFs on one bus on mock-cluster-node1"),
     ],
 )
 def test_unsuitable_node_is_an_error(choose: Callable[[Node], Any], node: Node, reason: str) -> None:
-    with pytest.raises(Lacking) as caught:
+    with pytest.raises(NoSuitableDevice) as caught:
         choose(node)
     assert str(caught.value) == reason
 
@@ -69,5 +69,5 @@ def test_node_without_devices_is_an_error() -> None:
 def test_moving_name_needs_a_pf_that_gets_it() -> None:
     first, last = (device_selection.SlotOfNode(NODE.name, slot) for slot in (NODE.slots[0], NODE.slots[-1]))
     assert device_selection.pf_whose_name_moves(NODE, first).name == "mock1", "mock2 is called mock1 then"
-    with pytest.raises(Lacking, match="no PF of mock-cluster-node1 whose name another one has without"):
+    with pytest.raises(NoSuitableDevice, match="no PF of mock-cluster-node1 whose name another one has without"):
         device_selection.pf_whose_name_moves(NODE, last)

@@ -52,3 +52,7 @@ def test_empty_slots_are_found() -> None:
     assert qemu.empty_slots(NODE, PLUGGED) == []
     left = {name: bdf for name, bdf in PLUGGED.items() if name not in {"mock0", "mock0_vf0", "mock0_vf1", "mock1"}}
     assert [slot.root_port for slot in qemu.empty_slots(NODE, left)] == ["rp11"]
+
+
+def test_guests_that_do_not_run_are_reported() -> None:
+    assert qemu.state_complaints({"node1": "running", "node2": "paused"}) == ["node2: expected running, found paused"]

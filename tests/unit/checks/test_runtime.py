@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mock_device.checks.nodes.runtime import ContainerRuntime, cdi_folders, default_runtime
+from mock_device.checks.nodes.runtime import ContainerRuntime, cdi_folders, complaint, default_runtime
 
 # The relevant part of `containerd config dump`.
 DUMP = """\
@@ -79,3 +79,17 @@ def test_invalid_toml_is_rejected() -> None:
 def test_cdi_folders_are_read(old: str, new: str, folders: tuple[str, ...]) -> None:
     assert old in DUMP
     assert cdi_folders(DUMP.replace(old, new)) == folders
+
+
+@pytest.mark.parametrize(
+    ("expected", "config", "found"),
+    [
+        ("crun", DUMP, ""),
+        ("runc", DUMP, "node1: expected default runtime runc, found crun (/usr/bin/crun)"),
+        ("crun", DUMP.replace("/usr/bin/crun", "/usr/bin/runc"), "node1: expected default runtime crun, found crun ("),
+        ("crun", "version = 3", "node1: containerd's configuration has no 'plugins' for a default runtime"),
+    ],
+)
+def test_other_default_runtime_is_reported(expected: str, config: str, found: str) -> None:
+    assert complaint("node1", config, expected).startswith(found)
+    assert bool(complaint("node1", config, expected)) == bool(found)

@@ -210,3 +210,10 @@ def test_missing_and_unexpected_devices_are_reported() -> None:
         f"{NODE} mock1 (0000:12:00.0): expected no such device, /sys/class/mock-accel has it",
         f"{NODE} mock9: topology numa-cluster has no such device",
     ]
+
+
+def test_nodes_without_the_module_are_reported() -> None:
+    assert sysfs.module_complaints({"node1": sysfs.MODULE_LIVE}) == []
+    assert sysfs.module_complaints({"node1": sysfs.MODULE_LIVE, "node2": "going"}) == [
+        "node2: expected kernel module mock_accel live, found going"
+    ]

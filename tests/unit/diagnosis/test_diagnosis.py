@@ -234,3 +234,17 @@ def test_permissions_come_from_the_manifest() -> None:
     driver = ("resource.k8s.io", "resourceclaims/driver", "mock-accel.example.com")
     assert Access("mock-accel-node-agent", "associated-node:patch", *driver) in rights
     assert str(rights[0]) == "mock-accel-node-agent may not get nodes"
+
+
+def test_diagnosis_is_compared_with_the_expected_one() -> None:
+    changes, step, evidence, remedy = CASES["RBAC removed"]
+    found = diagnosis.walk(replace(HEALTHY, **changes))
+    assert found.broken
+    assert diagnosis.differences(found, step, evidence, remedy) == []
+    other = diagnosis.differences(found, "no step", evidence, "no remedy")
+    assert other == [
+        f"expected step 'no step', found {found.broken.step!r}",
+        f"expected remedy 'no remedy', found {found.remedy!r}",
+    ]
+    nothing = diagnosis.differences(diagnosis.walk(HEALTHY), step, evidence, remedy)
+    assert nothing == [f"expected {step!r} to be broken, found nothing broken"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 
 import pytest
@@ -20,6 +20,7 @@ from mock_device.tools import slices as slice_tool
 from mock_device.tools.cdi import Change, Entry
 from mock_device.tools.devices import DeviceStatus
 from mock_device.tools.slices import Holder
+from mock_device.topology import DeviceId
 
 ROWS = devices.of_node(shown(CLUSTER.nodes[0], ["mock0"]))
 PUBLISHED = slices.parse(published())
@@ -189,3 +190,30 @@ def test_watch_shows_files_and_changes_until_the_deadline() -> None:
     ]
     now = datetime.datetime(2026, 11, 25, 7, 30, tzinfo=datetime.UTC)
     assert cdi.as_line(changes[0], now) == f"2026-11-25T07:30:00+00:00\tthere\t{NODE1}\t{FILE.path}"
+
+
+def test_slices_are_compared_with_topology_and_pod() -> None:
+    rows = slice_tool.rows(PUBLISHED, [claim("user", "mock0")])
+    mock0, mock1 = (DeviceId(NODE1, name) for name in ("mock0", "mock1"))
+    assert slice_tool.complaints(CLUSTER, rows, "user", [mock0]) == []
+    assert slice_tool.complaints(CLUSTER, [*rows[2:], rows[2]], "user", [mock0]) == [
+        f"{NODE1} mock0: expected one line, found 0",
+        f"{NODE1} mock1: expected one line, found 0",
+        f"{rows[2].id}: expected one line, found 2",
+        f"pod user: expected it at {mock0}, found it at none",
+    ]
+    (other,) = slice_tool.complaints(CLUSTER, rows, "user", [mock0, mock1])
+    assert other == f"pod user: expected it at {mock0}, {mock1}, found it at {mock0}"
+
+
+def test_unreported_changes_of_cdi_files() -> None:
+    changes = [Change("appeared", FILE), Change("disappeared", STRAY)]
+    mock0 = DeviceId(NODE1, "mock0")
+    assert cdi.unreported(changes, "appeared", [mock0]) == []
+    assert cdi.unreported(changes, "disappeared", [mock0]) == [f"{mock0}: its file has not disappeared"]
+
+
+def test_lines_of_the_watch_are_parsed() -> None:
+    change = Change("appeared", FILE)
+    assert cdi.parse_change(json.dumps({"time": "now", **asdict(change)})) == change
+    assert cdi.parse_change('{"time": "now", "what": "watching"}') is None

@@ -1,4 +1,4 @@
-"""The driver's checkpoint of prepared claims on each node (dra-driver/mock_accel_dra/checkpoint.py)."""
+"""The driver's checkpoint of prepared claims on each node (dra-driver/mock_accel_dra/state.py)."""
 
 from __future__ import annotations
 

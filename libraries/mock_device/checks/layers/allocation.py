@@ -31,14 +31,14 @@ def other_devices(devices: Iterable[AllocatedDevice], expected: Iterable[Functio
 
 
 def wrong_count(devices: Sequence[AllocatedDevice], count: int) -> list[str]:
-    """That there are more or fewer than ``count`` devices."""
+    """A message if there are more or fewer than ``count`` devices."""
     return [] if len(devices) == count else [f"expected {count} devices, found {len(devices)}: {_listing(devices)}"]
 
 
 def wrong_class(
     topology: Topology, devices: Sequence[AllocatedDevice], device_class: DeviceClass, count: int
 ) -> list[str]:
-    """That ``devices`` are not ``count`` PFs (or VFs) of the topology, and nothing else."""
+    """A message unless ``devices`` are exactly ``count`` PFs (or VFs) of the topology."""
     is_vf = device_class is DeviceClass.VF
     if len(devices) == count and all(function_of(topology, device).is_vf == is_vf for device in devices):
         return []
@@ -56,7 +56,7 @@ def vfs_with_parent(topology: Topology, devices: Sequence[AllocatedDevice]) -> l
 
 
 def wrong_alternative(devices: Iterable[AllocatedDevice], expected: str) -> list[str]:
-    """That the scheduler took another alternative of the request than ``expected``."""
+    """A message if the scheduler took another alternative of the request than ``expected``."""
     found = {device.alternative for device in devices}
     if found == {expected}:
         return []
@@ -64,7 +64,7 @@ def wrong_alternative(devices: Iterable[AllocatedDevice], expected: str) -> list
 
 
 def different_attribute(devices: Iterable[AllocatedDevice], attribute: str) -> list[str]:
-    """That ResourceSlices do not publish one value of ``attribute`` for all ``devices``."""
+    """A message unless ResourceSlices publish the same value of ``attribute`` for all ``devices``."""
     values = {str(device): device.published.attribute(attribute) for device in devices}
     if len(set(values.values())) == 1 and None not in values.values():
         return []
@@ -82,14 +82,14 @@ def numa_nodes(topology: Topology, devices: Iterable[AllocatedDevice]) -> dict[s
 
 
 def not_one(what: str, places: Mapping[str, Value], topology: Topology) -> list[str]:
-    """That devices are not all at one place: ``places`` by device, ``what`` names the kind of place."""
+    """A message unless all devices have the same place: ``places`` by device, ``what`` names the kind of place."""
     if len(set(places.values())) == 1:
         return []
     return [f"expected its devices on one {what}, found {_pairs(places, ' on ')} by topology {topology.name}"]
 
 
 def on_other_bus(topology: Topology, devices: Iterable[AllocatedDevice], bus: str) -> list[str]:
-    """That some ``devices`` are not on PCI bus ``bus`` (``0000:12``) by the topology."""
+    """A message if the topology has some ``devices`` on another PCI bus than ``bus`` (``0000:12``)."""
     wrong = [device for device in devices if bus_of(function_of(topology, device)) != bus]
     return [f"expected all devices on bus {bus} by topology {topology.name}, found {_listing(wrong)}"] if wrong else []
 
@@ -132,7 +132,7 @@ def shared_devices(by_pod: Mapping[str, Iterable[AllocatedDevice]]) -> list[str]
 
 
 def different_devices(by_pod: Mapping[str, Iterable[AllocatedDevice]]) -> list[str]:
-    """That the pods do not all have the same devices."""
+    """A message unless all pods have the same devices."""
     found = {pod: sorted({device.id for device in devices}) for pod, devices in by_pod.items()}
     if len({tuple(keys) for keys in found.values()}) == 1:
         return []

@@ -29,7 +29,7 @@ class SlotOfNode:
         return f"{self.node} {self.slot.root_port} ({', '.join(function.name for function in self.functions)})"
 
 
-class Lacking(Exception):
+class NoSuitableDevice(Exception):
     """The topology has no device that fits the test."""
 
 
@@ -52,45 +52,45 @@ def bus_of(function: Function) -> str:
 
 
 def pf_with_vfs(node: Node) -> Function:
-    """The PF with the most VFs. Raises Lacking."""
+    """The PF with the most VFs. Raises NoSuitableDevice."""
     best = max(node.pfs, key=lambda function: function.total_vfs, default=None)
     if best is None or not best.total_vfs:
-        raise Lacking(f"no PF with VFs on {node.name}")
+        raise NoSuitableDevice(f"no PF with VFs on {node.name}")
     return best
 
 
 def pf_without_vfs(node: Node) -> Function:
-    """The first PF that has no VFs. Raises Lacking."""
+    """The first PF that has no VFs. Raises NoSuitableDevice."""
     for function in node.pfs:
         if not function.total_vfs:
             return function
-    raise Lacking(f"no PF without VFs on {node.name}")
+    raise NoSuitableDevice(f"no PF without VFs on {node.name}")
 
 
-def telling_capability(node: Node) -> str:
-    """The rarest capability that some but not all PFs have. Raises Lacking."""
+def distinguishing_capability(node: Node) -> str:
+    """The rarest capability that some but not all PFs have. Raises NoSuitableDevice."""
     counts = Counter(name for function in node.pfs for name in function.capabilities)
-    telling = [name for name, count in counts.items() if count < len(node.pfs)]
-    if not telling:
-        raise Lacking(f"all PFs of {node.name} have the same capabilities")
-    return min(telling, key=lambda name: (counts[name], name))
+    distinguishing = [name for name, count in counts.items() if count < len(node.pfs)]
+    if not distinguishing:
+        raise NoSuitableDevice(f"all PFs of {node.name} have the same capabilities")
+    return min(distinguishing, key=lambda name: (counts[name], name))
 
 
 def largest_memory(node: Node) -> int:
-    """Memory of the largest PF in bytes, provided that others have less. Raises Lacking."""
+    """Memory of the largest PF in bytes, provided that others have less. Raises NoSuitableDevice."""
     sizes = {function.memory for function in node.pfs}
     if len(sizes) < 2:
-        raise Lacking(f"all PFs of {node.name} have the same memory")
+        raise NoSuitableDevice(f"all PFs of {node.name} have the same memory")
     return max(sizes)
 
 
 def shared_bus(node: Node) -> str:
-    """The first bus with more than one PF, such as ``0000:12``. Raises Lacking."""
+    """The first bus with more than one PF, such as ``0000:12``. Raises NoSuitableDevice."""
     counts = Counter(bus_of(function) for function in node.pfs)
     for bus, count in counts.items():
         if count > 1:
             return bus
-    raise Lacking(f"no two PFs on one bus on {node.name}")
+    raise NoSuitableDevice(f"no two PFs on one bus on {node.name}")
 
 
 def slot_to_unplug(node: Node) -> SlotOfNode:
@@ -101,7 +101,7 @@ def slot_to_unplug(node: Node) -> SlotOfNode:
 
 
 def pf_whose_name_moves(node: Node, unplugged: SlotOfNode) -> Function:
-    """The first PF whose name goes to another PF when ``node`` boots without the slot. Raises Lacking.
+    """The first PF whose name goes to another PF when ``node`` boots without the slot. Raises NoSuitableDevice.
 
     The kernel module names PFs in PCI order: mock0, mock1, ...
     """
@@ -110,7 +110,7 @@ def pf_whose_name_moves(node: Node, unplugged: SlotOfNode) -> Function:
     for pf in remaining:
         if new_owner.get(pf.name, pf) != pf:
             return pf
-    raise Lacking(f"no PF of {node.name} whose name another one has without {unplugged}")
+    raise NoSuitableDevice(f"no PF of {node.name} whose name another one has without {unplugged}")
 
 
 def pfs_under_largest_root(node: Node) -> list[Function]:

@@ -29,6 +29,11 @@ def _devices(buses: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield from _devices([device["pci_bridge"]] if device.get("pci_bridge", {}).get("devices") else [])
 
 
+def state_complaints(states: Mapping[str, str]) -> list[str]:
+    """Guests that do not run, from the ``status`` of each in QMP's query-status."""
+    return [f"{node}: expected running, found {state}" for node, state in states.items() if state != "running"]
+
+
 def plug_complaints(node: Node, found: Mapping[str, str]) -> list[str]:
     """How the devices of a guest differ from the topology."""
     expected = {function.name: function.bdf for function in node.functions}

@@ -43,3 +43,14 @@ def default_runtime(config: str) -> ContainerRuntime:
     except KeyError as error:
         raise ValueError(f"containerd's configuration has no {error} for a default runtime of {_PLUGIN}") from error
     return ContainerRuntime(name, options.get("BinaryName", ""))
+
+
+def complaint(node: str, config: str, expected: str) -> str:
+    """How the default runtime of ``node`` differs from the ``expected`` name and binary; empty if it does not."""
+    try:
+        found = default_runtime(config)
+    except ValueError as error:
+        return f"{node}: {error}"
+    if found.name == expected == found.binary.rpartition("/")[2]:
+        return ""
+    return f"{node}: expected default runtime {expected}, found {found.name} ({found.binary or 'no binary given'})"

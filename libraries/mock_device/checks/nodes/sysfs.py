@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from mock_device.topology import DeviceId, Topology
@@ -119,6 +119,15 @@ def parse_module(line: str) -> str:
     return state
 
 
+def module_complaints(states: Mapping[str, str]) -> list[str]:
+    """Nodes whose kernel module is not live, from its state on each."""
+    return [
+        f"{node}: expected kernel module mock_accel {MODULE_LIVE}, found {state}"
+        for node, state in states.items()
+        if state != MODULE_LIVE
+    ]
+
+
 def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: Collection[DeviceId] = ()) -> list[str]:
     """How class mock-accel differs from the topology: each PF must be there, and all values must be right.
 
@@ -151,7 +160,7 @@ def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: C
 
 
 def register_complaints(found: Iterable[NodeDevices], allocated: Collection[DeviceId]) -> list[str]:
-    """Devices whose status register does not say whether they are in ``allocated``, a sentence each."""
+    """A sentence for each device with a wrong status register: expected is 1 for ``allocated`` devices, else 0."""
     shown = by_id(found)
     complaints = []
     for key, device in shown.items():

@@ -1,0 +1,64 @@
+"""What containers and ordinary users must not reach: devices without a claim, registers, the driver's sockets."""
+
+from __future__ import annotations
+
+from mock_device.checks.driver import checkpoint
+from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+
+USER = 65534
+"""An ordinary user of the nodes (nobody)."""
+DEVICES_PROBE = "env; cat /proc/mounts"
+USERS_PROBE = "cat /proc/self/uid_map"
+WRITE_PROBE = f"""
+for path in {CLASS_FOLDER}/*/status $(find /sys/devices -path '*/mock-accel/*/status' 2>/dev/null); do
+  [ -e "$path" ] || continue
+  if (echo 1 > "$path") 2>/dev/null; then echo "written $path"; else echo "refused $path"; fi
+done
+"""
+SOCKETS_PROBE = f"""
+found=0
+for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
+        /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
+  [ -e "$path" ] || continue
+  found=$((found + 1))
+  for how in -r -w; do
+    setpriv --reuid={USER} --regid={USER} --clear-groups test "$how" "$path" && echo "open $how $path"
+  done
+done
+echo "found $found"
+"""
+_SOCKETS = 2
+"""A service and a registration socket."""
+
+
+def device_complaints(output: str) -> list[str]:
+    """What the output of DEVICES_PROBE, in a container without a claim, shows of devices."""
+    traces = [line for line in output.splitlines() if "MOCK_ACCEL" in line or f" {CLASS_FOLDER}" in line]
+    return [f"expected no trace of a device without a claim, found {trace}" for trace in traces]
+
+
+def user_complaints(output: str) -> list[str]:
+    """Whether user 0 of a container is user 0 of the node, from the output of USERS_PROBE.
+
+    Each line has three numbers (user_namespaces(7)): first user inside, first user outside, length.
+    """
+    first = output.split()
+    if len(first) >= 3 and first[0] == "0" and first[1] != "0":
+        return []
+    return [f"expected user 0 to be another user on the node, found uid_map {output!r}"]
+
+
+def write_complaints(output: str) -> list[str]:
+    """Status registers that WRITE_PROBE has written from a container; also if it found none at all."""
+    lines = output.splitlines()
+    if not any(line.startswith("refused ") for line in lines):
+        return ["expected status registers that refuse writes, found none that does"]
+    return [f"expected all writes to be refused, found {line}" for line in lines if line.startswith("written ")]
+
+
+def socket_complaints(output: str) -> list[str]:
+    """Files that USER can open on a node, from the output of SOCKETS_PROBE; also if sockets are missing."""
+    lines = output.splitlines()
+    if not lines or int(lines[-1].removeprefix("found ")) < _SOCKETS:
+        return [f"expected a service and a registration socket, found {lines}"]
+    return [f"expected no file that user {USER} can open, found {line}" for line in lines[:-1]]
