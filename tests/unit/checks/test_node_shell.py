@@ -19,7 +19,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 
 
 class _Server(paramiko.ServerInterface):  # type: ignore[misc]
-    """Accepts any key, and runs one command per channel."""
+    """Accepts any key, opens an idle shell, which SSHLibrary's login requires, and runs one command per channel."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return int(paramiko.AUTH_SUCCESSFUL)
@@ -29,6 +29,12 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return int(paramiko.OPEN_SUCCEEDED)
+
+    def check_channel_pty_request(self, *_: object) -> bool:
+        return True
+
+    def check_channel_shell_request(self, channel: paramiko.Channel) -> bool:
+        return True
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()

@@ -1,18 +1,22 @@
-"""Commands on a node over SSH, on a connection that is kept."""
+"""Runs commands on a node over a persistent SSH connection, with SSHLibrary's client."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import paramiko
+from SSHLibrary.abstractclient import SSHClientException
+from SSHLibrary.client import SSHClient
 
 from mock_device.checks.errors import CheckError
 from mock_device.lab.cluster.cluster import NodeAccess
 
 _LOGIN_TIMEOUT_SECONDS = 60.0
-_KEEPALIVE_SECONDS = 15
+_KEEPALIVE_SECONDS = "15s"
 _CHUNK_BYTES = 65536
 
 
@@ -20,12 +24,33 @@ _CHUNK_BYTES = 65536
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
+class _BoundedClient(paramiko.SSHClient):  # type: ignore[misc]
+    """Applies the connection's time-out to each step of the login: a forwarder accepts the connection at once."""
+
+    def connect(self, *args: Any, timeout: float, **options: Any) -> None:
+        super().connect(*args, timeout=timeout, banner_timeout=timeout, auth_timeout=timeout, **options)
+
+
+class _CheckingClient(SSHClient):  # type: ignore[misc]
+    """SSHLibrary's client, restricted to the node's host key; by default it accepts any."""
+
+    def __init__(self, access: NodeAccess, timeout: float) -> None:
+        self._known_hosts: Path = access.known_hosts
+        super().__init__(access.host, port=access.port, timeout=timeout)
+
+    def _get_client(self) -> paramiko.SSHClient:
+        client = _BoundedClient()
+        client.load_host_keys(str(self._known_hosts))
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        return client
+
+
 class NodeShell:
     """A connection to one node, made on first use and again after it broke."""
 
     def __init__(self, access: NodeAccess) -> None:
         self._access = access
-        self._client: paramiko.SSHClient | None = None
+        self._client: Any = None
 
     def run(self, command: str, timeout: float) -> str:
         """Standard output of ``command``, run by the node's ``sh``.
@@ -35,7 +60,7 @@ class NodeShell:
         """
         try:
             output, errors, code = self._execute(command, timeout)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except (SSHClientException, paramiko.SSHException, OSError, EOFError) as error:
             self.close()
             node = self._access
             raise CheckError(
@@ -54,40 +79,31 @@ class NodeShell:
 
     def _execute(self, command: str, timeout: float) -> tuple[str, str, int]:
         deadline = time.monotonic() + timeout
-        transport = self._client.get_transport() if self._client else None
+        transport = self._client.client.get_transport() if self._client else None
         if transport is None or not transport.is_active():
             self.close()
             self._client = self._login(min(timeout, _LOGIN_TIMEOUT_SECONDS))
-            transport = self._client.get_transport()
+            transport = self._client.client.get_transport()
         return _run(transport, command, deadline)
 
-    def _login(self, timeout: float) -> paramiko.SSHClient:
-        node = self._access
-        client = paramiko.SSHClient()
-        client.load_host_keys(str(node.known_hosts))
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    def _login(self, timeout: float) -> Any:
+        client = _CheckingClient(self._access, timeout)
         try:
-            # Each step has the time of the connection: the node's forwarder accepts that at once.
-            client.connect(
-                node.host,
-                node.port,
-                node.user,
-                key_filename=str(node.key_file),
-                timeout=timeout,
-                banner_timeout=timeout,
-                auth_timeout=timeout,
-                allow_agent=False,
-                look_for_keys=False,
+            client.login_with_public_key(
+                self._access.user, str(self._access.key_file), None, keep_alive_interval=_KEEPALIVE_SECONDS
             )
-        except (OSError, paramiko.SSHException, EOFError):
+        except (OSError, SSHClientException, paramiko.SSHException):
             client.close()
             raise
-        client.get_transport().set_keepalive(_KEEPALIVE_SECONDS)
         return client
 
 
 def _run(transport: paramiko.Transport, command: str, deadline: float) -> tuple[str, str, int]:
-    """Output, errors and exit code of ``command``. Raises TimeoutError after ``deadline``, or SSHException."""
+    """Output, errors and exit code of ``command``. Raises TimeoutError after ``deadline``, or paramiko's SSHException.
+
+    SSHLibrary's execute_command polls for the exit code in a busy loop, which
+    takes a whole core away from the guests.
+    """
     with transport.open_session(timeout=_remaining(deadline)) as channel:
         channel.settimeout(_remaining(deadline))
         channel.exec_command(command)
