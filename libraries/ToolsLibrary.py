@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -148,6 +149,11 @@ class ToolsLibrary:
             return [f"{found.broken.step}: {found.broken.evidence}; remedy: {found.remedy}"] if found.broken else []
 
         until_no_complaints(complaints, timeout, "expected lab diagnose to find nothing broken")
+
+    @keyword
+    def get_patch_that_removes(self, pointer: str) -> str:
+        """Return the operation of a JSON patch (RFC 6902) that removes ``pointer``, as a remedy shows it."""
+        return json.dumps({"op": "remove", "path": pointer})
 
     @keyword(tags=["wait"])
     def diagnosis_should_name(

@@ -13,11 +13,6 @@ Test Timeout        30 minutes
 Test Tags           debugging    long
 
 
-*** Variables ***
-# Of the remedy's JSON patch (RFC 6902).
-${REMOVE_NODE_SELECTOR}    "op": "remove", "path": "/spec/template/spec/nodeSelector"
-
-
 *** Test Cases ***
 Devices Are Shown As In The Topology
     [Documentation]    ``lab devices``
@@ -117,10 +112,11 @@ Unloaded Kernel Module Is Named
 
 Missing Node Agents Are Named
     Send Node Agents Away
+    ${patch}    Get Patch That Removes    /spec/template/spec/nodeSelector
     Diagnosis Should Name
     ...    node agents run
     ...    evidence=no pod of mock-accel-node-agent; its DaemonSet selects nodes with
-    ...    remedy=${REMOVE_NODE_SELECTOR}
+    ...    remedy=${patch}
     [Teardown]    Undo And Diagnose    Bring Node Agents Back
 
 Missing Rights Are Named

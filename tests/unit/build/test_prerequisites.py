@@ -26,7 +26,7 @@ def test_packages_go_to_standard_output_and_the_rest_to_standard_error(
 ) -> None:
     monkeypatch.setattr(prerequisites, "_which", lambda command: None if command == "buildah" else command)
     monkeypatch.setattr(prerequisites, "_go_version", lambda: None)
-    assert prerequisites.main() == 1
+    assert prerequisites.main([]) == 1
     output = capsys.readouterr()
     assert "buildah" in output.out.splitlines()
     assert "found none" in output.err

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mock_device.lab.base import namespaces
+import click
+
+from mock_device.lab.base import command_line, namespaces
 from mock_device.lab.base.commands import search_path
 from mock_device.lab.base.errors import StepError
 
@@ -91,7 +94,8 @@ def check() -> None:
         raise StepError("this machine lacks:\n" + "\n".join(lines) + "\nto install all packages: make prerequisites")
 
 
-def main() -> int:
+@click.command("prerequisites", context_settings=command_line.SETTINGS)
+def prerequisites() -> int:
     """Print missing packages, one per line; exit code 1 if something is missing that no package provides."""
     found = missing()
     for item in found:
@@ -100,6 +104,11 @@ def main() -> int:
         else:
             print(f"missing: {item.what}: {item.purpose}; {item.remedy}", file=sys.stderr)
     return 1 if any(item.package is None for item in found) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print missing packages; exit code 2 for bad usage."""
+    return command_line.run(prerequisites, argv)
 
 
 if __name__ == "__main__":
