@@ -168,22 +168,20 @@ def acceptance() -> Count:
 
 
 CHECKS: dict[str, Callable[[], Count]] = {"lint": lint, "module": module, "unit": unit, "acceptance": acceptance}
-QUICK: dict[str, Callable[[], Count]] = {"lint": lint, "unit tests that boot nothing": fast}
+EXTRA: dict[str, Callable[[], Count]] = {"unit-fast": fast}
+"""Parts of other checks, which run only if they are named."""
 
 
 @click.command("test", context_settings=command_line.SETTINGS)
 @click.option(
-    "--only", type=click.Choice(list(CHECKS)), multiple=True, help="Run just this part; repeat it for several."
+    "--only", type=click.Choice([*CHECKS, *EXTRA]), multiple=True, help="Run just this part; repeat it for several."
 )
-@click.option("--quick", is_flag=True, help="Run lint and the unit tests that boot nothing; under a minute.")
-def check(only: Sequence[str], quick: bool) -> int:
+def check(only: Sequence[str]) -> int:
     """Run every check of the project, or the named parts; the last line counts them."""
-    if quick and only:
-        raise click.UsageError("expected --quick or --only, found both")
     RESULTS.mkdir(exist_ok=True)
     counts = {}
-    for name, part in (QUICK if quick else {name: CHECKS[name] for name in only or CHECKS}).items():
-        counts[name] = part()
+    for name in only or CHECKS:
+        counts[name] = {**CHECKS, **EXTRA}[name]()
         progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
     total = sum(counts.values(), Count())
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
