@@ -21,7 +21,7 @@ from mock_device.lab.cluster import client
 
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
-SOURCES = ["libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
+SOURCES = ["conftest.py", "libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 LONG = "long"
 """Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
