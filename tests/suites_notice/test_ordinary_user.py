@@ -46,6 +46,9 @@ def test_ordinary_user_has_a_cluster_and_leaves_nothing(miswired: Path, tmp_path
     assert (node["guest"], node["ready"], node["module"]) == ("running", "True", True)
     assert len(node["devices"]) == node["expected_devices"] == status["slices"]
     assert all(pod["ready"] for pod in status["pods"])
+    assert status["complaints"] == [
+        "miswired-node mock2 (0000:21:00.0): expected NUMA node 1 by topology miswired, sysfs says 0"
+    ]
     assert report["supervisor's user"] == "nobody"
     assert report["user on a node"] == "root\n"
     assert report["nodes"] == f"node/{node['name']}\n"
