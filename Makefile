@@ -9,6 +9,8 @@ endif
 VENV := $(CURDIR)/.venv
 PYTHON ?= python3
 export PATH := $(VENV)/bin:$(PATH)
+# Where it is set, as in many containers, every process compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab quick lint unit-fast unit docs build-image load-image deploy undeploy up down status clean
