@@ -230,6 +230,7 @@ def evidence_of(element: ElementTree.Element) -> list[str]:
     return [text for message in element.iter("msg") if "Evidence: " in (text := message.text or "")]
 
 
+@pytest.mark.slow
 def test_failed_tests_have_evidence_once_and_others_none(tmp_path: Path) -> None:
     root = run_robot(tmp_path, SUITE)
     found = {test.get("name"): evidence_of(test) for test in root.iter("test")}
@@ -256,6 +257,7 @@ def test_failed_tests_have_evidence_once_and_others_none(tmp_path: Path) -> None
     assert messages["Fails In Its Teardown"] == "Teardown failed:\nlate"
 
 
+@pytest.mark.slow
 def test_failed_setup_of_a_suite_has_evidence_once(tmp_path: Path) -> None:
     shared = tmp_path / "shared" / "evidence"
     root = run_robot(tmp_path, FAILING_SETUP, "--variable", f"EVIDENCE:{shared}")
@@ -264,11 +266,13 @@ def test_failed_setup_of_a_suite_has_evidence_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "evidence").exists()
 
 
+@pytest.mark.slow
 def test_tests_that_did_not_run_have_no_evidence(tmp_path: Path) -> None:
     root = run_robot(tmp_path, SUITE, "--exitonfailure")
     assert len(evidence_of(root)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", ["evidence", "evidence/Fails.Fails-Without-Teardown"])
 def test_evidence_that_cannot_be_written_changes_no_result(blocked: str, tmp_path: Path) -> None:
     path = tmp_path / "out" / blocked

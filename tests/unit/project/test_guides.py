@@ -37,6 +37,7 @@ def changed(change: str) -> str:
     return SUITE.read_text().replace(lines[0], change)
 
 
+@pytest.mark.slow
 def test_dry_run_accepts_the_suites_of_the_guides_and_rejects_an_unknown_keyword(tmp_path: Path) -> None:
     """In a project with these resources and libraries; one run, because each takes a second to start."""
     for name in ("resources", "libraries", "variables"):
