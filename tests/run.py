@@ -16,10 +16,10 @@ import click
 from mock_device.acceptance.report import SUMMARY, read_summary
 from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import kbuild
 from mock_device.lab.cluster import client
 
-PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = PROJECT / "results"
 SOURCES = ["conftest.py", "libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from dra_fakes.agents import until
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from mock_accel_dra import watch
 from mock_accel_dra.api import Client
@@ -41,13 +41,6 @@ def following(api: FakeApiServer, stop: threading.Event, changed: Callable[[], N
         assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + _DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"not after {_DEADLINE_SECONDS} s: {what}"
-        threading.Event().wait(0.01)
-
-
 @pytest.mark.parametrize("with_an_event", [False, True])
 def test_a_watch_that_ends_early_is_repeated_with_back_off(
     node_less_api: FakeApiServer, log: io.StringIO, with_an_event: bool
@@ -60,7 +53,7 @@ def test_a_watch_that_ends_early_is_repeated_with_back_off(
             api.add_slice(f"slice-{len(stop.pauses)}")
 
     with following(api, stop, changed):
-        until(lambda: len(stop.pauses) >= 7, "seven pauses")
+        until(lambda: len(stop.pauses) >= 7, "seven pauses", _DEADLINE_SECONDS)
     assert stop.pauses[:7] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert api.requests.count(("GET", SLICES)) <= len(stop.pauses) + 1
     assert log.getvalue().count("Watch ended early") == 1
@@ -73,7 +66,7 @@ def test_a_watch_of_normal_length_is_repeated_without_a_pause(
     api, stop, calls = node_less_api, Stop(), []
     api.watch_ends_at_once = True
     with following(api, stop, lambda: calls.append(1)):
-        until(lambda: len(calls) >= 3, "three looks")
+        until(lambda: len(calls) >= 3, "three looks", _DEADLINE_SECONDS)
         assert not stop.pauses
     assert "Watch ended early" not in log.getvalue()
 
@@ -82,5 +75,5 @@ def test_a_refused_watch_obeys_retry_after(node_less_api: FakeApiServer) -> None
     api, stop = node_less_api, Stop()
     api.broken, api.retry_after = 429, 12
     with following(api, stop, lambda: None):
-        until(lambda: len(stop.pauses) >= 5, "five pauses")
+        until(lambda: len(stop.pauses) >= 5, "five pauses", _DEADLINE_SECONDS)
     assert stop.pauses[:5] == [12.0, 12.0, 12.0, 12.0, 16.0]
