@@ -19,6 +19,7 @@ from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
 from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.kube import manifests
 from mock_device.topology import Function, Node, Topology
 from support.driver_device import device_of
@@ -164,6 +165,7 @@ class Recorded:
         default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
     )
     devices: Sequence[NodeDevices] = (shown(CLUSTER.nodes[0], ["mock0"]), shown(CLUSTER.nodes[1]))
+    kmm: KmmState | None = None
     daemon_set: Object | None = field(default_factory=lambda: {"spec": {"template": {"spec": {}}}})
     agents: Sequence[Object] = field(
         default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]

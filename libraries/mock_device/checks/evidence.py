@@ -26,7 +26,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, kmm_state
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
 
@@ -42,6 +42,8 @@ _LOG_LINES = 10_000
 """Maximum number of lines of a container's log."""
 _KUBELET = PurePosixPath("/var/lib/kubelet")
 _PLUGIN_FOLDERS = (_KUBELET / "plugins", _KUBELET / "plugins_registry")
+_OPERATOR_LABEL = tuple(kmm_state.OPERATOR_LABELS.split("="))
+_KMM_KINDS = ("modules", "moduleimagesconfigs", "nodemodulesconfigs")
 _MARK = "@@evidence@@ "
 
 # A single command: without hardware virtualisation, each command takes most of a second on a node.
@@ -134,11 +136,13 @@ def driver_pods(pods: Iterable[kube.Object]) -> list[kube.Object]:
     These are pods that mount the kubelet's plugin folders, where every driver has its
     sockets by the kubelet's plugin contract, and all other pods of their namespaces,
     because a driver may have more components. Pods of the tests' namespace only count
-    if they mount the folders.
+    if they mount the folders. Pods of the KMM operator, which may load the kernel module,
+    count, too.
     """
     pods = list(pods)
     plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
-    namespaces = {pod["metadata"]["namespace"] for pod in plugins} - {kube.NAMESPACE} | {deploy.NAMESPACE}
+    operators = [pod for pod in pods if _OPERATOR_LABEL in (pod["metadata"].get("labels") or {}).items()]
+    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {kube.NAMESPACE} | {deploy.NAMESPACE}
     return [pod for pod in pods if pod in plugins or pod["metadata"]["namespace"] in namespaces]
 
 
@@ -165,6 +169,17 @@ def _events(api: ApiClient) -> Files:
 
 def _objects(api: ApiClient, name: str, lister: Callable[..., Any]) -> Files:
     return {f"{name}.json": json.dumps(_items(api, lister), indent=1)}
+
+
+def _kmm_objects(api: ApiClient) -> Files:
+    """Objects of the KMM operator, if the cluster has its kinds."""
+    if not kmm_state.is_served(api):
+        return {}
+    lister = client.CustomObjectsApi(api).list_cluster_custom_object
+    return {
+        f"kmm/{kind}.json": json.dumps(_items(api, partial(lister, kmm_state.GROUP, kmm_state.VERSION, kind)), indent=1)
+        for kind in _KMM_KINDS
+    }
 
 
 def _items(api: ApiClient, lister: Callable[..., Any]) -> list[kube.Object]:
@@ -205,6 +220,7 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
     return {
         **{name: partial(_objects, api, name, lister) for name, lister in objects.items()},
         "events": partial(_events, api),
+        "objects of KMM": partial(_kmm_objects, api),
         "driver logs": partial(_driver_logs, api),
         "logs of the cluster's processes": partial(_logs, session),
         **{f"node {name}": partial(_node, session, name) for name in session.node_names},

@@ -113,7 +113,7 @@ def test_healthy_cluster() -> None:
     assert health.complaints(HEALTHY) == []
     assert STATUS.healthy and not replace(STATUS, complaints=["no pods"]).healthy
     lines = as_text(STATUS).splitlines()
-    assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2"
+    assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2\tmodule loader pod"
     assert lines[2] == "node1\trunning\t1024 MiB\tTrue\tloaded\t2 of 2\tmock0"
     assert lines[4] == "agent-1\tnode1\tRunning\tyes"
 

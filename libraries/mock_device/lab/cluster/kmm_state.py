@@ -172,6 +172,11 @@ def complaints(state: KmmState, nodes: Collection[str]) -> list[Complaint]:
     return found
 
 
+def is_passing(pod: Mapping[str, Any]) -> bool:
+    """Whether ``pod`` is one that KMM starts for a moment: to load or unload a module, or to pull its image."""
+    return bool({_ACTION_LABEL, _IMAGE_OWNER_LABEL} & (pod["metadata"].get("labels") or {}).keys())
+
+
 def action_of(worker: Mapping[str, Any]) -> str:
     """LOAD or UNLOAD, by a worker pod's label."""
     return str(worker["metadata"]["labels"][_ACTION_LABEL])
