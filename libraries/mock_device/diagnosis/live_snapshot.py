@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from mock_device.checks.driver import driver, metrics
 from mock_device.checks.driver.driver import Component
-from mock_device.checks.nodes import observe, qemu, runtime
+from mock_device.checks.nodes import observe, qemu
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import NodeDevices
@@ -29,6 +29,7 @@ from mock_device.lab.cluster import deploy, kmm_state, module_loader
 from mock_device.lab.cluster.cluster import GuestAnswer
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.loader_settings import LoaderKind
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
 
@@ -277,7 +278,11 @@ class LiveSnapshot:
 
     @cached_property
     def configs(self) -> Mapping[str, str]:
-        return self._session.on_nodes(runtime.PROBE)
+        return self._session.on_nodes(lambda found: found.dump_config)
+
+    @property
+    def runtimes(self) -> Mapping[str, NodeRuntime]:
+        return self._session.runtimes()
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container

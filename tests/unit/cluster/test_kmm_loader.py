@@ -55,7 +55,7 @@ class TestStandIn:
             "policy": "IfNotPresent",
             "env": {
                 "RELATED_IMAGE_WORKER": "localhost/worker-stand-in:v9",
-                # Nothing is built in the cluster, so nobody needs it.
+                # Nothing is built in the cluster, so it is not needed.
                 "RELATED_IMAGE_BUILD": "registry.example.com/kaniko:latest",
             },
         }
@@ -102,8 +102,8 @@ class TestStandIn:
             (
                 "image",
                 0,
-                f"{NODE1}: its image localhost/mock-device/mock-accel-kmod:dev is not there: pod mock-accel-pull-pod-x7f2k"
-                " on no node: container puller waits: ErrImagePull connection refused",
+                f"{NODE1}: its image localhost/mock-device/mock-accel-kmod:dev is not there: "
+                "pod mock-accel-pull-pod-x7f2k on no node: container puller waits: ErrImagePull connection refused",
                 "lab kubectl -n mock-device describe pod mock-accel-pull-pod-x7f2k",
             ),
             (
