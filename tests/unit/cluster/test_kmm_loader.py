@@ -90,7 +90,7 @@ class TestStandIn:
             (
                 "worker",
                 1,
-                f"{NODE1}: pod kmm-worker-{NODE1}-mock-accel loads the module: container worker waits: CrashLoopBackOff",
+                f"{NODE1}: pod kmm-worker-{NODE1}-mock-accel loads the module: container worker waits: CrashLoop",
                 f"lab kubectl -n mock-device logs kmm-worker-{NODE1}-mock-accel --all-containers",
             ),
             (

@@ -185,7 +185,7 @@ def _ca_places(item: Object) -> Iterator[Object]:
         case "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration":
             yield from (webhook["clientConfig"] for webhook in item.get("webhooks") or [])
         case "CustomResourceDefinition":
-            if (conversion := item["spec"].get("conversion") or {}).get("webhook"):
+            if "webhook" in (conversion := item["spec"].get("conversion") or {}):
                 yield conversion["webhook"].setdefault("clientConfig", {})
         case "APIService":
             yield item["spec"]
