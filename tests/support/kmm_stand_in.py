@@ -174,7 +174,8 @@ class KmmStandIn(threading.Thread):
         return {"spec": spec, "status": {"modules": status}}
 
     def _label(self, node: str, *, ready: bool) -> None:
-        labels = self._core.read_node(node).metadata.labels
+        item: Any = self._core.read_node(node)
+        labels = item.metadata.labels
         if (READY_LABEL in labels) != ready:
             self._core.patch_node(node, {"metadata": {"labels": {READY_LABEL: "" if ready else None}}})
             self.history.append(f"{node} {'ready' if ready else 'not ready'}")
@@ -214,8 +215,8 @@ class KmmStandIn(threading.Thread):
 
     def _start(self, name: str, labels: Object, container: str, image: str, node: str | None) -> None:
         spec = {"nodeName": node, "containers": [{"name": container, "image": image}], "restartPolicy": "OnFailure"}
-        body = {"metadata": {"name": name, "labels": labels}, "spec": spec}
-        self._core.create_namespaced_pod(NAMESPACE, client.V1Pod.from_dict(body))
+        body: Any = {"metadata": {"name": name, "labels": labels}, "spec": spec}
+        self._core.create_namespaced_pod(NAMESPACE, body)
         self.history.append(f"pod {name} {labels.get(_ACTION, 'pulls')}")
 
     def _remove(self, pod: Any) -> None:

@@ -224,10 +224,9 @@ def control_of_one_node(api: ApiClient, operator: KmmStandIn) -> Object:
 
 
 def run(api: ApiClient, kubeconfig: Path, folder: Path) -> Object:
-    core = client.CoreV1Api(api)
+    core: Any = client.CoreV1Api(api)
     for name in NODES:
-        body = {"metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}}
-        core.create_node(client.V1Node.from_dict(body))
+        core.create_node({"metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}}})
         core.patch_node_status(name, {"status": {"nodeInfo": {"kernelVersion": "6.12.1-cloud"}}})
     report: Object = {"before": {"kind": module_loader.found_in(api).value}}
     cluster: Any = SimpleNamespace(kubeconfig=kubeconfig, topology=CLUSTER, log_dir=folder)

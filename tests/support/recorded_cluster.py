@@ -18,7 +18,7 @@ from mock_device.checks.objects import claims, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, kmm_state
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import manifests
@@ -58,6 +58,31 @@ METRICS = """\
 # TYPE mock_accel_start_seconds gauge
 mock_accel_start_seconds 1.5
 """
+_IMAGE = "localhost/mock-device/mock-accel-kmod:dev"
+_ENTRY = {"modules": [{"namespace": "mock-device", "name": "mock-accel"}]}
+# KMM's objects on the same cluster, if it loads the kernel module.
+KMM = KmmState(
+    served=True,
+    module=manifests.read_manifest(kmm_state.MANIFEST)[0],
+    images={_IMAGE: "Exists"},
+    configs={name: {"spec": _ENTRY, "status": _ENTRY} for name in (NODE1, NODE2)},
+    nodes={
+        name: {
+            "metadata": {
+                "labels": {kmm_state.NODE_LABEL: kmm_state.NODE_LABEL_VALUE, kmm_state.READY_LABEL: ""},
+            },
+            "status": {"nodeInfo": {"kernelVersion": "6.12.1"}},
+        }
+        for name in (NODE1, NODE2)
+    },
+    deployments=[
+        {
+            "metadata": {"namespace": "kmm-operator-system", "name": "kmm-operator-controller"},
+            "spec": {"replicas": 1},
+            "status": {"availableReplicas": 1},
+        }
+    ],
+)
 READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}]
 
 
