@@ -97,7 +97,7 @@ def test_full_name_is_what_containerd_stores(name: str, expected: str) -> None:
 def test_images_of_all_workloads_but_not_of_schemas() -> None:
     pod_spec = {"containers": [{"image": "b:1"}]}
     objects = [
-        deployment("a:1", RELATED_IMAGE_WORKER="w:1"),
+        deployment("a:1", RELATED_IMAGE_WORKER="w:1", RELATED_IMAGE_BUILD="k:1"),
         {"kind": "CronJob", "spec": {"jobTemplate": {"spec": {"template": {"spec": pod_spec}}}}},
         {"kind": "Pod", "spec": {"initContainers": [{"image": "c:1"}], "containers": [{"image": "a:1"}]}},
         {"kind": "CustomResourceDefinition", "spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}},

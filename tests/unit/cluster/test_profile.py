@@ -36,7 +36,7 @@ def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) ->
     found = profile.load(str(path))
     assert found.module_loader is LoaderKind.KMM
     assert found.kmm == KmmSettings(
-        ("kmm.yaml",), ("a.tar", "b/*.tar"), CertKind.CERT_MANAGER, cert_manager_images=("c.tar",)
+        ("kmm.yaml",), ("a.tar", "b/*.tar"), cert=CertKind.CERT_MANAGER, cert_manager_images=("c.tar",)
     )
 
 
@@ -52,7 +52,7 @@ BAD_SHAPE = [
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),
-    ("{kind: embedded, kmm: {version: 1}}", "kmm: unknown keys version; expected manifests, images, cert"),
+    ("{kind: embedded, kmm: {tag: v1}}", "kmm: unknown keys tag; expected manifests, images, version, cert"),
 ]
 # In JSON every key is text; the others are not YAML.
 BAD_FOR_THE_LOADER = [

@@ -26,10 +26,12 @@ class CertKind(Enum):
 
 @dataclass(frozen=True)
 class KmmSettings:
-    """Key ``kmm`` of a profile. Files, folders and patterns; environment variables take precedence."""
+    """Key ``kmm`` of a profile: files, folders and patterns. Environment variables take precedence."""
 
     manifests: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    version: str = ""
+    """Without ``manifests``: the version that is downloaded with its images, such as ``v2.4.1``."""
     cert: CertKind | None = None
     """None: cert-manager if its files are given, else the lab."""
     cert_manager_manifests: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ def kmm_settings(fields: Mapping[str, Any]) -> KmmSettings:
     return KmmSettings(
         manifests=_patterns(fields.get("manifests")),
         images=_patterns(fields.get("images")),
+        version=fields.get("version") or "",
         cert=CertKind(cert) if cert else None,
         cert_manager_manifests=_patterns(fields.get("cert-manager-manifests")),
         cert_manager_images=_patterns(fields.get("cert-manager-images")),
