@@ -129,7 +129,7 @@ def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFi
     """The file of a device, as the driver writes it."""
     device = device_of(node, function)
     text = json.dumps(driver_cdi.spec(Path(cdi.FOLDER), device), indent=2)
-    return CdiFile(node.name, cdi.path_of(function.name), text, device.class_link)
+    return CdiFile(node.name, cdi.path_of(function.name), text, dict(device.links))
 
 
 VIEW = f"""\

@@ -19,6 +19,7 @@ from mock_device.lab.guest.accelerator import accelerator
 _KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
 _KINDS: list[str] = _KEYS["kind"]["enum"]
 _ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
+_RUNTIMES: list[str] = _KEYS["default-runtime"]["enum"]
 _GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
 
 
@@ -32,6 +33,8 @@ class Profile:
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
     """Feature gates of all control plane components and kubelets."""
+    default_runtime: str
+    """OCI runtime of containers whose pods name no RuntimeClass."""
 
 
 def load(name: str) -> Profile:
@@ -57,11 +60,14 @@ def _parse(path: Path, fields: Any) -> Profile:
         refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")
     if wanted not in _ACCELERATORS:
         refuse(f"expected accelerator {', '.join(_ACCELERATORS)}, found {wanted!r}")
+    runtime = fields.get("default-runtime", _KEYS["default-runtime"]["default"])
+    if runtime not in _RUNTIMES:
+        refuse(f"expected default-runtime {' or '.join(_RUNTIMES)}, found {runtime!r}")
     if not isinstance(gates, dict) or not all(
         isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
     ):
         refuse(f"feature-gates: expected true or false by name, found {gates!r}")
-    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
+    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates, runtime)
 
 
 def flag(gates: Mapping[str, bool]) -> str:
