@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mock_device.checks.driver import checkpoint
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.lab.cluster.node_runtime import NodeRuntime
+from mock_device.names import DRIVER
 
 USER = 65534
 """An ordinary user of the nodes (nobody)."""
@@ -20,10 +22,16 @@ for folder in {CLASS_FOLDER} {CLASS_FOLDER}/*; do
 done
 true
 """
-SOCKETS_PROBE = f"""
+_SOCKETS = 2
+"""A service and a registration socket."""
+
+
+def sockets_probe(runtime: NodeRuntime) -> str:
+    """Shell command that counts the driver's sockets on a node, and names its files that USER can open."""
+    return f"""
 found=0
-for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
-        /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
+for path in {checkpoint.folder(runtime)}/*.sock {checkpoint.path(runtime)} \\
+        {runtime.kubelet_root}/plugins_registry/{DRIVER}*.sock; do
   [ -e "$path" ] || continue
   found=$((found + 1))
   for how in -r -w; do
@@ -32,8 +40,6 @@ for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
 done
 echo "found $found"
 """
-_SOCKETS = 2
-"""A service and a registration socket."""
 
 
 def device_complaints(output: str) -> list[str]:
@@ -62,7 +68,7 @@ def write_complaints(output: str) -> list[str]:
 
 
 def socket_complaints(output: str) -> list[str]:
-    """Files that USER can open on a node, from the output of SOCKETS_PROBE; also if sockets are missing."""
+    """Files that USER can open on a node, from the output of ``sockets_probe``; also if sockets are missing."""
     lines = output.splitlines()
     if not lines or int(lines[-1].removeprefix("found ")) < _SOCKETS:
         return [f"expected a service and a registration socket, found {lines}"]
