@@ -189,6 +189,7 @@ class Recorded:
     agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
     cdi_files: Sequence[CdiFile] = (cdi_file(),)
     configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    default_runtime: str = "crun"
     runtimes: Mapping[str, NodeRuntime] = field(default_factory=lambda: _by_node(RUNTIME))
     views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
 
