@@ -33,8 +33,7 @@ Root In A Container Sees Exactly Its Devices And Writes None
 
 Pod In A User Namespace Sees Exactly Its Devices
     [Documentation]    With ``hostUsers: false``, the container's root is an ordinary user of the node.
-    ${runtimes}    Get Runtimes With User Namespaces    ${NODES}[0]
-    Skip If    '' not in $runtimes    the default runtime of ${NODES}[0] does not support user namespaces
+    Skip Unless Pods Can Have Users Of Their Own    ${NODES}[0]
     ${request}    Request Devices    devices    count=2
     Create Claim    own-users    ${request}
     Create Pod    own-users    own-users    node=${NODES}[0]    host_users=${False}
@@ -74,6 +73,12 @@ Only Root Can Use The Driver's Sockets
 
 
 *** Keywords ***
+Skip Unless Pods Can Have Users Of Their Own
+    [Documentation]    Needs a default runtime on ``node`` that supports ID-mapped mounts: crun, or runc 1.2 and newer.
+    [Arguments]    ${node}
+    ${runtimes}    Get Runtimes With User Namespaces    ${node}
+    Skip If    '' not in $runtimes    the default runtime of ${node} does not support user namespaces
+
 Root In A Container Should See Exactly Its Devices And Write None
     [Documentation]    Runs the container by the OCI runtime ``runtime``, if the node has it.
     [Arguments]    ${runtime}
