@@ -18,10 +18,10 @@ from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, module_loader
 from mock_device.lab.kube import kubeexplain
 
-MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
+MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{module_loader.DAEMON_SET}"
 AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
 DEPLOY = "lab deploy"
 ANY_NODE_AGAIN = (

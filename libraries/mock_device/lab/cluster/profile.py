@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,12 +13,14 @@ import yaml
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
+from mock_device.lab.cluster.loader_settings import KmmSettings, LoaderKind, parse_kmm
 from mock_device.lab.guest.accelerator import accelerator
 
 # Keys and values, from the JSON schema that editors use as well.
 _KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
 _KINDS: list[str] = _KEYS["kind"]["enum"]
 _ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
+_LOADERS: list[str] = _KEYS["module-loader"]["enum"]
 _GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
 
 
@@ -32,6 +34,10 @@ class Profile:
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
     """Feature gates of all control plane components and kubelets."""
+    module_loader: LoaderKind = LoaderKind.POD
+    """What brings the kernel module to the nodes."""
+    kmm: KmmSettings = field(default_factory=KmmSettings)
+    """Where KMM's files are, for LoaderKind.KMM."""
 
 
 def load(name: str) -> Profile:
@@ -61,7 +67,14 @@ def _parse(path: Path, fields: Any) -> Profile:
         isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
     ):
         refuse(f"feature-gates: expected true or false by name, found {gates!r}")
-    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
+    loader = fields.get("module-loader", LoaderKind.POD.value)
+    if loader not in _LOADERS:
+        refuse(f"expected module-loader {' or '.join(_LOADERS)}, found {loader!r}")
+    try:
+        kmm = parse_kmm(fields.get("kmm") or {})
+    except ValueError as error:
+        refuse(f"kmm: {error}")
+    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates, LoaderKind(loader), kmm)
 
 
 def flag(gates: Mapping[str, bool]) -> str:
