@@ -71,9 +71,7 @@ class KmmLibrary:
         self._since = kmm_modules.events_version(session.current().api)
 
     @keyword(tags=["wait"])
-    def node_should_have_new_event(
-        self, node: str, reason: str, timeout: timedelta = timedelta(minutes=2)
-    ) -> None:
+    def node_should_have_new_event(self, node: str, reason: str, timeout: timedelta = timedelta(minutes=2)) -> None:
         """Wait for an event of ``node`` with ``reason`` (ModuleLoaded, ModuleUnloaded) that is newer than the mark."""
         kmm_modules.wait_event(session.current().api, node, f"{reason}: ", self._since, timeout)
 
@@ -142,9 +140,7 @@ class KmmLibrary:
         return kmm_modules.module_image(kmm_modules.read(session.current().api))
 
     @keyword(tags=["wait"])
-    def module_should_wait_because(
-        self, node: str, because: str, timeout: timedelta = timedelta(minutes=5)
-    ) -> None:
+    def module_should_wait_because(self, node: str, because: str, timeout: timedelta = timedelta(minutes=5)) -> None:
         """Wait until KMM's objects show why our Module is not loaded on ``node``: the reason contains ``because``."""
         logger.info(kmm_modules.wait_reason(session.current().api, node, because, timeout))
 

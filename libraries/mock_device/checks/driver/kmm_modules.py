@@ -7,7 +7,7 @@ Seen with KMM v2.4.1 and v2.6.0, see docs/how-to/kmm.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -231,9 +231,7 @@ def new_events(api: ApiClient, node: str, since: int) -> list[str]:
     listing: Any = client.CoreV1Api(api).list_event_for_all_namespaces(
         field_selector=f"involvedObject.kind=Node,involvedObject.name={node}"
     )
-    return [
-        f"{item.reason}: {item.message}" for item in listing.items if int(item.metadata.resource_version) > since
-    ]
+    return [f"{item.reason}: {item.message}" for item in listing.items if int(item.metadata.resource_version) > since]
 
 
 def wait_event(api: ApiClient, node: str, text: str, since: int, timeout: timedelta) -> None:

@@ -211,7 +211,11 @@ def kmod_variant(archive: Path, tag: str, files: Mapping[str, str]) -> Path:
         _build(folder, log, tag=tag, context=context, containerfile=containerfile, base=archive)
         shutil.rmtree(context)
 
-    inputs: dict[str, Input] = {"base": str(archive), "tag": tag, "files": [f"{name}={text}" for name, text in sorted(files.items())]}
+    inputs: dict[str, Input] = {
+        "base": str(archive),
+        "tag": tag,
+        "files": [f"{name}={text}" for name, text in sorted(files.items())],
+    }
     return cached("image-kmod-variant", inputs, build, what=f"image {tag}") / _ARCHIVE
 
 
