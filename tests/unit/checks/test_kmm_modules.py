@@ -257,3 +257,21 @@ def test_only_new_events_of_the_node_count() -> None:
             kmm_modules.wait_event(api, "node1", "ModuleUnloaded: ", 8, NOW)
         with pytest.raises(CheckError, match="no new event"):
             kmm_modules.wait_event(api, "node1", "ModuleLoaded: ", 9, NOW)
+
+
+@pytest.mark.parametrize(
+    ("found", "done"),
+    [
+        (MODULE, []),
+        ({**MODULE, "spec": {**MODULE["spec"], "selector": {}}}, [("replace", MODULE["spec"])]),
+        (None, [("create", MODULE["spec"])]),
+    ],
+)
+def test_module_is_put_back_as_it_was(found: Object | None, done: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(kmm_modules, "read", lambda *_: found)
+    monkeypatch.setattr(kmm_modules, "create", lambda _, body: calls.append(("create", body["spec"])))
+    monkeypatch.setattr(kmm_modules, "replace", lambda _, body: calls.append(("replace", body["spec"])))
+    with api_server({}) as api:
+        kmm_modules.put_back(api, MODULE, [], NOW)
+    assert calls == done

@@ -265,9 +265,10 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
     if module is None:
         create(api, body_of(saved))
     elif module["spec"] != saved["spec"]:
-        _replace(api, {**module, "spec": copy.deepcopy(saved["spec"])})
+        replace(api, {**module, "spec": copy.deepcopy(saved["spec"])})
 
 
-def _replace(api: ApiClient, body: Object) -> None:
+def replace(api: ApiClient, body: Object) -> None:
+    """Replace a Module by ``body``, which has the version that was read. Raises ApiException if it has changed since."""
     name = body["metadata"]["name"]
     client.CustomObjectsApi(api).replace_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name, body)
