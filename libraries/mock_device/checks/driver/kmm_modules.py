@@ -269,6 +269,6 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
 
 
 def replace(api: ApiClient, body: Object) -> None:
-    """Replace a Module by ``body``, which has the version that was read. Raises ApiException if it has changed since."""
+    """Replace a Module by ``body``. Raises ApiException if the Module is newer than the one that ``body`` was read from."""
     name = body["metadata"]["name"]
     client.CustomObjectsApi(api).replace_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name, body)
