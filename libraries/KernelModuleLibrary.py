@@ -37,6 +37,11 @@ class KernelModuleLibrary:
         module_loading.of_cluster(session.current().api).unload(node)
 
     @keyword
+    def get_remedy_for_unloaded_module(self, node: str) -> str:
+        """Part of the command that ``lab diagnose`` should propose after mock_accel was unloaded on ``node``."""
+        return module_loading.of_cluster(session.current().api).remedy(node)
+
+    @keyword
     def kernel_module_should_refuse_to_unload(self, node: str) -> None:
         """Check that ``modprobe -r`` on ``node`` fails because the module is in use."""
         control = module_loading.of_cluster(session.current().api)

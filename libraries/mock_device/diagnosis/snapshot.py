@@ -10,6 +10,8 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis.folders import Folder
+from mock_device.lab.cluster.kmm_state import KmmState
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.topology import Topology
 
 Object = dict[str, Any]
@@ -86,6 +88,10 @@ class Snapshot(Protocol):
         """Devices of all nodes except ``silent`` ones."""
 
     @property
+    def kmm(self) -> KmmState | None:
+        """KMM's objects; None if pods of a DaemonSet load the kernel module."""
+
+    @property
     def daemon_set(self) -> Object | None:
         """DaemonSet of the node agents; None if it does not exist."""
 
@@ -151,7 +157,10 @@ class Snapshot(Protocol):
     def cdi_files(self) -> Sequence[CdiFile]: ...
     @property
     def configs(self) -> Mapping[str, str]:
-        """containerd's configuration (TOML)."""
+        """Configurations of the container runtimes (TOML)."""
+
+    @property
+    def runtimes(self) -> Mapping[str, NodeRuntime]: ...
 
     def view(self, container: ContainerKey) -> str:
         """Output of ``checks.objects.pods.PROBE`` in a container. Raises CheckError if it cannot be run there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from robot.api import ExecutionResult
 from mock_device.checks import evidence
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.cluster.node_runtime import HAS_UNIT
 
 POD = {"metadata": {"name": "agent-1", "managedFields": [{"manager": "kubelet"}]}, "spec": {"containers": []}}
 
@@ -109,6 +111,31 @@ def test_driver_pods_are_recognised_by_plugin_folders() -> None:
     assert evidence.driver_pods([whole]) == [whole]
 
 
+def test_pods_of_the_kmm_operator_count() -> None:
+    def pod(name: str, **labels: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "kmm-operator-system", "labels": labels}, "spec": {}}
+
+    operator = pod("kmm-operator-controller", **{"app.kubernetes.io/name": "kmm"})
+    beside = pod("beside")
+    assert evidence.driver_pods([*OTHER_PODS, operator, beside]) == [operator, beside]
+    other = pod("other", **{"app.kubernetes.io/name": "other"})
+    assert evidence.driver_pods([*OTHER_PODS, other]) == []
+
+
+def test_objects_of_kmm_are_collected_where_there_are_any() -> None:
+    with api_server({}) as api:
+        assert evidence._kmm_objects(api) == {}
+    group = "/apis/kmm.sigs.x-k8s.io/v1beta1"
+    module = {"metadata": {"name": "mock-accel", "managedFields": []}}
+    answers: Answers = {group: (200, {"kind": "APIResourceList", "groupVersion": "x", "resources": []})}
+    for kind in ("modules", "moduleimagesconfigs", "nodemodulesconfigs"):
+        answers[f"{group}/{kind}"] = listing(module)
+    with api_server(answers) as api:
+        found = evidence._kmm_objects(api)
+    assert list(found) == ["kmm/modules.json", "kmm/moduleimagesconfigs.json", "kmm/nodemodulesconfigs.json"]
+    assert json.loads(found["kmm/modules.json"]) == [{"metadata": {"name": "mock-accel"}}]
+
+
 def test_logs_of_all_drivers_and_previous_runs_are_collected() -> None:
     """A container without a log does not hide the others."""
     crashed = driver_pod("gpu-plugin", "gpu-operator", "/var/lib/kubelet/plugins", restarts=2)
@@ -145,7 +172,9 @@ def test_events_are_sorted_by_time() -> None:
 
 
 def test_probe_of_a_node_has_all_sections_despite_failures() -> None:
-    run = subprocess.run(["sh", "-c", evidence.NODE_PROBE], capture_output=True, text=True, check=True, timeout=60)
+    units = 'has_unit() { [ "$1" = kubelet ] || [ "$1" = containerd ]; }\n'
+    probe = evidence.NODE_PROBE.replace(HAS_UNIT, units)
+    run = subprocess.run(["sh", "-c", probe], capture_output=True, text=True, check=True, timeout=60)
     files = evidence.parse_node("node1", run.stdout)
     assert list(files) == [f"node1/{name}.txt" for name in ("dmesg", "kubelet", "containerd", "cdi", "sysfs")]
     assert str(files["node1/sysfs.txt"]).strip().endswith("end")

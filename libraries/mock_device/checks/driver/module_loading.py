@@ -48,6 +48,10 @@ class ModuleControl(ABC):
         """Unload the module on ``node``. If the kernel refuses, all is as before, and CheckError has its reason."""
 
     @abstractmethod
+    def remedy(self, node: str) -> str:
+        """Part of the command that ``lab diagnose`` proposes for ``node`` after ``unload``."""
+
+    @abstractmethod
     def wait_running(self, nodes: list[str], timeout: timedelta) -> None:
         """Wait until the loader runs and serves ``nodes``. Raises CheckError with the reason."""
 
@@ -63,6 +67,9 @@ class PodControl(ModuleControl):
 
     def unload(self, node: str) -> None:
         self._modprobe(node, ["-r", _MODULE])
+
+    def remedy(self, node: str) -> str:
+        return f"rollout restart daemonset/{module_loader.DAEMON_SET}"
 
     def wait_running(self, nodes: list[str], timeout: timedelta) -> None:
         try:
@@ -97,6 +104,9 @@ class KmmControl(ModuleControl):
             # KMM would try again and again, and unload it once it is free.
             self._want(node)
             raise
+
+    def remedy(self, node: str) -> str:
+        return f"label node {node} {kmm_state.NODE_LABEL}={kmm_state.NODE_LABEL_VALUE}"
 
     def wait_running(self, nodes: list[str], timeout: timedelta) -> None:
         try:

@@ -5,6 +5,7 @@ Facts of KMM that this relies on were seen with v2.4.1 and v2.6.0; see docs/how-
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -18,7 +19,13 @@ from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build.store import Input
-from mock_device.lab.cluster import kmm_state, operator_files, operator_manifests, webhook_certificates
+from mock_device.lab.cluster import (
+    kmm_state,
+    operator_download,
+    operator_files,
+    operator_manifests,
+    webhook_certificates,
+)
 from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
 from mock_device.lab.cluster.module_loader import ModuleLoader
 from mock_device.lab.cluster.operator_files import OperatorFiles
@@ -57,7 +64,12 @@ class KmmLoader(ModuleLoader):
     @cached_property
     def operator(self) -> OperatorFiles:
         """KMM's files. Raises StepError."""
-        found = _find(KMM, "KMM", "kmm.", self._settings.manifests, self._settings.images)
+        settings = self._settings
+        wanted = operator_files.patterns("KMM_MANIFESTS", settings.manifests)
+        if (version := os.environ.get("KMM_VERSION") or settings.version) and not wanted:
+            found = operator_download.download(operator_download.KMM_SOURCE, version)
+        else:
+            found = _find(KMM, "KMM", "kmm.", settings.manifests, settings.images)
         if not any(item["metadata"]["name"] == _MODULE_CRD for item in found.objects()):
             names = ", ".join(str(path) for path in found.manifests)
             raise StepError(

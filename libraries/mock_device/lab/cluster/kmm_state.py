@@ -31,6 +31,8 @@ READY_LABEL = f"kmm.node.kubernetes.io/{NAMESPACE}.{MODULE}.ready"
 """Label that KMM gives to a node while the module is loaded there, as far as it knows."""
 OPERATOR_LABELS = "app.kubernetes.io/name=kmm"
 """Selects KMM's Deployments and pods."""
+LOGS = f"lab kubectl logs --all-namespaces --prefix -l {OPERATOR_LABELS}"
+"""The command that shows the ends of KMM's logs."""
 _ACTION_LABEL = "kmm.node.kubernetes.io/worker-action"
 _MODULE_LABEL = "kmm.node.kubernetes.io/module.name"
 _IMAGE_OWNER_LABEL = "kmm.node.kubernetes.io/image-owner"
@@ -170,6 +172,11 @@ def complaints(state: KmmState, nodes: Collection[str]) -> list[Complaint]:
     if state.module is not None:
         found += [complaint for node in nodes for complaint in _of_node(state, node)]
     return found
+
+
+def is_passing(pod: Mapping[str, Any]) -> bool:
+    """Whether ``pod`` is one that KMM starts for a moment: to load or unload a module, or to pull its image."""
+    return bool({_ACTION_LABEL, _IMAGE_OWNER_LABEL} & (pod["metadata"].get("labels") or {}).keys())
 
 
 def action_of(worker: Mapping[str, Any]) -> str:

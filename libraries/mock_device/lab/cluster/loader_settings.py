@@ -26,42 +26,31 @@ class CertKind(Enum):
 
 @dataclass(frozen=True)
 class KmmSettings:
-    """Key ``kmm`` of a profile. Files, folders and patterns; environment variables take precedence."""
+    """Key ``kmm`` of a profile: files, folders and patterns. Environment variables take precedence."""
 
     manifests: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    version: str = ""
+    """Without ``manifests``: the version that is downloaded with its images, such as ``v2.4.1``."""
     cert: CertKind | None = None
     """None: cert-manager if its files are given, else the lab."""
     cert_manager_manifests: tuple[str, ...] = ()
     cert_manager_images: tuple[str, ...] = ()
 
 
-_LISTS = ("manifests", "images", "cert-manager-manifests", "cert-manager-images")
-
-
-def parse_kmm(fields: Any) -> KmmSettings:
-    """Settings from the value of the key ``kmm``. Raises ValueError with the reason."""
-    if not isinstance(fields, Mapping):
-        raise ValueError(f"expected a mapping, found {fields!r}")
-    if unknown := sorted(map(str, fields.keys() - {*_LISTS, "cert"})):
-        raise ValueError(f"unknown keys {', '.join(unknown)}; expected {', '.join((*_LISTS, 'cert'))}")
-    lists = {name: _patterns(name, fields.get(name)) for name in _LISTS}
+def kmm_settings(fields: Mapping[str, Any]) -> KmmSettings:
+    """Settings from the value of the key ``kmm``, which the schema of profiles has accepted."""
     cert = fields.get("cert")
-    kinds = [kind.value for kind in CertKind]
-    if cert is not None and cert not in kinds:
-        raise ValueError(f"expected cert {' or '.join(kinds)}, found {cert!r}")
     return KmmSettings(
-        manifests=lists["manifests"],
-        images=lists["images"],
+        manifests=_patterns(fields.get("manifests")),
+        images=_patterns(fields.get("images")),
+        version=fields.get("version") or "",
         cert=CertKind(cert) if cert else None,
-        cert_manager_manifests=lists["cert-manager-manifests"],
-        cert_manager_images=lists["cert-manager-images"],
+        cert_manager_manifests=_patterns(fields.get("cert-manager-manifests")),
+        cert_manager_images=_patterns(fields.get("cert-manager-images")),
     )
 
 
-def _patterns(name: str, value: Any) -> tuple[str, ...]:
+def _patterns(value: str | list[str] | None) -> tuple[str, ...]:
     """A pattern, or a list of them."""
-    found = [value] if isinstance(value, str) else value or []
-    if not isinstance(found, list) or not all(isinstance(item, str) and item for item in found):
-        raise ValueError(f"{name}: expected a path or a list of paths, found {value!r}")
-    return tuple(found)
+    return (value,) if isinstance(value, str) else tuple(value or ())

@@ -28,6 +28,10 @@ _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.n
 Object = dict[str, Any]
 
 
+class MissingFilesError(StepError):
+    """The user has not said where an operator's files are, or they are not there."""
+
+
 @dataclass(frozen=True)
 class OperatorFiles:
     """Manifests and image archives of an operator."""
@@ -72,7 +76,7 @@ def find(
 ) -> OperatorFiles:
     """Files that match patterns; a folder stands for the manifests or archives in it.
 
-    ``sources`` says where the two lists of patterns come from, for messages. Raises StepError
+    ``sources`` says where the two lists of patterns come from, for messages. Raises MissingFilesError
     with the pattern that nothing matches.
     """
     return OperatorFiles(
@@ -113,7 +117,7 @@ def names_of(archive: Path) -> list[str]:
 
 def _matches(operator: str, wanted: Sequence[str], in_folder: Sequence[str], source: str, what: str) -> list[Path]:
     if not wanted:
-        raise StepError(
+        raise MissingFilesError(
             f"{operator}: expected {what}, found none: set {source}, to files, folders or patterns; "
             "see docs/how-to/kmm.md"
         )
@@ -123,7 +127,9 @@ def _matches(operator: str, wanted: Sequence[str], in_folder: Sequence[str], sou
         for path in _glob(Path(pattern).expanduser().absolute()):
             files += [item for kind in in_folder for item in sorted(path.glob(kind))] if path.is_dir() else [path]
         if not files:
-            raise StepError(f"{operator}: expected {what} at {pattern!r}, found no file; it comes from {source}")
+            raise MissingFilesError(
+                f"{operator}: expected {what} at {pattern!r}, found no file; it comes from {source}"
+            )
         found += [file for file in files if file not in found]
     return found
 

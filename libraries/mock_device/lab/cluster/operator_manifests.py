@@ -91,15 +91,11 @@ def with_preloaded_images(operator: str, objects: Sequence[Object], preloaded: S
 
 
 def images_of(objects: Sequence[Object]) -> list[str]:
-    """Images that containers of ``objects`` run, and that their operator runs by a RELATED_IMAGE variable."""
+    """Images that ``objects`` need on the nodes: of their containers, and of the pods that KMM starts."""
     found = []
     for container in _containers(objects):
         found.append(container["image"])
-        found += [
-            variable["value"]
-            for variable in container.get("env") or []
-            if variable["name"].startswith(_RELATED_IMAGE) and "value" in variable
-        ]
+        found += [variable["value"] for variable in container.get("env") or [] if variable["name"] in _NEEDED_RELATED]
     return list(dict.fromkeys(found))
 
 
@@ -185,7 +181,7 @@ def _ca_places(item: Object) -> Iterator[Object]:
         case "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration":
             yield from (webhook["clientConfig"] for webhook in item.get("webhooks") or [])
         case "CustomResourceDefinition":
-            if (conversion := item["spec"].get("conversion") or {}).get("webhook"):
+            if "webhook" in (conversion := item["spec"].get("conversion") or {}):
                 yield conversion["webhook"].setdefault("clientConfig", {})
         case "APIService":
             yield item["spec"]
