@@ -32,9 +32,7 @@ Object = dict[str, Any]
 def read(api: ApiClient, name: str = MODULE) -> Object | None:
     """A Module (API's JSON), or None if there is none of this ``name``."""
     try:
-        found: Object = client.CustomObjectsApi(api).get_namespaced_custom_object(
-            GROUP, VERSION, NAMESPACE, _PLURAL, name
-        )
+        found: Any = client.CustomObjectsApi(api).get_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name)
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
