@@ -32,11 +32,14 @@ Object = dict[str, Any]
 def read(api: ApiClient, name: str = MODULE) -> Object | None:
     """A Module (API's JSON), or None if there is none of this ``name``."""
     try:
-        found: Any = client.CustomObjectsApi(api).get_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name)
+        answer: Any = client.CustomObjectsApi(api).get_namespaced_custom_object(
+            GROUP, VERSION, NAMESPACE, _PLURAL, name
+        )
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
+    found: Object = answer
     return found
 
 
