@@ -33,7 +33,7 @@ class HelmLibrary:
     @keyword(tags=["wait"])
     def upgrade_release(self, *values: str, timeout: timedelta = timedelta(minutes=10)) -> None:
         """Give the release ``values``, and wait until all pods have them."""
-        release.release_of(session.current()).upgrade(release.parse_values(values), timeout.total_seconds())
+        release.upgrade(session.current(), release.parse_values(values), timeout)
 
     @keyword(tags=["wait"])
     def upgrade_of_release_should_fail(
@@ -44,7 +44,7 @@ class HelmLibrary:
         Helm rolls back what it has changed.
         """
         try:
-            release.release_of(session.current()).upgrade(release.parse_values(values), timeout.total_seconds())
+            release.upgrade(session.current(), release.parse_values(values), timeout)
         except StepError as error:
             if because not in str(error):
                 raise CheckError(f"expected Helm to fail with {because!r}, found: {error}") from error

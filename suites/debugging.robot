@@ -104,10 +104,11 @@ Unplugged Devices Are Named
 
 Unloaded Kernel Module Is Named
     Unload Kernel Module    ${NODES}[-1]
+    ${remedy}    Get Remedy For Unloaded Module    ${NODES}[-1]
     Diagnosis Should Name
     ...    kernel module drives devices
     ...    evidence=${NODES}[-1]: expected kernel module mock_accel live, found not loaded
-    ...    remedy=rollout restart daemonset/mock-accel-kmod
+    ...    remedy=${remedy}
     [Teardown]    Undo And Diagnose    Load Kernel Module Everywhere
 
 Missing Node Agents Are Named

@@ -2,3 +2,6 @@
 
 DRIVER = "mock-accel.example.com"
 """Name of the DRA driver, and domain of its attributes."""
+
+NAMESPACE = "mock-device"
+"""Namespace of the driver, and of what loads the kernel module."""

@@ -10,6 +10,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis.folders import Folder
+from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.topology import Topology
 
@@ -85,6 +86,10 @@ class Snapshot(Protocol):
     @property
     def devices(self) -> Sequence[NodeDevices]:
         """Devices of all nodes except ``silent`` ones."""
+
+    @property
+    def kmm(self) -> KmmState | None:
+        """KMM's objects; None if pods of a DaemonSet load the kernel module."""
 
     @property
     def daemon_set(self) -> Object | None:

@@ -10,6 +10,7 @@ from support.schema_check import objections
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import PROFILE_SCHEMA
 from mock_device.lab.cluster import profile
+from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
 from mock_device.lab.guest.accelerator import accelerator
 
 
@@ -27,6 +28,18 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     assert (found.accelerator, profile.flag(found.feature_gates)) == ("tcg", "A=true,B=false")
 
 
+def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
+    assert profile.load("embedded").module_loader is LoaderKind.POD
+    path = tmp_path / "kmm.yaml"
+    files = "manifests: kmm.yaml, images: [a.tar, b/*.tar], cert: cert-manager, cert-manager-images: c.tar"
+    path.write_text(f"{{kind: embedded, module-loader: kmm, kmm: {{{files}}}}}")
+    found = profile.load(str(path))
+    assert found.module_loader is LoaderKind.KMM
+    assert found.kmm == KmmSettings(
+        ("kmm.yaml",), ("a.tar", "b/*.tar"), cert=CertKind.CERT_MANAGER, cert_manager_images=("c.tar",)
+    )
+
+
 # The JSON schema finds these faults, too.
 BAD_SHAPE = [
     ("", "expected a mapping, found None"),
@@ -36,6 +49,10 @@ BAD_SHAPE = [
     ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, feature-gates"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
+    ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
+    ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),
+    ("{kind: embedded, kmm: {tag: v1}}", "kmm: unknown keys tag; expected manifests, images, version, cert"),
 ]
 # In JSON every key is text; the others are not YAML.
 BAD_FOR_THE_LOADER = [

@@ -15,7 +15,9 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms, kube, pods, slices
 from mock_device.lab.build import images
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, module_loader
+from mock_device.lab.cluster.loader_settings import LoaderKind
+from mock_device.lab.cluster.module_loader import PodLoader
 from mock_device.lab.cluster.release import DEPLOYED, Release, Revision
 
 _TAG = ("images", "tag", "--force")
@@ -97,6 +99,16 @@ def revision_in_use(history: Sequence[Revision]) -> Revision:
     raise CheckError(f"expected a deployed revision of the release, found: {found}; look at: helm history")
 
 
+def upgrade(session: Session, values: Mapping[str, str], timeout: timedelta) -> None:
+    """Give the release ``values``, the defaults for all others. Raises StepError with Helm's message."""
+    release_of(session).upgrade({**_loader_values(session), **values}, timeout.total_seconds())
+
+
+def _loader_values(session: Session) -> dict[str, str]:
+    """Where KMM loads the module, the release does not: the lab's Module stays."""
+    return {} if module_loader.found_in(session.api) is LoaderKind.POD else {"module.loader": "none"}
+
+
 def ensure_installed(session: Session, values: Mapping[str, str], timeout: timedelta) -> None:
     """Install the release, or give an installed one these ``values``. Takes over plain manifests that are applied.
 
@@ -104,15 +116,17 @@ def ensure_installed(session: Session, values: Mapping[str, str], timeout: timed
     """
     release = release_of(session)
     if release.history():
-        release.upgrade(values, timeout.total_seconds())
+        upgrade(session, values, timeout)
     else:
-        release.install(values, timeout.total_seconds(), take_ownership=True)
+        chosen = {**_loader_values(session), **values}
+        release.install(chosen, timeout.total_seconds(), take_ownership=True)
 
 
 def restore_manifests(session: Session, timeout: timedelta) -> None:
     """Uninstall the release, if there is one, and deploy the plain manifests as `lab up` does. Raises StepError."""
     release_of(session).uninstall(timeout.total_seconds())
-    deploy.install_module(session.cluster)
+    if module_loader.found_in(session.api) is LoaderKind.POD:
+        PodLoader().install(session.cluster)
     deploy.install_driver(session.cluster)
     deploy.wait_published(session.cluster)
 

@@ -20,9 +20,9 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build.gobuild import build_helm
+from mock_device.names import NAMESPACE
 
 CHART = PROJECT / "charts" / "mock-device"
-NAMESPACE = "mock-device"
 RELEASE = "mock-device"
 _TIMEOUT_SECONDS = 120.0
 _SOURCE = re.compile(rf"# Source: {CHART.name}/templates/(\S+)\n")

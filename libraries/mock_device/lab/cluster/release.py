@@ -11,6 +11,7 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import chart
+from mock_device.names import NAMESPACE
 
 DEPLOYED = "deployed"
 _ASK_SECONDS = 60.0
@@ -85,7 +86,7 @@ class Release:
         self._helm([command, *arguments, *waiting], 2 * timeout + _SLACK_SECONDS)
 
     def _helm(self, arguments: Sequence[str | Path], timeout: float) -> str:
-        argv = [chart.helm_program(), *arguments, f"--namespace={chart.NAMESPACE}"]
+        argv = [chart.helm_program(), *arguments, f"--namespace={NAMESPACE}"]
         with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
             # Helm's own folders and its cache of a cluster's API, which would serve the next cluster on the same port.
             own = {f"HELM_{kind}_HOME": f"{folder}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
