@@ -204,6 +204,8 @@ class TestWithHelm:
         ids=["pod", "kmm", "kmm-build", "none"],
     )
     def test_notes_name_the_next_step(self, values: dict[str, str], step: str) -> None:
+        if run([chart.helm_program(), "version", "--short"], timeout=60).startswith(b"v3."):
+            pytest.skip("a dry run of Helm 3 asks a cluster")
         chosen = [f"--set={name}={value}" for name, value in values.items()]
         argv: list[str | Path] = [
             chart.helm_program(),

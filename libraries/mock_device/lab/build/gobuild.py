@@ -106,4 +106,4 @@ def build_helm() -> Path:
         run(argv, cwd=_HELM_SOURCE, env=environment, log=log_path("helm"), timeout=_BUILD_TIMEOUT_SECONDS)
 
     inputs: dict[str, Input] = {"modules": [_HELM_SOURCE / "go.mod", _HELM_SOURCE / "go.sum"]}
-    return cached("helm", inputs, build, what=f"build Helm {version} (a few minutes, once)")
+    return cached("helm", inputs, build, what=f"build Helm {version} (minutes, once)")
