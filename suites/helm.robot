@@ -33,7 +33,7 @@ Upgrades Are Rolled Back
     Driver Pods Should Have Image Tag    next
     Pod Should Not Notice    keeps    Roll Back Release    ${revision}
     Driver Pods Should Have Image Tag    dev
-    [Teardown]    Undo And Check    Restore Release And Images
+    [Teardown]    Undo And Check    Remove Tag Of Driver Image    next
 
 Wrong Value Is Refused Before Anything Changes
     ${uids}    Get UIDs Of Driver Pods

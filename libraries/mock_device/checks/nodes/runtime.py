@@ -44,9 +44,7 @@ def default_runtime(config: str) -> ContainerRuntime:
         name = table["default_runtime_name" if containerd else "default_runtime"]
         entry = table["runtimes"][name]
     except KeyError as error:
-        raise ValueError(
-            f"the runtime's configuration has no {error}, so no default OCI runtime"
-        ) from error
+        raise ValueError(f"the runtime's configuration has no {error}, so no default OCI runtime") from error
     if containerd:
         # Without a name, io.containerd.runc.v2 looks for this program in the path.
         return ContainerRuntime(name, entry.get("options", {}).get("BinaryName") or "runc")
