@@ -270,6 +270,6 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
 
 
 def replace(api: ApiClient, body: Object) -> None:
-    """Replace a Module by ``body``. Raises ApiException if the Module is newer than the one that ``body`` was read from."""
+    """Replace a Module by ``body``. Raises ApiException if it has changed since ``body`` was read."""
     name = body["metadata"]["name"]
     client.CustomObjectsApi(api).replace_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name, body)
