@@ -125,7 +125,7 @@ class KmmLoader(ModuleLoader):
                 install_objects(api, CERT_MANAGER, self._objects[CERT_MANAGER])
         with progress.step("KMM", cluster.log_dir):
             _show(self.operator)
-            objects = self._objects[KMM]
+            objects = operator_manifests.without_leader_election(self._objects[KMM])
             if self.cert_manager is None:
                 objects = operator_manifests.without_cert_manager(
                     KMM, objects, lambda certificate: webhook_certificates.issue(api, certificate)
