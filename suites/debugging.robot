@@ -170,9 +170,12 @@ Hidden CDI Folder Is Named
     [Teardown]    Undo And Diagnose    Uncover CDI Folder    ${NODES}[0]
 
 Wrong Default Runtime Is Named
-    Set Default Container Runtime    ${NODES}[-1]    runc
+    [Documentation]    Another one than the profile's.
+    ${right}    Get Default Container Runtime    ${NODES}[-1]
+    VAR    ${wrong}    ${{ {"crun": "runc", "runc": "crun"}[$right] }}
+    Set Default Container Runtime    ${NODES}[-1]    ${wrong}
     Diagnosis Should Name
-    ...    default runtime is crun
-    ...    evidence=${NODES}[-1]: expected default runtime crun, found runc
+    ...    default runtime is as in the profile
+    ...    evidence=${NODES}[-1]: expected default runtime ${right}, found ${wrong}
     ...    remedy=systemctl restart containerd
-    [Teardown]    Undo And Diagnose    Set Default Container Runtime    ${NODES}[-1]    crun
+    [Teardown]    Undo And Diagnose    Set Default Container Runtime    ${NODES}[-1]    ${right}

@@ -157,7 +157,7 @@ def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFi
     """The file of a device, as the driver writes it."""
     device = device_of(node, function)
     text = json.dumps(driver_cdi.spec(Path(cdi.FOLDER), device), indent=2)
-    return CdiFile(node.name, cdi.path_of(function.name), text, device.class_link)
+    return CdiFile(node.name, cdi.path_of(function.name), text, dict(device.links))
 
 
 VIEW = f"""\
@@ -216,6 +216,7 @@ class Recorded:
     agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
     cdi_files: Sequence[CdiFile] = (cdi_file(),)
     configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    default_runtime: str = "crun"
     runtimes: Mapping[str, NodeRuntime] = field(default_factory=lambda: _by_node(RUNTIME))
     views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
 

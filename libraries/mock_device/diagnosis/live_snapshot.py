@@ -281,6 +281,10 @@ class LiveSnapshot:
         return self._session.on_nodes(lambda found: found.dump_config)
 
     @property
+    def default_runtime(self) -> str:
+        return self._session.cluster.default_runtime
+
+    @property
     def runtimes(self) -> Mapping[str, NodeRuntime]:
         return self._session.runtimes()
 

@@ -160,6 +160,10 @@ class Snapshot(Protocol):
         """Configurations of the container runtimes (TOML)."""
 
     @property
+    def default_runtime(self) -> str:
+        """OCI runtime that the cluster's profile makes the default; empty if it names none."""
+
+    @property
     def runtimes(self) -> Mapping[str, NodeRuntime]: ...
 
     def view(self, container: ContainerKey) -> str:

@@ -68,7 +68,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster whose nodes are Ready. Raises StepError."""
     inputs: dict[str, Input] = {
         "shape": shape(topology),
-        "profile": [profile.accelerator, flag(profile.feature_gates)],
+        "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime],
         "cpu": host_cpu(profile.accelerator),
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",

@@ -30,6 +30,8 @@ class Profile:
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
     """Feature gates of all control plane components and kubelets."""
+    default_runtime: str
+    """OCI runtime of containers whose pods name no RuntimeClass."""
     module_loader: LoaderKind = LoaderKind.POD
     """What brings the kernel module to the nodes."""
     kmm: KmmSettings = field(default_factory=KmmSettings)
@@ -51,6 +53,7 @@ def load(name: str) -> Profile:
         kind=fields["kind"],
         accelerator=accelerator() if wanted == "auto" else wanted,
         feature_gates=fields.get("feature-gates") or {},
+        default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
         kmm=kmm_settings(fields.get("kmm") or {}),
     )
