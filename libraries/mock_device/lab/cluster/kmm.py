@@ -113,7 +113,8 @@ class KmmLoader(ModuleLoader):
 
     def inputs(self) -> dict[str, Input]:
         paths: list[str | Path] = [path for files in self._all_files for path in (*files.manifests, *files.archives)]
-        return {"loader": self.kind.value, "module": kmm_state.MANIFEST, "loader files": paths}
+        code: list[str | Path] = [Path(__file__), Path(operator_manifests.__file__)]
+        return {"loader": self.kind.value, "module": kmm_state.MANIFEST, "loader files": paths, "loader code": code}
 
     def install(self, cluster: Cluster) -> None:
         api = kubeclient.connect(cluster.kubeconfig)
