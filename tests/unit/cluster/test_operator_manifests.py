@@ -107,15 +107,35 @@ def test_images_of_all_workloads_but_not_of_schemas() -> None:
 
 
 def test_objects_come_in_the_order_in_which_they_can_be_applied() -> None:
-    kinds = ["Deployment", "Secret", "CustomResourceDefinition", "ServiceAccount", "Namespace"]
+    kinds = ["Deployment", "ConfigMap", "Secret", "CustomResourceDefinition", "ServiceAccount", "Namespace"]
     ordered = operator_manifests.in_order([{"kind": kind} for kind in kinds])
     assert [item["kind"] for item in ordered] == [
         "Namespace",
         "CustomResourceDefinition",
         "Secret",
+        "ConfigMap",
         "Deployment",
         "ServiceAccount",
     ]
+
+
+def test_single_controllers_elect_no_leader() -> None:
+    item = deployment()
+    item["metadata"]["namespace"] = "kmm"
+    item["spec"]["template"]["spec"]["containers"][0]["args"] = ["--config=settings", "--v=1"]
+    *_, added = operator_manifests.without_leader_election([item, item])
+    assert (added["kind"], added["metadata"]) == ("ConfigMap", {"name": "settings", "namespace": "kmm"})
+    assert added["data"] == {"controller_config.yaml": "leaderElection:\n  enabled: false\n"}
+    assert operator_manifests.without_leader_election([item, item]) == [item, item, added]
+
+
+def test_configuration_of_the_user_is_kept() -> None:
+    item = deployment()
+    item["metadata"]["namespace"] = "kmm"
+    item["spec"]["template"]["spec"]["containers"][0]["args"] = ["--config=settings"]
+    own = {"kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "kmm"}}
+    assert operator_manifests.without_leader_election([item, own]) == [item, own]
+    assert operator_manifests.without_leader_election([deployment()]) == [deployment()]
 
 
 def cert_manager_objects() -> list[Object]:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ _TOPOLOGY = "topology.txt"
 _GUEST_BYTES = 704 << 20
 _GUEST_DISK_BYTES = 64 << 20
 _CONTROL_PLANE_BYTES = 128 << 20
+_IMAGE_FACTOR = 4
 
 
 def shape(topology: Topology) -> str:
@@ -91,7 +92,8 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
         "manifests": [POD_MANIFEST, deploy.DRIVER_MANIFESTS],
         **loader.inputs(),
     }
-    build = _build(topology, profile, partial(deploy.install_everything, loader=loader), base)
+    install = partial(deploy.install_everything, loader=loader)
+    build = _build(topology, profile, install, base, archives=loader.archives())
     return cached("golden-driver", inputs, build, what="golden cluster: kernel module and DRA driver deployed")
 
 
@@ -101,20 +103,22 @@ def topology_files() -> set[Path]:
     return {path for file in recorded if (path := Path(file.read_text().strip())).is_file()}
 
 
-def needed_bytes(topology: Topology) -> int:
+def needed_bytes(topology: Topology, archives: Sequence[Path] = ()) -> int:
     """Disk space that a golden cluster needs, in bytes: about a third more than was measured.
 
     A guest of 2 GiB saves 490 MiB of memory when its node is Ready, 670 MiB with
     module and driver. Its disk takes 50 MiB, the copy of etcd's data 65 MiB.
     Memory that a guest never wrote takes no space, but a guest with more memory
-    caches more.
+    caches more. Each byte of the ``archives`` of a module loader's images takes
+    almost two bytes of a guest's disk, and as many of its memory.
     """
     guests = sum(min(node.memory, _GUEST_BYTES + node.memory // 16) + _GUEST_DISK_BYTES for node in topology.nodes)
-    return guests + _CONTROL_PLANE_BYTES
+    images = sum(path.stat().st_size for path in archives) * _IMAGE_FACTOR * len(topology.nodes)
+    return guests + images + _CONTROL_PLANE_BYTES
 
 
-def _check_space(folder: Path, topology: Topology) -> None:
-    needed, free = needed_bytes(topology), disk.free_bytes(folder)
+def _check_space(folder: Path, topology: Topology, archives: Sequence[Path] = ()) -> None:
+    needed, free = needed_bytes(topology, archives), disk.free_bytes(folder)
     if free < needed:
         raise StepError(
             f"golden cluster of {topology.name}: it needs {disk.mebibytes(needed)} in {folder.parent}, "
@@ -150,12 +154,19 @@ def quarantine(folder: Path, which: int | None, error: StepError) -> Path | None
 
 
 def _build(
-    topology: Topology, profile: Profile, prepare: Callable[[GuestCluster], None], base: Path | None = None
+    topology: Topology,
+    profile: Profile,
+    prepare: Callable[[GuestCluster], None],
+    base: Path | None = None,
+    archives: Sequence[Path] = (),
 ) -> Callable[[Path], None]:
-    """Return the builder of a golden cluster: boot one, or restore it from ``base``; prepare it; save it."""
+    """Return the builder of a golden cluster: boot one, or restore it from ``base``; prepare it; save it.
+
+    ``archives`` are those of the module loader's images, which need space.
+    """
 
     def build(folder: Path) -> None:
-        _check_space(folder, topology)
+        _check_space(folder, topology, archives)
         write_file(folder / _TOPOLOGY, f"{topology.path.absolute()}\n")
         cluster = start(f"{RUN_PREFIX}golden-{os.getpid()}", topology, profile, "golden cluster", golden=base)
         try:

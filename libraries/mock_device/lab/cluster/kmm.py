@@ -113,7 +113,8 @@ class KmmLoader(ModuleLoader):
 
     def inputs(self) -> dict[str, Input]:
         paths: list[str | Path] = [path for files in self._all_files for path in (*files.manifests, *files.archives)]
-        return {"loader": self.kind.value, "module": kmm_state.MANIFEST, "loader files": paths}
+        code: list[str | Path] = [Path(__file__), Path(operator_manifests.__file__)]
+        return {"loader": self.kind.value, "module": kmm_state.MANIFEST, "loader files": paths, "loader code": code}
 
     def install(self, cluster: Cluster) -> None:
         api = kubeclient.connect(cluster.kubeconfig)
@@ -125,7 +126,7 @@ class KmmLoader(ModuleLoader):
                 install_objects(api, CERT_MANAGER, self._objects[CERT_MANAGER])
         with progress.step("KMM", cluster.log_dir):
             _show(self.operator)
-            objects = self._objects[KMM]
+            objects = operator_manifests.without_leader_election(self._objects[KMM])
             if self.cert_manager is None:
                 objects = operator_manifests.without_cert_manager(
                     KMM, objects, lambda certificate: webhook_certificates.issue(api, certificate)

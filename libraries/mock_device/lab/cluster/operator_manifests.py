@@ -22,7 +22,8 @@ _RELATED_IMAGE = "RELATED_IMAGE_"
 _NEEDED_RELATED = ("RELATED_IMAGE_WORKER",)
 """KMM starts pods of these images by itself. Others serve builds and signatures in the cluster."""
 _LATEST = "latest"
-_FIRST = ("Namespace", "CustomResourceDefinition", "Secret")
+_CONFIG_ARGUMENT = "--config="
+_FIRST = ("Namespace", "CustomResourceDefinition", "Secret", "ConfigMap")
 """Kinds that the others need, in this order."""
 
 
@@ -124,6 +125,37 @@ def full_name(name: str) -> str:
     elif "." not in registry and ":" not in registry and registry != "localhost":
         repository = f"docker.io/{repository}"
     return f"{repository}:{tag}"
+
+
+def without_leader_election(objects: Sequence[Object]) -> list[Object]:
+    """Objects, and the configuration of KMM's controllers that they name but do not have.
+
+    A controller ends when it cannot renew its lease within 10 s, which is too short for slow or restored nodes; there
+    is only one replica of each. Format: KMM's documentation, "Configuring".
+    """
+    there = {
+        (item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects if item["kind"] == "ConfigMap"
+    }
+    wanted = {
+        (item["metadata"].get("namespace"), argument.removeprefix(_CONFIG_ARGUMENT)): None
+        for item in objects
+        for container in _containers([item])
+        for argument in container.get("args") or []
+        if argument.startswith(_CONFIG_ARGUMENT)
+    }
+    return [
+        *objects,
+        *(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": namespace},
+                "data": {"controller_config.yaml": "leaderElection:\n  enabled: false\n"},
+            }
+            for namespace, name in wanted
+            if (namespace, name) not in there
+        ),
+    ]
 
 
 def certificates_of(objects: Iterable[Object]) -> list[Certificate]:
