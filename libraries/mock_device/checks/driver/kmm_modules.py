@@ -32,11 +32,14 @@ Object = dict[str, Any]
 def read(api: ApiClient, name: str = MODULE) -> Object | None:
     """A Module (API's JSON), or None if there is none of this ``name``."""
     try:
-        found: Any = client.CustomObjectsApi(api).get_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name)
+        answer: Any = client.CustomObjectsApi(api).get_namespaced_custom_object(
+            GROUP, VERSION, NAMESPACE, _PLURAL, name
+        )
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
+    found: Object = answer
     return found
 
 
@@ -267,6 +270,6 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
 
 
 def replace(api: ApiClient, body: Object) -> None:
-    """Replace a Module by ``body``. Raises ApiException if the Module is newer than the one that ``body`` was read from."""
+    """Replace a Module by ``body``. Raises ApiException if it has changed since ``body`` was read."""
     name = body["metadata"]["name"]
     client.CustomObjectsApi(api).replace_namespaced_custom_object(GROUP, VERSION, NAMESPACE, _PLURAL, name, body)
