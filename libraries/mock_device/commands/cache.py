@@ -22,6 +22,7 @@ from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileErro
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
 from mock_device.lab.build import images, kbuild
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm
+from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
@@ -172,8 +173,8 @@ def _current() -> set[Path]:
         builds += [_golden(file, name, loader) for name in profile_names() for loader in LoaderKind]
     with only_looking() as asked_for:
         for build in builds:
-            # Files of a module loader are the user's, who may not have them any more.
-            with contextlib.suppress(NotCachedError, MissingFilesError, topologies.TopologyError):
+            # Files of a module loader, and k3s, are the user's, who may not have them any more.
+            with contextlib.suppress(NotCachedError, MissingFilesError, NoBinaryError, topologies.TopologyError):
                 build()
     return asked_for
 

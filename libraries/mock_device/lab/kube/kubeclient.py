@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from kubernetes import client, config, watch
@@ -199,7 +199,7 @@ def watch_until(
             if done(objects):
                 break
             version = listing.metadata.resource_version
-            for kind, item in _events(lister, version, deadline, selection):
+            for kind, item in _events(lister, version, deadline, selection, item_type(listing)):
                 if kind == "DELETED":
                     objects.pop(item.metadata.name, None)
                 else:
@@ -224,12 +224,22 @@ def _refused(error: HTTPError) -> bool:
     return reason is not None and isinstance(reason.__cause__, ConnectionRefusedError)
 
 
+def item_type(listing: Object) -> type | None:
+    """Model of the items of ``listing``; None for a list of the tests, which is not a model.
+
+    The client library guesses it by the list's name, and looks for a V1ResourceClaim, which it does not have.
+    """
+    fields = getattr(type(listing), "model_fields", None)
+    model: type | None = get_args(fields["items"].annotation)[0] if fields else None
+    return model
+
+
 def _events(
-    lister: Callable[..., Object], version: str, deadline: float, selection: Mapping[str, str]
+    lister: Callable[..., Object], version: str, deadline: float, selection: Mapping[str, str], model: type | None
 ) -> Iterator[tuple[str, Object]]:
     seconds = max(1, int(deadline - time.monotonic()))
     timeouts = (_CONNECT_TIMEOUT_SECONDS, seconds + _CONNECT_TIMEOUT_SECONDS)
-    watcher = watch.Watch()  # type: ignore[no-untyped-call]
+    watcher = watch.Watch(return_type=model)  # type: ignore[no-untyped-call]
     stream = watcher.stream(  # type: ignore[no-untyped-call]
         lister, **selection, resource_version=version, timeout_seconds=seconds, _request_timeout=timeouts
     )
