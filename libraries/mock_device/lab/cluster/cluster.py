@@ -11,13 +11,14 @@ from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, Damaged
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
 from mock_device.lab.cluster.profile import Profile
+from mock_device.lab.cluster.ssh import JumpHost
 from mock_device.lab.guest.accelerator import look_seconds
 from mock_device.topology import Topology
 
 
 @dataclass(frozen=True)
 class NodeAccess:
-    """How to reach a node by SSH over this machine's loopback interface."""
+    """How to reach a node by SSH."""
 
     name: str
     host: str
@@ -25,6 +26,10 @@ class NodeAccess:
     user: str
     key_file: Path
     known_hosts: Path
+    jump: JumpHost | None = None
+    """The server through which the node is reached; None if it is reached directly."""
+    sudo: bool = False
+    """Whether ``user`` gets root's rights by ``sudo``, without a password."""
 
 
 @dataclass(frozen=True)
