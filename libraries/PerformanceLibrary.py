@@ -121,7 +121,7 @@ class PerformanceLibrary:
         self._figures.append(figure)
         cluster = session.current().cluster
         measured = Measured(
-            suite, self._began, cluster.name, cluster.topology.name, cluster.accelerator, tuple(self._figures)
+            suite, self._began, cluster.name, cluster.topology.name, cluster.guests.accelerator, tuple(self._figures)
         )
         performance.write(Path(str(builtin.get_variable_value("${OUTPUT_DIR}"))) / performance.FILE, measured)
         logger.info(performance.table([figure]).as_text())
@@ -129,4 +129,4 @@ class PerformanceLibrary:
 
 
 def _limit(name: str, size: int) -> float:
-    return performance.load_limits(LIMITS).of(name, size, session.current().cluster.accelerator)
+    return performance.load_limits(LIMITS).of(name, size, session.current().cluster.guests.accelerator)

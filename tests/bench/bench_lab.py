@@ -37,7 +37,7 @@ from mock_device.lab.base.tables import Note, Table
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.cluster import client, deploy, golden, profile
 from mock_device.lab.cluster.cluster import Cluster
-from mock_device.lab.cluster.cluster import start as start_bare
+from mock_device.lab.cluster.guest_cluster import start as start_bare
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 from mock_device.lab.kube import kubeclient
 
@@ -156,7 +156,7 @@ def start(topology: str, name: str, beside: int, *, cold: bool = False) -> tuple
         raise
     measured.pods_seconds = time.monotonic() - begin
     measured.steps = [*steps, *more]
-    measured.memory_mib = overview.view(cluster.supervisor_status()).memory.total // MIB
+    measured.memory_mib = overview.view(cluster.guests.status()).memory.total // MIB
     return cluster, measured
 
 

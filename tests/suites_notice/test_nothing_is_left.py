@@ -173,10 +173,10 @@ def test_borrowed_cluster_survives_the_death_of_its_borrower(cluster: Cluster) -
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
         assert victim.stdout is not None
         assert victim.stdout.readline() == b"held\n"
-        assert "victim" in cluster.supervisor_status()["holders"]
+        assert "victim" in cluster.guests.status()["holders"]
         victim.kill()
     deadline = time.monotonic() + END_SECONDS
-    while "victim" in (holders := cluster.supervisor_status()["holders"]) and time.monotonic() < deadline:
+    while "victim" in (holders := cluster.guests.status()["holders"]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "victim" not in holders
-    assert cluster.supervisor_status()["state"] == "running"
+    assert cluster.guests.status()["state"] == "running"

@@ -36,7 +36,7 @@ from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
 from mock_device.lab.cluster import client, deploy, golden, launcher, profile
-from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 from mock_device.topology import Topology
 
@@ -47,7 +47,7 @@ _AGAIN = "rerun"
 """Folder of the second run, beside the results of the first."""
 
 
-def _start(cold: bool, name: str, topology: Topology) -> Cluster:
+def _start(cold: bool, name: str, topology: Topology) -> GuestCluster:
     """Start a cluster for the pool, with one line of progress because several may start at once."""
     with progress.one_line(f"cluster {name} ({topology.name})"):
         return client.up(str(topology.path), name, "pool", cold=cold)

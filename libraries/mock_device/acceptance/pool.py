@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 
 
 class PooledCluster(Protocol):
-    """The methods of ``lab.cluster.cluster.Cluster`` that a pool uses; all of them block."""
+    """The methods of ``lab.cluster.guest_cluster.GuestCluster`` that a pool uses; all of them block."""
 
     name: str
 

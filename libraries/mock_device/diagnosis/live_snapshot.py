@@ -64,7 +64,7 @@ class LiveSnapshot:
     @cached_property
     def supervisor(self) -> Object:
         """The supervisor's answer to ``status``."""
-        return self._session.cluster.supervisor_status()
+        return self._session.cluster.guests.status()
 
     @property
     def state(self) -> str:
@@ -74,7 +74,7 @@ class LiveSnapshot:
     def guest_answers(self) -> Mapping[str, GuestAnswer]:
         """QEMU's answers to query-status, by node."""
         seconds = min(self._session.command_seconds, _MOST_QMP_SECONDS)
-        return self._session.cluster.look("query-status", seconds)
+        return self._session.cluster.guests.look("query-status", seconds)
 
     @property
     def guests(self) -> Mapping[str, str]:
@@ -104,7 +104,7 @@ class LiveSnapshot:
     @cached_property
     def plugged(self) -> Mapping[str, Mapping[str, str]]:
         found = {}
-        for node, answer in self._session.cluster.look("query-pci").items():
+        for node, answer in self._session.cluster.guests.look("query-pci", self._session.cluster.look_seconds).items():
             if answer.error:
                 raise StepError(answer.error)
             found[node] = qemu.accelerators(answer.value)

@@ -23,7 +23,7 @@ class Node:
     def __init__(self, *boots: str | None) -> None:
         self.boots = list(boots)
         self.done: list[str] = []
-        self.cluster = self
+        self.cluster = self.guests = self
 
     def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
         if command != "cat /proc/sys/kernel/random/boot_id":

@@ -137,13 +137,14 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.asked: list[float] = []
+        self.guests = self
 
     def look(self, command: str, seconds: float) -> dict[str, GuestAnswer]:
         assert command == "query-status"
         self.asked.append(seconds)
         return {NODE1: GuestAnswer({"status": "running"}), NODE2: GuestAnswer(error="QMP: no answer", silent=True)}
 
-    def supervisor_status(self) -> Object:
+    def status(self) -> Object:
         processes: list[Object] = [
             {"name": f"devices-{node}", "exit_code": None, "memory": 1} for node in (NODE1, NODE2)
         ]
@@ -211,10 +212,10 @@ def test_suite_must_leave_all_devices_free() -> None:
 
 @pytest.mark.parametrize("error", [StepError("cluster 'some': it ended"), CheckError("no answer")])
 def test_cluster_that_does_not_answer_is_unhealthy(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def supervisor_status(_: Supervisor) -> Object:
+    def status(_: Supervisor) -> Object:
         raise error
 
-    monkeypatch.setattr(Supervisor, "supervisor_status", supervisor_status)
+    monkeypatch.setattr(Supervisor, "status", status)
     with api_server(ANSWERS) as api:
         assert health.complaints_of(session_of(api), all_free=True) == [str(error)]
 

@@ -35,12 +35,17 @@ REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 class Supervisor:
     """A fake cluster with answers of its supervisor."""
 
-    def look(self, command: str, seconds: float | None = None) -> dict[str, GuestAnswer]:
+    look_seconds = 10.0
+
+    def __init__(self) -> None:
+        self.guests = self
+
+    def look(self, command: str, seconds: float) -> dict[str, GuestAnswer]:
         if command == "query-pci":
             return {NODE1: GuestAnswer([]), NODE2: GuestAnswer(error="QMP query-pci: no answer in 10 s", silent=True)}
         return {NODE1: GuestAnswer({"status": "running"}), NODE2: GuestAnswer(error=f"{NODE2}: QMP: no answer")}
 
-    def supervisor_status(self) -> Object:
+    def status(self) -> Object:
         processes = [("qemu-x", None), (f"devices-{NODE1}", None), (f"devices-{NODE2}", -9)]
         return {
             "state": "failed",

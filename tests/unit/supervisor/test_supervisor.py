@@ -18,7 +18,7 @@ from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec
-from mock_device.lab.cluster import cluster
+from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.supervisor.cluster_processes import Step
 from mock_device.lab.supervisor.supervisor import Supervisor
 
@@ -52,7 +52,7 @@ def test_topology_stays_as_it_was_at_the_start(spec: ClusterSpec) -> None:
     control: Any = Control()
     for text in (TEXT.replace("16G", "8G"), "nodes: ["):
         users_file.write_text(text)
-        for found in (Supervisor(spec).topology, cluster.Cluster(control).topology):
+        for found in (Supervisor(spec).topology, GuestCluster(control).topology):
             assert found == loaded
             assert (found.name, found.path) == ("mine", users_file)
 

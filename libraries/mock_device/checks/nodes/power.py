@@ -49,7 +49,7 @@ def cut_power(session: Session, node: str, timeout: timedelta) -> None:
     deadline = Deadline(timeout)
     before = boot_id(session, node)
     session.on_node(node, _WRITE)
-    session.cluster.qmp(node, "system_reset")
+    session.cluster.guests.qmp(node, "system_reset")
     _wait_booted(session, node, before, deadline)
     session.on_node(node, f"rm -r {_WRITTEN}")
 

@@ -15,8 +15,9 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_names, topology_path
 from mock_device.lab.cluster import deploy, golden
 from mock_device.lab.cluster import profile as profiles
-from mock_device.lab.cluster.cluster import Cluster, start
+from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.control import Control, NoClusterError
+from mock_device.lab.cluster.guest_cluster import GuestCluster, start
 from mock_device.lab.cluster.launcher import RUN_PREFIX, StartError
 from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
@@ -34,7 +35,7 @@ def up(
     profile: str = DEFAULT_PROFILE,
     *,
     cold: bool = False,
-) -> Cluster:
+) -> GuestCluster:
     """Start a cluster with kernel module, driver and devices, held by this process.
 
     It is restored from a matching golden cluster, which is built first if it is
@@ -61,7 +62,7 @@ def up(
     return cluster
 
 
-def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Cluster:
+def _restore(name: str, topology: Topology, profile: Profile, who: str) -> GuestCluster:
     """Restore a cluster from a golden one; one that cannot be restored is quarantined and rebuilt, once."""
     folder = golden.with_driver(topology, profile)
     which = golden.identity(folder)
@@ -84,7 +85,7 @@ def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
         control.request("hold", who=who)
         if (status := control.request("status"))["state"] != "running":
             raise StepError(_not_running(name, status))
-        return Cluster(control)
+        return GuestCluster(control)
     except BaseException:
         control.close()
         raise

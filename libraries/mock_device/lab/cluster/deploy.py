@@ -127,7 +127,7 @@ def plug_devices(cluster: Cluster) -> None:
     """Hot-plug every slot of the topology. QEMU takes about 10 ms per slot; the guests take longer to notice."""
     for node in cluster.topology.nodes:
         for slot in node.slots:
-            cluster.plug(node.name, slot.root_port)
+            cluster.guests.plug(node.name, slot.root_port)
 
 
 def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -> None:

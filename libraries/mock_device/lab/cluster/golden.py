@@ -29,7 +29,7 @@ from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import Input, cached
 from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.cluster import Cluster, start
+from mock_device.lab.cluster.guest_cluster import GuestCluster, start
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 from mock_device.lab.cluster.profile import Profile, flag
 from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
@@ -146,7 +146,7 @@ def quarantine(folder: Path, which: int | None, error: StepError) -> Path | None
 
 
 def _build(
-    topology: Topology, profile: Profile, prepare: Callable[[Cluster], None], base: Path | None = None
+    topology: Topology, profile: Profile, prepare: Callable[[GuestCluster], None], base: Path | None = None
 ) -> Callable[[Path], None]:
     """Return the builder of a golden cluster: boot one, or restore it from ``base``; prepare it; save it."""
 

@@ -1,4 +1,4 @@
-"""A running cluster as its clients see it."""
+"""A running cluster whose nodes are guests of the lab."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from support.topologies import CLUSTER
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths, DamagedFileError
-from mock_device.lab.cluster import cluster as module
-from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.cluster import guest_cluster as module
+from mock_device.lab.cluster.cluster import Capability, Cluster, MissingCapabilityError, NodeAccess
+from mock_device.lab.cluster.guest_cluster import GuestCluster
 
 NODES = [node.name for node in CLUSTER.nodes]
 
@@ -50,8 +51,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterPaths:
     return paths
 
 
-def attach(control: Any, **options: Any) -> Cluster:
-    return Cluster(control, **options)
+def attach(control: Any, **options: Any) -> GuestCluster:
+    return GuestCluster(control, **options)
 
 
 def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None:
@@ -71,15 +72,15 @@ def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
 def test_qmp_commands_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
     control = Control(qmp={"status": "running"})
     cluster = attach(control)
-    assert cluster.qmp(NODES[0], "query-status", detail=1) == {"status": "running"}
+    assert cluster.guests.qmp(NODES[0], "query-status", detail=1) == {"status": "running"}
     assert control.asked == [("qmp", {"node": NODES[0], "execute": "query-status", "arguments": {"detail": 1}})]
     with pytest.raises(KeyError, match="no node 'node9'"):
-        cluster.qmp("node9", "query-status")
+        cluster.guests.qmp("node9", "query-status")
 
 
 def test_silent_guests_are_distinguished_from_errors(paths: ClusterPaths) -> None:
     answers = {NODES[0]: {"error": "no answer in 2 s", "silent": True}, NODES[1]: {"return": {"status": "running"}}}
-    found = attach(Control(look=answers)).look("query-status", 2)
+    found = attach(Control(look=answers)).guests.look("query-status", 2)
     assert (found[NODES[0]].error, found[NODES[0]].silent) == ("no answer in 2 s", True)
     assert (found[NODES[1]].value, found[NODES[1]].silent) == ({"status": "running"}, False)
 
@@ -106,3 +107,30 @@ def test_release_waits_for_the_end_of_a_cluster_that_ends_with_it(
     cluster.release()
     assert control.closed
     assert waited == (["some"] if waits else [])
+
+
+def test_cluster_of_guests_has_every_capability(paths: ClusterPaths) -> None:
+    attach(Control()).check_offers(list(Capability))
+
+
+class Foreign(Cluster):
+    """A cluster whose nodes the lab does not run."""
+
+    name = "theirs"
+    kubeconfig = log_dir = Path("/nowhere")
+
+    def node(self, name: str) -> NodeAccess:
+        raise KeyError(name)
+
+    def report_activity(self, who: str) -> None: ...
+
+    def release(self) -> None: ...
+
+
+def test_cluster_without_guests_says_what_it_lacks() -> None:
+    foreign = Foreign()
+    foreign.check_offers({Capability.API, Capability.NODES, Capability.TOPOLOGY})
+    with pytest.raises(MissingCapabilityError, match="'theirs' has no power, which only clusters have whose nodes"):
+        foreign.check_offers({Capability.API, Capability.POWER})
+    with pytest.raises(MissingCapabilityError, match="'theirs' has no console, device-server, hotplug, power, which"):
+        _ = foreign.guests
