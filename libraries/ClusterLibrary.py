@@ -11,7 +11,7 @@ from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.acceptance.pool_server import Membership
-from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.acceptance.suite_tags import needed, runs_alone
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
@@ -21,6 +21,7 @@ from mock_device.diagnosis import health
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
+from mock_device.lab.cluster.cluster import MissingCapabilityError
 from mock_device.topology.features import Feature
 
 
@@ -41,8 +42,9 @@ class ClusterLibrary:
         self._alone = runs_alone(data)
 
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
-        """Show the running test to those who watch the cluster."""
+        """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
         if session.active():
+            _skip_without_capabilities(data)
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
                     f"robot: {data.parent.name if data.parent else ''} / {data.name}"
@@ -139,6 +141,19 @@ class ClusterLibrary:
         """
         current = session.current()
         until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
+
+
+def _skip_without_capabilities(test: running.TestCase) -> None:
+    """Replace the steps of ``test`` by a skip with the reason if the cluster lacks a capability that it needs."""
+    try:
+        session.current().cluster.check_offers(needed(test.tags))
+    except StepError as error:
+        reason, step = str(error), "Skip" if isinstance(error, MissingCapabilityError) else "Fail"
+    else:
+        return
+    test.setup = test.teardown = None
+    test.body.clear()
+    test.body.create_keyword(step, args=[reason])
 
 
 def _suite() -> str:

@@ -24,7 +24,7 @@ class NodesLibrary:
     @keyword
     def default_container_runtime_should_be(self, name: str) -> None:
         """Check on every node that ``name`` is containerd's default OCI runtime."""
-        outputs = session.current().on_nodes(runtime.PROBE)
+        outputs = session.current().on_nodes(lambda found: found.dump_config)
         fail_if_any(filter(None, (runtime.complaint(node, output, name) for node, output in outputs.items())))
 
     @keyword(tags=["wait"])

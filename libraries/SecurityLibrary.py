@@ -99,7 +99,8 @@ class SecurityLibrary:
     @keyword
     def plugin_sockets_should_be_accessible_to_root_only(self, node: str) -> None:
         """Check on ``node`` that another user can neither read nor write the driver's sockets and checkpoint."""
-        output = session.current().on_node(node, isolation.SOCKETS_PROBE)
+        current = session.current()
+        output = current.on_node(node, isolation.sockets_probe(current.runtime(node)))
         logger.info(output)
         _judge(node, isolation.socket_complaints(output))
 

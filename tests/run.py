@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from mock_device.acceptance.report import SUMMARY, read_summary
+from mock_device.acceptance.report import SUMMARY, XUNIT, read_summary
 from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
@@ -27,6 +27,7 @@ LONG = "long"
 """Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
 """Two cores without hardware virtualisation: suites/numa.robot takes 1 min 19 s alone, 8 min beside dense.robot."""
+_REASON_CHARACTERS = 200
 _END = 30
 """Seconds for a command to end after Ctrl-C, which it gets, too."""
 PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench"]
@@ -38,14 +39,31 @@ class Count:
 
     passed: int = 0
     failed: int = 0
+    failures: tuple[str, ...] = ()
+    """What failed, a line each, for the end of the output."""
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.passed + other.passed, self.failed + other.failed)
+        return Count(self.passed + other.passed, self.failed + other.failed, self.failures + other.failures)
+
+
+def broken(name: str, why: str = "") -> Count:
+    """A check that failed as a whole."""
+    return Count(failed=1, failures=(f"{name}: {why}" if why else name,))
+
+
+def failures(xunit: Path) -> tuple[str, ...]:
+    """Failed tests in an xunit file of pytest or Robot Framework, each with the first line of its message."""
+    found = []
+    for test in ElementTree.parse(xunit).iter("testcase"):
+        for outcome in [*test.iter("failure"), *test.iter("error")]:
+            reason = (outcome.get("message") or outcome.text or "").strip().partition("\n")[0]
+            found.append(f"{test.get('classname')} / {test.get('name')}: {reason[:_REASON_CHARACTERS]}")
+    return tuple(found)
 
 
 def command(name: str, *argv: str) -> Count:
     """Run a command as one check, decided by its exit code."""
-    return Count(passed=1) if _run(name, argv) == 0 else Count(failed=1)
+    return Count(passed=1) if _run(name, argv) == 0 else broken(name)
 
 
 def _run(name: str, argv: Sequence[str]) -> int:
@@ -79,11 +97,13 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
     argv = [sys.executable, "-m", "pytest", "-q", f"--timeout={timeout}", f"--junit-xml={report}", *selection]
     code = _run(name, argv)
     if not report.exists():
-        return Count(failed=1)
+        return broken(name, "pytest wrote no report")
     suite = next(ElementTree.parse(report).iter("testsuite"))
     failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
     passed = int(suite.get("tests", 0)) - failed - int(suite.get("skipped", 0))
-    return Count(passed, failed if code == 0 or failed else 1)
+    if code and not failed:
+        return Count(passed) + broken(name, f"pytest ended with {code}")
+    return Count(passed, failed, failures(report))
 
 
 def suites() -> Count:
@@ -101,7 +121,10 @@ def suites() -> Count:
     ]
     _run("acceptance suites", [*argv, *left_out])
     summary = read_summary(RESULTS)
-    return Count(summary.passed, summary.failed) if summary else Count(failed=1)
+    if summary is None:
+        return broken("acceptance suites", "they wrote no summary")
+    lost = tuple(f"{name}: its process ended without a result" for name in summary.lost)
+    return Count(summary.passed, summary.failed, failures(RESULTS / XUNIT) + lost)
 
 
 def lint() -> Count:
@@ -146,7 +169,7 @@ def module() -> Count:
                 check()
             except StepError as error:
                 print(error)
-                counts += Count(failed=1)
+                counts += broken(f"kernel module: {name}")
             else:
                 counts += Count(passed=1)
     return counts
@@ -160,7 +183,7 @@ def acceptance() -> Count:
             cluster = client.default("make test")
     except StepError as error:
         print(error)
-        return counts + Count(failed=1)
+        return counts + broken("cluster for the tests of the suites", str(error).partition("\n")[0])
     try:
         return counts + pytest("tests of the suites", 1200, "-m", "acceptance", "tests/suites_notice")
     finally:
@@ -184,6 +207,8 @@ def check(only: Sequence[str]) -> int:
         counts[name] = {**CHECKS, **EXTRA}[name]()
         progress.say(f"{name}\t{counts[name].passed} passed\t{counts[name].failed} failed")
     total = sum(counts.values(), Count())
+    for failure in total.failures:
+        print(f"failed: {failure}")
     print(f"{total.passed} passed, {total.failed} failed", flush=True)
     return 1 if total.failed or not total.passed else 0
 

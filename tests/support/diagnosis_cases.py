@@ -100,7 +100,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"nodes": {NODE1: HEALTHY.nodes[NODE1]}},
         "nodes are Ready",
         f"{NODE2} has not registered (look at its console and at kubelet's journal)",
-        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet -u containerd'",
+        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u k3s -u k3s-agent -u kubelet -u containerd -u crio'",
     ),
     "slot unplugged": (
         {"devices": [NO_MOCK0, HEALTHY.devices[1]], "plugged": {NODE1: {}, NODE2: HEALTHY.plugged[NODE2]}},
@@ -155,7 +155,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"agent_logs": {NODE1: LOG, NODE2: "no log: 401: Unauthorized"}},
         "node agents run",
         f"{NODE2}: the kubelet refuses the log of mock-accel-node-agent-{NODE2}: 401: Unauthorized",
-        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u kubelet'",
+        f"lab ssh {NODE2} 'journalctl --no-pager -n 50 -u k3s -u k3s-agent -u kubelet -u containerd -u crio'",
     ),
     "RBAC removed": (
         {"refused": [ONE_RIGHT], "agent_logs": {NODE1: LOG + REFUSED, NODE2: LOG}},
@@ -262,7 +262,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"cdi_folders": {NODE1: replace(FOLDER, inode="99:1", writable=False, mounted=True), NODE2: FOLDER}},
         "CDI folder is usable",
         f"{NODE1}: /var/run/cdi is not writable for root, something is mounted on it",
-        f"lab ssh {NODE1} 'umount /var/run/cdi && systemctl restart containerd'",
+        f"lab ssh {NODE1} 'umount /var/run/cdi && systemctl restart containerd.service'",
     ),
     "CDI folder is a file": (
         {"cdi_folders": {NODE1: replace(FOLDER, kind="regular empty file"), NODE2: FOLDER}},
@@ -319,7 +319,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "default runtime is crun",
         f"{NODE2}: expected default runtime crun, found runc (no binary given)",
         f"""lab ssh {NODE2} 'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"crun\\"/" """
-        "/etc/containerd/config.toml; systemctl restart containerd'",
+        "/etc/containerd/config.toml; systemctl restart containerd.service'",
     ),
     "default runtime that is not there": (
         {"configs": {NODE1: CONFIG, NODE2: CONFIG.replace("_name = 'crun'", "_name = 'kata'")}},

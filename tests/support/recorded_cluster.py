@@ -19,9 +19,11 @@ from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
 from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import manifests
 from mock_device.topology import Function, Node, Topology
 from support.driver_device import device_of
+from support.runtimes import RUNTIME
 from support.topologies import CLUSTER
 
 Object = dict[str, Any]
@@ -187,6 +189,7 @@ class Recorded:
     agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
     cdi_files: Sequence[CdiFile] = (cdi_file(),)
     configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    runtimes: Mapping[str, NodeRuntime] = field(default_factory=lambda: _by_node(RUNTIME))
     views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
 
     def view(self, container: ContainerKey) -> str:

@@ -26,9 +26,9 @@ OUTPUT = "output.xml"
 SUITE_NAMES = ".pabotsuitenames"
 SUMMARY = "acceptance.json"
 """File that ``acceptance`` writes when it has finished."""
-_XUNIT = "xunit.xml"
+XUNIT = "xunit.xml"
 # Robot Framework turns [address|text] in metadata into a link.
-OPTIONS = ("--xunit", _XUNIT, "--metadata", f"Slowest tests and keywords:[{slowest.FILE}|{slowest.FILE}]")
+OPTIONS = ("--xunit", XUNIT, "--metadata", f"Slowest tests and keywords:[{slowest.FILE}|{slowest.FILE}]")
 """Options of robot that add the xunit file and a link to the table of slowest tests."""
 
 
@@ -189,7 +189,7 @@ def merge(first: Path, again: Path) -> None:
 
 def write_reports(output: Path) -> None:
     """Write log.html, report.html and xunit.xml of ``output`` beside it."""
-    rebot(str(output), outputdir=str(output.parent), xunit=_XUNIT)
+    rebot(str(output), outputdir=str(output.parent), xunit=XUNIT)
 
 
 def prepare(folder: Path, outputdir: Path) -> dict[str, str]:

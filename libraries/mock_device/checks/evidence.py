@@ -26,7 +26,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, node_runtime
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
 
@@ -40,15 +40,16 @@ _SOURCE_TIMEOUT_SECONDS = 20.0
 _JOURNAL_LINES = 200
 _LOG_LINES = 10_000
 """Maximum number of lines of a container's log."""
-_KUBELET = PurePosixPath("/var/lib/kubelet")
-_PLUGIN_FOLDERS = (_KUBELET / "plugins", _KUBELET / "plugins_registry")
+_KUBELET = "kubelet"
+_PLUGIN_FOLDERS = {"plugins", "plugins_registry"}
+"""Folders in the kubelet's root, which has another path in each distribution, but always this name."""
 _MARK = "@@evidence@@ "
 
 # A single command: without hardware virtualisation, each command takes most of a second on a node.
-NODE_PROBE = f"""
-mark() {{ printf '\\n{_MARK}%s\\n' "$1"; }}
+NODE_PROBE = f"""{node_runtime.HAS_UNIT}mark() {{ printf '\\n{_MARK}%s\\n' "$1"; }}
 mark dmesg.txt; dmesg 2>&1 | tail -c {FILE_BYTES}
-for unit in kubelet containerd; do
+for unit in {" ".join(node_runtime.UNITS)}; do
+  has_unit "$unit" || continue
   mark "$unit.txt"; journalctl --no-pager -u "$unit" -n {_JOURNAL_LINES} 2>&1 | tail -c {FILE_BYTES}
 done
 mark cdi.txt; for f in {cdi.FOLDER}/* {cdi.FOLDER}/.*mock-accel*; do
@@ -146,7 +147,7 @@ def _is_kubelet_plugin(pod: kube.Object) -> bool:
     paths = [
         PurePosixPath(volume["hostPath"]["path"]) for volume in pod["spec"].get("volumes") or [] if "hostPath" in volume
     ]
-    return any(path == _KUBELET or path.is_relative_to(folder) for path in paths for folder in _PLUGIN_FOLDERS)
+    return any(path.name == _KUBELET or (_KUBELET in path.parts and _PLUGIN_FOLDERS & {*path.parts}) for path in paths)
 
 
 def _containers(pod: kube.Object) -> list[tuple[str, int]]:

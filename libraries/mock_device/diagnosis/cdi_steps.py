@@ -17,7 +17,6 @@ from mock_device.topology import Function
 
 DEFAULT_RUNTIME = "crun"
 """Containers see their devices through its mount option ``copy-symlink``."""
-_CONFIG = "/etc/containerd/config.toml"
 _PREPARE_FAILED = "FailedPrepareDynamicResources"
 _WAITED = "FailedScheduling"
 """Reason of events from before the pod was scheduled."""
@@ -39,7 +38,8 @@ def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
     for node, there in snapshot.cdi_folders.items():
         agent = snapshot.agent_folders.get(node)
         # containerd does not reread the folder without a restart.
-        uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart containerd")
+        found = snapshot.runtimes[node]
+        uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart {found.service}")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
             yield node, f"{make} && {AGENTS_AGAIN}", f"expected directory {cdi.FOLDER}, found {there.kind}"
@@ -57,8 +57,8 @@ def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
             yield node, AGENTS_AGAIN, f"the node agent cannot read and write {cdi.FOLDER}"
         folders = runtime.cdi_folders(snapshot.configs[node])
         if _resolved(cdi.FOLDER) not in map(_resolved, folders):
-            complaint = f"containerd applies CDI files of {', '.join(folders) or 'no folder'}, not of {cdi.FOLDER}"
-            yield node, f"lab ssh {node} grep -n cdi {_CONFIG}", complaint
+            complaint = f"{found.kind} applies CDI files of {', '.join(folders) or 'no folder'}, not of {cdi.FOLDER}"
+            yield node, f"lab ssh {node} grep -n cdi {found.config}", complaint
 
 
 def _resolved(folder: str) -> str:
@@ -107,8 +107,9 @@ def default_runtime(snapshot: Snapshot) -> Finding:
         if not complaint:
             continue
         wrong.append(complaint)
-        edit = f'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"{DEFAULT_RUNTIME}\\"/" {_CONFIG}'
-        remedy = remedy or on_node(node, f"{edit}; systemctl restart containerd")
+        edit = f'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"{DEFAULT_RUNTIME}\\"/"'
+        found = snapshot.runtimes[node]
+        remedy = remedy or on_node(node, f"{edit} {found.config}; systemctl restart {found.service}")
     return judged(wrong, remedy, f"{DEFAULT_RUNTIME} on {len(snapshot.configs)} nodes")
 
 

@@ -18,7 +18,7 @@ from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, node_runtime
 from mock_device.lab.kube import kubeexplain
 
 MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
@@ -102,7 +102,7 @@ def ready(snapshot: Snapshot) -> Finding:
         item = snapshot.nodes.get(node.name)
         if condition(item, "Ready") != "True":
             wrong.append(kubeexplain.explain_node(node.name, client.V1Node.from_dict(item) if item else None))
-            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet -u containerd")
+            remedy = remedy or on_node(node.name, node_runtime.JOURNAL)
     return judged(wrong, remedy, f"{len(snapshot.topology.nodes)} nodes are Ready")
 
 
@@ -175,7 +175,7 @@ def agents(snapshot: Snapshot) -> Finding:
             # The API server gets the log from the kubelet.
             reason = log.removeprefix(NO_LOG)
             wrong.append(f"{node.name}: the kubelet refuses the log of {agent['metadata']['name']}: {reason}")
-            remedy = remedy or on_node(node.name, "journalctl --no-pager -n 50 -u kubelet")
+            remedy = remedy or on_node(node.name, node_runtime.JOURNAL)
     trouble = _log_lines(snapshot, _TROUBLE)
     last = f"; last complaint in their logs: {trouble[-1]}" if trouble else "; no complaints in their logs"
     return judged(wrong, remedy, f"Ready on {len(placed)} nodes{last}", lambda: trouble)

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from mock_device.checks.driver import driver, metrics
 from mock_device.checks.driver.driver import Component
-from mock_device.checks.nodes import observe, qemu, runtime
+from mock_device.checks.nodes import observe, qemu
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import NodeDevices
@@ -27,6 +27,7 @@ from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, Cont
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
 
@@ -266,7 +267,11 @@ class LiveSnapshot:
 
     @cached_property
     def configs(self) -> Mapping[str, str]:
-        return self._session.on_nodes(runtime.PROBE)
+        return self._session.on_nodes(lambda found: found.dump_config)
+
+    @property
+    def runtimes(self) -> Mapping[str, NodeRuntime]:
+        return self._session.runtimes()
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container

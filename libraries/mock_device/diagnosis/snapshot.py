@@ -10,6 +10,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis.folders import Folder
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.topology import Topology
 
 Object = dict[str, Any]
@@ -151,7 +152,10 @@ class Snapshot(Protocol):
     def cdi_files(self) -> Sequence[CdiFile]: ...
     @property
     def configs(self) -> Mapping[str, str]:
-        """containerd's configuration (TOML)."""
+        """Configurations of the container runtimes (TOML)."""
+
+    @property
+    def runtimes(self) -> Mapping[str, NodeRuntime]: ...
 
     def view(self, container: ContainerKey) -> str:
         """Output of ``checks.objects.pods.PROBE`` in a container. Raises CheckError if it cannot be run there."""

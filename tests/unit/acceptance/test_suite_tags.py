@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from robot.running import TestSuite
 
-from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.acceptance.suite_tags import needed, runs_alone
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster.cluster import Capability
 
 
 @pytest.mark.parametrize(
@@ -16,3 +18,9 @@ def test_all_tests_of_a_suite_need_the_tag(tags: list[list[str]], alone: bool) -
     for number, found in enumerate(tags):
         suite.tests.create(name=f"Test {number}", tags=found)
     assert runs_alone(suite) is alone
+
+
+def test_capabilities_are_tags() -> None:
+    assert needed(["numa", "needs-hotplug", "needs-device-server"]) == {Capability.HOTPLUG, Capability.DEVICE_SERVER}
+    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* console, found wings"):
+        needed(["needs-wings"])

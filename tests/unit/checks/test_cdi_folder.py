@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runtimes import RUNTIME
 
-from mock_device.checks.nodes import cdi, cdi_folder, runtime
+from mock_device.checks.nodes import cdi, cdi_folder
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, which root may")
 
@@ -20,8 +22,11 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def runtime(self, _: str) -> NodeRuntime:
+        return RUNTIME
+
     def on_node(self, _: str, command: str, timeout: float | None = None) -> str:
-        moved = command.replace(cdi.FOLDER, str(self.folder)).replace(runtime.RESTART, "echo restarted")
+        moved = command.replace(cdi.FOLDER, str(self.folder)).replace(RUNTIME.restart, "echo restarted")
         return subprocess.run(["sh", "-c", moved], check=True, capture_output=True, text=True, timeout=timeout).stdout
 
 

@@ -13,9 +13,11 @@ from urllib.parse import quote
 
 import pytest
 from dra_fakes.answers import api_server, listing
+from support.runtimes import RUNTIME
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes import node_services, runtime
+from mock_device.checks.nodes import node_services
+from mock_device.checks.nodes.session import Command
 
 PODS = "/api/v1/pods"
 PROXY = "/api/v1/nodes/node1/proxy/"
@@ -23,17 +25,17 @@ POD = {"metadata": {"name": "web", "uid": "u1"}}
 
 
 def session(api: Any, commands: list[str]) -> Any:
-    def on_node(_: str, command: str, timeout: float | None = None) -> None:
-        commands.append(command)
+    def on_node(_: str, command: Command, timeout: float | None = None) -> None:
+        commands.append(command if isinstance(command, str) else command(RUNTIME))
 
-    return SimpleNamespace(api=api, on_node=on_node)
+    return SimpleNamespace(api=api, on_node=on_node, runtime=lambda _: RUNTIME)
 
 
 @pytest.mark.parametrize(
     ("restart", "path", "command"),
     [
-        (node_services.restart_kubelet, "pods", "systemctl restart kubelet"),
-        (node_services.restart_containerd, "runningpods/", runtime.RESTART),
+        (node_services.restart_kubelet, "pods", "systemctl restart kubelet.service"),
+        (node_services.restart_containerd, "runningpods/", RUNTIME.restart),
     ],
 )
 def test_restart_ends_when_the_kubelet_lists_the_pods_of_the_node(
@@ -66,6 +68,6 @@ def test_default_runtime_is_set_in_containerds_configuration(tmp_path: Path) -> 
     commands: list[str] = []
     node_services.set_default_runtime(session(None, commands), "node1", "runc")
     (command,) = commands
-    edit = command.replace(node_services._CONFIG, str(config)).replace(runtime.RESTART, "true")
+    edit = command.replace(RUNTIME.config, str(config)).replace(RUNTIME.restart, "true")
     subprocess.run(["sh", "-c", edit], check=True)
     assert config.read_text() == 'version = 3\ndefault_runtime_name = "runc"\n'

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.runtimes import PROBED
 from support.topologies import CLUSTER
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.session import Session
+from mock_device.lab.cluster import node_runtime
 
 NODES = [node.name for node in CLUSTER.nodes]
 
@@ -23,9 +25,12 @@ class Shell:
         self.name, self.silent = name, silent
         self.timeouts: list[float] = []
         self.closed = False
+        self.probed = PROBED
 
     def run(self, command: str, timeout: float) -> str:
         self.timeouts.append(timeout)
+        if command == node_runtime.PROBE:
+            return self.probed
         if self.silent:
             raise CheckError(f"{self.name} does not answer")
         return f"{self.name}: {command}"
@@ -67,6 +72,24 @@ def test_connection_to_each_node_is_made_once() -> None:
 
 def test_answers_of_all_nodes_are_returned() -> None:
     assert Borrowed().session.on_nodes("uptime") == {name: f"{name}: uptime" for name in NODES}
+
+
+def test_runtime_of_a_node_is_found_once() -> None:
+    borrowed = Borrowed()
+    assert borrowed.session.runtime(NODES[0]).service == "containerd.service"
+    assert borrowed.session.on_node(NODES[0], lambda found: f"du {found.kubelet_root}") == (
+        f"{NODES[0]}: du /var/lib/kubelet"
+    )
+    assert borrowed.shells[0].timeouts == [60.0, 60.0]
+    assert list(borrowed.session.runtimes()) == NODES
+
+
+def test_node_without_a_runtime_is_an_error() -> None:
+    borrowed = Borrowed()
+    borrowed.session.on_node(NODES[0], "uptime")
+    borrowed.shells[0].probed = ""
+    with pytest.raises(CheckError, match=f"{NODES[0]}: no container runtime listens"):
+        borrowed.session.runtime(NODES[0])
 
 
 def test_silent_node_is_an_error_unless_tolerated() -> None:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import run
 from support import PYTHONPATH
 
@@ -31,7 +33,29 @@ sys.exit(run.main())
 
 def test_exit_code_decides_the_count() -> None:
     assert run.command("passes", sys.executable, "-c", "") == run.Count(passed=1)
-    assert run.command("fails", sys.executable, "-c", "raise SystemExit(3)") == run.Count(failed=1)
+    assert run.command("fails", sys.executable, "-c", "raise SystemExit(3)") == run.Count(failed=1, failures=("fails",))
+
+
+XUNIT = """\
+<testsuite name="Suites" tests="3" errors="1" failures="1">
+<testcase classname="Suites.NUMA" name="Two Devices" time="1">
+<failure message="found 3&#10;more" type="Check"/></testcase>
+<testcase classname="unit.test_a" name="test_b"><error>raised
+here</error></testcase>
+<testcase classname="unit.test_a" name="test_c"/>
+</testsuite>
+"""
+
+
+def test_failed_tests_are_named_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "xunit.xml"
+    report.write_text(XUNIT)
+    found = run.failures(report)
+    assert found == ("Suites.NUMA / Two Devices: found 3", "unit.test_a / test_b: raised")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(run.CHECKS, "lint", lambda: run.Count(7, 2, found))
+        assert run.main(["--only", "lint"]) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [*(f"failed: {line}" for line in found), "7 passed, 2 failed"]
 
 
 def test_command_may_clean_up_after_ctrl_c() -> None:

@@ -10,10 +10,20 @@ from typing import Any
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms
+from mock_device.lab.cluster.node_runtime import NodeRuntime
+from mock_device.names import DRIVER
 
-PLUGIN_FOLDER = "/var/lib/kubelet/plugins/mock-accel.example.com"
-CHECKPOINT = f"{PLUGIN_FOLDER}/state.json"
-_READ = f"cat {CHECKPOINT} 2>/dev/null || echo '{{\"claims\": {{}}}}'"
+_FILE = "state.json"
+
+
+def folder(runtime: NodeRuntime) -> str:
+    """The driver's folder among the kubelet's plugins: its service's sockets and the checkpoint."""
+    return f"{runtime.kubelet_root}/plugins/{DRIVER}"
+
+
+def path(runtime: NodeRuntime) -> str:
+    """The driver's checkpoint on a node."""
+    return f"{folder(runtime)}/{_FILE}"
 
 
 class BrokenCheckpoint(Enum):
@@ -26,19 +36,20 @@ class BrokenCheckpoint(Enum):
 
 def write(session: Session, node: str, content: str) -> None:
     """Replace the driver's checkpoint on ``node``."""
-    session.on_node(node, f"cat > {CHECKPOINT} <<'EOF'\n{content}\nEOF")
+    session.on_node(node, f"cat > {path(session.runtime(node))} <<'EOF'\n{content}\nEOF")
 
 
 def read(session: Session) -> dict[str, dict[str, Any]]:
     """The driver's checkpoint on every node; one without claims where the file is missing. Raises CheckError."""
-    return {node: _parse(node, text) for node, text in session.on_nodes(_READ).items()}
+    texts = session.on_nodes(lambda runtime: f"cat {path(runtime)} 2>/dev/null || echo '{{\"claims\": {{}}}}'")
+    return {node: _parse(node, text) for node, text in texts.items()}
 
 
 def _parse(node: str, text: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise CheckError(f"{node}: expected JSON in {CHECKPOINT}, found {text[:200]!r}: {error}") from error
+        raise CheckError(f"{node}: expected JSON in {_FILE}, found {text[:200]!r}: {error}") from error
     return content
 
 

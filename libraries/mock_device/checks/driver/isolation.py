@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mock_device.checks.driver import checkpoint
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.lab.cluster.node_runtime import NodeRuntime
+from mock_device.names import DRIVER
 
 USER = 65534
 """An ordinary user of the nodes (nobody)."""
@@ -15,10 +17,16 @@ for path in {CLASS_FOLDER}/*/status $(find /sys/devices -path '*/mock-accel/*/st
   if (echo 1 > "$path") 2>/dev/null; then echo "written $path"; else echo "refused $path"; fi
 done
 """
-SOCKETS_PROBE = f"""
+_SOCKETS = 2
+"""A service and a registration socket."""
+
+
+def sockets_probe(runtime: NodeRuntime) -> str:
+    """Shell command that counts the driver's sockets on a node, and names its files that USER can open."""
+    return f"""
 found=0
-for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
-        /var/lib/kubelet/plugins_registry/mock-accel.example.com*.sock; do
+for path in {checkpoint.folder(runtime)}/*.sock {checkpoint.path(runtime)} \\
+        {runtime.kubelet_root}/plugins_registry/{DRIVER}*.sock; do
   [ -e "$path" ] || continue
   found=$((found + 1))
   for how in -r -w; do
@@ -27,8 +35,6 @@ for path in {checkpoint.PLUGIN_FOLDER}/*.sock {checkpoint.CHECKPOINT} \\
 done
 echo "found $found"
 """
-_SOCKETS = 2
-"""A service and a registration socket."""
 
 
 def device_complaints(output: str) -> list[str]:
@@ -57,7 +63,7 @@ def write_complaints(output: str) -> list[str]:
 
 
 def socket_complaints(output: str) -> list[str]:
-    """Files that USER can open on a node, from the output of SOCKETS_PROBE; also if sockets are missing."""
+    """Files that USER can open on a node, from the output of ``sockets_probe``; also if sockets are missing."""
     lines = output.splitlines()
     if not lines or int(lines[-1].removeprefix("found ")) < _SOCKETS:
         return [f"expected a service and a registration socket, found {lines}"]

@@ -35,6 +35,6 @@ def uncover(session: Session, node: str) -> None:
     command = f"""
         mountpoint -q {FOLDER} || exit 0
         while mountpoint -q {FOLDER}; do umount {FOLDER} || exit 1; done
-        {runtime.RESTART}
+        {session.runtime(node).restart}
     """
     session.on_node(node, command, runtime.RESTART_TIMEOUT_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.node_shell import NodeShell
-from mock_device.checks.nodes.session import Session
+from mock_device.checks.nodes.session import Command, Session
 from mock_device.lab.cluster.cluster import Cluster
 
 
@@ -22,7 +22,7 @@ class TolerantSession(LookingSession):
         super().__init__(cluster)
         self.silent: dict[str, str] = {}
 
-    def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
+    def on_nodes(self, command: Command, timeout: float | None = None) -> dict[str, str]:
         """Outputs of the nodes that answer. Raises CheckError if none does."""
         outputs, errors = self.answers_of_nodes(command, timeout)
         if not outputs:

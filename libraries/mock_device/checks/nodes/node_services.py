@@ -14,18 +14,16 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.kube import kubeclient
 
-_CONFIG = "/etc/containerd/config.toml"
-
 
 def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
     """Restart containerd of ``node``, and wait until the kubelet has reconnected to it. Raises CheckError."""
-    session.on_node(node, runtime.RESTART, runtime.RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, lambda found: found.restart, runtime.RESTART_TIMEOUT_SECONDS)
     _wait_kubelet_runs(session, node, "runningpods/", timeout)
 
 
 def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
     """Restart the kubelet of ``node``, and wait until it lists all its pods again. Raises CheckError."""
-    session.on_node(node, "systemctl restart kubelet")
+    session.on_node(node, lambda found: f"systemctl restart {found.kubelet_service}")
     _wait_kubelet_runs(session, node, "pods", timeout)
 
 
@@ -50,5 +48,6 @@ def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelt
 
 def set_default_runtime(session: Session, node: str, name: str) -> None:
     """Make ``name`` containerd's default runtime on ``node``. containerd restarts, containers keep running."""
-    edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {_CONFIG}"""
-    session.on_node(node, f"{edit} && {runtime.RESTART}", runtime.RESTART_TIMEOUT_SECONDS)
+    found = session.runtime(node)
+    edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {found.config}"""
+    session.on_node(node, f"{edit} && {found.restart}", runtime.RESTART_TIMEOUT_SECONDS)

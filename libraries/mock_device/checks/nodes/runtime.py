@@ -6,10 +6,6 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
-# The effective configuration, including defaults and imports.
-PROBE = "containerd config dump"
-# containerd's unit becomes active before containerd accepts calls.
-RESTART = "systemctl restart containerd && timeout 60 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.2; done'"
 RESTART_TIMEOUT_SECONDS = 120.0
 _PLUGIN = "io.containerd.cri.v1.runtime"
 

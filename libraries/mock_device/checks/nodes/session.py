@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
+from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient
 from mock_device.topology import Topology
 
 # Time-out of a command that takes about a second, on nodes without hardware virtualisation that share a busy core.
 COMMAND_SECONDS = 180.0
+
+
+Result = TypeVar("Result")
+Command = str | Callable[[NodeRuntime], str]
+"""A shell command, or a function that makes it from what is known of a node's runtime."""
 
 
 class Shell(Protocol):
@@ -38,6 +46,7 @@ class Session:
         self.command_seconds = command_seconds
         self._connect = connect
         self._shells: dict[str, Shell] = {}
+        self._runtimes: dict[str, NodeRuntime] = {}
 
     @property
     def topology(self) -> Topology:
@@ -52,23 +61,40 @@ class Session:
     def node_names(self) -> list[str]:
         return [node.name for node in self.topology.nodes]
 
-    def on_node(self, node: str, command: str, timeout: float | None = None) -> str:
+    def on_node(self, node: str, command: Command, timeout: float | None = None) -> str:
         """Output of a shell command on ``node``; ``timeout`` is in seconds."""
         if node not in self._shells:
             self._shells[node] = self._connect(self.cluster.node(node))
-        return self._shells[node].run(command, timeout or self.command_seconds)
+        text = command if isinstance(command, str) else command(self.runtime(node))
+        return self._shells[node].run(text, timeout or self.command_seconds)
 
-    def on_nodes(self, command: str, timeout: float | None = None) -> dict[str, str]:
+    def runtime(self, node: str) -> NodeRuntime:
+        """Container runtime and kubelet of ``node``, found there once. Raises CheckError if there are none."""
+        if node not in self._runtimes:
+            try:
+                self._runtimes[node] = node_runtime.parse(node, self.on_node(node, node_runtime.PROBE))
+            except StepError as error:
+                raise CheckError(str(error)) from error
+        return self._runtimes[node]
+
+    def runtimes(self) -> dict[str, NodeRuntime]:
+        """Container runtimes and kubelets by node, found in parallel. Raises CheckError."""
+        return self._in_parallel(self.runtime)
+
+    def _in_parallel(self, work: Callable[[str], Result]) -> dict[str, Result]:
+        names = self.node_names
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(work, names), strict=True))
+
+    def on_nodes(self, command: Command, timeout: float | None = None) -> dict[str, str]:
         """Run a shell command on all nodes in parallel and return its outputs by node.
 
         Without hardware virtualisation each command takes most of a second, so
         prefer one command that reads everything to several.
         """
-        names = self.node_names
-        with ThreadPoolExecutor(len(names)) as pool:
-            return dict(zip(names, pool.map(lambda name: self.on_node(name, command, timeout), names), strict=True))
+        return self._in_parallel(lambda name: self.on_node(name, command, timeout))
 
-    def answers_of_nodes(self, command: str, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    def answers_of_nodes(self, command: Command, timeout: float | None = None) -> tuple[dict[str, str], dict[str, str]]:
         """Like ``on_nodes``, but tolerates errors: outputs of the nodes that answer, and the others' error messages."""
 
         def ask(name: str) -> str | CheckError:
@@ -77,9 +103,7 @@ class Session:
             except CheckError as error:
                 return error
 
-        names = self.node_names
-        with ThreadPoolExecutor(len(names)) as pool:
-            found = dict(zip(names, pool.map(ask, names), strict=True))
+        found = self._in_parallel(ask)
         outputs = {name: answer for name, answer in found.items() if isinstance(answer, str)}
         return outputs, {name: str(answer) for name, answer in found.items() if isinstance(answer, CheckError)}
 

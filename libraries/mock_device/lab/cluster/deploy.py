@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import images, kbuild
 from mock_device.lab.build.thin_image import layers_of, write_thin
+from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.lab.kube.kubeexplain import explain_pods
@@ -83,7 +85,8 @@ def load_image(cluster: Cluster, archive: Path) -> None:
 
         def load(node: NodeAccess) -> None:
             # Without sync, a power cut within half a minute would leave the files that containerd unpacked empty.
-            command = ["sh", "-c", "ctr --namespace k8s.io images import - && sync -f /var/lib/containerd"]
+            found = node_runtime.find(node)
+            command = ["sh", "-c", f"{shlex.join(found.ctr)} images import - && sync"]
             log = cluster.log_dir / f"load-image-{node.name}.log"
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
 

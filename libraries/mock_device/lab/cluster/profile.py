@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
+from mock_device.lab.base import schema
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
 from mock_device.lab.guest.accelerator import accelerator
 
-# Keys and values, from the JSON schema that editors use as well.
-_KEYS: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())["properties"]
-_KINDS: list[str] = _KEYS["kind"]["enum"]
-_ACCELERATORS: list[str] = _KEYS["accelerator"]["enum"]
-_GATE = re.compile(_KEYS["feature-gates"]["propertyNames"]["pattern"])
+_SCHEMA: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())
+"""The schema that editors use as well."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +38,15 @@ def load(name: str) -> Profile:
         fields = yaml.safe_load(path.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StepError(f"{path}: cannot be read: {error}") from error
-    return _parse(path, fields)
-
-
-def _parse(path: Path, fields: Any) -> Profile:
-    def refuse(reason: str) -> NoReturn:
-        raise StepError(f"{path}: {reason}")
-
-    if not isinstance(fields, dict):
-        refuse("expected a mapping with the key 'kind'")
-    if unknown := sorted(map(str, fields.keys() - _KEYS.keys())):
-        refuse(f"unknown keys {', '.join(unknown)}; expected {', '.join(_KEYS)}")
-    kind, wanted, gates = fields.get("kind"), fields.get("accelerator", "auto"), fields.get("feature-gates") or {}
-    if kind not in _KINDS:
-        refuse(f"expected kind {' or '.join(_KINDS)}, found {kind!r}")
-    if wanted not in _ACCELERATORS:
-        refuse(f"expected accelerator {', '.join(_ACCELERATORS)}, found {wanted!r}")
-    if not isinstance(gates, dict) or not all(
-        isinstance(name, str) and _GATE.fullmatch(name) and isinstance(value, bool) for name, value in gates.items()
-    ):
-        refuse(f"feature-gates: expected true or false by name, found {gates!r}")
-    return Profile(path, kind, accelerator() if wanted == "auto" else wanted, gates)
+    if wrong := schema.complaint(_SCHEMA, fields):
+        raise StepError(f"{path}: {wrong}")
+    wanted = fields.get("accelerator", "auto")
+    return Profile(
+        path=path,
+        kind=fields["kind"],
+        accelerator=accelerator() if wanted == "auto" else wanted,
+        feature_gates=fields.get("feature-gates") or {},
+    )
 
 
 def flag(gates: Mapping[str, bool]) -> str:

@@ -1,0 +1,67 @@
+"""Tests that need what a cluster lacks are skipped, by Robot Framework itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from robot.running import TestSuite
+from support.topologies import CLUSTER
+
+from mock_device.checks.nodes import session
+from mock_device.checks.nodes.session import Session
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.cluster.cluster import ALWAYS, Capability, Cluster
+
+SUITE = f"""
+*** Settings ***
+Library    {PROJECT}/libraries/ClusterLibrary.py
+Test Setup    Log    before
+
+*** Test Cases ***
+Plugs
+    [Tags]    needs-hotplug    needs-power
+    Fail    it ran
+
+Reads
+    [Tags]    needs-api
+    Log    read
+
+Flies
+    [Tags]    needs-wings
+    Log    flew
+"""
+
+
+def cluster_with(capabilities: frozenset[Capability]) -> Any:
+    cluster: Any = SimpleNamespace(
+        name="some",
+        topology=CLUSTER,
+        capabilities=capabilities,
+        report_activity=lambda _: None,
+        release=lambda: None,
+    )
+    cluster.check_offers = lambda needed: Cluster.check_offers(cluster, needed)
+    return cluster
+
+
+@pytest.fixture(params=[ALWAYS, frozenset(Capability)], ids=["foreign", "guests"])
+def capabilities(request: pytest.FixtureRequest) -> Iterator[frozenset[Capability]]:
+    session.begin(Session(cluster_with(request.param), lambda _: SimpleNamespace()))
+    yield request.param
+    session.end()
+
+
+def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: frozenset[Capability]) -> None:
+    result = TestSuite.from_string(SUITE).run(output=None, console="none")
+    plugs, reads, flies = result.suite.tests
+    if Capability.POWER in capabilities:
+        assert (plugs.status, plugs.message) == ("FAIL", "it ran")
+    else:
+        reason = "cluster 'some' has no hotplug, power, which only clusters have whose nodes the lab runs"
+        assert (plugs.status, plugs.message) == ("SKIP", reason)
+    assert reads.status == "PASS"
+    assert flies.status == "FAIL"
+    assert flies.message.startswith("expected a tag needs- with api, nodes, topology, hotplug,")
