@@ -25,10 +25,10 @@ from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
-from mock_device.lab.cluster import deploy, golden, profile
+from mock_device.lab.cluster import deploy, golden, inventory, profile
 
 _BLOCK_BYTES = 512
-_NOT_ARTIFACTS = {"clusters", "logs"}
+_NOT_ARTIFACTS = {"attached", "clusters", "logs"}
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _current() -> set[Path]:
         images.driver_image,
     ]
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
-        builds += [_golden(file, name) for name in profile_names()]
+        builds += [_golden(file, name) for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
     with only_looking() as asked_for:
         for build in builds:
             with contextlib.suppress(NotCachedError, topologies.TopologyError):

@@ -105,9 +105,9 @@ OTHER_PODS = [
 
 
 def test_driver_pods_are_recognised_by_plugin_folders() -> None:
-    assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS]) == DRIVER_PODS
+    assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS], "default") == DRIVER_PODS
     whole = driver_pod("all", "storage", "/var/lib/kubelet/")
-    assert evidence.driver_pods([whole]) == [whole]
+    assert evidence.driver_pods([whole], "default") == [whole]
 
 
 def test_logs_of_all_drivers_and_previous_runs_are_collected() -> None:

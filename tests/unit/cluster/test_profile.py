@@ -30,7 +30,7 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
 # The JSON schema finds these faults, too.
 BAD_SHAPE = [
     ("", "expected a mapping, found None"),
-    ("kind: cloud", "kind: expected embedded, found 'cloud'"),
+    ("kind: cloud", "kind: expected embedded or external, found 'cloud'"),
     ("accelerator: tcg", "expected the key kind"),
     ("{kind: embedded, accelerator: fast}", "accelerator: expected auto, kvm or tcg, found 'fast'"),
     ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, feature-gates"),
@@ -60,5 +60,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded, external"):
         profile.load("cloud")

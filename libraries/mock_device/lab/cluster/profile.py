@@ -33,13 +33,9 @@ class Profile:
 
 def load(name: str) -> Profile:
     """Load the profile ``name``: a name in ``variables``, or a path. Raises StepError with file and reason."""
-    path = profile_path(name)
-    try:
-        fields = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise StepError(f"{path}: cannot be read: {error}") from error
-    if wrong := schema.complaint(_SCHEMA, fields):
-        raise StepError(f"{path}: {wrong}")
+    path, fields = read(name)
+    if fields["kind"] == "external":
+        raise StepError(f"{path}: describes a cluster that exists; use it by: lab attach --profile {name}")
     wanted = fields.get("accelerator", "auto")
     return Profile(
         path=path,
@@ -47,6 +43,18 @@ def load(name: str) -> Profile:
         accelerator=accelerator() if wanted == "auto" else wanted,
         feature_gates=fields.get("feature-gates") or {},
     )
+
+
+def read(name: str) -> tuple[Path, dict[str, Any]]:
+    """File of the profile ``name``, of any kind, and its keys. Raises StepError with file and reason."""
+    path = profile_path(name)
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise StepError(f"{path}: cannot be read: {error}") from error
+    if wrong := schema.complaint(_SCHEMA, fields):
+        raise StepError(f"{path}: {wrong}")
+    return path, fields
 
 
 def flag(gates: Mapping[str, bool]) -> str:
