@@ -59,6 +59,15 @@ class Inventory:
 def load(name: str) -> Inventory:
     """Read the profile ``name``: a name in ``variables``, or a path. Raises StepError with file and reason."""
     path, fields = profile.read(name)
+    return _parse(path, fields)
+
+
+def load_copy(copy: Path, origin: Path) -> Inventory:
+    """Read ``copy``, a copy of the profile ``origin``, to which its paths are relative. Raises StepError."""
+    return _parse(origin, profile.read_keys(copy))
+
+
+def _parse(path: Path, fields: Mapping[str, Any]) -> Inventory:
     if fields["kind"] != KIND:
         raise StepError(f"{path}: expected kind {KIND}, found {fields['kind']}, which starts clusters: lab up")
     names = [node["name"] for node in fields["nodes"]]

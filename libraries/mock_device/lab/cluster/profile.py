@@ -48,13 +48,18 @@ def load(name: str) -> Profile:
 def read(name: str) -> tuple[Path, dict[str, Any]]:
     """File of the profile ``name``, of any kind, and its keys. Raises StepError with file and reason."""
     path = profile_path(name)
+    return path, read_keys(path)
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """Keys of the profile ``path``, of any kind. Raises StepError with file and reason."""
     try:
-        fields = yaml.safe_load(path.read_text())
+        fields: Any = yaml.safe_load(path.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StepError(f"{path}: cannot be read: {error}") from error
     if wrong := schema.complaint(_SCHEMA, fields):
         raise StepError(f"{path}: {wrong}")
-    return path, fields
+    return dict(fields)
 
 
 def flag(gates: Mapping[str, bool]) -> str:

@@ -46,7 +46,7 @@ def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) ->
     that the API server refuses, and its reason.
     """
     done = []
-    with _dynamic(api) as dynamic:
+    with dynamic_client(api) as dynamic:
         for item in read_manifest(manifest):
             title = _title(item, namespace)
             try:
@@ -75,7 +75,7 @@ def delete(
     objects together; when it expires, StepError names the object that remains.
     """
     deadline = time.monotonic() + timeout
-    with _dynamic(api) as dynamic:
+    with dynamic_client(api) as dynamic:
         for item in reversed(read_manifest(manifest)):
             title = _title(item, namespace)
             try:
@@ -127,7 +127,7 @@ def _title(item: dict[str, Any], namespace: str | None) -> str:
 
 
 @contextmanager
-def _dynamic(api: ApiClient) -> Iterator[Any]:
+def dynamic_client(api: ApiClient) -> Iterator[Any]:
     """A dynamic client with a private discovery cache.
 
     By default the client caches a cluster's API in the temporary folder under
