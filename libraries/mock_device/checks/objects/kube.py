@@ -17,9 +17,9 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
+from mock_device.names import MADE_BY_TESTS
 
-LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
-"""Labels of all objects that tests create, by which even leftovers of a killed run are found."""
+LABELS = MADE_BY_TESTS
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
 Object = dict[str, Any]
