@@ -18,12 +18,15 @@ class FakeCluster:
         self.name = name
         self.log_dir = Path("/logs", name)
         self.is_alive = True
+        self.refuses = False
         self._lab = lab
 
     def alive(self) -> bool:
         return self.is_alive
 
     def release(self) -> None:
+        if self.refuses:
+            raise StepError(f"cluster {self.name!r} has not ended after 30 s")
         self._lab.running.remove(self)
         if not self._lab.running:
             self._lab.emptied.set()

@@ -41,7 +41,6 @@ from mock_device.lab.cluster.launcher import RUN_PREFIX
 from mock_device.topology import Topology
 
 _MAX_CLUSTERS = 8
-_END_SECONDS = 4.0
 _TOPOLOGIES = (DEFAULT_TOPOLOGY, "dense")
 _AGAIN = "rerun"
 """Folder of the second run, beside the results of the first."""
@@ -74,7 +73,7 @@ class Run:
     ) -> tuple[int, bool]:
         """Run pabot on ``paths`` with ``options``, and ``variables`` for the suites.
 
-        Returns its exit code, and whether it was interrupted. All clusters have ended then.
+        Returns its exit code, and whether it was interrupted. All clusters have ended then, or a line says why not.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -92,7 +91,8 @@ class Run:
             return await pabot_run.run(command, self._folder, stop), stop.is_set()
         finally:
             server.close()
-            await asyncio.wait_for(self.pool.close(), _END_SECONDS)
+            for reason in await self.pool.close():
+                progress.say(reason)
 
 
 def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -183,7 +183,7 @@ def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, output
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suites; exit code 1 for failed tests or a step that failed, 2 for bad usage, 130 after Ctrl-C."""
-    return command_line.run(acceptance, argv, failures=(DataError,), interrupted="interrupted; its clusters have ended")
+    return command_line.run(acceptance, argv, failures=(DataError,), interrupted="interrupted")
 
 
 if __name__ == "__main__":

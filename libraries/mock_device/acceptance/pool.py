@@ -199,18 +199,19 @@ class Pool:
         """Borrower of each value set; empty if it is free."""
         return {name: place.borrower for name, place in self._places.items()}
 
-    async def close(self) -> None:
-        """End every cluster, also those that are being started."""
+    async def close(self) -> list[str]:
+        """End every cluster, also those that are being started; reasons why some have not ended in time."""
         self._closed = True
         starting = [place.name_of_starting for place in self._places.values() if place.starting]
         running = [place.cluster for place in self._places.values() if place.cluster]
         for place in self._places.values():
             place.cluster = None
-        await asyncio.gather(
+        ends = await asyncio.gather(
             *(asyncio.to_thread(cluster.release) for cluster in running),
             *(asyncio.to_thread(self._stop, name) for name in starting),
             return_exceptions=True,
         )
+        return [str(error) for error in ends if isinstance(error, Exception)]
 
     async def _occupy(self, place: _Place, cluster_name: str, topology: Topology) -> None:
         await self._make_room()

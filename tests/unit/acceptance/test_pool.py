@@ -163,3 +163,14 @@ def test_close_ends_running_and_starting_clusters() -> None:
 def test_names_of_value_sets_are_unique() -> None:
     assert len({item.name for item in SETS}) == len(SETS)
     assert isinstance(SETS[0], ValueSet)
+
+
+def test_cluster_that_does_not_end_is_named_at_the_end() -> None:
+    async def scene(pool: Pool, lab: FakeLab) -> None:
+        await pool.borrow("numa-cluster-1", "a")
+        await pool.borrow("dense-1", "b")
+        lab.running[0].refuses = True
+        assert await pool.close() == ["cluster 'c1' has not ended after 30 s"]
+        assert [cluster.name for cluster in lab.running] == ["c1"]
+
+    play(scene)
