@@ -51,16 +51,17 @@ class ClusterLibrary:
                 )
 
     @keyword
-    def start_session(self, topology: str, *features: Feature) -> None:
+    def start_session(self, topology: str, profile: str, *features: Feature) -> None:
         """Borrow a cluster and use it in all keywords until `End Session`.
 
         ``topology`` is a name in ``variables/topologies`` or the path of a file; if
         empty, any topology with all ``features``. Uses the cluster of ``lab up`` if
-        that fits; otherwise it starts one, which ends with this process. Skips the
-        suite when the topology lacks a feature.
+        that fits; otherwise it starts one by ``profile``, which ends with this process.
+        If ``profile`` describes a cluster that exists, it is that one, which must be
+        attached. Skips the suite when the topology lacks a feature.
         """
         try:
-            cluster = client.borrow(topology or None, features, f"robot: {_suite()}")
+            cluster = client.borrow(topology or None, features, f"robot: {_suite()}", profile)
         except NoTopologyError as error:
             raise SkipExecution(str(error)) from error
         session.begin(Session(cluster, NodeShell))

@@ -26,7 +26,7 @@ from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
@@ -56,11 +56,17 @@ class LiveSnapshot:
 
         Raises StepError, ApiException or HTTPError if the supervisor or the API server does not answer.
         """
-        _ = self.supervisor  # first and alone: its connection handles one request at a time
+        needed = ["_look", "nodes", "driver_pods", "slices"]
+        if self.has_guests:
+            _ = self.supervisor  # first and alone: its connection handles one request at a time
+            needed.append("guest_answers")
         with ThreadPoolExecutor() as pool:
-            needed = ("guest_answers", "_look", "nodes", "driver_pods", "slices")
             for answer in [pool.submit(getattr, self, name) for name in needed]:
                 answer.result()
+
+    @property
+    def has_guests(self) -> bool:
+        return Capability.HOTPLUG in self._session.cluster.capabilities
 
     @cached_property
     def supervisor(self) -> Object:
@@ -136,7 +142,7 @@ class LiveSnapshot:
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
         # Skip log lines from before the cluster was restored.
-        since = max(1, int(time.time() - self.supervisor["started"]))
+        since = max(1, int(time.time() - self.supervisor["started"])) if self.has_guests else None
         logs = {}
         for agent in self.agents:
             name = agent["metadata"]["name"]

@@ -51,6 +51,7 @@ def test_steps_of_the_health_ask_for_nothing_but_one_look() -> None:
     class OneLook:
         """Has no more than ``LiveSnapshot.look_at_health`` reads."""
 
+        has_guests = True
         topology, state, guests, servers = HEALTHY.topology, HEALTHY.state, HEALTHY.guests, HEALTHY.servers
         silent, devices, nodes = HEALTHY.silent, HEALTHY.devices, HEALTHY.nodes
         driver_pods, slices = HEALTHY.driver_pods, HEALTHY.slices

@@ -25,7 +25,7 @@ from mock_device.lab.cluster import attached, deploy, discovery, node_images, no
 from mock_device.lab.cluster.attached import ATTACHED, AttachedPaths, ExternalCluster, Record
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
-from mock_device.lab.cluster.ssh import on_node
+from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import kubeclient, manifests, owned
 from mock_device.lab.kube.owned import ObjectId
 
@@ -213,12 +213,7 @@ def _put_images(work: _Work, node: NodeAccess, archives: Mapping[str, Path]) -> 
 def _find_topology(work: _Work, *, enable_vfs: bool) -> None:
     """Save the topology, declared or discovered, and how many VFs are enabled before tests."""
     inventory = work.inventory
-
-    def run(node: str, command: str) -> str:
-        try:
-            return on_node(inventory.node(node), ["sh", "-c", command], timeout=_COMMAND_SECONDS)
-        except StepError as error:
-            raise StepError(f"{node}: {error}") from error
+    run = runner(inventory.node)
 
     def enabled(node: NodeAccess) -> None:
         found = discovery.parse(node.name, run(node.name, discovery.PROBE))
@@ -285,7 +280,7 @@ def _remove_objects_of_tests(work: _Work) -> None:
     """Delete pods, claims and templates that a killed run of tests has left, and wait until they are gone."""
     core, resource = client.CoreV1Api(work.api), client.ResourceV1Api(work.api)
     selector = ",".join(f"{name}={value}" for name, value in names.MADE_BY_TESTS.items())
-    selection = {"namespace": work.inventory.namespace, "label_selector": selector}
+    selection: dict[str, Any] = {"namespace": work.inventory.namespace, "label_selector": selector}
     kinds = (
         (core.delete_collection_namespaced_pod, core.list_namespaced_pod),
         (resource.delete_collection_namespaced_resource_claim, resource.list_namespaced_resource_claim),

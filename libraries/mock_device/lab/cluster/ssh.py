@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
 
 _CONNECT_TIMEOUT_SECONDS = 30
+_COMMAND_SECONDS = 180.0
 
 
 class SshServer(Protocol):
@@ -92,6 +94,21 @@ def _login(server: SshServer) -> str:
 def _escaped(words: Sequence[str]) -> str:
     """``words`` for a shell, in an option in which ssh(1) replaces percent signs."""
     return shlex.join(words).replace("%", "%%")
+
+
+def runner(access: Callable[[str], SshTarget], timeout: float = _COMMAND_SECONDS) -> Callable[[str, str], str]:
+    """A function that runs a shell command on the node of a name, and returns what it prints.
+
+    ``timeout`` is wall time in seconds. It raises StepError, with the node's name.
+    """
+
+    def run_on(node: str, command: str) -> str:
+        try:
+            return on_node(access(node), ["sh", "-c", command], timeout=timeout)
+        except StepError as error:
+            raise StepError(f"{node}: {error}") from error
+
+    return run_on
 
 
 def on_node(
