@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import driver
+from mock_device.checks.driver import driver, module_loading
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.nodes import session
 
@@ -17,8 +17,12 @@ class DriverLibrary:
 
     @keyword(tags=["wait"])
     def driver_pods_should_be_running(self, timeout: timedelta = timedelta(seconds=60)) -> None:
-        """Wait until the controller runs, and module loader and node agent on every node. Fails with missing ones."""
+        """Wait until the controller runs, and module loader and node agent on every node. Fails with missing ones.
+
+        The module loader is a pod on every node; or KMM, which says on how many nodes it has loaded the module.
+        """
         current = session.current()
+        module_loading.of_cluster(current.api).wait_running(current.node_names, timeout)
         driver.wait_ready(current.api, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])

@@ -11,7 +11,7 @@ from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import churn, kube, namespaces, pods
+from mock_device.checks.objects import churn, kube, namespaces, pods, runtime_handlers
 from mock_device.checks.objects.claims import DeviceClass
 from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import Deadline
@@ -46,16 +46,31 @@ class KubernetesLibrary:
         template: str | None = None,
         host_users: bool = True,
         restart: bool = False,
+        as_root: bool = False,
+        runtime: str | None = None,
     ) -> None:
         """Create a pod with one idle container that uses all devices of ``claims``.
 
         With ``template``, it also uses a claim that is created from that template.
         With ``node``, the scheduler must place it there. Without ``host_users``, it
         has its own user namespace. With ``restart``, its container restarts whenever
-        it ends, for example after a reboot of the node.
+        it ends, for example after a reboot of the node. With ``as_root`` it runs as
+        user 0, without the restrictions that other pods of tests have. ``runtime`` is
+        an OCI runtime that the node has beside its default.
         """
-        body = pods.build(name, claims, node, kube.LABELS, template=template, host_users=host_users, restart=restart)
-        kube.create_pod(session.current().api, body)
+        api = session.current().api
+        body = pods.build(
+            name,
+            claims,
+            node,
+            kube.LABELS,
+            template=template,
+            host_users=host_users,
+            restart=restart,
+            as_root=as_root,
+            runtime_class=runtime_handlers.apply_class(api, runtime) if runtime else None,
+        )
+        kube.create_pod(api, body)
 
     @keyword
     def create_pod_with_containers(self, name: str, **containers: str) -> None:
@@ -145,7 +160,7 @@ class KubernetesLibrary:
 
     @keyword(tags=["wait"])
     def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Delete the pods, claims and templates of this run and earlier runs, and wait until they are gone."""
+        """Delete all that tests of this run and of earlier runs made, and wait until it is gone."""
         kube.delete_everything(session.current().api, timeout)
 
     @keyword

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from robot.api import logger
 from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import fail_if_any
@@ -22,10 +23,21 @@ class NodesLibrary:
         kubeclient.wait_nodes_ready(current.api, current.node_names, timeout.total_seconds())
 
     @keyword
-    def default_container_runtime_should_be(self, name: str) -> None:
-        """Check on every node that ``name`` is containerd's default OCI runtime."""
-        outputs = session.current().on_nodes(lambda found: found.dump_config)
+    def default_container_runtime_should_be_as_in_the_profile(self) -> None:
+        """Check on every node that its default OCI runtime is the one of the cluster's profile.
+
+        If the profile names none, any is right.
+        """
+        current = session.current()
+        outputs, name = current.on_nodes(lambda found: found.dump_config), current.cluster.default_runtime
         fail_if_any(filter(None, (runtime.complaint(node, output, name) for node, output in outputs.items())))
+        logger.info(", ".join(f"{node}: {runtime.default_runtime(output).name}" for node, output in outputs.items()))
+
+    @keyword
+    def get_default_container_runtime(self, node: str) -> str:
+        """Name of the default OCI runtime of ``node``."""
+        output = session.current().on_node(node, lambda found: found.dump_config)
+        return runtime.default_runtime(output).name
 
     @keyword(tags=["wait"])
     def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:

@@ -10,7 +10,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import identity, isolation
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import kube, slices
+from mock_device.checks.objects import kube, runtime_handlers, slices
 
 _TIMEOUT = timedelta(seconds=60)
 _FORBIDDEN = [
@@ -39,14 +39,26 @@ class SecurityLibrary:
         _judge(f"pod {pod!r}", isolation.device_complaints(output))
 
     @keyword
+    def get_runtimes_with_user_namespaces(self, node: str) -> list[str]:
+        """OCI runtimes of ``node`` that support ``hostUsers: false``; the default one as ``${EMPTY}``, too."""
+        found = runtime_handlers.of_node(session.current().api, node)
+        logger.info(f"user namespaces by runtime of {node}: {found}")
+        return [name for name, supported in found.items() if supported]
+
+    @keyword
+    def get_runtimes(self, node: str) -> list[str]:
+        """OCI runtimes of ``node``; the default one as ``${EMPTY}``, too."""
+        return list(runtime_handlers.of_node(session.current().api, node))
+
+    @keyword
     def container_should_have_users_of_its_own(self, pod: str) -> None:
         """Check that root in the pod is another user on the node (user_namespaces(7), uid_map)."""
         output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.USERS_PROBE], _TIMEOUT)
         _judge(f"pod {pod!r}", isolation.user_complaints(output))
 
     @keyword
-    def container_should_not_write_any_status(self, pod: str) -> None:
-        """Check from inside the container that it can write no status register of the devices that it sees."""
+    def container_should_not_write_any_attribute(self, pod: str) -> None:
+        """Check from inside the container that it can write no attribute of any device, nor add files in sysfs."""
         output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.WRITE_PROBE], _TIMEOUT)
         logger.info(output)
         _judge(f"pod {pod!r}", isolation.write_complaints(output))

@@ -104,10 +104,11 @@ Unplugged Devices Are Named
 
 Unloaded Kernel Module Is Named
     Unload Kernel Module    ${NODES}[-1]
+    ${remedy}    Get Remedy For Unloaded Module    ${NODES}[-1]
     Diagnosis Should Name
     ...    kernel module drives devices
     ...    evidence=${NODES}[-1]: expected kernel module mock_accel live, found not loaded
-    ...    remedy=rollout restart daemonset/mock-accel-kmod
+    ...    remedy=${remedy}
     [Teardown]    Undo And Diagnose    Load Kernel Module Everywhere
 
 Missing Node Agents Are Named
@@ -169,9 +170,12 @@ Hidden CDI Folder Is Named
     [Teardown]    Undo And Diagnose    Uncover CDI Folder    ${NODES}[0]
 
 Wrong Default Runtime Is Named
-    Set Default Container Runtime    ${NODES}[-1]    runc
+    [Documentation]    Another one than the profile's.
+    ${right}    Get Default Container Runtime    ${NODES}[-1]
+    VAR    ${wrong}    ${{ {"crun": "runc", "runc": "crun"}[$right] }}
+    Set Default Container Runtime    ${NODES}[-1]    ${wrong}
     Diagnosis Should Name
-    ...    default runtime is crun
-    ...    evidence=${NODES}[-1]: expected default runtime crun, found runc
+    ...    default runtime is as in the profile
+    ...    evidence=${NODES}[-1]: expected default runtime ${right}, found ${wrong}
     ...    remedy=systemctl restart containerd
-    [Teardown]    Undo And Diagnose    Set Default Container Runtime    ${NODES}[-1]    crun
+    [Teardown]    Undo And Diagnose    Set Default Container Runtime    ${NODES}[-1]    ${right}

@@ -20,9 +20,9 @@ Guests Are Running
 Nodes Are Ready
     Nodes Should Be Ready
 
-Containers Run By Crun
-    [Documentation]    Containers see their devices through ``copy-symlink`` mounts, which only crun has.
-    Default Container Runtime Should Be    crun
+Containers Run By The Profile's Runtime
+    [Documentation]    By crun or runc, whichever the cluster's profile makes the default.
+    Default Container Runtime Should Be As In The Profile
 
 Every Device Is Listed By Lspci
     [Documentation]    ``lspci -d 1de5:`` in each guest shows PFs and VFs, with device ID and class.

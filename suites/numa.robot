@@ -15,12 +15,12 @@ Test Tags           numa    dra
 
 
 *** Test Cases ***
-Nodes Are Ready And Run Containers By Crun
+Nodes Are Ready And Run Containers By The Profile's Runtime
     [Documentation]    The guests run with all devices plugged, and their nodes accept pods.
     Guests Should Be Running
     Guests Should Have All Devices Plugged
     Nodes Should Be Ready
-    Default Container Runtime Should Be    crun
+    Default Container Runtime Should Be As In The Profile
 
 Guest PCI Bus Agrees With Topology
     [Documentation]    Three tests compare each device's NUMA node, one for each layer. The test that fails names the

@@ -16,17 +16,24 @@ Pod Without A Claim Gets Nothing
     Create Pod    without-claim    node=${NODES}[0]
     Pod Should Be Running    without-claim
     Container Should Have No Device Of Its Own    without-claim
-    Container Should Not Write Any Status    without-claim
+    Container Should Not Write Any Attribute    without-claim
     Status Registers Should Mark    ${{ [] }}
 
-Container Cannot Write A Status Register
+Container Cannot Write An Attribute
     [Documentation]    It can write neither its device's nor another device's, by any path in sysfs.
     Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
-    Container Should Not Write Any Status    has-one
+    Container Should Not Write Any Attribute    has-one
     Nodes Should Agree With Allocations
+
+Root In A Container Sees Exactly Its Devices And Writes None
+    [Documentation]    User 0 of the node, with the capabilities that the runtime gives by default.
+    [Template]    Root In A Container Should See Exactly Its Devices And Write None
+    crun
+    runc
 
 Pod In A User Namespace Sees Exactly Its Devices
     [Documentation]    With ``hostUsers: false``, the container's root is an ordinary user of the node.
+    Skip Unless Pods Can Have Users Of Their Own    ${NODES}[0]
     ${request}    Request Devices    devices    count=2
     Create Claim    own-users    ${request}
     Create Pod    own-users    own-users    node=${NODES}[0]    host_users=${False}
@@ -34,7 +41,7 @@ Pod In A User Namespace Sees Exactly Its Devices
     Pod Should Have Devices    own-users    2
     Container Should Have Users Of Its Own    own-users
     Container Should See Exactly Its Devices    own-users
-    Container Should Not Write Any Status    own-users
+    Container Should Not Write Any Attribute    own-users
     Nodes Should Agree With Allocations
 
 Node Agent Publishes For Its Own Node Only
@@ -63,3 +70,25 @@ Node Agent Has No Other Rights
 Only Root Can Use The Driver's Sockets
     [Setup]    Run Pod On NUMA Node    makes-a-checkpoint    ${NODES}[0]    ${NUMA_NODES}[0]
     Plugin Sockets Should Be Accessible To Root Only    ${NODES}[0]
+
+
+*** Keywords ***
+Skip Unless Pods Can Have Users Of Their Own
+    [Documentation]    Needs a default runtime on ``node`` that supports ID-mapped mounts: crun, or runc 1.2 and newer.
+    [Arguments]    ${node}
+    ${runtimes}    Get Runtimes With User Namespaces    ${node}
+    Skip If    '' not in $runtimes    the default runtime of ${node} does not support user namespaces
+
+Root In A Container Should See Exactly Its Devices And Write None
+    [Documentation]    Runs the container by the OCI runtime ``runtime``, if the node has it.
+    [Arguments]    ${runtime}
+    ${runtimes}    Get Runtimes    ${NODES}[0]
+    Skip If    $runtime not in $runtimes    ${NODES}[0] has no ${runtime}
+    ${request}    Request Devices    devices    count=2
+    Create Claim    root-${runtime}    ${request}
+    Create Pod    root-${runtime}    root-${runtime}    node=${NODES}[0]    as_root=${True}    runtime=${runtime}
+    Pod Should Be Running    root-${runtime}
+    Pod Should Have Devices    root-${runtime}    2
+    Container Should See Exactly Its Devices    root-${runtime}
+    Container Should Not Write Any Attribute    root-${runtime}
+    Nodes Should Agree With Allocations

@@ -14,7 +14,7 @@ class SysfsTree:
 
     The layout was recorded on Linux: ``class/mock-accel/mock0`` is a relative link to
     ``devices/pci0000:10/0000:10:00.0/0000:11:00.0/mock-accel/mock0``, which holds the
-    attributes and a ``device`` link to the PCI folder.
+    attributes, a folder ``power`` and links ``device`` to the PCI folder and ``subsystem`` to the class.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,6 +59,8 @@ class SysfsTree:
         for attribute, value in values.items():
             (folder / attribute).write_text(f"{value}\n")
         (folder / "device").symlink_to("../../../" + address)
+        (folder / "subsystem").symlink_to(os.path.relpath(self.classes, folder))
+        (folder / "power").mkdir()
         (self.classes / name).symlink_to(os.path.relpath(folder, self.classes))
         return folder
 

@@ -1,12 +1,13 @@
 """CDI files: what the container runtime adds to a container that uses a device.
 
 Container Device Interface specification 0.8.0, SPEC.md. Each device has one file
-and, beside it, a copy of its sysfs link, to which the file refers.
+and, beside it, a folder of links into sysfs, which the file mounts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ CDI_VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
 _CLASS_FOLDER = "/sys/class/mock-accel"
 _FOLDER_MODE = 0o755
+_MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
 
 
 def device_id(name: str) -> str:
@@ -29,21 +31,30 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"{KIND.replace('/', '_')}-{name}.json"
 
 
-def link_of(folder: Path, name: str) -> Path:
-    """Path of the copied link of device ``name``. Runtimes ignore it: CDI files end in ``.json`` or ``.yaml``."""
+def links_of(folder: Path, name: str) -> Path:
+    """Path of the folder of links of device ``name``. Runtimes ignore it: CDI files end in ``.json`` or ``.yaml``."""
+    return file_of(folder, name).with_suffix(".links")
+
+
+def _old_link_of(folder: Path, name: str) -> Path:
+    """Path of the link that earlier drivers wrote instead of the folder."""
     return file_of(folder, name).with_suffix(".link")
+
+
+_PATHS = (file_of, links_of, _old_link_of)
+"""All that belongs to a device, in the order in which it is removed."""
 
 
 def remove_half_written(folder: Path) -> None:
     """Remove temporary files of a driver that was killed while writing. Raises OSError."""
-    for path_of in (file_of, link_of):
+    for path_of in _PATHS:
         files.remove_half_written(folder, path_of(folder, "*").name)
 
 
 def names(folder: Path) -> set[str]:
-    """Names of the devices that have a CDI file of this driver in ``folder``, or only a leftover link."""
+    """Names of the devices that have a CDI file of this driver in ``folder``, or leftovers of one."""
     found = set()
-    for path_of in (file_of, link_of):
+    for path_of in _PATHS:
         prefix, _, suffix = path_of(folder, "*").name.partition("*")
         found |= {path.name.removeprefix(prefix).removesuffix(suffix) for path in folder.glob(f"{prefix}*{suffix}")}
     return found
@@ -54,32 +65,30 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
 
     sysfs has no namespaces: without this file a container would see all devices of
     its node. An empty tmpfs covers the device class. The mount is equal for every
-    device, and CDI keeps one mount per path. On it each device gets a copy of its own
-    link into /sys/devices, by crun's mount option ``copy-symlink``. The link is
-    relative and resolves in the container's own sysfs.
+    device, and CDI keeps one mount per path. On it each device gets its folder of
+    links, which resolve in the container's own sysfs. Both mounts are read-only.
 
-    crun copies the link in ``folder``, not the one in sysfs. For a pod with a user
-    namespace (``hostUsers: false``) containerd adds the option ``idmap`` to every
-    bind mount of a CDI file (container-device-interface, ``withIDMapForBindMount``).
-    crun applies the ID mapping to the source before it handles ``copy-symlink``, and
-    sysfs, unlike tmpfs, does not support ID-mapped mounts.
+    The file uses only mounts and options that every OCI runtime has. Binding the
+    device's folder in sysfs instead would break its relative links, and fail for a
+    pod with a user namespace (``hostUsers: false``): the option ``idmap`` is added to
+    every bind mount of a CDI file (container-device-interface,
+    ``withIDMapForBindMount``), and sysfs, unlike tmpfs, does not support it.
     """
     values = {"DEVICE": device.name, "UUID": device.uuid, "PCI": device.pci_address}
     environment = [f"MOCK_ACCEL_{key}={value}" for key, value in values.items()]
     environment += [f"MOCK_ACCEL_{key}_{device.name.upper()}={value}" for key, value in values.items()]
-    link = f"{_CLASS_FOLDER}/{device.name}"
     mounts = [
         {
             "hostPath": "tmpfs",
             "containerPath": _CLASS_FOLDER,
             "type": "tmpfs",
-            "options": ["nosuid", "nodev", "noexec", "mode=0755", "size=64k"],
+            "options": [*_MOUNT_OPTIONS, "mode=0755", "size=64k"],
         },
         {
-            "hostPath": str(link_of(folder, device.name)),
-            "containerPath": link,
+            "hostPath": str(links_of(folder, device.name)),
+            "containerPath": f"{_CLASS_FOLDER}/{device.name}",
             "type": "bind",
-            "options": ["bind", "copy-symlink"],
+            "options": ["bind", *_MOUNT_OPTIONS],
         },
     ]
     return {
@@ -90,34 +99,37 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
 
 
 def is_right(folder: Path, device: Device) -> bool:
-    """Whether the CDI file and link of ``device`` have the expected content. Raises OSError."""
-    link = link_of(folder, device.name)
+    """Whether the CDI file and links of ``device`` have the expected content. Raises OSError."""
     try:
-        found = str(link.readlink()) if link.is_symlink() else None
+        links = files.links_in(links_of(folder, device.name))
         text = file_of(folder, device.name).read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return False
-    return found == device.class_link and text == _text(folder, device)
+    return links == dict(device.links) and text == _text(folder, device)
 
 
 def write(folder: Path, device: Device) -> bool:
-    """Write the CDI file and link of ``device``; False if both were already right. Raises OSError."""
+    """Write the CDI file and links of ``device``; False if all were already right. Raises OSError."""
     if is_right(folder, device):
         return False
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        # The runtime reads the link as the pod's root, which is not a user of the node.
+        # The container's processes reach the links as the pod's root, which is not a user of the node.
         folder.chmod(_FOLDER_MODE)
-    # The file refers to the link, so it is written last.
-    files.link_atomically(link_of(folder, device.name), device.class_link)
+    # The file refers to the links, so it is written last.
+    files.make_folder_of_links(links_of(folder, device.name), dict(device.links))
     files.write_atomically(file_of(folder, device.name), _text(folder, device))
+    if (old := _old_link_of(folder, device.name)).is_symlink():
+        files.remove(old)
     return True
 
 
 def delete(folder: Path, name: str) -> bool:
-    """Remove the CDI file and link of device ``name``; False if neither existed. Raises OSError."""
-    removed = [files.remove(file_of(folder, name)), files.remove(link_of(folder, name))]
-    return any(removed)
+    """Remove the CDI file and links of device ``name``; False if there were none. Raises OSError."""
+    there = [path for path_of in _PATHS if os.path.lexists(path := path_of(folder, name))]
+    for path in there:
+        files.remove(path)
+    return bool(there)
 
 
 def _text(folder: Path, device: Device) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mock_accel_dra import failpoints, klog
 
 CLASS_PATH = "class/mock-accel"
+_TO_SYSFS = "../" * (CLASS_PATH.count("/") + 2)
+"""From the folder of a device in the class to the mount point of sysfs."""
 CAPABILITIES = ("compute", "encryption", "compression", "p2p-dma")
 """Names of the bits of the capabilities register, from bit 0."""
 FREE, ALLOCATED = 0, 1
@@ -47,8 +50,9 @@ class Device:
     total_vfs: int = 0
     problem: str = ""
     """Why it cannot be used, in CamelCase; empty if it is healthy."""
-    class_link: str = ""
-    """Target of its link in the class folder, ``../../devices/pci0000:10/…/mock-accel/mock0``."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Entries of its folder in sysfs, and where they are relative to ``class/mock-accel/<name>``, sorted:
+    ``("uuid", "../../../devices/pci0000:10/…/mock-accel/mock0/uuid")``."""
 
     @property
     def is_vf(self) -> bool:
@@ -125,7 +129,7 @@ def read_device(root: Path, name: str) -> Device:
             pcie_root=_pcie_root(pci_folder),
             physfn=parent,
             total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
-            class_link=str(folder.readlink()),
+            links=_links(folder),
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
@@ -160,6 +164,14 @@ def _read(path: Path) -> str:
     if not data.isascii():
         raise DeviceError(f"{path}: expected ASCII, found {data!r}")
     return data.decode("ascii")
+
+
+def _links(folder: Path) -> tuple[tuple[str, str], ...]:
+    """`Device.links` of the device whose entry in the class is ``folder``, itself a link below ``devices``."""
+    # Links in sysfs are relative, and none of the folders that they pass is a link.
+    place = PurePosixPath(CLASS_PATH) / folder.readlink()
+    targets = {path.name: place / (path.readlink() if path.is_symlink() else path.name) for path in folder.iterdir()}
+    return tuple(sorted((name, _TO_SYSFS + posixpath.normpath(target)) for name, target in targets.items()))
 
 
 def _number(path: Path, base: int = 10) -> int:

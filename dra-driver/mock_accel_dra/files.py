@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mock_accel_dra import failpoints
@@ -29,35 +30,53 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     _replace(path, write)
 
 
-def link_atomically(path: Path, target: str) -> bool:
-    """Make ``path`` a symbolic link to ``target``; False if it already is one. Raises OSError.
+def link_atomically(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``. Raises OSError. The temporary name is as in ``write_atomically``."""
+    _replace(path, lambda beside: beside.symlink_to(target))
 
-    The temporary name is as in ``write_atomically``.
+
+def links_in(folder: Path) -> dict[str, str]:
+    """Targets of the symbolic links in ``folder`` by name; empty targets for other files. Raises OSError."""
+    return {path.name: str(path.readlink()) if path.is_symlink() else "" for path in folder.iterdir()}
+
+
+def make_folder_of_links(folder: Path, links: Mapping[str, str], mode: int = 0o755) -> None:
+    """Make ``folder`` contain the symbolic ``links``, by name with their targets, and nothing else. Raises OSError.
+
+    A new folder appears with all its links. An existing one is corrected in place,
+    link by link, because containers may have it mounted.
     """
-    try:
-        if path.is_symlink() and str(path.readlink()) == target:
-            return False
-    except FileNotFoundError:
-        pass
 
-    def link(beside: Path) -> None:
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(target)
+    def make(beside: Path) -> None:
+        beside.mkdir()
+        beside.chmod(mode)  # mkdir obeys the umask
+        for name, target in links.items():
+            (beside / name).symlink_to(target)
+        sync_folder(beside)
 
-    _replace(path, link)
-    return True
+    if folder.is_symlink() or not folder.is_dir():
+        _discard(folder)  # rename(2) does not replace a file by a folder
+        _replace(folder, make)
+        return
+    found = links_in(folder)
+    for name, target in links.items():
+        if found.get(name) != target:
+            link_atomically(folder / name, target)
+    for name in found.keys() - links.keys():
+        remove(folder / name)
 
 
 def _replace(path: Path, make: Callable[[Path], None]) -> None:
     """Call ``make`` to write a new file beside ``path``, then rename it over ``path``. Raises OSError."""
     failpoints.hit()
     beside = path.with_name(f".{path.name}{_SUFFIX}")
+    _discard(beside)
     try:
         make(beside)
         failpoints.hit()
         beside.rename(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        _discard(beside)
         raise
     sync_folder(path.parent)
     failpoints.hit()
@@ -70,14 +89,24 @@ def remove_half_written(folder: Path, pattern: str) -> None:
 
 
 def remove(path: Path) -> bool:
-    """Remove ``path`` durably: it stays removed after a power cut. False if it did not exist."""
+    """Remove ``path``, a file or a folder, durably: it stays removed after a power cut. False if it did not exist."""
     failpoints.hit()
-    try:
-        path.unlink()
-    except FileNotFoundError:
+    if not _discard(path):
         return False
     sync_folder(path.parent)
     failpoints.hit()
+    return True
+
+
+def _discard(path: Path) -> bool:
+    """Remove ``path``, a file or a folder; False if it did not exist."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return False
     return True
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import cdi, discovery
+from mock_accel_dra import cdi, discovery, files
 from mock_accel_dra.api import Client
 from mock_accel_dra.prepare import PrepareError, Preparer
 from mock_accel_dra.reconcile import Reconciler
@@ -38,7 +38,7 @@ class Rig:
         self.boots += 1
         self.number(*plugged)
         for path in self.cdi.glob("*"):  # the folder is on a tmpfs
-            path.unlink()
+            files.remove(path)
         self.start()
 
     def number(self, *plugged: str) -> None:

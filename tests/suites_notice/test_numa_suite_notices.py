@@ -20,7 +20,7 @@ from mock_device.lab.kube import kubeclient
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
-FIRST = "Nodes Are Ready And Run Containers By Crun"
+FIRST = "Nodes Are Ready And Run Containers By The Profile's Runtime"
 PCI_BUS = "Guest PCI Bus Agrees With Topology"
 SYSFS = "Sysfs Agrees With Topology"
 SLICES = "ResourceSlices Agree With Topology"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from mock_device.checks.nodes import runtime
 from mock_device.diagnosis.snapshot import Access, Event
+from mock_device.diagnosis.steps import on_node
 from support.recorded_cluster import (
     CONFIG,
     FOLDER,
@@ -25,6 +27,7 @@ from support.recorded_cluster import (
     shown,
     waiting,
 )
+from support.runtimes import RUNTIME
 from support.topologies import CLUSTER
 
 HEALTHY = Recorded()
@@ -316,16 +319,21 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "wrong default runtime": (
         {"configs": {NODE1: CONFIG, NODE2: CONFIG.replace("_name = 'crun'", "_name = 'runc'")}},
-        "default runtime is crun",
-        f"{NODE2}: expected default runtime crun, found runc (no binary given)",
-        f"""lab ssh {NODE2} 'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"crun\\"/" """
-        "/etc/containerd/config.toml; systemctl restart containerd.service'",
+        "default runtime is as in the profile",
+        f"{NODE2}: expected default runtime crun, found runc (runc)",
+        on_node(NODE2, f"{runtime.set_default(RUNTIME.config, 'crun')}; systemctl restart containerd.service"),
     ),
     "default runtime that is not there": (
         {"configs": {NODE1: CONFIG, NODE2: CONFIG.replace("_name = 'crun'", "_name = 'kata'")}},
-        "default runtime is crun",
-        f"{NODE2}: containerd's configuration has no 'kata' for a default runtime of io.containerd.cri.v1.runtime",
-        f"lab ssh {NODE2} 'sed -i",
+        "default runtime is as in the profile",
+        f"{NODE2}: the runtime's configuration has no 'kata', so no default OCI runtime",
+        f"lab ssh {NODE2} ",
+    ),
+    "default runtime that is not there, of a profile that names none": (
+        {"default_runtime": "", "configs": {NODE1: CONFIG, NODE2: CONFIG.replace("_name = 'crun'", "_name = 'kata'")}},
+        "default runtime is as in the profile",
+        f"{NODE2}: the runtime's configuration has no 'kata', so no default OCI runtime",
+        on_node(NODE2, "cat /etc/containerd/config.toml"),
     ),
     "container without its device": (
         {"views": {("default", "user", "main"): VIEW.replace(f"device\tmock0\t{MOCK0.uuid}", "device\tmock1\tX")}},

@@ -10,6 +10,7 @@ from mock_device.topology import Function, Node
 def device_of(node: Node, function: Function) -> Device:
     """``function`` of ``node``, free, as the driver reads it from sysfs."""
     parent = node.parent_of(function)
+    pci = f"../../../devices/{node.pcie_root_of(function)}/{function.bdf}"
     return Device(
         name=function.name,
         uuid=function.uuid,
@@ -21,5 +22,9 @@ def device_of(node: Node, function: Function) -> Device:
         pcie_root=node.pcie_root_of(function),
         physfn=parent.bdf if parent else None,
         total_vfs=function.total_vfs,
-        class_link=f"../../devices/{node.pcie_root_of(function)}/{function.bdf}/mock-accel/{function.name}",
+        links=(
+            ("device", pci),
+            ("subsystem", "../../../class/mock-accel"),
+            ("uuid", f"{pci}/mock-accel/{function.name}/uuid"),
+        ),
     )

@@ -40,6 +40,7 @@ SPEC = ClusterSpec(
     image=ImageSpec("disk", "raw", "kernel", "initrd"),
     binaries="/b",
     feature_gates="",
+    default_runtime="crun",
     golden="",
     control_fd=3,
     api_fd=4,

@@ -18,7 +18,8 @@ from mock_device.checks.objects import claims, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, kmm_state
+from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import manifests
 from mock_device.topology import Function, Node, Topology
@@ -57,6 +58,31 @@ METRICS = """\
 # TYPE mock_accel_start_seconds gauge
 mock_accel_start_seconds 1.5
 """
+_IMAGE = "localhost/mock-device/mock-accel-kmod:dev"
+_ENTRY = {"modules": [{"namespace": "mock-device", "name": "mock-accel"}]}
+# KMM's objects on the same cluster, if it loads the kernel module.
+KMM = KmmState(
+    served=True,
+    module=manifests.read_manifest(kmm_state.MANIFEST)[0],
+    images={_IMAGE: "Exists"},
+    configs={name: {"spec": _ENTRY, "status": _ENTRY} for name in (NODE1, NODE2)},
+    nodes={
+        name: {
+            "metadata": {
+                "labels": {kmm_state.NODE_LABEL: kmm_state.NODE_LABEL_VALUE, kmm_state.READY_LABEL: ""},
+            },
+            "status": {"nodeInfo": {"kernelVersion": "6.12.1"}},
+        }
+        for name in (NODE1, NODE2)
+    },
+    deployments=[
+        {
+            "metadata": {"namespace": "kmm-operator-system", "name": "kmm-operator-controller"},
+            "spec": {"replicas": 1},
+            "status": {"availableReplicas": 1},
+        }
+    ],
+)
 READY = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}]
 
 
@@ -131,7 +157,7 @@ def cdi_file(function: Function = MOCK0, node: Node = CLUSTER.nodes[0]) -> CdiFi
     """The file of a device, as the driver writes it."""
     device = device_of(node, function)
     text = json.dumps(driver_cdi.spec(Path(cdi.FOLDER), device), indent=2)
-    return CdiFile(node.name, cdi.path_of(function.name), text, device.class_link)
+    return CdiFile(node.name, cdi.path_of(function.name), text, dict(device.links))
 
 
 VIEW = f"""\
@@ -167,6 +193,7 @@ class Recorded:
         default_factory=lambda: {node.name: {f.name: f.bdf for f in node.functions} for node in CLUSTER.nodes}
     )
     devices: Sequence[NodeDevices] = (shown(CLUSTER.nodes[0], ["mock0"]), shown(CLUSTER.nodes[1]))
+    kmm: KmmState | None = None
     daemon_set: Object | None = field(default_factory=lambda: {"spec": {"template": {"spec": {}}}})
     agents: Sequence[Object] = field(
         default_factory=lambda: [pod_of("mock-accel-node-agent", node) for node in (NODE1, NODE2)]
@@ -190,6 +217,7 @@ class Recorded:
     agent_folders: Mapping[str, Folder] = field(default_factory=lambda: _by_node(FOLDER))
     cdi_files: Sequence[CdiFile] = (cdi_file(),)
     configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
+    default_runtime: str = "crun"
     runtimes: Mapping[str, NodeRuntime] = field(default_factory=lambda: _by_node(RUNTIME))
     views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
 

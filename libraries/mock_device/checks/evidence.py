@@ -26,7 +26,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
-from mock_device.lab.cluster import deploy, node_runtime
+from mock_device.lab.cluster import deploy, kmm_state, node_runtime
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
 
@@ -40,6 +40,8 @@ _SOURCE_TIMEOUT_SECONDS = 20.0
 _JOURNAL_LINES = 200
 _LOG_LINES = 10_000
 """Maximum number of lines of a container's log."""
+_OPERATOR_LABEL = tuple(kmm_state.OPERATOR_LABELS.split("="))
+_KMM_KINDS = ("modules", "moduleimagesconfigs", "nodemodulesconfigs")
 _KUBELET = "kubelet"
 _PLUGIN_FOLDERS = {"plugins", "plugins_registry"}
 """Folders in the kubelet's root, which has another path in each distribution, but always this name."""
@@ -136,11 +138,15 @@ def driver_pods(pods: Iterable[kube.Object], namespace_of_tests: str) -> list[ku
     These are pods that mount the kubelet's plugin folders, where every driver has its
     sockets by the kubelet's plugin contract, and all other pods of their namespaces,
     because a driver may have more components. Pods of the tests' namespace only count
-    if they mount the folders.
+    if they mount the folders. Pods of the KMM operator, which may load the kernel module,
+    count, too.
     """
     pods = list(pods)
     plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
-    namespaces = {pod["metadata"]["namespace"] for pod in plugins} - {namespace_of_tests} | {deploy.NAMESPACE}
+    operators = [pod for pod in pods if _OPERATOR_LABEL in (pod["metadata"].get("labels") or {}).items()]
+    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {namespace_of_tests} | {
+        deploy.NAMESPACE
+    }
     return [pod for pod in pods if pod in plugins or pod["metadata"]["namespace"] in namespaces]
 
 
@@ -167,6 +173,17 @@ def _events(api: ApiClient) -> Files:
 
 def _objects(api: ApiClient, name: str, lister: Callable[..., Any]) -> Files:
     return {f"{name}.json": json.dumps(_items(api, lister), indent=1)}
+
+
+def _kmm_objects(api: ApiClient) -> Files:
+    """Objects of the KMM operator, if the cluster has its kinds."""
+    if not kmm_state.is_served(api):
+        return {}
+    lister = client.CustomObjectsApi(api).list_cluster_custom_object
+    return {
+        f"kmm/{kind}.json": json.dumps(_items(api, partial(lister, kmm_state.GROUP, kmm_state.VERSION, kind)), indent=1)
+        for kind in _KMM_KINDS
+    }
 
 
 def _items(api: ApiClient, lister: Callable[..., Any]) -> list[kube.Object]:
@@ -207,6 +224,7 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
     return {
         **{name: partial(_objects, api, name, lister) for name, lister in objects.items()},
         "events": partial(_events, api),
+        "objects of KMM": partial(_kmm_objects, api),
         "driver logs": partial(_driver_logs, api),
         "logs of the cluster's processes": partial(_logs, session),
         **{f"node {name}": partial(_node, session, name) for name in session.node_names},

@@ -9,7 +9,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
 from mock_device.lab.cluster import deploy, golden, inventory, profile
+from mock_device.lab.cluster.loader_settings import LoaderKind
+from mock_device.lab.cluster.operator_files import MissingFilesError
 
 _BLOCK_BYTES = 512
 _NOT_ARTIFACTS = {"attached", "clusters", "logs"}
@@ -166,13 +168,19 @@ def _current() -> set[Path]:
         images.driver_image,
     ]
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
-        builds += [_golden(file, name) for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
+        for_guests = [name for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
+        builds += [_golden(file, name, loader) for name in for_guests for loader in LoaderKind]
     with only_looking() as asked_for:
         for build in builds:
-            with contextlib.suppress(NotCachedError, topologies.TopologyError):
+            # Files of a module loader are the user's, who may not have them any more.
+            with contextlib.suppress(NotCachedError, MissingFilesError, topologies.TopologyError):
                 build()
     return asked_for
 
 
-def _golden(topology: Path, profile_name: str) -> Callable[[], object]:
-    return lambda: golden.with_driver(topologies.load(topology), profile.load(profile_name))
+def _golden(topology: Path, profile_name: str, loader: LoaderKind) -> Callable[[], object]:
+    def build() -> object:
+        chosen = replace(profile.load(profile_name), module_loader=loader)
+        return golden.with_driver(topologies.load(topology), chosen)
+
+    return build

@@ -16,19 +16,22 @@ _INTERVAL_SECONDS = 1.0
 @click.command()
 @options.topologies(default=DEFAULT_TOPOLOGY)
 @options.profile
+@options.module_loader
 @click.option("--cold", is_flag=True, help="Boot the cluster instead of restoring a saved one.")
 @options.name
-def up(topology: str, profile: str, cold: bool, name: str) -> None:
+def up(topology: str, profile: str, module_loader: str | None, cold: bool, name: str) -> None:
     """Start a cluster with kernel module, DRA driver and devices; it runs until 'lab down'."""
     from mock_device.diagnosis import health
     from mock_device.lab.base import progress, tables
     from mock_device.lab.base.tables import Note, Table
     from mock_device.lab.build import prerequisites
     from mock_device.lab.cluster import client
+    from mock_device.lab.cluster.loader_settings import LoaderKind
 
     prerequisites.check()
     with progress.step(f"cluster {name} ({topology})"):
-        cluster = client.up(topology, name, profile=profile, cold=cold)
+        loader = LoaderKind(module_loader) if module_loader else None
+        cluster = client.up(topology, name, profile=profile, cold=cold, module_loader=loader)
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])
     tables.print_tables(*health.tables(health.status_of(cluster)), places)

@@ -64,6 +64,11 @@ profile = click.option(
     shell_complete=_complete_profile,
     help=f"Name in variables, or the path of a .yaml file (default: {DEFAULT_PROFILE}).",
 )
+module_loader = click.option(
+    "--module-loader",
+    type=click.Choice(["pod", "kmm"]),
+    help="What loads the kernel module: pods of this project, or the KMM operator (default: the profile's).",
+)
 node = click.option("--node", metavar="NODE", shell_complete=complete_node, help="Only this node.")
 of_node = click.argument("node", metavar="NODE", shell_complete=complete_node)
 suites_and_options = click.argument(

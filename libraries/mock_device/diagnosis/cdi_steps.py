@@ -13,10 +13,9 @@ from mock_device.diagnosis.allocation_steps import chosen
 from mock_device.diagnosis.discovery_steps import AGENTS_AGAIN
 from mock_device.diagnosis.snapshot import Object, Snapshot, name_of
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.lab.cluster.node_runtime import Kind
 from mock_device.topology import Function
 
-DEFAULT_RUNTIME = "crun"
-"""Containers see their devices through its mount option ``copy-symlink``."""
 _PREPARE_FAILED = "FailedPrepareDynamicResources"
 _WAITED = "FailedScheduling"
 """Reason of events from before the pod was scheduled."""
@@ -99,18 +98,22 @@ def prepared(snapshot: Snapshot) -> Finding:
 
 
 def default_runtime(snapshot: Snapshot) -> Finding:
-    """crun is containerd's default runtime."""
+    """Each node has a default OCI runtime, that of the cluster's profile if it names one."""
     wrong: list[str] = []
     remedy = ""
     for node, config in snapshot.configs.items():
-        complaint = runtime.complaint(node, config, DEFAULT_RUNTIME)
+        complaint = runtime.complaint(node, config, snapshot.default_runtime)
         if not complaint:
             continue
         wrong.append(complaint)
-        edit = f'sed -i "s/^default_runtime_name = .*/default_runtime_name = \\"{DEFAULT_RUNTIME}\\"/"'
         found = snapshot.runtimes[node]
-        remedy = remedy or on_node(node, f"{edit} {found.config}; systemctl restart {found.service}")
-    return judged(wrong, remedy, f"{DEFAULT_RUNTIME} on {len(snapshot.configs)} nodes")
+        if snapshot.default_runtime and found.kind is Kind.CONTAINERD:
+            edit = runtime.set_default(found.config, snapshot.default_runtime)
+            remedy = remedy or on_node(node, f"{edit}; systemctl restart {found.service}")
+        else:
+            remedy = remedy or on_node(node, f"cat {found.config}")
+    names = [runtime.default_runtime(config).name for config in snapshot.configs.values()] if not wrong else []
+    return judged(wrong, remedy, f"{', '.join(dict.fromkeys(names))} on {len(snapshot.configs)} nodes")
 
 
 def containers(snapshot: Snapshot) -> Finding:
@@ -175,6 +178,6 @@ def _used(snapshot: Snapshot, claim: Object) -> bool:
 STEPS = (
     Step("CDI folder is usable", Issue.CDI, folder),
     Step("devices are prepared", Issue.CDI, prepared),
-    Step("default runtime is crun", Issue.CDI, default_runtime),
+    Step("default runtime is as in the profile", Issue.CDI, default_runtime),
     Step("containers see their devices", Issue.CDI, containers),
 )

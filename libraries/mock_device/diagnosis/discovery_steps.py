@@ -15,13 +15,13 @@ from mock_device.checks.layers import publication
 from mock_device.checks.nodes import sysfs
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
+from mock_device.diagnosis import loader_remedies
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
 from mock_device.lab.cluster import deploy, node_runtime
 from mock_device.lab.kube import kubeexplain
 
-MODULE_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.MODULE_LOADER}"
 AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
 DEPLOY = "lab deploy"
 ANY_NODE_AGAIN = (
@@ -130,9 +130,10 @@ def pci_bus(snapshot: Snapshot) -> Finding:
 
 def module(snapshot: Snapshot) -> Finding:
     """The kernel module is loaded on every node and bound to every PF."""
-    wrong = sysfs.module_complaints({shown.node: shown.module for shown in snapshot.devices})
-    if wrong:
-        return judged(wrong, MODULE_AGAIN, "")
+    states = {shown.node: shown.module for shown in snapshot.devices}
+    if wrong := sysfs.module_complaints(states):
+        nodes = [node for node, state in states.items() if state != sysfs.MODULE_LIVE]
+        return judged(*loader_remedies.not_loaded(snapshot, wrong, nodes), "")
     remedy = ""
     for shown in snapshot.devices:
         drivers = {function.bdf: function.driver for function in shown.pci}
@@ -149,7 +150,8 @@ def sysfs_class(snapshot: Snapshot) -> Finding:
     """Class mock-accel in sysfs has all PFs, with the topology's values."""
     wrong = sysfs.value_complaints(answering(snapshot), snapshot.devices)
     count = sum(len(shown.accelerators) for shown in snapshot.devices)
-    return judged(wrong, MODULE_AGAIN, f"{count} devices with the topology's values")
+    remedy = loader_remedies.unload_and_load(snapshot) if wrong else ""
+    return judged(wrong, remedy, f"{count} devices with the topology's values")
 
 
 def agents(snapshot: Snapshot) -> Finding:

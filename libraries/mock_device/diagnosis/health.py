@@ -7,7 +7,7 @@ docs/decisions/0020-health-is-part-of-the-diagnosis.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
@@ -26,7 +26,9 @@ from mock_device.diagnosis.steps import of_cluster, take
 from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
+from mock_device.lab.cluster import kmm
 from mock_device.lab.cluster.cluster import Cluster, GuestAnswer
+from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.names import DRIVER
 from mock_device.topology import Node
 
@@ -84,6 +86,10 @@ class ClusterStatus:
     """Number of the driver's ResourceSlices with devices; those with counters only do not count."""
     complaints: list[str]
     """Reasons why the cluster is unhealthy, a sentence each."""
+    module_loader: str = LoaderKind.POD.value
+    """What loads the kernel module: ``pod`` or ``kmm``."""
+    loader_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files from which the lab installed the loader, by file name."""
 
     @property
     def healthy(self) -> bool:
@@ -147,6 +153,8 @@ def collect(session: Session) -> ClusterStatus:
         ],
         slices=sum(bool(item["spec"].get("devices")) for item in snapshot.slices if item["spec"]["driver"] == DRIVER),
         complaints=complaints(snapshot),
+        module_loader=snapshot.loader.value,
+        loader_files=kmm.checksums_in(session.api) if snapshot.loader is LoaderKind.KMM else {},
     )
 
 
@@ -194,7 +202,7 @@ def _guest_state(guest: GuestAnswer | None) -> str:
 def tables(status: ClusterStatus) -> list[Table]:
     """Tables of the cluster, its nodes and its pods."""
     return [
-        Table((), [("cluster", status.name, status.topology, status.state, f"slices {status.slices}")]),
+        Table((), [_cluster_row(status)]),
         Table(
             ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
             [_node_row(node) for node in status.nodes],
@@ -206,7 +214,13 @@ def tables(status: ClusterStatus) -> list[Table]:
             ("pod", "node", "phase", "ready"),
             [(pod.name, pod.node, pod.phase, "yes" if pod.ready else "no") for pod in status.pods],
         ),
+        *([Table(("file of the module loader", "sha256"), [*status.loader_files.items()])] * bool(status.loader_files)),
     ]
+
+
+def _cluster_row(status: ClusterStatus) -> tuple[str, ...]:
+    slices, loader = f"slices {status.slices}", f"module loader {status.module_loader}"
+    return ("cluster", status.name, status.topology, status.state, slices, loader)
 
 
 def _node_row(node: NodeStatus) -> tuple[str, ...]:

@@ -25,8 +25,10 @@ from mock_device.diagnosis import folders
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, kmm_state, module_loader
 from mock_device.lab.cluster.cluster import Capability, GuestAnswer
+from mock_device.lab.cluster.kmm_state import KmmState
+from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import DRIVER
@@ -56,7 +58,7 @@ class LiveSnapshot:
 
         Raises StepError, ApiException or HTTPError if the supervisor or the API server does not answer.
         """
-        needed = ["_look", "nodes", "driver_pods", "slices"]
+        needed = ["_look", "nodes", "driver_pods", "slices", "loader"]
         if self.has_guests:
             _ = self.supervisor  # first and alone: its connection handles one request at a time
             needed.append("guest_answers")
@@ -128,6 +130,15 @@ class LiveSnapshot:
     @property
     def silent(self) -> Mapping[str, str]:
         return self._look[1]
+
+    @cached_property
+    def loader(self) -> LoaderKind:
+        """What loads the kernel module."""
+        return module_loader.found_in(self._api)
+
+    @cached_property
+    def kmm(self) -> KmmState | None:
+        return kmm_state.read(self._api) if self.loader is LoaderKind.KMM else None
 
     @cached_property
     def daemon_set(self) -> Object | None:
@@ -274,6 +285,10 @@ class LiveSnapshot:
     @cached_property
     def configs(self) -> Mapping[str, str]:
         return self._session.on_nodes(lambda found: found.dump_config)
+
+    @property
+    def default_runtime(self) -> str:
+        return self._session.cluster.default_runtime
 
     @property
     def runtimes(self) -> Mapping[str, NodeRuntime]:

@@ -10,6 +10,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis.folders import Folder
+from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.topology import Topology
 
@@ -91,6 +92,10 @@ class Snapshot(Protocol):
         """Devices of all nodes except ``silent`` ones."""
 
     @property
+    def kmm(self) -> KmmState | None:
+        """KMM's objects; None if pods of a DaemonSet load the kernel module."""
+
+    @property
     def daemon_set(self) -> Object | None:
         """DaemonSet of the node agents; None if it does not exist."""
 
@@ -157,6 +162,10 @@ class Snapshot(Protocol):
     @property
     def configs(self) -> Mapping[str, str]:
         """Configurations of the container runtimes (TOML)."""
+
+    @property
+    def default_runtime(self) -> str:
+        """OCI runtime that the cluster's profile makes the default; empty if it names none."""
 
     @property
     def runtimes(self) -> Mapping[str, NodeRuntime]: ...

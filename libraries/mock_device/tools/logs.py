@@ -26,6 +26,8 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.diagnosis.snapshot import NO_LOG
+from mock_device.lab.cluster import kmm_state, module_loader
+from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.kube import kubeclient
 
 _HEADER = re.compile(r"(?P<severity>[IWEF])(?P<stamp>\d{4} \d\d:\d\d:\d\d\.\d+) +\d+ [^]]+\] (?P<message>.*)")
@@ -135,6 +137,8 @@ def pods(session: Session, component: Component | None, node: str | None) -> lis
         session.topology.node(node)
     components = [component] if component else list(Component)
     found = [name for item in components for name in driver.pods(session.api, item, node)]
+    if not found and component is Component.MODULE_LOADER and module_loader.found_in(session.api) is LoaderKind.KMM:
+        raise CheckError(f"KMM loads the kernel module, its pods end after a moment; see: {kmm_state.LOGS}")
     if not found:
         what = component.value if component else "the driver"
         raise CheckError(f"no pod of {what}{f' on {node}' if node else ''}; see: lab diagnose")

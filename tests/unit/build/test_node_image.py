@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from support.topologies import CLUSTER
 
-from mock_device.lab.build.node_image import DATA, MASKED, SERVICES, kube_proxy_config, kubelet_config
+from mock_device.lab.base.variables import PROFILE_SCHEMA
+from mock_device.lab.build.node_image import DATA, MASKED, PACKAGES, SERVICES, kube_proxy_config, kubelet_config
 from mock_device.lab.controlplane.addresses import CLUSTER_CIDR, DNS_ADDRESS, pod_cidr
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.controlplane.sshkeys import create_ssh_keys
@@ -24,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, in
     folder = tmp_path_factory.mktemp("node")
     pki = create_pki(folder / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
     keys = create_ssh_keys(folder / "ssh", [node.name for node in CLUSTER.nodes])
-    found = node_files(CLUSTER.nodes[1], 2, pki, keys, "A=true,B=false")
+    found = node_files(CLUSTER.nodes[1], 2, pki, keys, "A=true,B=false", "runc")
     return {file.path: (file.content, file.mode) for file in found}
 
 
@@ -48,6 +51,24 @@ def test_kubelet_gets_its_address_and_feature_gates(files: dict[str, tuple[bytes
     assert files["/etc/kubernetes/kubelet.env"][0] == b"NODE_IP=192.168.122.212\nFEATURE_GATES=A=true,B=false\n"
     unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
     assert {"NODE_IP", "FEATURE_GATES"} <= set(re.findall(r"\$\{?(\w+)", unit))
+
+
+def test_default_runtime_is_one_of_those_that_containerd_knows(files: dict[str, tuple[bytes, int]]) -> None:
+    config = tomllib.loads((DATA / "etc/containerd/config.toml").read_text())
+    (path,) = [path for path in files if any(fnmatch(path, pattern) for pattern in config["imports"])]
+    imported = tomllib.loads(files[path][0].decode())
+    assert imported["version"] == config["version"]
+    plugin = "io.containerd.cri.v1.runtime"
+    # The last of containerd's files that has a value wins; one file must have it.
+    assert imported["plugins"][plugin] == {"containerd": {"default_runtime_name": "runc"}}
+    known = config["plugins"][plugin]["containerd"]
+    assert known.keys() == {"runtimes"}
+    choices = json.loads(PROFILE_SCHEMA.read_text())["properties"]["default-runtime"]["enum"]
+    assert known["runtimes"].keys() == set(choices)
+    assert {entry["options"]["BinaryName"] for entry in known["runtimes"].values()} == {
+        f"/usr/bin/{name}" for name in choices
+    }
+    assert set(choices) <= set(PACKAGES)
 
 
 def test_each_node_has_its_own_pod_addresses() -> None:

@@ -22,7 +22,7 @@ NODE = "mock-cluster-node1"
 PF, VF = CLUSTER.node(NODE).functions[:2]
 ALLOCATED = {DeviceId(NODE, PF.name): PF}
 PATH = "/var/run/cdi/example.com_mock-accel-mock0.json"
-LINK = device_of(CLUSTER.node(NODE), PF).class_link
+LINKS = dict(device_of(CLUSTER.node(NODE), PF).links)
 
 
 def content(function: topology.Function) -> dict[str, Any]:
@@ -30,9 +30,9 @@ def content(function: topology.Function) -> dict[str, Any]:
     return driver.spec(Path(cdi.FOLDER), device_of(CLUSTER.node(NODE), function))
 
 
-def file_with(spec: dict[str, Any], link: str | None = LINK) -> CdiFile:
+def file_with(spec: dict[str, Any], links: dict[str, str] | None = LINKS) -> CdiFile:
     """The file of ``mock0`` with content ``spec``."""
-    return CdiFile(NODE, PATH, json.dumps(spec), link)
+    return CdiFile(NODE, PATH, json.dumps(spec), links)
 
 
 def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
@@ -40,19 +40,27 @@ def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
     driver.write(tmp_path, device_of(CLUSTER.node(NODE), VF))
     (tmp_path / ".example.com_mock-accel-mock1.json.7.tmp").write_text('{"cut of')
     (tmp_path / "nvidia.json").write_text("{}")
-    (tmp_path / "example.com_mock-accel-mock2.link").symlink_to("../../devices/left")
+    (tmp_path / "example.com_mock-accel-mock2.links").mkdir()
+    (tmp_path / "example.com_mock-accel-mock2.links" / "a").symlink_to("../../devices/left")
+    (tmp_path / "example.com_mock-accel-mock2.links" / "b").write_text("")
+    (tmp_path / "example.com_mock-accel-mock3.link").symlink_to("dangling")
     script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
-    assert [(file.text, file.link) for file in files] == [
-        (json.dumps(content(PF), indent=2), LINK),
-        (json.dumps(content(VF), indent=2), device_of(CLUSTER.node(NODE), VF).class_link),
+    assert [(file.text, file.links) for file in files] == [
+        (json.dumps(content(PF), indent=2), LINKS),
+        (json.dumps(content(VF), indent=2), dict(device_of(CLUSTER.node(NODE), VF).links)),
         ("", None),
-        ("", "../../devices/left"),
+        ("", None),
+        ("", {"a": "../../devices/left", "b": ""}),
     ]
     assert cdi.complaints(files, {DeviceId(NODE, PF.name): PF, DeviceId(NODE, VF.name): VF}) == [
         f"{NODE}: /var/run/cdi/{name} is unexpected: no allocated device belongs to it"
-        for name in (".example.com_mock-accel-mock1.json.7.tmp", "example.com_mock-accel-mock2.link")
+        for name in (
+            "example.com_mock-accel-mock3.link",
+            ".example.com_mock-accel-mock1.json.7.tmp",
+            "example.com_mock-accel-mock2.links",
+        )
     ]
 
 
@@ -68,7 +76,8 @@ def test_probe_of_a_missing_folder_lists_nothing(tmp_path: Path) -> None:
         ("", "node1: the list of CDI files is incomplete: ''"),
         ("file\t/a.json\n+{", "node1: the list of CDI files is incomplete: 'file\\t/a.json\\n+{'"),
         ("+{}\nend\n", "node1: expected the line of a CDI file, found '+{}'"),
-        ("link\t/a.link\nend\n", "node1: expected the line of a CDI file, found 'link\\t/a.link'"),
+        ("folder\t/a\nlink\tuuid\nend\n", "node1: expected the line of a CDI file, found 'link\\tuuid'"),
+        ("link\tuuid\t..\nend\n", "node1: expected the line of a CDI file, found 'link\\tuuid\\t..'"),
         ("file\t/a.json\n{}\nend\n", "node1: expected the line of a CDI file, found '{}'"),
     ],
 )
@@ -124,16 +133,30 @@ def test_file_of_another_device_is_reported(change: Callable[[dict[str, Any]], N
 
 
 @pytest.mark.parametrize(
-    "link", [None, "/sys/devices/pci0000:10/0000:11:00.0/mock-accel/mock0", LINK.replace("11:00", "12:00")]
+    ("links", "complaint"),
+    [
+        (None, "expected a folder of links, found none"),
+        (
+            {"device": LINKS["device"]},
+            "expected link uuid to ../../../devices/…/0000:11:00.0/mock-accel/mock0/uuid, found None",
+        ),
+        (
+            LINKS | {"device": "/sys/devices/pci0000:10/0000:11:00.0"},
+            "expected link device to ../../../devices/…/0000:11:00.0, found '/sys/devices/pci0000:10/0000:11:00.0'",
+        ),
+        (
+            LINKS | {"status": LINKS["uuid"]},
+            f"expected link status to ../../../devices/…/0000:11:00.0/mock-accel/mock0/status, found {LINKS['uuid']!r}",
+        ),
+    ],
 )
-def test_wrong_link_is_reported(link: str | None) -> None:
-    assert cdi.complaints([file_with(content(PF), link)], ALLOCATED) == [
-        f"{NODE}: {PATH}: expected /var/run/cdi/example.com_mock-accel-mock0.link to say "
-        f"../../devices/…/0000:11:00.0/mock-accel/mock0, found {link!r}"
+def test_wrong_links_are_reported(links: dict[str, str] | None, complaint: str) -> None:
+    assert cdi.complaints([file_with(content(PF), links)], ALLOCATED) == [
+        f"{NODE}: {PATH}: /var/run/cdi/example.com_mock-accel-mock0.links: {complaint}"
     ]
 
 
-def test_link_is_only_required_if_it_is_mounted() -> None:
+def test_links_are_only_required_if_they_are_mounted() -> None:
     spec = content(PF)
     _edits(spec)["mounts"] = [{"hostPath": "/sys/class/mock-accel/mock0", "containerPath": "/a", "options": ["bind"]}]
     assert cdi.complaints([file_with(spec, None)], ALLOCATED) == []

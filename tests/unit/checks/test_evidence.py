@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -108,6 +109,31 @@ def test_driver_pods_are_recognised_by_plugin_folders() -> None:
     assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS], "default") == DRIVER_PODS
     whole = driver_pod("all", "storage", "/var/lib/kubelet/")
     assert evidence.driver_pods([whole], "default") == [whole]
+
+
+def test_pods_of_the_kmm_operator_count() -> None:
+    def pod(name: str, **labels: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "kmm-operator-system", "labels": labels}, "spec": {}}
+
+    operator = pod("kmm-operator-controller", **{"app.kubernetes.io/name": "kmm"})
+    beside = pod("beside")
+    assert evidence.driver_pods([*OTHER_PODS, operator, beside], "default") == [operator, beside]
+    other = pod("other", **{"app.kubernetes.io/name": "other"})
+    assert evidence.driver_pods([*OTHER_PODS, other], "default") == []
+
+
+def test_objects_of_kmm_are_collected_where_there_are_any() -> None:
+    with api_server({}) as api:
+        assert evidence._kmm_objects(api) == {}
+    group = "/apis/kmm.sigs.x-k8s.io/v1beta1"
+    module = {"metadata": {"name": "mock-accel", "managedFields": []}}
+    answers: Answers = {group: (200, {"kind": "APIResourceList", "groupVersion": "x", "resources": []})}
+    for kind in ("modules", "moduleimagesconfigs", "nodemodulesconfigs"):
+        answers[f"{group}/{kind}"] = listing(module)
+    with api_server(answers) as api:
+        found = evidence._kmm_objects(api)
+    assert list(found) == ["kmm/modules.json", "kmm/moduleimagesconfigs.json", "kmm/nodemodulesconfigs.json"]
+    assert json.loads(found["kmm/modules.json"]) == [{"metadata": {"name": "mock-accel"}}]
 
 
 def test_logs_of_all_drivers_and_previous_runs_are_collected() -> None:

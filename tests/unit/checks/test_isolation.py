@@ -37,23 +37,29 @@ def test_users_of_the_node_are_reported(uid_map: str, right: bool) -> None:
     ("output", "complaints"),
     [
         (f"refused {STATUS}\n", []),
-        (f"refused {STATUS}\nwritten /x\n", ["expected all writes to be refused, found written /x"]),
-        (f"written {STATUS}\n", ["expected status registers that refuse writes, found none that does"]),
-        ("", ["expected status registers that refuse writes, found none that does"]),
+        (f"refused {STATUS}\nwritable /x\n", ["expected all writes to be refused, found writable /x"]),
+        (f"writable {STATUS}\n", ["expected attributes in sysfs that refuse writes, found none that does"]),
+        ("", ["expected attributes in sysfs that refuse writes, found none that does"]),
     ],
 )
-def test_written_registers_are_reported(output: str, complaints: list[str]) -> None:
+def test_writable_attributes_are_reported(output: str, complaints: list[str]) -> None:
     assert isolation.write_complaints(output) == complaints
 
 
-def test_write_probe_finds_registers_that_can_be_written(tmp_path: Path) -> None:
-    status = tmp_path / "class/mock-accel/mock0/status"
-    status.parent.mkdir(parents=True)
-    status.write_text("0\n")
+def test_write_probe_finds_what_can_be_written(tmp_path: Path) -> None:
+    device = tmp_path / "class/mock-accel/mock0"
+    attributes = tmp_path / "devices/0000:11:00.0/mock-accel/mock0"
+    attributes.mkdir(parents=True)
+    (attributes / "status").write_text("0\n")
+    device.mkdir(parents=True)
+    (device / "status").symlink_to("../../../devices/0000:11:00.0/mock-accel/mock0/status")
+    (device / "broken").symlink_to("nowhere")
     script = isolation.WRITE_PROBE.replace("/sys/", f"{tmp_path}/")
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
-    assert output == f"written {status}\n"
-    assert status.read_text() == "1\n"
+    assert output.splitlines() == [
+        f"writable {path}" for path in (device / "status", attributes / "status", device.parent, device)
+    ]
+    assert (attributes / "status").read_text() == "0\n"
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,15 @@ def test_kubelet_that_lists_too_little_or_does_not_answer_is_an_error(answer: An
         node_services.restart_kubelet(session(api, []), "node1", timedelta(0))
 
 
-def test_default_runtime_is_set_in_containerds_configuration(tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text('version = 3\ndefault_runtime_name = "crun"\n')
+@pytest.mark.parametrize("place", ["config.toml", "conf.d/default-runtime.toml"])
+def test_default_runtime_is_set_in_containerds_configuration(tmp_path: Path, place: str) -> None:
+    (tmp_path / "config.toml").write_text("version = 3\n")
+    config = tmp_path / place
+    config.parent.mkdir(exist_ok=True)
+    config.write_text('version = 3\n  default_runtime_name = "crun"\n')
     commands: list[str] = []
     node_services.set_default_runtime(session(None, commands), "node1", "runc")
     (command,) = commands
-    edit = command.replace(RUNTIME.config, str(config)).replace(RUNTIME.restart, "true")
+    edit = command.replace(str(Path(RUNTIME.config).parent), str(tmp_path)).replace(RUNTIME.restart, "true")
     subprocess.run(["sh", "-c", edit], check=True)
-    assert config.read_text() == 'version = 3\ndefault_runtime_name = "runc"\n'
+    assert config.read_text() == 'version = 3\n  default_runtime_name = "runc"\n'

@@ -159,11 +159,12 @@ def test_probe_lists_the_devices_of_the_container(tmp_path: Path) -> None:
         )
         (folder / "device" / "vendor").write_text("0x1de5\n")
     (tree.classes / "mock9").symlink_to("../../devices/gone")
+    (tree.classes / "mock0" / "left").symlink_to("../gone")
     script = pods.PROBE.replace(CLASS_FOLDER, str(tree.classes))
     environment = {"PATH": os.environ["PATH"], "HOME": "/", **ENVIRONMENT}
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environment).stdout
     view = pods.parse_view(output.replace(str(tree.root), "/sys"))
-    assert view == ContainerView(ENVIRONMENT, (SEEN_PF, SEEN_VF, SeenDevice("mock9", "", "", "")))
+    assert view == ContainerView(ENVIRONMENT, (SEEN_PF, SEEN_VF, SeenDevice("mock9", "", "", "")), ("mock0/left",))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,7 @@ def test_probe_lists_the_devices_of_the_container(tmp_path: Path) -> None:
         ("", "the container's list of devices is incomplete: ''"),
         ("env\tMOCK_ACCEL_PCI=1", "the container's list of devices is incomplete: 'env\\tMOCK_ACCEL_PCI=1'"),
         ("env\tMOCK_ACCEL_PCI\nend\n", "expected a variable or device of the container, found 'env\\tMOCK_ACCEL_PCI'"),
+        ("broken\nend\n", "expected a variable or device of the container, found 'broken'"),
         ("device\tmock0\nend\n", "expected a variable or device of the container, found 'device\\tmock0'"),
     ],
 )
@@ -231,6 +233,12 @@ def test_other_devices_in_sysfs_are_reported(devices: list[SeenDevice], message:
     assert pods.view_complaints(replace(VIEW, devices=tuple(devices)), NODE, FUNCTIONS) == [message]
 
 
+def test_broken_links_are_reported() -> None:
+    assert pods.view_complaints(replace(VIEW, broken=("mock0/status",)), NODE, FUNCTIONS) == [
+        "/sys/class/mock-accel/mock0/status in the container: expected a link that resolves"
+    ]
+
+
 SHORTS = "MOCK_ACCEL_DEVICE, MOCK_ACCEL_UUID, MOCK_ACCEL_PCI"
 BOTH = "mock0 NODE1-NUMA0-PF 0000:11:00.0 or mock0_vf0 NODE1-NUMA0-VF0 0000:11:00.1"
 
@@ -253,6 +261,16 @@ def test_other_devices_in_the_environment_are_reported(change: dict[str, str | N
     assert pods.view_complaints(replace(VIEW, environment=environment), NODE, FUNCTIONS) == [
         f"environment of the container: {message}"
     ]
+
+
+def test_pod_can_run_as_root_by_another_runtime() -> None:
+    spec = pods.build("p", ["c"], None, {}, as_root=True, runtime_class="runc")["spec"]
+    assert (spec["runtimeClassName"], spec["securityContext"]) == ("runc", {"runAsUser": 0})
+    assert "securityContext" not in spec["containers"][0]
+    spec = pods.build("p", ["c"], None, {})["spec"]
+    assert "runtimeClassName" not in spec
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 def test_pod_can_restart() -> None:

@@ -36,30 +36,53 @@ state = '/run/containerd'
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "runtime"),
-    [("crun", ContainerRuntime("crun", "/usr/bin/crun")), ("runc", ContainerRuntime("runc", ""))],
-)
-def test_default_runtime_and_binary_are_read(name: str, runtime: ContainerRuntime) -> None:
-    dump = DUMP.replace("default_runtime_name = 'crun'", f"default_runtime_name = '{name}'")
-    assert default_runtime(dump) == runtime
+# The relevant part of what CRI-O prints (`crio status config`), by its documentation.
+CRIO = """\
+[crio]
+  [crio.runtime]
+    default_runtime = "crun"
+    cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
+    [crio.runtime.runtimes]
+      [crio.runtime.runtimes.crun]
+        runtime_path = "/usr/libexec/crio/crun"
+      [crio.runtime.runtimes.runc]
+        runtime_path = ""
+"""
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "missing"),
+    ("config", "name", "runtime"),
     [
-        ("default_runtime_name = 'crun'", "", "'default_runtime_name'"),
-        ("default_runtime_name = 'crun'", "default_runtime_name = 'kata'", "'kata'"),
-        ("cri.v1.runtime", "grpc.v1.cri", "'io.containerd.cri.v1.runtime'"),
+        (DUMP, "crun", ContainerRuntime("crun", "/usr/bin/crun")),
+        (DUMP, "runc", ContainerRuntime("runc", "runc")),
+        (DUMP.replace("cri.v1.runtime", "grpc.v1.cri"), "crun", ContainerRuntime("crun", "/usr/bin/crun")),
+        (CRIO, "crun", ContainerRuntime("crun", "/usr/libexec/crio/crun")),
+        (CRIO, "runc", ContainerRuntime("runc", "runc")),
     ],
 )
-def test_configuration_without_default_runtime_is_rejected(old: str, new: str, missing: str) -> None:
-    assert old in DUMP
+def test_default_runtime_and_binary_are_read(config: str, name: str, runtime: ContainerRuntime) -> None:
+    for key in ("default_runtime_name = 'crun'", 'default_runtime = "crun"'):
+        config = config.replace(key, key.replace("crun", name))
+    assert default_runtime(config) == runtime
+
+
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [
+        (DUMP.replace("default_runtime_name = 'crun'", ""), "'default_runtime_name'"),
+        (DUMP.replace("default_runtime_name = 'crun'", "default_runtime_name = 'kata'"), "'kata'"),
+        (CRIO.replace('default_runtime = "crun"', ""), "'default_runtime'"),
+    ],
+)
+def test_configuration_without_default_runtime_is_rejected(config: str, missing: str) -> None:
     with pytest.raises(ValueError) as caught:
-        default_runtime(DUMP.replace(old, new))
-    assert str(caught.value) == (
-        f"containerd's configuration has no {missing} for a default runtime of io.containerd.cri.v1.runtime"
-    )
+        default_runtime(config)
+    assert str(caught.value) == f"the runtime's configuration has no {missing}, so no default OCI runtime"
+
+
+def test_configuration_of_something_else_is_rejected() -> None:
+    with pytest.raises(ValueError, match="expected the configuration of containerd or CRI-O, found 'version = 3'"):
+        default_runtime("version = 3")
 
 
 def test_invalid_toml_is_rejected() -> None:
@@ -87,9 +110,16 @@ def test_cdi_folders_are_read(old: str, new: str, folders: tuple[str, ...]) -> N
         ("crun", DUMP, ""),
         ("runc", DUMP, "node1: expected default runtime runc, found crun (/usr/bin/crun)"),
         ("crun", DUMP.replace("/usr/bin/crun", "/usr/bin/runc"), "node1: expected default runtime crun, found crun ("),
-        ("crun", "version = 3", "node1: containerd's configuration has no 'plugins' for a default runtime"),
+        ("crun", "version = 3", "node1: expected the configuration of containerd or CRI-O, found 'version = 3'"),
+        ("", DUMP.replace("_name = 'crun'", "_name = 'runc'"), ""),
+        ("", CRIO, ""),
+        ("", "version = 3", "node1: expected the configuration of containerd or CRI-O, found 'version = 3'"),
     ],
 )
 def test_other_default_runtime_is_reported(expected: str, config: str, found: str) -> None:
     assert complaint("node1", config, expected).startswith(found)
     assert bool(complaint("node1", config, expected)) == bool(found)
+
+
+def test_cdi_folders_of_crio_are_read() -> None:
+    assert cdi_folders(CRIO) == ("/etc/cdi", "/var/run/cdi")

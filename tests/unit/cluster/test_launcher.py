@@ -77,7 +77,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     file.write_text(text)
     loaded = topology.load(file)
     file.write_text("edited while golden clusters are built")
-    profile: Any = SimpleNamespace(accelerator="tcg", feature_gates={})
+    profile: Any = SimpleNamespace(accelerator="tcg", feature_gates={}, default_runtime="crun")
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")
     assert ClusterPaths.of("some").topology.read_text() == text

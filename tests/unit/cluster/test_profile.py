@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from support.schema_check import objections
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import PROFILE_SCHEMA
 from mock_device.lab.cluster import profile
+from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
 from mock_device.lab.guest.accelerator import accelerator
 
 
@@ -18,6 +20,13 @@ def test_default_profile_is_valid() -> None:
     assert found.kind == "embedded"
     assert found.accelerator == accelerator()
     assert found.feature_gates["DRAPartitionableDevices"] is True
+    assert found.default_runtime == "crun"
+
+
+def test_profile_runc_differs_in_the_runtime_only() -> None:
+    default, found = profile.load("embedded"), profile.load("runc")
+    assert found.default_runtime == "runc"
+    assert replace(found, path=default.path, default_runtime="crun") == default
 
 
 def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
@@ -25,6 +34,19 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     path.write_text("{kind: embedded, accelerator: tcg, feature-gates: {B: false, A: true}}")
     found = profile.load(str(path))
     assert (found.accelerator, profile.flag(found.feature_gates)) == ("tcg", "A=true,B=false")
+    assert found.default_runtime == "crun"
+
+
+def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
+    assert profile.load("embedded").module_loader is LoaderKind.POD
+    path = tmp_path / "kmm.yaml"
+    files = "manifests: kmm.yaml, images: [a.tar, b/*.tar], cert: cert-manager, cert-manager-images: c.tar"
+    path.write_text(f"{{kind: embedded, module-loader: kmm, kmm: {{{files}}}}}")
+    found = profile.load(str(path))
+    assert found.module_loader is LoaderKind.KMM
+    assert found.kmm == KmmSettings(
+        ("kmm.yaml",), ("a.tar", "b/*.tar"), cert=CertKind.CERT_MANAGER, cert_manager_images=("c.tar",)
+    )
 
 
 # The JSON schema finds these faults, too.
@@ -33,9 +55,14 @@ BAD_SHAPE = [
     ("kind: cloud", "kind: expected embedded or external, found 'cloud'"),
     ("accelerator: tcg", "expected the key kind"),
     ("{kind: embedded, accelerator: fast}", "accelerator: expected auto, kvm or tcg, found 'fast'"),
-    ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, feature-gates"),
+    ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, default-runtime, feature-gates"),
+    ("{kind: embedded, default-runtime: kata}", "default-runtime: expected crun or runc, found 'kata'"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
+    ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
+    ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),
+    ("{kind: embedded, kmm: {tag: v1}}", "kmm: unknown keys tag; expected manifests, images, version, cert"),
 ]
 # In JSON every key is text; the others are not YAML.
 BAD_FOR_THE_LOADER = [
@@ -60,5 +87,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded, external"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded, external, runc"):
         profile.load("cloud")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import kmm_cases
 from support.diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
 from support.recorded_cluster import NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
 from support.topologies import CLUSTER
@@ -20,6 +21,8 @@ from mock_device.diagnosis.snapshot import Access, Event, check_pod
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
 
+ALL_CASES = CASES | kmm_cases.CASES
+
 
 def test_healthy_cluster_has_no_broken_step() -> None:
     found = diagnosis.walk(HEALTHY)
@@ -29,7 +32,7 @@ def test_healthy_cluster_has_no_broken_step() -> None:
     assert [step.issue for step in found.steps] == ["discovery"] * 14 + ["allocation"] * 6 + ["cdi"] * 4
 
 
-@pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), ALL_CASES.values(), ids=ALL_CASES.keys())
 def test_first_broken_step_is_found(changes: dict[str, Any], step: str, evidence: str, remedy: str) -> None:
     found = diagnosis.walk(replace(HEALTHY, **changes))
     assert found.broken is not None

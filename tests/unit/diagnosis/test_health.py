@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from kubernetes.client import ApiClient
+from support import kmm_cases
 from support.diagnosis_cases import CASES, HEALTHY
 from support.recorded_cluster import NODE1, NODE2, READY, pod_of, published, shown
 from support.topologies import CLUSTER
@@ -28,12 +29,14 @@ OF_HEALTH = {step.name for step in health.STEPS}
 FIRST, SECOND = HEALTHY.devices
 VF = next(function for function in CLUSTER.nodes[1].functions if function.is_vf)
 
+ALL_CASES = CASES | kmm_cases.CASES
+
 
 def as_text(status: ClusterStatus) -> str:
     return text(*health.tables(status))
 
 
-@pytest.mark.parametrize(("changes", "step", "evidence", "_"), CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("changes", "step", "evidence", "_"), ALL_CASES.values(), ids=ALL_CASES.keys())
 def test_health_and_diagnosis_say_the_same(changes: dict[str, Any], step: str, evidence: str, _: str) -> None:
     """A cluster is unhealthy by the complaint of the broken step, if that is one of the health; else it is not."""
     found = health.complaints(replace(HEALTHY, **changes))
@@ -110,11 +113,23 @@ def test_node_that_does_not_answer_has_one_complaint() -> None:
     assert health.complaints(silent) == [f"{NODE2}: no answer over SSH"]
 
 
+def test_files_of_the_module_loader_are_shown_with_checksums() -> None:
+    lines = as_text(replace(STATUS, module_loader="kmm", loader_files={"kmm.yaml": "ca97"})).splitlines()
+    assert lines[0].endswith("\tmodule loader kmm")
+    assert lines[-2:] == ["file of the module loader\tsha256", "kmm.yaml\tca97"]
+
+
+def test_pods_that_kmm_starts_for_a_moment_are_not_judged() -> None:
+    worker = pod_of("kmm-worker", NODE1, phase="Pending", conditions=[])
+    worker["metadata"]["labels"] = {"kmm.node.kubernetes.io/worker-action": "Load"}
+    assert health.complaints(replace(HEALTHY, driver_pods=[*HEALTHY.driver_pods, worker])) == []
+
+
 def test_healthy_cluster() -> None:
     assert health.complaints(HEALTHY) == []
     assert STATUS.healthy and not replace(STATUS, complaints=["no pods"]).healthy
     lines = as_text(STATUS).splitlines()
-    assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2"
+    assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2\tmodule loader pod"
     assert lines[2] == "node1\trunning\t1024 MiB\tTrue\tloaded\t2 of 2\tmock0"
     assert lines[4] == "agent-1\tnode1\tRunning\tyes"
 

@@ -174,6 +174,18 @@ def test_confirmation_of_the_driver_matches() -> None:
     assert not re.search(driver_logs.verbosity(5), f"{line}0")
 
 
+def test_module_loader_without_pods_of_ours_is_named() -> None:
+    answers: Answers = {
+        PODS: listing(),
+        "/apis/kmm.sigs.x-k8s.io/v1beta1": (200, {"kind": "APIResourceList", "groupVersion": "x", "resources": []}),
+    }
+    with (
+        api_server(answers) as api,
+        pytest.raises(CheckError, match="KMM loads the kernel module, .* logs --all-namespaces --prefix -l app.kub"),
+    ):
+        logs.pods(session(api), Component.MODULE_LOADER, None)
+
+
 @pytest.mark.parametrize(
     ("level", "component", "message"),
     [

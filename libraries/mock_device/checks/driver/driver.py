@@ -14,15 +14,12 @@ from mock_device.checks.driver.logs import LogMark
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster import deploy, module_loader
 from mock_device.lab.kube import kubeclient
 
 _SILENCE_SECONDS = 24 * 3600.0
 """Maximum time without a new line in a followed log."""
 _CONTAINER = "node-agent"
-_MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
-_MODULE = "mock_accel"
-_MODULE_TIMEOUT = timedelta(seconds=60)
 
 
 class Component(Enum):
@@ -30,15 +27,15 @@ class Component(Enum):
 
     NODE_AGENT = deploy.NODE_AGENT
     CONTROLLER = deploy.CONTROLLER
-    MODULE_LOADER = deploy.MODULE_LOADER
+    MODULE_LOADER = module_loader.DAEMON_SET
+    """Only where the module's loader is a DaemonSet."""
 
 
 def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
-    """Wait until every component runs, DaemonSets on ``nodes`` nodes; CheckError says why the others do not."""
+    """Wait until a node agent runs on each of ``nodes`` nodes, and the controller; CheckError says why they do not."""
     seconds = timeout.total_seconds()
     try:
-        for component in (Component.MODULE_LOADER, Component.NODE_AGENT):
-            kubeclient.wait_daemonset(api, deploy.NAMESPACE, component.value, seconds, nodes=nodes)
+        kubeclient.wait_daemonset(api, deploy.NAMESPACE, Component.NODE_AGENT.value, seconds, nodes=nodes)
         kubeclient.wait_deployment(api, deploy.NAMESPACE, Component.CONTROLLER.value, seconds)
     except StepError as error:
         raise CheckError(str(error)) from error
@@ -142,18 +139,3 @@ def agent_environment(api: ApiClient) -> set[str]:
     daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE)
     (container,) = daemon_set.spec.template.spec.containers
     return {variable.name for variable in container.env or []}
-
-
-def load_module(api: ApiClient, node: str) -> None:
-    """Load the kernel module on ``node``, from the pod whose image contains it; no-op if it is loaded."""
-    _modprobe(api, node, [_MODULE])
-
-
-def unload_module(api: ApiClient, node: str) -> None:
-    """Unload the kernel module on ``node``. Raises CheckError with the kernel's reason if it refuses."""
-    _modprobe(api, node, ["-r", _MODULE])
-
-
-def _modprobe(api: ApiClient, node: str, arguments: list[str]) -> None:
-    pod = pod_of(api, Component.MODULE_LOADER, node)
-    kube.execute(api, pod, [*_MODPROBE, *arguments], _MODULE_TIMEOUT, namespace=deploy.NAMESPACE)

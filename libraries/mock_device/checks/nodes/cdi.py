@@ -16,13 +16,19 @@ VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
 FOLDER = "/var/run/cdi"
 PREFIX = "example.com_mock-accel-"
+_TO_DEVICES = "../../../devices/"
+"""From a device's folder in the class."""
 
-# Lists all files of the driver, even temporary ones, with the content of those that the runtime reads and the targets
-# of links.
+# Lists all files and folders of the driver, even temporary ones, with the content of the files that the runtime reads
+# and the targets of the links in the folders.
 PROBE = rf"""
 for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
-  if [ -h "$f" ]; then printf 'link\t%s\t%s\n' "$f" "$(readlink "$f")"; continue; fi
-  [ -e "$f" ] || continue
+  [ -e "$f" ] || [ -h "$f" ] || continue
+  if [ -d "$f" ]; then
+    printf 'folder\t%s\n' "$f"
+    find "$f" -mindepth 1 -printf 'link\t%P\t%l\n'
+    continue
+  fi
   printf 'file\t%s\n' "$f"
   case "$f" in *.json) while IFS= read -r line || [ -n "$line" ]; do printf '+%s\n' "$line"; done <"$f" ;; esac
 done
@@ -37,8 +43,8 @@ class CdiFile:
     node: str
     path: str
     text: str
-    link: str | None = None
-    """Target of the device's link beside the file; None if there is no link."""
+    links: Mapping[str, str] | None = None
+    """Targets of the links in the device's folder beside the file; None if there is no folder."""
 
 
 def path_of(device: str) -> str:
@@ -46,13 +52,13 @@ def path_of(device: str) -> str:
     return f"{FOLDER}/{PREFIX}{device}.json"
 
 
-def link_of(device: str) -> str:
-    """Path of the link beside the device's CDI file, which is mounted into containers."""
-    return f"{FOLDER}/{PREFIX}{device}.link"
+def links_of(device: str) -> str:
+    """Path of the folder of links beside the device's CDI file, which is mounted into containers."""
+    return f"{FOLDER}/{PREFIX}{device}.links"
 
 
 def parse(node: str, output: str) -> list[CdiFile]:
-    """Parse the output of PROBE on ``node``; a link without a file becomes an entry without text.
+    """Parse the output of PROBE on ``node``; a folder without a file becomes an entry without text.
 
     Raises ValueError with the invalid line.
     """
@@ -61,6 +67,7 @@ def parse(node: str, output: str) -> list[CdiFile]:
         raise ValueError(f"{node}: the list of CDI files is incomplete: {output[-200:]!r}")
     paths: list[str] = []
     texts: list[list[str]] = []
+    folders: dict[str, dict[str, str]] = {}
     links: dict[str, str] = {}
     for line in lines[:-1]:
         if line.startswith("file\t"):
@@ -68,16 +75,18 @@ def parse(node: str, output: str) -> list[CdiFile]:
             texts.append([])
         elif line.startswith("+") and texts:
             texts[-1].append(line[1:])
-        elif line.startswith("link\t") and line.count("\t") == 2:
-            _, path, target = line.split("\t")
-            links[path] = target
+        elif line.startswith("folder\t"):
+            links = folders[line.removeprefix("folder\t")] = {}
+        elif line.startswith("link\t") and line.count("\t") == 2 and folders:
+            _, name, target = line.split("\t")
+            links[name] = target
         else:
             raise ValueError(f"{node}: expected the line of a CDI file, found {line!r}")
     files = [
-        CdiFile(node, path, "\n".join(text), links.pop(f"{path.removesuffix('.json')}.link", None))
+        CdiFile(node, path, "\n".join(text), folders.pop(f"{path.removesuffix('.json')}.links", None))
         for path, text in zip(paths, texts, strict=True)
     ]
-    return files + [CdiFile(node, path, "", target) for path, target in links.items()]
+    return files + [CdiFile(node, path, "", found) for path, found in folders.items()]
 
 
 def complaints(files: Iterable[CdiFile], allocated: Mapping[DeviceId, Function]) -> list[str]:
@@ -117,9 +126,23 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
         found.append(f"expected device {function.name!r} alone, found {names}")
     if lacking := sorted(environment_of(function) - environment):
         found.append(f"expected environment {', '.join(lacking)}, found {', '.join(sorted(environment)) or 'none'}")
-    path, end = link_of(function.name), f"/{function.bdf}/mock-accel/{function.name}"
-    if path in sources and not (file.link and file.link.startswith("../../devices/") and file.link.endswith(end)):
-        found.append(f"expected {path} to say ../../devices/…{end}, found {file.link!r}")
+    if (path := links_of(function.name)) in sources:
+        found += [f"{path}: {complaint}" for complaint in _link_complaints(file.links, function)]
+    return found
+
+
+def _link_complaints(links: Mapping[str, str] | None, function: Function) -> list[str]:
+    if links is None:
+        return ["expected a folder of links, found none"]
+    pci = f"/{function.bdf}"
+    ends = {name: f"{pci}/mock-accel/{function.name}/{name}" for name in {"uuid", *links}} | {"device": pci}
+    # The class, which is the same for all devices.
+    ends.pop("subsystem", None)
+    found = []
+    for name, end in sorted(ends.items()):
+        target = links.get(name)
+        if not (target and target.startswith(_TO_DEVICES) and target.endswith(end)):
+            found.append(f"expected link {name} to {_TO_DEVICES}…{end}, found {target!r}")
     return found
 
 

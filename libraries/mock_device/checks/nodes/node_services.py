@@ -49,5 +49,5 @@ def _wait_kubelet_runs(session: Session, node: str, path: str, timeout: timedelt
 def set_default_runtime(session: Session, node: str, name: str) -> None:
     """Make ``name`` containerd's default runtime on ``node``. containerd restarts, containers keep running."""
     found = session.runtime(node)
-    edit = f"""sed -i 's/^default_runtime_name = .*/default_runtime_name = "{name}"/' {found.config}"""
-    session.on_node(node, f"{edit} && {found.restart}", runtime.RESTART_TIMEOUT_SECONDS)
+    command = f"{runtime.set_default(found.config, name)} && {found.restart}"
+    session.on_node(node, command, runtime.RESTART_TIMEOUT_SECONDS)

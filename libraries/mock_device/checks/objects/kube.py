@@ -248,6 +248,7 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
     }
     for delete, _ in kinds.values():
         delete(namespace_of_tests(api), label_selector=_SELECTOR)
+    client.NodeV1Api(api).delete_collection_runtime_class(label_selector=_SELECTOR)
     for what, (_, lister) in kinds.items():
         _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
 

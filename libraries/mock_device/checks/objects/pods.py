@@ -13,6 +13,12 @@ from mock_device.topology import Function, Node
 
 IMAGE = "localhost/mock-device/busybox:1"
 _NOBODY = 65534
+_ORDINARY_USER = {
+    "runAsNonRoot": True,
+    "runAsUser": _NOBODY,
+    "runAsGroup": _NOBODY,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 _GRACE_SECONDS = 2
 
 Object = dict[str, Any]
@@ -31,9 +37,12 @@ for d in *; do
   [ -e "$d/device/physfn/vendor" ] && parent=$(cd -P "$d/device/physfn" && printf %s "$PWD")
   printf 'device\t%s\t%s\t%s\t%s\t%s\n' "$d" "$uuid" "$numa" "$target" "$parent"
 done
+for l in */*; do
+  if [ -L "$l" ] && ! [ -e "$l" ]; then printf 'broken\t%s\n' "$l"; fi
+done
 echo end
 """
-_DEVICE_FIELDS = 6
+_DEVICE_FIELDS, _LINK_FIELDS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class ContainerView:
 
     environment: Mapping[str, str]
     devices: tuple[SeenDevice, ...]
+    broken: tuple[str, ...] = ()
+    """Links of its devices that do not resolve, ``mock0/device``."""
 
 
 def build(
@@ -67,6 +78,8 @@ def build(
     containers: Mapping[str, Sequence[str]] | None = None,
     host_users: bool = True,
     restart: bool = False,
+    as_root: bool = False,
+    runtime_class: str | None = None,
     resources: Mapping[str, int] | None = None,
 ) -> Object:
     """A pod with idle containers; by default a single one with the devices of all ``claims``.
@@ -74,7 +87,8 @@ def build(
     ``containers`` maps the names of containers to their claims. ``resources`` are
     the extended resources that each container requests. From the
     ResourceClaimTemplate ``template`` one more claim is created for the pod, under
-    the template's name. With ``node`` the scheduler may only use that node
+    the template's name. With ``as_root`` the containers run as user 0 with the
+    capabilities that the runtime gives by default. With ``node`` the scheduler may only use that node
     (spec.nodeName would bypass the scheduler). Without ``host_users`` the pod gets
     its own user namespace. With ``restart`` containers that end are restarted, for
     example after a reboot of the node.
@@ -89,24 +103,23 @@ def build(
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _NOBODY,
-            "runAsGroup": _NOBODY,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": {"runAsUser": 0} if as_root else _ORDINARY_USER,
         "resourceClaims": entries,
-        "containers": [_container(container, used, resources or {}) for container, used in containers.items()],
+        "containers": [
+            _container(container, used, resources or {}, as_root=as_root) for container, used in containers.items()
+        ],
     }
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
     if not host_users:
         spec["hostUsers"] = False
+    if runtime_class:
+        spec["runtimeClassName"] = runtime_class
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
-def _container(name: str, claims: Sequence[str], resources: Mapping[str, int]) -> Object:
-    return {
+def _container(name: str, claims: Sequence[str], resources: Mapping[str, int], *, as_root: bool) -> Object:
+    container: Object = {
         "name": name,
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
@@ -115,12 +128,14 @@ def _container(name: str, claims: Sequence[str], resources: Mapping[str, int]) -
             "claims": [{"name": claim} for claim in claims],
             **({"limits": {resource: str(count) for resource, count in resources.items()}} if resources else {}),
         },
-        "securityContext": {
+    }
+    if not as_root:
+        container["securityContext"] = {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
-        },
-    }
+        }
+    return container
 
 
 def container_names(pod: Mapping[str, Any]) -> list[str]:
@@ -160,6 +175,7 @@ def parse_view(output: str) -> ContainerView:
         raise ValueError(f"the container's list of devices is incomplete: {output[-200:]!r}")
     environment: dict[str, str] = {}
     devices: list[SeenDevice] = []
+    broken: list[str] = []
     for line in lines[:-1]:
         fields = line.split("\t")
         if fields[0] == "env" and "=" in line:
@@ -167,9 +183,11 @@ def parse_view(output: str) -> ContainerView:
             environment[name] = value
         elif fields[0] == "device" and len(fields) == _DEVICE_FIELDS:
             devices.append(SeenDevice(*fields[1:]))
+        elif fields[0] == "broken" and len(fields) == _LINK_FIELDS:
+            broken.append(fields[1])
         else:
             raise ValueError(f"expected a variable or device of the container, found {line!r}")
-    return ContainerView(environment, tuple(devices))
+    return ContainerView(environment, tuple(devices), tuple(broken))
 
 
 def view_complaints(view: ContainerView, node: Node, functions: Iterable[Function]) -> list[str]:
@@ -183,6 +201,7 @@ def view_complaints(view: ContainerView, node: Node, functions: Iterable[Functio
     for device in view.devices:
         if function := expected.get(device.name):
             found += _device_complaints(device, function, node.parent_of(function))
+    found += [f"{CLASS_FOLDER}/{link} in the container: expected a link that resolves" for link in view.broken]
     return found + _environment_complaints(view.environment, expected)
 
 

@@ -53,6 +53,8 @@ class ClusterSpec:
     """Folder of the embedded Kubernetes."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
+    default_runtime: str
+    """OCI runtime of containers whose pods name no RuntimeClass."""
     golden: str
     """Folder of the golden cluster from which this one is restored; empty if it boots."""
     control_fd: int

@@ -44,6 +44,7 @@ PACKAGES = (
     "initramfs-tools",
     "zstd",
     "crun",
+    "runc",
     "containernetworking-plugins",
     "nftables",
     "pciutils",

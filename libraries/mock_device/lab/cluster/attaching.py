@@ -19,9 +19,8 @@ from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.locks import locked
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import images, kbuild
-from mock_device.lab.cluster import attached, deploy, discovery, node_images, node_runtime
+from mock_device.lab.cluster import attached, deploy, discovery, module_loader, node_images, node_runtime
 from mock_device.lab.cluster.attached import ATTACHED, AttachedPaths, ExternalCluster, Record
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
@@ -29,7 +28,6 @@ from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import kubeclient, manifests, owned
 from mock_device.lab.kube.owned import ObjectId
 
-_MODULE_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
 _CDI_FOLDER = "/var/run/cdi"
 _COMMAND_SECONDS = 180.0
 _ROLLOUT_SECONDS = 600.0
@@ -38,7 +36,7 @@ _REMOVE_SECONDS = 300.0
 
 def module_objects(inventory: Inventory) -> list[dict[str, Any]]:
     """Objects that load the kernel module on the nodes of ``inventory``."""
-    paths = [_MODULE_MANIFEST] if inventory.module == "pod" else []
+    paths = [module_loader.POD_MANIFEST] if inventory.module == "pod" else []
     return _objects(paths, inventory)
 
 
@@ -178,7 +176,9 @@ def _install(work: _Work, *, enable_vfs: bool) -> None:
     if inventory.module != "none":
         with work.step("kernel module"):
             work.make(module_objects(inventory))
-            kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.MODULE_LOADER, _ROLLOUT_SECONDS, nodes=count)
+            kubeclient.wait_daemonset(
+                work.api, names.NAMESPACE, module_loader.DAEMON_SET, _ROLLOUT_SECONDS, nodes=count
+            )
     with work.step("topology"):
         _find_topology(work, enable_vfs=enable_vfs or inventory.driver != "none")
     if inventory.driver != "none":

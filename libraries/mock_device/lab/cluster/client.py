@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.control import Control, NoClusterError
 from mock_device.lab.cluster.guest_cluster import GuestCluster, start
 from mock_device.lab.cluster.launcher import RUN_PREFIX, StartError
+from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
 from mock_device.topology.features import Feature, missing
@@ -37,13 +40,15 @@ def up(
     profile: str = DEFAULT_PROFILE,
     *,
     cold: bool = False,
+    module_loader: LoaderKind | None = None,
 ) -> GuestCluster:
     """Start a cluster with kernel module, driver and devices, held by this process.
 
     It is restored from a matching golden cluster, which is built first if it is
     not cached; ``cold`` boots the cluster instead. ``topology`` is a name in
     ``variables/topologies`` or the path of a file, ``profile`` a name in
-    ``variables`` or a path. Raises TopologyError or StepError.
+    ``variables`` or a path; ``module_loader`` takes precedence over the profile's.
+    Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
     if loaded.external:
@@ -51,10 +56,16 @@ def up(
     if attached.is_attached(name):
         raise StepError(f"{name!r} is a cluster that is attached; use another name, or: lab detach --name {name}")
     loaded_profile = profiles.load(profile)
+    if module_loader:
+        loaded_profile = replace(loaded_profile, module_loader=module_loader)
+    loader = deploy.loader_of(loaded_profile)
+    # Missing files are found before anything is built or started.
+    loader.archives()
     deploy.build_images()
+    finish: Callable[[GuestCluster], None]
     if cold:
         cluster = start(name, loaded, loaded_profile, who)
-        finish = deploy.bring_up
+        finish = partial(deploy.bring_up, loader=loader)
     else:
         cluster = _restore(name, loaded, loaded_profile, who)
         finish = deploy.add_devices

@@ -116,6 +116,8 @@ class Cluster(ABC):
     name: str
     topology: Topology
     capabilities: frozenset[Capability] = ALWAYS
+    default_runtime: str = ""
+    """OCI runtime that the profile makes the nodes' default; empty if the nodes choose."""
     look_seconds: float
     """Seconds that interactive commands wait for a node that does not answer."""
 

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 from kubernetes import client
 
+from mock_device import names
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import images, kbuild
 from mock_device.lab.build.thin_image import layers_of, write_thin
 from mock_device.lab.cluster import node_runtime
+from mock_device.lab.cluster.kmm import KmmLoader
+from mock_device.lab.cluster.loader_settings import LoaderKind
+from mock_device.lab.cluster.module_loader import ModuleLoader, PodLoader
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.lab.kube.kubeexplain import explain_pods
@@ -25,10 +29,9 @@ from mock_device.topology import DeviceId
 
 if TYPE_CHECKING:
     from mock_device.lab.cluster.cluster import Cluster, NodeAccess
+    from mock_device.lab.cluster.profile import Profile
 
-NAMESPACE = "mock-device"
-MODULE_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
-MODULE_LOADER = "mock-accel-kmod"
+NAMESPACE = names.NAMESPACE
 DRIVER_MANIFESTS = PROJECT / "dra-driver" / "manifests"
 NODE_AGENT = "mock-accel-node-agent"
 CONTROLLER = "mock-accel-controller"
@@ -50,6 +53,11 @@ def build_images() -> None:
     """Build the images that ``install_everything`` loads, so that no running cluster waits for a build."""
     kmod_image()
     images.driver_image()
+
+
+def loader_of(profile: Profile) -> ModuleLoader:
+    """The module loader that ``profile`` asks for."""
+    return KmmLoader(profile.kmm) if profile.module_loader is LoaderKind.KMM else PodLoader()
 
 
 def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
@@ -91,14 +99,6 @@ def load_image(cluster: Cluster, archive: Path) -> None:
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
 
         _on_every_node(cluster, load)
-
-
-def install_module(cluster: Cluster) -> None:
-    """Load the kernel module on every node, by a DaemonSet whose image contains it."""
-    api = kubeclient.connect(cluster.kubeconfig)
-    manifests.apply(api, MODULE_MANIFEST)
-    count = len(cluster.topology.nodes)
-    kubeclient.wait_daemonset(api, NAMESPACE, MODULE_LOADER, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
 
 
 def _driver_manifests() -> list[Path]:
@@ -159,14 +159,14 @@ def wait_nodes(cluster: Cluster) -> None:
         kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], _NODES_TIMEOUT_SECONDS)
 
 
-def install_everything(cluster: Cluster) -> None:
+def install_everything(cluster: Cluster, loader: ModuleLoader) -> None:
     """Install kernel module and driver on nodes that are Ready. Shows each step; raises StepError."""
     log = cluster.log_dir
     with progress.step("images on the nodes", log):
-        for archive in (kmod_image(), images.driver_image()):
+        for archive in (kmod_image(), images.driver_image(), *loader.archives()):
             load_image(cluster, archive)
     with progress.step("kernel module", log):
-        install_module(cluster)
+        loader.install(cluster)
     with progress.step("DRA driver serves", log):
         install_driver(cluster)
 
@@ -180,8 +180,8 @@ def add_devices(cluster: Cluster) -> None:
         wait_published(cluster)
 
 
-def bring_up(cluster: Cluster) -> None:
+def bring_up(cluster: Cluster, loader: ModuleLoader) -> None:
     """Turn a booted cluster into one that serves claims. Shows each step; raises StepError."""
     wait_nodes(cluster)
-    install_everything(cluster)
+    install_everything(cluster, loader)
     add_devices(cluster)

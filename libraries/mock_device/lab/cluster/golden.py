@@ -16,6 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mock_device.lab.base import disk, progress
@@ -31,6 +32,7 @@ from mock_device.lab.build.store import Input, cached
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.guest_cluster import GuestCluster, start
 from mock_device.lab.cluster.launcher import RUN_PREFIX
+from mock_device.lab.cluster.module_loader import POD_MANIFEST
 from mock_device.lab.cluster.profile import Profile, flag
 from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
 from mock_device.topology import Topology
@@ -66,7 +68,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster whose nodes are Ready. Raises StepError."""
     inputs: dict[str, Input] = {
         "shape": shape(topology),
-        "profile": [profile.accelerator, flag(profile.feature_gates)],
+        "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime],
         "cpu": host_cpu(profile.accelerator),
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
@@ -81,13 +83,15 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
 
 def with_driver(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster with kernel module and driver. Raises StepError."""
+    loader = deploy.loader_of(profile)
     base = with_nodes(topology, profile)
     inputs: dict[str, Input] = {
         "base": str(base),
         "images": [str(deploy.kmod_image()), str(images.driver_image())],
-        "manifests": [deploy.MODULE_MANIFEST, deploy.DRIVER_MANIFESTS],
+        "manifests": [POD_MANIFEST, deploy.DRIVER_MANIFESTS],
+        **loader.inputs(),
     }
-    build = _build(topology, profile, deploy.install_everything, base)
+    build = _build(topology, profile, partial(deploy.install_everything, loader=loader), base)
     return cached("golden-driver", inputs, build, what="golden cluster: kernel module and DRA driver deployed")
 
 

@@ -63,6 +63,7 @@ class GuestCluster(Cluster):
         self._paths = ClusterPaths.of(control.name)
         spec = ClusterSpec.load(self._paths.spec)
         self.topology = spec.load_topology()
+        self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         self._guests = LabGuests(control, self.topology, spec.qemu.accelerator)
         self._ports = Access.load(self._paths.access).ssh_ports

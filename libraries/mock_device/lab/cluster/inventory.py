@@ -36,7 +36,7 @@ class Inventory:
     """Context of the kubeconfig; empty for its current one."""
     nodes: tuple[NodeAccess, ...]
     module: str
-    """What loads the kernel module: ``pod``, ``kmm`` or ``none`` of what the lab installs."""
+    """What loads the kernel module: ``pod``, or ``none`` of what the lab installs."""
     driver: str
     """``manifests``, or ``none`` if the cluster has a driver."""
     namespace: str

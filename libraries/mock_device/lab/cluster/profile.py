@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from mock_device.lab.base import schema
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_path
+from mock_device.lab.cluster.loader_settings import KmmSettings, LoaderKind, kmm_settings
 from mock_device.lab.guest.accelerator import accelerator
 
 _SCHEMA: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())
@@ -29,6 +30,12 @@ class Profile:
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     feature_gates: Mapping[str, bool]
     """Feature gates of all control plane components and kubelets."""
+    default_runtime: str
+    """OCI runtime of containers whose pods name no RuntimeClass."""
+    module_loader: LoaderKind = LoaderKind.POD
+    """What brings the kernel module to the nodes."""
+    kmm: KmmSettings = field(default_factory=KmmSettings)
+    """Where KMM's files are, for LoaderKind.KMM."""
 
 
 def load(name: str) -> Profile:
@@ -42,6 +49,9 @@ def load(name: str) -> Profile:
         kind=fields["kind"],
         accelerator=accelerator() if wanted == "auto" else wanted,
         feature_gates=fields.get("feature-gates") or {},
+        default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
+        module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
+        kmm=kmm_settings(fields.get("kmm") or {}),
     )
 
 

@@ -33,10 +33,19 @@ def cni_config(number: int) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "mock", "plugins": [bridge, portmap]}, indent=1)
 
 
-def node_files(node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str) -> list[GuestFile]:
+def containerd_config(default_runtime: str) -> str:
+    """Settings of containerd that ``/etc/containerd/config.toml`` imports."""
+    table = '[plugins."io.containerd.cri.v1.runtime".containerd]'
+    return f'version = 3\n\n{table}\ndefault_runtime_name = "{default_runtime}"\n'
+
+
+def node_files(
+    node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str, default_runtime: str
+) -> list[GuestFile]:
     """The files of node ``number`` (from 1); the units of ``lab.build.node_image`` read them.
 
-    ``feature_gates`` is the value of the kubelet's ``--feature-gates``.
+    ``feature_gates`` is the value of the kubelet's ``--feature-gates``, ``default_runtime`` the name of one of
+    containerd's runtimes.
     """
     server = f"https://{HOST_ADDRESS}:{API_PORT}"
     identity = pki.node(node.name)
@@ -48,6 +57,7 @@ def node_files(node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: 
         GuestFile("/etc/kubernetes/kubelet.conf", kubeconfig(identity, server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kube-proxy.conf", kubeconfig(pki.node_proxy(node.name), server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kubelet.env", f"NODE_IP={node.address}\nFEATURE_GATES={feature_gates}\n".encode()),
+        GuestFile("/etc/containerd/conf.d/default-runtime.toml", containerd_config(default_runtime).encode()),
         GuestFile("/etc/cni/net.d/10-mock.conflist", cni_config(number).encode()),
         GuestFile("/etc/ssh/ssh_host_ed25519_key", host_key.private.read_bytes(), 0o600),
         GuestFile("/etc/ssh/ssh_host_ed25519_key.pub", host_key.public.read_bytes()),

@@ -39,13 +39,13 @@ def explain_pods(api: ApiClient, namespace: str, labels: Mapping[str, str]) -> s
         ).items
         last = sorted(events, key=lambda event: event.metadata.creation_timestamp)[-_EVENTS:]
         details = "".join(f"; event {event.reason}: {event.message}" for event in last)
-        details += "".join(_failed_logs(core, pod))
+        details += "".join(failed_logs(core, pod))
         where = pod.spec.node_name or "no node"
         lines.append(f"pod {pod.metadata.name} on {where} is {pod.status.phase}: {', '.join(reasons)}{details}")
     return "\n  ".join(lines) or "all its pods are ready now"
 
 
-def _failed_logs(core: Any, pod: Any) -> Iterator[str]:
+def failed_logs(core: Any, pod: Any) -> Iterator[str]:
     """The end of the log of each container that failed."""
     for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
         now, before = container.state and container.state.terminated, container.last_state.terminated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -45,9 +45,14 @@ def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) ->
     ``namespace`` is for objects that name none. Raises StepError with the object
     that the API server refuses, and its reason.
     """
+    return apply_objects(api, read_manifest(manifest), namespace)
+
+
+def apply_objects(api: ApiClient, objects: Iterable[dict[str, Any]], namespace: str | None = None) -> list[str]:
+    """Like ``apply``, for objects that have been read."""
     done = []
     with dynamic_client(api) as dynamic:
-        for item in read_manifest(manifest):
+        for item in objects:
             title = _title(item, namespace)
             try:
                 resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
@@ -74,9 +79,19 @@ def delete(
     Missing objects are no error. ``timeout`` is wall time in seconds for all
     objects together; when it expires, StepError names the object that remains.
     """
+    delete_objects(api, read_manifest(manifest), namespace, timeout)
+
+
+def delete_objects(
+    api: ApiClient,
+    objects: Sequence[dict[str, Any]],
+    namespace: str | None = None,
+    timeout: float = _DELETE_TIMEOUT_SECONDS,
+) -> None:
+    """Like ``delete``, for objects that have been read."""
     deadline = time.monotonic() + timeout
     with dynamic_client(api) as dynamic:
-        for item in reversed(read_manifest(manifest)):
+        for item in reversed(objects):
             title = _title(item, namespace)
             try:
                 resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])

@@ -128,7 +128,7 @@ class ClusterProcesses:
         write_file(self._paths.pki / "known_hosts", hosts)
         write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
         for number, node in enumerate(self._topology.nodes, 1):
-            files = node_files(node, number, pki, keys, self._spec.feature_gates)
+            files = node_files(node, number, pki, keys, self._spec.feature_gates, self._spec.default_runtime)
             unit = guest.network_unit(self._topology, number)
             values = guest.credentials(node, unit, keys.user.public_line(), files)
             guest.write_credentials(self._credentials(node), values)

@@ -1,0 +1,262 @@
+"""The Kernel Module Management operator (KMM) as module loader: installed from the user's files.
+
+Facts of KMM that this relies on were seen with v2.4.1 and v2.6.0; see docs/how-to/kmm.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient
+
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.build.store import Input
+from mock_device.lab.cluster import (
+    kmm_state,
+    operator_download,
+    operator_files,
+    operator_manifests,
+    webhook_certificates,
+)
+from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
+from mock_device.lab.cluster.module_loader import ModuleLoader
+from mock_device.lab.cluster.operator_files import OperatorFiles
+from mock_device.lab.kube import kubeclient, manifests
+from mock_device.names import NAMESPACE
+
+if TYPE_CHECKING:
+    from mock_device.lab.cluster.cluster import Cluster
+
+NAMESPACE_MANIFEST = PROJECT / "dra-driver" / "manifests" / "00-namespace.yaml"
+FILES_CONFIG_MAP = "module-loader-files"
+"""ConfigMap with the checksums of the files from which KMM was installed, and with the names of its images."""
+KMM, CERT_MANAGER = "KMM", "cert-manager"
+_MODULE_CRD = f"modules.{kmm_state.GROUP}"
+_WEBHOOK = "failed calling webhook"
+"""In the API server's refusal while a webhook's Service has no endpoint yet, or its CA is not injected yet."""
+_RETRY_SECONDS = 1.0
+_CRD_TIMEOUT_SECONDS = 60.0
+_WEBHOOK_TIMEOUT_SECONDS = 60.0
+# On nodes without hardware virtualisation, the operator takes a third of it, loading the module a tenth.
+_ROLLOUT_TIMEOUT_SECONDS = 240.0
+_LOAD_TIMEOUT_SECONDS = 300.0
+_REMOVE_TIMEOUT_SECONDS = 180.0
+
+Object = dict[str, Any]
+
+
+class KmmLoader(ModuleLoader):
+    """KMM loads the module by our ``Module``, on the nodes that have our label."""
+
+    kind = LoaderKind.KMM
+
+    def __init__(self, settings: KmmSettings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def operator(self) -> OperatorFiles:
+        """KMM's files. Raises StepError."""
+        settings = self._settings
+        wanted = operator_files.patterns("KMM_MANIFESTS", settings.manifests)
+        if (version := os.environ.get("KMM_VERSION") or settings.version) and not wanted:
+            found = operator_download.download(operator_download.KMM_SOURCE, version)
+        else:
+            found = _find(KMM, "KMM", "kmm.", settings.manifests, settings.images)
+        if not any(item["metadata"]["name"] == _MODULE_CRD for item in found.objects()):
+            names = ", ".join(str(path) for path in found.manifests)
+            raise StepError(
+                f"KMM: expected CustomResourceDefinition {_MODULE_CRD} in its manifests, not found in {names}"
+            )
+        return found
+
+    @cached_property
+    def cert_manager(self) -> OperatorFiles | None:
+        """cert-manager's files; None if the lab issues the webhook's certificate. Raises StepError."""
+        settings = self._settings
+        wanted = operator_files.patterns("CERT_MANAGER_MANIFESTS", settings.cert_manager_manifests)
+        if settings.cert is CertKind.LAB or (settings.cert is None and not wanted):
+            return None
+        return _find(
+            CERT_MANAGER,
+            "CERT_MANAGER",
+            "kmm.cert-manager-",
+            settings.cert_manager_manifests,
+            settings.cert_manager_images,
+        )
+
+    @property
+    def _all_files(self) -> list[OperatorFiles]:
+        return [files for files in (self.cert_manager, self.operator) if files is not None]
+
+    def archives(self) -> list[Path]:
+        for files in self._all_files:
+            # Find missing images now rather than when the cluster has booted.
+            _preloaded(files)
+        return [archive for files in self._all_files for archive in files.archives]
+
+    def inputs(self) -> dict[str, Input]:
+        paths: list[str | Path] = [path for files in self._all_files for path in (*files.manifests, *files.archives)]
+        return {"loader": self.kind.value, "module": kmm_state.MANIFEST, "loader files": paths}
+
+    def install(self, cluster: Cluster) -> None:
+        api = kubeclient.connect(cluster.kubeconfig)
+        nodes = [node.name for node in cluster.topology.nodes]
+        manifests.apply(api, NAMESPACE_MANIFEST)
+        if self.cert_manager is not None:
+            with progress.step("cert-manager", cluster.log_dir):
+                _show(self.cert_manager)
+                install_objects(api, CERT_MANAGER, _preloaded(self.cert_manager))
+        with progress.step("KMM", cluster.log_dir):
+            _show(self.operator)
+            objects = _preloaded(self.operator)
+            if self.cert_manager is None:
+                objects = operator_manifests.without_cert_manager(
+                    KMM, objects, lambda certificate: webhook_certificates.issue(api, certificate)
+                )
+            install_objects(api, KMM, objects)
+            self._keep_checksums(api)
+        with progress.step(f"KMM loads the module on {len(nodes)} nodes", cluster.log_dir):
+            load_on(api, nodes)
+
+    def remove(self, cluster: Cluster) -> None:
+        api = kubeclient.connect(cluster.kubeconfig)
+        manifests.delete(api, kmm_state.MANIFEST, timeout=_REMOVE_TIMEOUT_SECONDS)
+        for node in cluster.topology.nodes:
+            set_label(api, node.name, wanted=False)
+
+    def _keep_checksums(self, api: ApiClient) -> None:
+        lines = [f"{checksum}  {name}" for files in self._all_files for name, checksum in files.checksums().items()]
+        images = [name for files in self._all_files for name in operator_manifests.images_of(_preloaded(files))]
+        data = {"sha256": "\n".join(lines), "images": "\n".join(images)}
+        metadata = {"name": FILES_CONFIG_MAP, "namespace": NAMESPACE}
+        manifests.apply_objects(api, [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}])
+
+
+def load_on(api: ApiClient, nodes: Sequence[str], timeout: float = _LOAD_TIMEOUT_SECONDS) -> None:
+    """Apply our Module, label ``nodes``, and wait until KMM has loaded the module on all of them.
+
+    ``timeout`` is wall time in seconds. Raises StepError with the reason for each node.
+    """
+    for node in nodes:
+        set_label(api, node, wanted=True)
+    _when_webhooks_answer(lambda: manifests.apply(api, kmm_state.MANIFEST))
+    wait_loaded(api, nodes, timeout)
+
+
+def wait_loaded(api: ApiClient, nodes: Sequence[str], timeout: float) -> None:
+    """Wait until KMM says that it has loaded the module on ``nodes``. ``timeout`` is in seconds.
+
+    Raises StepError with the reason for each node.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        expired = time.monotonic() >= deadline
+        state = kmm_state.read(api)
+        found = kmm_state.complaints(state, nodes)
+        available = state.available()
+        if not found and available >= len(nodes):
+            return
+        if expired:
+            reasons = [f"{item}; look at: {item.remedy}" for item in found]
+            raise StepError(
+                "\n  ".join(
+                    [
+                        f"KMM has loaded the module on {available} of {len(nodes)} nodes after {timeout:.0f} s "
+                        f"(status.moduleLoader.availableNumber of Module {NAMESPACE}/{kmm_state.MODULE}):",
+                        *(reasons or ["its objects give no reason; look at the log of its controller"]),
+                    ]
+                )
+            )
+        time.sleep(_RETRY_SECONDS)
+
+
+def set_label(api: ApiClient, node: str, *, wanted: bool) -> None:
+    """Give ``node`` the label by which our Module selects it, or remove the label."""
+    value = kmm_state.NODE_LABEL_VALUE if wanted else None
+    client.CoreV1Api(api).patch_node(node, {"metadata": {"labels": {kmm_state.NODE_LABEL: value}}})
+
+
+def install_objects(api: ApiClient, operator: str, objects: Sequence[Object]) -> None:
+    """Apply an operator's objects in order, and wait until its Deployments are available. Raises StepError."""
+    ordered = operator_manifests.in_order(objects)
+    definitions = [item["metadata"]["name"] for item in ordered if item["kind"] == "CustomResourceDefinition"]
+    early = [item for item in ordered if item["kind"] in {"Namespace", "CustomResourceDefinition"}]
+    manifests.apply_objects(api, early)
+    _wait_established(api, operator, definitions)
+    rest = [item for item in ordered if item not in early]
+    _when_webhooks_answer(lambda: manifests.apply_objects(api, rest))
+    for item in rest:
+        if item["kind"] == "Deployment":
+            where, name = item["metadata"].get("namespace", "default"), item["metadata"]["name"]
+            kubeclient.wait_deployment(api, where, name, _ROLLOUT_TIMEOUT_SECONDS)
+
+
+def checksums_in(api: ApiClient) -> dict[str, str]:
+    """SHA-256 of the files from which KMM was installed, by file name; empty if the lab did not install it."""
+    lister = client.CoreV1Api(api).list_namespaced_config_map
+    found: Any = lister(NAMESPACE, field_selector=f"metadata.name={FILES_CONFIG_MAP}").items
+    lines = (found[0].data or {}).get("sha256", "").splitlines() if found else []
+    return {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+
+
+def _find(
+    operator: str, variable: str, key: str, manifests_wanted: Sequence[str], images_wanted: Sequence[str]
+) -> OperatorFiles:
+    names = f"{variable}_MANIFESTS", f"{variable}_IMAGES"
+    return operator_files.find(
+        operator,
+        operator_files.patterns(names[0], manifests_wanted),
+        operator_files.patterns(names[1], images_wanted),
+        sources=(
+            f"{names[0]} or {key}manifests in the profile",
+            f"{names[1]} or {key}images in the profile",
+        ),
+    )
+
+
+def _preloaded(files: OperatorFiles) -> list[Object]:
+    return operator_manifests.with_preloaded_images(files.operator, files.objects(), list(files.image_names()))
+
+
+def _show(files: OperatorFiles) -> None:
+    for name, checksum in files.checksums().items():
+        progress.say(f"  {files.operator}: {name} sha256:{checksum}")
+
+
+def _wait_established(api: ApiClient, operator: str, names: Sequence[str]) -> None:
+    def missing(found: Mapping[str, Any]) -> list[str]:
+        return [name for name in names if name not in found or not _established(found[name])]
+
+    lister = client.ApiextensionsV1Api(api).list_custom_resource_definition
+    if left := missing(kubeclient.watch_until(lister, lambda found: not missing(found), _CRD_TIMEOUT_SECONDS)):
+        raise StepError(
+            f"{operator}: expected CustomResourceDefinitions established within {_CRD_TIMEOUT_SECONDS:.0f} s, "
+            f"not so {', '.join(left)}; look at: lab kubectl describe crd {left[0]}"
+        )
+
+
+def _established(definition: Any) -> bool:
+    conditions = (definition.status and definition.status.conditions) or []
+    return any(item.type == "Established" and item.status == "True" for item in conditions)
+
+
+def _when_webhooks_answer(apply: Callable[[], object]) -> None:
+    """Call ``apply`` again while a webhook that has just been installed does not answer. Raises StepError."""
+    deadline = time.monotonic() + _WEBHOOK_TIMEOUT_SECONDS
+    while True:
+        try:
+            apply()
+        except StepError as error:
+            if _WEBHOOK not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
