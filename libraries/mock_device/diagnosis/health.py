@@ -17,7 +17,7 @@ from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.looking import LookingSession
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, NodeDevices
-from mock_device.checks.objects import pods
+from mock_device.checks.objects import others, pods
 from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
@@ -106,14 +106,17 @@ def complaints(snapshot: Snapshot) -> list[str]:
 def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
     """Reasons why the cluster of ``session`` is unhealthy now, a sentence each; one of them may be that it is silent.
 
-    With ``all_free``, the state in which a suite must leave a cluster, allocated devices are complaints, too.
+    With ``all_free``, the state in which a suite must leave a cluster, devices that tests have
+    allocated are complaints, too.
     """
     try:
         snapshot = LiveSnapshot(session)
         snapshot.look_at_health()
+        held = others.held(session.api) if all_free else {}
     except (CheckError, StepError, ApiException, HTTPError) as error:
         return [str(error)]
-    return complaints(snapshot) + (sysfs.register_complaints(snapshot.devices, ()) if all_free else [])
+    found = complaints(snapshot)
+    return found + (sysfs.register_complaints(snapshot.devices, (), held) if all_free else [])
 
 
 def status_of(cluster: Cluster) -> ClusterStatus:
