@@ -41,8 +41,11 @@ def up(topology: str, profile: str, module_loader: str | None, cold: bool, name:
 @options.name
 def down(name: str) -> None:
     """Stop a cluster; only its logs are kept."""
-    from mock_device.lab.cluster import launcher
+    from mock_device.lab.base.errors import StepError
+    from mock_device.lab.cluster import attached, launcher
 
+    if attached.is_attached(name):
+        raise StepError(f"cluster {name!r} is attached, the lab has not started it; use: lab detach --name {name}")
     stopped = launcher.stop(name)
     print(f"{name}\t{'stopped' if stopped else 'was not running'}")
 

@@ -17,7 +17,7 @@ from mock_device.lab.cluster import inventory as inventories
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
 from mock_device.lab.kube import contexts
-from mock_device.lab.kube.owned import ObjectId
+from mock_device.lab.kube.object_id import ObjectId
 from mock_device.topology import Node, NumaNode, Topology, TopologyError
 
 ATTACHED = "attached"
@@ -126,6 +126,8 @@ class ExternalCluster(Cluster):
                 f"lab detach --name {name}"
             )
         self.inventory = inventories.load_copy(self._paths.profile, Path(self.record.profile))
+        self.loads_module = self.inventory.module != "none"
+        self.vfs_before_tests = self.record.vfs
         self.topology = self._topology() if self._paths.topology.exists() else nodes_only(self.inventory)
 
     def _topology(self) -> Topology:

@@ -26,7 +26,7 @@ from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
 from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import kubeclient, manifests, owned
-from mock_device.lab.kube.owned import ObjectId
+from mock_device.lab.kube.object_id import ObjectId
 
 _CDI_FOLDER = "/var/run/cdi"
 _COMMAND_SECONDS = 180.0

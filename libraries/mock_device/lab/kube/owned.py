@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,24 +11,11 @@ from kubernetes.client import ApiClient
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 
 from mock_device.lab.kube import manifests
+from mock_device.lab.kube.object_id import ObjectId
 
 MARK = "mock-accel.example.com/attachment"
 """Annotation of an object: the attachment that made it."""
 _POD_OWNERS = {"DaemonSet", "Deployment"}
-
-
-@dataclass(frozen=True)
-class ObjectId:
-    """Which object of a cluster."""
-
-    api_version: str
-    kind: str
-    name: str
-    namespace: str
-    """Empty for an object of the whole cluster."""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {f'{self.namespace}/' if self.namespace else ''}{self.name}"
 
 
 def id_of(item: dict[str, Any]) -> ObjectId:
