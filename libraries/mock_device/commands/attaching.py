@@ -51,10 +51,10 @@ def attach(profile: str | None, dry_run: bool, enable_vfs: bool, name: str) -> i
 def detach(name: str) -> int:
     """Remove exactly what attaching a cluster has installed; exit code 1 if something is left."""
     from mock_device.lab.base import progress
-    from mock_device.lab.cluster import attaching
+    from mock_device.lab.cluster import detaching
 
     with progress.step(f"cluster {name} detached"):
-        left = attaching.detach(name)
+        left = detaching.detach(name)
     print(f"{name}\tdetached")
     for reason in left:
         print(f"left\t{reason}")
