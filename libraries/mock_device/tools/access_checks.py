@@ -75,7 +75,7 @@ def plan(inventory: Inventory) -> Table:
 
 def _api(inventory: Inventory) -> Iterator[Check]:
     try:
-        api = _connect(inventory)
+        api = connect(inventory)
         version: Any = client.VersionApi(api).get_code()
     except StepError as error:
         yield Check("API", "kubeconfig", str(error), "correct kubeconfig and context in the profile")
@@ -99,7 +99,7 @@ def _api(inventory: Inventory) -> Iterator[Check]:
         yield Check("API", "requests", reason, "use a kubeconfig with the rights of an administrator")
 
 
-def _connect(inventory: Inventory) -> ApiClient:
+def connect(inventory: Inventory) -> ApiClient:
     content = contexts.with_namespace(inventory.kubeconfig, inventory.context, inventory.namespace)
     with tempfile.NamedTemporaryFile("w", prefix="mock-device-") as file:
         file.write(content)
