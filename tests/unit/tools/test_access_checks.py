@@ -14,7 +14,7 @@ from support.recorded_cluster import CONFIG, NODE1, NODE2, READY
 from support.runtimes import RUNTIME
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.build import images, kbuild
+from mock_device.lab.build import kbuild
 from mock_device.lab.cluster import attaching, inventory, node_images, node_runtime
 from mock_device.lab.cluster.inventory import Inventory
 from mock_device.lab.cluster.node_runtime import Kind
