@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab quick lint unit-fast unit docs build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,9 @@ unit: venv ## run all unit tests
 
 docs: venv ## generate docs/keywords from the keywords' documentation
 	@python -m mock_device.acceptance.keyword_docs
+
+manifests: venv ## generate the plain manifests from charts/mock-device
+	@python -m mock_device.lab.build.chart
 
 build-image: ## build the DRA driver's image
 load-image: ## load that image onto the nodes of the running cluster

@@ -1,10 +1,10 @@
-"""Subcommands of ``lab`` that work on a running cluster: a shell on a node, kubectl, images, the driver."""
+"""Subcommands of ``lab`` that work on a running cluster: a shell on a node, kubectl, Helm, images, the driver."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -36,28 +36,46 @@ def kubeconfig(name: str) -> None:
     print(client.attach(name, "lab kubeconfig").kubeconfig)
 
 
-# -h is no option of this command: click would find it in kubectl's -nhere.
-@click.command(
-    context_settings={
-        "allow_interspersed_args": False,
-        "ignore_unknown_options": True,
-        "help_option_names": ["--help"],
-    }
-)
+# -h is no option of these commands: click would find it in kubectl's -nhere.
+_PASS_ON = {
+    "allow_interspersed_args": False,
+    "ignore_unknown_options": True,
+    "help_option_names": ["--help"],
+}
+_words = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+
+
+@click.command(context_settings=_PASS_ON)
 @options.name
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+@_words
 @click.pass_context
 def kubectl(context: click.Context, name: str, command: Sequence[str]) -> int:
     """Run kubectl as an administrator."""
+    from mock_device.lab.build import gobuild
+
+    return _run_on(context, name, lambda: str(gobuild.build_embedded_k8s() / "kubectl"), command)
+
+
+@click.command(context_settings=_PASS_ON)
+@options.name
+@_words
+@click.pass_context
+def helm(context: click.Context, name: str, command: Sequence[str]) -> int:
+    """Run Helm as an administrator: that of HELM, else the lab's own."""
+    from mock_device.lab.build import chart
+
+    return _run_on(context, name, chart.helm_program, command)
+
+
+def _run_on(context: click.Context, name: str, program: Callable[[], str], command: Sequence[str]) -> int:
+    """Run a client of the API on cluster ``name``; its exit code."""
     if command[:1] == ("-h",):
         click.echo(context.get_help())
         return 0
-    from mock_device.lab.build import gobuild
     from mock_device.lab.cluster import client
 
-    cluster = client.attach(name, "lab kubectl")
-    program = str(gobuild.build_embedded_k8s() / "kubectl")
-    return _hand_over([program, *command], KUBECONFIG=str(cluster.kubeconfig))
+    cluster = client.attach(name, f"lab {context.info_name}")
+    return _hand_over([program(), *command], KUBECONFIG=str(cluster.kubeconfig))
 
 
 def _hand_over(command: Sequence[str], **environment: str) -> int:

@@ -75,6 +75,17 @@ def test_containerd_has_its_shim_and_its_client(go: FakeCommand) -> None:
         assert all(item.endswith(f"@v{gobuild.CONTAINERD_VERSION}") for item in call["argv"] if "@" in item)
 
 
+def test_helm_is_built_from_pinned_modules(go: FakeCommand) -> None:
+    assert (gobuild.build_helm.__wrapped__() / "helm").exists()
+    (call,) = go.calls
+    folder = Path(call["cwd"])
+    version = gobuild.helm_version()
+    assert re.fullmatch(r"v4\.\d+\.\d+", version)
+    assert f"helm.sh/helm/v4 {version} h1:" in (folder / "go.sum").read_text()
+    assert call["argv"][-1] == "helm.sh/helm/v4/cmd/helm"
+    assert f"version.version={version}" in " ".join(call["argv"])
+
+
 def test_failed_build_names_its_log_and_is_retried(
     go: FakeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from mock_device.checks.objects import pods
 from mock_device.lab.base.commands import run
 from mock_device.lab.build import images
 from mock_device.lab.build.rootless import in_tree
+from mock_device.lab.cluster import deploy
 
 TIMEOUT_SECONDS = 60
 MOST_BYTES = 6 << 20
@@ -62,3 +63,17 @@ def test_programs_of_the_guide_exist(tree: Path, name: str) -> None:
 
 def test_image_is_small(archive: Path) -> None:
     assert archive.stat().st_size < MOST_BYTES
+
+
+def test_variant_of_the_module_s_image_has_its_name_and_one_more_file() -> None:
+    tag = f"{images.REPOSITORY}/mock-accel-kmod:of-a-test"
+    archive = images.kmod_variant(deploy.kmod_image(), tag, {"/firmware/some.bin": "some text"})
+    with tarfile.open(archive) as image:
+        manifest = image.extractfile("manifest.json")
+        assert manifest is not None
+        (entry,) = json.load(manifest)
+        assert entry["RepoTags"] == [tag]
+        with tarfile.open(fileobj=image.extractfile(entry["Layers"][-1])) as files:
+            text = files.extractfile("firmware/some.bin")
+            assert text is not None and text.read() == b"some text"
+            assert [name for name in files.getnames() if "mock_accel.ko" in name] == []

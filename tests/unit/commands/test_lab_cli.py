@@ -40,9 +40,15 @@ TIMEOUT = 20.0
         (["kubectl", "-nhome", "get"], DEFAULT_NAME, ["-nhome", "get"]),
         (["kubectl", "get", "--name", "x", "-h"], DEFAULT_NAME, ["get", "--name", "x", "-h"]),
         (["kubectl"], DEFAULT_NAME, []),
+        (["helm", "--name", "other", "--namespace", "x", "list"], "other", ["--namespace", "x", "list"]),
+        (
+            ["helm", "upgrade", "--set=a=b", "mock-device", "."],
+            DEFAULT_NAME,
+            ["upgrade", "--set=a=b", "mock-device", "."],
+        ),
     ],
 )
-def test_kubectl_gets_all_following_words(
+def test_kubectl_and_helm_get_all_following_words(
     argv: list[str], name: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, list[str]]] = []
@@ -60,6 +66,7 @@ def test_kubectl_gets_all_following_words(
 
     monkeypatch.setattr(client, "attach", attach)
     monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: Path("/bin"))
+    monkeypatch.setenv("HELM", "/bin/helm")
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(argv) == 7
     assert found == [(name, rest)]
@@ -265,9 +272,10 @@ def test_other_errors_of_files_are_defects(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
-def test_help_of_kubectl_is_that_of_lab(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["kubectl", option]) == 0
-    assert capsys.readouterr().out.startswith("Usage: lab kubectl [OPTIONS] [ARGUMENT]...\n")
+@pytest.mark.parametrize("command", ["kubectl", "helm"])
+def test_help_of_kubectl_and_helm_is_that_of_lab(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, option]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: lab {command} [OPTIONS] [ARGUMENT]...\n")
 
 
 def fake_cluster(tmp_path: Path) -> Any:

@@ -12,11 +12,19 @@ import pytest
 from mock_device.lab.base.paths import PROJECT
 
 DOCS = PROJECT / "docs"
-PARTS = [PROJECT / part / "README.md" for part in ("dra-driver", "embedded-k8s", "kernel-driver", "vfio-user")]
-PAGES = [*sorted(PROJECT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted((DOCS / "decisions").glob("*.md")), *PARTS]
+PARTS = [
+    PROJECT / part / "README.md"
+    for part in ("charts/mock-device", "dra-driver", "embedded-k8s", "kernel-driver", "vfio-user")
+]
+PAGES = [
+    *sorted(PROJECT.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    *(path for folder in ("decisions", "how-to") for path in sorted((DOCS / folder).glob("*.md"))),
+    *PARTS,
+]
 # The changelog names removed files; components name files relative to their own folders.
 OF_TODAY = [page for page in PAGES if page not in (PROJECT / "CHANGELOG.md", *PARTS)]
-FOLDERS = "docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
+FOLDERS = "charts|docs|libraries|resources|suites|tests|variables|dra-driver|kernel-driver|vfio-user|embedded-k8s"
 MADE_BY_READERS = {"suites/my-first-scenario.robot", "suites/my-driver.robot", "variables/topologies/small.yaml"}
 _LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)")
 _PLACEHOLDER = re.compile(r"\b(NAME|ROOM|LAYER)\b")

@@ -1,4 +1,4 @@
-"""Builds the Go programs: Kubernetes as one multi-call binary, and containerd."""
+"""Builds the Go programs: Kubernetes as one multi-call binary, containerd, and Helm."""
 
 from __future__ import annotations
 
@@ -29,13 +29,26 @@ _SHIM_TAGS = "no_grpc"
 _CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
 _BUILD_TIMEOUT_SECONDS = 2400.0
 _SOURCE = PROJECT / "embedded-k8s"
+_HELM = "helm.sh/helm/v4"
+_HELM_SOURCE = Path(__file__).parent / "data" / "helm"
 
 
 def kubernetes_version() -> str:
     """Version of Kubernetes in ``embedded-k8s/go.mod``, such as ``v1.37.2``."""
-    found = re.search(r"^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)$", (_SOURCE / "go.mod").read_text(), re.MULTILINE)
+    return _required(_SOURCE / "go.mod", "k8s.io/kubernetes")
+
+
+def helm_version() -> str:
+    """Version of Helm in ``data/helm/go.mod``, such as ``v4.3.1``."""
+    return _required(_HELM_SOURCE / "go.mod", _HELM)
+
+
+def _required(file: Path, module: str) -> str:
+    """Version of ``module`` that a go.mod requires. Raises StepError."""
+    pattern = rf"^\s*(?:require )?{re.escape(module)} (v\d+\.\d+\.\d+)(?: // indirect)?$"
+    found = re.search(pattern, file.read_text(), re.MULTILINE)
     if not found:
-        raise StepError(f"{_SOURCE / 'go.mod'} does not require k8s.io/kubernetes")
+        raise StepError(f"{file} does not require {module}")
     return found[1]
 
 
@@ -79,3 +92,18 @@ def build_containerd() -> Path:
 
     inputs = {"version": CONTAINERD_VERSION, "tags": " ".join(_CONTAINERD_COMMANDS)}
     return cached("containerd", inputs, build, what=f"build containerd {CONTAINERD_VERSION} (about 2 minutes, once)")
+
+
+@cache
+def build_helm() -> Path:
+    """Folder with ``helm``; built if it is not cached. Versions and checksums are pinned by ``data/helm``."""
+    version = helm_version()
+
+    def build(folder: Path) -> None:
+        stamp = f"-s -w -X {_HELM}/internal/version.version={version}"
+        argv = ["go", "build", "-trimpath", "-ldflags", stamp, "-o", str(folder / "helm"), f"{_HELM}/cmd/helm"]
+        environment = {"CGO_ENABLED": "0"}
+        run(argv, cwd=_HELM_SOURCE, env=environment, log=log_path("helm"), timeout=_BUILD_TIMEOUT_SECONDS)
+
+    inputs: dict[str, Input] = {"modules": [_HELM_SOURCE / "go.mod", _HELM_SOURCE / "go.sum"]}
+    return cached("helm", inputs, build, what=f"build Helm {version} (minutes, once)")

@@ -201,6 +201,33 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
     return cached("image-kmod", inputs, build, what=f"image {KMOD_IMAGE}") / _ARCHIVE
 
 
+def kmod_variant(archive: Path, tag: str, files: Mapping[str, str]) -> Path:
+    """Archive of the image of ``archive`` (``kmod_image``) under another ``tag``, with ``files`` added.
+
+    Names of ``files`` are absolute paths in the image; values are their texts.
+    """
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        context.mkdir()
+        for name, text in files.items():
+            path = context / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        containerfile = folder / "Containerfile"
+        containerfile.write_text(f"FROM {KMOD_IMAGE}\nCOPY . /\n")
+        log = log_path("image-kmod-variant")
+        _build(folder, log, tag=tag, context=context, containerfile=containerfile, base=archive)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {
+        "base": str(archive),
+        "tag": tag,
+        "files": [f"{name}={text}" for name, text in sorted(files.items())],
+    }
+    return cached("image-kmod-variant", inputs, build, what=f"image {tag}") / _ARCHIVE
+
+
 def _sources(component: Path) -> list[str | Path]:
     """Files and folders of a component that go into its image."""
     excluded = {"tests", "manifests", "README.md", "Makefile", "__pycache__"}

@@ -96,10 +96,19 @@ class KmmLoader(ModuleLoader):
     def _all_files(self) -> list[OperatorFiles]:
         return [files for files in (self.cert_manager, self.operator) if files is not None]
 
+    @cached_property
+    def _objects(self) -> dict[str, list[Object]]:
+        """Objects of each operator, with the names of preloaded images. Raises StepError."""
+        return {
+            files.operator: operator_manifests.with_preloaded_images(
+                files.operator, files.objects(), list(files.image_names())
+            )
+            for files in self._all_files
+        }
+
     def archives(self) -> list[Path]:
-        for files in self._all_files:
-            # Find missing images now rather than when the cluster has booted.
-            _preloaded(files)
+        # Find missing images now rather than when the cluster has booted.
+        _ = self._objects
         return [archive for files in self._all_files for archive in files.archives]
 
     def inputs(self) -> dict[str, Input]:
@@ -113,10 +122,10 @@ class KmmLoader(ModuleLoader):
         if self.cert_manager is not None:
             with progress.step("cert-manager", cluster.log_dir):
                 _show(self.cert_manager)
-                install_objects(api, CERT_MANAGER, _preloaded(self.cert_manager))
+                install_objects(api, CERT_MANAGER, self._objects[CERT_MANAGER])
         with progress.step("KMM", cluster.log_dir):
             _show(self.operator)
-            objects = _preloaded(self.operator)
+            objects = self._objects[KMM]
             if self.cert_manager is None:
                 objects = operator_manifests.without_cert_manager(
                     KMM, objects, lambda certificate: webhook_certificates.issue(api, certificate)
@@ -134,7 +143,7 @@ class KmmLoader(ModuleLoader):
 
     def _keep_checksums(self, api: ApiClient) -> None:
         lines = [f"{checksum}  {name}" for files in self._all_files for name, checksum in files.checksums().items()]
-        images = [name for files in self._all_files for name in operator_manifests.images_of(_preloaded(files))]
+        images = [name for objects in self._objects.values() for name in operator_manifests.images_of(objects)]
         data = {"sha256": "\n".join(lines), "images": "\n".join(images)}
         metadata = {"name": FILES_CONFIG_MAP, "namespace": NAMESPACE}
         manifests.apply_objects(api, [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}])
@@ -220,10 +229,6 @@ def _find(
             f"{names[1]} or {key}images in the profile",
         ),
     )
-
-
-def _preloaded(files: OperatorFiles) -> list[Object]:
-    return operator_manifests.with_preloaded_images(files.operator, files.objects(), list(files.image_names()))
 
 
 def _show(files: OperatorFiles) -> None:

@@ -1,0 +1,98 @@
+"""The project's chart as a Helm release on a cluster: install, upgrade, roll back, uninstall."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.build import chart
+from mock_device.names import NAMESPACE
+
+DEPLOYED = "deployed"
+_ASK_SECONDS = 60.0
+_SLACK_SECONDS = 120.0
+"""What Helm may take beside its own time-out: to connect, to write its records, and to roll back."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One revision of a release, as ``helm history`` lists it."""
+
+    number: int
+    status: str
+    """``deployed``, ``superseded``, ``failed``, …"""
+    description: str
+
+
+def parse_history(text: str) -> list[Revision]:
+    """Revisions in the JSON of ``helm history``, oldest first. Raises StepError."""
+    try:
+        return [Revision(int(item["revision"]), item["status"], item["description"]) for item in json.loads(text)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError(f"expected a list of revisions from helm history, found {text[:200]!r}") from error
+
+
+class Release:
+    """The release of the chart on one cluster. Helm works with server-side apply, and waits until pods are ready.
+
+    ``--force-conflicts`` is always given: objects that were applied by another
+    field manager before they were taken over, as `lab` and kubectl do, would keep
+    that manager as an owner of each field, and no upgrade could change it.
+    """
+
+    def __init__(self, kubeconfig: Path, log: Path | None = None) -> None:
+        """``log`` is a file for Helm's messages."""
+        self._kubeconfig = kubeconfig
+        self._log = log
+
+    def history(self) -> list[Revision]:
+        """Its revisions, oldest first; none if it is not installed. Raises StepError."""
+        listed = json.loads(self._helm(["list", "--deployed", "--failed", "--pending", "--output=json"], _ASK_SECONDS))
+        if not any(item["name"] == chart.RELEASE for item in listed):
+            return []
+        return parse_history(self._helm(["history", chart.RELEASE, "--output=json"], _ASK_SECONDS))
+
+    def install(self, values: Mapping[str, str], timeout: float, *, take_ownership: bool = False) -> None:
+        """Install the chart with ``values`` by their dotted names, and wait until it serves.
+
+        With ``take_ownership``, objects that exist become the release's. ``timeout`` is wall time in seconds, here and
+        below; when it expires, and for values that the chart or the cluster refuses, StepError has Helm's message.
+        """
+        arguments = ["--take-ownership"] if take_ownership else []
+        self._change("install", [chart.RELEASE, chart.CHART, *_set(values), *arguments], timeout)
+
+    def upgrade(self, values: Mapping[str, str], timeout: float) -> None:
+        """Give the release ``values``, the chart's for all others. A failure rolls back, then raises StepError."""
+        arguments = ["--reset-values", "--rollback-on-failure"]
+        self._change("upgrade", [chart.RELEASE, chart.CHART, *_set(values), *arguments], timeout)
+
+    def roll_back(self, revision: int, timeout: float) -> None:
+        """Give the release the chart and values of ``revision``, as a new revision."""
+        self._change("rollback", [chart.RELEASE, str(revision)], timeout)
+
+    def uninstall(self, timeout: float) -> None:
+        """Delete all objects of the release, and wait until they are gone. No error if it is not installed."""
+        arguments = ["uninstall", chart.RELEASE, "--ignore-not-found", "--cascade=foreground"]
+        self._helm([*arguments, "--wait", f"--timeout={timeout:.0f}s"], timeout + _SLACK_SECONDS)
+
+    def _change(self, command: str, arguments: Sequence[str | Path], timeout: float) -> None:
+        waiting = ["--wait", f"--timeout={timeout:.0f}s", "--force-conflicts"]
+        # A failed upgrade waits once more, for its rollback.
+        self._helm([command, *arguments, *waiting], 2 * timeout + _SLACK_SECONDS)
+
+    def _helm(self, arguments: Sequence[str | Path], timeout: float) -> str:
+        argv = [chart.helm_program(), *arguments, f"--namespace={NAMESPACE}"]
+        with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+            # Helm's own folders and its cache of a cluster's API, which would serve the next cluster on the same port.
+            own = {f"HELM_{kind}_HOME": f"{folder}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
+            environment = {"KUBECONFIG": str(self._kubeconfig), "KUBECACHEDIR": f"{folder}/kube", **own}
+            return run(argv, timeout=timeout, env=environment, log=self._log).decode()
+
+
+def _set(values: Mapping[str, str]) -> list[str]:
+    return [f"--set={name}={value}" for name, value in values.items()]

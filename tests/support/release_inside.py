@@ -1,0 +1,142 @@
+"""Makes a Helm release on a real API server that has the plain manifests; prints what happens as JSON.
+
+Started by ``test_release_on_api_server.py`` as the first process of namespaces,
+like ``control_plane_inside.py``. There are no nodes and no controllers, so
+nothing waits for pods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.processes import Children
+from mock_device.lab.build import chart
+from mock_device.lab.controlplane.bootstrap import bootstrap
+from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane, wait_ready
+from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
+from mock_device.lab.controlplane.pki import create_pki
+from mock_device.lab.kube import kubeclient, manifests
+from mock_device.names import NAMESPACE
+from support import DATA
+from support.control_plane_inside import set_up_network
+
+HELM_SECONDS = 60.0
+OWNER = "meta.helm.sh/release-name"
+"""Annotation by which Helm marks the objects of a release."""
+
+
+class Helm:
+    """Runs Helm on the cluster of a kubeconfig; every answer is its exit code, and what it printed."""
+
+    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+        own = {f"HELM_{kind}_HOME": str(folder / kind) for kind in ("CACHE", "CONFIG", "DATA")}
+        self._environment = {**os.environ, **own, "KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(folder / "kube")}
+
+    def __call__(self, command: str, *arguments: str) -> str:
+        with_chart = [str(chart.CHART)] if command in ("install", "upgrade") else []
+        argv = [chart.helm_program(), command, chart.RELEASE, *with_chart, f"--namespace={NAMESPACE}", *arguments]
+        done = subprocess.run(
+            argv, env=self._environment, capture_output=True, text=True, timeout=HELM_SECONDS, check=False
+        )
+        return "done" if done.returncode == 0 else done.stderr
+
+
+def workloads(api: ApiClient) -> dict[str, Any]:
+    """DaemonSets and Deployments, by name."""
+    apps = client.AppsV1Api(api)
+    found = [*apps.list_namespaced_daemon_set(NAMESPACE).items, *apps.list_namespaced_deployment(NAMESPACE).items]
+    return {item.metadata.name: item for item in found}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of workloads whose specification changed, so that their pods are replaced."""
+    return sorted(name for name in before if before[name].spec != now[name].spec)
+
+
+def left(api: ApiClient) -> list[str]:
+    """Kinds of the chart of which an object is left."""
+    node_agent = "mock-accel-node-agent"
+    readers = {
+        "ClusterRole": lambda: client.RbacAuthorizationV1Api(api).read_cluster_role(node_agent),
+        "DeviceClass": lambda: client.ResourceV1Api(api).read_device_class("mock-accel-pf"),
+        "Namespace": lambda: client.CoreV1Api(api).read_namespace(NAMESPACE),
+        "ValidatingAdmissionPolicy": lambda: client.AdmissionregistrationV1Api(api).read_validating_admission_policy(
+            node_agent
+        ),
+    }
+    found = []
+    for kind, read in readers.items():
+        try:
+            read()
+            found.append(kind)
+        except ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+    return found
+
+
+def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
+    helm, report = Helm(kubeconfig, folder), dict[str, Any]()
+    plain = [PROJECT / item.path for item in chart.MANIFESTS if "kmm" not in item.path]
+    for path in plain:
+        manifests.apply(api, path)
+    before = workloads(api)
+    report["install beside"] = helm("install")
+    report["take over"] = helm("install", "--take-ownership", "--force-conflicts")
+    report["changed by taking over"] = changed(before, workloads(api))
+    report["owners"] = sorted(item.metadata.annotations[OWNER] for item in workloads(api).values())
+    report["upgrade without force"] = helm("upgrade", "--set=nodeAgent.verbosity=5")
+    report["upgrade"] = helm("upgrade", "--set=nodeAgent.verbosity=5", "--force-conflicts")
+    report["changed by upgrade"] = changed(before, workloads(api))
+    report["upgrade again"] = helm("upgrade", "--set=nodeAgent.verbosity=6")
+    report["wrong value"] = helm("upgrade", "--set=module.loader=floppy")
+    report["rollback"] = helm("rollback", "1")
+    report["changed after rollback"] = changed(before, workloads(api))
+    for crd in sorted((DATA / "kmm").glob("*.kmm.sigs.x-k8s.io.yaml")):
+        manifests.apply(api, crd)
+    report["kmm"] = helm("upgrade", "--set=module.loader=kmm")
+    build = ["--set=module.build.repository=https://git.example.com/x", "--set=module.loader=kmm-build"]
+    report["kmm-build"] = helm("upgrade", *build, "--set=module.build.image=example.com/kmod:${KERNEL_FULL_VERSION}")
+    report["with kmm"] = sorted(workloads(api))
+    report["uninstall"] = helm("uninstall")
+    report["left"] = left(api)
+    for path in plain:
+        manifests.apply(api, path)
+    report["restored"] = sorted(workloads(api))
+    return report
+
+
+async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
+    await asyncio.to_thread(set_up_network)
+    pki = create_pki(folder / "pki", [])
+    logs = folder / "logs"
+    logs.mkdir()
+    children = Children(logs, lambda child: None)
+    plane = ControlPlane(binaries, folder / "control-plane", pki)
+    plane.prepare()
+    components = {component.name: component for component in plane.components()}
+    for name in ("etcd", "kube-apiserver"):
+        component = components[name]
+        await children.start(name, component.argv, cwd=folder, env=component.env)
+        await wait_ready(component, children[name])
+    await asyncio.to_thread(bootstrap, pki, dns=False)
+    kubeconfig = write_kubeconfig(folder / "kubeconfig", pki.identity("admin"), API_SERVER)
+    report = await asyncio.to_thread(run, kubeclient.connect(kubeconfig), kubeconfig, folder)
+    await children.kill_all()
+    return report
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))))
