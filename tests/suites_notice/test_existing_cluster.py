@@ -1,4 +1,4 @@
-"""A cluster of the lab, used as if it were foreign: with a kubeconfig and SSH only, from another cache."""
+"""A cluster of the lab, used as if it were foreign: with a kubeconfig and SSH only."""
 
 from __future__ import annotations
 
@@ -52,12 +52,13 @@ spec:
 
 
 class Foreign:
-    """The user's files for the cluster, and a cache that does not know it."""
+    """The user's files for the cluster, and commands that see nothing else of it."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
         self.profile = folder / "mine.yaml"
-        self.cache = folder / "cache"
+        self._hidden = folder / "no-clusters"
+        self._hidden.mkdir()
         nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
         shutil.copy(cluster.kubeconfig, folder / "kubeconfig")
         shutil.copy(nodes[0].key_file, folder / "key")
@@ -69,21 +70,20 @@ class Foreign:
             "nodes": [{"name": node.name, "host": node.host, "port": node.port} for node in nodes],
         }
         self.profile.write_text(yaml.safe_dump(content))
-        artifacts = self.cache / "mock-device"
-        artifacts.mkdir(parents=True)
-        for path in cache_root().iterdir():
-            if path.is_dir() and path.name not in {"attached", "clusters", "logs"}:
-                (artifacts / path.name).symlink_to(path)
 
     @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "XDG_CACHE_HOME": str(self.cache), "LAB_CLUSTER": "mine"}
+    def without_clusters(self) -> list[str]:
+        """Runs a command in a mount namespace that hides the folders of the lab's clusters."""
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        hide = f'mount --bind {self._hidden} {cache_root() / "clusters"} && exec "$@"'
+        return ["unshare", *user, "--mount", "--propagation", "private", "sh", "-c", hide, "sh"]
 
     def lab(self, *arguments: str, code: int = 0) -> str:
         """Output of ``lab`` with its errors; it must end with ``code``."""
-        argv = [sys.executable, "-m", "mock_device.commands.cli", *arguments]
+        argv = [*self.without_clusters, sys.executable, "-m", "mock_device.commands.cli", *arguments]
+        environment = {**os.environ, "LAB_CLUSTER": "mine"}
         done = subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            argv, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
         )
         output = done.stdout + done.stderr
         assert done.returncode == code, output
@@ -138,9 +138,7 @@ def foreign(cluster: Cluster, tmp_path: Path) -> Iterator[Foreign]:
     deploy.wait_published(cluster)
 
 
-def test_suites_run_on_a_cluster_that_exists_and_leave_nothing(
-    foreign: Foreign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suites_run_on_a_cluster_that_exists_and_leave_nothing(foreign: Foreign, tmp_path: Path) -> None:
     before = state_of(foreign.cluster)
     planned = foreign.lab("attach", "--profile", str(foreign.profile), "--dry-run")
     assert "object\tDaemonSet mock-device/mock-accel-node-agent" in planned
@@ -156,13 +154,12 @@ def test_suites_run_on_a_cluster_that_exists_and_leave_nothing(
     # Another user's pod has a device meanwhile.
     api = kubeclient.connect(foreign.cluster.kubeconfig)
     manifests.apply(api, OTHERS)
-    for name, value in foreign.environment.items():
-        monkeypatch.setenv(name, value)
     profile = ["--variable", f"PROFILE:{foreign.profile}"]
-    environment = run_suite("environment", "existing-cluster-environment", *profile)
+    prefix = foreign.without_clusters
+    environment = run_suite("environment", "existing-cluster-environment", *profile, prefix=prefix)
     assert environment.pop("Guests Are Running").message.startswith("cluster 'mine' has no hotplug")
     assert set(statuses(environment).values()) == {"PASS"}
-    scenario = run_suite("numa", "existing-cluster-numa", *profile, "--test", NUMA_TEST)
+    scenario = run_suite("numa", "existing-cluster-numa", *profile, "--test", NUMA_TEST, prefix=prefix)
     assert statuses(scenario) == {NUMA_TEST: "PASS"}
 
     refused = foreign.lab("detach", code=1)
