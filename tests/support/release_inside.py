@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,10 @@ class Helm:
 def workloads(api: ApiClient) -> dict[str, Any]:
     """DaemonSets and Deployments, by name."""
     apps = client.AppsV1Api(api)
-    found = [*apps.list_namespaced_daemon_set(NAMESPACE).items, *apps.list_namespaced_deployment(NAMESPACE).items]
+    found: list[Any] = [
+        *apps.list_namespaced_daemon_set(NAMESPACE).items,
+        *apps.list_namespaced_deployment(NAMESPACE).items,
+    ]
     return {item.metadata.name: item for item in found}
 
 
@@ -68,7 +71,7 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def left(api: ApiClient) -> list[str]:
     """Kinds of the chart of which an object is left."""
     node_agent = "mock-accel-node-agent"
-    readers = {
+    readers: dict[str, Callable[[], object]] = {
         "ClusterRole": lambda: client.RbacAuthorizationV1Api(api).read_cluster_role(node_agent),
         "DeviceClass": lambda: client.ResourceV1Api(api).read_device_class("mock-accel-pf"),
         "Namespace": lambda: client.CoreV1Api(api).read_namespace(NAMESPACE),
