@@ -12,7 +12,7 @@ from mock_accel_dra.metrics import Agent, AgentMetrics, ControllerMetrics
 from support.topologies import CLUSTER
 
 from mock_device.checks.driver import operation
-from mock_device.checks.errors import SkipCheck
+from mock_device.checks.errors import CheckError, SkipCheck
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
 from mock_device.lab.controlplane.pki import Identity
 from mock_device.lab.kube import kubeclient
