@@ -86,7 +86,7 @@ def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) ->
 # The JSON schema finds these faults, too.
 BAD_SHAPE = [
     ("", "expected a mapping, found None"),
-    ("kind: cloud", "kind: expected embedded or k3s, found 'cloud'"),
+    ("kind: cloud", "kind: expected embedded, k3s or external, found 'cloud'"),
     ("accelerator: tcg", "expected the key kind"),
     ("{kind: embedded, accelerator: fast}", "accelerator: expected auto, kvm or tcg, found 'fast'"),
     ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, default-runtime, feature-gates"),
@@ -129,5 +129,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: control-plane-on-node, embedded"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: control-plane-on-node, embedded, external"):
         profile.load("cloud")

@@ -50,8 +50,34 @@ class Profile:
 
 def load(name: str) -> Profile:
     """Load the profile ``name``: a name in ``variables``, or a path. Raises StepError with file and reason."""
+    path, fields = read(name)
+    if fields["kind"] == "external":
+        raise StepError(f"{path}: describes a cluster that exists; use it by: lab attach --profile {name}")
+    wanted = fields.get("accelerator", "auto")
+    return Profile(
+        path=path,
+        kind=fields["kind"],
+        accelerator=accelerator() if wanted == "auto" else wanted,
+        feature_gates=fields.get("feature-gates") or {},
+        default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
+        module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
+        kmm=kmm_settings(fields.get("kmm") or {}),
+        k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
+    )
+
+
+def read(name: str) -> tuple[Path, dict[str, Any]]:
+    """File of the profile ``name``, of any kind, and its keys. Raises StepError with file and reason."""
     path = profile_path(name)
-    return _parse(path, _read(path))
+    return path, read_keys(path)
+
+
+def read_keys(path: Path) -> dict[str, Any]:
+    """Keys of the profile ``path``, of any kind. Raises StepError with file and reason."""
+    fields = _read(path)
+    if wrong := schema.complaint(_SCHEMA, fields):
+        raise StepError(f"{path}: {wrong}")
+    return dict(fields)
 
 
 def _read(path: Path) -> Any:
@@ -76,22 +102,6 @@ def _yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise StepError(f"{path}: cannot be read: {error}") from error
-
-
-def _parse(path: Path, fields: Any) -> Profile:
-    if wrong := schema.complaint(_SCHEMA, fields):
-        raise StepError(f"{path}: {wrong}")
-    wanted = fields.get("accelerator", "auto")
-    return Profile(
-        path=path,
-        kind=fields["kind"],
-        accelerator=accelerator() if wanted == "auto" else wanted,
-        feature_gates=fields.get("feature-gates") or {},
-        default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
-        module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
-        kmm=kmm_settings(fields.get("kmm") or {}),
-        k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
-    )
 
 
 def flag(gates: Mapping[str, bool]) -> str:

@@ -31,6 +31,8 @@ _RETRY_SECONDS = 0.5
 _REFUSED_SECONDS = 10.0
 """A cluster whose port refuses connections for this long has ended: its forwarder accepts them while it lives."""
 
+DEFAULT_NAMESPACE = "default"
+
 # Errors that the client raises for a file of another shape, which it does not validate.
 _DAMAGES = (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError, config.ConfigException)
 
@@ -44,6 +46,9 @@ class BoundedApiClient(ApiClient):
     The time-out bounds the connection and each silence of the API server. A
     stream that may be silent for longer (a watch, a log that is followed) names its own.
     """
+
+    namespace = DEFAULT_NAMESPACE
+    """Namespace of the kubeconfig's context."""
 
     def call_api(
         self,
@@ -70,10 +75,19 @@ def connect(kubeconfig: Path) -> ApiClient:
     settings.no_proxy = ",".join(filter(None, [settings.no_proxy, "127.0.0.1", "localhost"]))
     try:
         content = _without_keys(yaml.safe_load(kubeconfig.read_text()))
+        current = content.get("current-context")
+        contexts = [item["context"] for item in content["contexts"] if item["name"] == current]
         config.load_kube_config_from_dict(content, client_configuration=settings)  # type: ignore[no-untyped-call]
     except _DAMAGES as error:
         raise DamagedFileError(kubeconfig, f"expected a kubeconfig: {' '.join(str(error).split())}") from error
-    return BoundedApiClient(settings)
+    api = BoundedApiClient(settings)
+    api.namespace = next((item["namespace"] for item in contexts if item.get("namespace")), DEFAULT_NAMESPACE)
+    return api
+
+
+def namespace_of(api: ApiClient) -> str:
+    """Namespace of the context that ``api`` was connected by."""
+    return api.namespace if isinstance(api, BoundedApiClient) else DEFAULT_NAMESPACE
 
 
 def _without_keys(content: Any) -> Any:
