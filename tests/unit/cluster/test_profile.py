@@ -37,6 +37,13 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     assert found.default_runtime == "crun"
 
 
+def test_guests_reach_the_outside_only_if_the_profile_says_so(tmp_path: Path) -> None:
+    assert profile.load("embedded").internet is False
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, internet: true}")
+    assert profile.load(str(path)).internet is True
+
+
 def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
     assert profile.load("embedded").module_loader is LoaderKind.POD
     path = tmp_path / "kmm.yaml"
@@ -59,6 +66,7 @@ BAD_SHAPE = [
     ("{kind: embedded, default-runtime: kata}", "default-runtime: expected crun or runc, found 'kata'"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, internet: 1}", "internet: expected true or false, found 1"),
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),

@@ -29,7 +29,7 @@ def paths(tmp_path: Path) -> ClusterPaths:
     paths = ClusterPaths(tmp_path / "some")
     paths.data.mkdir(parents=True)
     paths.logs.mkdir()
-    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}, 5001).save(paths.access)
     return paths
 
 

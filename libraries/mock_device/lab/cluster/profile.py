@@ -36,6 +36,8 @@ class Profile:
     """What brings the kernel module to the nodes."""
     kmm: KmmSettings = field(default_factory=KmmSettings)
     """Where KMM's files are, for LoaderKind.KMM."""
+    internet: bool = False
+    """Whether guests reach the outside."""
 
 
 def load(name: str) -> Profile:
@@ -56,6 +58,7 @@ def load(name: str) -> Profile:
         default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
         kmm=kmm_settings(fields.get("kmm") or {}),
+        internet=fields.get("internet", False),
     )
 
 

@@ -23,7 +23,7 @@ from mock_device.lab.guest import guest, link
 from mock_device.lab.guest.accelerator import emulated_vcpus
 from mock_device.lab.guest.monitor import Monitor, MonitorError, SilentError
 from mock_device.lab.guest.node_files import node_files
-from mock_device.lab.supervisor import network, saving
+from mock_device.lab.supervisor import internet, network, registry, saving
 from mock_device.lab.supervisor.saving import set_clock
 from mock_device.topology import Node, Topology
 
@@ -53,12 +53,15 @@ class ClusterProcesses:
         self._links: list[asyncio.Server] = []
         self._golden = Path(spec.golden) if spec.golden else None
         self.children = Children(spec.paths.logs, on_exit)
+        self.internet = spec.internet
+        """Whether guests reach the outside; False after passt has ended."""
 
     def steps(self) -> list[Step]:
         """Steps that start a cluster. Guests start before the control plane because they take longest."""
         restored = self._golden is not None
         first = [
             Step("network of the cluster", self._network),
+            Step("registry", self._registry),
             Step("certificates and keys", self._certificates, golden=restored),
             Step("device servers", self._device_servers),
             Step("disks of the guests", self._disks, golden=restored),
@@ -111,6 +114,17 @@ class ClusterProcesses:
             # Relative: a socket's path has at most 107 bytes.
             path = Path(node.name, guest.NETWORK_SOCKET)
             self._links.append(await link.serve(path, network.guest_device(number)))
+
+        if self._spec.internet:
+            await internet.connect(self._spec.internet_fd, self._internet_ended)
+
+    def _internet_ended(self) -> None:
+        self.internet = False
+        print(f"passt ended, guests no longer reach the outside; log: {self._paths.passt_log}", flush=True)
+
+    async def _registry(self) -> None:
+        program = Path(self._spec.registry)
+        await registry.start(self.children, program, self._paths.data, internet=self._spec.internet)
 
     async def _certificates(self) -> None:
         await asyncio.to_thread(self._make_certificates)
@@ -210,7 +224,8 @@ class ClusterProcesses:
         data = self._paths.data / "control-plane"
         # A node of a restored cluster is registered from the start, with its address.
         proxy_node = self._topology.nodes[0].name if self._golden else PROXY_NODE
-        plane = ControlPlane(Path(self._spec.binaries), data, pki, self._spec.feature_gates, proxy_node)
+        gates, way_out = self._spec.feature_gates, self._spec.internet
+        plane = ControlPlane(Path(self._spec.binaries), data, pki, gates, proxy_node, way_out)
         await asyncio.to_thread(plane.prepare)
         if self._golden:
             await asyncio.to_thread(shutil.copytree, self._golden / "control-plane", data, dirs_exist_ok=True)
