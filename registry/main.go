@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +36,10 @@ type front struct {
 }
 
 func (f *front) ServeHTTP(response http.ResponseWriter, request *http.Request) {
+	if request.Method == http.MethodPut {
+		// An upload is in memory until it is complete.
+		defer debug.FreeOSMemory()
+	}
 	namespace := request.URL.Query().Get("ns")
 	// Without a port, localhost/image is no image of a registry.
 	host, _, _ := net.SplitHostPort(namespace)
