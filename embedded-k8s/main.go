@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mock-device/embedded-k8s/standin"
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
@@ -36,6 +37,8 @@ var components = map[string]func(){
 	"kube-proxy":              func() { run(proxy.NewProxyCommand()) },
 	"kubelet":                 func() { run(kubelet.NewKubeletCommand(context.Background())) },
 	"kubectl":                 runKubectl,
+	// The name that k3s has on a node, see standin.
+	"k3s": func() { os.Exit(standin.Main(os.Args[1:], runKubectl)) },
 }
 
 func run(command *cobra.Command) { os.Exit(cli.Run(command)) }

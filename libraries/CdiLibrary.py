@@ -12,6 +12,7 @@ from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import cdi, cdi_folder, cdi_schema, session
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.nodes.observe import read_cdi_files
+from mock_device.checks.objects import others
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 
@@ -22,10 +23,13 @@ class CdiLibrary:
 
     @keyword(name="CDI Files Should Describe")
     def cdi_files_should_describe(self, devices: list[AllocatedDevice]) -> None:
-        """Check that each of ``devices``, and no other, has a CDI file, with its name, UUID and PCI address."""
+        """Check that each of ``devices``, and no other, has a CDI file, with its name, UUID and PCI address.
+
+        Devices that other users of the cluster hold are not judged.
+        """
         topology = session.current().topology
         expected = {device.id: function_of(topology, device) for device in devices}
-        fail_if_any(cdi.complaints(self._read(), expected))
+        fail_if_any(cdi.complaints(self._read(), expected, others.held(session.current().api)))
 
     @keyword(name="CDI Files Should Match The Official Schema")
     def cdi_files_should_match_the_official_schema(self) -> None:
@@ -40,8 +44,14 @@ class CdiLibrary:
 
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
     def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until no node has a CDI file of the driver. Fails with the files that are left."""
-        until_no_complaints(lambda: cdi.complaints(self._read(), {}), timeout, "expected no CDI files")
+        """Wait until no node has a CDI file of the driver. Fails with the files that are left.
+
+        Files of devices that other users of the cluster hold are not judged.
+        """
+        api = session.current().api
+        until_no_complaints(
+            lambda: cdi.complaints(self._read(), {}, others.held(api)), timeout, "expected no CDI files"
+        )
 
     @keyword(name="Protect CDI Folder")
     def protect_cdi_folder(self, node: str) -> None:

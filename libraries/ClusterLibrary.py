@@ -18,6 +18,7 @@ from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import health
+from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
@@ -56,11 +57,13 @@ class ClusterLibrary:
 
         ``topology`` is a name in ``variables/topologies`` or the path of a file; if
         empty, any topology with all ``features``. Uses the cluster of ``lab up`` if
-        that fits; otherwise it starts one, which ends with this process. Skips the
-        suite when the topology lacks a feature.
+        that fits; otherwise it starts one by ``${PROFILE}``, which ends with this
+        process. If ``${PROFILE}`` describes a cluster that exists, it is that one,
+        which must be attached. Skips the suite when the topology lacks a feature.
         """
+        profile = str(BuiltIn().get_variable_value("${PROFILE}") or DEFAULT_PROFILE)
         try:
-            cluster = client.borrow(topology or None, features, f"robot: {_suite()}")
+            cluster = client.borrow(topology or None, features, f"robot: {_suite()}", profile)
         except NoTopologyError as error:
             raise SkipExecution(str(error)) from error
         session.begin(Session(cluster, NodeShell))

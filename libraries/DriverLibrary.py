@@ -20,9 +20,11 @@ class DriverLibrary:
         """Wait until the controller runs, and module loader and node agent on every node. Fails with missing ones.
 
         The module loader is a pod on every node; or KMM, which says on how many nodes it has loaded the module.
+        It is not asked for where the nodes load the module themselves.
         """
         current = session.current()
-        module_loading.of_cluster(current.api).wait_running(current.node_names, timeout)
+        if current.cluster.loads_module:
+            module_loading.of_cluster(current.api).wait_running(current.node_names, timeout)
         driver.wait_ready(current.api, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])

@@ -24,8 +24,8 @@ EXAMPLES = PROJECT / "docs" / "examples"
 class KubernetesLibrary:
     """Creates pods, waits for them, looks into their containers, and deletes them.
 
-    Objects are in namespace ``default`` with a label, by which `Delete Everything
-    Made By Tests` finds them. Timeouts are wall time.
+    Objects are in the namespace of the kubeconfig's context, ``default`` on the lab's own clusters. They have a
+    label, by which `Delete Everything Made By Tests` finds them. Timeouts are wall time.
     """
 
     @keyword

@@ -10,6 +10,7 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.operation import HttpAccess
 from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
+from mock_device.checks.objects import others
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -33,8 +34,15 @@ class OperationLibrary:
 
     @keyword
     def node_agent_should_count(self, figures: str, node: str, allocated: int = 0) -> None:
-        """Check that ``figures`` of a node agent count all PFs of ``node``, ``allocated`` of them as allocated."""
-        _judge(operation.agent_complaints(figures, session.current().topology.node(node), allocated))
+        """Check that ``figures`` of a node agent count all PFs of ``node``, ``allocated`` of them as allocated.
+
+        PFs that other users of the cluster hold count as well.
+        """
+        current = session.current()
+        shape = current.topology.node(node)
+        held = {key.name for key in others.held(current.api) if key.node == node}
+        more = sum(pf.name in held for pf in shape.pfs)
+        _judge(operation.agent_complaints(figures, shape, allocated + more))
 
     @keyword
     def controller_should_count_all_devices(self, figures: str) -> None:

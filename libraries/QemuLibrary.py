@@ -8,6 +8,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import qemu, session
 from mock_device.checks.nodes.device_selection import SlotOfNode
+from mock_device.lab.cluster.cluster import Capability
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -58,8 +59,13 @@ class QemuLibrary:
 
     @keyword
     def plug_all_devices(self) -> None:
-        """Hot-plug the devices of all empty slots, without waiting until the guests have found them."""
+        """Hot-plug the devices of all empty slots, without waiting until the guests have found them.
+
+        Does nothing on a cluster without hot-plug, whose devices no test has unplugged.
+        """
         current = session.current()
+        if Capability.HOTPLUG not in current.cluster.capabilities:
+            return
         for node in current.topology.nodes:
             found = qemu.accelerators(current.cluster.guests.qmp(node.name, "query-pci"))
             for slot in qemu.empty_slots(node, found):

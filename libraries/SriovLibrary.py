@@ -29,8 +29,16 @@ class SriovLibrary:
 
     @keyword(name="Disable All VFs")
     def disable_all_vfs(self) -> None:
-        """Disable all VFs on all nodes. Fails when a VF is allocated."""
-        for node, output in session.current().on_nodes(sriov.DISABLE_ALL).items():
+        """Disable all VFs on all nodes that were not enabled before tests. Fails when a VF is allocated."""
+        current = session.current()
+        before = current.cluster.vfs_before_tests
+        if any(count for counts in before.values() for count in counts.values()):
+            outputs = {
+                node: current.on_node(node, sriov.restore_command(before.get(node, {}))) for node in current.node_names
+            }
+        else:
+            outputs = current.on_nodes(sriov.restore_command({}))
+        for node, output in outputs.items():
             if output.strip():
                 logger.info(f"{node}: disabled the VFs of {', '.join(output.split())}")
 
@@ -43,7 +51,7 @@ class SriovLibrary:
 
     @keyword(name="Only These VFs Should Be Enabled")
     def only_these_vfs_should_be_enabled(self, node: str, pf: Function, count: int) -> None:
-        """Check on ``node`` that sysfs has the first ``count`` VFs of ``pf``, and no other VFs.
+        """Check on ``node`` that sysfs has the first ``count`` VFs of ``pf``, and no others but those before tests.
 
         ``sriov_totalvfs``, ``sriov_numvfs``, and the links ``physfn`` and
         ``virtfnN`` of the PCI devices must agree with that.
@@ -52,14 +60,19 @@ class SriovLibrary:
         output = current.on_node(node, sriov.PROBE)
         logger.info(output)
         found = sriov.parse(node, output)
-        fail_if_any(sriov.complaints(current.topology.node(node), found, {pf.name: count}))
+        enabled = {**current.cluster.vfs_before_tests.get(node, {}), pf.name: count}
+        fail_if_any(sriov.complaints(current.topology.node(node), found, enabled))
 
     @keyword(name="No VF Should Be Enabled")
     def no_vf_should_be_enabled(self) -> None:
-        """Check on all nodes that sysfs has no VFs, and that PFs report the topology's number of possible VFs."""
+        """Check on all nodes that sysfs has no VFs but those that were enabled before tests.
+
+        PFs must report the topology's number of possible VFs.
+        """
         current = session.current()
         complaints = []
         for node, output in current.on_nodes(sriov.PROBE).items():
             logger.info(f"{node}:\n{output}")
-            complaints += sriov.complaints(current.topology.node(node), sriov.parse(node, output), {})
+            before = current.cluster.vfs_before_tests.get(node, {})
+            complaints += sriov.complaints(current.topology.node(node), sriov.parse(node, output), before)
         fail_if_any(complaints)

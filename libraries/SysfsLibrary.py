@@ -13,6 +13,7 @@ from mock_device.checks.nodes import lspci, session, sysfs
 from mock_device.checks.nodes.device_selection import SlotOfNode
 from mock_device.checks.nodes.observe import read_devices
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER, NodeDevices
+from mock_device.checks.objects import others
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.topology import DeviceId
@@ -84,9 +85,10 @@ class SysfsLibrary:
         """Check that exactly ``devices`` of all devices of the cluster have status register 1 (allocated).
 
         Devices that are allocated with administrative access only must not have it.
+        Devices that other users of the cluster hold are not judged.
         """
         allocated = {device.id for device in devices if not device.admin_access}
-        fail_if_any(sysfs.register_complaints(self._read(), allocated))
+        fail_if_any(sysfs.register_complaints(self._read(), allocated, others.held(session.current().api)))
 
     @keyword(tags=["wait"])
     def wait_until_status_registers_mark(
@@ -110,9 +112,15 @@ class SysfsLibrary:
 
     @keyword(tags=["wait"])
     def wait_until_all_devices_are_free(self, timeout: timedelta = timedelta(seconds=30)) -> None:
-        """Wait until every status register is 0. Fails with the devices that are not free."""
+        """Wait until every status register is 0. Fails with the devices that are not free.
+
+        Devices that other users of the cluster hold are not judged.
+        """
+        api = session.current().api
         until_no_complaints(
-            lambda: sysfs.register_complaints(self._read(), ()), timeout, "expected all devices to be free"
+            lambda: sysfs.register_complaints(self._read(), (), others.held(api)),
+            timeout,
+            "expected all devices to be free",
         )
 
     @keyword

@@ -71,7 +71,8 @@ class ToolsLibrary:
         """Check that `lab cdi list` shows exactly the files of ``allocated`` devices, with their claims."""
         entries = cdi.list_entries(session.current())
         logger.info(cdi.table(entries).as_text())
-        expected = {device.id: f"{kube.NAMESPACE}/{device.claim}" for device in allocated}
+        namespace = kube.namespace_of_tests(session.current().api)
+        expected = {device.id: f"{namespace}/{device.claim}" for device in allocated}
         fail_if_any(cdi.differences(entries, expected))
 
     @keyword(name="CDI Check Should Find Nothing")
@@ -131,7 +132,8 @@ class ToolsLibrary:
         selection = Selection(Component.NODE_AGENT, node, Severity.INFO, None, True)
         lines = log_tool.read(session.current(), selection)
         logger.info("\n".join(map(str, lines)))
-        fail_if_any(logs.missing([line.text for line in lines], logs.claim_calls(f"{kube.NAMESPACE}/{claim}")))
+        namespace = kube.namespace_of_tests(session.current().api)
+        fail_if_any(logs.missing([line.text for line in lines], logs.claim_calls(f"{namespace}/{claim}")))
         excluded = [str(line) for line in lines if not selection.takes(line)]
         fail_if_any(excluded, "expected no line that the filters exclude, found:")
 

@@ -11,6 +11,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import device_selection, session
 from mock_device.checks.nodes.device_selection import NoSuitableDevice, SlotOfNode
+from mock_device.checks.objects import others
 from mock_device.topology import Function, Node
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ T = TypeVar("T")
 
 @library(scope="GLOBAL", auto_keywords=False)
 class TopologyLibrary:
-    """Returns nodes and devices of the topology.
+    """Returns nodes and devices of the topology, without devices that other users of the cluster hold.
 
     A keyword that finds no device with the property skips the test, and says what
     the topology lacks.
@@ -65,7 +66,7 @@ class TopologyLibrary:
     def get_pfs_under_largest_root(self) -> list[Function]:
         """Return the PFs of the PCIe root that has the most PFs, of all nodes."""
         return max(
-            (device_selection.pfs_under_largest_root(node) for node in session.current().topology.nodes), key=len
+            (device_selection.pfs_under_largest_root(_node(name)) for name in session.current().node_names), key=len
         )
 
     @keyword
@@ -99,7 +100,7 @@ class TopologyLibrary:
     @keyword(name="Count PFs On NUMA Node")
     def count_pfs_on_numa_node(self, node: str, numa_node: int) -> int:
         """Return how many PFs ``node`` has on ``numa_node``."""
-        functions = session.current().topology.node(node).functions
+        functions = _node(node).functions
         return sum(function.numa_node == numa_node and not function.is_vf for function in functions)
 
     @keyword(name="Skip Unless Topology Has PFs")
@@ -114,12 +115,14 @@ class TopologyLibrary:
 
 
 def _node(name: str) -> Node:
-    return session.current().topology.node(name)
+    """The node ``name`` without the devices that other users of the cluster hold."""
+    current = session.current()
+    return others.without(current.topology.node(name), others.held(current.api))
 
 
 def _pick(choose: Callable[[Node], T], node: str) -> T:
     topology = session.current().topology
     try:
-        return choose(topology.node(node))
+        return choose(_node(node))
     except NoSuitableDevice as error:
         raise SkipExecution(f"{error} in topology {topology.name}") from error

@@ -77,6 +77,7 @@ Healthy Cluster Is Diagnosed As Healthy
     Diagnosis Should Be Healthy
 
 Killed Device Server Is Named
+    [Tags]    needs-device-server
     Kill Device Server    ${NODES}[-1]
     Diagnosis Should Name
     ...    device servers run
@@ -86,6 +87,7 @@ Killed Device Server Is Named
 
 Wrong Clock Is Named
     [Documentation]    A year ahead: certificates and tokens have expired.
+    [Tags]    needs-power
     Turn Clock    ${NODES}[-1]    365 days 12 hours
     Diagnosis Should Name
     ...    clocks of nodes agree
@@ -94,6 +96,7 @@ Wrong Clock Is Named
     [Teardown]    Undo And Diagnose    Turn Clock    ${NODES}[-1]    0 seconds
 
 Unplugged Devices Are Named
+    [Tags]    needs-hotplug
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Unplug Slot    ${slot}
     Diagnosis Should Name
@@ -159,6 +162,7 @@ More Extended Resources Than A Node Has Are Named
 
 Hidden CDI Folder Is Named
     [Documentation]    The pod's container starts when the folder can be read again.
+    [Tags]    needs-power
     Cover CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    no-cdi    ${NODES}[0]    ${NUMA_NODES}[0]
     Diagnosis Should Name
@@ -171,6 +175,7 @@ Hidden CDI Folder Is Named
 
 Wrong Default Runtime Is Named
     [Documentation]    Another one than the profile's.
+    [Tags]    needs-power
     ${right}    Get Default Container Runtime    ${NODES}[-1]
     VAR    ${wrong}    ${{ {"crun": "runc", "runc": "crun"}[$right] }}
     Set Default Container Runtime    ${NODES}[-1]    ${wrong}

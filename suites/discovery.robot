@@ -37,6 +37,7 @@ ResourceSlices Are Found By Label
 
 ResourceSlices Follow A Device That Is Unplugged And Plugged Again
     [Documentation]    The kernel announces the change, so it is found before the next rescan.
+    [Tags]    needs-hotplug
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
     Unplug Slot    ${slot}
@@ -61,6 +62,7 @@ ResourceSlices Follow The Kernel Module
 
 Rescan Finds Devices Without Kernel Events
     [Documentation]    The node agents run with ``--kernel-events=false --rescan-interval=2s``.
+    [Tags]    needs-hotplug
     [Setup]    Set Node Agent Settings    rescan_interval=2s    kernel_events=False
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${log}    Start Of Log    NODE_AGENT    ${NODES}[0]
@@ -87,6 +89,7 @@ Nothing Is Published Twice When The Node Agent Restarts
 
 Controller Logs The Number Of Devices
     [Documentation]    ``Discovered N devices`` when it starts, ``Device count changed: A -> B`` for each change.
+    [Tags]    needs-hotplug
     ${all}    Count PFs
     Restart Driver Pod    CONTROLLER
     ${log}    Start Of Log    CONTROLLER

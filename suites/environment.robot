@@ -14,6 +14,7 @@ Test Tags           environment
 *** Test Cases ***
 Guests Are Running
     [Documentation]    QEMU runs every guest, with each function of the topology plugged at its PCI address.
+    [Tags]    needs-hotplug
     Guests Should Be Running
     Guests Should Have All Devices Plugged
 

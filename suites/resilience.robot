@@ -55,6 +55,7 @@ Pod Is Deleted By Force
     Devices Of Pod Should Be    next    ${pfs}[0]
 
 Kubelet Restarts
+    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Kubelet    ${NODES}[0]
     ResourceSlices Should Follow Sysfs    timeout=5 minutes
@@ -62,6 +63,7 @@ Kubelet Restarts
     New Pod Should Work    comes-later    ${NODES}[0]
 
 Containerd Restarts
+    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Containerd    ${NODES}[0]
     Pod Should Still Work    keeps
@@ -69,6 +71,7 @@ Containerd Restarts
 
 Node Reboots With Pods
     [Documentation]    A reboot loses what was prepared; when the pods restart, it is prepared again.
+    [Tags]    needs-power
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Reboot Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=10 minutes
@@ -79,6 +82,7 @@ Node Reboots With Pods
 
 Node Loses Power
     [Documentation]    Nothing is stopped or synced. Node, driver and pods recover without help, and soon.
+    [Tags]    needs-power
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Power Of Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=10 minutes
@@ -90,6 +94,7 @@ Node Loses Power
 
 API Server Is Away For A Minute
     [Documentation]    The pod keeps its device, and new pods get devices afterwards.
+    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Node Off From API Server    ${NODES}[0]    60 seconds
     Nodes Should Be Ready    timeout=10 minutes
@@ -105,6 +110,7 @@ Namespace Is Deleted With All In It
 
 Device Is Unplugged While Allocated
     [Documentation]    The device is tainted, and pod and claim report it, until the device is plugged in again.
+    [Tags]    needs-hotplug
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
@@ -119,6 +125,7 @@ Device Is Unplugged While Allocated
 Claim Keeps Its Device When Names Move
     [Documentation]    After a boot with one slot empty, the claim's device has another name, and its old name is
     ...    another device's.
+    [Tags]    needs-hotplug    needs-power
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${pf}    Get PF Whose Name Moves Without    ${slot}
     Run Pod That Restarts    keeps    ${NODES}[0]    ${pf.uuid}
@@ -131,6 +138,7 @@ Claim Keeps Its Device When Names Move
 
 Device Server Is Killed
     [Documentation]    No device of the node answers: all are tainted, until the server runs again.
+    [Tags]    needs-device-server
     Kill Device Server    ${NODES}[0]
     All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]
@@ -156,6 +164,7 @@ Kernel Module Stays While A Device Is In Use
 
 CDI Folder Cannot Be Written
     [Documentation]    The pod waits, its claim has an event, and the pod starts when the folder is writable again.
+    [Tags]    needs-power
     Protect CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    waits    ${NODES}[0]    ${NUMA_NODES}[0]
     Claim Should Have Event    waits    PrepareFailed    cannot be prepared

@@ -15,6 +15,7 @@ import click
 
 from mock_device.acceptance.report import SUMMARY, XUNIT, read_summary
 from mock_device.lab.base import command_line, progress
+from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import kbuild
@@ -23,6 +24,8 @@ from mock_device.lab.cluster import client
 RESULTS = PROJECT / "results"
 SOURCES = ["conftest.py", "libraries", "tests", "vfio-user", "dra-driver", "kernel-driver"]
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
+ON_NODE = "control-plane-on-node"
+"""Profile of a cluster whose control plane is on a node."""
 LONG = "long"
 """Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -108,23 +111,26 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 
 def suites() -> Count:
     """Run the acceptance suites with pabot on a pool of clusters."""
-    (RESULTS / SUMMARY).unlink(missing_ok=True)
-    clusters, left_out = (2, []) if (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING else (1, ["--", "--exclude", LONG])
-    argv = [
-        sys.executable,
-        "-m",
-        "mock_device.acceptance.cli",
-        "--clusters",
-        str(clusters),
-        "--outputdir",
-        str(RESULTS),
-    ]
-    _run("acceptance suites", [*argv, *left_out])
-    summary = read_summary(RESULTS)
+    enough = (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING
+    left_out = [] if enough else ["--", "--exclude", LONG]
+    return _suites("acceptance suites", RESULTS, ["--clusters", "2" if enough else "1", *left_out])
+
+
+def suites_on_node() -> Count:
+    """Run the suite with the basics on a cluster whose control plane is on a node."""
+    argv = ["--clusters", "1", "--topology", DEFAULT_TOPOLOGY, "--profile", ON_NODE, "suites/environment.robot"]
+    return _suites("suites with the control plane on a node", RESULTS / ON_NODE, argv)
+
+
+def _suites(name: str, folder: Path, argv: Sequence[str]) -> Count:
+    """Run suites by the command ``acceptance``, with the results in ``folder``."""
+    (folder / SUMMARY).unlink(missing_ok=True)
+    _run(name, [sys.executable, "-m", "mock_device.acceptance.cli", "--outputdir", str(folder), *argv])
+    summary = read_summary(folder)
     if summary is None:
-        return broken("acceptance suites", "they wrote no summary")
-    lost = tuple(f"{name}: its process ended without a result" for name in summary.lost)
-    return Count(summary.passed, summary.failed, failures(RESULTS / XUNIT) + lost)
+        return broken(name, "they wrote no summary")
+    lost = tuple(f"{suite}: its process ended without a result" for suite in summary.lost)
+    return Count(summary.passed, summary.failed, failures(folder / XUNIT) + lost)
 
 
 def lint() -> Count:
@@ -177,7 +183,7 @@ def module() -> Count:
 
 def acceptance() -> Count:
     """The suites on a pool, then the tests that break a cluster and expect the suites to fail."""
-    counts = suites()
+    counts = suites() + suites_on_node()
     try:
         with progress.step("cluster for the tests of the suites"):
             cluster = client.default("make test")

@@ -5,3 +5,6 @@ DRIVER = "mock-accel.example.com"
 
 NAMESPACE = "mock-device"
 """Namespace of the driver, and of what loads the kernel module."""
+
+MADE_BY_TESTS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
+"""Labels of all objects that tests create, by which even leftovers of a killed run are found."""

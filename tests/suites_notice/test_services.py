@@ -23,11 +23,12 @@ from mock_device.checks.objects import kube, pods
 from mock_device.lab.build import images
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.kube import kubeclient, manifests
+from mock_device.lab.kube.kubeclient import DEFAULT_NAMESPACE
 
 pytestmark = pytest.mark.acceptance
 
 SERVICE = "webhook"
-DNS_NAME = f"{SERVICE}.{kube.NAMESPACE}.svc"
+DNS_NAME = f"{SERVICE}.{DEFAULT_NAMESPACE}.svc"
 PORT = 8443
 TIMEOUT = timedelta(seconds=120)
 PROXY_SECONDS = 30.0
@@ -77,7 +78,7 @@ def objects(certificate: bytes, key: bytes) -> list[dict[str, Any]]:
     webhook = {
         "name": f"{SERVICE}.example.com",
         "clientConfig": {
-            "service": {"name": SERVICE, "namespace": kube.NAMESPACE},
+            "service": {"name": SERVICE, "namespace": DEFAULT_NAMESPACE},
             "caBundle": data["tls.crt"],
         },
         "rules": rules,
@@ -109,7 +110,7 @@ def api(cluster: Cluster) -> Iterator[ApiClient]:
     volumes = {"tls": {"secret": {"secretName": SERVICE}}, "code": {"configMap": {"name": SERVICE}}}
     webhook = python_pod(SERVICE, last, ["python3", "/code/webhook.py"], volumes)
     webhook["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1}
-    manifests.apply(api, made, kube.NAMESPACE)
+    manifests.apply(api, made, DEFAULT_NAMESPACE)
     try:
         kube.create_pod(api, webhook)
         kube.create_pod(api, python_pod("visitor", first, ["python3", "-c", "import signal; signal.pause()"], {}))
@@ -117,7 +118,7 @@ def api(cluster: Cluster) -> Iterator[ApiClient]:
             kube.wait_pod(api, name, pods.runs, TIMEOUT, "Running")
         yield api
     finally:
-        manifests.delete(api, made, kube.NAMESPACE)
+        manifests.delete(api, made, DEFAULT_NAMESPACE)
         kube.delete_everything(api, TIMEOUT)
 
 
@@ -130,7 +131,7 @@ def test_api_server_calls_a_webhook_by_its_service(api: ApiClient) -> None:
 
     def said() -> str:
         with pytest.raises(ApiException) as refusal:
-            client.CoreV1Api(api).create_namespaced_config_map(kube.NAMESPACE, refused)
+            client.CoreV1Api(api).create_namespaced_config_map(DEFAULT_NAMESPACE, refused)
         body = str(refusal.value.body)
         assert "failed calling webhook" not in body, body
         return body

@@ -41,6 +41,7 @@ SPEC = ClusterSpec(
     binaries="/b",
     feature_gates="",
     default_runtime="crun",
+    k3s=None,
     golden="",
     control_fd=3,
     api_fd=4,

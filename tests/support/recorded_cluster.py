@@ -182,6 +182,7 @@ class Recorded:
 
     topology: Topology = CLUSTER
     pod: str | None = None
+    has_guests: bool = True
     state: str = "running"
     guests: Mapping[str, str] = field(default_factory=lambda: _by_node("running"))
     servers: Mapping[str, int | None] = field(default_factory=lambda: _by_node(None))

@@ -110,7 +110,7 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     for crd in sorted((DATA / "kmm").glob("*.kmm.sigs.x-k8s.io.yaml")):
         manifests.apply(api, crd)
     report["kmm"] = helm("upgrade", "--set=module.loader=kmm")
-    build = ["--set=module.build.repository=https://git.example.com/x", "--set=module.loader=kmm-build"]
+    build = ["--set=module.build.sourceImage=example.com/source:1", "--set=module.loader=kmm-build"]
     report["kmm-build"] = helm("upgrade", *build, "--set=module.build.image=example.com/kmod:${KERNEL_FULL_VERSION}")
     report["with kmm"] = sorted(workloads(api))
     report["uninstall"] = helm("uninstall")

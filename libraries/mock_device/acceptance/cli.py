@@ -35,7 +35,8 @@ from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
-from mock_device.lab.cluster import client, deploy, golden, launcher, profile
+from mock_device.lab.cluster import client, deploy, golden, launcher
+from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 from mock_device.topology import Topology
@@ -46,27 +47,30 @@ _AGAIN = "rerun"
 """Folder of the second run, beside the results of the first."""
 
 
-def _start(cold: bool, name: str, topology: Topology) -> GuestCluster:
+def _start(profile: str, cold: bool, name: str, topology: Topology) -> GuestCluster:
     """Start a cluster for the pool, with one line of progress because several may start at once."""
     with progress.one_line(f"cluster {name} ({topology.name})"):
-        return client.up(str(topology.path), name, "pool", cold=cold)
+        return client.up(str(topology.path), name, "pool", profile, cold=cold)
 
 
-def _prepare(found: Sequence[Topology], cold: bool) -> None:
+def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
     """Build what clusters of these topologies start from, before the suites start."""
+    loaded = profiles.load(profile)
     deploy.build_images()
     if not cold:
         for topology in found:
-            golden.with_driver(topology, profile.load(DEFAULT_PROFILE))
+            golden.with_driver(topology, loaded)
 
 
 class Run:
     """One run of suites over a pool."""
 
-    def __init__(self, sets: Sequence[ValueSet], clusters: int, cold: bool, folder: Path) -> None:
+    def __init__(self, sets: Sequence[ValueSet], clusters: int, profile: str, cold: bool, folder: Path) -> None:
         self._clusters = clusters
         self._folder = folder
-        self.pool = Pool(sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, cold), launcher.stop)
+        self.pool = Pool(
+            sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, profile, cold), launcher.stop
+        )
 
     async def run(
         self, paths: Sequence[Path], options: Sequence[str], variables: Mapping[str, str]
@@ -118,12 +122,19 @@ def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]
 @click.command(context_settings=command_line.SETTINGS)
 @options.clusters(_MAX_CLUSTERS)
 @options.topologies(many=True, default=", ".join(_TOPOLOGIES))
+@options.profile
 @click.option("--cold", is_flag=True, help="Boot clusters instead of restoring saved ones.")
 @click.option("--rerun", is_flag=True, help="Run what failed last time, and merge the results.")
 @options.outputdir(PROJECT / "results")
 @options.suites_and_options
 def acceptance(
-    clusters: int, topology: Sequence[str], cold: bool, rerun: bool, outputdir: Path, arguments: Sequence[str]
+    clusters: int,
+    topology: Sequence[str],
+    profile: str,
+    cold: bool,
+    rerun: bool,
+    outputdir: Path,
+    arguments: Sequence[str],
 ) -> int:
     """Run the suites (default: all) side by side on a pool of clusters, and write one report.
 
@@ -137,15 +148,17 @@ def acceptance(
         return 0
     found = [topologies.load(topology_path(name)) for name in topology or _TOPOLOGIES]
     check_memory(found, clusters)
-    _prepare(found, cold)
+    _prepare(found, profile, cold)
     folder = outputdir / _AGAIN if rerun else outputdir
     if rerun:
         shutil.rmtree(folder, ignore_errors=True)
         robot_options += ["--rerunfailed", str(first)]
     variables = report.prepare(folder, outputdir)
     output = folder / OUTPUT
-    run = Run(value_sets(found, clusters), clusters, cold, folder)
+    run = Run(value_sets(found, clusters), clusters, profile, cold, folder)
     robot_options += ["--outputdir", str(folder), *report.OPTIONS]
+    if profile != DEFAULT_PROFILE:
+        robot_options += ["--metadata", f"Profile:{profile}"]
     code, interrupted = asyncio.run(run.run(paths, robot_options, variables))
     if interrupted and not output.is_file():
         raise KeyboardInterrupt

@@ -23,10 +23,13 @@ from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
 from mock_device.lab.base import command_line, progress
+from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_names
 
+OTHER_CLUSTERS = {"control-plane-on-node": ("environment", "numa", "allocation")}
+"""Suites that run on clusters of other makes as well, by their profile; on the default topology."""
 _MINUTES = 180.0
 _END_SECONDS = 60.0
 """Time for ``acceptance`` to end its clusters and write a report after SIGINT."""
@@ -49,6 +52,7 @@ class Plan:
     """The rounds to run."""
 
     topologies: Sequence[str]
+    """Names of topologies, and of profiles in OTHER_CLUSTERS."""
     rounds: int
     outputdir: Path
 
@@ -59,15 +63,14 @@ class Plan:
 
 def command(topology: str, clusters: int, folder: Path, arguments: Sequence[str]) -> list[str]:
     """Command line of one round; the kernel ends it when this process is killed."""
-    acceptance = [
-        sys.executable,
-        "-m",
-        "mock_device.acceptance.cli",
-        "--topology",
-        topology,
-        "--clusters",
-        str(clusters),
-    ]
+    acceptance = [sys.executable, "-m", "mock_device.acceptance.cli", "--clusters", str(clusters)]
+    if topology in OTHER_CLUSTERS:
+        acceptance += ["--topology", DEFAULT_TOPOLOGY, "--profile", topology]
+        if not any(Path(argument).exists() for argument in arguments):
+            suites = (str(PROJECT / "suites" / f"{suite}.robot") for suite in OTHER_CLUSTERS[topology])
+            arguments = [*suites, *arguments]
+    else:
+        acceptance += ["--topology", topology]
     return ["setpriv", "--pdeathsig", "TERM", *acceptance, "--outputdir", str(folder), "--", *arguments]
 
 
@@ -162,10 +165,10 @@ def tell(plan: Plan, history_file: Path, *, as_json: bool) -> int:
 @click.option("--rounds", "count", type=options.number(1), default=3, metavar="N", help="How often (default: 3).")
 @click.option(
     "--topology",
-    type=click.Choice(topology_names()),
+    type=click.Choice([*topology_names(), *OTHER_CLUSTERS]),
     multiple=True,
     metavar="NAME",
-    help="Name in variables/topologies; repeat it for several (default: all).",
+    help=f"Name in variables/topologies, or {', '.join(OTHER_CLUSTERS)}; repeat it for several (default: all).",
 )
 @options.clusters()
 @click.option(
@@ -203,7 +206,7 @@ def nightly(
     """
     outputdir = outputdir.absolute()
     outputdir.mkdir(parents=True, exist_ok=True)
-    plan = Plan(topology or topology_names(), count, outputdir)
+    plan = Plan(topology or [*topology_names(), *OTHER_CLUSTERS], count, outputdir)
     try:
         if not table:
             run(plan, clusters, minutes * 60, arguments)

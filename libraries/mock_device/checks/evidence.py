@@ -103,7 +103,8 @@ def _driver_logs(api: ApiClient) -> Files:
     core = client.CoreV1Api(api)
     deadline = time.monotonic() + _SOURCE_TIMEOUT_SECONDS
     found: Files = {}
-    for pod in driver_pods(_items(api, core.list_pod_for_all_namespaces)):
+    everything = _items(api, core.list_pod_for_all_namespaces)
+    for pod in driver_pods(everything, kube.namespace_of_tests(api)):
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         for container, restarts in _containers(pod):
             for previous in (False, True) if restarts else (False,):
@@ -131,7 +132,7 @@ def _log(core: client.CoreV1Api, namespace: str, pod: str, container: str, previ
     return bytes(answer.data)
 
 
-def driver_pods(pods: Iterable[kube.Object]) -> list[kube.Object]:
+def driver_pods(pods: Iterable[kube.Object], namespace_of_tests: str) -> list[kube.Object]:
     """The pods among ``pods`` (API's JSON) that belong to a driver, this project's or another.
 
     These are pods that mount the kubelet's plugin folders, where every driver has its
@@ -143,7 +144,9 @@ def driver_pods(pods: Iterable[kube.Object]) -> list[kube.Object]:
     pods = list(pods)
     plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
     operators = [pod for pod in pods if _OPERATOR_LABEL in (pod["metadata"].get("labels") or {}).items()]
-    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {kube.NAMESPACE} | {deploy.NAMESPACE}
+    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {namespace_of_tests} | {
+        deploy.NAMESPACE
+    }
     return [pod for pod in pods if pod in plugins or pod["metadata"]["namespace"] in namespaces]
 
 

@@ -58,11 +58,17 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
 
 @click.command()
 @click.argument("what", nargs=-1, type=click.Choice(list(_BUILDS)))
-def build(what: Sequence[str]) -> None:
+@click.option("--kernel", metavar="RELEASE", help="kmod-image only: for this kernel of Debian, as uname -r prints it.")
+def build(what: Sequence[str], kernel: str | None) -> None:
     """Build what a cluster needs, all or the named parts; cached artifacts are not built again."""
-    from mock_device.lab.build import prerequisites
+    from mock_device.lab.build import images, kbuild, prerequisites
 
     prerequisites.check()
+    if kernel:
+        if list(what) != ["kmod-image"]:
+            raise click.UsageError("--kernel is for kmod-image only")
+        print(f"kmod-image\t{images.kmod_image(kbuild.build_module_for(kernel), kernel)}")
+        return
     for name in what or _BUILDS:
         print(f"{name}\t{_BUILDS[name]()}")
 

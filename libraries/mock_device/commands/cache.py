@@ -22,15 +22,16 @@ from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileErro
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
 from mock_device.lab.build import images, kbuild
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm
+from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
-from mock_device.lab.cluster import deploy, golden, profile
+from mock_device.lab.cluster import deploy, golden, inventory, profile
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.operator_files import MissingFilesError
 
 _BLOCK_BYTES = 512
-_NOT_ARTIFACTS = {"clusters", "logs"}
+_NOT_ARTIFACTS = {"attached", "clusters", "logs"}
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,12 @@ def _current() -> set[Path]:
         images.driver_image,
     ]
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
-        builds += [_golden(file, name, loader) for name in profile_names() for loader in LoaderKind]
+        for_guests = [name for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
+        builds += [_golden(file, name, loader) for name in for_guests for loader in LoaderKind]
     with only_looking() as asked_for:
         for build in builds:
-            # Files of a module loader are the user's, who may not have them any more.
-            with contextlib.suppress(NotCachedError, MissingFilesError, topologies.TopologyError):
+            # Files of a module loader, and k3s, are the user's, who may not have them any more.
+            with contextlib.suppress(NotCachedError, MissingFilesError, NoBinaryError, topologies.TopologyError):
                 build()
     return asked_for
 

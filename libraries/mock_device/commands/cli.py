@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mock_device.commands import access, building, clusters, looking
+from mock_device.commands import access, attaching, building, clusters, looking
 from mock_device.lab.base import command_line
 from mock_device.lab.base.errors import StepError
 from mock_device.topology import TopologyError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Clusters": (clusters.up, clusters.down, clusters.status, clusters.clusters),
+    "A cluster that exists": (attaching.attach, attaching.detach, attaching.topology),
     "Use a cluster": (access.ssh, access.kubeconfig, access.kubectl, access.helm, access.load_image, access.deploy),
     "Look into a cluster": (
         looking.diagnose,

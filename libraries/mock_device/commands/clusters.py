@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import click
 
 from mock_device.commands import options
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
-
-if TYPE_CHECKING:
-    from mock_device.diagnosis.health import ClusterStatus
-    from mock_device.lab.cluster.cluster import Cluster
 
 _MIN_INTERVAL_SECONDS = 0.5
 _INTERVAL_SECONDS = 1.0
@@ -39,27 +34,18 @@ def up(topology: str, profile: str, module_loader: str | None, cold: bool, name:
         cluster = client.up(topology, name, profile=profile, cold=cold, module_loader=loader)
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])
-    tables.print_tables(*health.tables(_health_of(cluster)), places)
-
-
-def _health_of(cluster: Cluster) -> ClusterStatus:
-    """Health of ``cluster``, which is then released."""
-    from mock_device.checks.nodes.looking import LookingSession
-    from mock_device.diagnosis import health
-
-    session = LookingSession(cluster)
-    try:
-        return health.collect(session)
-    finally:
-        session.close()
+    tables.print_tables(*health.tables(health.status_of(cluster)), places)
 
 
 @click.command()
 @options.name
 def down(name: str) -> None:
     """Stop a cluster; only its logs are kept."""
-    from mock_device.lab.cluster import launcher
+    from mock_device.lab.base.errors import StepError
+    from mock_device.lab.cluster import attached, launcher
 
+    if attached.is_attached(name):
+        raise StepError(f"cluster {name!r} is attached, the lab has not started it; use: lab detach --name {name}")
     stopped = launcher.stop(name)
     print(f"{name}\t{'stopped' if stopped else 'was not running'}")
 
@@ -95,7 +81,7 @@ def status(as_json: bool, watch: bool, interval: float, name: str) -> int:
     if watch:
         watching.watch(interval, as_json=as_json)
         return 0
-    found = _health_of(client.attach(name, "lab status"))
+    found = health.status_of(client.attach(name, "lab status"))
     tables.show(found, health.tables, as_json=as_json)
     return 0 if found.healthy else 1
 

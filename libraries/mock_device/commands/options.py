@@ -41,8 +41,10 @@ def complete_node(context: click.Context, _: click.Parameter, incomplete: str) -
     """Nodes of the running cluster that the command line names, from its copy of the topology."""
     from mock_device import topology
     from mock_device.lab.base.spec import ClusterPaths
+    from mock_device.lab.cluster import attached
 
-    path = ClusterPaths.of(context.params.get("name") or DEFAULT_NAME).topology
+    name = context.params.get("name") or DEFAULT_NAME
+    path = attached.AttachedPaths.of(name).topology if attached.is_attached(name) else ClusterPaths.of(name).topology
     try:
         nodes = topology.load(path).nodes
     except (OSError, topology.TopologyError):

@@ -12,8 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError, control_address
+from mock_device.lab.cluster import attached
+from mock_device.lab.cluster.attached import AttachedPaths
 
 _SOCKETS = Path("/proc/net/unix")
 _LISTENS = 0x10000
@@ -44,7 +47,8 @@ class ClusterView:
     name: str
     topology: str
     state: str
-    """``starting``, ``running``, ``failed``, ``saved``, ``stopping``, or ``no answer``."""
+    """``starting``, ``running``, ``failed``, ``saved``, ``stopping``, or ``no answer``; ``attaching``, ``attached`` or
+    ``detaching`` for a cluster that exists."""
     detail: str = ""
     """Current step of a start, reason of a failure, or time without an answer."""
     started: float = 0.0
@@ -197,7 +201,17 @@ class Overview:
                 self._supervisors[name] = _Supervisor(name)
         if requests := [self._supervisors[name].ask() for name in names]:
             await asyncio.wait(requests, timeout=_ANSWER_SECONDS)
-        return [self._supervisors[name].view() for name in names]
+        found = [self._supervisors[name].view() for name in names] + [_attached(name) for name in attached.names()]
+        return sorted(found, key=lambda item: item.name)
+
+
+def _attached(name: str) -> ClusterView:
+    """A cluster that exists: it has no supervisor and takes no memory of this machine."""
+    try:
+        record = AttachedPaths.of(name).load()
+    except StepError as error:
+        return ClusterView(name, "", "damaged", str(error))
+    return ClusterView(name, "external", record.state, f"by {record.profile}")
 
 
 def look() -> list[ClusterView]:

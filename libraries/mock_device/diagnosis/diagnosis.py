@@ -15,7 +15,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.diagnosis import allocation_steps, cdi_steps, discovery_steps
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot, check_pod
-from mock_device.diagnosis.steps import Step, one_line, take
+from mock_device.diagnosis.steps import Step, of_cluster, one_line, take
 from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.tables import Note, Table
 
@@ -63,7 +63,7 @@ def walk(snapshot: Snapshot, steps: Sequence[Step] = STEPS) -> Diagnosis:
     """Check the steps until one is broken."""
     results: list[StepResult] = []
     remedy = ""
-    for step in steps:
+    for step in of_cluster(steps, snapshot):
         if remedy:
             results.append(StepResult(step.issue.value, step.name, NOT_REACHED))
             continue

@@ -14,19 +14,20 @@ from urllib3.exceptions import HTTPError
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import sysfs
+from mock_device.checks.nodes.looking import LookingSession
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, NodeDevices
-from mock_device.checks.objects import pods
+from mock_device.checks.objects import others, pods
 from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot
-from mock_device.diagnosis.steps import take
+from mock_device.diagnosis.steps import of_cluster, take
 from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
 from mock_device.lab.cluster import kmm
-from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.cluster import Cluster, GuestAnswer
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.names import DRIVER
 from mock_device.topology import Node
@@ -40,7 +41,8 @@ class NodeStatus:
 
     name: str
     guest: str
-    """QEMU's run state, normally ``running``; ``silent`` if QEMU does not answer, ``gone`` if it has ended."""
+    """QEMU's run state, normally ``running``; ``silent`` if QEMU does not answer, ``gone`` if it has ended;
+    ``-`` if the lab does not run the node."""
     memory: int
     """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
     ready: str
@@ -97,21 +99,33 @@ class ClusterStatus:
 
 def complaints(snapshot: Snapshot) -> list[str]:
     """Reasons why the cluster is unhealthy, a sentence each; none if it is healthy."""
-    found = [complaint for step in STEPS for complaint in take(step, snapshot).complaints]
+    found = [complaint for step in of_cluster(STEPS, snapshot) for complaint in take(step, snapshot).complaints]
     return list(dict.fromkeys(found))
 
 
 def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
     """Reasons why the cluster of ``session`` is unhealthy now, a sentence each; one of them may be that it is silent.
 
-    With ``all_free``, the state in which a suite must leave a cluster, allocated devices are complaints, too.
+    With ``all_free``, the state in which a suite must leave a cluster, devices that tests have
+    allocated are complaints, too.
     """
     try:
         snapshot = LiveSnapshot(session)
         snapshot.look_at_health()
+        held = others.held(session.api) if all_free else {}
     except (CheckError, StepError, ApiException, HTTPError) as error:
         return [str(error)]
-    return complaints(snapshot) + (sysfs.register_complaints(snapshot.devices, ()) if all_free else [])
+    found = complaints(snapshot)
+    return found + (sysfs.register_complaints(snapshot.devices, (), held) if all_free else [])
+
+
+def status_of(cluster: Cluster) -> ClusterStatus:
+    """Status of ``cluster``, which is then released. Raises as ``collect``."""
+    session = LookingSession(cluster)
+    try:
+        return collect(session)
+    finally:
+        session.close()
 
 
 def collect(session: Session) -> ClusterStatus:
@@ -122,12 +136,14 @@ def collect(session: Session) -> ClusterStatus:
     """
     snapshot = LiveSnapshot(session)
     snapshot.look_at_health()
-    supervisor = snapshot.supervisor
+    state, holders = ("attached", [])
+    if snapshot.has_guests:
+        state, holders = snapshot.supervisor["state"], snapshot.supervisor["holders"]
     return ClusterStatus(
         name=session.cluster.name,
         topology=session.topology.name,
-        state=supervisor["state"],
-        holders=supervisor["holders"],
+        state=state,
+        holders=holders,
         nodes=_nodes(snapshot),
         pods=[
             PodStatus(
@@ -146,12 +162,13 @@ def collect(session: Session) -> ClusterStatus:
 
 
 def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
-    memory = {process["name"]: int(process["memory"]) for process in snapshot.supervisor["processes"]}
+    processes = snapshot.supervisor["processes"] if snapshot.has_guests else []
+    memory = {process["name"]: int(process["memory"]) for process in processes}
     shown = {item.node: item for item in snapshot.devices}
     return [
         _node(
             node,
-            snapshot.guest_answers[node.name],
+            snapshot.guest_answers[node.name] if snapshot.has_guests else None,
             memory.get(f"qemu-{node.name}", 0),
             condition(snapshot.nodes[node.name], "Ready") if node.name in snapshot.nodes else "absent",
             shown.get(node.name),
@@ -162,21 +179,27 @@ def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
 
 
 def _node(
-    node: Node, guest: GuestAnswer, memory: int, ready: str, shown: NodeDevices | None, silent: str
+    node: Node, guest: GuestAnswer | None, memory: int, ready: str, shown: NodeDevices | None, silent: str
 ) -> NodeStatus:
     virtual = {function.name for function in node.functions if function.is_vf}
     devices = {device.name: str(device.status) for device in shown.accelerators} if shown else {}
     return NodeStatus(
         name=node.name,
-        guest=guest.value["status"] if not guest.error else "silent" if guest.silent else "gone",
+        guest=_guest_state(guest),
         memory=memory,
         ready=ready,
         module=shown is not None and shown.module != MODULE_ABSENT,
         devices=devices,
         expected_devices=len(node.pfs),
-        error=silent or guest.error,
+        error=silent or (guest.error if guest else ""),
         vfs=tuple(name for name in devices if name in virtual),
     )
+
+
+def _guest_state(guest: GuestAnswer | None) -> str:
+    if guest is None:
+        return "-"
+    return guest.value["status"] if not guest.error else "silent" if guest.silent else "gone"
 
 
 def tables(status: ClusterStatus) -> list[Table]:

@@ -26,7 +26,7 @@ from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy, kmm_state, module_loader
-from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.node_runtime import NodeRuntime
@@ -58,11 +58,17 @@ class LiveSnapshot:
 
         Raises StepError, ApiException or HTTPError if the supervisor or the API server does not answer.
         """
-        _ = self.supervisor  # first and alone: its connection handles one request at a time
+        needed = ["_look", "nodes", "driver_pods", "slices", "loader"]
+        if self.has_guests:
+            _ = self.supervisor  # first and alone: its connection handles one request at a time
+            needed.append("guest_answers")
         with ThreadPoolExecutor() as pool:
-            needed = ("guest_answers", "_look", "nodes", "driver_pods", "slices", "loader")
             for answer in [pool.submit(getattr, self, name) for name in needed]:
                 answer.result()
+
+    @property
+    def has_guests(self) -> bool:
+        return Capability.HOTPLUG in self._session.cluster.capabilities
 
     @cached_property
     def supervisor(self) -> Object:
@@ -147,7 +153,7 @@ class LiveSnapshot:
     @cached_property
     def agent_logs(self) -> Mapping[str, str]:
         # Skip log lines from before the cluster was restored.
-        since = max(1, int(time.time() - self.supervisor["started"]))
+        since = max(1, int(time.time() - self.supervisor["started"])) if self.has_guests else None
         logs = {}
         for agent in self.agents:
             name = agent["metadata"]["name"]

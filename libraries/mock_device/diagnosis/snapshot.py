@@ -58,6 +58,10 @@ class Snapshot(Protocol):
         """``namespace/name`` of the only pod whose claims are checked; None for all pods with claims."""
 
     @property
+    def has_guests(self) -> bool:
+        """Whether its nodes are guests of the lab; ``state``, ``guests``, ``servers`` and ``plugged`` need it."""
+
+    @property
     def state(self) -> str:
         """State of the cluster as its supervisor reports it: ``running``, or another state with the reason."""
 

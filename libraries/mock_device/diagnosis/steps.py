@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,6 +45,13 @@ class Step:
     check: Callable[[Snapshot], Finding]
     of_health: bool = False
     """Whether it also judges a cluster's health; such a step needs a single reading of the cluster."""
+    of_guests: bool = False
+    """Whether it judges guests of the lab; other clusters have none."""
+
+
+def of_cluster(steps: Iterable[Step], snapshot: Snapshot) -> list[Step]:
+    """Those of ``steps`` that can judge this cluster."""
+    return [step for step in steps if snapshot.has_guests or not step.of_guests]
 
 
 def take(step: Step, snapshot: Snapshot) -> Finding:

@@ -14,12 +14,19 @@ _FUNCTIONS = 8  # PCI Express Base Specification, 2.2.4.1: 3-bit function number
 
 @dataclass(frozen=True)
 class Place:
-    """Position of a slot in its guest."""
+    """Position of a slot in its node."""
 
     bus: int
+    device: int
+    """PCI device number, 0 behind a root port."""
     numa_node: int
     first_pf: int
-    """Number of the slot's first PF among all PFs of the guest."""
+    """Number of the slot's first PF among all PFs of the node."""
+
+    @property
+    def address(self) -> str:
+        """PCI address without the function, ``0000:11:00``."""
+        return f"0000:{self.bus:02x}:{self.device:02x}"
 
 
 def read_functions(
@@ -49,8 +56,8 @@ def read_functions(
             Function(
                 name=name,
                 uuid=_uuid(reader, fields, what, name, uuids),
-                bdf=f"0000:{place.bus:02x}:00.{number}",
-                device=0,
+                bdf=f"{place.address}.{number}",
+                device=place.device,
                 function=number,
                 numa_node=place.numa_node,
                 memory=reader.size(fields, "memory", name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mock_device.topology.model import Node, Topology
@@ -30,20 +31,26 @@ def load(path: Path | str, *, origin: Path | None = None) -> Topology:
     except UnicodeDecodeError as error:
         reader.fail(1, f"not YAML: {error}")
     fields = reader.fields(reader.parse(text), 1, "topology", "topology")
+    external = fields.get("external", False)
+    if not isinstance(external, bool):
+        reader.fail(fields.lines["external"], f"topology: external must be true or false, found {external!r}")
+    reader = replace(reader, external=external)
     texts = {key: reader.text(fields, key, "topology") for key in ("name", "description") if key in fields}
     seen: dict[str, dict[str, int]] = {"node name": {}, "address": {}, "UUID": {}}
     items = reader.items(fields, "nodes", "topology")
     nodes = tuple(_node(reader, item, fields.lines["nodes"], seen) for item in items)
-    return Topology(texts.get("name", named.stem), named.absolute(), nodes, text)
+    return Topology(texts.get("name", named.stem), named.absolute(), nodes, external, text)
 
 
 def _node(reader: Reader, item: object, line: int, seen: dict[str, dict[str, int]]) -> Node:
     """A node. ``seen`` has the lines of names, addresses and UUIDs so far."""
     fields = reader.fields(item, line, "node", "node")
     name = reader.matching(fields, "name", "node", "node name {} is not a DNS label")
+    reader.once(seen["node name"], name, fields.lines["name"], "node name")
+    if reader.external:
+        return Node(name, "", read_numa_nodes(reader, fields, name, seen["UUID"]))
     reason = f"{name}: address must be in 192.168.122.0/24, not its .1, found {{}}"
     address = reader.matching(fields, "address", name, reason)
-    reader.once(seen["node name"], name, fields.lines["name"], "node name")
     reader.once(seen["address"], address, fields.lines["address"], "address")
     node = Node(name, address, read_numa_nodes(reader, fields, name, seen["UUID"]))
     _check_guest(reader, fields, node)

@@ -58,6 +58,13 @@ class Slot:
     """QEMU id, ``rp11`` for the root port with secondary bus 0x11."""
     bus: int
     functions: tuple[Function, ...]
+    root: int
+    """Bus number of the PCIe root above it."""
+
+    @property
+    def pcie_root(self) -> str:
+        """The PCIe root above it as Kubernetes names it, ``pci0000:10``."""
+        return f"pci0000:{self.root:02x}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Node:
 
     name: str
     address: str
-    """IPv4 address in the cluster's network namespace."""
+    """IPv4 address in the cluster's network namespace; empty in an external topology."""
     numa_nodes: tuple[NumaNode, ...]
 
     @property
@@ -112,9 +119,9 @@ class Node:
         return next((function for function in self.functions if function.name == vf.parent), None)
 
     def pcie_root_of(self, function: Function) -> str:
-        """The PCIe root above ``function`` as Kubernetes names it, ``pci0000:10``: the NUMA node's ``pxb-pcie``."""
-        (bus,) = (numa.bus for numa in self.numa_nodes for slot in numa.slots if function in slot.functions)
-        return f"pci0000:{bus:02x}"
+        """The PCIe root above ``function`` as Kubernetes names it, ``pci0000:10``; of a guest a ``pxb-pcie`` bridge."""
+        (slot,) = (slot for slot in self.slots if function in slot.functions)
+        return slot.pcie_root
 
     @property
     def memory(self) -> int:
@@ -134,6 +141,8 @@ class Topology:
     path: Path
     """The user's file, absolute."""
     nodes: tuple[Node, ...]
+    external: bool
+    """Whether it describes nodes of a cluster that exists, instead of guests to start."""
     text: str = field(compare=False, repr=False)
     """Content of the file when it was read: the file may change while the topology is used."""
 

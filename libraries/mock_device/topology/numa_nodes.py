@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mock_device.topology.functions import Place, read_functions
 from mock_device.topology.model import NumaNode, Slot
 from mock_device.topology.reader import Reader
@@ -19,6 +21,7 @@ def read_numa_nodes(reader: Reader, node: Fields, name: str, uuids: dict[str, in
     items = reader.items(node, "numa", name, "NUMA nodes")
     parsed = [reader.fields(item, node.lines["numa"], f"{name} numa", "numa") for item in items]
     buses: dict[int, int] = {}
+    places: list[str] = []
     result: list[NumaNode] = []
     pfs = 0
     for position, fields in enumerate(parsed):
@@ -34,19 +37,45 @@ def read_numa_nodes(reader: Reader, node: Fields, name: str, uuids: dict[str, in
                 fields.lines["wired-to"], f"{what}: NUMA node {wired_to!r} does not exist, there are {len(parsed)}"
             )
         items = reader.items(fields, "slots", what, "slots") if "slots" in fields else []
-        if result and bus <= (last := result[-1].bus):
-            reader.fail(fields.lines["bus"], f"{what}: bus {bus:#x} must be above {last:#x} of the NUMA node before")
-        _take_buses(reader, fields, what, bus, len(items), buses)
+        if not reader.external:
+            if result and bus <= (last := result[-1].bus):
+                reader.fail(
+                    fields.lines["bus"], f"{what}: bus {bus:#x} must be above {last:#x} of the NUMA node before"
+                )
+            _take_buses(reader, fields, what, bus, len(items), buses)
         slots = []
-        for slot_bus, item in enumerate(items, bus + 1):
+        for next_bus, item in enumerate(items, bus + 1):
             slot = reader.fields(item, fields.lines["slots"], f"{what} slot", "slot")
-            functions = read_functions(reader, slot, what, Place(slot_bus, position, pfs), uuids)
+            place = Place(next_bus, 0, position, pfs)
+            if reader.external:
+                place = _place(reader, slot, what, place, places)
+            functions = read_functions(reader, slot, what, place, uuids)
             pfs += sum(not function.is_vf for function in functions)
-            slots.append(Slot(f"rp{slot_bus:02x}", slot_bus, functions))
+            root = slot.get("root", bus)
+            slots.append(Slot(f"rp{place.bus:02x}", place.bus, functions, root))
         memory = _memory(reader, fields, what)
         cpus = reader.number(fields, "cpus", what)
         result.append(NumaNode(position, memory, cpus, bus, wired_to, tuple(slots)))
     return tuple(result)
+
+
+def _place(reader: Reader, slot: Fields, what: str, default: Place, before: list[str]) -> Place:
+    """Place of a slot of an external topology; appends its address to those ``before``.
+
+    The kernel module names PFs in PCI order, so the slots of a node must be in this order.
+    """
+    place = replace(
+        default, bus=reader.number(slot, "bus", what), device=reader.number(slot, "device", what, default=0)
+    )
+    if "root" in slot:
+        reader.number(slot, "root", what)
+    if before and place.address <= before[-1]:
+        reader.fail(
+            slot.lines["bus"],
+            f"{what}: slots must be in PCI order, expected one after {before[-1]}, found {place.address}",
+        )
+    before.append(place.address)
+    return place
 
 
 def _take_buses(reader: Reader, fields: Fields, what: str, bus: int, slots: int, buses: dict[int, int]) -> None:
@@ -59,8 +88,10 @@ def _take_buses(reader: Reader, fields: Fields, what: str, bus: int, slots: int,
 
 
 def _memory(reader: Reader, fields: Fields, what: str) -> int:
-    """Bytes of guest memory on a NUMA node."""
+    """Bytes of memory on a NUMA node."""
     size = reader.size(fields, "memory", what)
+    if reader.external:
+        return size
     if not _LEAST_MEMORY <= size <= _MOST_MEMORY or size % _MIB:
         reader.fail(
             fields.lines["memory"],

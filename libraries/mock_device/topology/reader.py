@@ -24,6 +24,8 @@ class Reader:
 
     path: Path
     """The file's name in messages."""
+    external: bool = False
+    """Whether the file describes nodes of a cluster that exists."""
 
     def fail(self, line: int, reason: str) -> NoReturn:
         raise TopologyError(f"{self.path}:{line}: {reason}")
@@ -39,10 +41,13 @@ class Reader:
             self.fail(mark.line + 1 if mark else 1, f"not YAML: {getattr(error, 'problem', None) or error}")
 
     def fields(self, value: object, line: int, what: str, kind: str) -> Fields:
-        """``value``, a mapping with the keys that the schema has for ``kind``."""
+        """``value``, a mapping with the keys that the schema has for ``kind``, one of its definitions.
+
+        An external topology has definitions for most kinds, such as ``external-node``.
+        """
         if not isinstance(value, Fields):
             self.fail(line, f"{what}: expected a mapping, found {value!r}")
-        allowed = schema.mapping(kind)
+        allowed = schema.mapping(kind, external=self.external)
         value.properties = allowed["properties"]
         if unknown := sorted(str(key) for key in set(value) - set(value.properties)):
             names = ", ".join(sorted(value.properties))

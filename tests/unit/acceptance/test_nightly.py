@@ -18,7 +18,8 @@ import pytest
 from mock_device.acceptance import history, nightly, report, rounds
 from mock_device.acceptance.nightly import Plan
 from mock_device.acceptance.rounds import Row, Verdict
-from mock_device.lab.base.variables import topology_names
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.variables import profile_names, topology_names
 
 SUITE = """\
     *** Test Cases ***
@@ -154,8 +155,24 @@ def test_command_is_the_acceptance_command() -> None:
     line = " ".join(nightly.command("dense", 1, Path("/r/dense-2"), ["suites/numa.robot"]))
     assert line.startswith("setpriv --pdeathsig TERM ")
     assert line.endswith(
-        "-m mock_device.acceptance.cli --topology dense --clusters 1 --outputdir /r/dense-2 -- suites/numa.robot"
+        "-m mock_device.acceptance.cli --clusters 1 --topology dense --outputdir /r/dense-2 -- suites/numa.robot"
     )
+
+
+def test_other_make_of_cluster_runs_its_own_suites_on_the_default_topology() -> None:
+    line = " ".join(nightly.command("control-plane-on-node", 1, Path("/r/c-1"), []))
+    assert " --topology numa-cluster --profile control-plane-on-node --outputdir /r/c-1 -- " in line
+    suites = [Path(word) for word in line.partition("/r/c-1 -- ")[2].split()]
+    assert [suite.name for suite in suites] == ["environment.robot", "numa.robot", "allocation.robot"]
+    assert all(suite.is_file() for suite in suites)
+    suite = str(PROJECT / "suites/pcie.robot")
+    assert nightly.command("control-plane-on-node", 1, Path("/r/c-1"), [suite])[-2:] == ["--", suite]
+    options = nightly.command("control-plane-on-node", 1, Path("/r/c-1"), ["--include", "numa"])
+    assert options[-3:] == [str(PROJECT / "suites/allocation.robot"), "--include", "numa"]
+
+
+def test_profiles_of_other_makes_exist() -> None:
+    assert nightly.OTHER_CLUSTERS.keys() <= set(profile_names())
 
 
 def script(text: str) -> list[str]:
@@ -241,7 +258,9 @@ def test_table_of_collected_rounds(suite: Path, outputdir: Path, capsys: pytest.
 def test_all_topologies_are_expected_by_default(outputdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert nightly.main(["--table", "--rounds", "1", "--outputdir", str(outputdir)]) == 1
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [row[1] for row in rows if row[0] == "crashed" and len(row) > 2] == topology_names()
+    assert [row[1] for row in rows if row[0] == "crashed" and len(row) > 2] == sorted(
+        [*topology_names(), *nightly.OTHER_CLUSTERS]
+    )
 
 
 @pytest.mark.parametrize("option", [["--rounds", "0"], ["--topology", "none-such"], ["--minutes", "never"]])

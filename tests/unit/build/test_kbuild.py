@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.build import kbuild
+from mock_device.lab.build import debian, kbuild
+from mock_device.lab.build.kbuild import Kernel
+from mock_device.lab.build.store import NotCachedError
 
 SOURCE = PROJECT / "kernel-driver"
 
@@ -61,3 +66,57 @@ def test_every_attribute_in_the_source_is_described() -> None:
     for entry in abi.split("\n\nWhat:"):
         for field in ("Date:\t\t", "KernelVersion:\t", "Contact:\t", "Description:\n\t\t"):
             assert field in entry, entry
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The trees of headers that are built, by their hooks; those of the nodes' kernel and two others are cached."""
+    built: list[tuple[str, ...]] = []
+    kbuild.kernel_of.cache_clear()
+    monkeypatch.setattr(kbuild, "module_kernel_release", lambda: "6.12.1-cloud-amd64")
+    monkeypatch.setattr(kbuild, "build_root", lambda: Path("/nodes"))
+    others = Kernel(Path("/others"), "6.1.0-9-cloud-amd64"), Kernel(Path("/others"), "7.3.4-cloud-amd64")
+    monkeypatch.setattr(kbuild, "other_kernels", lambda: others)
+
+    def cached(kind: str, inputs: Any, build: Any, *, what: str) -> Path:
+        built.append(inputs["hooks"])
+        return Path(f"/{kind}")
+
+    monkeypatch.setattr(kbuild, "cached", cached)
+    return built
+
+
+def test_headers_of_known_kernels_are_used_and_others_are_installed(kernels: list[tuple[str, ...]]) -> None:
+    assert kbuild.kernel_of("6.12.1-cloud-amd64") == Kernel(Path("/nodes"), "6.12.1-cloud-amd64")
+    assert kbuild.kernel_of("7.3.4-cloud-amd64").root == Path("/others")
+    assert kernels == []
+    assert kbuild.kernel_of("6.12.1-amd64") == Kernel(Path("/kbuild-release/root"), "6.12.1-amd64")
+    assert "apt-get install -y --no-install-recommends linux-headers-6.12.1-amd64" in " ".join(kernels[0])
+
+
+def test_kernel_that_debian_does_not_have_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kernels: list[tuple[str, ...]]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StepError("E: Unable to locate package")
+
+    def cached(kind: str, inputs: Any, build: Any, *, what: str) -> Path:
+        build(tmp_path)
+        return tmp_path
+
+    monkeypatch.setattr(kbuild, "cached", cached)
+    monkeypatch.setattr(debian, "tree", refuse)
+    expected = r"no headers of Linux 5\.99\.0-fake: expected the package linux-headers-5\.99\.0-fake in Debian's trixie"
+    with pytest.raises(StepError, match=expected):
+        kbuild.kernel_of("5.99.0-fake")
+
+
+def test_module_is_only_looked_for(monkeypatch: pytest.MonkeyPatch, kernels: list[tuple[str, ...]]) -> None:
+    monkeypatch.setattr(kbuild, "_build", lambda *_: Path("/module"))
+    assert kbuild.is_built_for("6.12.1-cloud-amd64")
+
+    def missing(*_: object) -> Path:
+        raise NotCachedError("module")
+
+    monkeypatch.setattr(kbuild, "_build", missing)
+    assert not kbuild.is_built_for("6.12.1-cloud-amd64")

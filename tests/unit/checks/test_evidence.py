@@ -106,9 +106,9 @@ OTHER_PODS = [
 
 
 def test_driver_pods_are_recognised_by_plugin_folders() -> None:
-    assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS]) == DRIVER_PODS
+    assert evidence.driver_pods([*OTHER_PODS, *DRIVER_PODS], "default") == DRIVER_PODS
     whole = driver_pod("all", "storage", "/var/lib/kubelet/")
-    assert evidence.driver_pods([whole]) == [whole]
+    assert evidence.driver_pods([whole], "default") == [whole]
 
 
 def test_pods_of_the_kmm_operator_count() -> None:
@@ -117,9 +117,9 @@ def test_pods_of_the_kmm_operator_count() -> None:
 
     operator = pod("kmm-operator-controller", **{"app.kubernetes.io/name": "kmm"})
     beside = pod("beside")
-    assert evidence.driver_pods([*OTHER_PODS, operator, beside]) == [operator, beside]
+    assert evidence.driver_pods([*OTHER_PODS, operator, beside], "default") == [operator, beside]
     other = pod("other", **{"app.kubernetes.io/name": "other"})
-    assert evidence.driver_pods([*OTHER_PODS, other]) == []
+    assert evidence.driver_pods([*OTHER_PODS, other], "default") == []
 
 
 def test_objects_of_kmm_are_collected_where_there_are_any() -> None:

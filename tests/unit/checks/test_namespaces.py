@@ -12,7 +12,7 @@ from kubernetes.client import ApiClient, ApiException
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import namespaces
-from mock_device.checks.objects.kube import LABELS, NAMESPACE
+from mock_device.checks.objects.kube import LABELS
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.kube import kubeclient, manifests
 
@@ -22,8 +22,16 @@ TIMEOUT = timedelta(seconds=2)
 class Api:
     """A fake API server with these namespaces, which records requested changes."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, left: bool = False, status: int = 200) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        left: bool = False,
+        status: int = 200,
+        labels: dict[str, str] | None = LABELS,
+    ) -> None:
         self.status = status
+        self.labels = labels
         self.changes: list[Any] = []
         monkeypatch.setattr(client, "CoreV1Api", lambda _: self)
         seen = {"some": SimpleNamespace()} if left else {}
@@ -31,9 +39,12 @@ class Api:
 
     list_namespace = list_namespaced_pod = None
 
-    def delete_namespace(self, name: str, **_: object) -> None:
+    def read_namespace(self, _: str) -> Any:
         if self.status != 200:
             raise ApiException(status=self.status)
+        return SimpleNamespace(metadata=SimpleNamespace(labels=self.labels))
+
+    def delete_namespace(self, name: str, **_: object) -> None:
         self.changes.append(name)
 
     def patch_namespace(self, name: str, body: Any, **_: object) -> None:
@@ -54,6 +65,18 @@ def test_only_a_missing_namespace_is_no_error(monkeypatch: pytest.MonkeyPatch) -
         namespaces.delete_namespace(ApiClient(), "some", TIMEOUT)
 
 
+@pytest.mark.parametrize("labels", [None, {"team": "other"}])
+def test_namespace_of_others_is_neither_used_nor_deleted(
+    monkeypatch: pytest.MonkeyPatch, labels: dict[str, str] | None
+) -> None:
+    api = Api(monkeypatch, labels=labels)
+    with pytest.raises(CheckError, match="namespace 'some': expected it free for tests, but it exists"):
+        namespaces.delete_namespace(ApiClient(), "some", TIMEOUT)
+    with pytest.raises(CheckError, match="tests have not made it"):
+        namespaces.run_in_namespace(ApiClient(), "some", "pod", "node1", TIMEOUT)
+    assert api.changes == []
+
+
 def test_namespace_that_stays_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     Api(monkeypatch, left=True)
     with pytest.raises(CheckError, match="namespace 'some': expected it to be gone within 2 s"):
@@ -64,7 +87,7 @@ def test_namespace_that_stays_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_admin_access_is_a_label(monkeypatch: pytest.MonkeyPatch, allowed: bool, label: str | None) -> None:
     api = Api(monkeypatch)
     namespaces.allow_admin_access(ApiClient(), allowed=allowed)
-    assert api.changes == [(NAMESPACE, {"resource.kubernetes.io/admin-access": label})]
+    assert api.changes == [("default", {"resource.kubernetes.io/admin-access": label})]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,19 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from support.fake_command import fake_command
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.cluster.ssh import JumpHost
 
 
 class _Server(paramiko.ServerInterface):  # type: ignore[misc]
     """Accepts any key, opens an idle shell, which SSHLibrary's login requires, and runs one command per channel."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        self._transport = transport
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         return int(paramiko.AUTH_SUCCESSFUL)
@@ -29,6 +34,17 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return int(paramiko.OPEN_SUCCEEDED)
+
+    def check_channel_direct_tcpip_request(self, _: int, __: tuple[str, int], target: tuple[str, int]) -> int:
+        """Forwards, as a jump host does."""
+        threading.Thread(target=self._forward, args=(socket.create_connection(target),), daemon=True).start()
+        return int(paramiko.OPEN_SUCCEEDED)
+
+    def _forward(self, connection: socket.socket) -> None:
+        channel = self._transport.accept(20)
+        assert channel
+        threading.Thread(target=copy, args=(channel, connection), daemon=True).start()
+        copy(connection, channel)
 
     def check_channel_pty_request(self, *_: object) -> bool:
         return True
@@ -53,6 +69,13 @@ class _Server(paramiko.ServerInterface):  # type: ignore[misc]
         channel.close()
 
 
+def copy(source: socket.socket | paramiko.Channel, target: socket.socket | paramiko.Channel) -> None:
+    """Copy bytes until ``source`` ends."""
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.close()
+
+
 @pytest.fixture
 def access(tmp_path: Path) -> Iterator[NodeAccess]:
     """A node whose SSH server runs in this process."""
@@ -73,7 +96,7 @@ def access(tmp_path: Path) -> Iterator[NodeAccess]:
             transport = paramiko.Transport(connection)
             transports.append(transport)
             transport.add_server_key(host_key)
-            transport.start_server(server=_Server())
+            transport.start_server(server=_Server(transport))
 
     threading.Thread(target=serve, daemon=True).start()
     yield NodeAccess("node1", "127.0.0.1", port, "root", tmp_path / "key", tmp_path / "known_hosts")
@@ -109,6 +132,35 @@ def test_command_times_out(shell: NodeShell) -> None:
         shell.run("sleep 10", 1)
     assert time.monotonic() - begin < 5
     assert shell.run("echo again", 10) == "again\n"
+
+
+def test_node_is_reached_through_a_jump_host(access: NodeAccess) -> None:
+    """The server forwards to itself."""
+    jump = JumpHost(access.host, access.port, "gate", access.key_file, access.known_hosts)
+    shell = NodeShell(replace(access, jump=jump))
+    assert shell.run("echo through", 20) == "through\n"
+    shell.close()
+
+
+def test_jump_host_that_does_not_answer_is_named(access: NodeAccess) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    jump = JumpHost(access.host, port, "gate", access.key_file, access.known_hosts)
+    with pytest.raises(CheckError, match=f"JumpError: through jump host gate@127.0.0.1:{port}: .*Unable to connect"):
+        NodeShell(replace(access, jump=jump)).run("true", 10)
+
+
+def test_refused_login_is_named(access: NodeAccess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Server, "check_auth_publickey", lambda *_: paramiko.AUTH_FAILED)
+    with pytest.raises(CheckError, match="node1: no answer over SSH .*: Login with public key failed for user 'root'"):
+        NodeShell(access).run("true", 10)
+
+
+def test_sudo_runs_the_command_as_root(access: NodeAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_command(monkeypatch, tmp_path, "sudo", ["print(sys.argv[1:])"])
+    shell = NodeShell(replace(access, sudo=True))
+    assert shell.run("echo 'a b'; id", 20) == "['-n', 'sh', '-c', \"echo 'a b'; id\"]\n"
+    shell.close()
 
 
 def test_silent_node_times_out(access: NodeAccess) -> None:

@@ -49,13 +49,13 @@ def test_probe_prints_the_recorded_output(tree: SysfsTree) -> None:
 
 
 def test_all_enabled_vfs_are_disabled(tree: SysfsTree) -> None:
-    assert probe(tree.root, sriov.DISABLE_ALL) == "mock0\n"
+    assert probe(tree.root, sriov.restore_command({})) == "mock0\n"
     assert (tree.classes / "mock0/sriov_numvfs").read_text() == "0"
     assert (tree.classes / "mock1/sriov_numvfs").read_text() == "0\n"
 
 
 def test_nothing_is_disabled_without_the_module(tmp_path: Path) -> None:
-    assert probe(tmp_path, sriov.DISABLE_ALL) == ""
+    assert probe(tmp_path, sriov.restore_command({})) == ""
     assert sriov.parse("node1", probe(tmp_path, sriov.PROBE)) == []
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from support.schema_check import objections
 
 from mock_device.lab.base.errors import StepError
@@ -37,6 +38,39 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     assert found.default_runtime == "crun"
 
 
+def test_stand_in_has_the_settings_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stand_in = profile.load("k3s"), profile.load("control-plane-on-node")
+    assert real.k3s and stand_in.k3s
+    assert stand_in.kind == real.kind == "k3s"
+    assert stand_in.k3s.spec == real.k3s.spec
+    assert stand_in.feature_gates == profile.load("embedded").feature_gates
+    assert stand_in.k3s.find_binary() is None
+    monkeypatch.delenv("K3S_BINARY", raising=False)
+    with pytest.raises(StepError, match="no binary of k3s"):
+        real.k3s.find_binary()
+
+
+def test_flags_of_k3s_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{kind: k3s, k3s: {server-flags: {cluster-init: true, disable: [a, b], v: 2}, kubelet-config: {maxPods: 9}}}"
+    )
+    found = profile.load(str(path)).k3s
+    assert found
+    assert found.spec.server == {"cluster-init": ["true"], "disable": ["a", "b"], "v": ["2"]}
+    assert found.spec.nodes == {}
+    assert yaml.safe_load(found.spec.kubelet)["kind"] == "KubeletConfiguration"
+    assert yaml.safe_load(found.spec.kubelet)["maxPods"] == 9
+
+
+def test_profile_that_extends_another_changes_single_keys(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("{kind: embedded, accelerator: tcg, feature-gates: {A: true}}")
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, extends: base.yaml, feature-gates: {B: true}}")
+    found = profile.load(str(path))
+    assert (found.accelerator, found.feature_gates) == ("tcg", {"A": True, "B": True})
+
+
 def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
     assert profile.load("embedded").module_loader is LoaderKind.POD
     path = tmp_path / "kmm.yaml"
@@ -52,13 +86,19 @@ def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) ->
 # The JSON schema finds these faults, too.
 BAD_SHAPE = [
     ("", "expected a mapping, found None"),
-    ("kind: cloud", "kind: expected embedded, found 'cloud'"),
+    ("kind: cloud", "kind: expected embedded, k3s or external, found 'cloud'"),
     ("accelerator: tcg", "expected the key kind"),
     ("{kind: embedded, accelerator: fast}", "accelerator: expected auto, kvm or tcg, found 'fast'"),
     ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, default-runtime, feature-gates"),
     ("{kind: embedded, default-runtime: kata}", "default-runtime: expected crun or runc, found 'kata'"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, k3s: {}}", "k3s: this key is not allowed here"),
+    ("{kind: k3s}", "expected the key k3s"),
+    ("{kind: k3s, k3s: {version: v1.37.2+k3s1}}", "k3s: 'sha256' is a dependency of 'version'"),
+    ("{kind: k3s, k3s: {sha256: abc}}", "k3s.sha256: expected text that matches"),
+    ("{kind: k3s, k3s: {server-flags: {disable: {a: 1}}}}", "k3s.server-flags.disable: expected text, true or false"),
+    ("{kind: k3s, k3s: {node-flags: [crun]}}", "k3s.node-flags: expected a mapping"),
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),
@@ -70,6 +110,8 @@ BAD_FOR_THE_LOADER = [
     ("kind: [", "cannot be read"),
     ("kind: 2026-13-45", "cannot be read: month must be in"),
     ("[" * 900, "cannot be read"),
+    ("extends: gone.yaml", "extends: expected the name of a file beside it, found 'gone.yaml'"),
+    ("extends: bad.yaml", "extends: expected a profile without extends, found bad.yaml"),
 ]
 
 
@@ -87,5 +129,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: embedded, runc"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: control-plane-on-node, embedded, external"):
         profile.load("cloud")

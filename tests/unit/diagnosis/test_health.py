@@ -20,7 +20,7 @@ from mock_device.diagnosis import diagnosis, health
 from mock_device.diagnosis.health import ClusterStatus, NodeStatus, PodStatus
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import text
-from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 
 NODE = NodeStatus("node1", "running", 1 << 30, "True", True, {"mock0": "1", "mock1": "0"}, 2)
 POD = PodStatus("agent-1", "node1", "Running", True)
@@ -54,6 +54,7 @@ def test_steps_of_the_health_ask_for_nothing_but_one_look() -> None:
     class OneLook:
         """Has no more than ``LiveSnapshot.look_at_health`` reads."""
 
+        has_guests = True
         topology, state, guests, servers = HEALTHY.topology, HEALTHY.state, HEALTHY.guests, HEALTHY.servers
         silent, devices, nodes = HEALTHY.silent, HEALTHY.devices, HEALTHY.nodes
         driver_pods, slices = HEALTHY.driver_pods, HEALTHY.slices
@@ -149,6 +150,7 @@ class Supervisor:
     """The guest of the second node is stopped: its SSH server is not there for a long time, its QEMU for ever."""
 
     name = "some"
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.asked: list[float] = []
@@ -193,6 +195,7 @@ ANSWERS: Answers = {
     "/api/v1/nodes": listing(node_of(NODE1, "True"), node_of(NODE2, "Unknown")),
     "/api/v1/namespaces/mock-device/pods": listing(pod_of("agent", NODE1)),
     "/apis/resource.k8s.io/v1/resourceslices": listing(*published()),
+    "/apis/resource.k8s.io/v1/resourceclaims": listing(),
 }
 
 

@@ -23,7 +23,7 @@ from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead
 from mock_device.diagnosis.snapshot import Event
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.cluster import GuestAnswer
+from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 from mock_device.lab.kube import manifests
 
 CORE = "/api/v1"
@@ -36,6 +36,7 @@ class Supervisor:
     """A fake cluster with answers of its supervisor."""
 
     look_seconds = 10.0
+    capabilities = frozenset(Capability)
 
     def __init__(self) -> None:
         self.guests = self

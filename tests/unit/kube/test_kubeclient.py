@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -68,6 +69,18 @@ def test_watch_that_ends_at_once_is_retried_with_pauses(monkeypatch: pytest.Monk
         assert 2 <= server.requests.count(("GET", NODES)) <= 5
     finally:
         server.close()
+
+
+@pytest.mark.parametrize(
+    ("listing", "model"),
+    [
+        (client.V1PodList(items=[]), client.V1Pod),
+        (client.V1ResourceClaimList(items=[]), client.ResourceV1ResourceClaim),
+        (client.V1ResourceSliceList(items=[]), client.V1ResourceSlice),
+    ],
+)
+def test_watched_objects_have_the_type_of_the_listed_ones(listing: Any, model: type) -> None:
+    assert kubeclient.item_type(listing) is model
 
 
 def test_deletion_of_a_stuck_object_is_checked_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mock_device.acceptance.nightly import OTHER_CLUSTERS
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.variables import topology_names
 
@@ -134,7 +135,7 @@ def test_jobs_with_clusters_clean_up_and_keep_results_and_logs(path: Path) -> No
 
 def test_nightly_runs_all_topologies() -> None:
     (path,) = (path for path in WORKFLOWS if path.name == "nightly.yml")
-    assert jobs(path)["rounds"]["strategy"]["matrix"]["topology"] == topology_names()
+    assert jobs(path)["rounds"]["strategy"]["matrix"]["topology"] == [*topology_names(), *OTHER_CLUSTERS]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from support.topologies import CLUSTER
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Child
-from mock_device.lab.base.spec import Access, ClusterPaths
+from mock_device.lab.base.spec import Access, ClusterPaths, K3sSpec
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.controlplane.sshkeys import create_ssh_keys
 from mock_device.lab.guest.monitor import MonitorError
@@ -33,8 +35,8 @@ def paths(tmp_path: Path) -> ClusterPaths:
     return paths
 
 
-def processes(paths: ClusterPaths, golden: Path | None = None) -> ClusterProcesses:
-    spec = replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root), golden=str(golden or ""))
+def processes(paths: ClusterPaths, golden: Path | None = None, k3s: K3sSpec | None = None) -> ClusterProcesses:
+    spec = replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root), golden=str(golden or ""), k3s=k3s)
 
     def ended(child: Child) -> None:
         raise AssertionError(child.name)
@@ -74,6 +76,28 @@ def test_restored_cluster_has_the_certificates_it_was_saved_with(paths: ClusterP
     make_certificates(processes(paths, golden))
     for name in ("ca.crt", "admin.key", "id_ed25519"):
         assert (paths.pki / name).read_bytes() == (golden / "pki" / name).read_bytes()
+
+
+def test_control_plane_on_a_node_has_its_api_server_there(paths: ClusterPaths, tmp_path: Path) -> None:
+    k3s = K3sSpec({"disable": ["traefik"]}, {}, "")
+    found = processes(paths, k3s=k3s)
+    assert found.api_address == CLUSTER.nodes[0].address
+    assert processes(paths).api_address == "192.168.122.1"
+    make_certificates(found)
+    # Clients trust the authority of servers, and the API server trusts that of clients.
+    kubeconfig = yaml.safe_load(paths.kubeconfig.read_text())
+    trusted = base64.b64decode(kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"])
+    assert trusted == (paths.pki / "server-ca.crt").read_bytes()
+    assert (paths.pki / "join-secret").stat().st_mode & 0o777 == 0o600
+    secret = (paths.pki / "join-secret").read_text()
+    assert len(secret) == 48
+    shutil.copytree(paths.pki, tmp_path / "golden/pki")
+    shutil.rmtree(paths.root)
+    paths.data.mkdir(parents=True)
+    paths.logs.mkdir()
+    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    make_certificates(processes(paths, tmp_path / "golden", k3s))
+    assert (paths.pki / "join-secret").read_text() == secret
 
 
 def test_guests_start_before_the_control_plane(paths: ClusterPaths, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class Client:
 class Processes:
     """Fake processes of a cluster whose start has one step."""
 
+    api_address = "192.168.122.1"
+
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self.children = self
         self._work = work
@@ -192,6 +194,29 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
         "holders": [],
         "processes": [{"name": "etcd", "pid": 7, "exit_code": None, "ending": False, "memory": 1 << 20}],
     }
+
+
+def test_client_hears_that_a_long_step_goes_on(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SIGN_OF_LIFE_SECONDS", 0.01)
+
+    async def check() -> None:
+        go_on = asyncio.Event()
+
+        async def slow() -> None:
+            await go_on.wait()
+
+        async with running(slow) as cluster, await cluster.client() as client:
+            await client.send(do="follow")
+            assert (await client.message())["event"]["state"] == "running"
+            assert (await client.message())["event"] == {}
+            go_on.set()
+            messages = [await client.message()]
+            while "result" not in messages[-1]:
+                messages.append(await client.message())
+            assert next(message["event"] for message in messages[:-1] if message["event"])["state"] == "done"
+            assert messages[-1]["result"]["state"] == "running"
+
+    asyncio.run(asyncio.wait_for(check(), TIMEOUT_SECONDS))
 
 
 @pytest.mark.parametrize(

@@ -286,3 +286,61 @@ def test_sizes(text: str, size: int) -> None:
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="^expected "):
         topology.parse_size(text)
+
+
+EXTERNAL = """\
+external: true
+nodes:
+  - name: node1.example.com
+    numa:
+      - node: 0
+        memory: 992868K
+        cpus: 0
+        bus: 0
+        slots:
+          - bus: 3
+            device: 5
+            functions:
+              - {uuid: PF, memory: 16G}
+          - bus: 0x81
+            root: 0x80
+            functions:
+              - {uuid: PF1, memory: 16G}
+"""
+
+
+def test_external_topology_says_where_cards_are(tmp_path: Path) -> None:
+    found = load(tmp_path, EXTERNAL)
+    assert objections(schema.PATH, EXTERNAL) == []
+    (node,) = found.nodes
+    assert (found.external, node.name, node.address, node.memory) == (True, "node1.example.com", "", 992868 << 10)
+    assert [(f.bdf, f.device, node.pcie_root_of(f)) for f in node.functions] == [
+        ("0000:03:05.0", 5, "pci0000:00"),
+        ("0000:81:00.0", 0, "pci0000:80"),
+    ]
+
+
+# (old, new, line, reason, whether the JSON schema finds it, too): EXTERNAL with ``old`` replaced by ``new`` is refused.
+BAD_EXTERNAL = [
+    ("external: true", "external: 'yes'", 1, "external must be true or false, found 'yes'", True),
+    ("external: true\n", "", 2, "key 'address' is missing", True),
+    ("          - bus: 3\n            device: 5\n", "          - device: 5\n", 10, "key 'bus' is missing", True),
+    ("bus: 0x81", "bus: 2", 14, "slots must be in PCI order, expected one after 0000:03:05, found 0000:02:00", False),
+    ("device: 5", "device: 32", 11, "device must be a number from 0 to 31", True),
+    ("root: 0x80", "root: 0x100", 15, "root must be a number from 0 to 255", True),
+    ("node1.example.com", "node1..example", 3, "is not a DNS label", True),
+    ("name: node1", "address: 192.168.122.9\n    name: node1", 3, "unknown key 'address'", True),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "reason", "shape"), BAD_EXTERNAL)
+def test_bad_external_topology_is_refused(
+    tmp_path: Path, old: str, new: str, line: int, reason: str, shape: bool
+) -> None:
+    assert old in EXTERNAL
+    text = EXTERNAL.replace(old, new, 1)
+    with pytest.raises(topology.TopologyError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/t.yaml:{line}: "), caught.value
+    assert reason in str(caught.value)
+    assert bool(objections(schema.PATH, text)) == shape

@@ -6,7 +6,7 @@ Format: Container Device Interface specification 0.8.0, SPEC.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +89,20 @@ def parse(node: str, output: str) -> list[CdiFile]:
     return files + [CdiFile(node, path, "", found) for path, found in folders.items()]
 
 
-def complaints(files: Iterable[CdiFile], allocated: Mapping[DeviceId, Function]) -> list[str]:
-    """How the CDI files differ from those expected for the devices ``allocated``."""
+def complaints(
+    files: Iterable[CdiFile], allocated: Mapping[DeviceId, Function], others: Collection[DeviceId] = ()
+) -> list[str]:
+    """How the CDI files differ from those expected for the devices ``allocated``.
+
+    Devices of ``others`` may have any.
+    """
     result = []
-    missing = dict(allocated)
+    missing = {key: function for key, function in allocated.items() if key not in others}
+    ignored = {(key.node, path_of(key.name)) for key in others}
     expected = {(key.node, path_of(key.name)): key for key in allocated}
     for file in files:
+        if (file.node, file.path) in ignored:
+            continue
         key = expected.get((file.node, file.path))
         if key is None:
             result.append(f"{file.node}: {file.path} is unexpected: no allocated device belongs to it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from SSHLibrary.client import SSHClient
 
 from mock_device.checks.errors import CheckError
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.cluster.ssh import JumpHost, as_root
 
 _LOGIN_TIMEOUT_SECONDS = 60.0
 _KEEPALIVE_SECONDS = "15s"
@@ -25,24 +27,66 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class _BoundedClient(paramiko.SSHClient):  # type: ignore[misc]
-    """Applies the connection's time-out to each step of the login: a forwarder accepts the connection at once."""
+    """Applies the connection's time-out to each step of the login: a forwarder accepts the connection at once.
 
-    def connect(self, *args: Any, timeout: float, **options: Any) -> None:
-        super().connect(*args, timeout=timeout, banner_timeout=timeout, auth_timeout=timeout, **options)
+    It accepts the host keys of ``known_hosts`` only, and connects through ``jump``, if given.
+    """
+
+    def __init__(self, known_hosts: Path, jump: JumpHost | None = None) -> None:
+        super().__init__()
+        self.load_host_keys(str(known_hosts))
+        self.set_missing_host_key_policy(paramiko.RejectPolicy())
+        self._jump = jump
+        self._jump_client: _BoundedClient | None = None
+
+    def connect(self, hostname: str, port: int, *args: Any, timeout: float, **options: Any) -> None:
+        # A file with a refused key would be reported as a key of a wrong type: paramiko tries all types in turn.
+        key_file = options.pop("key_filename")
+        try:
+            options["pkey"] = paramiko.PKey.from_path(key_file)
+        except paramiko.pkey.UnknownKeyType as error:
+            raise paramiko.SSHException(f"{key_file}: expected a private key, found a key of another type") from error
+        if self._jump:
+            options["sock"] = self._through(self._jump, (hostname, port), timeout)
+        super().connect(hostname, port, *args, timeout=timeout, banner_timeout=timeout, auth_timeout=timeout, **options)
+
+    def _through(self, jump: JumpHost, target: tuple[str, int], timeout: float) -> paramiko.Channel:
+        """A channel to ``target`` that the jump host forwards. Raises JumpError."""
+        client = self._jump_client = _BoundedClient(jump.known_hosts)
+        try:
+            client.connect(
+                jump.host,
+                jump.port,
+                jump.user,
+                timeout=timeout,
+                key_filename=str(jump.key_file),
+                allow_agent=False,
+                look_for_keys=False,
+            )
+            transport: Any = client.get_transport()
+            return transport.open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=timeout)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise JumpError(f"through jump host {jump}: {type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        super().close()
+        if self._jump_client:
+            self._jump_client.close()
+
+
+class JumpError(paramiko.SSHException):  # type: ignore[misc]
+    """The jump host does not connect this machine to the node."""
 
 
 class _CheckingClient(SSHClient):  # type: ignore[misc]
     """SSHLibrary's client, restricted to the node's host key; by default it accepts any."""
 
     def __init__(self, access: NodeAccess, timeout: float) -> None:
-        self._known_hosts: Path = access.known_hosts
+        self._access = access
         super().__init__(access.host, port=access.port, timeout=timeout)
 
     def _get_client(self) -> paramiko.SSHClient:
-        client = _BoundedClient()
-        client.load_host_keys(str(self._known_hosts))
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        return client
+        return _BoundedClient(self._access.known_hosts, self._access.jump)
 
 
 class NodeShell:
@@ -53,7 +97,7 @@ class NodeShell:
         self._client: Any = None
 
     def run(self, command: str, timeout: float) -> str:
-        """Standard output of ``command``, run by the node's ``sh``.
+        """Standard output of ``command``, run by the node's ``sh`` as root.
 
         ``timeout`` is in seconds. Raises CheckError if the node cannot be
         reached, or the command fails or takes too long.
@@ -65,7 +109,7 @@ class NodeShell:
             node = self._access
             raise CheckError(
                 f"{node.name}: no answer over SSH ({node.host}:{node.port}) within {timeout:.0f} s: "
-                f"{type(error).__name__}: {error}; look at the guest's console: lab status"
+                f"{type(error).__name__}: {error}; see: lab status"
             ) from error
         if code:
             first = command.strip().partition("\n")[0]
@@ -84,7 +128,8 @@ class NodeShell:
             self.close()
             self._client = self._login(min(timeout, _LOGIN_TIMEOUT_SECONDS))
             transport = self._client.client.get_transport()
-        return _run(transport, command, deadline)
+        line = as_root(self._access, shlex.join(["sh", "-c", command])) if self._access.sudo else command
+        return _run(transport, line, deadline)
 
     def _login(self, timeout: float) -> Any:
         client = _CheckingClient(self._access, timeout)

@@ -29,17 +29,6 @@ echo end
 """
 _FIELDS = 7
 
-# Prints the PFs whose VFs it disabled.
-DISABLE_ALL = rf"""
-for f in {CLASS_FOLDER}/*/sriov_numvfs; do
-  [ -e "$f" ] || continue
-  IFS= read -r n <"$f"
-  [ "$n" = 0 ] && continue
-  /usr/bin/printf 0 >"$f" || exit 1
-  f=${{f%/*}}; echo "${{f##*/}}"
-done
-"""
-
 
 class Refusal(Enum):
     """Why the kernel module refuses a number of VFs, as strerror(3) texts."""
@@ -67,6 +56,22 @@ class SriovDevice:
 def command(pf: str, count: str) -> str:
     """Shell command that requests ``count`` VFs of ``pf``; printf(1) reports the error, which the builtin does not."""
     return f"/usr/bin/printf %s '{count}' >{CLASS_FOLDER}/{pf}/sriov_numvfs"
+
+
+def restore_command(counts: Mapping[str, int]) -> str:
+    """Shell command that enables ``counts[pf]`` VFs of each PF (default 0), and prints the PFs that it changed."""
+    cases = " ".join(f"{pf}) wanted={count} ;;" for pf, count in counts.items())
+    return rf"""
+for f in {CLASS_FOLDER}/*/sriov_numvfs; do
+  [ -e "$f" ] || continue
+  pf=${{f%/*}}; pf=${{pf##*/}}
+  case $pf in {cases} *) wanted=0 ;; esac
+  IFS= read -r n <"$f"
+  [ "$n" = "$wanted" ] && continue
+  /usr/bin/printf "$wanted" >"$f" || exit 1
+  echo "$pf"
+done
+"""
 
 
 def parse(node: str, output: str) -> list[SriovDevice]:

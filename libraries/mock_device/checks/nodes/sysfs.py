@@ -159,9 +159,14 @@ def value_complaints(topology: Topology, found: Iterable[NodeDevices], absent: C
     return complaints + [f"{key}: topology {topology.name} has no such device" for key in shown]
 
 
-def register_complaints(found: Iterable[NodeDevices], allocated: Collection[DeviceId]) -> list[str]:
-    """A sentence for each device with a wrong status register: expected is 1 for ``allocated`` devices, else 0."""
-    shown = by_id(found)
+def register_complaints(
+    found: Iterable[NodeDevices], allocated: Collection[DeviceId], others: Collection[DeviceId] = ()
+) -> list[str]:
+    """A sentence for each device with a wrong status register: expected is 1 for ``allocated`` devices, else 0.
+
+    Devices of ``others`` may have any.
+    """
+    shown = {key: device for key, device in by_id(found).items() if key not in others}
     complaints = []
     for key, device in shown.items():
         expected = int(key in allocated)
@@ -171,7 +176,7 @@ def register_complaints(found: Iterable[NodeDevices], allocated: Collection[Devi
                 f"{key} ({device.bdf}): expected status register {expected} ({what}), found {device.status}; "
                 f"look at /sys/class/mock-accel/{device.name}/status and the node agent's log"
             )
-    missing = sorted(set(allocated) - shown.keys())
+    missing = sorted(set(allocated) - shown.keys() - set(others))
     return complaints + [f"{key}: is allocated, but not in the node's /sys/class/mock-accel" for key in missing]
 
 

@@ -17,34 +17,38 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
+from mock_device.names import MADE_BY_TESTS
 
-NAMESPACE = "default"
-LABELS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
-"""Labels of all objects that tests create, by which even leftovers of a killed run are found."""
+LABELS = MADE_BY_TESTS
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
 Object = dict[str, Any]
 
 
+def namespace_of_tests(api: ApiClient) -> str:
+    """Namespace of all objects that tests create, unless they create one with its own: that of the context."""
+    return kubeclient.namespace_of(api)
+
+
 def create_claim(api: ApiClient, body: Object) -> None:
     """Create a ResourceClaim. Raises CheckError with the API server's reason."""
-    _create(client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
+    _create(api, client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
 
 
 def create_claim_template(api: ApiClient, body: Object) -> None:
     """Create a ResourceClaimTemplate. Raises CheckError with the API server's reason."""
     create = client.ResourceV1Api(api).create_namespaced_resource_claim_template
-    _create(create, client.V1ResourceClaimTemplate, body)
+    _create(api, create, client.V1ResourceClaimTemplate, body)
 
 
 def create_pod(api: ApiClient, body: Object) -> None:
     """Create a pod. Raises CheckError with the API server's reason."""
-    _create(client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
+    _create(api, client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
 
 
-def _create(create: Callable[..., Any], model: Any, body: Object) -> None:
+def _create(api: ApiClient, create: Callable[..., Any], model: Any, body: Object) -> None:
     try:
-        create(NAMESPACE, model.from_dict(body))
+        create(namespace_of_tests(api), model.from_dict(body))
     except ApiException as error:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
@@ -59,7 +63,7 @@ def apply_manifest(api: ApiClient, text: str) -> list[str]:
         _add_labels(item)
         if item["kind"] == "ResourceClaimTemplate":
             _add_labels(item["spec"])
-    return manifests.apply(api, yaml.safe_dump_all(objects), NAMESPACE)
+    return manifests.apply(api, yaml.safe_dump_all(objects), namespace_of_tests(api))
 
 
 def _add_labels(item: Object) -> None:
@@ -76,9 +80,9 @@ def all_claims(api: ApiClient) -> list[Object]:
 def get_claim(api: ApiClient, name: str) -> Object:
     """A ResourceClaim in the tests' namespace. Raises CheckError if it does not exist."""
     for item in all_claims(api):
-        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (NAMESPACE, name):
+        if (item["metadata"]["namespace"], item["metadata"]["name"]) == (namespace_of_tests(api), name):
             return item
-    raise CheckError(f"there is no claim {name!r} in namespace {NAMESPACE}")
+    raise CheckError(f"there is no claim {name!r} in namespace {namespace_of_tests(api)}")
 
 
 def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
@@ -99,7 +103,9 @@ def wait_claim(
 
     seconds = timeout.total_seconds()
     lister = client.ResourceV1Api(api).list_namespaced_resource_claim
-    kubeclient.watch_until(lister, done, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    kubeclient.watch_until(
+        lister, done, seconds, namespace=namespace_of_tests(api), field_selector=f"metadata.name={name}"
+    )
     if last:
         raise CheckError(f"claim {name!r}: expected {expected} within {seconds:.0f} s: {'; '.join(last)}")
 
@@ -111,7 +117,7 @@ def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> l
     """
     pod = get_pod(api, name)
     known = slices.published(api)
-    own = _claims_of(pod, all_claims(api))
+    own = _claims_of(api, pod, all_claims(api))
     devices = [device for item in own for device in claims.allocated(item, known)]
     if container is not None:
         used = pod_claims.uses(pod, container)
@@ -123,21 +129,19 @@ def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> l
     return devices
 
 
-def _claims_of(pod: Object, everything: list[Object]) -> list[Object]:
-    names = pods.claim_names(pod)
-    return [
-        item for item in everything if item["metadata"]["namespace"] == NAMESPACE and item["metadata"]["name"] in names
-    ]
+def _claims_of(api: ApiClient, pod: Object, everything: list[Object]) -> list[Object]:
+    names, own = pods.claim_names(pod), namespace_of_tests(api)
+    return [item for item in everything if item["metadata"]["namespace"] == own and item["metadata"]["name"] in names]
 
 
 def get_pod(api: ApiClient, name: str) -> Object:
     """A pod (API's JSON) in the tests' namespace. Raises CheckError if it does not exist."""
     try:
-        pod = client.CoreV1Api(api).read_namespaced_pod(name, NAMESPACE)
+        pod = client.CoreV1Api(api).read_namespaced_pod(name, namespace_of_tests(api))
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        raise CheckError(f"there is no pod {name!r} in namespace {NAMESPACE}") from error
+        raise CheckError(f"there is no pod {name!r} in namespace {namespace_of_tests(api)}") from error
     return kubeclient.as_json(api, pod)
 
 
@@ -154,7 +158,9 @@ def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout:
 
     seconds = timeout.total_seconds()
     lister = client.CoreV1Api(api).list_namespaced_pod
-    kubeclient.watch_until(lister, ready, seconds, namespace=NAMESPACE, field_selector=f"metadata.name={name}")
+    kubeclient.watch_until(
+        lister, ready, seconds, namespace=namespace_of_tests(api), field_selector=f"metadata.name={name}"
+    )
     if last and done(last[0]):
         return last[0]
     found = explain_pod(api, last[0]) if last else "there is no such pod"
@@ -166,7 +172,7 @@ def explain_pod(api: ApiClient, pod: Object) -> str:
     model = client.V1Pod.from_dict(pod)
     parts = [f"it is {pod['status']['phase']}", *kubeexplain.pod_reasons(model)]
     everything = all_claims(api)
-    parts += [claims.describe(item) for item in _claims_of(pod, everything)]
+    parts += [claims.describe(item) for item in _claims_of(api, pod, everything)]
     parts.append(claims.describe_free(claims.free(slices.published(api), everything)))
     if events := events_of(api, pod):
         last = max(events, key=lambda event: event.metadata.creation_timestamp)
@@ -178,7 +184,7 @@ def events_of(api: ApiClient, item: Object) -> list[Any]:
     """Events about ``item`` (API's JSON), an object in the tests' namespace."""
     found: list[Any] = (
         client.CoreV1Api(api)
-        .list_namespaced_event(NAMESPACE, field_selector=f"involvedObject.uid={item['metadata']['uid']}")
+        .list_namespaced_event(namespace_of_tests(api), field_selector=f"involvedObject.uid={item['metadata']['uid']}")
         .items
     )
     return found
@@ -195,20 +201,20 @@ def event_complaints(events: Sequence[Any], reason: str, text: str) -> list[str]
 def start_deleting_pod(api: ApiClient, name: str, *, by_force: bool = False) -> None:
     """Delete a pod without waiting; ``by_force`` removes it from the API server at once, without its node's consent."""
     options: dict[str, Any] = {"grace_period_seconds": 0} if by_force else {}
-    client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE, **options)
+    client.CoreV1Api(api).delete_namespaced_pod(name, namespace_of_tests(api), **options)
 
 
 def delete_claim(api: ApiClient, name: str) -> None:
     """Delete a claim without waiting: it is removed when no pod uses it any more."""
     resource = client.ResourceV1Api(api)
-    resource.delete_namespaced_resource_claim(name, NAMESPACE)
+    resource.delete_namespaced_resource_claim(name, namespace_of_tests(api))
 
 
 def delete_pod(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Delete a pod and wait until it is gone; no error if it does not exist."""
     core = client.CoreV1Api(api)
     try:
-        core.delete_namespaced_pod(name, NAMESPACE)
+        core.delete_namespaced_pod(name, namespace_of_tests(api))
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -219,7 +225,7 @@ def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Wait until a pod that is being deleted is gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"field_selector": f"metadata.name={name}"}
-    _wait_gone("pods", lister, selection, time.monotonic() + timeout.total_seconds())
+    _wait_gone(api, "pods", lister, selection, time.monotonic() + timeout.total_seconds())
 
 
 def delete_everything(api: ApiClient, timeout: timedelta) -> None:
@@ -241,16 +247,20 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
         ),
     }
     for delete, _ in kinds.values():
-        delete(NAMESPACE, label_selector=_SELECTOR)
+        delete(namespace_of_tests(api), label_selector=_SELECTOR)
     client.NodeV1Api(api).delete_collection_runtime_class(label_selector=_SELECTOR)
     for what, (_, lister) in kinds.items():
-        _wait_gone(what, lister, {"label_selector": _SELECTOR}, deadline)
+        _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
 
 
-def _wait_gone(what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float) -> None:
+def _wait_gone(
+    api: ApiClient, what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float
+) -> None:
     # Check at least once, even if earlier waits have used up the time.
     seconds = max(deadline - time.monotonic(), 1.0)
-    remaining = kubeclient.watch_until(lister, lambda found: not found, seconds, namespace=NAMESPACE, **selection)
+    remaining = kubeclient.watch_until(
+        lister, lambda found: not found, seconds, namespace=namespace_of_tests(api), **selection
+    )
     if remaining:
         details = []
         for name, item in remaining.items():
@@ -268,7 +278,7 @@ def execute(
     command: list[str],
     timeout: timedelta,
     container: str | None = None,
-    namespace: str = NAMESPACE,
+    namespace: str | None = None,
 ) -> str:
     """Run a command in a container of the pod and return its output; ``container`` is optional if there is only one.
 
@@ -280,7 +290,7 @@ def execute(
         socket = stream(
             client.CoreV1Api(api).connect_get_namespaced_pod_exec,
             pod,
-            namespace,
+            namespace or namespace_of_tests(api),
             **selection,
             command=command,
             stdin=False,

@@ -198,15 +198,15 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
     """Seconds until each pod ran, by name, and from the first request until all ran."""
     starts = _Starts(api, count)
     lister = client.CoreV1Api(api).list_namespaced_pod
+    namespace = kube.namespace_of_tests(api)
     begin = time.monotonic()
     seconds = timeout.total_seconds()
     # Watch while the pods are created, because the first may run before the last exists.
     with ThreadPoolExecutor(1) as pool:
         creation = pool.submit(starts.create, with_claims)
         while not starts.over and (remaining := begin + seconds - time.monotonic()) > 0:
-            kubeclient.watch_until(
-                lister, starts.look, min(remaining, _WATCH_SECONDS), namespace=kube.NAMESPACE, label_selector=_SELECTOR
-            )
+            seconds_now = min(remaining, _WATCH_SECONDS)
+            kubeclient.watch_until(lister, starts.look, seconds_now, namespace=namespace, label_selector=_SELECTOR)
             if creation.done():
                 creation.result()
     if missing := [name for name in starts.names if name not in starts.ran]:
@@ -220,6 +220,7 @@ class _Ends:
 
     def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
         self._core = client.CoreV1Api(api)
+        self._namespace = kube.namespace_of_tests(api)
         self._waiting = sorted(names, reverse=True)
         self._asked: dict[str, float] = {}
         self.gone: dict[str, float] = {}
@@ -232,7 +233,7 @@ class _Ends:
         while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
             name = self._waiting.pop()
             self._asked[name] = time.monotonic()
-            self._core.delete_namespaced_pod(name, kube.NAMESPACE)
+            self._core.delete_namespaced_pod(name, self._namespace)
         return not self.remaining
 
     @property
@@ -246,7 +247,8 @@ def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float
     ends = _Ends(api, names)
     seconds = timeout.total_seconds()
     lister = client.CoreV1Api(api).list_namespaced_pod
-    kubeclient.watch_until(lister, ends.look, seconds, namespace=kube.NAMESPACE, label_selector=_SELECTOR)
+    namespace = kube.namespace_of_tests(api)
+    kubeclient.watch_until(lister, ends.look, seconds, namespace=namespace, label_selector=_SELECTOR)
     if remaining := ends.remaining:
         why = kube.explain_pod(api, kube.get_pod(api, remaining[0]))
         raise CheckError(

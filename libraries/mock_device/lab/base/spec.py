@@ -39,6 +39,21 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class K3sSpec:
+    """Settings of ``k3s server`` on the first node and of ``k3s agent`` on the others.
+
+    A key is a flag without dashes, as in k3s's config.yaml; a list repeats the flag.
+    """
+
+    server: dict[str, list[str]]
+    """Flags of the server only."""
+    nodes: dict[str, list[str]]
+    """Flags of server and agents."""
+    kubelet: str
+    """KubeletConfiguration of every node, YAML; empty if there is none."""
+
+
+@dataclass(frozen=True)
 class ClusterSpec:
     """Where a cluster's files are, and what the cluster consists of."""
 
@@ -55,6 +70,8 @@ class ClusterSpec:
     """Value of ``--feature-gates`` for every component and the kubelets."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
+    k3s: K3sSpec | None
+    """Settings of a cluster whose control plane runs on its first node; None if it runs on this machine."""
     golden: str
     """Folder of the golden cluster from which this one is restored; empty if it boots."""
     control_fd: int

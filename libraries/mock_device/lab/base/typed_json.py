@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number"}
+_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number", bool: "true or false"}
 _SHOWN_CHARACTERS = 40
 
 
 def read_typed(kind: type[T], path: Path) -> T:
     """Read the JSON file ``path`` as an instance of the dataclass ``kind``.
 
-    Fields may be strings, integers, lists, dicts with string keys, and
-    dataclasses of these. Raises OSError, or ValueError with one line that says
+    Fields may be strings, integers, booleans, lists, dicts with string keys,
+    dataclasses of these, and any of them or None. Raises OSError, or ValueError with one line that says
     what was expected and found.
     """
     text = path.read_bytes()
@@ -32,6 +33,9 @@ def read_typed(kind: type[T], path: Path) -> T:
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
     """Return ``value`` as ``kind``; ``where`` is its place in the file, such as ``.image.disk``."""
+    if get_origin(kind) is UnionType:
+        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        return None if value is None else _typed(kind, value, where)
     if dataclasses.is_dataclass(kind):
         _check(dict, value, where)
         hints = get_type_hints(kind)

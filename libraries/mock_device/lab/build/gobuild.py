@@ -63,7 +63,8 @@ def version_flags(version: str) -> str:
 @cache
 def build_embedded_k8s() -> Path:
     """Folder with ``embedded-k8s`` and a link per component; built if it is not cached."""
-    sources = [_SOURCE / "go.mod", _SOURCE / "go.sum", *sorted(_SOURCE.glob("*.go"))]
+    code = [path for path in sorted(_SOURCE.rglob("*.go")) if not path.name.endswith("_test.go")]
+    sources = [_SOURCE / "go.mod", _SOURCE / "go.sum", *code]
     version = kubernetes_version()
 
     def build(folder: Path) -> None:

@@ -169,6 +169,15 @@ def _base(name: str) -> BaseImage:
     return next(image for image in BASE_IMAGES if image.name == name)
 
 
+TEST_IMAGE = _base("busybox").tag
+"""Image of the pods that tests make."""
+
+
+def test_image() -> Path:
+    """Archive of TEST_IMAGE; built if it is not cached."""
+    return base_image(_base("busybox"))
+
+
 def kmod_image(module: Path, kernel_release: str) -> Path:
     """Archive of the image that contains the kernel module ``module`` and loads it into ``kernel_release``."""
     component = PROJECT / "kernel-driver"

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.build import debian
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.rootless import in_tree
-from mock_device.lab.build.store import Input, cached
+from mock_device.lab.build.store import Input, NotCachedError, cached, only_looking
 
 _SOURCE = PROJECT / "kernel-driver"
 _TEST_MODULES = _SOURCE / "tests/modules"
@@ -34,6 +35,7 @@ OLDEST = (6, 1)
 """The oldest kernel that the module supports: the kernel of ``_OLDEST_SUITE``."""
 _OLDEST_SUITE = "bookworm"
 _NEWEST_SUITE = f"{debian.SUITE}-backports"
+_TOOLS = ("make", "gcc", "perl")
 _HEADERS = "linux-headers-cloud-amd64"
 
 
@@ -95,7 +97,7 @@ def _headers_of(suite: str) -> tuple[str, ...]:
 @cache
 def other_kernels() -> tuple[Kernel, Kernel]:
     """The oldest supported kernel, and the newest that Debian offers for its stable release. Raises StepError."""
-    packages = ("make", "gcc", "perl")
+    packages = _TOOLS
     hooks = (*_headers_of(_OLDEST_SUITE), *_headers_of(_NEWEST_SUITE))
 
     def build(folder: Path) -> None:
@@ -111,6 +113,40 @@ def other_kernels() -> tuple[Kernel, Kernel]:
             f"found those of {', '.join(releases) or 'no kernel'}"
         )
     return Kernel(root, releases[0]), Kernel(root, releases[-1])
+
+
+@cache
+def kernel_of(release: str) -> Kernel:
+    """Headers and compiler of the kernel ``release`` of Debian: that of the nodes, or any other.
+
+    Raises StepError if Debian's stable releases and their backports have no such kernel.
+    """
+    with suppress(NotCachedError), only_looking():
+        if module_kernel_release() == release:
+            return nodes_kernel()
+    with suppress(NotCachedError), only_looking():
+        for kernel in other_kernels():
+            if kernel.release == release:
+                return kernel
+    package = f"linux-headers-{release}"
+    lists = [hook for suite in (_OLDEST_SUITE, _NEWEST_SUITE) for hook in _headers_of(suite)[:1]]
+    install = f'chroot "$1" apt-get install -y --no-install-recommends {package}'
+    hooks = (*lists, 'chroot "$1" apt-get update', install, 'rm "$1"/etc/apt/sources.list.d/*.list')
+
+    def build(folder: Path) -> None:
+        try:
+            debian.tree(folder / "root", _TOOLS, log=log_path("kbuild-release"), hooks=hooks)
+        except StepError as error:
+            raise StepError(
+                f"no headers of Linux {release}: expected the package {package} in Debian's {debian.SUITE}, "
+                f"{_OLDEST_SUITE} or {_NEWEST_SUITE}; build the module on a node instead (kernel-driver/README.md) "
+                f"and load it there\n  {error}"
+            ) from error
+
+    inputs: dict[str, Input] = {"packages": _TOOLS, "hooks": hooks, "debian": Path(debian.__file__)}
+    return Kernel(
+        cached("kbuild-release", inputs, build, what=f"compiler and headers of Linux {release}") / "root", release
+    )
 
 
 def version(release: str) -> tuple[int, ...]:
@@ -154,6 +190,21 @@ def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> 
 def build_module() -> Path:
     """``mock_accel.ko`` for the nodes' kernel; built if it is not cached. Raises StepError."""
     return _build("module", _SOURCE, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
+
+
+def build_module_for(release: str) -> Path:
+    """``mock_accel.ko`` for the kernel ``release``; built if it is not cached. Raises StepError."""
+    return _build("module", _SOURCE, kernel_of(release), "all", "kernel module") / "mock_accel.ko"
+
+
+def is_built_for(release: str) -> bool:
+    """Whether the module for the kernel ``release`` is cached."""
+    try:
+        with only_looking():
+            build_module_for(release)
+    except NotCachedError:
+        return False
+    return True
 
 
 def build_test_modules() -> list[Path]:

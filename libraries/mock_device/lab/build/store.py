@@ -37,11 +37,11 @@ _looking = False
 def only_looking() -> Iterator[set[Path]]:
     """Build nothing: a missing artifact raises NotCachedError. Yields the set of all requested artifacts."""
     global _looking  # noqa: PLW0603 - a process either looks or builds
-    _looking = True
+    before, _looking = _looking, True
     try:
         yield _requested
     finally:
-        _looking = False
+        _looking = before
 
 
 def _hash_path(digest: hashlib._Hash, path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mock_device import topology as topologies
@@ -15,8 +16,9 @@ from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_names, topology_path
-from mock_device.lab.cluster import deploy, golden
+from mock_device.lab.cluster import attached, deploy, golden, inventory
 from mock_device.lab.cluster import profile as profiles
+from mock_device.lab.cluster.attached import ExternalCluster
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.cluster.control import Control, NoClusterError
 from mock_device.lab.cluster.guest_cluster import GuestCluster, start
@@ -49,6 +51,10 @@ def up(
     Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
+    if loaded.external:
+        raise StepError(f"{loaded.path}: describes nodes that exist (external: true), which lab up cannot start")
+    if attached.is_attached(name):
+        raise StepError(f"{name!r} is a cluster that is attached; use another name, or: lab detach --name {name}")
     loaded_profile = profiles.load(profile)
     if module_loader:
         loaded_profile = replace(loaded_profile, module_loader=module_loader)
@@ -90,7 +96,12 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Guest
 
 
 def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
-    """Hold the running cluster ``name``. Raises NoClusterError, or StepError with the reason why it cannot be used."""
+    """Hold the cluster ``name``, which runs or is attached.
+
+    Raises NoClusterError, or StepError with the reason why it cannot be used.
+    """
+    if attached.is_attached(name):
+        return ExternalCluster(name)
     control = Control(name)
     try:
         control.request("hold", who=who)
@@ -124,14 +135,23 @@ def default(who: str) -> Cluster:
         return up(who=who)
 
 
-def borrow(topology: str | None = None, features: Collection[Feature] = (), who: str = "robot") -> Cluster:
-    """The cluster of ``lab up`` if it fits, else one started for this process.
+def borrow(
+    topology: str | None = None,
+    features: Collection[Feature] = (),
+    who: str = "robot",
+    profile: str = DEFAULT_PROFILE,
+) -> Cluster:
+    """The cluster of ``lab up`` if it fits, else one started for this process by ``profile``.
+
+    If ``profile`` describes a cluster that exists, it is that cluster, which must be attached.
 
     Without a ``topology``, any topology that offers the ``features`` fits; the
     default topology is preferred. Raises NoTopologyError if no topology offers
     all ``features``, or if ``topology`` lacks one of them. A cluster started for
     this process ends with it, also after kill -9.
     """
+    if profiles.read(profile)[1]["kind"] == inventory.KIND:
+        return _borrow_attached(inventory.load(profile).path, features)
     if topology:
         wanted = topologies.load(topology_path(topology))
         if lacking := missing(wanted, features):
@@ -143,7 +163,18 @@ def borrow(topology: str | None = None, features: Collection[Feature] = (), who:
         if topology and cluster.topology.path == wanted.path:
             progress.say(f"{wanted.path} has changed since cluster {cluster.name!r} was started from it")
         cluster.release()
-    return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who)
+    return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who, profile)
+
+
+def _borrow_attached(profile: Path, features: Collection[Feature]) -> Cluster:
+    """The cluster that is attached by ``profile``. Raises NoTopologyError if its topology lacks a feature."""
+    name = attached.attached_by(profile)
+    if name is None:
+        raise StepError(f"{profile}: its cluster is not attached; attach it: lab attach --profile {profile}")
+    cluster = ExternalCluster(name)
+    if lacking := missing(cluster.topology, features):
+        raise NoTopologyError(f"no {', '.join(lacking)} in topology {cluster.topology.name} of cluster {name!r}")
+    return cluster
 
 
 def _fitting(features: Collection[Feature]) -> str:

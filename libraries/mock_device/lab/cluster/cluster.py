@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster.ssh import JumpHost
 from mock_device.topology import Topology
 
 
@@ -54,6 +56,10 @@ class NodeAccess:
     user: str
     key_file: Path
     known_hosts: Path
+    jump: JumpHost | None = None
+    """The server through which the node is reached; None if it is reached directly."""
+    sudo: bool = False
+    """Whether ``user`` gets root's rights by ``sudo``, without a password."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,10 @@ class Cluster(ABC):
     capabilities: frozenset[Capability] = ALWAYS
     default_runtime: str = ""
     """OCI runtime that the profile makes the nodes' default; empty if the nodes choose."""
+    loads_module: bool = True
+    """Whether the lab, or an operator that it knows, loads the kernel module; else the nodes do so themselves."""
+    vfs_before_tests: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    """Number of enabled VFs of PFs, by node and PF, that tests must restore; 0 for all others."""
     look_seconds: float
     """Seconds that interactive commands wait for a node that does not answer."""
 

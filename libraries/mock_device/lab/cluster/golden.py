@@ -16,6 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT, cache_root
 from mock_device.lab.build import images
 from mock_device.lab.build.gobuild import build_embedded_k8s
-from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import Input, cached
 from mock_device.lab.cluster import deploy
@@ -69,17 +69,22 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster whose nodes are Ready. Raises StepError."""
     inputs: dict[str, Input] = {
         "shape": shape(topology),
-        "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime],
+        "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime, *_of_k3s(profile)],
         "cpu": host_cpu(profile.accelerator),
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
         "qemu": ensure_qemu().version,
         "kubernetes": str(build_embedded_k8s()),
-        "image": str(build_node_image().disk),
+        "image": str(profile.node_image().disk),
         "code": _CODE,
     }
     build = _build(topology, profile, deploy.wait_nodes)
     return cached("golden-nodes", inputs, build, what="golden cluster: nodes Ready (booted once)")
+
+
+def _of_k3s(profile: Profile) -> list[str]:
+    """Settings of a control plane on a node; none for other profiles, whose keys they must not change."""
+    return [json.dumps(asdict(profile.k3s.spec), sort_keys=True)] if profile.k3s else []
 
 
 def with_driver(topology: Topology, profile: Profile) -> Path:

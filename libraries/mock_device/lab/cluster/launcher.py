@@ -18,7 +18,6 @@ from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.namespaces import unshare
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
 from mock_device.lab.build.gobuild import build_embedded_k8s
-from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.cluster import profile
 from mock_device.lab.cluster.control import Control, NoClusterError
@@ -108,7 +107,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     """
     qemu = ensure_qemu()
     binaries = build_embedded_k8s()
-    image = build_node_image()
+    image = cluster_profile.node_image()
     paths = ClusterPaths.of(name)
     prune_runs(paths.root.parent)
     with ExitStack() as stack:
@@ -132,6 +131,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             binaries=str(binaries),
             feature_gates=profile.flag(cluster_profile.feature_gates),
             default_runtime=cluster_profile.default_runtime,
+            k3s=cluster_profile.k3s.spec if cluster_profile.k3s else None,
             golden=str(golden or ""),
             control_fd=control.fileno(),
             api_fd=api.fileno(),

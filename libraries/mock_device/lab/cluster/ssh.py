@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
 
 _CONNECT_TIMEOUT_SECONDS = 30
+_COMMAND_SECONDS = 180.0
 
 
-class SshTarget(Protocol):
-    """How to reach a node; ``lab.cluster.cluster.NodeAccess`` implements it."""
+class SshServer(Protocol):
+    """How to log in to an SSH server."""
 
-    @property
-    def name(self) -> str: ...
     @property
     def host(self) -> str: ...
     @property
@@ -29,20 +30,85 @@ class SshTarget(Protocol):
     def known_hosts(self) -> Path: ...
 
 
+@dataclass(frozen=True)
+class JumpHost:
+    """An SSH server through which nodes are reached."""
+
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+
+class SshTarget(SshServer, Protocol):
+    """How to reach a node; ``lab.cluster.cluster.NodeAccess`` implements it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def jump(self) -> JumpHost | None: ...
+    @property
+    def sudo(self) -> bool: ...
+
+
 def argv(node: SshTarget, command: Sequence[str] = ()) -> list[str]:
-    """The ssh command line that runs ``command`` on ``node``, or a shell if it is empty."""
+    """The ssh command line that runs ``command`` as root on ``node``, or a shell if it is empty."""
+    line = _client(node)
+    if node.jump:
+        # Not -J, whose connection to the jump host has no options. ssh(1) replaces %h and %p.
+        line += ["-o", f"ProxyCommand={_escaped(_client(node.jump))} -W [%h]:%p {_escaped([_login(node.jump)])}"]
+    if command:
+        return [*line, _login(node), as_root(node, shlex.join(command))]
+    return [*line, *(["-t", _login(node), as_root(node, "-i")] if node.sudo else [_login(node)])]
+
+
+def as_root(node: SshTarget, words: str) -> str:
+    """The command line ``words`` as ``node`` must run it to have root's rights."""
+    # -n: never asks for a password, which would wait for a terminal.
+    return f"sudo -n {words}" if node.sudo else words
+
+
+def _client(server: SshServer) -> list[str]:
     options = {
-        "IdentityFile": str(node.key_file),
+        "IdentityFile": str(server.key_file),
         "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(node.known_hosts),
+        "UserKnownHostsFile": str(server.known_hosts),
         "StrictHostKeyChecking": "yes",
         "ConnectTimeout": str(_CONNECT_TIMEOUT_SECONDS),
         "LogLevel": "ERROR",
     }
-    line = ["ssh", "-F", "none", "-p", str(node.port)]
+    line = ["ssh", "-F", "none", "-p", str(server.port)]
     for option, value in options.items():
         line += ["-o", f"{option}={value}"]
-    return [*line, f"{node.user}@{node.host}", *([shlex.join(command)] if command else [])]
+    return line
+
+
+def _login(server: SshServer) -> str:
+    return f"{server.user}@{server.host}"
+
+
+def _escaped(words: Sequence[str]) -> str:
+    """``words`` for a shell, in an option in which ssh(1) replaces percent signs."""
+    return shlex.join(words).replace("%", "%%")
+
+
+def runner(access: Callable[[str], SshTarget], timeout: float = _COMMAND_SECONDS) -> Callable[[str, str], str]:
+    """A function that runs a shell command on the node of a name, and returns what it prints.
+
+    ``timeout`` is wall time in seconds. It raises StepError, with the node's name.
+    """
+
+    def run_on(node: str, command: str) -> str:
+        try:
+            return on_node(access(node), ["sh", "-c", command], timeout=timeout)
+        except StepError as error:
+            raise StepError(f"{node}: {error}") from error
+
+    return run_on
 
 
 def on_node(

@@ -70,11 +70,18 @@ class Pki:
     """Files of a cluster's certificates. All keys are readable by their owner only."""
 
     directory: Path
+    server_authority: str = "ca"
+    """File name of the authority that issued the certificates of servers; k3s has one for clients, one for servers."""
 
     @property
     def ca(self) -> Path:
-        """Certificate of the cluster's authority."""
+        """Certificate of the cluster's authority, which issues all certificates of clients."""
         return self.directory / "ca.crt"
+
+    @property
+    def server_ca(self) -> Path:
+        """Certificate of the authority that clients of the API server and of kubelets trust."""
+        return self.directory / f"{self.server_authority}.crt"
 
     @property
     def etcd_ca(self) -> Path:
@@ -97,7 +104,7 @@ class Pki:
 
     def identity(self, name: str) -> Identity:
         """The identity ``name``: ``admin``, ``apiserver``, ``node-<node>``, ``kube-proxy-<node>``, …"""
-        ca = {"etcd": self.etcd_ca, "apiserver-etcd-client": self.etcd_ca}.get(name, self.ca)
+        ca = {"etcd": self.etcd_ca, "apiserver-etcd-client": self.etcd_ca}.get(name, self.server_ca)
         return Identity(name, self.directory / f"{name}.crt", self.directory / f"{name}.key", ca)
 
     def node(self, name: str) -> Identity:
@@ -120,7 +127,7 @@ class Pki:
             authority.issue(
                 Path(folder), "bootstrap", "mock-device:bootstrap", ("system:masters",), validity=_BOOTSTRAP_VALIDITY
             )
-            yield Identity("bootstrap", Path(folder, "bootstrap.crt"), Path(folder, "bootstrap.key"), self.ca)
+            yield Identity("bootstrap", Path(folder, "bootstrap.crt"), Path(folder, "bootstrap.key"), self.server_ca)
 
 
 class _Authority:
@@ -210,6 +217,30 @@ def create_pki(directory: Path, nodes: Sequence[tuple[str, str]]) -> Pki:
     public = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     write_file(pki.service_account_public_key, public)
     return pki
+
+
+K3S_AUTHORITIES = {
+    "ca": "client-ca",
+    "server-ca": "server-ca",
+    "front-proxy-ca": "request-header-ca",
+    "etcd-ca": "etcd/server-ca",
+    "etcd-peer-ca": "etcd/peer-ca",
+}
+"""Authorities of a k3s cluster: our file name, and that of k3s below ``server/tls``, both without extension."""
+
+
+def create_k3s_pki(directory: Path) -> Pki:
+    """Create the authorities of a k3s cluster, and certificates of its clients on this machine, in ``directory``.
+
+    k3s uses authorities that it finds in ``server/tls`` at its first start, and issues all other
+    certificates itself (k3s documentation, "k3s certificate", using custom CA certificates).
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    made = {name: _Authority.create(directory, name, f"mock-device {name}") for name in K3S_AUTHORITIES}
+    made["ca"].issue(directory, "admin", "mock-device:admin", (ADMIN_GROUP,))
+    made["ca"].issue(directory, "coredns", DNS_USER)
+    return Pki(directory, "server-ca")
 
 
 def _name(common_name: str, groups: Sequence[str]) -> x509.Name:

@@ -39,6 +39,16 @@ def containerd_config(default_runtime: str) -> str:
     return f'version = 3\n\n{table}\ndefault_runtime_name = "{default_runtime}"\n'
 
 
+def common_files(node: Node, number: int, keys: SshKeys) -> list[GuestFile]:
+    """Files of node ``number`` (from 1) in clusters of every make: its pod network and its SSH keys."""
+    host_key = keys.host(node.name)
+    return [
+        GuestFile("/etc/cni/net.d/10-mock.conflist", cni_config(number).encode()),
+        GuestFile("/etc/ssh/ssh_host_ed25519_key", host_key.private.read_bytes(), 0o600),
+        GuestFile("/etc/ssh/ssh_host_ed25519_key.pub", host_key.public.read_bytes()),
+    ]
+
+
 def node_files(
     node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str, default_runtime: str
 ) -> list[GuestFile]:
@@ -49,8 +59,8 @@ def node_files(
     """
     server = f"https://{HOST_ADDRESS}:{API_PORT}"
     identity = pki.node(node.name)
-    host_key = keys.host(node.name)
     return [
+        *common_files(node, number, keys),
         GuestFile("/etc/kubernetes/ca.crt", pki.ca.read_bytes()),
         GuestFile("/etc/kubernetes/kubelet.crt", identity.certificate.read_bytes()),
         GuestFile("/etc/kubernetes/kubelet.key", identity.key.read_bytes(), 0o600),
@@ -58,7 +68,4 @@ def node_files(
         GuestFile("/etc/kubernetes/kube-proxy.conf", kubeconfig(pki.node_proxy(node.name), server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kubelet.env", f"NODE_IP={node.address}\nFEATURE_GATES={feature_gates}\n".encode()),
         GuestFile("/etc/containerd/conf.d/default-runtime.toml", containerd_config(default_runtime).encode()),
-        GuestFile("/etc/cni/net.d/10-mock.conflist", cni_config(number).encode()),
-        GuestFile("/etc/ssh/ssh_host_ed25519_key", host_key.private.read_bytes(), 0o600),
-        GuestFile("/etc/ssh/ssh_host_ed25519_key.pub", host_key.public.read_bytes()),
     ]

@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from kubernetes import client, config, watch
@@ -31,6 +31,8 @@ _RETRY_SECONDS = 0.5
 _REFUSED_SECONDS = 10.0
 """A cluster whose port refuses connections for this long has ended: its forwarder accepts them while it lives."""
 
+DEFAULT_NAMESPACE = "default"
+
 # Errors that the client raises for a file of another shape, which it does not validate.
 _DAMAGES = (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError, config.ConfigException)
 
@@ -44,6 +46,9 @@ class BoundedApiClient(ApiClient):
     The time-out bounds the connection and each silence of the API server. A
     stream that may be silent for longer (a watch, a log that is followed) names its own.
     """
+
+    namespace = DEFAULT_NAMESPACE
+    """Namespace of the kubeconfig's context."""
 
     def call_api(
         self,
@@ -70,10 +75,19 @@ def connect(kubeconfig: Path) -> ApiClient:
     settings.no_proxy = ",".join(filter(None, [settings.no_proxy, "127.0.0.1", "localhost"]))
     try:
         content = _without_keys(yaml.safe_load(kubeconfig.read_text()))
+        current = content.get("current-context")
+        contexts = [item["context"] for item in content["contexts"] if item["name"] == current]
         config.load_kube_config_from_dict(content, client_configuration=settings)  # type: ignore[no-untyped-call]
     except _DAMAGES as error:
         raise DamagedFileError(kubeconfig, f"expected a kubeconfig: {' '.join(str(error).split())}") from error
-    return BoundedApiClient(settings)
+    api = BoundedApiClient(settings)
+    api.namespace = next((item["namespace"] for item in contexts if item.get("namespace")), DEFAULT_NAMESPACE)
+    return api
+
+
+def namespace_of(api: ApiClient) -> str:
+    """Namespace of the context that ``api`` was connected by."""
+    return api.namespace if isinstance(api, BoundedApiClient) else DEFAULT_NAMESPACE
 
 
 def _without_keys(content: Any) -> Any:
@@ -199,7 +213,7 @@ def watch_until(
             if done(objects):
                 break
             version = listing.metadata.resource_version
-            for kind, item in _events(lister, version, deadline, selection):
+            for kind, item in _events(lister, version, deadline, selection, item_type(listing)):
                 if kind == "DELETED":
                     objects.pop(item.metadata.name, None)
                 else:
@@ -224,12 +238,22 @@ def _refused(error: HTTPError) -> bool:
     return reason is not None and isinstance(reason.__cause__, ConnectionRefusedError)
 
 
+def item_type(listing: Object) -> type | None:
+    """Model of the items of ``listing``; None for a list of the tests, which is not a model.
+
+    The client library guesses it by the list's name, and looks for a V1ResourceClaim, which it does not have.
+    """
+    fields = getattr(type(listing), "model_fields", None)
+    model: type | None = get_args(fields["items"].annotation)[0] if fields else None
+    return model
+
+
 def _events(
-    lister: Callable[..., Object], version: str, deadline: float, selection: Mapping[str, str]
+    lister: Callable[..., Object], version: str, deadline: float, selection: Mapping[str, str], model: type | None
 ) -> Iterator[tuple[str, Object]]:
     seconds = max(1, int(deadline - time.monotonic()))
     timeouts = (_CONNECT_TIMEOUT_SECONDS, seconds + _CONNECT_TIMEOUT_SECONDS)
-    watcher = watch.Watch()  # type: ignore[no-untyped-call]
+    watcher = watch.Watch(return_type=model)  # type: ignore[no-untyped-call]
     stream = watcher.stream(  # type: ignore[no-untyped-call]
         lister, **selection, resource_version=version, timeout_seconds=seconds, _request_timeout=timeouts
     )

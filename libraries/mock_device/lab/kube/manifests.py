@@ -51,7 +51,7 @@ def apply(api: ApiClient, manifest: Path | str, namespace: str | None = None) ->
 def apply_objects(api: ApiClient, objects: Iterable[dict[str, Any]], namespace: str | None = None) -> list[str]:
     """Like ``apply``, for objects that have been read."""
     done = []
-    with _dynamic(api) as dynamic:
+    with dynamic_client(api) as dynamic:
         for item in objects:
             title = _title(item, namespace)
             try:
@@ -90,7 +90,7 @@ def delete_objects(
 ) -> None:
     """Like ``delete``, for objects that have been read."""
     deadline = time.monotonic() + timeout
-    with _dynamic(api) as dynamic:
+    with dynamic_client(api) as dynamic:
         for item in reversed(objects):
             title = _title(item, namespace)
             try:
@@ -142,7 +142,7 @@ def _title(item: dict[str, Any], namespace: str | None) -> str:
 
 
 @contextmanager
-def _dynamic(api: ApiClient) -> Iterator[Any]:
+def dynamic_client(api: ApiClient) -> Iterator[Any]:
     """A dynamic client with a private discovery cache.
 
     By default the client caches a cluster's API in the temporary folder under

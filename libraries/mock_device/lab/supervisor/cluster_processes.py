@@ -14,16 +14,15 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.processes import Child, Children
 from mock_device.lab.base.spec import Access, ClusterSpec
-from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
-from mock_device.lab.controlplane.pki import Pki, create_pki
 from mock_device.lab.controlplane.sshkeys import SshKeys, create_ssh_keys, known_hosts
 from mock_device.lab.guest import guest, link
 from mock_device.lab.guest.accelerator import emulated_vcpus
 from mock_device.lab.guest.monitor import Monitor, MonitorError, SilentError
-from mock_device.lab.guest.node_files import node_files
 from mock_device.lab.supervisor import network, saving
+from mock_device.lab.supervisor.host_place import HostPlace
+from mock_device.lab.supervisor.node_place import NodePlace
+from mock_device.lab.supervisor.place import Place
 from mock_device.lab.supervisor.saving import set_clock
 from mock_device.topology import Node, Topology
 
@@ -48,11 +47,17 @@ class ClusterProcesses:
         self._paths = spec.paths
         self._topology = topology
         self._monitors = {node.name: Monitor(node) for node in topology.nodes}
-        self._services_components: list[Component] = []
-        self._components: list[str] = []
         self._links: list[asyncio.Server] = []
         self._golden = Path(spec.golden) if spec.golden else None
         self.children = Children(spec.paths.logs, on_exit)
+        self._place: Place = HostPlace(spec, topology, self.children)
+        if spec.k3s:
+            self._place = NodePlace(spec, spec.k3s, topology)
+
+    @property
+    def api_address(self) -> str:
+        """Address of the API server in the cluster's network."""
+        return self._place.address
 
     def steps(self) -> list[Step]:
         """Steps that start a cluster. Guests start before the control plane because they take longest."""
@@ -71,7 +76,7 @@ class ClusterProcesses:
                 Step("control plane, and memory of the guests", self._restore, golden=True),
                 Step("resume of the guests", self._resume, golden=True),
             ]
-        return [*first, Step("control plane", self._control_plane), Step("services", self._services)]
+        return [*first, Step("control plane", self._place.start), Step("services", self._place.complete)]
 
     def monitor(self, node: str) -> Monitor:
         """QEMU's monitor of ``node``; KeyError names the nodes there are."""
@@ -116,19 +121,18 @@ class ClusterProcesses:
         await asyncio.to_thread(self._make_certificates)
 
     def _make_certificates(self) -> None:
-        nodes = [(node.name, node.address) for node in self._topology.nodes]
         if self._golden:
             shutil.copytree(self._golden / "pki", self._paths.pki)
-            pki, keys = Pki(self._paths.pki), SshKeys(self._paths.pki)
+            pki, keys = self._place.pki(), SshKeys(self._paths.pki)
         else:
-            pki = create_pki(self._paths.pki, nodes)
+            pki = self._place.create_pki()
             keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
         access = Access.load(self._paths.access)
         hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access.ssh_ports.items())
         write_file(self._paths.pki / "known_hosts", hosts)
         write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
         for number, node in enumerate(self._topology.nodes, 1):
-            files = node_files(node, number, pki, keys, self._spec.feature_gates, self._spec.default_runtime)
+            files = self._place.node_files(node, number, keys)
             unit = guest.network_unit(self._topology, number)
             values = guest.credentials(node, unit, keys.user.public_line(), files)
             guest.write_credentials(self._credentials(node), values)
@@ -190,50 +194,15 @@ class ClusterProcesses:
     async def _restore(self) -> None:
         assert self._golden is not None
         loads = (monitor.load(self._golden / f"{node}.ram") for node, monitor in self._monitors.items())
-        await asyncio.gather(self._control_plane(), *loads)
+        await asyncio.gather(self._place.restore(self._golden), *loads)
 
     async def _resume(self) -> None:
         """Resume the guests and set their clocks."""
         await asyncio.gather(*(monitor.execute("cont") for monitor in self._monitors.values()))
         await asyncio.gather(*(set_clock(Path(node, "clock.sock")) for node in self._monitors))
+        await self._place.resumed()
 
     async def save(self, folder: Path) -> None:
         """Stop guests and control plane, and save them to ``folder``. Raises MonitorError, OSError."""
         addresses = {node.address for node in self._topology.nodes}
-        await saving.save(
-            self.children, self._components, self._monitors, self._paths.data, self._paths.pki, folder, addresses
-        )
-
-    async def _control_plane(self) -> None:
-        """Start all components; wait for those that the nodes need."""
-        pki = Pki(self._paths.pki)
-        data = self._paths.data / "control-plane"
-        # A node of a restored cluster is registered from the start, with its address.
-        proxy_node = self._topology.nodes[0].name if self._golden else PROXY_NODE
-        plane = ControlPlane(Path(self._spec.binaries), data, pki, self._spec.feature_gates, proxy_node)
-        await asyncio.to_thread(plane.prepare)
-        if self._golden:
-            await asyncio.to_thread(shutil.copytree, self._golden / "control-plane", data, dirs_exist_ok=True)
-        components = plane.components()
-        self._components = [component.name for component in components]
-        for component in components:
-            if component.after == ("kube-apiserver",):
-                continue
-            await self._start_component(component)
-            await self._wait_ready(component)
-        if not self._golden:
-            await asyncio.to_thread(bootstrap, pki, dns=any(component.name == "coredns" for component in components))
-        late = [component for component in components if component.after == ("kube-apiserver",)]
-        for component in late:
-            await self._start_component(component)
-        await asyncio.gather(*(self._wait_ready(component) for component in late if component.needed_by_nodes))
-        self._services_components = [component for component in late if not component.needed_by_nodes]
-
-    async def _services(self) -> None:
-        await asyncio.gather(*(self._wait_ready(component) for component in self._services_components))
-
-    async def _start_component(self, component: Component) -> None:
-        await self.children.start(component.name, component.argv, cwd=self._paths.data, env=component.env)
-
-    async def _wait_ready(self, component: Component) -> None:
-        await wait_ready(component, self.children[component.name])
+        await saving.save(self.children, self._place, self._monitors, self._paths.data, folder, addresses)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import psutil
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Children
 from mock_device.lab.guest.monitor import Monitor
+from mock_device.lab.supervisor.place import Place
 
 _NOTICE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
@@ -23,29 +23,26 @@ _CLOCK_ERROR_SECONDS = 0.5
 
 async def save(
     children: Children,
-    components: Sequence[str],
+    place: Place,
     monitors: Mapping[str, Monitor],
     data: Path,
-    pki: Path,
     folder: Path,
     addresses: Collection[str],
 ) -> None:
-    """Stop the control plane ``components`` (etcd first) and all guests, and write them to ``folder``.
+    """Stop the control plane at ``place`` and all guests, and write them to ``folder``.
 
-    The control plane stops first: the guests see their connections end, and
+    What runs on this machine stops first: the guests see their connections end, and
     connect again as soon as they are restored. Otherwise they would wait for
     answers on connections that no longer exist. Raises MonitorError, OSError.
     """
-    for name in reversed(components):
-        await children.end(name, signal.SIGTERM if name == "etcd" else signal.SIGKILL)
+    await place.end()
     await _connections_closed(addresses)
     await asyncio.gather(*(monitor.save(folder / f"{node}.ram") for node, monitor in monitors.items()))
     for node, monitor in monitors.items():
         await monitor.quit()
         await children.end(f"qemu-{node}")
         shutil.move(data / f"{node}.qcow2", folder / f"{node}.qcow2")
-    await asyncio.to_thread(shutil.copytree, data / "control-plane" / "etcd", folder / "control-plane" / "etcd")
-    await asyncio.to_thread(shutil.copytree, pki, folder / "pki")
+    await asyncio.to_thread(place.save, folder)
 
 
 async def _connections_closed(addresses: Collection[str]) -> None:

@@ -12,6 +12,7 @@ it runs until the request ``stop``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -33,13 +34,15 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
 from mock_device.lab.base.processes import Child
 from mock_device.lab.base.spec import ClusterSpec
-from mock_device.lab.controlplane.addresses import API_PORT, HOST_ADDRESS, SSH_PORT
+from mock_device.lab.controlplane.addresses import API_PORT, SSH_PORT
 from mock_device.lab.guest.monitor import MonitorError
 from mock_device.lab.supervisor import network
 from mock_device.lab.supervisor.cluster_processes import ClusterProcesses, Step
 from mock_device.topology import Node
 
 _FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
+# Clients wait longer for an answer (lab.base.json_lines).
+_SIGN_OF_LIFE_SECONDS = 30.0
 
 
 class Supervisor:
@@ -126,7 +129,7 @@ class Supervisor:
                 await step.work()
                 await self._event(step=step.name, state="done", seconds=time.monotonic() - begin)
             self._step = None
-            servers.append(await network.forward(self.spec.api_fd, HOST_ADDRESS, API_PORT))
+            servers.append(await network.forward(self.spec.api_fd, self.processes.api_address, API_PORT))
             for node in self.topology.nodes:
                 servers.append(await network.forward(self.spec.ssh_fds[node.name], node.address, SSH_PORT))
             if self.state == "starting":
@@ -191,14 +194,18 @@ class Supervisor:
             await process.wait()
 
     async def _follow(self, writer: asyncio.StreamWriter) -> None:
-        """Send the events of the start, including past ones, until it has ended."""
+        """Send the events of the start, including past ones, until it has ended.
+
+        An empty event shows a client that a long step goes on.
+        """
         sent = 0
         while True:
             async with self._changed:
-                while sent == len(self._events) and self.state == "starting":
-                    await self._changed.wait()
+                if sent == len(self._events) and self.state == "starting":
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), _SIGN_OF_LIFE_SECONDS)
                 events, over = self._events[sent:], self.state != "starting"
-            for event in events:
+            for event in events if events or over else [{}]:
                 await send(writer, event=event)
             sent += len(events)
             if over:

@@ -1,0 +1,71 @@
+"""An attachment in progress: its cluster, its record, and what both attaching and detaching do with them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from mock_device.lab.base import progress
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.cluster.attached import AttachedPaths, ExternalCluster, Record
+from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.kube import kubeclient, owned
+
+COMMAND_SECONDS = 180.0
+"""Time-out of a command on a node."""
+CDI_FOLDER = "/var/run/cdi"
+
+
+class Attachment:
+    """An attachment in progress."""
+
+    def __init__(self, cluster: ExternalCluster, paths: AttachedPaths, record: Record) -> None:
+        self.cluster = cluster
+        self.paths = paths
+        self.record = record
+        self.inventory = cluster.inventory
+        self._lock = threading.Lock()
+        self.api = kubeclient.connect(cluster.kubeconfig)
+
+    def on_every_node(self, work: Callable[[NodeAccess], object]) -> None:
+        """Do ``work`` for all nodes in parallel. Raises StepError with the nodes for which it failed, and why."""
+        with ThreadPoolExecutor(len(self.inventory.nodes)) as pool:
+            done = {node.name: pool.submit(work, node) for node in self.inventory.nodes}
+        failed = []
+        for node, future in done.items():
+            try:
+                future.result()
+            except StepError as error:
+                failed.append(str(error) if str(error).startswith(f"{node}:") else f"{node}: {error}")
+        if failed:
+            raise StepError("\n".join(failed))
+
+    def make(self, items: Iterable[dict[str, Any]]) -> None:
+        """Make those of ``items`` that do not exist, each recorded before."""
+        items = list(items)
+        there = owned.owners(self.api, map(owned.id_of, items))
+        for item in items:
+            found = owned.id_of(item)
+            if there.get(found, self.record.mark) != self.record.mark:
+                if found.kind == "Namespace":
+                    continue
+                raise StepError(f"{found} exists already, and this attachment has not made it")
+            if found not in self.record.objects:
+                with self.recording() as record:
+                    record.objects.append(found)
+            owned.apply(self.api, item, self.record.mark)
+
+    @contextmanager
+    def recording(self) -> Iterator[Record]:
+        """Change the record, and save it; for one thread at a time."""
+        with self._lock:
+            yield self.record
+            self.paths.save(self.record)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        with progress.step(title, self.paths.logs):
+            yield

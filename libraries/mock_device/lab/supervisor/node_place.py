@@ -1,0 +1,114 @@
+"""A control plane that runs on the first node of the topology, as ``k3s server``."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.spec import Access, ClusterSpec, K3sSpec
+from mock_device.lab.controlplane.addresses import API_PORT
+from mock_device.lab.controlplane.bootstrap import bootstrap
+from mock_device.lab.controlplane.controlplane import Readiness
+from mock_device.lab.controlplane.pki import Pki, create_k3s_pki
+from mock_device.lab.controlplane.sshkeys import SshKeys
+from mock_device.lab.guest.guest import GuestFile
+from mock_device.lab.guest.k3s_files import k3s_files
+from mock_device.topology import Node, Topology
+
+_SECRET = "join-secret"
+_SECRET_BYTES = 24
+# Boot of the guest, then start of etcd and API server there, without hardware virtualisation.
+_START_TIMEOUT_SECONDS = 900.0
+# Long: on a busy machine a good golden cluster must not look broken.
+_RESUME_TIMEOUT_SECONDS = 300.0
+_POLL_SECONDS = 0.5
+_JOURNAL = "journalctl --no-pager --unit k3s --lines 300"
+_JOURNAL_TIMEOUT_SECONDS = 90.0
+_CONNECT_TIMEOUT_SECONDS = 30
+
+
+class NodePlace:
+    """The control plane is saved and restored with the guest in which it runs; this machine has no part of it."""
+
+    def __init__(self, spec: ClusterSpec, k3s: K3sSpec, topology: Topology) -> None:
+        self._spec = spec
+        self._k3s = k3s
+        self._server = topology.nodes[0]
+        self._folder = spec.paths.pki
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    def create_pki(self) -> Pki:
+        """Authorities, and this machine's client certificates; k3s uses the authorities that it finds."""
+        pki = create_k3s_pki(self._folder)
+        write_file(self._folder / _SECRET, secrets.token_hex(_SECRET_BYTES), 0o600)
+        return pki
+
+    def pki(self) -> Pki:
+        return Pki(self._folder, "server-ca")
+
+    def node_files(self, node: Node, number: int, keys: SshKeys) -> Sequence[GuestFile]:
+        secret = (self._folder / _SECRET).read_text()
+        return k3s_files(node, number, self._server, self._spec, self._k3s, self.pki(), keys, secret)
+
+    async def start(self) -> None:
+        await self._wait_api(_START_TIMEOUT_SECONDS)
+        await asyncio.to_thread(bootstrap, self.pki(), dns=False, server=self._url)
+
+    async def complete(self) -> None:
+        """Nothing more runs."""
+
+    async def restore(self, golden: Path) -> None:
+        """Nothing runs on this machine."""
+
+    async def resumed(self) -> None:
+        await self._wait_api(_RESUME_TIMEOUT_SECONDS)
+
+    async def end(self) -> None:
+        """Nothing runs on this machine. Connections between guests are saved with them, both ends at once."""
+
+    def save(self, folder: Path) -> None:
+        shutil.copytree(self._folder, folder / "pki")
+
+    @property
+    def _url(self) -> str:
+        return f"https://{self.address}:{API_PORT}"
+
+    async def _wait_api(self, timeout: float) -> None:
+        readiness = Readiness(f"{self._url}/readyz", self.pki().identity("admin"), timeout)
+        deadline = time.monotonic() + timeout
+        while reason := await asyncio.to_thread(readiness.probe):
+            if time.monotonic() > deadline:
+                message = f"the API server on {self._server.name} is not ready after {timeout:.0f} s: {reason}"
+                raise StepError(message, await asyncio.to_thread(self._journal))
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _journal(self) -> Path:
+        """Copy the end of the server's journal to the logs; if the node does not answer, its console must do."""
+        logs, name = self._spec.paths.logs, self._server.name
+        port = Access.load(self._spec.paths.access).ssh_ports[name]
+        options = {
+            "IdentityFile": SshKeys(self._folder).user.private,
+            "UserKnownHostsFile": self._folder / "known_hosts",
+            # The node is known there by its forwarded port.
+            "HostKeyAlias": f"[127.0.0.1]:{port}",
+            "ConnectTimeout": _CONNECT_TIMEOUT_SECONDS,
+            "BatchMode": "yes",
+        }
+        line = ["ssh", "-F", "none", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
+        try:
+            text = run([*line, f"root@{self.address}", _JOURNAL], timeout=_JOURNAL_TIMEOUT_SECONDS)
+        except StepError:
+            return logs / f"console-{name}.log"
+        path = logs / f"k3s-{name}.log"
+        write_file(path, text)
+        return path
