@@ -10,6 +10,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/ready"
@@ -36,7 +37,7 @@ func serveDNS(path string) error {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	dnsserver.Port = dnsserver.DefaultPort
 	// Order of plugins in a server block, as in CoreDNS's plugin.cfg.
-	dnsserver.Directives = []string{"bind", "ready", "errors", "cache", "loadbalance", "template", "kubernetes"}
+	dnsserver.Directives = []string{"bind", "ready", "errors", "cache", "loadbalance", "template", "kubernetes", "forward"}
 	caddy.TrapSignals()
 	instance, err := caddy.Start(caddy.CaddyfileInput{Contents: contents, Filepath: path, ServerTypeName: "dns"})
 	if err != nil {

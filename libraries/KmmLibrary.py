@@ -12,7 +12,7 @@ from mock_device.checks.driver.kmm_modules import Object
 from mock_device.checks.errors import CheckError, SkipCheck, fail_if_any
 from mock_device.checks.nodes import kernel_module, session
 from mock_device.lab.build import images
-from mock_device.lab.cluster import deploy, kmm_state, module_loader
+from mock_device.lab.cluster import deploy, image_loading, kmm_state, module_loader
 from mock_device.lab.cluster.kmm_state import MODULE
 from mock_device.lab.cluster.loader_settings import LoaderKind
 
@@ -121,7 +121,7 @@ class KmmLibrary:
         """
         image = f"{_REPOSITORY}:{tag}"
         archive = images.kmod_variant(deploy.kmod_image(), image, {file: text})
-        deploy.load_image(session.current().cluster, archive)
+        image_loading.load(session.current().cluster, archive)
         return image
 
     @keyword

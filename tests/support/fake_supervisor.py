@@ -8,7 +8,7 @@ import threading
 from contextlib import ExitStack
 from typing import Any
 
-from mock_device.lab.base.spec import ClusterSpec, ImageSpec, QemuSpec, control_address
+from mock_device.lab.base.spec import NO_INTERNET, ClusterSpec, ImageSpec, QemuSpec, control_address
 
 TIMEOUT = 60.0
 MIB = 1 << 20
@@ -46,6 +46,9 @@ SPEC = ClusterSpec(
     control_fd=3,
     api_fd=4,
     ssh_fds={"node1": 5},
+    registry="/r/lab-registry",
+    registry_fd=6,
+    internet_fd=NO_INTERNET,
 )
 
 

@@ -219,7 +219,11 @@ class Recorded:
     configs: Mapping[str, str] = field(default_factory=lambda: _by_node(CONFIG))
     default_runtime: str = "crun"
     runtimes: Mapping[str, NodeRuntime] = field(default_factory=lambda: _by_node(RUNTIME))
+    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     views: Mapping[ContainerKey, str] = field(default_factory=lambda: {("default", "user", "main"): VIEW})
+
+    def has_image(self, node: str, image: str) -> bool:
+        return image in self.images.get(node, ())
 
     def view(self, container: ContainerKey) -> str:
         return self.views[container]

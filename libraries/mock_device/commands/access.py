@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mock_device.commands import options
+
+if TYPE_CHECKING:
+    from mock_device.lab.base.tables import Table
+    from mock_device.lab.cluster.image_loading import Loaded
+    from mock_device.lab.cluster.registry import Registry
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -84,16 +89,57 @@ def _hand_over(command: Sequence[str], **environment: str) -> int:
 
 
 @click.command()
+@click.option("--as", "image", metavar="NAME:TAG", default="", help="Name of the image on the nodes.")
+@options.as_json()
 @options.name
-@click.argument("archive", type=click.Path(path_type=Path))
-def load_image(name: str, archive: Path) -> None:
-    """Put a container image (docker-archive tar) on every node."""
-    from mock_device.lab.base import progress
-    from mock_device.lab.cluster import client, deploy
+@click.argument("source", metavar="ARCHIVE|LAYOUT|REFERENCE", type=click.Path())
+def load_image(image: str, as_json: bool, name: str, source: str) -> None:
+    """Put a container image on every node.
+
+    It is a docker archive or an OCI archive (also compressed by gzip, also a pipe), a folder with an OCI layout, or a
+    reference, which skopeo pulls on this machine: NAME:TAG from a registry, docker-daemon:NAME:TAG from Docker,
+    containers-storage:NAME:TAG from podman.
+    """
+    from mock_device.lab.base import progress, tables
+    from mock_device.lab.cluster import client, image_loading
 
     cluster = client.attach(name, "lab load-image")
-    with progress.step(f"{archive} on {len(cluster.topology.nodes)} nodes", cluster.log_dir):
-        deploy.load_image(cluster, archive)
+    with progress.step(f"{source} on {len(cluster.topology.nodes)} nodes", cluster.log_dir):
+        loaded = image_loading.load(cluster, source, image)
+    tables.show(loaded, _table_of_loaded, as_json=as_json)
+
+
+def _table_of_loaded(loaded: Sequence[Loaded]) -> Table:
+    from mock_device.lab.base.disk import mebibytes
+    from mock_device.lab.base.tables import Table
+
+    rows = [(one.node, one.image, mebibytes(one.transferred), f"{one.seconds:.1f} s") for one in loaded]
+    return Table(("node", "image", "transferred", "time"), rows, right=("transferred", "time"))
+
+
+@click.command()
+@options.as_json()
+@options.name
+def registry(as_json: bool, name: str) -> None:
+    """Show the cluster's registry: its names, and the images in it.
+
+    It runs as long as the cluster. Push by docker push 127.0.0.1:PORT/IMAGE, or skopeo copy --dest-tls-verify=false
+    SOURCE docker://127.0.0.1:PORT/IMAGE; pods use either of its names. An image that is pushed under the name of
+    another registry, such as 127.0.0.1:PORT/registry.example/app:1, is what pods get for registry.example/app:1.
+    """
+    from mock_device.lab.base import tables
+    from mock_device.lab.cluster import client
+    from mock_device.lab.cluster import registry as registries
+
+    cluster = client.attach(name, "lab registry")
+    tables.show(registries.look(cluster.guests), _tables_of_registry, as_json=as_json)
+
+
+def _tables_of_registry(found: Registry) -> Sequence[Table]:
+    from mock_device.lab.base.tables import Note, Table
+
+    names = Table((), [Note("push to", found.push), Note("pull from", found.pull)])
+    return [names, Table(("image",), [(image,) for image in found.images], empty="no images")]
 
 
 @click.command()

@@ -29,6 +29,12 @@ def _kubernetes() -> Path:
     return build_embedded_k8s()
 
 
+def _registry() -> Path:
+    from mock_device.lab.build.gobuild import build_registry
+
+    return build_registry()
+
+
 def _node_image() -> Path:
     from mock_device.lab.build.node_image import build_node_image
 
@@ -50,6 +56,7 @@ def _driver_image() -> Path:
 _BUILDS: dict[str, Callable[[], Path | str]] = {
     "qemu": _qemu,
     "kubernetes": _kubernetes,
+    "registry": _registry,
     "node-image": _node_image,
     "kmod-image": _kmod_image,
     "driver-image": _driver_image,

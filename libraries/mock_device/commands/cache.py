@@ -21,7 +21,7 @@ from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
 from mock_device.lab.build import images, kbuild
-from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm
+from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm, build_registry
 from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
@@ -161,6 +161,7 @@ def _current() -> set[Path]:
         ensure_qemu,
         build_embedded_k8s,
         build_containerd,
+        build_registry,
         build_helm,
         images.build_base_images,
         build_node_image,

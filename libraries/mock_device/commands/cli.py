@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 _SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Clusters": (clusters.up, clusters.down, clusters.status, clusters.clusters),
     "A cluster that exists": (attaching.attach, attaching.detach, attaching.topology),
-    "Use a cluster": (access.ssh, access.kubeconfig, access.kubectl, access.helm, access.load_image, access.deploy),
+    "Use a cluster": (
+        access.ssh,
+        access.kubeconfig,
+        access.kubectl,
+        access.helm,
+        access.load_image,
+        access.registry,
+        access.deploy,
+    ),
     "Look into a cluster": (
         looking.diagnose,
         looking.devices,

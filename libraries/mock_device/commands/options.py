@@ -66,6 +66,7 @@ profile = click.option(
     shell_complete=_complete_profile,
     help=f"Name in variables, or the path of a .yaml file (default: {DEFAULT_PROFILE}).",
 )
+internet = click.option("--internet", is_flag=True, help="Let guests reach the outside (user-mode NAT by passt).")
 module_loader = click.option(
     "--module-loader",
     type=click.Choice(["pod", "kmm"]),

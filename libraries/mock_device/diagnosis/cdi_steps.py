@@ -11,6 +11,7 @@ from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.diagnosis.allocation_steps import chosen
 from mock_device.diagnosis.discovery_steps import AGENTS_AGAIN
+from mock_device.diagnosis.image_steps import images
 from mock_device.diagnosis.snapshot import Object, Snapshot, name_of
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.cluster.node_runtime import Kind
@@ -179,5 +180,6 @@ STEPS = (
     Step("CDI folder is usable", Issue.CDI, folder),
     Step("devices are prepared", Issue.CDI, prepared),
     Step("default runtime is as in the profile", Issue.CDI, default_runtime),
+    Step("images are on the nodes", Issue.CDI, images),
     Step("containers see their devices", Issue.CDI, containers),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -293,6 +294,12 @@ class LiveSnapshot:
     @property
     def runtimes(self) -> Mapping[str, NodeRuntime]:
         return self._session.runtimes()
+
+    def has_image(self, node: str, image: str) -> bool:
+        found = self._session.runtime(node)
+        by_ctr, by_crictl = ["images", "ls", "-q", f"name=={image}"], ["images", "-q", image]
+        listed = [*found.ctr, *by_ctr] if found.ctr else [*found.crictl, *by_crictl]
+        return bool(self._session.on_node(node, shlex.join(listed)).strip())
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container

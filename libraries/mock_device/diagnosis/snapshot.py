@@ -170,6 +170,9 @@ class Snapshot(Protocol):
     @property
     def runtimes(self) -> Mapping[str, NodeRuntime]: ...
 
+    def has_image(self, node: str, image: str) -> bool:
+        """Whether the container runtime of ``node`` has the image with this full name."""
+
     def view(self, container: ContainerKey) -> str:
         """Output of ``checks.objects.pods.PROBE`` in a container. Raises CheckError if it cannot be run there."""
 

@@ -12,7 +12,7 @@ from support.fake_supervisor import SPEC
 
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 
-ACCESS = Access(6443, {"node1": 2222})
+ACCESS = Access(6443, {"node1": 2222}, 5001)
 
 
 def without(name: str) -> dict[str, Any]:

@@ -12,8 +12,23 @@ import pytest
 from support.topologies import CLUSTER
 
 from mock_device.lab.base.variables import PROFILE_SCHEMA
-from mock_device.lab.build.node_image import DATA, MASKED, PACKAGES, SERVICES, kube_proxy_config, kubelet_config
-from mock_device.lab.controlplane.addresses import CLUSTER_CIDR, DNS_ADDRESS, pod_cidr
+from mock_device.lab.build.node_image import (
+    DATA,
+    MASKED,
+    ON_DEMAND,
+    PACKAGES,
+    SERVICES,
+    kube_proxy_config,
+    kubelet_config,
+)
+from mock_device.lab.controlplane.addresses import (
+    CLUSTER_CIDR,
+    DNS_ADDRESS,
+    HOST_ADDRESS,
+    REGISTRY_NAME,
+    REGISTRY_PORT,
+    pod_cidr,
+)
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.controlplane.sshkeys import create_ssh_keys
 from mock_device.lab.guest.node_files import cni_config, node_files
@@ -79,6 +94,33 @@ def test_each_node_has_its_own_pod_addresses() -> None:
         assert entry["subnet"] == pod_cidr(number)
         ranges.add(entry["subnet"])
     assert len(ranges) == 2
+
+
+def test_kubelet_uses_images_whose_content_it_pulled_under_another_name() -> None:
+    assert kubelet_config()["imagePullCredentialsVerificationPolicy"] == "NeverVerify"
+
+
+def test_containerd_asks_the_clusters_registry_first() -> None:
+    config = tomllib.loads((DATA / "etc/containerd/config.toml").read_text())
+    assert config["plugins"]["io.containerd.cri.v1.images"]["registry"] == {"config_path": "/etc/containerd/certs.d"}
+    hosts = DATA / "etc/containerd/certs.d"
+    url = f"http://{HOST_ADDRESS}:{REGISTRY_PORT}"
+    # Without a key server containerd asks the image's own registry next.
+    default = tomllib.loads((hosts / "_default/hosts.toml").read_text())
+    assert default == {"host": {url: {"capabilities": ["pull", "resolve"]}}}
+    # containerd, core/remotes/docker/config/config_unix.go: NAME_PORT_ stands for NAME:PORT.
+    own = tomllib.loads((hosts / f"{REGISTRY_NAME}_{REGISTRY_PORT}_/hosts.toml").read_text())
+    assert own == {"server": url}
+
+
+def test_nodes_ask_the_clusters_name_server() -> None:
+    assert (DATA / "etc/resolv.conf").read_text() == f"nameserver {HOST_ADDRESS}\n"
+
+
+def test_logind_starts_when_it_is_asked() -> None:
+    """``systemctl reboot`` asks it."""
+    assert not set(ON_DEMAND) & set(MASKED)
+    assert "systemd-logind.service" in ON_DEMAND
 
 
 def test_kubelet_asks_the_api_server_for_access_decisions() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +68,14 @@ def test_node_that_does_not_reboot_is_an_error(ready: list[Any], boots: list[str
     node: Any = Node(*boots)
     with pytest.raises(CheckError, match=rf"(?s){reason}"):
         power.reboot(node, "node1", timedelta(seconds=0.1))
+    assert ready == []
+
+
+def test_message_of_systemctl_is_an_error(ready: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "boot_id", lambda *_: "one")
+    node: Any = SimpleNamespace(on_node=lambda *_: "Call to Reboot failed: no login1\n")
+    with pytest.raises(CheckError, match="expected no message of systemctl reboot, found Call to Reboot failed"):
+        power.reboot(node, "node1", TIMEOUT)
     assert ready == []
 
 

@@ -47,7 +47,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterPaths:
     paths.root.mkdir(parents=True)
     replace(SPEC, topology=str(CLUSTER.path), directory=str(paths.root)).save(paths.spec)
     paths.topology.write_text(CLUSTER.text)
-    Access(6443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    Access(6443, {NODES[0]: 2201, NODES[1]: 2202}, 5001).save(paths.access)
     return paths
 
 
@@ -64,7 +64,7 @@ def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None
 
 
 def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
-    Access(6443, {NODES[0]: 2201}).save(paths.access)
+    Access(6443, {NODES[0]: 2201}, 5001).save(paths.access)
     with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; stop the cluster: lab down"):
         attach(Control())
 

@@ -69,6 +69,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     image = SimpleNamespace(disk="/disk", disk_format="raw", kernel="/kernel", initrd="/initrd")
     monkeypatch.setattr(launcher, "ensure_qemu", lambda: qemu)
     monkeypatch.setattr(launcher, "build_embedded_k8s", lambda: Path("/binaries"))
+    monkeypatch.setattr(launcher, "build_registry", lambda: Path("/lab-registry"))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
     monkeypatch.setattr(launcher, "Control", no_supervisor)
     file = tmp_path / "mine.yaml"
@@ -77,7 +78,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     loaded = topology.load(file)
     file.write_text("edited while golden clusters are built")
     profile: Any = SimpleNamespace(
-        accelerator="tcg", feature_gates={}, default_runtime="crun", k3s=None, node_image=lambda: image
+        accelerator="tcg", feature_gates={}, default_runtime="crun", k3s=None, internet=False, node_image=lambda: image
     )
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")

@@ -80,20 +80,6 @@ def test_preloaded_image_of_a_name(wanted: str, archived: list[str], expected: s
     assert operator_manifests.preloaded_name(wanted, archived) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("busybox", "docker.io/library/busybox:latest"),
-        ("x/busybox:1", "docker.io/x/busybox:1"),
-        ("localhost/busybox:1", "localhost/busybox:1"),
-        ("host:5000/busybox", "host:5000/busybox:latest"),
-        ("quay.io/x/busybox:1", "quay.io/x/busybox:1"),
-    ],
-)
-def test_full_name_is_what_containerd_stores(name: str, expected: str) -> None:
-    assert operator_manifests.full_name(name) == expected
-
-
 def test_images_of_all_workloads_but_not_of_schemas() -> None:
     pod_spec = {"containers": [{"image": "b:1"}]}
     objects = [

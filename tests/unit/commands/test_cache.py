@@ -79,7 +79,23 @@ def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
     paths.root.mkdir(parents=True)
     boot = ImageSpec("/elsewhere/disk.raw", "raw", "/elsewhere/vmlinuz", "/elsewhere/initrd")
     emulator = QemuSpec([f"{qemu}/root/ld.so", "-L", "/usr/share"], {}, "tcg")
-    listening = [str(paths.root), emulator, ["qemu-img"], boot, str(binaries), "", "crun", None, str(driver), 3, 4, {}]
+    listening = [
+        str(paths.root),
+        emulator,
+        ["qemu-img"],
+        boot,
+        str(binaries),
+        "",
+        "crun",
+        None,
+        str(driver),
+        3,
+        4,
+        {},
+        "/r",
+        6,
+        -1,
+    ]
     ClusterSpec(name, "/t.yaml", *listening).save(paths.spec)  # type: ignore[arg-type]
     stack = ExitStack()
     supervisor = stack.enter_context(socket.socket(socket.AF_UNIX))

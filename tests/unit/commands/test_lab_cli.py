@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +23,8 @@ from mock_device.commands import cli, overview
 from mock_device.lab.base.defaults import DEFAULT_NAME
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths
-from mock_device.lab.build import gobuild, images
-from mock_device.lab.cluster import client, deploy
-from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.build import gobuild
+from mock_device.lab.cluster import client
 from mock_device.topology import TopologyError
 
 TIMEOUT = 20.0
@@ -86,7 +85,7 @@ def running(stack: ExitStack, name: str = "some", **status: Any) -> ClusterPaths
     paths.root.mkdir(parents=True)
     replace(SPEC, name=name, topology=str(CLUSTER.path), directory=str(paths.root)).save(paths.spec)
     paths.topology.write_text(CLUSTER.text)
-    Access(6443, {node.name: 2222 for node in CLUSTER.nodes}).save(paths.access)
+    Access(6443, {node.name: 2222 for node in CLUSTER.nodes}, 5001).save(paths.access)
     return paths
 
 
@@ -190,27 +189,49 @@ def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: 
     assert line.endswith("; stop the cluster: lab down --name some")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+STATUS_OF_MANY = """
+import sys
+from types import SimpleNamespace
+from mock_device.commands import cli, clusters
+from mock_device.diagnosis import health
+from mock_device.lab.base.tables import Note, Table
+from mock_device.lab.cluster import client
+
+client.attach = lambda *_: None
+clusters._health_of = lambda _: SimpleNamespace(healthy=True)
+health.tables = lambda _: [Table((), [Note(f"node{number}", "Ready")]) for number in range(5000)]
+sys.exit(cli.main(["status"]))
+"""
+
+
 @pytest.mark.parametrize(
-    "line",
+    "words",
     [
-        "mock_device.commands.cli --help",
-        "mock_device.commands.cli clusters",
-        "mock_device.commands.cli clusters --json",
-        "mock_device.acceptance.cli --help",
-        "mock_device.acceptance.nightly --help",
+        ["-m", "mock_device.commands.cli", "--help"],
+        ["-m", "mock_device.commands.cli", "clusters"],
+        ["-m", "mock_device.commands.cli", "clusters", "--json"],
+        ["-m", "mock_device.commands.cli", "status", "--watch"],
+        ["-c", STATUS_OF_MANY],
+        ["-m", "mock_device.acceptance.cli", "--help"],
+        ["-m", "mock_device.acceptance.nightly", "--help"],
+        ["-m", "mock_device.acceptance.all_tests", "--help"],
+        ["-m", "mock_device.lab.build.kbuild", "--help"],
     ],
+    ids=lambda words: " ".join(words)[:60].replace("\n", ""),
 )
-def test_closed_output_is_no_error(stack: ExitStack, unbuffered: str, line: str) -> None:
+@pytest.mark.parametrize(("read", "unbuffered"), [(False, ""), (True, "1")], ids=["no-reader", "reader-of-a-line"])
+def test_closed_output_is_no_error(words: list[str], read: bool, unbuffered: str) -> None:
     reading, writing = os.pipe()
-    os.close(reading)
+    if not read:
+        os.close(reading)
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    command = [sys.executable, "-m", *line.split()]
-    done = subprocess.run(
-        command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=TIMEOUT, check=False
-    )
+    command = subprocess.Popen([sys.executable, *words], stdout=writing, stderr=subprocess.PIPE, env=environment)
     os.close(writing)
-    assert (done.stderr, done.returncode) == (b"", 0)
+    if read:
+        with open(reading, "rb") as lines:  # noqa: PTH123
+            assert lines.readline()
+    _, errors = command.communicate(timeout=TIMEOUT)
+    assert (errors, command.returncode) == (b"", 0)
 
 
 def test_pipe_to_something_else_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,51 +297,3 @@ def test_other_errors_of_files_are_defects(monkeypatch: pytest.MonkeyPatch) -> N
 def test_help_of_kubectl_and_helm_is_that_of_lab(command: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, option]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: lab {command} [OPTIONS] [ARGUMENT]...\n")
-
-
-def fake_cluster(tmp_path: Path) -> Any:
-    class Cluster:
-        topology = CLUSTER
-        log_dir = tmp_path
-
-        def node(self, name: str) -> NodeAccess:
-            return NodeAccess(name, "127.0.0.1", 22, "root", tmp_path, tmp_path)
-
-    return Cluster()
-
-
-def loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_node: Callable[..., str]) -> Path:
-    """An archive, and fakes with which ``load_image`` loads it by ``on_node``."""
-    archive = tmp_path / "image.tar"
-    archive.write_bytes(b"an image")
-    monkeypatch.setattr(images, "build_base_images", tuple)
-    monkeypatch.setattr(deploy, "write_thin", lambda source, target, _: target.write_bytes(source.read_bytes()))
-    monkeypatch.setattr(deploy, "on_node", on_node)
-    return archive
-
-
-def test_failed_load_names_each_node_and_its_own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs = {}
-
-    def on_node(node: NodeAccess, *_: object, log: Path, **__: object) -> str:
-        logs[node.name] = log
-        raise StepError("ctr: no space left", log)
-
-    archive = loading(tmp_path, monkeypatch, on_node)
-    with pytest.raises(StepError) as caught:
-        deploy.load_image(fake_cluster(tmp_path), archive)
-    names = [node.name for node in CLUSTER.nodes]
-    assert len(set(logs.values())) == len(names)
-    assert str(caught.value) == "\n".join(f"{name}: ctr: no space left\n  log: {logs[name]}" for name in names)
-
-
-def test_image_may_come_from_a_pipe(stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = []
-
-    def on_node(node: NodeAccess, *_: object, stdin: Path, **__: object) -> str:
-        loaded.append((node.name, stdin.read_bytes()))
-        return ""
-
-    loading(tmp_path, monkeypatch, on_node)
-    deploy.load_image(fake_cluster(tmp_path), Path(pipe_with(b"from a pipe", stack)))
-    assert sorted(loaded) == [(node.name, b"from a pipe") for node in CLUSTER.nodes]

@@ -38,6 +38,18 @@ def test_api_server_accepts_only_certificates(tmp_path: Path) -> None:
     assert not [option for option in argv if option.startswith("--token-auth-file")]
 
 
+@pytest.mark.parametrize(
+    ("internet", "others"), [(False, "template ANY ANY {\n        rcode NXDOMAIN"), (True, "forward . 203.0.113.3")]
+)
+def test_names_outside_are_resolved_with_internet_only(tmp_path: Path, internet: bool, others: str) -> None:
+    pki = create_pki(tmp_path / "pki", [])
+    ControlPlane(tmp_path / "bin", tmp_path / "data", pki, internet=internet).prepare()
+    *_, own, last = (tmp_path / "data/Corefile").read_text().split("\n}\n")[:-1]
+    assert others in last
+    assert own.startswith("registry.mock-device.internal {")
+    assert 'answer "{{ .Name }} 60 IN A 192.168.122.1"' in own
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Report of one run of ``control_plane_inside.py``."""

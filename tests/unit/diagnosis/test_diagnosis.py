@@ -29,7 +29,7 @@ def test_healthy_cluster_has_no_broken_step() -> None:
     assert found.broken is None, found.broken
     assert found.healthy and not found.remedy
     assert [step.result for step in found.steps] == [OK] * len(diagnosis.STEPS)
-    assert [step.issue for step in found.steps] == ["discovery"] * 14 + ["allocation"] * 6 + ["cdi"] * 4
+    assert [step.issue for step in found.steps] == ["discovery"] * 14 + ["allocation"] * 6 + ["cdi"] * 5
 
 
 @pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), ALL_CASES.values(), ids=ALL_CASES.keys())

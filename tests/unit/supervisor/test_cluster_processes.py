@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> ClusterPaths:
     paths = ClusterPaths(tmp_path / "some")
     paths.data.mkdir(parents=True)
     paths.logs.mkdir()
-    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}, 5001).save(paths.access)
     return paths
 
 
@@ -95,7 +95,7 @@ def test_control_plane_on_a_node_has_its_api_server_there(paths: ClusterPaths, t
     shutil.rmtree(paths.root)
     paths.data.mkdir(parents=True)
     paths.logs.mkdir()
-    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}).save(paths.access)
+    Access(16443, {NODES[0]: 2201, NODES[1]: 2202}, 5001).save(paths.access)
     make_certificates(processes(paths, tmp_path / "golden", k3s))
     assert (paths.pki / "join-secret").read_text() == secret
 

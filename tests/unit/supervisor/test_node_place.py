@@ -45,7 +45,7 @@ def silent(place: NodePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Readiness, "probe", lambda _: "connection refused")
     monkeypatch.setattr(node_place, "_RESUME_TIMEOUT_SECONDS", 0.0)
     place.create_pki()
-    Access(16443, {node.name: 2201 for node in CLUSTER.nodes}).save(ClusterPaths(tmp_path).access)
+    Access(16443, {node.name: 2201 for node in CLUSTER.nodes}, 5001).save(ClusterPaths(tmp_path).access)
     ClusterPaths(tmp_path).logs.mkdir()
     return place
 

@@ -35,7 +35,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterSpec:
     paths.logs.mkdir(parents=True)
     paths.topology.write_text(TEXT)
     ports = {node.name: 2222 for node in topology.load(users_file).nodes}
-    Access(6443, ports).save(paths.access)
+    Access(6443, ports, 5001).save(paths.access)
     golden = str(tmp_path / "golden")
     made = replace(SPEC, topology=str(users_file), directory=str(paths.root), golden=golden)
     made.save(paths.spec)
@@ -133,6 +133,7 @@ def test_steps_that_read_the_golden_cluster_are_marked(spec: ClusterSpec) -> Non
     steps = {step.name: step.golden for step in Supervisor(spec).processes.steps()}
     assert [name for name, golden in steps.items() if not golden] == [
         "network of the cluster",
+        "registry",
         "device servers",
         "guests",
     ]

@@ -105,7 +105,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
     paths.data.mkdir(parents=True)
     paths.logs.mkdir()
     paths.topology.write_text(SINGLE_NODE.text)
-    Access(6443, {NODE: 2222}).save(paths.access)
+    Access(6443, {NODE: 2222}, 5001).save(paths.access)
 
     async def succeed() -> None:
         return None
@@ -115,7 +115,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         control = socket.socket(socket.AF_UNIX)
         control.bind(str(tmp_path / "control.sock"))
         control.listen()
-        tcp = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        tcp = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         spec = replace(
             SPEC,
             topology=str(SINGLE_NODE.path),
@@ -123,6 +123,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
             control_fd=control.detach(),
             api_fd=tcp[0].detach(),
             ssh_fds={NODE: tcp[1].detach()},
+            registry_fd=tcp[2].detach(),
         )
         found = Running(spec, tmp_path / "control.sock", work)
         yield found
@@ -191,6 +192,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
         "reason": "",
         "step": "",
         "stays": False,
+        "internet": "off",
         "holders": [],
         "processes": [{"name": "etcd", "pid": 7, "exit_code": None, "ending": False, "memory": 1 << 20}],
     }

@@ -36,7 +36,8 @@ def reboot(session: Session, node: str, timeout: timedelta) -> None:
     """Reboot ``node`` and wait until it is Ready again. Raises CheckError."""
     deadline = Deadline(timeout)
     before = boot_id(session, node)
-    session.on_node(node, "systemctl reboot --no-block", _LOGIN_SECONDS)
+    if said := session.on_node(node, "systemctl reboot --no-block 2>&1", _LOGIN_SECONDS).strip():
+        raise CheckError(f"{node}: expected no message of systemctl reboot, found {said}")
     _wait_booted(session, node, before, deadline)
 
 

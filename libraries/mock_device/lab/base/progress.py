@@ -16,9 +16,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+
+class _Console(Console):
+    """Stops printing when its reader exits; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 # Not sys.stderr: Robot Framework replaces it while a keyword runs, and output would appear only when the keyword ends.
 _stderr = sys.__stderr__ or sys.stderr
-_console = Console(file=_stderr, highlight=False, soft_wrap=True)
+_console = _Console(file=_stderr, highlight=False, soft_wrap=True)
 _REMINDER_SECONDS = 30.0
 _active = threading.local()
 

@@ -16,6 +16,9 @@ from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.typed_json import read_typed
 from mock_device.topology import Topology, TopologyError
 
+NO_INTERNET = -1
+"""``ClusterSpec.internet_fd`` of a cluster without a way out."""
+
 
 @dataclass(frozen=True)
 class QemuSpec:
@@ -80,6 +83,17 @@ class ClusterSpec:
     """Listening TCP socket, forwarded to the API server."""
     ssh_fds: dict[str, int]
     """Listening TCP socket per node, forwarded to the node's SSH port."""
+    registry: str
+    """Program of the cluster's registry."""
+    registry_fd: int
+    """Listening TCP socket, forwarded to the registry."""
+    internet_fd: int
+    """Socket of passt(1), through which guests reach the outside; ``NO_INTERNET`` if they do not."""
+
+    @property
+    def internet(self) -> bool:
+        """Whether guests reach the outside."""
+        return self.internet_fd != NO_INTERNET
 
     @property
     def paths(self) -> ClusterPaths:
@@ -110,6 +124,8 @@ class Access:
     """TCP port of the API server."""
     ssh_ports: dict[str, int]
     """TCP port of each node's SSH server."""
+    registry_port: int
+    """TCP port of the registry."""
 
     def save(self, path: Path) -> None:
         write_file(path, json.dumps(asdict(self)))
@@ -183,6 +199,11 @@ class ClusterPaths:
     def data(self) -> Path:
         """Disks and etcd's data; removed when the cluster ends."""
         return self.root / "data"
+
+    @property
+    def passt_log(self) -> Path:
+        """Log of passt(1), which runs outside the cluster's namespaces."""
+        return self.logs / "passt.log"
 
     @property
     def sockets(self) -> Path:

@@ -80,6 +80,21 @@ def build_embedded_k8s() -> Path:
 
 
 @cache
+def build_registry() -> Path:
+    """The program of a cluster's registry; built if it is not cached."""
+    source = PROJECT / "registry"
+    sources = [source / "go.mod", source / "go.sum", *sorted(source.glob("*.go"))]
+
+    def build(folder: Path) -> None:
+        argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(folder / "lab-registry"), "."]
+        environment = {"CGO_ENABLED": "0"}
+        run(argv, cwd=source, env=environment, log=log_path("registry"), timeout=_BUILD_TIMEOUT_SECONDS)
+
+    inputs: dict[str, Input] = {"sources": sources}
+    return cached("registry", inputs, build, what="registry of clusters") / "lab-registry"
+
+
+@cache
 def build_containerd() -> Path:
     """Folder with ``containerd``, ``containerd-shim-runc-v2`` and ``ctr``; built if it is not cached."""
 

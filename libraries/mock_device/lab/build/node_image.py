@@ -70,13 +70,14 @@ MASKED = (
     "systemd-binfmt.service",
     "systemd-hwdb-update.service",
     "systemd-journal-catalog-update.service",
-    "systemd-logind.service",
     "systemd-networkd-wait-online.service",
     "systemd-pcrphase.service",
     "systemd-random-seed.service",
     "systemd-update-utmp.service",
     "systemd-timesyncd.service",
 )
+# Units that D-Bus starts on demand, so boot does not start them: `systemctl reboot` asks logind.
+ON_DEMAND = ("systemd-logind.service",)
 _DISK_BYTES = 6 << 30
 _JOURNAL_MIB = 16
 _START_TIMEOUT_SECONDS = 30.0
@@ -115,6 +116,9 @@ def kubelet_config() -> dict[str, object]:
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": "/etc/resolv.conf",
+        # By default the kubelet pulls an image that is on the node again when it pulled the same content under another
+        # name before. `lab load-image` puts images on nodes under names that no registry has.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "maxPods": 200,
         # The default is 2 min. Without hardware virtualisation, a hundred pods that end at once take longer, and the
         # kubelet would repeat each timed-out call while containerd is still working on the first.
@@ -151,6 +155,8 @@ def _install_files(tree: Path) -> None:
     for name, config in (("kubelet", kubelet_config()), ("kube-proxy", kube_proxy_config())):
         write_file(tree / "etc/kubernetes" / f"{name}.yaml", yaml.safe_dump(config))
     _skip_sysctl_for_pods(tree)
+    for unit in ON_DEMAND:
+        (tree / "usr/lib/systemd/system/multi-user.target.wants" / unit).unlink()
     # The kernel's command line sets the machine ID; with an empty file systemd does not treat the boot as the first.
     write_file(tree / "etc/machine-id", "")
     # mmdebstrap copies this machine's host name; a node gets its own as a credential.

@@ -36,6 +36,8 @@ TOOLS = (
     Tool("ssh", "openssh-client", "reaches the guests"),
     Tool("unshare", "util-linux", "makes the cluster's namespaces"),
 )
+PASST = Tool("passt", "passt", "connects a cluster with the internet")
+SKOPEO = Tool("skopeo", "skopeo", "pulls and converts images")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -85,6 +87,12 @@ def missing() -> list[Missing]:
         what = f"namespaces for this user ({forbidden.found})"
         found.append(Missing(what, "isolate a cluster, and replace root's privileges", forbidden.remedy))
     return found
+
+
+def need(tool: Tool) -> None:
+    """Raise StepError with the command that installs ``tool``, which only some commands need, if it is missing."""
+    if _which(tool.command) is None:
+        raise StepError(f"this machine lacks {tool.command}, which {tool.purpose}: apt-get install {tool.package}")
 
 
 def check() -> None:

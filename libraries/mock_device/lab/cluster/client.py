@@ -40,6 +40,7 @@ def up(
     profile: str = DEFAULT_PROFILE,
     *,
     cold: bool = False,
+    internet: bool = False,
     module_loader: LoaderKind | None = None,
 ) -> GuestCluster:
     """Start a cluster with kernel module, driver and devices, held by this process.
@@ -48,6 +49,7 @@ def up(
     not cached; ``cold`` boots the cluster instead. ``topology`` is a name in
     ``variables/topologies`` or the path of a file, ``profile`` a name in
     ``variables`` or a path; ``module_loader`` takes precedence over the profile's.
+    Guests reach the outside with ``internet``, or if the profile says so.
     Raises TopologyError or StepError.
     """
     loaded = topologies.load(topology_path(topology))
@@ -56,6 +58,8 @@ def up(
     if attached.is_attached(name):
         raise StepError(f"{name!r} is a cluster that is attached; use another name, or: lab detach --name {name}")
     loaded_profile = profiles.load(profile)
+    if internet:
+        loaded_profile = replace(loaded_profile, internet=True)
     if module_loader:
         loaded_profile = replace(loaded_profile, module_loader=module_loader)
     loader = deploy.loader_of(loaded_profile)

@@ -78,6 +78,8 @@ class Guests(ABC):
 
     accelerator: str
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
+    registry_port: int
+    """TCP port of the cluster's registry on this machine's loopback."""
 
     @abstractmethod
     def status(self) -> dict[str, Any]:

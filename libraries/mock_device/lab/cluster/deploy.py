@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +13,16 @@ from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import images, kbuild
-from mock_device.lab.build.thin_image import layers_of, write_thin
-from mock_device.lab.cluster import node_runtime
+from mock_device.lab.cluster import image_loading
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.module_loader import ModuleLoader, PodLoader
-from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.lab.kube.kubeexplain import explain_pods
 from mock_device.topology import DeviceId
 
 if TYPE_CHECKING:
-    from mock_device.lab.cluster.cluster import Cluster, NodeAccess
+    from mock_device.lab.cluster.cluster import Cluster
     from mock_device.lab.cluster.profile import Profile
 
 NAMESPACE = names.NAMESPACE
@@ -37,7 +31,6 @@ NODE_AGENT = "mock-accel-node-agent"
 CONTROLLER = "mock-accel-controller"
 # Without hardware virtualisation, a two-node cluster takes a third of each of these.
 _NODES_TIMEOUT_SECONDS = 400.0
-_LOAD_TIMEOUT_SECONDS = 300.0
 _ROLLOUT_TIMEOUT_SECONDS = 240.0
 _SLICES_TIMEOUT_SECONDS = 180.0
 _UNDEPLOY_TIMEOUT_SECONDS = 120.0
@@ -58,47 +51,6 @@ def build_images() -> None:
 def loader_of(profile: Profile) -> ModuleLoader:
     """The module loader that ``profile`` asks for."""
     return KmmLoader(profile.kmm) if profile.module_loader is LoaderKind.KMM else PodLoader()
-
-
-def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], object]) -> None:
-    """Do ``work`` for all nodes in parallel. Raises StepError with the nodes for which it failed, and why."""
-    nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        done = {node.name: pool.submit(work, node) for node in nodes}
-    failed = []
-    for name, future in done.items():
-        try:
-            future.result()
-        except StepError as error:
-            failed.append(f"{name}: {error}")
-    if failed:
-        raise StepError("\n".join(failed))
-
-
-def load_image(cluster: Cluster, archive: Path) -> None:
-    """Import a docker-archive tar into the container store of every node. Raises StepError with the nodes that failed.
-
-    ``archive`` may be a pipe, such as ``<(podman save …)``. There is one log file per node.
-    """
-    if not (archive.is_file() or archive.is_fifo()):
-        raise StepError(f"no image archive {archive}; build one: make build-image")
-    with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
-        if archive.is_fifo():
-            # The archive is read more than once.
-            with archive.open("rb") as pipe, Path(folder, "whole.tar").open("wb") as whole:
-                shutil.copyfileobj(pipe, whole)
-            archive = Path(folder, "whole.tar")
-        thin = Path(folder, "image.tar")
-        write_thin(archive, thin, {layer for base in images.build_base_images() for layer in layers_of(base)})
-
-        def load(node: NodeAccess) -> None:
-            # Without sync, a power cut within half a minute would leave the files that containerd unpacked empty.
-            found = node_runtime.find(node)
-            command = ["sh", "-c", f"{shlex.join(found.ctr)} images import - && sync"]
-            log = cluster.log_dir / f"load-image-{node.name}.log"
-            on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
-
-        _on_every_node(cluster, load)
 
 
 def _driver_manifests() -> list[Path]:
@@ -164,7 +116,7 @@ def install_everything(cluster: Cluster, loader: ModuleLoader) -> None:
     log = cluster.log_dir
     with progress.step("images on the nodes", log):
         for archive in (kmod_image(), images.driver_image(), *loader.archives()):
-            load_image(cluster, archive)
+            image_loading.load(cluster, archive)
     with progress.step("kernel module", log):
         loader.install(cluster)
     with progress.step("DRA driver serves", log):

@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -173,7 +173,14 @@ def _build(
     def build(folder: Path) -> None:
         _check_space(folder, topology, archives)
         write_file(folder / _TOPOLOGY, f"{topology.path.absolute()}\n")
-        cluster = start(f"{RUN_PREFIX}golden-{os.getpid()}", topology, profile, "golden cluster", golden=base)
+        # Saved clusters do not depend on the internet: it is outside of them.
+        cluster = start(
+            f"{RUN_PREFIX}golden-{os.getpid()}",
+            topology,
+            replace(profile, internet=False),
+            "golden cluster",
+            golden=base,
+        )
         try:
             # Check for a full disk while the cluster's disks still exist: they may be what fills it.
             with explained_when_full(folder, "golden cluster"):

@@ -18,10 +18,11 @@ from mock_device.topology import Topology
 class LabGuests(Guests):
     """The guests of a cluster, through its supervisor."""
 
-    def __init__(self, control: Control, topology: Topology, accelerator: str) -> None:
+    def __init__(self, control: Control, topology: Topology, accelerator: str, registry_port: int) -> None:
         self._control = control
         self._topology = topology
         self.accelerator = accelerator
+        self.registry_port = registry_port
 
     def status(self) -> dict[str, Any]:
         result: dict[str, Any] = self._control.request("status")
@@ -65,8 +66,9 @@ class GuestCluster(Cluster):
         self.topology = spec.load_topology()
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
-        self._guests = LabGuests(control, self.topology, spec.qemu.accelerator)
-        self._ports = Access.load(self._paths.access).ssh_ports
+        access = Access.load(self._paths.access)
+        self._guests = LabGuests(control, self.topology, spec.qemu.accelerator, access.registry_port)
+        self._ports = access.ssh_ports
         if missing := {node.name for node in self.topology.nodes} - self._ports.keys():
             raise DamagedFileError(self._paths.access, f"expected an SSH port of {', '.join(sorted(missing))}")
 

@@ -16,10 +16,18 @@ from mock_device.lab.base.errors import DiskFullError, StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.namespaces import unshare
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
-from mock_device.lab.build.gobuild import build_embedded_k8s
+from mock_device.lab.base.spec import (
+    NO_INTERNET,
+    Access,
+    ClusterPaths,
+    ClusterSpec,
+    ImageSpec,
+    QemuSpec,
+    control_address,
+)
+from mock_device.lab.build.gobuild import build_embedded_k8s, build_registry
 from mock_device.lab.build.qemu_build import ensure_qemu
-from mock_device.lab.cluster import profile
+from mock_device.lab.cluster import passt, profile
 from mock_device.lab.cluster.control import Control, NoClusterError
 from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
@@ -106,7 +114,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     full. After an error, nothing keeps running.
     """
     qemu = ensure_qemu()
-    binaries = build_embedded_k8s()
+    binaries, registry = build_embedded_k8s(), build_registry()
     image = cluster_profile.node_image()
     paths = ClusterPaths.of(name)
     prune_runs(paths.root.parent)
@@ -120,6 +128,8 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
         control.bind(control_address(name))
         control.listen(_BACKLOG)
         api = _listen(stack)
+        registry_listener = _listen(stack)
+        internet = passt.start(paths, stack) if cluster_profile.internet else None
         ssh = {node.name: _listen(stack) for node in topology.nodes}
         spec = ClusterSpec(
             name=name,
@@ -136,19 +146,23 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             control_fd=control.fileno(),
             api_fd=api.fileno(),
             ssh_fds={node: listener.fileno() for node, listener in ssh.items()},
+            registry=str(registry),
+            registry_fd=registry_listener.fileno(),
+            internet_fd=internet.fileno() if internet else NO_INTERNET,
         )
         # Save the topology as it was read: the file may have changed while golden clusters were built.
         write_file(paths.topology, topology.text)
         spec.save(paths.spec)
         ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
-        Access(api.getsockname()[1], ssh_ports).save(paths.access)
+        Access(api.getsockname()[1], ssh_ports, registry_listener.getsockname()[1]).save(paths.access)
+        sockets = [control, api, registry_listener, *ssh.values(), *([internet] if internet else [])]
         with (paths.logs / "supervisor.log").open("ab") as log:
             subprocess.Popen(
                 [*unshare(), sys.executable, "-m", "mock_device.lab.supervisor.supervisor", str(paths.spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[lock.fileno(), control.fileno(), api.fileno(), *(s.fileno() for s in ssh.values())],
+                pass_fds=[lock.fileno(), *(one.fileno() for one in sockets)],
                 start_new_session=True,
             )
     connection = Control(name)

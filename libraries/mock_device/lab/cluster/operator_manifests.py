@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.build.image_source import full_name
 
 Object = dict[str, Any]
 INJECT_CA = "cert-manager.io/inject-ca-from"
@@ -114,17 +115,6 @@ def preloaded_name(wanted: str, preloaded: Iterable[str]) -> str | None:
     exact = [name for name in same if _split(name)[1] == tag]
     candidates = exact or same
     return full_name(candidates[0]) if len(candidates) == 1 else None
-
-
-def full_name(name: str) -> str:
-    """``name`` with registry and tag, as the nodes' containerd stores it."""
-    repository, tag = _split(name)
-    registry, slash, _ = repository.partition("/")
-    if not slash:
-        repository = f"docker.io/library/{repository}"
-    elif "." not in registry and ":" not in registry and registry != "localhost":
-        repository = f"docker.io/{repository}"
-    return f"{repository}:{tag}"
 
 
 def without_leader_election(objects: Sequence[Object]) -> list[Object]:

@@ -42,6 +42,8 @@ class Profile:
     """Where KMM's files are, for LoaderKind.KMM."""
     k3s: K3s | None = None
     """Settings of kind ``k3s``."""
+    internet: bool = False
+    """Whether guests reach the outside."""
 
     def node_image(self) -> NodeImage:
         """The image of the nodes; built if it is not cached. Raises StepError."""
@@ -63,6 +65,7 @@ def load(name: str) -> Profile:
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
         kmm=kmm_settings(fields.get("kmm") or {}),
         k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
+        internet=fields.get("internet", False),
     )
 
 

@@ -12,6 +12,14 @@ DNS_ADDRESS = "10.96.0.10"
 DNS_DOMAIN = "cluster.local"
 API_PORT = 6443
 SSH_PORT = 22
+REGISTRY_PORT = 5000
+REGISTRY_NAME = "registry.mock-device.internal"
+"""The registry's name in the cluster; no public name ends in ``internal``."""
+OUTSIDE_ADDRESS = "203.0.113.2"
+"""The cluster's address on the link to passt(1), which no network uses (RFC 5737)."""
+OUTSIDE_GATEWAY = "203.0.113.1"
+OUTSIDE_DNS = "203.0.113.3"
+"""passt forwards DNS queries from here to this machine's name server."""
 
 
 def pod_cidr(number: int) -> str:

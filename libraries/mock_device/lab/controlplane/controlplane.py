@@ -25,6 +25,8 @@ from mock_device.lab.controlplane.addresses import (
     CLUSTER_CIDR,
     DNS_DOMAIN,
     HOST_ADDRESS,
+    OUTSIDE_DNS,
+    REGISTRY_NAME,
     SERVICE_CIDR,
 )
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
@@ -87,6 +89,7 @@ class ControlPlane:
     (in a restored cluster) saves the wait, but kube-proxy ends when that node is
     deleted or changes its address.
     ``feature_gates`` is the value of ``--feature-gates`` for every component.
+    With ``internet``, names outside the cluster are resolved.
     """
 
     binaries: Path
@@ -94,6 +97,7 @@ class ControlPlane:
     pki: Pki
     feature_gates: str = ""
     proxy_node: str = PROXY_NODE
+    internet: bool = False
 
     def prepare(self) -> None:
         """Write configuration files and kubeconfigs. Secrets among them are readable by their owner only."""
@@ -277,8 +281,9 @@ class ControlPlane:
         }
 
     def _corefile(self) -> str:
-        # No forwarder: there is no other name server. An immediate NXDOMAIN is better than a refusal,
-        # which resolvers treat as temporary.
+        # Without internet there is no other name server. An immediate NXDOMAIN is better than a refusal, which
+        # resolvers treat as temporary.
+        other = f"forward . {OUTSIDE_DNS}" if self.internet else "template ANY ANY {\n        rcode NXDOMAIN\n    }"
         return f"""\
 {DNS_DOMAIN} in-addr.arpa ip6.arpa {{
     bind {HOST_ADDRESS}
@@ -292,12 +297,20 @@ class ControlPlane:
         ttl 5
     }}
 }}
+{REGISTRY_NAME} {{
+    bind {HOST_ADDRESS}
+    errors
+    template IN A {{
+        answer "{{{{ .Name }}}} 60 IN A {HOST_ADDRESS}"
+    }}
+    template ANY ANY {{
+        rcode NOERROR
+    }}
+}}
 . {{
     bind {HOST_ADDRESS}
     errors
-    template ANY ANY {{
-        rcode NXDOMAIN
-    }}
+    {other}
 }}
 """
 

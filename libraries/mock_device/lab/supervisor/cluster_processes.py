@@ -19,7 +19,7 @@ from mock_device.lab.controlplane.sshkeys import SshKeys, create_ssh_keys, known
 from mock_device.lab.guest import guest, link
 from mock_device.lab.guest.accelerator import emulated_vcpus
 from mock_device.lab.guest.monitor import Monitor, MonitorError, SilentError
-from mock_device.lab.supervisor import network, saving
+from mock_device.lab.supervisor import internet, network, registry, saving
 from mock_device.lab.supervisor.host_place import HostPlace
 from mock_device.lab.supervisor.node_place import NodePlace
 from mock_device.lab.supervisor.place import Place
@@ -54,6 +54,9 @@ class ClusterProcesses:
         if spec.k3s:
             self._place = NodePlace(spec, spec.k3s, topology)
 
+        self.internet = spec.internet
+        """Whether guests reach the outside; False after passt has ended."""
+
     @property
     def api_address(self) -> str:
         """Address of the API server in the cluster's network."""
@@ -64,6 +67,7 @@ class ClusterProcesses:
         restored = self._golden is not None
         first = [
             Step("network of the cluster", self._network),
+            Step("registry", self._registry),
             Step("certificates and keys", self._certificates, golden=restored),
             Step("device servers", self._device_servers),
             Step("disks of the guests", self._disks, golden=restored),
@@ -116,6 +120,17 @@ class ClusterProcesses:
             # Relative: a socket's path has at most 107 bytes.
             path = Path(node.name, guest.NETWORK_SOCKET)
             self._links.append(await link.serve(path, network.guest_device(number)))
+
+        if self._spec.internet:
+            await internet.connect(self._spec.internet_fd, self._internet_ended)
+
+    def _internet_ended(self) -> None:
+        self.internet = False
+        print(f"passt ended, guests no longer reach the outside; log: {self._paths.passt_log}", flush=True)
+
+    async def _registry(self) -> None:
+        program = Path(self._spec.registry)
+        await registry.start(self.children, program, self._paths.data, internet=self._spec.internet)
 
     async def _certificates(self) -> None:
         await asyncio.to_thread(self._make_certificates)

@@ -59,7 +59,8 @@ class HostPlace:
     async def _start(self, proxy_node: str, golden: Path | None) -> None:
         """Start all components; wait for those that the nodes need."""
         pki = self.pki()
-        plane = ControlPlane(Path(self._spec.binaries), self._data, pki, self._spec.feature_gates, proxy_node)
+        spec = self._spec
+        plane = ControlPlane(Path(spec.binaries), self._data, pki, spec.feature_gates, proxy_node, spec.internet)
         await asyncio.to_thread(plane.prepare)
         if golden:
             await asyncio.to_thread(shutil.copytree, golden / "control-plane", self._data, dirs_exist_ok=True)

@@ -46,7 +46,7 @@ def set_up(topology: Topology) -> None:
         for number, node in enumerate(topology.nodes, 1):
             port = f"port{number}"
             ip.link("add", ifname=port, kind="veth", peer={"ifname": guest_device(number)})
-            _checksum_frames(port)
+            checksum_frames(port)
             ip.link("set", index=ip.link_lookup(ifname=port)[0], master=bridge, state="up")
             # This end belongs to the guest: the host must not answer ARP requests there.
             ip.link("set", index=ip.link_lookup(ifname=guest_device(number))[0], arp=False, state="up")
@@ -56,8 +56,8 @@ def set_up(topology: Topology) -> None:
     _sysctl("net/bridge/bridge-nf-call-iptables", "0")
 
 
-def _checksum_frames(device: str) -> None:
-    """Make the kernel finish checksums and segments before ``device``: a guest's card does neither."""
+def checksum_frames(device: str) -> None:
+    """Make the kernel finish checksums and segments before ``device``: the other side does neither."""
     value = array.array("I", [_ETHTOOL_STXCSUM, 0])
     request = struct.pack(f"{_IFNAMSIZ}sP", device.encode(), value.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

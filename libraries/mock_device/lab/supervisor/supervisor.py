@@ -34,7 +34,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
 from mock_device.lab.base.processes import Child
 from mock_device.lab.base.spec import ClusterSpec
-from mock_device.lab.controlplane.addresses import API_PORT, SSH_PORT
+from mock_device.lab.controlplane.addresses import API_PORT, HOST_ADDRESS, REGISTRY_PORT, SSH_PORT
 from mock_device.lab.guest.monitor import MonitorError
 from mock_device.lab.supervisor import network
 from mock_device.lab.supervisor.cluster_processes import ClusterProcesses, Step
@@ -130,6 +130,7 @@ class Supervisor:
                 await self._event(step=step.name, state="done", seconds=time.monotonic() - begin)
             self._step = None
             servers.append(await network.forward(self.spec.api_fd, self.processes.api_address, API_PORT))
+            servers.append(await network.forward(self.spec.registry_fd, HOST_ADDRESS, REGISTRY_PORT))
             for node in self.topology.nodes:
                 servers.append(await network.forward(self.spec.ssh_fds[node.name], node.address, SSH_PORT))
             if self.state == "starting":
@@ -212,6 +213,11 @@ class Supervisor:
                 break
         await send(writer, result={"state": self.state, "reason": self.reason, "golden": self._golden_failed})
 
+    def _internet(self) -> str:
+        if not self.spec.internet:
+            return "off"
+        return "on" if self.processes.internet else "ended"
+
     def _status(self) -> dict[str, Any]:
         return {
             "name": self.spec.name,
@@ -221,6 +227,7 @@ class Supervisor:
             "step": self._step.name if self._step and self.state == "starting" else "",
             "started": self.started,
             "stays": self._stay,
+            "internet": self._internet(),
             "holders": list(self._holders.values()),
             "processes": [asdict(state) for state in self.processes.children.states()],
         }
