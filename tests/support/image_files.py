@@ -32,6 +32,15 @@ def read_tar(path: Path) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
 
+def docker_archive(path: Path, *entries: dict[str, Any], layers: tuple[bytes, ...] = LAYERS) -> Path:
+    """Write a docker archive with an image for each of ``entries``, which change its entry in manifest.json."""
+    config = json.dumps({"rootfs": {"diff_ids": list(map(digest, layers))}}).encode()
+    stored = {f"{number}.tar": layer for number, layer in enumerate(layers)}
+    standard = {"Config": "config.json", "RepoTags": ["localhost/image:1"], "Layers": list(stored)}
+    manifest = json.dumps([{**standard, **entry} for entry in entries or ({},)]).encode()
+    return write_tar(path, {"manifest.json": manifest, "config.json": config, **stored})
+
+
 class Layout:
     """Files of an OCI layout."""
 

@@ -13,14 +13,12 @@ import contextlib
 import json
 import ssl
 import sys
-import tarfile
 import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +41,7 @@ from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 from support import DATA
 from support.control_plane_inside import set_up_network
+from support.image_files import docker_archive
 from support.kmm_stand_in import KmmStandIn
 from support.recorded_cluster import NODE1, NODE2
 from support.topologies import CLUSTER
@@ -99,15 +98,6 @@ def until(look: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
             raise TimeoutError(f"no {what} after {seconds} s")
         time.sleep(0.05)
     return found
-
-
-def write_archive(path: Path, *names: str) -> None:
-    """As much of a docker archive as the loader reads."""
-    content = json.dumps([{"Config": "c", "RepoTags": list(names), "Layers": []}]).encode()
-    with tarfile.open(path, "w") as tar:
-        member = tarfile.TarInfo("manifest.json")
-        member.size = len(content)
-        tar.addfile(member, BytesIO(content))
 
 
 def says(action: Callable[[], object]) -> str:
@@ -230,8 +220,8 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> Object:
         core.patch_node_status(name, {"status": {"nodeInfo": {"kernelVersion": "6.12.1-cloud"}}})
     report: Object = {"before": {"kind": module_loader.found_in(api).value}}
     cluster: Any = SimpleNamespace(kubeconfig=kubeconfig, topology=CLUSTER, log_dir=folder)
-    write_archive(folder / "operator.tar", "registry.example.com/kmm/kmm-stand-in:v9")
-    write_archive(folder / "worker.tar", "localhost/worker-stand-in:v9")
+    docker_archive(folder / "operator.tar", {"RepoTags": ["registry.example.com/kmm/kmm-stand-in:v9"]})
+    docker_archive(folder / "worker.tar", {"RepoTags": ["localhost/worker-stand-in:v9"]})
     loader = KmmLoader(KmmSettings(manifests=(CRDS, STAND_IN), images=(str(folder / "*.tar"),)))
     report["before"]["no operator"] = says(lambda: kmm.wait_loaded(api, NODES, 0))
     operator = KmmStandIn(api)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.image_files import LAYERS, Layout, digest, named, read_tar, write_tar
+from support.image_files import LAYERS, Layout, digest, docker_archive, named, read_tar
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build.image_source import full_name
@@ -18,14 +18,6 @@ from mock_device.lab.build.thin_image import write_thin
 def names_in(thin: Path) -> list[str]:
     entries = json.loads(read_tar(thin)["index.json"])["manifests"]
     return [entry["annotations"]["io.containerd.image.name"] for entry in entries]
-
-
-def docker_archive(path: Path, *entries: dict[str, Any], layers: tuple[bytes, ...] = LAYERS) -> Path:
-    config = json.dumps({"rootfs": {"diff_ids": list(map(digest, layers))}}).encode()
-    stored = {f"{number}.tar": layer for number, layer in enumerate(layers)}
-    standard = {"Config": "config.json", "RepoTags": ["localhost/image:1"], "Layers": list(stored)}
-    manifest = json.dumps([{**standard, **entry} for entry in entries or ({},)]).encode()
-    return write_tar(path, {"manifest.json": manifest, "config.json": config, **stored})
 
 
 @pytest.mark.parametrize("form", ["image.tar", "layout"])

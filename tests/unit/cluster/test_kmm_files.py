@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from pathlib import Path
 
 import pytest
 from support import DATA
+from support.image_files import docker_archive
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build.store import key_of
@@ -34,13 +32,8 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(f"{operator}_{what}", raising=False)
 
 
-def archive(path: Path, *names: str) -> str:
-    content = json.dumps([{"RepoTags": list(names)}]).encode()
-    with tarfile.open(path, "w") as tar:
-        member = tarfile.TarInfo("manifest.json")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return str(path)
+def archive(path: Path, name: str) -> str:
+    return str(docker_archive(path, {"RepoTags": [name]}))
 
 
 @pytest.fixture

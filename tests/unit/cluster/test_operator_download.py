@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.build import image_pull, prerequisites
 from mock_device.lab.cluster import operator_download
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import KmmSettings
@@ -40,14 +41,19 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         run.append(command)
         if command[0] == "git":
             Path(command[-1]).mkdir()
-        if command[0] == "skopeo":
-            Path(command[-1].split(":")[1]).write_bytes(b"archive")
         return MANIFESTS
+
+    def pull(reference: str, folder: Path, _: Path) -> Path:
+        run.append(["pull", reference])
+        (folder / "pulled").mkdir()
+        return folder / "pulled"
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "mock-device" / "logs").mkdir(parents=True)
     monkeypatch.delenv("KMM_MANIFESTS", raising=False)
     monkeypatch.setattr(operator_download, "run", fake)
+    monkeypatch.setattr(image_pull, "pull", pull)
+    monkeypatch.setattr(prerequisites, "need", lambda _: None)
     monkeypatch.setattr(operator_download, "build_embedded_k8s", lambda: tmp_path)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/program")
     return run
@@ -56,20 +62,18 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_manifests_are_rendered_and_images_pulled_once(calls: list[list[str]]) -> None:
     found = operator_download.download(KMM_SOURCE, "v2.4.1")
     assert operator_download.download(KMM_SOURCE, "v2.4.1") == found
-    clone, render, *copies = calls
+    clone, render, *pulls = calls
     assert clone[:7] == ["git", "clone", "--quiet", "--depth", "1", "--branch", "v2.4.1"]
     assert render[:2] == ["kubectl", "kustomize"] and render[2].endswith("/git/config/default")
-    names = [copy[-2].removeprefix("docker://") for copy in copies]
-    assert names == ["registry.example.com/operator:v2.4.1", "registry.example.com/worker:v9"]
-    assert [copy[-1].partition(".tar:")[2] for copy in copies] == names
+    assert pulls == [["pull", "registry.example.com/operator:v2.4.1"], ["pull", "registry.example.com/worker:v9"]]
     assert [item["kind"] for item in found.objects()] == ["Deployment"]
-    assert [path.name for path in found.archives] == ["0.tar", "1.tar"]
+    assert [path.parts[-2:] for path in found.archives] == [("0", "pulled"), ("1", "pulled")]
     assert not list(found.manifests[0].parent.glob("git"))
 
 
 def test_missing_program_is_named(calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None if name == "skopeo" else name)
-    with pytest.raises(StepError, match="KMM v2.4.1: expected program skopeo: apt-get install skopeo"):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(StepError, match="KMM v2.4.1: expected the program git: apt-get install git"):
         operator_download.download(KMM_SOURCE, "v2.4.1")
     assert calls == []
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
+import gzip
 from pathlib import Path
 
 import pytest
+from support.image_files import Layout, docker_archive, named
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import operator_files
@@ -17,18 +16,8 @@ SOURCES = ("KMM_MANIFESTS or kmm.manifests in the profile", "KMM_IMAGES or kmm.i
 DEPLOYMENT = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}\n"
 
 
-def write_tar(path: Path, files: dict[str, object]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
-            data = json.dumps(content).encode()
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return path
-
-
 def docker(path: Path, *names: str) -> Path:
-    return write_tar(path, {"manifest.json": [{"RepoTags": [name]} for name in names]})
+    return docker_archive(path, *({"RepoTags": [name]} for name in names))
 
 
 def find(manifests: list[str], archives: list[str]) -> OperatorFiles:
@@ -38,11 +27,11 @@ def find(manifests: list[str], archives: list[str]) -> OperatorFiles:
 def test_folders_patterns_and_files_are_found_in_order(tmp_path: Path) -> None:
     for name in ("b.yaml", "a.yml", "notes.txt"):
         (tmp_path / name).write_text(DEPLOYMENT)
-    first, second = docker(tmp_path / "1.tar", "x:1"), docker(tmp_path / "2.tar", "y:1")
+    first, second = docker(tmp_path / "1.tar", "a/x:1"), docker(tmp_path / "2.tar", "a/y:1")
     found = find([str(tmp_path)], [str(tmp_path / "2.tar"), str(tmp_path / "*.tar")])
     assert found.manifests == (tmp_path / "b.yaml", tmp_path / "a.yml")
     assert found.archives == (second, first)
-    assert found.image_names() == {"x:1": first, "y:1": second}
+    assert found.image_names() == {"docker.io/a/x:1": first, "docker.io/a/y:1": second}
     assert [item["kind"] for item in found.objects()] == ["Deployment", "Deployment"]
 
 
@@ -94,25 +83,33 @@ def test_checksums_are_by_name_and_by_folder_where_names_are_equal(tmp_path: Pat
     assert found["a/image.tar"] == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 
 
-def test_names_in_docker_and_oci_archives(tmp_path: Path) -> None:
-    several = docker(tmp_path / "docker.tar", "quay.io/x/a:1", "quay.io/x/b:2")
-    assert operator_files.names_of(several) == ["quay.io/x/a:1", "quay.io/x/b:2"]
-    entries = [
-        {"annotations": {"org.opencontainers.image.ref.name": "1.0", "io.containerd.image.name": "ghcr.io/x/a:1.0"}},
-        {"annotations": {"org.opencontainers.image.ref.name": "ghcr.io/x/b:1.0"}},
-        {"annotations": {"org.opencontainers.image.ref.name": "only-a-tag"}},
-    ]
-    oci = write_tar(tmp_path / "oci.tar", {"./index.json": {"manifests": entries}})
-    assert operator_files.names_of(oci) == ["ghcr.io/x/a:1.0", "ghcr.io/x/b:1.0"]
+def test_names_in_archives_and_layouts(tmp_path: Path) -> None:
+    several = docker(tmp_path / "docker.tar", "quay.io/x/a:1", "x/b:2")
+    assert operator_files.names_of(several) == ["quay.io/x/a:1", "docker.io/x/b:2"]
+    packed = tmp_path / "packed.tar.gz"
+    packed.write_bytes(gzip.compress(several.read_bytes()))
+    assert operator_files.names_of(packed) == ["quay.io/x/a:1", "docker.io/x/b:2"]
+    layout = Layout()
+    entry = named(layout.image(), full="ghcr.io/x/a:1.0", ref="1.0")
+    assert operator_files.names_of(layout.write(tmp_path / "oci.tar", entry)) == ["ghcr.io/x/a:1.0"]
+    assert operator_files.names_of(layout.write(tmp_path / "layout", entry)) == ["ghcr.io/x/a:1.0"]
+
+
+def test_layout_is_an_archive_and_other_folders_have_some(tmp_path: Path) -> None:
+    manifest = tmp_path / "kmm.yaml"
+    manifest.write_text(DEPLOYMENT)
+    layout = Layout()
+    folder = layout.write(tmp_path / "layout", named(layout.image(), ref="ghcr.io/x/b:1.0"))
+    (tmp_path / "images").mkdir()
+    inside = docker(tmp_path / "images" / "a.tar", "quay.io/x/a:1")
+    found = find([str(manifest)], [str(folder), str(tmp_path / "images")])
+    assert found.archives == (folder, inside)
+    assert len(found.checksums()["layout"]) == 64
 
 
 def test_archives_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        StepError, match=r"none\.tar: its images have no names; save them by name: docker save NAME:TAG"
-    ):
-        operator_files.names_of(write_tar(tmp_path / "none.tar", {"manifest.json": [{"RepoTags": None}]}))
-    with pytest.raises(StepError, match=r"other\.tar: expected a docker archive or an OCI archive: KeyError"):
-        operator_files.names_of(write_tar(tmp_path / "other.tar", {"x": 1}))
+    with pytest.raises(StepError, match=r"none\.tar: 1 of 1 images have no name; give it: --as NAME:TAG"):
+        operator_files.names_of(docker_archive(tmp_path / "none.tar", {"RepoTags": None}))
     (tmp_path / "text.tar").write_text("text")
-    with pytest.raises(StepError, match=r"text\.tar: expected a docker archive or an OCI archive: ReadError"):
+    with pytest.raises(StepError, match=r"text\.tar: expected a docker archive, an OCI archive or an OCI layout"):
         operator_files.names_of(tmp_path / "text.tar")

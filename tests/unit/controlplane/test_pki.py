@@ -7,6 +7,7 @@ import ssl
 import stat
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mock_device.lab.controlplane.https import tls_context
-from mock_device.lab.controlplane.pki import ADMIN_GROUP, BACKDATING, Identity, Pki
+from mock_device.lab.controlplane.pki import ADMIN_GROUP, BACKDATING, Identity, Pki, create_server
 
 
 def certificate_of(identity: Identity) -> x509.Certificate:
@@ -130,3 +131,15 @@ def test_etcd_does_not_accept_certificates_of_the_cluster(pki: Pki) -> None:
     etcd = x509.load_pem_x509_certificate(pki.etcd_ca.read_bytes())
     with pytest.raises(ValueError, match="[Ii]ssuer"):
         certificate_of(pki.identity("admin")).verify_directly_issued_by(etcd)
+
+
+def test_server_has_an_authority_whose_key_is_not_kept(tmp_path: Path) -> None:
+    names = [f"{'webhook' * 8}.namespace.svc", "webhook"]
+    identity = create_server(tmp_path, "webhook", names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["webhook-ca.crt", "webhook.crt", "webhook.key"]
+    certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(identity.ca.read_bytes()))
+    served = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert served.get_values_for_type(x509.DNSName) == names
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]

@@ -118,7 +118,8 @@ def needed_bytes(topology: Topology, archives: Sequence[Path] = ()) -> int:
     almost two bytes of a guest's disk, and as many of its memory.
     """
     guests = sum(min(node.memory, _GUEST_BYTES + node.memory // 16) + _GUEST_DISK_BYTES for node in topology.nodes)
-    images = sum(path.stat().st_size for path in archives) * _IMAGE_FACTOR * len(topology.nodes)
+    files = [file for path in archives for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    images = sum(file.stat().st_size for file in files) * _IMAGE_FACTOR * len(topology.nodes)
     return guests + images + _CONTROL_PLANE_BYTES
 
 

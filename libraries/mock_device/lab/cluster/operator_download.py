@@ -15,6 +15,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.paths import log_path
+from mock_device.lab.build import image_pull, prerequisites
 from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.build.store import cached
 from mock_device.lab.cluster import operator_manifests
@@ -23,7 +24,6 @@ from mock_device.lab.kube.manifests import read_manifest
 
 _CLONE_TIMEOUT_SECONDS = 300.0
 _RENDER_TIMEOUT_SECONDS = 120.0
-_PULL_TIMEOUT_SECONDS = 900.0
 _MANIFESTS, _IMAGES = "manifests.yaml", "images"
 
 
@@ -46,26 +46,25 @@ def download(source: Source, version: str) -> OperatorFiles:
     kind = f"operator-{source.operator.lower()}"
 
     def build(folder: Path) -> None:
-        for program in ("git", "skopeo"):
-            if shutil.which(program) is None:
-                raise StepError(f"{source.operator} {version}: expected program {program}: apt-get install {program}")
+        if shutil.which("git") is None:
+            raise StepError(f"{source.operator} {version}: expected the program git: apt-get install git")
+        prerequisites.need(prerequisites.SKOPEO)
         log = log_path(kind)
         clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", version, source.repository, str(folder / "git")]
         run(clone, log=log, timeout=_CLONE_TIMEOUT_SECONDS)
         kubectl = str(build_embedded_k8s() / "kubectl")
         text = run([kubectl, "kustomize", str(folder / "git" / source.folder)], timeout=_RENDER_TIMEOUT_SECONDS)
         write_file(folder / _MANIFESTS, text)
-        (folder / _IMAGES).mkdir()
         objects = read_manifest(folder / _MANIFESTS)
         for number, name in enumerate(images_to_pull(operator_manifests.images_of(objects), version)):
-            archive = folder / _IMAGES / f"{number}.tar"
-            copy = ["skopeo", "copy", "--quiet", f"docker://{name}", f"docker-archive:{archive}:{name}"]
-            run(copy, log=log, timeout=_PULL_TIMEOUT_SECONDS)
+            target = folder / _IMAGES / str(number)
+            target.mkdir(parents=True)
+            image_pull.pull(name, target, log)
         remove_tree(folder / "git")
 
     inputs = {"repository": source.repository, "folder": source.folder, "version": version}
     found = cached(kind, inputs, build, what=f"{source.operator} {version}, manifests and images")
-    return OperatorFiles(source.operator, (found / _MANIFESTS,), tuple(sorted((found / _IMAGES).glob("*.tar"))))
+    return OperatorFiles(source.operator, (found / _MANIFESTS,), tuple(sorted((found / _IMAGES).glob("*/*"))))
 
 
 def images_to_pull(names: Sequence[str], version: str) -> list[str]:

@@ -6,9 +6,8 @@ The project has neither: KMM and cert-manager are not in its package registries.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any
 import yaml
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.build.image_source import images_in, opened, unpacked
 from mock_device.lab.kube.manifests import read_manifest
 
 _SEPARATOR = ":"
 _MANIFEST_PATTERNS = ("*.yaml", "*.yml")
-_ARCHIVE_PATTERNS = ("*.tar",)
-_NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-"""Annotations with an image's name in the index of an OCI layout (image-spec, annotations.md)."""
+_ARCHIVE_PATTERNS = ("*.tar", "*.tar.gz", "*.tgz")
+_LAYOUT = "oci-layout"
+"""File of each OCI layout (image-spec, image-layout.md)."""
 
 Object = dict[str, Any]
 
@@ -62,7 +62,10 @@ class OperatorFiles:
         return {name: archive for archive in self.archives for name in names_of(archive)}
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 (hex) of each file, by file name; files with equal names have their folder's name before it."""
+        """SHA-256 (hex) of each file, by file name; files with equal names have their folder's name before it.
+
+        Of an OCI layout, it is that of its index.
+        """
         paths = (*self.manifests, *self.archives)
         names = [path.name for path in paths]
         return {
@@ -93,26 +96,12 @@ def patterns(variable: str, default: Sequence[str], environment: Mapping[str, st
 
 
 def names_of(archive: Path) -> list[str]:
-    """Names of the images of a docker archive or an OCI archive, with registry and tag. Raises StepError.
-
-    Formats: ``manifest.json`` of ``docker save`` (moby, image/spec), ``index.json`` (OCI image-spec, image-layout.md).
-    """
-    try:
-        with tarfile.open(archive) as tar:
-            members = {name.removeprefix("./"): name for name in tar.getnames()}
-            if "manifest.json" in members:
-                entries = json.loads(_read(tar, members["manifest.json"]))
-                names = [tag for entry in entries for tag in entry.get("RepoTags") or []]
-            else:
-                index = json.loads(_read(tar, members["index.json"]))
-                names = [name for entry in index["manifests"] if (name := _annotated(entry))]
-    except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
-        raise StepError(f"{archive}: expected a docker archive or an OCI archive: {error!r}") from error
-    if not names:
-        raise StepError(
-            f"{archive}: its images have no names; save them by name: docker save NAME:TAG -o {archive.name}"
-        )
-    return names
+    """Full names of the images of an archive or a layout. Raises StepError."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mock-device-") as folder,
+        opened(unpacked(archive, Path(folder))) as source,
+    ):
+        return [name for image in images_in(archive, source) for name in image.names]
 
 
 def _matches(operator: str, wanted: Sequence[str], in_folder: Sequence[str], source: str, what: str) -> list[Path]:
@@ -125,7 +114,8 @@ def _matches(operator: str, wanted: Sequence[str], in_folder: Sequence[str], sou
     for pattern in wanted:
         files: list[Path] = []
         for path in _glob(Path(pattern).expanduser().absolute()):
-            files += [item for kind in in_folder for item in sorted(path.glob(kind))] if path.is_dir() else [path]
+            is_file = not path.is_dir() or (path / _LAYOUT).is_file()
+            files += [path] if is_file else [item for kind in in_folder for item in sorted(path.glob(kind))]
         if not files:
             raise MissingFilesError(
                 f"{operator}: expected {what} at {pattern!r}, found no file; it comes from {source}"
@@ -142,18 +132,7 @@ def _is_object(item: Any) -> bool:
     return isinstance(item, dict) and {"apiVersion", "kind", "metadata"} <= item.keys()
 
 
-def _read(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} is not a file")
-    return file.read()
-
-
-def _annotated(entry: Mapping[str, Any]) -> str:
-    annotations = entry.get("annotations") or {}
-    return next((annotations[key] for key in _NAME_ANNOTATIONS if "/" in annotations.get(key, "")), "")
-
-
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    # The index of an OCI layout names everything else by its digest.
+    with (path / "index.json" if path.is_dir() else path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64decode
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -15,7 +14,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device.lab.cluster.operator_manifests import Certificate, Issued
-from mock_device.lab.controlplane.pki import Identity, _Authority
+from mock_device.lab.controlplane.pki import create_server
 
 _RENEW_BEFORE = timedelta(days=30)
 
@@ -55,19 +54,3 @@ def _serves(issued: Issued, names: tuple[str, ...]) -> bool:
         return False
     served = extension.value.get_values_for_type(x509.DNSName)
     return set(names) <= set(served) and found.not_valid_after_utc > datetime.now(UTC) + _RENEW_BEFORE
-
-
-def create_server(directory: Path, file_name: str, names: Sequence[str]) -> Identity:
-    """Create a server's identity for DNS ``names`` in ``directory``, issued by an authority that issues no other.
-
-    For webhooks: their callers trust the authority by its certificate, which is copied
-    into the webhook's configuration. The authority's key is not kept.
-    """
-    authority_name = f"{file_name}-ca"
-    # A DNS name may be longer than a common name, which has at most 64 characters (RFC 5280, appendix A).
-    authority = _Authority.create(directory, authority_name, f"mock-device {file_name} CA")
-    (directory / f"{authority_name}.key").unlink()
-    authority.issue(directory, file_name, file_name, serves=names, client=False)
-    return Identity(
-        file_name, directory / f"{file_name}.crt", directory / f"{file_name}.key", directory / f"{authority_name}.crt"
-    )

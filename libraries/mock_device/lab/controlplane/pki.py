@@ -243,6 +243,22 @@ def create_k3s_pki(directory: Path) -> Pki:
     return Pki(directory, "server-ca")
 
 
+def create_server(directory: Path, file_name: str, names: Sequence[str]) -> Identity:
+    """Create a server's identity for DNS ``names`` in ``directory``, issued by an authority that issues no other.
+
+    For webhooks: their callers trust the authority by its certificate, which is copied
+    into the webhook's configuration. The authority's key is not kept.
+    """
+    authority_name = f"{file_name}-ca"
+    # A DNS name may be longer than a common name, which has at most 64 characters (RFC 5280, appendix A).
+    authority = _Authority.create(directory, authority_name, f"mock-device {file_name} CA")
+    (directory / f"{authority_name}.key").unlink()
+    authority.issue(directory, file_name, file_name, serves=names, client=False)
+    return Identity(
+        file_name, directory / f"{file_name}.crt", directory / f"{file_name}.key", directory / f"{authority_name}.crt"
+    )
+
+
 def _name(common_name: str, groups: Sequence[str]) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
