@@ -64,7 +64,10 @@ class HelmLibrary:
 
     @keyword(tags=["wait"])
     def restore_plain_manifests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
-        """Uninstall the release, if there is one, and apply the plain manifests, as `lab up` does."""
+        """Uninstall the release, if there is one, and apply the plain manifests, as `lab up` does.
+
+        Does nothing on a cluster that the lab does not run.
+        """
         release.restore_manifests(session.current(), timeout)
 
     @keyword

@@ -10,7 +10,8 @@ Suite Teardown      Restore Plain Manifests And Return Cluster
 Test Setup          Release Should Be Installed    ${ALL_AT_ONCE}
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        30 minutes
-Test Tags           helm    dra    long
+# needs-console: only where the lab has deployed the driver, which is replaced here.
+Test Tags           helm    dra    long    needs-console
 
 
 *** Test Cases ***

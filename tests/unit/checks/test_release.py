@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace as Object
+from typing import Any
 
 import pytest
 from kubernetes.client import ApiClient
@@ -13,6 +15,8 @@ from mock_device.checks.driver import driver, release
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.release import RunningState
 from mock_device.checks.errors import CheckError
+from mock_device.lab.cluster import deploy
+from mock_device.lab.cluster.cluster import ALWAYS, Capability
 from mock_device.lab.cluster.release import Revision
 
 STATE = RunningState("uid-1", NODE1, ("containerd://1",), (f"{NODE1}/mock0 mock0",))
@@ -57,6 +61,20 @@ def test_revision_in_use_is_the_deployed_one() -> None:
         release.revision_in_use(history[2:])
     with pytest.raises(CheckError, match="found: no revision"):
         release.revision_in_use([])
+
+
+def test_release_of_a_cluster_that_exists_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "release_of", lambda _: pytest.fail("Helm was asked"))
+    session: Any = Object(cluster=Object(capabilities=ALWAYS))
+    release.restore_manifests(session, timedelta(seconds=1))
+
+
+def test_plain_manifests_that_serve_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "release_of", lambda _: Object(history=list))
+    monkeypatch.setattr(driver, "pods", lambda *_: {"agent": Object()})
+    monkeypatch.setattr(deploy, "install_driver", lambda _: pytest.fail("the driver was installed"))
+    session: Any = Object(api=None, cluster=Object(capabilities=frozenset(Capability)))
+    release.restore_manifests(session, timedelta(seconds=1))
 
 
 def running(image: str, **variables: str) -> Object:

@@ -16,6 +16,7 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms, kube, pods, slices
 from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, module_loader
+from mock_device.lab.cluster.cluster import Capability
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.module_loader import PodLoader
 from mock_device.lab.cluster.release import DEPLOYED, Release, Revision
@@ -123,8 +124,16 @@ def ensure_installed(session: Session, values: Mapping[str, str], timeout: timed
 
 
 def restore_manifests(session: Session, timeout: timedelta) -> None:
-    """Uninstall the release, if there is one, and deploy the plain manifests as `lab up` does. Raises StepError."""
-    release_of(session).uninstall(timeout.total_seconds())
+    """Uninstall the release, if there is one, and deploy the plain manifests as `lab up` does. Raises StepError.
+
+    Does nothing where that is done, and on clusters that the lab does not run: a release there is their users'.
+    """
+    if Capability.CONSOLE not in session.cluster.capabilities:
+        return
+    release = release_of(session)
+    if not release.history() and driver.pods(session.api, Component.NODE_AGENT):
+        return
+    release.uninstall(timeout.total_seconds())
     if module_loader.found_in(session.api) is LoaderKind.POD:
         PodLoader().install(session.cluster)
     deploy.install_driver(session.cluster)
