@@ -24,6 +24,17 @@ def test_number_of_clusters_is_bounded(number: str, capsys: pytest.CaptureFixtur
     assert f"expected a number from 1 to 8, found '{number}'" in capsys.readouterr().err
 
 
+def test_clusters_of_the_pool_have_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def up(*arguments: object, **_: object) -> None:
+        asked.extend(arguments)
+
+    monkeypatch.setattr(cli.client, "up", up)
+    cli._start("control-plane-on-node", False, "pool-1", CLUSTER)
+    assert asked == [str(CLUSTER.path), "pool-1", "pool", "control-plane-on-node"]
+
+
 def test_suites_and_options_are_separated() -> None:
     assert cli._suites_and_options([]) == ([PROJECT / "suites"], [])
     assert cli._suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])

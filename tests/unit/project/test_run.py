@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_failed_tests_are_named_at_the_end(tmp_path: Path, capsys: pytest.Captur
         patch.setitem(run.CHECKS, "lint", lambda: run.Count(7, 2, found))
         assert run.main(["--only", "lint"]) == 1
     assert capsys.readouterr().out.splitlines()[-3:] == [*(f"failed: {line}" for line in found), "7 passed, 2 failed"]
+
+
+def test_suites_run_on_a_control_plane_on_a_node_with_their_own_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def runs(name: str, argv: Sequence[str]) -> int:
+        asked.extend(argv)
+        return 1
+
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "_run", runs)
+    monkeypatch.setattr(run, "read_summary", lambda folder: None)
+    count = run.suites_on_node()
+    assert count.failed == 1
+    assert count.failures == ("suites with the control plane on a node: they wrote no summary",)
+    assert asked[-1] == "suites/environment.robot"
+    assert asked[asked.index("--profile") + 1] == "control-plane-on-node"
+    assert asked[asked.index("--outputdir") + 1] == str(tmp_path / "control-plane-on-node")
 
 
 def test_command_may_clean_up_after_ctrl_c() -> None:
