@@ -30,7 +30,7 @@ def test_clusters_of_the_pool_have_the_profile(monkeypatch: pytest.MonkeyPatch) 
     def up(*arguments: object, **_: object) -> None:
         asked.extend(arguments)
 
-    monkeypatch.setattr(cli.client, "up", up)
+    monkeypatch.setattr("mock_device.acceptance.cli.client.up", up)
     cli._start("control-plane-on-node", False, "pool-1", CLUSTER)
     assert asked == [str(CLUSTER.path), "pool-1", "pool", "control-plane-on-node"]
 

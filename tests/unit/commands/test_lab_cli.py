@@ -192,13 +192,13 @@ def test_damaged_kubeconfig_is_reported(stack: ExitStack, content: str, capsys: 
 STATUS_OF_MANY = """
 import sys
 from types import SimpleNamespace
-from mock_device.commands import cli, clusters
+from mock_device.commands import cli
 from mock_device.diagnosis import health
 from mock_device.lab.base.tables import Note, Table
 from mock_device.lab.cluster import client
 
 client.attach = lambda *_: None
-clusters._health_of = lambda _: SimpleNamespace(healthy=True)
+health.status_of = lambda _: SimpleNamespace(healthy=True)
 health.tables = lambda _: [Table((), [Note(f"node{number}", "Ready")]) for number in range(5000)]
 sys.exit(cli.main(["status"]))
 """
