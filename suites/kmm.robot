@@ -12,8 +12,8 @@ Test Tags           kmm    long
 
 
 *** Variables ***
-${MISSING_IMAGE}        localhost/mock-device/mock-accel-kmod:missing
-${FIRMWARE_TEXT}        firmware of a mock accelerator
+${MISSING_IMAGE}    localhost/mock-device/mock-accel-kmod:missing
+${FIRMWARE_TEXT}    firmware of a mock accelerator
 
 
 *** Test Cases ***
