@@ -15,7 +15,6 @@ from support.suite_run import run_suite, statuses
 
 from mock_device import topology
 from mock_device.lab.base.paths import cache_root
-from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, node_images, node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.module_loader import PodLoader
@@ -123,18 +122,21 @@ def state_of(cluster: Cluster) -> dict[str, object]:
 
 @pytest.fixture
 def foreign(cluster: Cluster, tmp_path: Path) -> Iterator[Foreign]:
-    """The cluster without module, driver and images; they are installed again afterwards."""
+    """The cluster without module and driver, which are installed again afterwards.
+
+    Their images stay on the nodes: to put them there takes minutes.
+    """
     deploy.remove_driver(cluster)
     PodLoader().remove(cluster)
     api = kubeclient.connect(cluster.kubeconfig)
     namespace = (deploy.DRIVER_MANIFESTS / "00-namespace.yaml").read_text()
     manifests.delete(api, namespace, timeout=120)
     for node in nodes_of(cluster):
-        node_images.remove(node, node_runtime.find(node), [images.KMOD_IMAGE, images.DRIVER_IMAGE])
         on_node(node, ["rm", "-rf", "/var/lib/kubelet/plugins/mock-accel.example.com"], timeout=60)
     yield Foreign(cluster, tmp_path)
     manifests.delete(api, OTHERS, timeout=120)
-    deploy.install_everything(cluster, PodLoader())
+    PodLoader().install(cluster)
+    deploy.install_driver(cluster)
     deploy.wait_published(cluster)
 
 
