@@ -15,8 +15,7 @@ from support.suite_run import run_suite, statuses
 
 from mock_device import topology
 from mock_device.lab.base.paths import cache_root
-from mock_device.lab.build import images
-from mock_device.lab.cluster import deploy, node_images, node_runtime
+from mock_device.lab.cluster import attached, deploy, detaching, node_images, node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.module_loader import PodLoader
 from mock_device.lab.cluster.ssh import on_node
@@ -26,6 +25,7 @@ from mock_device.topology.comparison import differences
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
 TIMEOUT_SECONDS = 900
+NAME = "existing-cluster-test"
 NUMA_TEST = "Two Devices Share A NUMA Node"
 OTHERS = """\
 apiVersion: v1
@@ -81,7 +81,7 @@ class Foreign:
     def lab(self, *arguments: str, code: int = 0) -> str:
         """Output of ``lab`` with its errors; it must end with ``code``."""
         argv = [*self.without_clusters, sys.executable, "-m", "mock_device.commands.cli", *arguments]
-        environment = {**os.environ, "LAB_CLUSTER": "mine"}
+        environment = {**os.environ, "LAB_CLUSTER": NAME}
         done = subprocess.run(
             argv, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
         )
@@ -123,18 +123,23 @@ def state_of(cluster: Cluster) -> dict[str, object]:
 
 @pytest.fixture
 def foreign(cluster: Cluster, tmp_path: Path) -> Iterator[Foreign]:
-    """The cluster without module, driver and images; they are installed again afterwards."""
+    """The cluster without module and driver, which are installed again afterwards.
+
+    Their images stay on the nodes: to put them there takes minutes.
+    """
     deploy.remove_driver(cluster)
     PodLoader().remove(cluster)
     api = kubeclient.connect(cluster.kubeconfig)
     namespace = (deploy.DRIVER_MANIFESTS / "00-namespace.yaml").read_text()
     manifests.delete(api, namespace, timeout=120)
     for node in nodes_of(cluster):
-        node_images.remove(node, node_runtime.find(node), [images.KMOD_IMAGE, images.DRIVER_IMAGE])
         on_node(node, ["rm", "-rf", "/var/lib/kubelet/plugins/mock-accel.example.com"], timeout=60)
     yield Foreign(cluster, tmp_path)
     manifests.delete(api, OTHERS, timeout=120)
-    deploy.install_everything(cluster, PodLoader())
+    if attached.is_attached(NAME):  # the test failed
+        detaching.detach(NAME)
+    PodLoader().install(cluster)
+    deploy.install_driver(cluster)
     deploy.wait_published(cluster)
 
 
@@ -145,7 +150,7 @@ def test_suites_run_on_a_cluster_that_exists_and_leave_nothing(foreign: Foreign,
     assert state_of(foreign.cluster) == before
 
     foreign.lab("attach", "--profile", str(foreign.profile))
-    assert "mine\texternal" in foreign.lab("clusters")
+    assert f"{NAME}\texternal" in foreign.lab("clusters")
     foreign.lab("status")
     discovered = tmp_path / "discovered.yaml"
     foreign.lab("topology", "discover", "--enable-vfs", "--output", str(discovered))
@@ -157,7 +162,7 @@ def test_suites_run_on_a_cluster_that_exists_and_leave_nothing(foreign: Foreign,
     profile = ["--variable", f"PROFILE:{foreign.profile}"]
     prefix = foreign.without_clusters
     environment = run_suite("environment", "existing-cluster-environment", *profile, prefix=prefix)
-    assert environment.pop("Guests Are Running").message.startswith("cluster 'mine' has no hotplug")
+    assert environment.pop("Guests Are Running").message.startswith(f"cluster '{NAME}' has no hotplug")
     assert set(statuses(environment).values()) == {"PASS"}
     scenario = run_suite("numa", "existing-cluster-numa", *profile, "--test", NUMA_TEST, prefix=prefix)
     assert statuses(scenario) == {NUMA_TEST: "PASS"}
