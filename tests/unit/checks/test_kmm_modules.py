@@ -1,4 +1,4 @@
-"""Our Module, changed and judged by the objects of KMM, as seen with v2.6.0."""
+"""Our Module, changed and judged by the objects of KMM, in their form in v2.6.0."""
 
 from __future__ import annotations
 

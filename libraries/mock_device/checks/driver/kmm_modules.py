@@ -1,7 +1,7 @@
 """Modules of the Kernel Module Management operator (KMM): what tests change in them, and what follows.
 
 KMM reports no reason for a Module that it cannot load; ``kmm_state`` reads it from the objects between.
-Seen with KMM v2.4.1 and v2.6.0, see docs/how-to/kmm.md.
+docs/how-to/kmm.md says what was seen with which version of KMM, and what was only read in its source.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Kernel Module Management operator (KMM) as module loader: installed from the user's files.
 
-Facts of KMM that this relies on were seen with v2.4.1 and v2.6.0; see docs/how-to/kmm.md.
+docs/how-to/kmm.md has the facts of KMM that this relies on, and with which version each was seen.
 """
 
 from __future__ import annotations
