@@ -8,6 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kubernetes import client
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import power
@@ -43,6 +46,7 @@ class Node:
 def ready(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Nodes whose readiness was awaited; they are Ready at once."""
     waited: list[Any] = []
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: SimpleNamespace(list_node=lambda **_: None))
     monkeypatch.setattr(kubeclient, "wait_nodes_ready", lambda *args: waited.append(args[:2]))
     return waited
 
@@ -68,6 +72,42 @@ def test_node_that_does_not_reboot_is_an_error(ready: list[Any], boots: list[str
     node: Any = Node(*boots)
     with pytest.raises(CheckError, match=rf"(?s){reason}"):
         power.reboot(node, "node1", timedelta(seconds=0.1))
+    assert ready == []
+
+
+def test_api_server_on_the_node_may_take_longer(ready: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers late, and refuses its clients until it knows its own roles."""
+    forbidden = ApiException(status=403)
+    forbidden.body = '{"message": "nodes is forbidden"}'
+    answers: list[Exception | None] = [HTTPError("timed out"), forbidden, None]
+
+    def list_node(**_: object) -> None:
+        if error := answers.pop(0):
+            raise error
+
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: SimpleNamespace(list_node=list_node))
+    node: Any = Node("one", "two")
+    power.reboot(node, "node1", TIMEOUT)
+    assert (answers, ready) == ([], [("the API", ["node1"])])
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ApiException(status=403, reason="Forbidden"), "API server.*it refuses to list nodes: 403: Forbidden"),
+        (HTTPError("timed out"), "API server.*it does not answer: timed out"),
+    ],
+)
+def test_api_server_that_stays_away_is_an_error(
+    ready: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def list_node(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(client, "CoreV1Api", lambda _: SimpleNamespace(list_node=list_node))
+    node: Any = Node("one", "two")
+    with pytest.raises(CheckError, match=rf"(?s){reason}"):
+        power.reboot(node, "node1", timedelta(seconds=0.3))
     assert ready == []
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+from kubernetes import client
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
+
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
 from mock_device.checks.waiting import Deadline, until_no_complaints
@@ -13,6 +17,7 @@ from mock_device.lab.kube import kubeclient
 _API_PORT = 6443
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 _LOGIN_SECONDS = 30.0
+_API_SECONDS = 10.0
 _WRITTEN = "/var/lib/written-at-power-cut"
 # Creates, replaces, syncs and removes files for at most a minute; returns when the first files exist.
 _WRITE = f"""
@@ -65,7 +70,22 @@ def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -
             return [str(error)]
 
     until_no_complaints(complaints, deadline.left(), node)
+    until_no_complaints(lambda: _api_complaints(session), deadline.left(), "API server")
     kubeclient.wait_nodes_ready(session.api, [node], deadline.left().total_seconds())
+
+
+def _api_complaints(session: Session) -> list[str]:
+    """Why the API server does not list nodes: it may run on the node that has rebooted.
+
+    While it starts it refuses requests (403): it does not know its own roles and bindings yet.
+    """
+    try:
+        client.CoreV1Api(session.api).list_node(limit=1, _request_timeout=_API_SECONDS)
+    except ApiException as error:
+        return [f"it refuses to list nodes: {kubeclient.refusal(error)}"]
+    except HTTPError as error:
+        return [f"it does not answer: {error}"]
+    return []
 
 
 def cut_off_api(session: Session, node: str, seconds: int) -> None:
