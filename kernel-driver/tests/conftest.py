@@ -39,7 +39,7 @@ def spare(node: topology.Node) -> topology.Slot:
     port = f"rp{bus:02x}"
     like = next(function for function in node.slots[-1].functions if not function.total_vfs)
     pf = replace(like, name="spare", uuid="SPARE", bdf=f"0000:{bus:02x}:00.0", function=0, multifunction=False)
-    return topology.Slot(port, bus, (replace(pf, root_port=port),))
+    return topology.Slot(port, bus, (replace(pf, root_port=port),), node.slots[-1].root)
 
 
 @pytest.fixture(scope="session")
