@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,18 +29,13 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.checks.driver import module_loading
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.processes import Children
 from mock_device.lab.cluster import kmm, kmm_state, module_loader
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import KmmSettings
-from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane, wait_ready
-from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
-from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 from support import DATA
-from support.control_plane_inside import set_up_network
+from support.api_server_inside import with_api_server
 from support.image_files import docker_archive
 from support.kmm_stand_in import KmmStandIn
 from support.recorded_cluster import NODE1, NODE2
@@ -254,25 +249,5 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> Object:
     return report
 
 
-async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
-    await asyncio.to_thread(set_up_network)
-    pki = create_pki(folder / "pki", [])
-    logs = folder / "logs"
-    logs.mkdir()
-    children = Children(logs, lambda child: None)
-    plane = ControlPlane(binaries, folder / "control-plane", pki)
-    plane.prepare()
-    components = {component.name: component for component in plane.components()}
-    for name in ("etcd", "kube-apiserver"):
-        component = components[name]
-        await children.start(name, component.argv, cwd=folder, env=component.env)
-        await wait_ready(component, children[name])
-    await asyncio.to_thread(bootstrap, pki, dns=False)
-    kubeconfig = write_kubeconfig(folder / "kubeconfig", pki.identity("admin"), API_SERVER)
-    report = await asyncio.to_thread(run, kubeclient.connect(kubeconfig), kubeconfig, folder)
-    await children.kill_all()
-    return report
-
-
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))))
+    print(json.dumps(asyncio.run(with_api_server(run, Path(sys.argv[1]), Path(sys.argv[2])))))

@@ -21,16 +21,11 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.base.processes import Children
 from mock_device.lab.build import chart
-from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane, wait_ready
-from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
-from mock_device.lab.controlplane.pki import create_pki
-from mock_device.lab.kube import kubeclient, manifests
+from mock_device.lab.kube import manifests
 from mock_device.names import NAMESPACE
 from support import DATA
-from support.control_plane_inside import set_up_network
+from support.api_server_inside import with_api_server
 
 HELM_SECONDS = 60.0
 OWNER = "meta.helm.sh/release-name"
@@ -121,25 +116,5 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     return report
 
 
-async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
-    await asyncio.to_thread(set_up_network)
-    pki = create_pki(folder / "pki", [])
-    logs = folder / "logs"
-    logs.mkdir()
-    children = Children(logs, lambda child: None)
-    plane = ControlPlane(binaries, folder / "control-plane", pki)
-    plane.prepare()
-    components = {component.name: component for component in plane.components()}
-    for name in ("etcd", "kube-apiserver"):
-        component = components[name]
-        await children.start(name, component.argv, cwd=folder, env=component.env)
-        await wait_ready(component, children[name])
-    await asyncio.to_thread(bootstrap, pki, dns=False)
-    kubeconfig = write_kubeconfig(folder / "kubeconfig", pki.identity("admin"), API_SERVER)
-    report = await asyncio.to_thread(run, kubeclient.connect(kubeconfig), kubeconfig, folder)
-    await children.kill_all()
-    return report
-
-
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))))
+    print(json.dumps(asyncio.run(with_api_server(run, Path(sys.argv[1]), Path(sys.argv[2])))))

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import io
 import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from support.image_files import digest, write_tar
+
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build.thin_image import write_thin
 
 BASE, OWN = b"base layer" * 100, b"own layer" * 100
-
-
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def write_tar(path: Path, files: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
 
 
 def docker_archive(path: Path, stored: tuple[bytes, ...] = (BASE, OWN), **changes: Any) -> Path:

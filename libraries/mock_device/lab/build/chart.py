@@ -31,7 +31,7 @@ _SOURCE = re.compile(rf"# Source: {CHART.name}/templates/(\S+)\n")
 
 @dataclass(frozen=True)
 class Manifest:
-    """A plain manifest, and what of the chart it has."""
+    """A plain manifest, and the parts of the chart in it."""
 
     path: str
     """In the project."""
