@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import sys
 import threading
@@ -65,8 +66,27 @@ class Webhook(BaseHTTPRequestHandler):
         pass
 
 
+class WebhookServer(ThreadingHTTPServer):
+    """Closes its first connection, as the network does while a webhook starts."""
+
+    def __init__(self, context: ssl.SSLContext, history: list[str]) -> None:
+        super().__init__(("127.0.0.1", 9443), Webhook)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self._history = history
+        self._refused = False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self._refused:
+            return connection, address
+        self._refused = True
+        connection.close()
+        self._history.append("webhook refuses")
+        raise ConnectionError("the first caller is refused")
+
+
 def serve_webhook(api: ApiClient, folder: Path, history: list[str]) -> None:
-    """Serve the webhook once its Secret exists and its caller has been refused for a second."""
+    """Serve the webhook once its Secret exists."""
 
     def secret() -> Any:
         with contextlib.suppress(ApiException):
@@ -74,15 +94,11 @@ def serve_webhook(api: ApiClient, folder: Path, history: list[str]) -> None:
         return None
 
     found = until(secret, "the webhook's Secret")
-    time.sleep(1)
     for name in ("tls.crt", "tls.key"):
         (folder / name).write_bytes(b64decode(found.data[name]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-    server = ThreadingHTTPServer(("127.0.0.1", 9443), Webhook)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    history.append("webhook answers")
-    server.serve_forever()
+    WebhookServer(context, history).serve_forever()
 
 
 def until(look: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

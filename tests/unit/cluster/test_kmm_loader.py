@@ -44,9 +44,9 @@ class TestStandIn:
         assert set(report["checksums"]) >= {"stand-in.yaml", "operator.tar", "worker.tar"}
         assert {len(checksum) for checksum in report["checksums"].values()} == {64}
 
-    def test_module_comes_when_the_operator_and_its_webhook_answer(self, report: dict[str, Any]) -> None:
+    def test_module_comes_once_the_operator_and_its_webhook_answer(self, report: dict[str, Any]) -> None:
         history = report["history"]
-        assert history[:3] == ["Deployment kmm-stand-in available", "webhook answers", "Module seen"]
+        assert history[:3] == ["Deployment kmm-stand-in available", "webhook refuses", "Module seen"]
         assert {f"pod kmm-worker-{node}-mock-accel Load" for node in (NODE1, NODE2)} <= set(history[3:])
 
     def test_operator_uses_preloaded_images(self, report: dict[str, Any]) -> None:
