@@ -35,7 +35,7 @@ from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
-from mock_device.lab.cluster import client, deploy, golden, launcher
+from mock_device.lab.cluster import client, deploy, golden, kvm, launcher
 from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
@@ -55,7 +55,7 @@ def _start(profile: str, cold: bool, name: str, topology: Topology) -> GuestClus
 
 def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
     """Build what clusters of these topologies start from, before the suites start."""
-    loaded = profiles.load(profile)
+    loaded = kvm.with_working_accelerator(profiles.load(profile))
     deploy.build_images()
     if not cold:
         for topology in found:

@@ -26,7 +26,7 @@ from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
-from mock_device.lab.cluster import deploy, golden, inventory, profile
+from mock_device.lab.cluster import deploy, golden, inventory, kvm, profile
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.operator_files import MissingFilesError
 
@@ -183,7 +183,7 @@ def _current() -> set[Path]:
 
 def _golden(topology: Path, profile_name: str, loader: LoaderKind) -> Callable[[], object]:
     def build() -> object:
-        chosen = replace(profile.load(profile_name), module_loader=loader)
+        chosen = replace(kvm.with_working_accelerator(profile.load(profile_name)), module_loader=loader)
         return golden.with_driver(topologies.load(topology), chosen)
 
     return build

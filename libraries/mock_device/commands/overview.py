@@ -59,7 +59,7 @@ class ClusterView:
     """Clients that hold it, and what they do."""
     memory: Memory = Memory()
     died: list[str] = field(default_factory=list)
-    """Processes that ended unexpectedly, with their exit codes."""
+    """Processes that ended unexpectedly, with their exit codes; guests that QEMU stopped, with its state."""
 
     def as_dict(self) -> dict[str, Any]:
         """Fields for JSON."""
@@ -104,7 +104,8 @@ def view(status: Mapping[str, Any]) -> ClusterView:
             f"{process['name']} ({process['exit_code']})"
             for process in processes
             if process["exit_code"] is not None and not process.get("ending")
-        ],
+        ]
+        + [f"{process} ({state})" for process, state in status.get("stopped guests", {}).items()],
     )
 
 

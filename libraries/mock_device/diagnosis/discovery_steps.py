@@ -56,7 +56,10 @@ def guests(snapshot: Snapshot) -> Finding:
         if state != "running"
     ]
     others = [f"{name}: its guest is running" for name, state in snapshot.guests.items() if state == "running"]
-    return judged(wrong, start_again(snapshot), f"{len(snapshot.guests)} guests run", lambda: others if wrong else ())
+    # QEMU's state of a guest that KVM cannot run: it would stop again.
+    broken = "internal-error" in snapshot.guests.values()
+    remedy = "lab down, then lab up with a profile that has accelerator: tcg" if broken else start_again(snapshot)
+    return judged(wrong, remedy, f"{len(snapshot.guests)} guests run", lambda: others if wrong else ())
 
 
 def servers(snapshot: Snapshot) -> Finding:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dra_fakes.apiserver import FakeApiServer
+from kubernetes import client
 from support.fake_supervisor import SPEC
 from support.topologies import CLUSTER
 
@@ -15,6 +18,7 @@ from mock_device.lab.base.spec import Access, ClusterPaths, DamagedFileError
 from mock_device.lab.cluster import guest_cluster as module
 from mock_device.lab.cluster.cluster import Capability, Cluster, MissingCapabilityError, NodeAccess
 from mock_device.lab.cluster.guest_cluster import GuestCluster
+from mock_device.lab.kube import kubeclient
 
 NODES = [node.name for node in CLUSTER.nodes]
 
@@ -111,6 +115,49 @@ def test_release_waits_for_the_end_of_a_cluster_that_ends_with_it(
 
 def test_cluster_of_guests_has_every_capability(paths: ClusterPaths) -> None:
     attach(Control()).check_offers(list(Capability))
+
+
+def test_failed_cluster_ends_the_wait_with_the_supervisors_reason(paths: ClusterPaths) -> None:
+    cluster = attach(Control(status={"state": "failed", "reason": "QEMU stopped guest node1 (internal-error)"}))
+    server = FakeApiServer()
+    try:
+        nodes = client.CoreV1Api(client.ApiClient(client.Configuration(host=server.url))).list_node
+        begin = time.monotonic()
+        with pytest.raises(StepError, match="'some' has failed: QEMU stopped guest node1"), cluster.failing_fast():
+            kubeclient.watch_until(nodes, lambda _: False, timeout=60)
+        assert time.monotonic() - begin < 10
+    finally:
+        server.close()
+
+
+def test_cluster_that_fails_during_a_watch_ends_it(paths: ClusterPaths) -> None:
+    control = Control(status={"state": "running"})
+    cluster = attach(control)
+    server = FakeApiServer()
+    server.add_node("node-1")
+    try:
+        nodes = client.CoreV1Api(client.ApiClient(client.Configuration(host=server.url))).list_node
+
+        def fails_now(_: object) -> bool:
+            control.answers["status"] = {"state": "failed", "reason": "qemu-node1 ended"}
+            return False
+
+        begin = time.monotonic()
+        with pytest.raises(StepError, match="has failed: qemu-node1 ended"), cluster.failing_fast():
+            kubeclient.watch_until(nodes, fails_now, timeout=60)
+        assert time.monotonic() - begin < 10
+    finally:
+        server.close()
+
+
+def test_consequence_of_a_failure_is_replaced_by_its_cause(paths: ClusterPaths) -> None:
+    failed = attach(Control(status={"state": "failed", "reason": "the cause"}))
+    with pytest.raises(StepError, match="the cause") as found, failed.failing_fast():
+        raise StepError("a consequence")
+    assert "a consequence" in str(found.value.__cause__)
+    works = attach(Control(status={"state": "running"}))
+    with pytest.raises(StepError, match="its own fault"), works.failing_fast():
+        raise StepError("its own fault")
 
 
 class Foreign(Cluster):

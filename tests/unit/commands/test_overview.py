@@ -99,6 +99,12 @@ def test_view_of_a_supervisors_answer(stack: ExitStack) -> None:
     assert (failed.state, failed.detail) == ("failed", "etcd ended")
 
 
+def test_guest_that_qemu_stopped_has_died(stack: ExitStack) -> None:
+    supervisor(stack, "default", state="failed", **{"stopped guests": {"qemu-node2": "internal-error"}})
+    (found,) = overview.look()
+    assert found.died == ["devices-node1 (-9)", "qemu-node2 (internal-error)"]
+
+
 def test_hanging_supervisor_does_not_stall_the_others(stack: ExitStack) -> None:
     hanging = supervisor(stack, "hangs", hangs=True)
     good = supervisor(stack, "good")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import kmm_cases
+from support import container_cases, kmm_cases
 from support.diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
 from support.recorded_cluster import NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
 from support.topologies import CLUSTER
@@ -21,7 +21,7 @@ from mock_device.diagnosis.snapshot import Access, Event, check_pod
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
 
-ALL_CASES = CASES | kmm_cases.CASES
+ALL_CASES = CASES | container_cases.CASES | kmm_cases.CASES
 
 
 def test_healthy_cluster_has_no_broken_step() -> None:
@@ -45,7 +45,7 @@ def test_first_broken_step_is_found(changes: dict[str, Any], step: str, evidence
 
 
 def test_every_step_can_break() -> None:
-    assert {step for _, step, _, _ in CASES.values()} == set(diagnosis.names())
+    assert {step for _, step, _, _ in ALL_CASES.values()} == set(diagnosis.names())
 
 
 def test_refusals_in_the_log_are_details_of_the_access_step() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 from kubernetes.client import ApiClient
-from support import kmm_cases
+from support import container_cases, kmm_cases
 from support.diagnosis_cases import CASES, HEALTHY
 from support.recorded_cluster import NODE1, NODE2, READY, pod_of, published, shown
 from support.topologies import CLUSTER
@@ -29,7 +29,7 @@ OF_HEALTH = {step.name for step in health.STEPS}
 FIRST, SECOND = HEALTHY.devices
 VF = next(function for function in CLUSTER.nodes[1].functions if function.is_vf)
 
-ALL_CASES = CASES | kmm_cases.CASES
+ALL_CASES = CASES | container_cases.CASES | kmm_cases.CASES
 
 
 def as_text(status: ClusterStatus) -> str:

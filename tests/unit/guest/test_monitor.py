@@ -23,11 +23,21 @@ class Qemu:
         self.path = path
         self.goes_on = asyncio.Event()
         self.goes_on.set()
+        self.status = "running"
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def stop(self, status: str) -> None:
+        """Stop the guest, as QEMU does by itself."""
+        self.status = status
+        event = {"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 0}}
+        for writer in self._writers:
+            writer.write(json.dumps(event).encode() + b"\r\n")
 
     async def serve(self) -> asyncio.Server:
         return await asyncio.start_unix_server(self._answer, self.path)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         writer.write(json.dumps(GREETING).encode() + b"\r\n")
         received = ""
         while chunk := await reader.read(4096):
@@ -37,7 +47,7 @@ class Qemu:
                 request, end = json.JSONDecoder().raw_decode(received)
                 received = received[end:].lstrip()
                 await self.goes_on.wait()
-                result: dict[str, Any] = {"status": "running"} if request["execute"] == "query-status" else {}
+                result: dict[str, Any] = {"status": self.status} if request["execute"] == "query-status" else {}
                 named = {"id": request["id"]} if "id" in request else {}
                 writer.write(json.dumps({"return": result} | named).encode() + b"\r\n")
         writer.close()
@@ -88,3 +98,29 @@ def test_all_guests_are_asked_in_parallel(tmp_path: Path) -> None:
     assert answers["node3"] == {"return": {"status": "running"}}
     for name in ("node1", "node2"):
         assert answers[name] == {"error": f"{name}: QMP query-status: no answer in 1 s", "silent": True}
+
+
+def test_guest_that_qemu_stops_for_good_is_reported(tmp_path: Path) -> None:
+    async def check() -> list[str]:
+        qemu = Qemu(tmp_path / "qmp.sock")
+        server = await qemu.serve()
+        monitor = Monitor(node("node1"))
+        reported: asyncio.Queue[str] = asyncio.Queue()
+        await monitor.connect(qemu.path)
+        watch = asyncio.get_running_loop().create_task(monitor.watch(reported.put_nowait))
+        # A request stops the guest, too; the states after it are reported.
+        for status in ("paused", "postmigrate", "internal-error", "io-error"):
+            qemu.stop(status)
+            # Answered after the event, so the watch has asked for the state by then.
+            await monitor.look("query-version", 10)
+            if status in {"internal-error", "io-error"}:
+                async with asyncio.timeout(10):
+                    found.append(await reported.get())
+        watch.cancel()
+        await monitor._client.disconnect()
+        server.close()
+        assert reported.empty()
+        return found
+
+    found: list[str] = []
+    assert asyncio.run(check()) == ["internal-error", "io-error"]

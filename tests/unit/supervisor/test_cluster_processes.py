@@ -41,7 +41,10 @@ def processes(paths: ClusterPaths, golden: Path | None = None, k3s: K3sSpec | No
     def ended(child: Child) -> None:
         raise AssertionError(child.name)
 
-    return ClusterProcesses(spec, CLUSTER, ended)
+    def stopped(node: str, status: str) -> None:
+        raise AssertionError(f"{node}: {status}")
+
+    return ClusterProcesses(spec, CLUSTER, ended, stopped)
 
 
 def make_certificates(found: ClusterProcesses) -> None:

@@ -137,3 +137,36 @@ def test_steps_that_read_the_golden_cluster_are_marked(spec: ClusterSpec) -> Non
         "device servers",
         "guests",
     ]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "status", "said"),
+    [
+        ("kvm", "internal-error", "; KVM cannot run it on this machine: use a profile with accelerator: tcg"),
+        ("tcg", "internal-error", ""),
+        ("tcg", "io-error", "; it cannot write its disk: the disk is full"),
+        ("kvm", "guest-panicked", ""),
+    ],
+)
+def test_guest_that_qemu_stopped_fails_the_cluster(
+    spec: ClusterSpec, monkeypatch: pytest.MonkeyPatch, accelerator: str, status: str, said: str
+) -> None:
+    monkeypatch.setattr("mock_device.lab.base.disk.shortage", lambda _: "the disk is full")
+    supervisor = Supervisor(replace(spec, qemu=replace(spec.qemu, accelerator=accelerator)))
+    node = supervisor.topology.nodes[0].name
+
+    async def run() -> Mapping[str, Any]:
+        children: Any = {f"qemu-{node}": SimpleNamespace(log="/logs/qemu.log")}
+        processes: Any = SimpleNamespace(children=children)
+        supervisor.processes = processes
+        supervisor.state = "running"
+        supervisor._guest_stopped(node, status)
+        await asyncio.gather(*supervisor._tasks)
+        children_of: Any = SimpleNamespace(states=list)
+        supervisor.processes = SimpleNamespace(children=children_of, internet=False)  # type: ignore[assignment]
+        return supervisor._status()
+
+    found = asyncio.run(run())
+    assert found["state"] == "failed"
+    assert found["reason"] == f"QEMU stopped guest {node} ({status}), log: /logs/qemu.log{said}"
+    assert found["stopped guests"] == {f"qemu-{node}": status}

@@ -194,6 +194,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
         "stays": False,
         "internet": "off",
         "holders": [],
+        "stopped guests": {},
         "processes": [{"name": "etcd", "pid": 7, "exit_code": None, "ending": False, "memory": 1 << 20}],
     }
 

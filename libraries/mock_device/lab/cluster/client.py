@@ -16,7 +16,7 @@ from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_names, topology_path
-from mock_device.lab.cluster import attached, deploy, golden, inventory
+from mock_device.lab.cluster import attached, deploy, golden, inventory, kvm
 from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster.attached import ExternalCluster
 from mock_device.lab.cluster.cluster import Cluster
@@ -66,6 +66,7 @@ def up(
     # Missing files are found before anything is built or started.
     loader.archives()
     deploy.build_images()
+    loaded_profile = kvm.with_working_accelerator(loaded_profile, progress.say)
     finish: Callable[[GuestCluster], None]
     if cold:
         cluster = start(name, loaded, loaded_profile, who)
@@ -75,7 +76,7 @@ def up(
         finish = deploy.add_devices
     try:
         # QEMU stops a guest that finds the disk full; without this, the error would only mention a time-out.
-        with explained_when_full(cluster.log_dir, f"cluster {name}"):
+        with explained_when_full(cluster.log_dir, f"cluster {name}"), cluster.failing_fast():
             finish(cluster)
     except BaseException:
         cluster.release()

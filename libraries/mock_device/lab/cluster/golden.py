@@ -184,7 +184,7 @@ def _build(
         )
         try:
             # Check for a full disk while the cluster's disks still exist: they may be what fills it.
-            with explained_when_full(folder, "golden cluster"):
+            with explained_when_full(folder, "golden cluster"), cluster.failing_fast():
                 prepare(cluster)
                 with progress.step("cluster saved", cluster.log_dir):
                     cluster.save(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
 from mock_device.lab.cluster.profile import Profile
 from mock_device.lab.guest.accelerator import look_seconds
+from mock_device.lab.kube import waits
 from mock_device.topology import Topology
 
 
@@ -98,6 +101,26 @@ class GuestCluster(Cluster):
             return bool(self._guests.status()["state"] == "running")
         except StepError:
             return False
+
+    @contextmanager
+    def failing_fast(self) -> Iterator[None]:
+        """End waits for Kubernetes objects in this block as soon as the cluster has failed.
+
+        Raises StepError with the supervisor's reason, also in place of an error that only mentions a consequence.
+        """
+        try:
+            with waits.checked(self._check):
+                yield
+        except StepError as error:
+            try:
+                self._check()
+            except StepError as cause:
+                raise cause from error
+            raise
+
+    def _check(self) -> None:
+        if (status := self._guests.status())["state"] == "failed":
+            raise StepError(f"cluster {self.name!r} has failed: {status['reason']}", self.log_dir)
 
     def report_activity(self, who: str) -> None:
         self._control.request("hold", who=who)

@@ -32,6 +32,8 @@ class Profile:
     kind: str
     accelerator: str
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
+    accelerator_found: bool
+    """Whether the accelerator was found on this machine (``auto``) instead of asked for."""
     feature_gates: Mapping[str, bool]
     """Feature gates of all control plane components and kubelets."""
     default_runtime: str
@@ -60,6 +62,7 @@ def load(name: str) -> Profile:
         path=path,
         kind=fields["kind"],
         accelerator=accelerator() if wanted == "auto" else wanted,
+        accelerator_found=wanted == "auto",
         feature_gates=fields.get("feature-gates") or {},
         default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),

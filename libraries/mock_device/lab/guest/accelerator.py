@@ -22,7 +22,7 @@ def accelerator() -> str:
     """QEMU's accelerator here: ``kvm``, or ``tcg`` where the CPU has no ``vmx`` or ``svm`` flag.
 
     An accessible ``/dev/kvm`` is not enough: some virtual machines have one that
-    cannot run a stock kernel.
+    cannot run a stock kernel. ``kernel_probe`` finds those that have the flag as well.
     """
     flags = set(_first_cpu().get("flags", "").split())
     usable = flags & {"vmx", "svm"} and os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import QMPClient
+from qemu.qmp import EventListener, QMPClient
 from qemu.qmp.error import QMPError
 
 from mock_device.lab.base import disk
@@ -22,6 +22,10 @@ _CONNECT_POLL_SECONDS = 0.05
 _SAVE_TIMEOUT_SECONDS = 300.0
 _LOAD_TIMEOUT_SECONDS = 120.0
 _MIGRATION_POLL_SECONDS = 0.02
+
+
+FATAL_STATES = frozenset({"internal-error", "io-error", "guest-panicked", "watchdog"})
+"""Values of RunState (QEMU's qapi/run-state.json) of a guest that QEMU has stopped for good, without a request."""
 
 
 class MonitorError(Exception):
@@ -53,6 +57,9 @@ class Monitor:
     def __init__(self, node: Node) -> None:
         self.node = node
         self._client = QMPClient(node.name)
+        # Registered before the first connection, so that no event is missed.
+        self._stops = EventListener("STOP")
+        self._client.register_listener(self._stops)
 
     async def connect(self, path: Path) -> None:
         """Connect as soon as QEMU listens. Raises MonitorError after 20 s."""
@@ -85,6 +92,17 @@ class Monitor:
             raise SilentError(f"{self.node.name}: QMP {command}: no answer in {timeout:.0f} s") from error
         except QMPError as error:
             raise MonitorError(f"{self.node.name}: QMP {command}: {error}") from error
+
+    async def watch(self, stopped: Callable[[str], None]) -> None:
+        """Call ``stopped`` with QEMU's state each time QEMU stops the guest for good; until cancelled.
+
+        ``stop``, and saving the guest, stop it, too, on request: these are left out.
+        """
+        async for _ in self._stops:
+            with contextlib.suppress(MonitorError):
+                status = (await self.execute("query-status"))["status"]
+                if status in FATAL_STATES:
+                    stopped(str(status))
 
     async def plug(self, slot: Slot, sockets: Path) -> None:
         """Hot-plug all functions of ``slot``.

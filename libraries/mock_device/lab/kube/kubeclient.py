@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import DamagedFileError
+from mock_device.lab.kube import waits
 from mock_device.lab.kube.kubeexplain import explain_node, explain_pods
 
 _CONNECT_TIMEOUT_SECONDS = 10.0
@@ -199,13 +200,14 @@ def watch_until(
     ``done`` again to learn whether the watch timed out. Names of the objects
     must be unique. Retries while the API server is away; raises ApiException
     when it refuses a request, StepError when its port refuses connections for
-    10 s.
+    10 s. In a block of ``waits.checked`` its check may end the watch.
     """
     deadline = time.monotonic() + timeout
     refused_since: float | None = None
     objects: dict[str, Object] = {}
     while (remaining := deadline - time.monotonic()) > 0:
         begin = time.monotonic()
+        waits.check()
         try:
             listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(remaining, 1.0)))
             objects = {item.metadata.name: item for item in listing.items}
@@ -213,7 +215,9 @@ def watch_until(
             if done(objects):
                 break
             version = listing.metadata.resource_version
-            for kind, item in _events(lister, version, deadline, selection, item_type(listing)):
+            for kind, item in _events(
+                lister, version, waits.end_of_watch(begin, deadline), selection, item_type(listing)
+            ):
                 if kind == "DELETED":
                     objects.pop(item.metadata.name, None)
                 else:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +43,19 @@ class Step(NamedTuple):
 class ClusterProcesses:
     """Network, certificates, guests, device servers and control plane of one cluster."""
 
-    def __init__(self, spec: ClusterSpec, topology: Topology, on_exit: Callable[[Child], None]) -> None:
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        topology: Topology,
+        on_exit: Callable[[Child], None],
+        on_stop: Callable[[str, str], None],
+    ) -> None:
+        """``on_exit`` gets a child that has ended, ``on_stop`` a node whose guest QEMU stopped, and QEMU's state."""
         self._spec = spec
         self._paths = spec.paths
         self._topology = topology
+        self._on_stop = on_stop
+        self._watches: list[asyncio.Task[None]] = []
         self._monitors = {node.name: Monitor(node) for node in topology.nodes}
         self._links: list[asyncio.Server] = []
         self._golden = Path(spec.golden) if spec.golden else None
@@ -204,7 +214,10 @@ class ClusterProcesses:
             )
             await self.children.start(f"qemu-{node.name}", argv, cwd=self._paths.sockets, env=self._spec.qemu.env)
         for node in self._topology.nodes:
-            await self._monitors[node.name].connect(Path(node.name, "qmp.sock"))
+            monitor = self._monitors[node.name]
+            await monitor.connect(Path(node.name, "qmp.sock"))
+            watch = monitor.watch(partial(self._on_stop, node.name))
+            self._watches.append(asyncio.get_running_loop().create_task(watch))
 
     async def _restore(self) -> None:
         assert self._golden is not None

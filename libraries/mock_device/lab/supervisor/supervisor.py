@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 
-from mock_device.lab.base import command_line
+from mock_device.lab.base import command_line, disk
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
@@ -52,11 +52,12 @@ class Supervisor:
         self.spec = spec
         self.paths = spec.paths
         self.topology = spec.load_topology()
-        self.processes = ClusterProcesses(spec, self.topology, self._child_ended)
+        self.processes = ClusterProcesses(spec, self.topology, self._child_ended, self._guest_stopped)
         self.state = "starting"
         self.reason = ""
         self._step: Step | None = None
         self._golden_failed = False
+        self._stopped_guests: dict[str, str] = {}
         self.started = time.time()
         self._stay = False
         self._holders: dict[int, str] = {}
@@ -73,6 +74,17 @@ class Supervisor:
         if self.state != "stopping":
             # A killed process (by the OOM killer, say) is no sign of a bad golden cluster.
             self._fail(reason, golden=child.process.returncode != -signal.SIGKILL)
+
+    def _guest_stopped(self, node: str, status: str) -> None:
+        """Fail the cluster: QEMU does not run the guest of ``node`` any more, for the reason ``status``."""
+        self._stopped_guests[f"qemu-{node}"] = status
+        log = self.processes.children[f"qemu-{node}"].log
+        reason = f"QEMU stopped guest {node} ({status}), log: {log}"
+        if status == "internal-error" and self.spec.qemu.accelerator == "kvm":
+            reason += "; KVM cannot run it on this machine: use a profile with accelerator: tcg"
+        elif status == "io-error":
+            reason += f"; it cannot write its disk: {disk.shortage(self.paths.data) or 'see dmesg on this machine'}"
+        self._fail(reason, golden=status == "internal-error")
 
     def _fail(self, reason: str, *, golden: bool = False) -> None:
         """Keep the first failure, and notify the clients that follow the start.
@@ -229,6 +241,7 @@ class Supervisor:
             "stays": self._stay,
             "internet": self._internet(),
             "holders": list(self._holders.values()),
+            "stopped guests": self._stopped_guests,
             "processes": [asdict(state) for state in self.processes.children.states()],
         }
 
