@@ -1,4 +1,4 @@
-"""docs/architecture.md names every package, and its links exist; decision records are well-formed and listed."""
+"""docs/architecture.md names every package, its links exist, decision records are listed, no file is too long."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ PAGE = DOCS / "architecture.md"
 PACKAGE = "libraries/mock_device"
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+LINES = 350
+"""Most lines of a file, except the kernel module's in C."""
 ELSEWHERE = {".ci"}
 """Top folders that are not part of the architecture."""
 
@@ -83,3 +85,10 @@ def test_decision_has_number_context_decision_and_consequences(record: Path) -> 
     text = record.read_text()
     assert text.startswith(f"# {record.name[:4]} ")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE)[:3] == ["Context", "Decision", "Consequences"]
+
+
+def test_no_file_is_too_long() -> None:
+    files = tracked("*.py", "*.go", "*.sh", "*.robot", "*.resource")
+    assert len(files) > 100
+    lengths = {str(file): len((PROJECT / file).read_bytes().splitlines()) for file in files}
+    assert {file: lines for file, lines in lengths.items() if lines > LINES} == {}
