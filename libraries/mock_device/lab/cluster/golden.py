@@ -77,6 +77,8 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         "kubernetes": str(build_embedded_k8s()),
         "image": str(profile.node_image().disk),
         "code": _CODE,
+        # The saved disks name the disks below them by absolute paths.
+        "cache": os.fsencode(cache_root()),
     }
     build = _build(topology, profile, deploy.wait_nodes)
     return cached("golden-nodes", inputs, build, what="golden cluster: nodes Ready (booted once)")
