@@ -1,7 +1,7 @@
 """Export of what was built on this machine to a file, and import of such a file into this machine's cache.
 
 Golden clusters are not exported: they fit one kind of CPU only, and hold private keys
-(docs/decisions/0029-artifacts-travel-in-a-file.md).
+(docs/decisions/0029-builds-travel-in-a-file.md).
 """
 
 from __future__ import annotations
