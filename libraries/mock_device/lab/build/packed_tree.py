@@ -28,7 +28,7 @@ else:
 ENTRY_BYTES = 4096
 """What an entry takes on a disk beside its content: an inode, and the rest of its last block."""
 _LEVEL = 3
-"""Smaller than by gzip in a quarter of its time; level 9 takes three times as long for a tenth less (measurements.md)."""
+"""Smaller than by gzip in a quarter of its time; level 9 takes three times as long for a tenth less."""
 _MOST_WORKERS = 4
 """Each takes tens of MiB."""
 _CHUNK_BYTES = 1 << 20
