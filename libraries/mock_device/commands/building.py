@@ -1,4 +1,4 @@
-"""Subcommands of ``lab`` for what is built and saved: ``build``, ``cache``, ``cache prune``."""
+"""Subcommands of ``lab`` for what is built and saved: ``build``, ``cache`` and its subcommands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mock_device.commands import options
 
 if TYPE_CHECKING:
     from mock_device.commands.cache import Entry
+    from mock_device.commands.cache_transfer import Exported, Imported
     from mock_device.lab.base.tables import Table
 
 
@@ -101,10 +102,67 @@ def prune(context: click.Context, dry_run: bool, as_json: bool) -> None:
     from mock_device.commands import cache as cached
     from mock_device.lab.base import tables
 
-    # It may stand before prune, too.
-    as_json = as_json or bool(context.parent and context.parent.params["as_json"])
     found = cached.prune(dry_run=dry_run)
-    tables.show(found, partial(_table, total="would be removed" if dry_run else "removed"), as_json=as_json)
+    total = "would be removed" if dry_run else "removed"
+    tables.show(found, partial(_table, total=total), as_json=_wants_json(context, as_json))
+
+
+@cache.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@options.as_json()
+@click.pass_context
+def export_file(context: click.Context, file: Path, as_json: bool) -> None:
+    """Write what is built for the current sources to FILE, for other machines; no golden clusters."""
+    from mock_device.commands import cache_transfer
+    from mock_device.lab.base import tables
+
+    tables.show(cache_transfer.export_to(file), _exported, as_json=_wants_json(context, as_json))
+
+
+@cache.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@options.as_json()
+@click.pass_context
+def import_file(context: click.Context, file: Path, as_json: bool) -> None:
+    """Add what the current sources need from FILE, which `lab cache export` wrote. Its programs run here: trust it."""
+    from mock_device.commands import cache_transfer
+    from mock_device.lab.base import tables
+
+    tables.show(cache_transfer.import_from(file), _imported, as_json=_wants_json(context, as_json))
+
+
+def _wants_json(context: click.Context, as_json: bool) -> bool:
+    """Whether ``--json`` stands behind the subcommand or before it."""
+    return as_json or bool(context.parent and context.parent.params["as_json"])
+
+
+def _exported(done: Exported) -> Table:
+    from mock_device.lab.base.disk import mebibytes
+    from mock_device.lab.base.tables import Note, Table
+
+    rows: list[tuple[str, ...] | Note] = [
+        (item.kind, item.key, mebibytes(item.content.stored), mebibytes(item.packed)) for item in done.artifacts
+    ]
+    rows += [(*name.split("/"), "not built here") for name in done.missing]
+    rows.append(Note("written", f"{mebibytes(done.size)} in {done.file}"))
+    return Table(("kind", "key", "size", "packed"), rows, right=("size", "packed"))
+
+
+def _imported(done: Imported) -> Table:
+    from mock_device.lab.base.tables import Note, Table
+
+    results = {
+        "added": done.added,
+        "kept: it was cached before": done.kept,
+        "skipped: the current sources do not need it": done.skipped,
+        "missing: built when it is needed": done.missing,
+    }
+    rows: list[tuple[str, ...] | Note] = [
+        (*name.split("/"), result) for result, names in results.items() for name in names
+    ]
+    counts = (("added", done.added), ("kept", done.kept), ("skipped", done.skipped), ("missing", done.missing))
+    rows.append(Note("total", ", ".join(f"{len(names)} {result}" for result, names in counts)))
+    return Table(("kind", "key", "result"), rows)
 
 
 def _table(found: Sequence[Entry], total: str) -> Table:

@@ -8,8 +8,9 @@ import re
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
 from mock_device.lab.cluster import deploy, golden, inventory, kvm, profile
+from mock_device.lab.cluster.kvm import NoKvmError
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.operator_files import MissingFilesError
+from mock_device.topology import TopologyError
 
 _BLOCK_BYTES = 512
 _NOT_ARTIFACTS = {"attached", "clusters", "logs"}
@@ -155,8 +158,11 @@ def _folders() -> Iterator[Path]:
             yield from (path for path in kind.iterdir() if path.is_dir())
 
 
-def _current() -> set[Path]:
-    """Artifacts of the current inputs: every profile with each topology of the project and of a golden cluster."""
+def current_builds() -> set[Path]:
+    """Artifacts that are built from the current inputs, with all profiles; golden clusters are not built.
+
+    Keys depend on artifacts: those of some are known only when others are cached.
+    """
     builds: list[Callable[[], object]] = [
         ensure_qemu,
         build_embedded_k8s,
@@ -169,21 +175,36 @@ def _current() -> set[Path]:
         kbuild.build_test_modules,
         deploy.kmod_image,
         images.driver_image,
+        *(partial(_node_image, name) for name in _profiles_for_guests()),
     ]
+    return _requested_by(builds)
+
+
+def _current() -> set[Path]:
+    """Artifacts of the current inputs: every profile with each topology of the project and of a golden cluster."""
+    goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
-        for_guests = [name for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
-        builds += [_golden(file, name, loader) for name in for_guests for loader in LoaderKind]
+        goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
+    return current_builds() | _requested_by(goldens)
+
+
+def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:
     with only_looking() as asked_for:
         for build in builds:
             # Files of a module loader, and k3s, are the user's, who may not have them any more.
-            with contextlib.suppress(NotCachedError, MissingFilesError, NoBinaryError, topologies.TopologyError):
+            with contextlib.suppress(NotCachedError, MissingFilesError, NoBinaryError, NoKvmError, TopologyError):
                 build()
-    return asked_for
+    return set(asked_for)
 
 
-def _golden(topology: Path, profile_name: str, loader: LoaderKind) -> Callable[[], object]:
-    def build() -> object:
-        chosen = replace(kvm.with_working_accelerator(profile.load(profile_name)), module_loader=loader)
-        return golden.with_driver(topologies.load(topology), chosen)
+def _profiles_for_guests() -> list[str]:
+    return [name for name in profile_names() if profile.read(name)[1]["kind"] != inventory.KIND]
 
-    return build
+
+def _node_image(profile_name: str) -> None:
+    profile.load(profile_name).node_image()
+
+
+def _golden(topology: Path, profile_name: str, loader: LoaderKind) -> None:
+    chosen = replace(kvm.with_working_accelerator(profile.load(profile_name)), module_loader=loader)
+    golden.with_driver(topologies.load(topology), chosen)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mock_device.lab.base import progress
-from mock_device.lab.base.locks import locked
+from mock_device.lab.base.locks import locked, try_lock
 
 
 def test_lock_file_with_invalid_content_can_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,12 @@ def test_lock_file_with_invalid_content_can_be_waited_for(tmp_path: Path, monkey
         with locked(path, "some work"):
             assert path.read_text() == f"{os.getpid()}\n"
     assert said == ["waiting for process \ufffd\ufffd, which is working on: some work"]
+
+
+def test_shared_locks_exclude_writers_only(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path, "reading", shared=True), path.open("a+") as other:
+        assert not try_lock(other)
+        assert try_lock(other, shared=True)
+    with locked(path, "writing"), path.open("a+") as other:
+        assert not try_lock(other, shared=True)

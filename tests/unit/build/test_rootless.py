@@ -18,7 +18,8 @@ TIMEOUT_SECONDS = 30
 def test_root_only_needs_a_mount_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert as_root(["mke2fs", "x"]) == ["unshare", "--mount", "mke2fs", "x"]
-    assert in_tree(Path("/tree"), ["make"]) == ["chroot", Path("/tree"), "make"]
+    mounted = 'mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
+    assert in_tree(Path("/tree"), ["make"]) == ["unshare", "--mount", "sh", "-c", mounted, Path("/tree"), "make"]
 
 
 @pytest.fixture

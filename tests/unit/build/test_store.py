@@ -47,6 +47,25 @@ def test_key_follows_content_names_and_modes_of_files(tmp_path: Path) -> None:
     assert store.key_of({"source": folder}) == keys[-1]
 
 
+def test_key_is_the_same_wherever_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(cache: str, *path: str) -> str:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        text = str(paths.cache_root().joinpath(*path))
+        return store.key_of({"alone": text, "listed": [text, "x"]})
+
+    assert key("a", "kind", "0123") == key("b", "kind", "0123") != key("b", "kind", "4567")
+    inside = str(paths.cache_root() / "kind").encode()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    assert store.key_of({"bytes": inside}) != store.key_of({"bytes": str(paths.cache_root() / "kind").encode()})
+
+
+def test_artifact_of_another_machine_is_added_once() -> None:
+    assert store.add("thing", "0123", build_file, what="a thing")
+    content = (paths.cache_root() / "thing" / "0123" / "file").read_text()
+    assert not store.add("thing", "0123", build_file, what="a thing")
+    assert (paths.cache_root() / "thing" / "0123" / "file").read_text() == content
+
+
 def test_failed_build_leaves_no_artifact() -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("half")

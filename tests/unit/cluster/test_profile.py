@@ -78,6 +78,13 @@ def test_guests_reach_the_outside_only_if_the_profile_says_so(tmp_path: Path) ->
     assert profile.load(str(path)).internet is True
 
 
+def test_guests_run_guests_only_if_the_profile_says_so(tmp_path: Path) -> None:
+    assert profile.load("embedded").nested is False
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, nested-virtualisation: true}")
+    assert profile.load(str(path)).nested is True
+
+
 def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
     assert profile.load("embedded").module_loader is LoaderKind.POD
     path = tmp_path / "kmm.yaml"
@@ -107,6 +114,7 @@ BAD_SHAPE = [
     ("{kind: k3s, k3s: {server-flags: {disable: {a: 1}}}}", "k3s.server-flags.disable: expected text, true or false"),
     ("{kind: k3s, k3s: {node-flags: [crun]}}", "k3s.node-flags: expected a mapping"),
     ("{kind: embedded, internet: 1}", "internet: expected true or false, found 1"),
+    ("{kind: embedded, nested-virtualisation: 1}", "nested-virtualisation: expected true or false, found 1"),
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,20 @@ CPU = {"model name": "Some CPU", "flags": "fpu svm", "bogomips": "4890.84"}
 def test_saved_guest_depends_on_model_and_features_with_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
     assert host_cpu("kvm") == "Some CPU fpu svm"
+
+
+def test_saved_guest_that_runs_guests_depends_on_the_setting_of_kvm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(accelerator, "_first_cpu", lambda: CPU)
+    setting = tmp_path / "nested"
+    monkeypatch.setattr(accelerator, "_NESTED", (str(setting), str(tmp_path / "missing")))
+    keys = [host_cpu("kvm", nested=True)]
+    for value in ("0\n", "1\n"):
+        setting.write_text(value)
+        keys.append(host_cpu("kvm", nested=True))
+        assert host_cpu("kvm") == "Some CPU fpu svm"
+    assert keys == [f"Some CPU fpu svm nested={value}" for value in ("", "0", "1")]
 
 
 def test_saved_guest_depends_on_the_rate_of_the_tsc_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:

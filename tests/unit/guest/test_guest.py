@@ -38,7 +38,7 @@ def test_every_numa_node_has_its_bridge_memory_and_root_ports(cluster: topology.
 @pytest.mark.parametrize(
     ("accelerator", "cpu", "machine", "emulated"),
     [
-        ("kvm", "host", "q35,smbios-entry-point-type=64", False),
+        ("kvm", "host,svm=off,vmx=off", "q35,smbios-entry-point-type=64", False),
         ("tcg", "max", "q35,smbios-entry-point-type=64,hpet=off", True),
     ],
 )
@@ -54,6 +54,16 @@ def test_cpu_and_kernel(cluster: topology.Topology, accelerator: str, cpu: str, 
     only_emulated = ("no_timer_check", "tsc=reliable", "psi=0", "init_on_alloc=0")
     assert [option in options for option in only_emulated] == [emulated] * 4
     assert "type=11,path=/secret" in line
+
+
+@pytest.mark.parametrize(("accelerator", "cpu"), [("kvm", "host"), ("tcg", "max")])
+def test_guests_of_a_profile_that_asks_for_it_can_run_guests(
+    cluster: topology.Topology, accelerator: str, cpu: str
+) -> None:
+    image = ImageSpec("/disk", "raw", "/kernel", "/initrd")
+    qemu = QemuSpec(["qemu"], {}, accelerator, nested=True)
+    line = guest.argv(cluster.nodes[0], 1, qemu, image, Path("/d"), Path("/c"), [])
+    assert line[line.index("-cpu") + 1] == cpu
 
 
 @pytest.mark.parametrize(

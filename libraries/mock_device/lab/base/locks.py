@@ -17,18 +17,21 @@ _TIMEOUT_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
-def try_lock(file: IO[str]) -> bool:
-    """Lock an open file for this process; False if another process holds the lock."""
+def try_lock(file: IO[str], *, shared: bool = False) -> bool:
+    """Lock an open file for this process; False if another process holds the lock.
+
+    Several processes can hold a ``shared`` lock, for reading.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path``; while waiting, report which process holds it.
+def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path``, alone or ``shared``; while waiting, report which process holds it.
 
     The kernel releases the lock when its owner dies, however it dies.
     Raises StepError after an hour.
@@ -37,7 +40,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     announced = False
     with path.open("a+", errors="replace") as file:
-        while not try_lock(file):
+        while not try_lock(file, shared=shared):
             if not announced:
                 file.seek(0)
                 progress.say(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}")

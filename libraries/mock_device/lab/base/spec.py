@@ -29,6 +29,8 @@ class QemuSpec:
     env: dict[str, str]
     accelerator: str
     """``kvm`` or ``tcg``."""
+    nested: bool = False
+    """Whether guests have the CPU's features for running guests themselves, with ``kvm``."""
 
 
 @dataclass(frozen=True)

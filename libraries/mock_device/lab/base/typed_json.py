@@ -14,13 +14,17 @@ _SHOWN_CHARACTERS = 40
 
 
 def read_typed(kind: type[T], path: Path) -> T:
-    """Read the JSON file ``path`` as an instance of the dataclass ``kind``.
+    """Read the JSON file ``path`` as ``parse_typed`` does. Raises OSError, too."""
+    return parse_typed(kind, path.read_bytes())
+
+
+def parse_typed(kind: type[T], text: bytes) -> T:
+    """Read JSON as an instance of the dataclass ``kind``.
 
     Fields may be strings, integers, booleans, lists, dicts with string keys,
-    dataclasses of these, and any of them or None. Raises OSError, or ValueError with one line that says
+    dataclasses of these, and any of them or None. Raises ValueError with one line that says
     what was expected and found.
     """
-    text = path.read_bytes()
     if not text.strip():
         raise ValueError("expected JSON, found an empty file")
     try:

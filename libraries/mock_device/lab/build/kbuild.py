@@ -22,13 +22,12 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.build import debian
 from mock_device.lab.build.node_image import build_node_image
-from mock_device.lab.build.rootless import in_tree
+from mock_device.lab.build.rootless import WORK, in_tree
 from mock_device.lab.build.store import Input, NotCachedError, cached, only_looking
 
 _SOURCE = PROJECT / "kernel-driver"
 _TEST_MODULES = _SOURCE / "tests/modules"
 _TIMEOUT_SECONDS = 300.0
-_WORK = "work"
 _CHECKPATCH = "/opt/checkpatch"
 """Folder of checkpatch.pl, which Debian ships only with the kernel's source."""
 OLDEST = (6, 1)
@@ -157,12 +156,12 @@ def version(release: str) -> tuple[int, ...]:
 
 def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -> None:
     """Run ``make target`` inside the kernel's tree on a copy of ``sources``; copy the modules to ``folder``."""
-    work = kernel.root / _WORK / folder.name
+    work = kernel.root / WORK / folder.name
     work.mkdir(parents=True)
     try:
         for source in _sources(sources):
             shutil.copy2(source, work)
-        argv = ["make", "-C", f"/{_WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
+        argv = ["make", "-C", f"/{WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
         argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
         # objtool of Linux 7.3 reads its resource limits from /proc.
         run(in_tree(kernel.root, argv, proc=True), log=log, timeout=_TIMEOUT_SECONDS)

@@ -28,6 +28,8 @@ _RETURN_ERRNO = 0x00050000
 _LOAD_WORD = 0x20
 _JUMP_IF_EQUAL = 0x15
 _RETURN = 0x06
+WORK = "work"
+"""Folder of a tree in which commands work; what they leave there is not part of the tree."""
 # Offsets in struct seccomp_data, in bytes.
 _NUMBER_OFFSET, _ARCHITECTURE_OFFSET = 0, 4
 
@@ -47,10 +49,10 @@ def as_root(argv: Sequence[str | Path]) -> list[str | Path]:
 
 
 def in_tree(tree: Path, argv: Sequence[str], *, proc: bool = False) -> list[str | Path]:
-    """The command line that runs ``argv`` as root with ``tree`` as its root folder, if ``proc`` with ``/proc``."""
-    if os.geteuid() == 0:
-        return ["unshare", "--mount", *_mounted(["proc"], tree, argv)] if proc else ["chroot", tree, *argv]
-    # A user namespace cannot create device nodes: mount this machine's /dev while the command runs.
+    """The command line that runs ``argv`` as root with ``tree`` as its root folder, if ``proc`` with ``/proc``.
+
+    ``/dev`` is this machine's: a user namespace cannot create device nodes, and imported trees have none.
+    """
     return as_root(_mounted(["dev", "proc"] if proc else ["dev"], tree, argv))
 
 

@@ -3,6 +3,8 @@
 Layout: ``$XDG_CACHE_HOME/mock-device/<kind>/<hash>/``; build logs in
 ``logs/<kind>.log`` beside the kinds. A build writes to a temporary folder, which
 is renamed when the build is complete: a folder with its final name is complete.
+
+An artifact has the same key wherever the cache is, so that it can serve another machine.
 """
 
 from __future__ import annotations
@@ -62,8 +64,12 @@ def _hash_path(digest: hashlib._Hash, path: Path) -> None:
 
 
 def key_of(inputs: Mapping[str, Input]) -> str:
-    """Hash (16 hex digits) of ``inputs``; a ``Path`` stands for the content of the file or folder."""
+    """Hash (16 hex digits) of ``inputs``; a ``Path`` stands for the content of the file or folder.
+
+    A text that is a path in the cache counts without the cache's folder.
+    """
     digest = hashlib.sha256()
+    here = f"{cache_root()}/"
     for name in sorted(inputs):
         value = inputs[name]
         digest.update(name.encode() + b"=")
@@ -72,7 +78,7 @@ def key_of(inputs: Mapping[str, Input]) -> str:
             if isinstance(item, Path):
                 _hash_path(digest, item)
             else:
-                digest.update(item if isinstance(item, bytes) else item.encode())
+                digest.update(item if isinstance(item, bytes) else item.removeprefix(here).encode())
             digest.update(b"\0")
     return digest.hexdigest()[:16]
 
@@ -92,17 +98,43 @@ def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None]
         return final
     if _looking:
         raise NotCachedError(f"{what}: not in the cache")
-    with locked(cache_root() / kind / f"{final.name}.lock", what):
+    _make(final, build, what, log_path(kind))
+    return final
+
+
+def add(kind: str, key: str, fill: Callable[[Path], None], *, what: str) -> bool:
+    """Add an artifact that was built elsewhere: call ``fill(folder)`` if it is not cached, and return whether it was.
+
+    As for a build, ``what`` describes the work, and if it fails nothing is left.
+    """
+    return _make(cache_root() / kind / key, fill, what, None)
+
+
+@contextmanager
+def reading(artifact: Path, what: str) -> Iterator[bool]:
+    """Keep ``artifact`` from being removed or built meanwhile. Yields whether it is there, then complete."""
+    with locked(_lock_of(artifact), what, shared=True):
+        yield artifact.is_dir()
+
+
+def _lock_of(artifact: Path) -> Path:
+    return artifact.with_name(f"{artifact.name}.lock")
+
+
+def _make(final: Path, build: Callable[[Path], None], what: str, log: Path | None) -> bool:
+    """Fill the folder ``final`` by ``build``, unless another process has; whether this one did."""
+    with locked(_lock_of(final), what):
         if final.is_dir():
-            return final
+            return False
         for stale in final.parent.glob(f"{final.name}.tmp*"):
             remove_tree(stale)
         partial = final.with_name(f"{final.name}.tmp{os.getpid()}")
         partial.mkdir()
         descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with progress.step(what, log_path(kind)), explained_when_full(partial, what):
-                log_path(kind).write_text("")
+            with progress.step(what, log), explained_when_full(partial, what):
+                if log:
+                    log.write_text("")
                 build(partial)
                 # fsync(2) of each file takes 13 s for QEMU's tree, syncfs(2) 0.4 s.
                 disk.sync(descriptor)
@@ -112,4 +144,4 @@ def cached(kind: str, inputs: Mapping[str, Input], build: Callable[[Path], None]
             raise
         finally:
             os.close(descriptor)
-    return final
+    return True

@@ -70,13 +70,15 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     inputs: dict[str, Input] = {
         "shape": shape(topology),
         "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime, *_of_k3s(profile)],
-        "cpu": host_cpu(profile.accelerator),
+        "cpu": host_cpu(profile.accelerator, nested=profile.nested),
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
         "qemu": ensure_qemu().version,
         "kubernetes": str(build_embedded_k8s()),
         "image": str(profile.node_image().disk),
         "code": _CODE,
+        # The saved disks name the disks below them by absolute paths.
+        "cache": os.fsencode(cache_root()),
     }
     build = _build(topology, profile, deploy.wait_nodes)
     return cached("golden-nodes", inputs, build, what="golden cluster: nodes Ready (booted once)")

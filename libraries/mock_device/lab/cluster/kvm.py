@@ -18,16 +18,20 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _REASON = "reason"
 
 
+class NoKvmError(StepError):
+    """A profile asks for KVM, which cannot run the nodes' kernel here."""
+
+
 def with_working_accelerator(profile: Profile, warn: Callable[[str], None] | None = None) -> Profile:
     """``profile``, or with QEMU's emulation in place of KVM that cannot run the nodes' kernel, after a warning.
 
-    The kernel is tried once after each boot of this machine. Raises StepError if
+    The kernel is tried once after each boot of this machine. Raises NoKvmError if
     the profile asks for ``accelerator: kvm``, which does not work.
     """
     if profile.accelerator != "kvm" or not (reason := _complaint(profile)):
         return profile
     if not profile.accelerator_found:
-        raise StepError(
+        raise NoKvmError(
             f"{profile.path}: accelerator: kvm: KVM cannot run the nodes' kernel on this machine: {reason}; "
             "expected a kernel that starts; use accelerator: auto or tcg"
         )

@@ -46,6 +46,8 @@ class Profile:
     """Settings of kind ``k3s``."""
     internet: bool = False
     """Whether guests reach the outside."""
+    nested: bool = False
+    """Whether guests can run guests themselves, with ``kvm``."""
 
     def node_image(self) -> NodeImage:
         """The image of the nodes; built if it is not cached. Raises StepError."""
@@ -69,6 +71,7 @@ def load(name: str) -> Profile:
         kmm=kmm_settings(fields.get("kmm") or {}),
         k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
         internet=fields.get("internet", False),
+        nested=fields.get("nested-virtualisation", False),
     )
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 _MHZ_STEP = 5
+_NESTED = ("/sys/module/kvm_amd/parameters/nested", "/sys/module/kvm_intel/parameters/nested")
 
 
 @cache
@@ -49,13 +50,15 @@ def emulated_vcpus(guests: int) -> str:
     return "single" if guests >= len(os.sched_getaffinity(0)) else "multi"
 
 
-def host_cpu(accelerator: str) -> str:
+def host_cpu(accelerator: str, *, nested: bool = False) -> str:
     """Properties of this machine's CPU that must be the same when a saved guest is restored.
 
-    With KVM: model and features. Without: the rate of the time stamp counter in MHz
-    (half the kernel's BogoMIPS), which the guest measures at boot and uses as its clock.
+    With KVM: model and features, and for guests with ``nested`` virtualisation KVM's setting for it.
+    Without: the rate of the time stamp counter in MHz (half the kernel's BogoMIPS), which the guest
+    measures at boot and uses as its clock.
     """
     cpu = _first_cpu()
     if accelerator == "kvm":
-        return f"{cpu.get('model name')} {cpu.get('flags')}"
+        settings = [file.read_text().strip() for file in map(Path, _NESTED) if nested and file.exists()]
+        return f"{cpu.get('model name')} {cpu.get('flags')}{' nested=' if nested else ''}{''.join(settings)}"
     return f"{round(float(cpu.get('bogomips', 0)) / 2 / _MHZ_STEP) * _MHZ_STEP} MHz"
