@@ -27,7 +27,7 @@ from mock_device.lab.build import gobuild
 from mock_device.lab.cluster import client
 from mock_device.topology import TopologyError
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 
 @pytest.mark.parametrize(
