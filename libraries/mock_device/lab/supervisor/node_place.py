@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.processes import Children
 from mock_device.lab.base.spec import Access, ClusterSpec, K3sSpec
 from mock_device.lab.controlplane.addresses import API_PORT
 from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import Readiness
+from mock_device.lab.controlplane.components import Readiness, wait_ready
+from mock_device.lab.controlplane.dns import NAME as DNS
+from mock_device.lab.controlplane.dns import Dns
 from mock_device.lab.controlplane.pki import Pki, create_k3s_pki
 from mock_device.lab.controlplane.sshkeys import SshKeys
 from mock_device.lab.guest.guest import GuestFile
@@ -35,13 +39,20 @@ _CONNECT_TIMEOUT_SECONDS = 30
 
 
 class NodePlace:
-    """The control plane is saved and restored with the guest in which it runs; this machine has no part of it."""
+    """The control plane is saved and restored with the guest in which it runs. This machine runs the DNS server only.
 
-    def __init__(self, spec: ClusterSpec, k3s: K3sSpec, topology: Topology) -> None:
+    k3s deploys its own DNS server as pods, unless its component ``coredns`` is disabled.
+    """
+
+    def __init__(self, spec: ClusterSpec, k3s: K3sSpec, topology: Topology, children: Children) -> None:
         self._spec = spec
         self._k3s = k3s
         self._server = topology.nodes[0]
         self._folder = spec.paths.pki
+        self._children = children
+        data = spec.paths.data / "control-plane"
+        dns = Dns(Path(spec.binaries), data, self.pki(), self._url, spec.internet)
+        self._dns = dns if dns.available and DNS in _disabled(k3s) else None
 
     @property
     def address(self) -> str:
@@ -62,19 +73,30 @@ class NodePlace:
 
     async def start(self) -> None:
         await self._wait_api(_START_TIMEOUT_SECONDS)
-        await asyncio.to_thread(bootstrap, self.pki(), dns=False, server=self._url)
+        await asyncio.to_thread(bootstrap, self.pki(), dns=self._dns is not None, server=self._url)
+        await self._start_dns()
 
     async def complete(self) -> None:
-        """Nothing more runs."""
+        if self._dns:
+            await wait_ready(self._dns.component(), self._children[DNS])
 
     async def restore(self, golden: Path) -> None:
-        """Nothing runs on this machine."""
+        """Nothing runs on this machine before the API server answers."""
 
     async def resumed(self) -> None:
         await self._wait_api(_RESUME_TIMEOUT_SECONDS)
+        await self._start_dns()
+
+    async def _start_dns(self) -> None:
+        if self._dns:
+            await asyncio.to_thread(self._dns.prepare)
+            component = self._dns.component()
+            await self._children.start(DNS, component.argv, cwd=self._spec.paths.data, env=component.env)
 
     async def end(self) -> None:
-        """Nothing runs on this machine. Connections between guests are saved with them, both ends at once."""
+        """Connections between guests are saved with them, both ends at once; those of the DNS server are not."""
+        if self._dns:
+            await self._children.end(DNS, signal.SIGKILL)
 
     def save(self, folder: Path) -> None:
         shutil.copytree(self._folder, folder / "pki")
@@ -112,3 +134,8 @@ class NodePlace:
         path = logs / f"k3s-{name}.log"
         write_file(path, text)
         return path
+
+
+def _disabled(k3s: K3sSpec) -> list[str]:
+    """Packaged components that are not deployed; a value of the flag may have several, separated by commas."""
+    return [name for value in k3s.server.get("disable", []) for name in value.split(",")]
