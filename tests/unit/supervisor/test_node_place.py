@@ -71,6 +71,21 @@ def started(place: NodePlace, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return objects
 
 
+def test_start_is_complete_when_the_controllers_run(silent: NodePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def probe(readiness: Readiness) -> str:
+        asked.append(readiness.url)
+        return "" if readiness.url.endswith("/readyz") else "answered 404"
+
+    monkeypatch.setattr(Readiness, "probe", probe)
+    monkeypatch.setattr(node_place, "_START_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(node_place, "run", lambda *_, **__: b"")
+    with pytest.raises(StepError, match=f"the controllers on {NAME} do not run after 0 s: answered 404"):
+        asyncio.run(silent.complete())
+    assert asked == [f"https://{CLUSTER.nodes[0].address}:6443/api/v1/namespaces/default/serviceaccounts/default"]
+
+
 def test_dns_server_of_this_machine_asks_the_api_server_on_the_node(
     place: NodePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

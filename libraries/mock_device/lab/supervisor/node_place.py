@@ -72,11 +72,15 @@ class NodePlace:
         return k3s_files(node, number, self._server, self._spec, self._k3s, self.pki(), keys, secret)
 
     async def start(self) -> None:
-        await self._wait_api(_START_TIMEOUT_SECONDS)
+        await self._wait("/readyz", self._not_ready, _START_TIMEOUT_SECONDS)
         await asyncio.to_thread(bootstrap, self.pki(), dns=self._dns is not None, server=self._url)
         await self._start_dns()
 
     async def complete(self) -> None:
+        # Controllers end, and k3s with them, if the API server is slow while they start, as it is after a restore. They
+        # run when one of them has made an object, and only then may the guests be saved.
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        await self._wait(account, f"the controllers on {self._server.name} do not run", _START_TIMEOUT_SECONDS)
         if self._dns:
             await wait_ready(self._dns.component(), self._children[DNS])
 
@@ -84,7 +88,7 @@ class NodePlace:
         """Nothing runs on this machine before the API server answers."""
 
     async def resumed(self) -> None:
-        await self._wait_api(_RESUME_TIMEOUT_SECONDS)
+        await self._wait("/readyz", self._not_ready, _RESUME_TIMEOUT_SECONDS)
         await self._start_dns()
 
     async def _start_dns(self) -> None:
@@ -105,13 +109,17 @@ class NodePlace:
     def _url(self) -> str:
         return f"https://{self.address}:{API_PORT}"
 
-    async def _wait_api(self, timeout: float) -> None:
-        readiness = Readiness(f"{self._url}/readyz", self.pki().identity("admin"), timeout)
+    @property
+    def _not_ready(self) -> str:
+        return f"the API server on {self._server.name} is not ready"
+
+    async def _wait(self, path: str, problem: str, timeout: float) -> None:
+        """Wait until the API server answers 200 to ``path``. Raises StepError with the ``problem``."""
+        readiness = Readiness(f"{self._url}{path}", self.pki().identity("admin"), timeout)
         deadline = time.monotonic() + timeout
         while reason := await asyncio.to_thread(readiness.probe):
             if time.monotonic() > deadline:
-                message = f"the API server on {self._server.name} is not ready after {timeout:.0f} s: {reason}"
-                raise StepError(message, await asyncio.to_thread(self._journal))
+                raise StepError(f"{problem} after {timeout:.0f} s: {reason}", await asyncio.to_thread(self._journal))
             await asyncio.sleep(_POLL_SECONDS)
 
     def _journal(self) -> Path:
