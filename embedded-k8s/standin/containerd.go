@@ -32,6 +32,9 @@ address = "{{ .Socket }}"
 
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "overlayfs"
+
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{{ .Registries }}"
 {{ if .Pause }}
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{{ .Pause }}"
@@ -56,6 +59,7 @@ SystemdCgroup = {{ $.SystemdCgroup }}
 
 type containerdSettings struct {
 	Root, State, Socket, Pause, DefaultRuntime string
+	Registries                                 string
 	Runtimes                                   map[string]string
 	SystemdCgroup                              bool
 }
@@ -103,6 +107,7 @@ func containerdConfig(o *options, runtimes map[string]string) ([]byte, error) {
 		Socket:         containerdSocket,
 		Pause:          o.pauseImage,
 		DefaultRuntime: o.defaultRuntime,
+		Registries:     o.registriesFolder(),
 		Runtimes:       runtimes,
 		SystemdCgroup:  systemdCgroup(),
 	})
@@ -113,6 +118,9 @@ func containerdConfig(o *options, runtimes map[string]string) ([]byte, error) {
 func startContainerd(ctx context.Context, o *options, children *children) error {
 	config, err := containerdConfig(o, findRuntimes())
 	if err != nil {
+		return err
+	}
+	if err := writeRegistries(o); err != nil {
 		return err
 	}
 	path := filepath.Join(o.containerdFolder(), "config.toml")

@@ -33,7 +33,7 @@ type options struct {
 	server                                             bool
 	config, dataDir, token, url                        string
 	nodeName, nodeIP, defaultRuntime, pauseImage       string
-	resolvConf, flannelBackend                         string
+	resolvConf, flannelBackend, registries             string
 	clusterCIDR, serviceCIDR, clusterDNS, domain       string
 	kubeconfig, kubeconfigMode                         string
 	disable, names, labels, taints                     []string
@@ -52,6 +52,7 @@ func (o *options) flags(name string) *pflag.FlagSet {
 	set.StringVarP(&o.nodeIP, "node-ip", "i", "", "address of this node")
 	set.StringVar(&o.defaultRuntime, "default-runtime", "runc", "containerd's default OCI runtime")
 	set.StringVar(&o.pauseImage, "pause-image", "", "image of pod sandboxes")
+	set.StringVar(&o.registries, "private-registry", DefaultRegistries, "YAML file with mirrors of registries")
 	set.StringVar(&o.resolvConf, "resolv-conf", os.Getenv("K3S_RESOLV_CONF"), "kubelet's resolv.conf [K3S_RESOLV_CONF]")
 	set.StringArrayVar(&o.labels, "node-label", nil, "label of the node")
 	set.StringArrayVar(&o.taints, "node-taint", nil, "taint of the node")

@@ -11,7 +11,8 @@ from kubernetes.client import ApiClient
 
 from mock_device.lab.base.processes import Children
 from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane, wait_ready
+from mock_device.lab.controlplane.components import wait_ready
+from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
 from mock_device.lab.controlplane.pki import create_pki
 from mock_device.lab.kube import kubeclient

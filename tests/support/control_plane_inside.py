@@ -26,7 +26,8 @@ from mock_device.lab.base.processes import Children
 from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, SERVICE_CIDR
 from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import API_SERVER, Component, ControlPlane, wait_ready
+from mock_device.lab.controlplane.components import Component, wait_ready
+from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
 from mock_device.lab.controlplane.pki import Identity, Pki, create_pki
 from mock_device.lab.kube import kubeclient, manifests

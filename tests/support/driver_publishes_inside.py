@@ -23,7 +23,8 @@ from mock_accel_dra.reports import event_of
 
 from mock_device.lab.base.processes import Children
 from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane, wait_ready
+from mock_device.lab.controlplane.components import wait_ready
+from mock_device.lab.controlplane.controlplane import API_SERVER, ControlPlane
 from mock_device.lab.controlplane.https import tls_context
 from mock_device.lab.controlplane.pki import Identity, create_pki
 from support.control_plane_inside import NODES, set_up_network

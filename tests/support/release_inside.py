@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
+from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import chart
 from mock_device.lab.kube import manifests
@@ -85,6 +86,14 @@ def left(api: ApiClient) -> list[str]:
     return found
 
 
+def wait_gone(api: ApiClient, objects: Sequence[dict[str, Any]], timeout: float) -> str:
+    try:
+        manifests.wait_gone(api, objects, NAMESPACE, timeout)
+    except StepError as error:
+        return str(error)
+    return "done"
+
+
 def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     helm, report = Helm(kubeconfig, folder), dict[str, Any]()
     plain = [PROJECT / item.path for item in chart.MANIFESTS if "kmm" not in item.path]
@@ -108,7 +117,10 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     build = ["--set=module.build.sourceImage=example.com/source:1", "--set=module.loader=kmm-build"]
     report["kmm-build"] = helm("upgrade", *build, "--set=module.build.image=example.com/kmod:${KERNEL_FULL_VERSION}")
     report["with kmm"] = sorted(workloads(api))
+    made = [item for path in plain for item in manifests.read_manifest(path) if item["kind"] != "Namespace"]
+    report["wait before"] = wait_gone(api, made, 1.0)
     report["uninstall"] = helm("uninstall")
+    report["wait after"] = wait_gone(api, made, HELM_SECONDS)
     report["left"] = left(api)
     for path in plain:
         manifests.apply(api, path)

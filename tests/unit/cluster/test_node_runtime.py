@@ -75,6 +75,12 @@ def test_stopped_kubelet_is_known_by_its_unit() -> None:
     assert parse("node1", without) == RUNTIME
 
 
+def test_stopped_kubelet_is_that_of_the_unit_in_use() -> None:
+    lines = [line for line in K3S.splitlines(keepends=True) if not line.startswith("kubelet")]
+    both = "".join(lines).replace("\tk3s.service\t/", "\tk3s-agent.service\t/") + "unit\tk3s-agent.service\n"
+    assert parse("node2", both).services == ("k3s-agent.service",)
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [

@@ -11,16 +11,20 @@ from support.fake_command import FakeCommand, fake_command
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import chart
 from mock_device.lab.cluster.release import Release, Revision, parse_history
+from mock_device.lab.kube import kubeclient, manifests
 
 HISTORY = [
     {"revision": 1, "status": "superseded", "description": "Install complete", "app_version": "0.1.0"},
     {"revision": 2, "status": "deployed", "description": "Upgrade complete", "app_version": "0.1.0"},
 ]
+MANIFEST = "kind: DaemonSet\n---\nkind: Deployment\n"
+SECONDS = 600.0
 # Lists one release; prints the history; fails for the value that is broken.
 ANSWERS = [
     f"history = {json.dumps(HISTORY)!r}",
     "if sys.argv[1] == 'list': print(json.dumps([{'name': 'mock-device'}] if os.environ.get('INSTALLED') else []))",
     "if sys.argv[1] == 'history': print(history)",
+    f"if sys.argv[1] == 'get': print({MANIFEST!r})",
     "if '--set=broken=true' in sys.argv: sys.exit('Error: UPGRADE FAILED: resource not ready')",
 ]
 
@@ -68,10 +72,27 @@ def test_install_takes_over_on_request_and_waits(helm: FakeCommand, release: Rel
 
 def test_helm_keeps_nothing_of_a_cluster(helm: FakeCommand, release: Release) -> None:
     release.uninstall(30)
-    (call,) = helm.calls
+    _, call = helm.calls
     assert call["argv"][:3] == ["uninstall", "mock-device", "--ignore-not-found"]
     for name in ("KUBECACHEDIR", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):
         assert not Path(call["env"][name]).parent.exists()
+
+
+def test_uninstall_waits_itself_for_every_object(
+    helm: FakeCommand, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[object] = []
+
+    def wait_gone(api: str, objects: list[dict[str, str]], namespace: str, timeout: float) -> None:
+        assert [call["argv"][0] for call in helm.calls] == ["list", "get", "uninstall"]
+        waited.extend([api, [item["kind"] for item in objects], namespace])
+        assert 0 < timeout <= SECONDS
+
+    monkeypatch.setattr(kubeclient, "connect", lambda kubeconfig: f"client of {kubeconfig.name}")
+    monkeypatch.setattr(manifests, "wait_gone", wait_gone)
+    monkeypatch.setenv("INSTALLED", "yes")
+    release.uninstall(SECONDS)
+    assert waited == ["client of kubeconfig", ["DaemonSet", "Deployment"], "mock-device"]
 
 
 def test_rollback_names_its_revision(helm: FakeCommand, release: Release) -> None:

@@ -59,5 +59,10 @@ def test_uninstall_leaves_the_namespace_only(report: dict[str, Any]) -> None:
     assert report["left"] == ["Namespace"]
 
 
+def test_waiting_names_the_object_that_remains(report: dict[str, Any]) -> None:
+    assert report["wait before"].startswith("ServiceAccount mock-device/mock-accel-node-agent is still there after 1 s")
+    assert report["wait after"] == "done"
+
+
 def test_plain_manifests_can_be_applied_afterwards(report: dict[str, Any]) -> None:
     assert report["restored"] == ["mock-accel-controller", "mock-accel-kmod", "mock-accel-node-agent"]

@@ -108,6 +108,12 @@ def test_secrets_are_readable_by_root_only(pki: Path) -> None:
         assert {found[path].mode for path in secret} == {0o600}
 
 
+def test_the_clusters_registry_is_asked_first_for_every_image(pki: Path) -> None:
+    for number in (1, 2):
+        registries = files(pki, number)["/etc/rancher/k3s/registries.yaml"]
+        assert yaml.safe_load(registries.content) == {"mirrors": {"*": {"endpoint": ["http://192.168.122.1:5000"]}}}
+
+
 def test_kubelet_and_pod_network_are_configured_on_every_node(pki: Path) -> None:
     for number in (1, 2):
         found = files(pki, number)

@@ -142,7 +142,9 @@ def parse(node: str, output: str) -> NodeRuntime:
         binary=process.binary(kind, tools),
         config=process.option("-c", "--config") or _CONFIGS[kind],
         service=process.unit,
-        kubelet_service=(kubelet.unit if kubelet else "") or next(filter(_runs_kubelet, units), process.unit),
+        # A node of k3s may have the units of server and agent; the one that runs the runtime is in use.
+        kubelet_service=(kubelet.unit if kubelet else "")
+        or next(filter(_runs_kubelet, [process.unit, *units]), process.unit),
         kubelet_root=(kubelet.option("--root-dir") if kubelet else "") or _KUBELET_ROOT,
         ctr=_ctr(process, tools) if kind is Kind.CONTAINERD else (),
         crictl=_crictl(process, tools),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import chart
+from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 
 DEPLOYED = "deployed"
@@ -52,10 +54,13 @@ class Release:
 
     def history(self) -> list[Revision]:
         """Its revisions, oldest first; none if it is not installed. Raises StepError."""
-        listed = json.loads(self._helm(["list", "--deployed", "--failed", "--pending", "--output=json"], _ASK_SECONDS))
-        if not any(item["name"] == chart.RELEASE for item in listed):
+        if not self._installed():
             return []
         return parse_history(self._helm(["history", chart.RELEASE, "--output=json"], _ASK_SECONDS))
+
+    def _installed(self) -> bool:
+        listed = json.loads(self._helm(["list", "--deployed", "--failed", "--pending", "--output=json"], _ASK_SECONDS))
+        return any(item["name"] == chart.RELEASE for item in listed)
 
     def install(self, values: Mapping[str, str], timeout: float, *, take_ownership: bool = False) -> None:
         """Install the chart with ``values`` by their dotted names, and wait until it serves.
@@ -76,9 +81,19 @@ class Release:
         self._change("rollback", [chart.RELEASE, str(revision)], timeout)
 
     def uninstall(self, timeout: float) -> None:
-        """Delete all objects of the release, and wait until they are gone. No error if it is not installed."""
+        """Delete all objects of the release, and wait until they are gone. No error if it is not installed.
+
+        The next release may be installed at once. Helm's own waiting ends when the first objects are gone, if it has
+        not seen the others yet (4.3.1, ``pkg/kube/statuswait.go``); a release that is installed then takes over objects
+        that vanish a moment later.
+        """
+        deadline = time.monotonic() + timeout
+        manifest = self._helm(["get", "manifest", chart.RELEASE], _ASK_SECONDS) if self._installed() else ""
         arguments = ["uninstall", chart.RELEASE, "--ignore-not-found", "--cascade=foreground"]
         self._helm([*arguments, "--wait", f"--timeout={timeout:.0f}s"], timeout + _SLACK_SECONDS)
+        if made := manifests.read_manifest(manifest):
+            api = kubeclient.connect(self._kubeconfig)
+            manifests.wait_gone(api, made, NAMESPACE, max(deadline - time.monotonic(), _ASK_SECONDS))
 
     def _change(self, command: str, arguments: Sequence[str | Path], timeout: float) -> None:
         waiting = ["--wait", f"--timeout={timeout:.0f}s", "--force-conflicts"]

@@ -1,4 +1,4 @@
-"""Components of a cluster's control plane: command lines, order of start, readiness.
+"""A cluster's control plane on this machine: command lines and configuration of its components, order of start.
 
 They run in the cluster's network namespace, on its bridge address and on loopback,
 so that every cluster uses the standard ports. All files that they write are below
@@ -7,76 +7,29 @@ the directory ``ControlPlane.data``.
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
-from mock_device.lab.base.processes import Child
-from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.addresses import (
     API_PORT,
     CLUSTER_CIDR,
     DNS_DOMAIN,
     HOST_ADDRESS,
-    OUTSIDE_DNS,
-    REGISTRY_NAME,
     SERVICE_CIDR,
 )
+from mock_device.lab.controlplane.components import Component, Readiness
+from mock_device.lab.controlplane.dns import Dns
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
-from mock_device.lab.controlplane.pki import Identity, Pki
+from mock_device.lab.controlplane.pki import Pki
 
 API_SERVER = f"https://{HOST_ADDRESS}:{API_PORT}"
 
 PROXY_NODE = "control-plane"
 """Node name of the host's kube-proxy; no node has this name."""
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_POLL_SECONDS = 0.1
-_OK = 200
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """A component is ready when ``url`` answers 200 to ``identity``."""
-
-    url: str
-    identity: Identity | None
-    timeout: float
-    """Seconds from the start of the component; long, because machines without hardware virtualisation are slow."""
-    shows: str = ""
-    """Text in the answer of a ready component, for one that answers 200 before it is ready."""
-
-    def probe(self) -> str:
-        """Ask once. Returns an empty string when the component is ready, else the reason why not."""
-        try:
-            status, body = https.request(self.url, self.identity)
-        except (OSError, http.client.HTTPException) as error:
-            return f"{self.url}: {error}"
-        if status == _OK:
-            return "" if self.shows in body else f"{self.url} does not show {self.shows} yet: {body.strip()[:300]}"
-        failed = [line for line in body.splitlines() if line.startswith("[-]")]
-        return f"{self.url} answered {status}: {'; '.join(failed) or body.strip()[:300]}"
-
-
-@dataclass(frozen=True)
-class Component:
-    """A process of the control plane."""
-
-    name: str
-    argv: list[str]
-    readiness: Readiness
-    after: tuple[str, ...] = ()
-    """Components that must be ready before this one starts."""
-    env: dict[str, str] = field(default_factory=lambda: {"PATH": _PATH})
-    """The whole environment."""
-    needed_by_nodes: bool = True
-    """False: nodes may boot before it is ready."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +55,22 @@ class ControlPlane:
     def prepare(self) -> None:
         """Write configuration files and kubeconfigs. Secrets among them are readable by their owner only."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("controller-manager", "scheduler", "kube-proxy", "coredns"):
+        for name in ("controller-manager", "scheduler", "kube-proxy"):
             write_kubeconfig(self._kubeconfig(name), self.pki.identity(name), API_SERVER)
         write_file(self.data / "scheduler.yaml", yaml.safe_dump(self._scheduler_config()))
         write_file(self.data / "kube-proxy.yaml", yaml.safe_dump(self._proxy_config()))
-        write_file(self.data / "Corefile", self._corefile())
+        self._dns.prepare()
 
     def components(self) -> list[Component]:
         """All components in the order of their start; CoreDNS only if ``binaries`` has it."""
         found = [self._etcd(), self._apiserver(), self._controller_manager(), self._scheduler(), self._proxy()]
-        if (self.binaries / "coredns").exists():
-            found.append(self._dns())
+        if self._dns.available:
+            found.append(self._dns.component())
         return found
+
+    @property
+    def _dns(self) -> Dns:
+        return Dns(self.binaries, self.data, self.pki, API_SERVER, self.internet)
 
     def _kubeconfig(self, name: str) -> Path:
         return self.data / f"{name}.kubeconfig"
@@ -227,11 +184,6 @@ class ControlPlane:
         readiness = Readiness("http://127.0.0.1:10256/livez", None, 120, shows='"status":')
         return Component("kube-proxy", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
 
-    def _dns(self) -> Component:
-        argv = [str(self.binaries / "coredns"), "-conf", str(self.data / "Corefile")]
-        readiness = Readiness("http://127.0.0.1:8181/ready", None, 120)
-        return Component("coredns", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
-
     def _client_component(self, name: str, options: Mapping[str, object], url: str) -> Component:
         readiness = Readiness(url, self.pki.identity("admin"), 120)
         return Component(name, self._argv(name, options), readiness, after=("kube-apiserver",))
@@ -279,53 +231,3 @@ class ControlPlane:
             # Limits of connection tracking are the host's, not the namespace's: leave them alone.
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         }
-
-    def _corefile(self) -> str:
-        # Without internet there is no other name server. An immediate NXDOMAIN is better than a refusal, which
-        # resolvers treat as temporary.
-        other = f"forward . {OUTSIDE_DNS}" if self.internet else "template ANY ANY {\n        rcode NXDOMAIN\n    }"
-        return f"""\
-{DNS_DOMAIN} in-addr.arpa ip6.arpa {{
-    bind {HOST_ADDRESS}
-    ready 127.0.0.1:8181
-    errors
-    cache 5
-    loadbalance
-    kubernetes {{
-        kubeconfig {self._kubeconfig("coredns")}
-        pods insecure
-        ttl 5
-    }}
-}}
-{REGISTRY_NAME} {{
-    bind {HOST_ADDRESS}
-    errors
-    template IN A {{
-        answer "{{{{ .Name }}}} 60 IN A {HOST_ADDRESS}"
-    }}
-    template ANY ANY {{
-        rcode NOERROR
-    }}
-}}
-. {{
-    bind {HOST_ADDRESS}
-    errors
-    {other}
-}}
-"""
-
-
-async def wait_ready(component: Component, child: Child) -> None:
-    """Wait until ``component``, which runs as ``child``, is ready.
-
-    Raises StepError when the process has ended, or, with the last answer, when the
-    component's time-out has passed.
-    """
-    deadline = time.monotonic() + component.readiness.timeout
-    while reason := await asyncio.to_thread(component.readiness.probe):
-        if child.process.returncode is not None:
-            raise StepError(f"{component.name} ended with {child.process.returncode} before it was ready", child.log)
-        if time.monotonic() > deadline:
-            message = f"{component.name} is not ready after {component.readiness.timeout:.0f} s: {reason}"
-            raise StepError(message, child.log)
-        await asyncio.sleep(_POLL_SECONDS)

@@ -1,7 +1,7 @@
 """Files of a node that runs k3s: its configuration, the secret by which nodes join, the cluster's authorities.
 
 Paths and keys are those of k3s's documentation ("Configuration file", "Using custom CA
-certificates", "Kubelet configuration files", "Manual install of units").
+certificates", "Kubelet configuration files", "Private Registry Configuration", "Manual install of units").
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from pathlib import PurePosixPath
 import yaml
 
 from mock_device.lab.base.spec import ClusterSpec, K3sSpec
-from mock_device.lab.controlplane.addresses import API_PORT, CLUSTER_CIDR, DNS_ADDRESS, DNS_DOMAIN, SERVICE_CIDR
+from mock_device.lab.controlplane.addresses import (
+    API_PORT,
+    CLUSTER_CIDR,
+    DNS_ADDRESS,
+    DNS_DOMAIN,
+    HOST_ADDRESS,
+    REGISTRY_PORT,
+    SERVICE_CIDR,
+)
 from mock_device.lab.controlplane.pki import K3S_AUTHORITIES, Pki
 from mock_device.lab.controlplane.sshkeys import SshKeys
 from mock_device.lab.guest.guest import GuestFile
@@ -21,6 +29,7 @@ from mock_device.lab.guest.node_files import common_files
 from mock_device.topology import Node
 
 CONFIG = "/etc/rancher/k3s/config.yaml"
+REGISTRIES = "/etc/rancher/k3s/registries.yaml"
 DATA = PurePosixPath("/var/lib/rancher/k3s")
 _KUBELET_CONFIG = DATA / "agent/etc/kubelet.conf.d/10-lab.conf"
 _GATES = {
@@ -66,6 +75,14 @@ def _yaml(settings: Mapping[str, list[str]]) -> bytes:
     return yaml.safe_dump(plain).encode()
 
 
+def _registries() -> dict[str, object]:
+    """The cluster's registry as a mirror of every registry, its own name included; see decision 0027.
+
+    After a mirror, k3s asks the image's registry itself.
+    """
+    return {"mirrors": {"*": {"endpoint": [f"http://{HOST_ADDRESS}:{REGISTRY_PORT}"]}}}
+
+
 def k3s_files(
     node: Node, number: int, server: Node, spec: ClusterSpec, k3s: K3sSpec, pki: Pki, keys: SshKeys, secret: str
 ) -> list[GuestFile]:
@@ -78,6 +95,7 @@ def k3s_files(
     files: list[GuestFile] = [
         *common_files(node, number, keys),
         GuestFile(CONFIG, _yaml(config(node, spec, k3s, server=is_server)), 0o600),
+        GuestFile(REGISTRIES, yaml.safe_dump(_registries()).encode(), 0o600),
     ]
     if k3s.kubelet:
         files.append(GuestFile(str(_KUBELET_CONFIG), k3s.kubelet.encode(), 0o600))

@@ -92,7 +92,6 @@ def delete_objects(
     deadline = time.monotonic() + timeout
     with dynamic_client(api) as dynamic:
         for item in reversed(objects):
-            title = _title(item, namespace)
             try:
                 resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
             except ResourceNotFoundError:
@@ -104,7 +103,28 @@ def delete_objects(
             except NotFoundError:
                 continue
             if not _gone(dynamic, resource, name, where, deadline):
-                raise StepError(f"{title} is still there after {timeout:.0f} s: see its finalizers and events")
+                raise _remains(item, namespace, timeout)
+
+
+def wait_gone(api: ApiClient, objects: Iterable[dict[str, Any]], namespace: str | None, timeout: float) -> None:
+    """Wait until none of ``objects`` exists; something else deletes them.
+
+    ``timeout`` is wall time in seconds for all of them; when it expires, StepError names the object that remains.
+    """
+    deadline = time.monotonic() + timeout
+    with dynamic_client(api) as dynamic:
+        for item in objects:
+            try:
+                resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
+            except ResourceNotFoundError:
+                continue
+            where = _namespace(item, namespace, resource.namespaced)
+            if not _gone(dynamic, resource, item["metadata"]["name"], where, deadline):
+                raise _remains(item, namespace, timeout)
+
+
+def _remains(item: dict[str, Any], namespace: str | None, timeout: float) -> StepError:
+    return StepError(f"{_title(item, namespace)} is still there after {timeout:.0f} s: see its finalizers and events")
 
 
 def _gone(dynamic: Any, resource: Any, name: str, namespace: str | None, deadline: float) -> bool:

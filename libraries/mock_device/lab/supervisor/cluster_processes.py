@@ -62,7 +62,7 @@ class ClusterProcesses:
         self.children = Children(spec.paths.logs, on_exit)
         self._place: Place = HostPlace(spec, topology, self.children)
         if spec.k3s:
-            self._place = NodePlace(spec, spec.k3s, topology)
+            self._place = NodePlace(spec, spec.k3s, topology, self.children)
 
         self.internet = spec.internet
         """Whether guests reach the outside; False after passt has ended."""

@@ -12,7 +12,8 @@ from mock_device.lab.base.processes import Children
 from mock_device.lab.base.spec import ClusterSpec
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS
 from mock_device.lab.controlplane.bootstrap import bootstrap
-from mock_device.lab.controlplane.controlplane import PROXY_NODE, Component, ControlPlane, wait_ready
+from mock_device.lab.controlplane.components import Component, wait_ready
+from mock_device.lab.controlplane.controlplane import PROXY_NODE, ControlPlane
 from mock_device.lab.controlplane.pki import Pki, create_pki
 from mock_device.lab.controlplane.sshkeys import SshKeys
 from mock_device.lab.guest.guest import GuestFile
