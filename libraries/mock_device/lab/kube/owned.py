@@ -28,12 +28,17 @@ def on_nodes(item: dict[str, Any], nodes: Sequence[str]) -> dict[str, Any]:
     """A copy of ``item`` whose pods, if it has some, run on ``nodes`` only."""
     if item["kind"] not in _POD_OWNERS:
         return item
-    # A term has one value of metadata.name (k8s.io/api/core/v1, NodeSelectorTerm.matchFields); terms are alternatives.
-    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes]
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
     template = item["spec"]["template"]
+    affinity = {**template["spec"].get("affinity", {}), **affinity_to(nodes)}
     pods = {**template, "spec": {**template["spec"], "affinity": affinity}}
     return {**item, "spec": {**item["spec"], "template": pods}}
+
+
+def affinity_to(nodes: Sequence[str]) -> dict[str, Any]:
+    """``affinity`` of pods that run on ``nodes`` only."""
+    # A term has one value of metadata.name (k8s.io/api/core/v1, NodeSelectorTerm.matchFields); terms are alternatives.
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def owners(api: ApiClient, items: Iterable[ObjectId]) -> dict[ObjectId, str]:
