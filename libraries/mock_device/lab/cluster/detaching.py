@@ -22,7 +22,7 @@ from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, owned
 from mock_device.lab.kube.object_id import ObjectId
 
-_REMOVE_SECONDS = 300.0
+_REMOVE_SECONDS = 600.0
 
 
 def detach(name: str) -> list[str]:
