@@ -107,11 +107,11 @@ class ForeignCluster:
     def _owners(self, _: ApiClient, items: Iterable[ObjectId]) -> dict[ObjectId, str]:
         return {item: self.objects[item] for item in items if item in self.objects}
 
-    def _apply(self, _: ApiClient, item: dict[str, Any], mark: str) -> None:
-        found = owned.id_of(item)
-        if found.name == self.fails_at:
-            raise StepError(f"{found}: the API server refuses it, 403: no")
-        self.objects[found] = mark
+    def _apply(self, _: ApiClient, items: Iterable[dict[str, Any]], mark: str) -> None:
+        for found in map(owned.id_of, items):
+            if found.name == self.fails_at:
+                raise StepError(f"{found}: the API server refuses it, 403: no")
+            self.objects[found] = mark
 
     def _remove(self, _: ApiClient, items: Sequence[ObjectId], mark: str, __: float) -> list[ObjectId]:
         left = [item for item in items if item in self.objects and self.objects[item] != mark]

@@ -9,6 +9,7 @@ from support.inside import report_of
 
 from mock_device.lab.build import chart
 from mock_device.lab.build.gobuild import build_embedded_k8s
+from mock_device.lab.kube import owned
 
 # It may have to build Helm.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -57,6 +58,12 @@ def test_kmm_takes_the_place_of_the_loader_pod(report: dict[str, Any]) -> None:
 def test_uninstall_leaves_the_namespace_only(report: dict[str, Any]) -> None:
     assert report["uninstall"] == "done"
     assert report["left"] == ["Namespace"]
+
+
+def test_label_tells_our_release_from_another(report: dict[str, Any]) -> None:
+    assert report["marked"] == "done"
+    assert (report["found"], report["found after"]) == ([True, False, True], False)
+    assert report["pods on"]["affinity"] == owned.affinity_to(["node1"])
 
 
 def test_plain_manifests_can_be_applied_afterwards(report: dict[str, Any]) -> None:

@@ -41,19 +41,16 @@ class Attachment:
         return on_each(self.inventory.nodes, work)
 
     def make(self, items: Iterable[dict[str, Any]]) -> None:
-        """Make those of ``items`` that do not exist, each recorded before."""
-        items = list(items)
-        there = owned.owners(self.api, map(owned.id_of, items))
-        for item in items:
-            found = owned.id_of(item)
-            if there.get(found, self.record.mark) != self.record.mark:
-                if found.kind == "Namespace":
-                    continue
-                raise StepError(f"{found} exists already, and this attachment has not made it")
-            if found not in self.record.objects:
-                with self.recording() as record:
-                    record.objects.append(found)
-            owned.apply(self.api, item, self.record.mark)
+        """Make those of ``items`` that do not exist, recorded before. Raises StepError."""
+        wanted = {owned.id_of(item): item for item in items}
+        theirs = [item for item, mark in owned.owners(self.api, wanted).items() if mark != self.record.mark]
+        if taken := [item for item in theirs if item.kind != "Namespace"]:
+            raise StepError(f"{', '.join(map(str, taken))}: exists already, and this attachment has not made it")
+        for namespace in theirs:
+            del wanted[namespace]
+        with self.recording() as record:
+            record.objects += [item for item in wanted if item not in record.objects]
+        owned.apply(self.api, list(wanted.values()), self.record.mark)
 
     @contextmanager
     def recording(self) -> Iterator[Record]:

@@ -52,11 +52,14 @@ def owners(api: ApiClient, items: Iterable[ObjectId]) -> dict[ObjectId, str]:
     return found
 
 
-def apply(api: ApiClient, item: dict[str, Any], mark: str) -> None:
-    """Apply an object with ``mark``. Raises StepError with the API server's reason."""
-    metadata = item["metadata"]
-    marked = {**metadata, "annotations": {**metadata.get("annotations", {}), MARK: mark}}
-    manifests.apply(api, yaml.safe_dump({**item, "metadata": marked}))
+def apply(api: ApiClient, items: Iterable[dict[str, Any]], mark: str) -> None:
+    """Apply objects with ``mark``, in their order. Raises StepError with the API server's reason."""
+
+    def marked(item: dict[str, Any]) -> dict[str, Any]:
+        metadata = item["metadata"]
+        return {**item, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), MARK: mark}}}
+
+    manifests.apply_objects(api, map(marked, items))
 
 
 def remove(api: ApiClient, items: Sequence[ObjectId], mark: str, timeout: float) -> list[ObjectId]:
