@@ -34,6 +34,7 @@ from mock_device.lab.cluster import kmm, kmm_state, module_loader
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import KmmSettings
 from mock_device.lab.kube import kubeclient, manifests, owned
+from mock_device.lab.kube.object_id import ObjectId
 from mock_device.names import NAMESPACE
 from support import DATA
 from support.api_server_inside import with_api_server
@@ -206,7 +207,7 @@ def failures(api: ApiClient, operator: KmmStandIn, control: module_loading.KmmCo
 
 def planned(api: ApiClient, loader: KmmLoader, folder: Path) -> Object:
     """Marks of the planned objects, after an attachment has installed KMM; and the objects that were not planned."""
-    applied = []
+    applied: list[ObjectId] = []
 
     def apply(items: Sequence[Object]) -> None:
         owned.apply(api, items, "mark")
