@@ -71,7 +71,8 @@ class KmmStandIn(threading.Thread):
         found: Any = self._apps.list_deployment_for_all_namespaces()
         for item in found.items:
             wanted = item.spec.replicas if self.operator_available else 0
-            if (item.status.available_replicas or 0) == wanted and item.status.observed_generation:
+            seen = item.status.observed_generation == item.metadata.generation
+            if (item.status.available_replicas or 0) == wanted and seen:
                 continue
             status = {
                 "observedGeneration": item.metadata.generation,

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,7 +33,8 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import kmm, kmm_state, module_loader
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import KmmSettings
-from mock_device.lab.kube import kubeclient, manifests
+from mock_device.lab.kube import kubeclient, manifests, owned
+from mock_device.lab.kube.object_id import ObjectId
 from mock_device.names import NAMESPACE
 from support import DATA
 from support.api_server_inside import with_api_server
@@ -204,6 +205,24 @@ def failures(api: ApiClient, operator: KmmStandIn, control: module_loading.KmmCo
     return found
 
 
+def planned(api: ApiClient, loader: KmmLoader, folder: Path) -> Object:
+    """Marks of the planned objects, after an attachment has installed KMM; and the objects that were not planned."""
+    applied: list[ObjectId] = []
+
+    def apply(items: Sequence[Object]) -> None:
+        owned.apply(api, items, "mark")
+        applied.extend(map(owned.id_of, items))
+
+    loader.install_operators(api, folder, apply)
+    wanted = [owned.id_of(item) for item in loader.planned()]
+    return {
+        "marks": sorted(set(owned.owners(api, wanted).values())),
+        "missing": [str(item) for item in wanted if item not in applied],
+        "unplanned": [str(item) for item in applied if item not in wanted],
+        "unlabelled": kmm.unlabelled(api, NODES),
+    }
+
+
 def control_of_one_node(api: ApiClient, operator: KmmStandIn) -> Object:
     control = module_loading.of_cluster(api)
     report: Object = {"kind": control.kind.value}
@@ -257,6 +276,7 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> Object:
     before = core.read_namespaced_secret("webhook-server-cert", "kmm-stand-in").data
     loader.install(cluster)
     report["certificate kept"] = core.read_namespaced_secret("webhook-server-cert", "kmm-stand-in").data == before
+    report["planned"] = planned(api, loader, folder)
     report["control"] = control_of_one_node(api, operator)
     loader.remove(cluster)
     report["removed"] = [state_of(api), sorted(operator.loaded)]

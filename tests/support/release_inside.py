@@ -23,7 +23,8 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import chart
-from mock_device.lab.kube import manifests
+from mock_device.lab.cluster.release import Release
+from mock_device.lab.kube import kubeclient, manifests, owned
 from mock_device.names import NAMESPACE
 from support import DATA
 from support.api_server_inside import with_api_server
@@ -122,6 +123,13 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     report["uninstall"] = helm("uninstall")
     report["wait after"] = wait_gone(api, made, HELM_SECONDS)
     report["left"] = left(api)
+    release, marked = Release(kubeconfig), f"{owned.MARK}=one"
+    affinity = {"nodeAgent.affinity": owned.affinity_to(["node1"])}
+    report["marked"] = helm("install", f"--labels={marked}", *chart.settings(affinity))
+    report["found"] = [release.exists(marked), release.exists(f"{owned.MARK}=two"), release.exists()]
+    report["pods on"] = kubeclient.as_json(api, workloads(api)["mock-accel-node-agent"])["spec"]["template"]["spec"]
+    helm("uninstall")
+    report["found after"] = release.exists()
     for path in plain:
         manifests.apply(api, path)
     report["restored"] = sorted(workloads(api))

@@ -23,13 +23,34 @@ from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
 from mock_device.lab.base import command_line, progress
-from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
+from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.variables import topology_names
 
-OTHER_CLUSTERS = {"control-plane-on-node": ("environment", "numa", "allocation")}
-"""Suites that run on clusters of other makes as well, by their profile; on the default topology."""
+_SHORT = ("environment", "numa", "allocation")
+_RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
+_NO_HOTPLUG = (*_SHORT, "security", "discovery", "sriov", "pcie", "operation", "guide")
+
+
+@dataclass(frozen=True)
+class OtherCluster:
+    """A cluster of another make, of the default topology."""
+
+    profile: str
+    suites: Sequence[str]
+    """Suites that run on it, unless others are named."""
+    attached: bool = False
+    """Whether it is attached as if somebody else had made it."""
+
+
+OTHER_CLUSTERS = {
+    "control-plane-on-node": OtherCluster("control-plane-on-node", _SHORT),
+    "runc": OtherCluster("runc", _RUNTIME),
+    "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
+    "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
+}
+"""Clusters of other makes on which suites run as well, by the names of their rounds."""
 _MINUTES = 180.0
 _END_SECONDS = 60.0
 """Time for ``acceptance`` to end its clusters and write a report after SIGINT."""
@@ -52,7 +73,7 @@ class Plan:
     """The rounds to run."""
 
     topologies: Sequence[str]
-    """Names of topologies, and of profiles in OTHER_CLUSTERS."""
+    """Names of topologies, and of clusters in OTHER_CLUSTERS."""
     rounds: int
     outputdir: Path
 
@@ -63,15 +84,16 @@ class Plan:
 
 def command(topology: str, clusters: int, folder: Path, arguments: Sequence[str]) -> list[str]:
     """Command line of one round; the kernel ends it when this process is killed."""
-    acceptance = [sys.executable, "-m", "mock_device.acceptance.cli", "--clusters", str(clusters)]
-    if topology in OTHER_CLUSTERS:
-        acceptance += ["--topology", DEFAULT_TOPOLOGY, "--profile", topology]
+    other = OTHER_CLUSTERS.get(topology)
+    module = "existing" if other and other.attached else "cli"
+    argv = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", f"mock_device.acceptance.{module}"]
+    if module == "cli":
+        argv += ["--clusters", str(clusters), "--topology", DEFAULT_TOPOLOGY if other else topology]
+    if other:
+        argv += ["--profile", other.profile]
         if not any(Path(argument).exists() for argument in arguments):
-            suites = (str(PROJECT / "suites" / f"{suite}.robot") for suite in OTHER_CLUSTERS[topology])
-            arguments = [*suites, *arguments]
-    else:
-        acceptance += ["--topology", topology]
-    return ["setpriv", "--pdeathsig", "TERM", *acceptance, "--outputdir", str(folder), "--", *arguments]
+            arguments = [*(str(PROJECT / "suites" / f"{suite}.robot") for suite in other.suites), *arguments]
+    return [*argv, "--outputdir", str(folder), "--", *arguments]
 
 
 def run_round(argv: Sequence[str], folder: Path, seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +18,16 @@ from urllib3.exceptions import HTTPError
 from mock_device.checks.nodes import runtime
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
-from mock_device.lab.build import images, kbuild
-from mock_device.lab.cluster import attaching, discovery, node_images, node_runtime
+from mock_device.lab.build import chart, images, kbuild
+from mock_device.lab.cluster import attaching, discovery, kmm_state, node_images, node_runtime
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
+from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.node_runtime import Kind, NodeRuntime
 from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import contexts, kubeclient, kubeexplain
-from mock_device.names import DRIVER
+from mock_device.names import DRIVER, NAMESPACE
+from mock_device.tools import ssh_remedies
 
 _COMMAND_SECONDS = 180.0
 _STORE = threading.Lock()
@@ -67,10 +68,26 @@ def table(found: Sequence[Check]) -> Table:
 
 
 def plan(inventory: Inventory) -> Table:
-    """What ``lab attach`` makes on a cluster that has nothing of it."""
-    rows = [("object", str(item)) for item in attaching.planned(inventory)]
-    rows += [(f"image on {', '.join(inventory.node_names)}", image) for image in sorted(_wanted_images(inventory))]
+    """What ``lab attach`` makes on a cluster that has nothing of it, but maybe KMM."""
+    with_kmm = _installs_kmm(inventory)
+    rows = [("object", str(item)) for item in attaching.planned(inventory, with_kmm=with_kmm)]
+    if inventory.driver == "helm":
+        rows.append(("Helm release", f"{NAMESPACE}/{chart.RELEASE}"))
+    if inventory.module == "kmm":
+        rows += [("label of node", f"{node} {kmm_state.NODE_LABEL}") for node in inventory.node_names]
+    wanted = sorted(_wanted_images(inventory, with_kmm=with_kmm))
+    rows += [(f"image on {', '.join(inventory.node_names)}", image) for image in wanted]
     return Table(("installs", "name"), rows)
+
+
+def _installs_kmm(inventory: Inventory) -> bool:
+    """Whether KMM would be installed. False also where ``check`` has a problem with the API or with KMM's files."""
+    if inventory.module != "kmm":
+        return False
+    try:
+        return attaching.installs_kmm(connect(inventory), inventory) and bool(KmmLoader(inventory.kmm).images())
+    except (StepError, ApiException, HTTPError):
+        return False
 
 
 def _api(inventory: Inventory) -> Iterator[Check]:
@@ -93,7 +110,10 @@ def _api(inventory: Inventory) -> Iterator[Check]:
         yield from _rights(api)
         yield from _dra(api)
         yield from _nodes(api, inventory)
+        yield from _kmm(api, inventory)
         yield from _free_names(api, inventory)
+    except StepError as error:
+        yield Check("API", "files of KMM", str(error), "set install.module to pod, or name KMM's files")
     except (ApiException, HTTPError) as error:
         reason = kubeclient.refusal(error) if isinstance(error, ApiException) else str(error)
         yield Check("API", "requests", reason, "use a kubeconfig with the rights of an administrator")
@@ -165,6 +185,17 @@ def _nodes(api: ApiClient, inventory: Inventory) -> Iterator[Check]:
             )
 
 
+def _kmm(api: ApiClient, inventory: Inventory) -> Iterator[Check]:
+    """The cluster has KMM, or it can be installed. Raises StepError."""
+    if inventory.module != "kmm":
+        return
+    if attaching.installs_kmm(api, inventory):
+        files = KmmLoader(inventory.kmm).images()
+        yield Check("API", "KMM", f"the cluster does not have it; it is installed with {len(files)} images")
+    else:
+        yield Check("API", "KMM", "the cluster has it")
+
+
 def _free_names(api: ApiClient, inventory: Inventory) -> Iterator[Check]:
     """Objects that would be made do not exist."""
     if taken := attaching.taken(api, inventory):
@@ -180,7 +211,7 @@ def _node(inventory: Inventory, node: NodeAccess) -> Iterator[Check]:
         uid, release, machine = on_node(node, ["sh", "-c", _FACTS], timeout=_COMMAND_SECONDS).split()
     except StepError as error:
         text = str(error)
-        yield Check(node.name, "SSH", _reason(text), ssh_remedy(node, text))
+        yield Check(node.name, "SSH", ssh_remedies.reason(text), ssh_remedies.remedy(node, text))
         return
     except ValueError as error:
         yield Check(
@@ -205,42 +236,9 @@ def _node(inventory: Inventory, node: NodeAccess) -> Iterator[Check]:
             yield Check(node.name, "answers", str(error), "look at the node")
 
 
-def _reason(text: str) -> str:
-    """What ssh(1) or sudo(8) printed, from the message of ``on_node``."""
-    return " ".join(re.sub(r"^ssh .*? ended with \d+: ", "", text, flags=re.DOTALL).split())
-
-
-def ssh_remedy(node: NodeAccess, text: str) -> str:
-    """What to do after ``text``, the error of a command over SSH on ``node``."""
-    via = node.jump if node.jump and "UNKNOWN port 65535" in text else None
-    server = via or node
-    where = f"-p {server.port} {server.user}@{server.host}"
-    rules = (
-        (
-            r"Host key verification failed|host key is known|REMOTE HOST IDENTIFICATION",
-            f"compare its fingerprint, then: ssh-keyscan -p {server.port} {server.host} >> {server.known_hosts}",
-        ),
-        (r"Permission denied", f"let the key in: ssh-copy-id -i {server.key_file} {where}"),
-        (
-            r"sudo: .*password is required|sudo: .*terminal is required",
-            f"let {node.user} use sudo without a password (NOPASSWD in /etc/sudoers.d)",
-        ),
-        (r"sudo: .*not found|sudo: command not found", "install sudo there, or log in as root"),
-        (r"Load key|not accessible|invalid format", f"check the key {server.key_file}; it must have no passphrase"),
-        (
-            r"refused|timed out|No route|Could not resolve|unreachable|did not end|closed by",
-            f"check host and port of {server.host}:{server.port}, and the network",
-        ),
-    )
-    for pattern, remedy in rules:
-        if re.search(pattern, text):
-            return remedy
-    return f"try it by hand: ssh -i {server.key_file} {where}"
-
-
 def _kernel(inventory: Inventory, node: NodeAccess, release: str, machine: str) -> Iterator[Check]:
     what = "kernel module"
-    if inventory.module != "pod":
+    if inventory.module == "none":
         return
     if machine != _MACHINE:
         yield Check(
@@ -292,24 +290,27 @@ def _default(config: str) -> str:
 
 
 def _images(inventory: Inventory, node: NodeAccess, found: NodeRuntime) -> Iterator[Check]:
-    """CRI-O's store is not written: the images must be there."""
+    """CRI-O has no client that imports images: the node has another one, or the images are there."""
     if found.kind is not Kind.CRIO:
         return
-    missing = sorted(_wanted_images(inventory) - node_images.references(node, found))
-    if missing:
-        remedy = f"put them there: podman load -i ARCHIVE; archives: lab build; missing {', '.join(missing)}"
-        yield Check(node.name, "images", f"the lab puts no images into the store of {found.kind}", remedy)
+    wanted = _wanted_images(inventory, with_kmm=_installs_kmm(inventory))
+    missing = sorted(wanted - node_images.references(node, found))
+    command = "command -v podman || command -v skopeo || true"
+    tool = on_node(node, ["sh", "-c", command], timeout=_COMMAND_SECONDS).strip()
+    if missing and not tool:
+        remedy = f"install podman there, or put the images there: {', '.join(missing)}; archives: lab build"
+        yield Check(node.name, "images", f"expected podman or skopeo beside {found.kind}, found neither", remedy)
     else:
-        yield Check(node.name, "images", "are there")
+        yield Check(node.name, "images", f"put there by {tool}" if missing else "are there")
 
 
-def _wanted_images(inventory: Inventory) -> set[str]:
+def _wanted_images(inventory: Inventory, *, with_kmm: bool) -> set[str]:
     wanted = {images.TEST_IMAGE}
-    if inventory.module == "pod":
+    if inventory.module != "none":
         wanted.add(images.KMOD_IMAGE)
     if inventory.driver != "none":
         wanted.add(images.DRIVER_IMAGE)
-    return wanted
+    return wanted | (KmmLoader(inventory.kmm).images().keys() if with_kmm else set())
 
 
 def _devices(inventory: Inventory, node: NodeAccess) -> Iterator[Check]:

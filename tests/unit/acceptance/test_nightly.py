@@ -171,8 +171,26 @@ def test_other_make_of_cluster_runs_its_own_suites_on_the_default_topology() -> 
     assert options[-3:] == [str(PROJECT / "suites/allocation.robot"), "--include", "numa"]
 
 
+@pytest.mark.parametrize(
+    ("cluster", "module", "profile", "suite"),
+    [
+        ("runc", "cli --clusters 2 --topology numa-cluster", "runc", "guide"),
+        ("existing", "existing", "embedded", "operation"),
+        ("existing-runc", "existing", "runc", "allocation"),
+    ],
+)
+def test_suites_run_with_each_runtime_also_on_a_cluster_that_exists(
+    cluster: str, module: str, profile: str, suite: str
+) -> None:
+    line = " ".join(nightly.command(cluster, 2, Path("/r"), []))
+    assert f" -m mock_device.acceptance.{module} --profile {profile} --outputdir /r -- " in line
+    suites = [Path(word) for word in line.partition(" -- ")[2].split()]
+    assert {"environment.robot", "security.robot", f"{suite}.robot"} <= {path.name for path in suites}
+    assert all(path.is_file() for path in suites)
+
+
 def test_profiles_of_other_makes_exist() -> None:
-    assert nightly.OTHER_CLUSTERS.keys() <= set(profile_names())
+    assert {cluster.profile for cluster in nightly.OTHER_CLUSTERS.values()} <= set(profile_names())
 
 
 def script(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from mock_device.topology.features import Feature
 NODE1, NODE2 = (node.name for node in CLUSTER.nodes)
 SHARED = ObjectId("v1", "Namespace", "mock-device", "")
 TESTS = ObjectId("v1", "Namespace", "mock-device-tests", "")
+OPERATOR = ObjectId("apps/v1", "Deployment", "operator", "kmm")
+MODULE = ObjectId("kmm.sigs.x-k8s.io/v1beta1", "Module", "mock-accel", "mock-device")
 AGENT = ObjectId("apps/v1", "DaemonSet", "mock-accel-node-agent", "mock-device")
 
 
@@ -70,6 +73,71 @@ def test_pods_run_on_the_nodes_of_the_profile_only(foreign: ForeignCluster) -> N
     required = agent["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     (terms,) = required["requiredDuringSchedulingIgnoredDuringExecution"].values()
     assert [term["matchFields"][0]["values"] for term in terms] == [[NODE1], [NODE2]]
+
+
+def install_by(foreign: ForeignCluster, **how: str) -> None:
+    foreign.profile.write_text(f"{foreign.profile.read_text()}install: {json.dumps(how)}\n")
+
+
+def test_kmm_is_installed_for_the_module_and_removed_again(foreign: ForeignCluster) -> None:
+    install_by(foreign, module="kmm", driver="none")
+    foreign.labels = {NODE1}
+    attach(foreign)
+    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, MODULE}
+    assert foreign.labels == {NODE1, NODE2}
+    record = AttachedPaths.of("mine").load()
+    assert (record.objects, record.labelled) == ([TESTS, SHARED, OPERATOR, MODULE], [NODE2])
+    foreign.users = ["team/training"]
+    with pytest.raises(StepError, match="devices are in use by the claims team/training"):
+        detaching.detach("mine")
+    foreign.users = []
+    assert detaching.detach("mine") == []
+    assert (foreign.objects, foreign.labels) == ({}, {NODE1})
+
+
+def test_clusters_own_kmm_is_used_and_stays(foreign: ForeignCluster) -> None:
+    install_by(foreign, module="kmm", driver="none")
+    foreign.has_kmm, foreign.objects = True, {OPERATOR: ""}
+    attach(foreign)
+    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, MODULE}
+    assert detaching.detach("mine") == []
+    assert foreign.objects == {OPERATOR: ""}
+
+
+def test_driver_is_a_release_that_detaching_uninstalls(foreign: ForeignCluster) -> None:
+    install_by(foreign, module="none", driver="helm")
+    attach(foreign)
+    record = AttachedPaths.of("mine").load()
+    assert foreign.release == f"{owned.MARK}={record.mark}"
+    assert (record.objects, record.release) == ([TESTS, SHARED], True)
+    foreign.users = ["team/training"]
+    with pytest.raises(StepError, match="devices are in use by the claims team/training"):
+        detaching.detach("mine")
+    foreign.users = []
+    assert detaching.detach("mine") == []
+    assert foreign.objects == {}
+    assert foreign.release is None
+
+
+def test_release_that_somebody_else_made_again_is_left(foreign: ForeignCluster) -> None:
+    install_by(foreign, module="none", driver="helm")
+    attach(foreign)
+    foreign.release = "theirs"
+    assert detaching.detach("mine") == ["Helm release mock-device: somebody else has installed it again"]
+    assert foreign.release == "theirs"
+
+
+def test_no_release_is_made_where_an_object_of_the_chart_exists(foreign: ForeignCluster) -> None:
+    install_by(foreign, module="none", driver="helm")
+    foreign.objects[AGENT] = ""
+    with pytest.raises(StepError, match="DaemonSet mock-device/mock-accel-node-agent exist already; set install"):
+        attach(foreign)
+    assert foreign.release is None
+
+
+def test_pods_of_the_release_run_on_the_nodes_of_the_profile_only(foreign: ForeignCluster) -> None:
+    values = attaching.release_values(inventory.load(str(foreign.profile)))
+    assert values["nodeAgent.affinity"] == values["controller.affinity"] == owned.affinity_to([NODE1, NODE2])
 
 
 def test_nothing_is_made_where_an_object_exists(foreign: ForeignCluster) -> None:

@@ -106,6 +106,13 @@ def test_image_goes_to_the_store_of_the_kubelet(nodes: Callable[..., FakeNodes],
     assert {command for command, _ in fake.imports.values()} == {f"{address} images import - && sync"}
 
 
+def test_only_some_nodes_get_the_image(nodes: Callable[..., FakeNodes], cluster: Any, archive: Path) -> None:
+    fake = nodes((K3S, K3S), ((), LAYERS))
+    loaded = load(cluster, archive, only=[NODES[1]])
+    assert [(one.node, one.transferred) for one in loaded] == [(NODES[1], 0)]
+    assert fake.imports.keys() == {NODES[1]}
+
+
 def test_layers_that_all_nodes_have_stay_here(nodes: Callable[..., FakeNodes], cluster: Any, archive: Path) -> None:
     nodes((K3S, K3S), (LAYERS, LAYERS[:1]))
     assert {one.transferred for one in load(cluster, archive)} == {len(LAYERS[1])}

@@ -73,7 +73,7 @@ def test_template_of_the_project_is_valid() -> None:
         ("worker2", "worker1", "nodes: worker1 stands there more than once"),
         ("topology: numa-cluster", "topology: nowhere", "no topology 'nowhere'; available: "),
         ("topology: numa-cluster", "topology: nowhere.yaml", "no topology '.*/nowhere.yaml'; available: "),
-        ("{module: none}", "{module: dkms}", "install.module: expected pod or none, found 'dkms'"),
+        ("{module: none}", "{module: dkms}", "install.module: expected .*kmm.*, found 'dkms'"),
         ("port: 2022", "port: 70000", "ssh.port: 70000 is greater than the maximum of 65535"),
         ("topology:", "accelerator: kvm\ntopology:", "accelerator: this key is not allowed here"),
     ],

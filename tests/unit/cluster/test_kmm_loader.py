@@ -63,6 +63,9 @@ class TestStandIn:
     def test_webhook_keeps_its_certificate(self, report: dict[str, Any]) -> None:
         assert report["certificate kept"]
 
+    def test_attachment_plans_and_marks_what_it_applies(self, report: dict[str, Any]) -> None:
+        assert report["planned"] == {"marks": ["mark"], "missing": [], "unplanned": [], "unlabelled": []}
+
     def test_module_leaves_and_comes_back_with_the_label(self, report: dict[str, Any]) -> None:
         control = report["control"]
         assert control["kind"] == "kmm"

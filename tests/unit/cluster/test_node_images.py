@@ -42,15 +42,9 @@ def test_references_are_those_of_the_nodes_runtime(commands: list[list[str]]) ->
         node_images.references(NODE, replace(CRIO, crictl=()))
 
 
-def test_archive_is_imported_into_containerd_only(commands: list[list[str]], tmp_path: Path) -> None:
-    node_images.import_archive(NODE, RUNTIME, tmp_path / "image.tar", tmp_path / "log")
-    assert commands[0][-1].endswith("images import - && sync")
-    with pytest.raises(StepError, match="node1: the lab puts no images into the store of cri-o; load .*image.tar"):
-        node_images.import_archive(NODE, CRIO, tmp_path / "image.tar", tmp_path / "log")
-
-
 def test_images_are_removed_by_name(commands: list[list[str]]) -> None:
     node_images.remove(NODE, RUNTIME, [])
     assert commands == []
     node_images.remove(NODE, RUNTIME, ["a:1", "b:1"])
-    assert commands == [[*RUNTIME.ctr, "images", "rm", "a:1", "b:1"]]
+    node_images.remove(NODE, CRIO, ["a:1", "b:1", "gone:1"])
+    assert commands[1::2] == [[*RUNTIME.ctr, "images", "rm", "a:1"], ["crictl", "rmi", "a:1", "b:1"]]

@@ -107,3 +107,13 @@ def test_failed_upgrade_is_rolled_back_and_has_helms_message(
         release.upgrade({"broken": "true"}, 30)
     assert {"--reset-values", "--rollback-on-failure"} <= set(helm.calls[0]["argv"])
     assert "UPGRADE FAILED" in (tmp_path / "helm.log").read_text()
+
+
+def test_label_marks_a_release_and_finds_it(helm: FakeCommand, release: Release) -> None:
+    release.install({"nodeAgent.affinity": {"nodeAffinity": {}}}, 90, label="example.com/mark=one")
+    assert not release.exists("example.com/mark=one")
+    install, found = helm.calls
+    assert {"--labels=example.com/mark=one", '--set-json=nodeAgent.affinity={"nodeAffinity": {}}'} <= set(
+        install["argv"]
+    )
+    assert "--selector=example.com/mark=one" in found["argv"]

@@ -9,6 +9,7 @@ from support.inside import report_of
 
 from mock_device.lab.build import chart
 from mock_device.lab.build.gobuild import build_embedded_k8s
+from mock_device.lab.kube import owned
 
 # It may have to build Helm.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -62,6 +63,12 @@ def test_uninstall_leaves_the_namespace_only(report: dict[str, Any]) -> None:
 def test_waiting_names_the_object_that_remains(report: dict[str, Any]) -> None:
     assert report["wait before"].startswith("ServiceAccount mock-device/mock-accel-node-agent is still there after 1 s")
     assert report["wait after"] == "done"
+
+
+def test_label_tells_our_release_from_another(report: dict[str, Any]) -> None:
+    assert report["marked"] == "done"
+    assert (report["found"], report["found after"]) == ([True, False, True], False)
+    assert report["pods on"]["affinity"] == owned.affinity_to(["node1"])
 
 
 def test_plain_manifests_can_be_applied_afterwards(report: dict[str, Any]) -> None:

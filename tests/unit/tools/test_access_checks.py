@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dra_fakes.answers import Answers, api_server, listing
 from support.foreign_cluster import KUBECONFIG, PROFILE
 from support.recorded_cluster import CONFIG, NODE1, NODE2, READY
 from support.runtimes import RUNTIME
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.build import kbuild
-from mock_device.lab.cluster import attaching, inventory, node_images, node_runtime
+from mock_device.lab.build import chart, kbuild
+from mock_device.lab.cluster import attaching, inventory, kmm_state, node_images, node_runtime
 from mock_device.lab.cluster.inventory import Inventory
+from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.node_runtime import Kind
 from mock_device.lab.cluster.ssh import JumpHost
-from mock_device.tools import access_checks
+from mock_device.tools import access_checks, ssh_remedies
 from mock_device.tools.access_checks import Check
 
 CONNECT = access_checks.connect
@@ -62,6 +64,8 @@ class Fake:
         self.facts, self.config, self.pci = FACTS, CONFIG, PCI
         self.answers = dict(ANSWERS)
         self.taken: list[Any] = []
+        self.tool = ""
+        """Path of podman or skopeo on the nodes."""
         self.monkeypatch = monkeypatch
         monkeypatch.setattr(access_checks, "on_node", self._on_node)
         monkeypatch.setattr(access_checks, "runner", lambda _: lambda node, command: self.pci)
@@ -70,6 +74,8 @@ class Fake:
         monkeypatch.setattr(attaching, "taken", lambda *_: self.taken)
 
     def _on_node(self, node: Any, command: Sequence[str], **_: object) -> str:
+        if command[-1].startswith("command -v podman"):
+            return self.tool
         return self.facts if command[-1].startswith("id -u") else self.config
 
     def check(self, change: Callable[[Inventory], Inventory] = lambda item: item) -> list[Check]:
@@ -170,16 +176,54 @@ def test_taken_names_and_unusable_kubeconfigs_are_named(fake: Fake, tmp_path: Pa
     assert [(item.where, item.what) for item in real if item.problem] == [("API", "kubeconfig")]
 
 
-def test_images_must_be_there_where_the_lab_puts_none(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crio_needs_a_tool_that_imports_images(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     crio = replace(RUNTIME, kind=Kind.CRIO, ctr=(), crictl=("crictl",))
     monkeypatch.setattr(node_runtime, "find", lambda _: crio)
     fake.config = "[crio.runtime]\ndefault_runtime = 'crun'\n[crio.runtime.runtimes.crun]\nruntime_path = ''\n"
-    monkeypatch.setattr(node_images, "references", lambda *_: {"localhost/mock-device/busybox:1"})
+    there = {"localhost/mock-device/busybox:1"}
+    monkeypatch.setattr(node_images, "references", lambda *_: there)
     (_, text, remedy), _ = fake.problems()
-    assert text == "the lab puts no images into the store of cri-o"
-    assert remedy.endswith(
-        "missing localhost/mock-device/mock-accel-dra-driver:dev, localhost/mock-device/mock-accel-kmod:dev"
-    )
+    assert text == "expected podman or skopeo beside cri-o, found neither"
+    missing = "localhost/mock-device/mock-accel-dra-driver:dev, localhost/mock-device/mock-accel-kmod:dev"
+    assert remedy == f"install podman there, or put the images there: {missing}; archives: lab build"
+    fake.tool = "/usr/bin/podman"
+    assert "put there by /usr/bin/podman" in [item.found for item in fake.check()]
+    fake.tool = ""
+    there |= set(missing.split(", "))
+    assert "are there" in [item.found for item in fake.check()]
+
+
+def test_kmm_is_used_or_installed_or_its_files_are_asked_for(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_kmm(item: Inventory) -> Inventory:
+        return replace(item, module="kmm")
+
+    served = True
+    monkeypatch.setattr(kmm_state, "is_served", lambda _: served)
+    assert "the cluster has it" in [item.found for item in fake.check(with_kmm) if item.what == "KMM"]
+    plan = access_checks.plan(with_kmm(fake.inventory)).as_text().splitlines()
+    assert "object\tModule mock-device/mock-accel" in plan
+    assert f"label of node\t{NODE1} mock-accel.example.com/kernel-module" in plan
+    served = False
+    for name in ("KMM_MANIFESTS", "KMM_IMAGES", "KMM_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    ((_, text, remedy),) = fake.problems(with_kmm)
+    assert text.startswith("KMM: expected rendered manifests (YAML), found none: set KMM_MANIFESTS or kmm.manifests")
+    assert remedy == "set install.module to pod, or name KMM's files"
+    assert access_checks.plan(with_kmm(fake.inventory)).as_text().splitlines() == plan
+    monkeypatch.setattr(KmmLoader, "images", lambda _: {"kmm/operator:v9": Path("x"), "kmm/worker:v9": Path("y")})
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kmm"}}
+    monkeypatch.setattr(KmmLoader, "planned", lambda _: [namespace])
+    installed = "the cluster does not have it; it is installed with 2 images"
+    assert installed in [item.found for item in fake.check(with_kmm)]
+    plan = access_checks.plan(with_kmm(fake.inventory)).as_text().splitlines()
+    assert {"object\tNamespace kmm", f"image on {NODE1}, {NODE2}\tkmm/operator:v9"} <= set(plan)
+
+
+def test_plan_names_the_helm_release_and_its_objects(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "c", "namespace": "mock-device"}}
+    monkeypatch.setattr(chart, "render", lambda _: yaml.safe_dump(rendered))
+    plan = access_checks.plan(replace(fake.inventory, driver="helm")).as_text().splitlines()
+    assert {"Helm release\tmock-device/mock-device", "object\tDeployment mock-device/c"} <= set(plan)
 
 
 @pytest.mark.parametrize(
@@ -197,14 +241,14 @@ def test_images_must_be_there_where_the_lab_puts_none(fake: Fake, monkeypatch: p
 )
 def test_error_of_ssh_has_a_remedy(fake: Fake, text: str, remedy: str) -> None:
     node = replace(fake.inventory.nodes[0], host="node1")
-    assert access_checks.ssh_remedy(node, text).startswith(remedy)
+    assert ssh_remedies.remedy(node, text).startswith(remedy)
 
 
 def test_error_of_the_jump_host_names_the_jump_host(fake: Fake) -> None:
     jump = JumpHost("gate", 2222, "me", Path("/key"), Path("/hosts"))
     node = replace(fake.inventory.nodes[0], jump=jump)
     text = "me@gate: Permission denied (publickey).\n kex_exchange: Connection closed by UNKNOWN port 65535"
-    assert access_checks.ssh_remedy(node, text) == "let the key in: ssh-copy-id -i /key -p 2222 me@gate"
+    assert ssh_remedies.remedy(node, text) == "let the key in: ssh-copy-id -i /key -p 2222 me@gate"
 
 
 def test_unreachable_node_is_named_with_what_ssh_printed(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Helm renders text, so the comments of the templates are also those of the manife
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -70,10 +71,21 @@ def helm_program() -> str:
     return os.environ.get("HELM") or str(build_helm() / "helm")
 
 
-def render(values: Mapping[str, str] | None = None, *arguments: str | Path) -> str:
-    """YAML of ``helm template``, with ``values`` by their dotted names. Raises StepError with Helm's message."""
-    chosen = [f"--set={name}={value}" for name, value in (values or {}).items()]
-    argv = [helm_program(), "template", RELEASE, CHART, f"--namespace={NAMESPACE}", *chosen, *arguments]
+Values = Mapping[str, str | Mapping[str, object]]
+"""Values of the chart by their dotted names; a mapping replaces all keys below its name."""
+
+
+def settings(values: Values) -> list[str]:
+    """Arguments of ``helm`` for ``values``."""
+    return [
+        f"--set={name}={value}" if isinstance(value, str) else f"--set-json={name}={json.dumps(value)}"
+        for name, value in values.items()
+    ]
+
+
+def render(values: Values | None = None, *arguments: str | Path) -> str:
+    """YAML of ``helm template`` with ``values``. Raises StepError with Helm's message."""
+    argv = [helm_program(), "template", RELEASE, CHART, f"--namespace={NAMESPACE}", *settings(values or {}), *arguments]
     return run(argv, timeout=_TIMEOUT_SECONDS).decode()
 
 

@@ -39,6 +39,10 @@ class Record:
     """References of images that it put on each node."""
     folders: dict[str, list[str]] = field(default_factory=dict)
     """Folders that its objects made on each node."""
+    release: bool = False
+    """Whether the driver is a Helm release, whose label ``owned.MARK`` is the mark."""
+    labelled: list[str] = field(default_factory=list)
+    """Nodes that got the label by which our Module selects them."""
     vfs: dict[str, dict[str, int]] = field(default_factory=dict)
     """Number of enabled VFs of each node's PFs before tests, for PFs that can have some."""
 

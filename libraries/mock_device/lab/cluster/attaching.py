@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,25 @@ from mock_device import names
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.locks import locked
-from mock_device.lab.build import images, kbuild
-from mock_device.lab.cluster import attached, deploy, discovery, module_loader, node_images, node_runtime
+from mock_device.lab.build import chart, images, kbuild
+from mock_device.lab.build.chart import Values
+from mock_device.lab.cluster import (
+    attached,
+    deploy,
+    discovery,
+    image_loading,
+    kmm,
+    kmm_state,
+    module_loader,
+    node_images,
+    node_runtime,
+)
 from mock_device.lab.cluster.attached import ATTACHED, AttachedPaths, ExternalCluster, Record
 from mock_device.lab.cluster.attachment import CDI_FOLDER, COMMAND_SECONDS, Attachment
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
+from mock_device.lab.cluster.kmm import KmmLoader
+from mock_device.lab.cluster.release import Release
 from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import kubeclient, manifests, owned
 from mock_device.lab.kube.object_id import ObjectId
@@ -27,36 +40,56 @@ _ROLLOUT_SECONDS = 600.0
 
 
 def module_objects(inventory: Inventory) -> list[dict[str, Any]]:
-    """Objects that load the kernel module on the nodes of ``inventory``."""
-    paths = [module_loader.POD_MANIFEST] if inventory.module == "pod" else []
-    return _objects(paths, inventory)
+    """Objects that load the kernel module on the nodes of ``inventory``, without those of KMM itself."""
+    paths = {"pod": [module_loader.POD_MANIFEST], "kmm": [kmm.NAMESPACE_MANIFEST, kmm_state.MANIFEST]}
+    return _read(paths.get(inventory.module, []), inventory)
 
 
 def driver_objects(inventory: Inventory) -> list[dict[str, Any]]:
-    """Objects of the DRA driver on the nodes of ``inventory``."""
-    paths = sorted(deploy.DRIVER_MANIFESTS.glob("*.yaml")) if inventory.driver == "manifests" else []
-    return _objects(paths, inventory)
+    """Objects of the DRA driver on the nodes of ``inventory``, without those of a Helm release."""
+    paths = {"manifests": sorted(deploy.DRIVER_MANIFESTS.glob("*.yaml")), "helm": [kmm.NAMESPACE_MANIFEST]}
+    return _read(paths.get(inventory.driver, []), inventory)
 
 
-def planned(inventory: Inventory) -> list[ObjectId]:
-    """Objects that ``attach`` makes where they do not exist, in this order."""
-    items = [_namespace(inventory.namespace), *module_objects(inventory), *driver_objects(inventory)]
+def release_values(inventory: Inventory) -> Values:
+    """Values of the chart for a release with the driver alone, on the nodes of ``inventory``."""
+    affinity = owned.affinity_to(inventory.node_names)
+    return {"module.loader": "none", "nodeAgent.affinity": affinity, "controller.affinity": affinity}
+
+
+def planned(inventory: Inventory, *, with_kmm: bool) -> list[ObjectId]:
+    """Objects that ``attach`` makes where they do not exist, in this order. Raises StepError.
+
+    ``with_kmm`` says whether those of the KMM operator are among them.
+    """
+    items = [_namespace(inventory.namespace)]
+    if with_kmm:
+        items += KmmLoader(inventory.kmm).planned()
+    items += [*module_objects(inventory), *driver_objects(inventory)]
+    if inventory.driver == "helm":
+        items += manifests.read_manifest(chart.render(release_values(inventory)))
     return list(dict.fromkeys(map(owned.id_of, items)))
 
 
+def installs_kmm(api: ApiClient, inventory: Inventory) -> bool:
+    """Whether ``attach`` installs the KMM operator, because the cluster needs it and does not have it."""
+    return inventory.module == "kmm" and not kmm_state.is_served(api)
+
+
 def taken(api: ApiClient, inventory: Inventory) -> list[ObjectId]:
-    """Planned objects that exist already, and are not namespaces, which several may share."""
-    return [item for item in owned.owners(api, planned(inventory)) if item.kind != "Namespace"]
+    """Planned objects that exist already, and are not namespaces, which several may share. Raises StepError."""
+    items = planned(inventory, with_kmm=installs_kmm(api, inventory))
+    return [item for item in owned.owners(api, items) if item.kind != "Namespace"]
 
 
-def image_archives(inventory: Inventory, kernel_release: str) -> dict[str, Path]:
+def image_archives(inventory: Inventory, kernel_release: str, *, with_kmm: bool) -> dict[str, Path]:
     """Archives of the images that a node with this kernel needs, by reference; built if they are not cached."""
     found = {images.TEST_IMAGE: images.test_image()}
-    if inventory.module == "pod":
+    if inventory.module != "none":
         found[images.KMOD_IMAGE] = images.kmod_image(kbuild.build_module_for(kernel_release), kernel_release)
-    if inventory.driver == "manifests":
+    if inventory.driver != "none":
         found[images.DRIVER_IMAGE] = images.driver_image()
-    return found
+    return {**found, **(KmmLoader(inventory.kmm).images() if with_kmm else {})}
 
 
 def attach(name: str, inventory: Inventory, *, enable_vfs: bool = False) -> ExternalCluster:
@@ -86,7 +119,7 @@ def attach(name: str, inventory: Inventory, *, enable_vfs: bool = False) -> Exte
         return ExternalCluster(name)
 
 
-def _objects(paths: Iterable[Path], inventory: Inventory) -> list[dict[str, Any]]:
+def _read(paths: Iterable[Path], inventory: Inventory) -> list[dict[str, Any]]:
     items = [item for path in paths for item in manifests.read_manifest(path)]
     return [owned.on_nodes(item, inventory.node_names) for item in items]
 
@@ -96,30 +129,27 @@ def _namespace(name: str) -> dict[str, Any]:
 
 
 def _install(work: Attachment, *, enable_vfs: bool) -> None:
-    inventory, count = work.inventory, len(work.inventory.nodes)
+    inventory = work.inventory
+    with_kmm = installs_kmm(work.api, inventory)
     if found := taken(work.api, inventory):
         raise StepError(f"{', '.join(map(str, found))} exist already; set install.module or install.driver to none")
     with work.step("images on the nodes"):
-        releases: dict[str, str] = {}
-        work.on_every_node(lambda node: releases.update({node.name: kernel_release(node)}))
+        releases = work.on_every_node(kernel_release)
         # Built one after the other, before the nodes wait for them.
-        archives = {release: image_archives(inventory, release) for release in sorted(set(releases.values()))}
-        work.on_every_node(lambda node: _put_images(work, node, archives[releases[node.name]]))
+        archives = {
+            release: image_archives(inventory, release, with_kmm=with_kmm) for release in sorted(set(releases.values()))
+        }
+        _put_images(work, {node: archives[release] for node, release in releases.items()})
     with work.step("namespace of the tests"):
         work.make([_namespace(inventory.namespace)])
     if inventory.module != "none":
         with work.step("kernel module"):
-            work.make(module_objects(inventory))
-            kubeclient.wait_daemonset(
-                work.api, names.NAMESPACE, module_loader.DAEMON_SET, _ROLLOUT_SECONDS, nodes=count
-            )
+            _load_module(work, with_kmm=with_kmm)
     with work.step("topology"):
         _find_topology(work, enable_vfs=enable_vfs or inventory.driver != "none")
     if inventory.driver != "none":
         with work.step("DRA driver serves"):
-            work.make(driver_objects(inventory))
-            kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.NODE_AGENT, _ROLLOUT_SECONDS, nodes=count)
-            kubeclient.wait_deployment(work.api, names.NAMESPACE, deploy.CONTROLLER, _ROLLOUT_SECONDS)
+            _install_driver(work)
     with work.step("devices published"):
         deploy.wait_published(ExternalCluster(work.cluster.name, complete=False), _ROLLOUT_SECONDS)
 
@@ -129,19 +159,70 @@ def kernel_release(node: NodeAccess) -> str:
     return on_node(node, ["uname", "-r"], timeout=COMMAND_SECONDS).strip()
 
 
-def _put_images(work: Attachment, node: NodeAccess, archives: Mapping[str, Path]) -> None:
-    """Put the images on ``node``; record those that were not there, and the driver's folders that were not there."""
+def _put_images(work: Attachment, wanted: Mapping[str, Mapping[str, Path]]) -> None:
+    """Put images on the nodes, of which each has archives by reference; record what was not there before."""
+    there = work.on_every_node(lambda node: _record_node(work, node, wanted[node.name].keys()))
+    nodes: dict[Path, list[str]] = {}
+    for node, archives in wanted.items():
+        for archive in dict.fromkeys(archives.values()):
+            references = {reference for reference, path in archives.items() if path == archive}
+            if not references <= there[node]:
+                nodes.setdefault(archive, []).append(node)
+    for archive, names_of_nodes in nodes.items():
+        image_loading.load(work.cluster, archive, only=names_of_nodes)
+
+
+def _record_node(work: Attachment, node: NodeAccess, wanted: Collection[str]) -> set[str]:
+    """Record which images and folders were not on ``node``; return the images that need not be put there.
+
+    containerd gets all of them: one of the same name may be another image.
+    """
     runtime = node_runtime.find(node)
     plugin = f"{runtime.kubelet_root}/plugins/{names.DRIVER}"
     there = node_images.references(node, runtime)
     folders = on_node(node, ["sh", "-c", f"ls -d {plugin} {CDI_FOLDER} 2>/dev/null; true"], timeout=COMMAND_SECONDS)
     with work.recording() as record:
-        record.images[node.name] = sorted(archives.keys() - there)
+        record.images[node.name] = sorted(set(wanted) - there)
         record.folders[node.name] = sorted({plugin, CDI_FOLDER} - set(folders.split()))
-    for reference, archive in archives.items():
-        if runtime.ctr or reference not in there:
-            log = work.paths.logs / f"images-{node.name}.log"
-            node_images.import_archive(node, runtime, archive, log)
+    return set() if runtime.ctr else there
+
+
+def _load_module(work: Attachment, *, with_kmm: bool) -> None:
+    inventory = work.inventory
+    if inventory.module == "pod":
+        work.make(module_objects(inventory))
+        kubeclient.wait_daemonset(
+            work.api, names.NAMESPACE, module_loader.DAEMON_SET, _ROLLOUT_SECONDS, nodes=len(inventory.nodes)
+        )
+        return
+    *namespace, module = module_objects(inventory)
+    work.make(namespace)
+    if with_kmm:
+        # Its images are on the nodes of the profile only.
+        KmmLoader(inventory.kmm).install_operators(
+            work.api,
+            work.paths.logs,
+            lambda items: work.make([owned.on_nodes(item, inventory.node_names) for item in items]),
+        )
+    for node in kmm.unlabelled(work.api, inventory.node_names):
+        with work.recording() as record:
+            record.labelled.append(node)
+        kmm.set_label(work.api, node, wanted=True)
+    kmm.when_webhooks_answer(lambda: work.make([module]))
+    kmm.wait_loaded(work.api, inventory.node_names, _ROLLOUT_SECONDS)
+
+
+def _install_driver(work: Attachment) -> None:
+    inventory = work.inventory
+    work.make(driver_objects(inventory))
+    if inventory.driver == "helm":
+        with work.recording() as record:
+            record.release = True
+        release = Release(work.cluster.kubeconfig, work.paths.logs / "helm.log")
+        release.install(release_values(inventory), _ROLLOUT_SECONDS, label=work.label)
+    count = len(inventory.nodes)
+    kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.NODE_AGENT, _ROLLOUT_SECONDS, nodes=count)
+    kubeclient.wait_deployment(work.api, names.NAMESPACE, deploy.CONTROLLER, _ROLLOUT_SECONDS)
 
 
 def _find_topology(work: Attachment, *, enable_vfs: bool) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.attached import AttachedPaths, ExternalCluster, Record
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.cluster.ssh import on_each
 from mock_device.lab.kube import kubeclient, owned
 
+Result = TypeVar("Result")
 COMMAND_SECONDS = 180.0
 """Time-out of a command on a node."""
 CDI_FOLDER = "/var/run/cdi"
@@ -30,33 +31,26 @@ class Attachment:
         self._lock = threading.Lock()
         self.api = kubeclient.connect(cluster.kubeconfig)
 
-    def on_every_node(self, work: Callable[[NodeAccess], object]) -> None:
+    @property
+    def label(self) -> str:
+        """Label of a Helm release that this attachment has made."""
+        return f"{owned.MARK}={self.record.mark}"
+
+    def on_every_node(self, work: Callable[[NodeAccess], Result]) -> dict[str, Result]:
         """Do ``work`` for all nodes in parallel. Raises StepError with the nodes for which it failed, and why."""
-        with ThreadPoolExecutor(len(self.inventory.nodes)) as pool:
-            done = {node.name: pool.submit(work, node) for node in self.inventory.nodes}
-        failed = []
-        for node, future in done.items():
-            try:
-                future.result()
-            except StepError as error:
-                failed.append(str(error) if str(error).startswith(f"{node}:") else f"{node}: {error}")
-        if failed:
-            raise StepError("\n".join(failed))
+        return on_each(self.inventory.nodes, work)
 
     def make(self, items: Iterable[dict[str, Any]]) -> None:
-        """Make those of ``items`` that do not exist, each recorded before."""
-        items = list(items)
-        there = owned.owners(self.api, map(owned.id_of, items))
-        for item in items:
-            found = owned.id_of(item)
-            if there.get(found, self.record.mark) != self.record.mark:
-                if found.kind == "Namespace":
-                    continue
-                raise StepError(f"{found} exists already, and this attachment has not made it")
-            if found not in self.record.objects:
-                with self.recording() as record:
-                    record.objects.append(found)
-            owned.apply(self.api, item, self.record.mark)
+        """Make those of ``items`` that do not exist, recorded before. Raises StepError."""
+        wanted = {owned.id_of(item): item for item in items}
+        theirs = [item for item, mark in owned.owners(self.api, wanted).items() if mark != self.record.mark]
+        if taken := [item for item in theirs if item.kind != "Namespace"]:
+            raise StepError(f"{', '.join(map(str, taken))}: exists already, and this attachment has not made it")
+        for namespace in theirs:
+            del wanted[namespace]
+        with self.recording() as record:
+            record.objects += [item for item in wanted if item not in record.objects]
+        owned.apply(self.api, list(wanted.values()), self.record.mark)
 
     @contextmanager
     def recording(self) -> Iterator[Record]:

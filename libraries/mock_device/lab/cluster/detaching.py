@@ -12,15 +12,17 @@ from mock_device import names
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.locks import locked
-from mock_device.lab.cluster import attached, node_images, node_runtime
+from mock_device.lab.build import chart
+from mock_device.lab.cluster import attached, kmm, node_images, node_runtime
 from mock_device.lab.cluster.attached import AttachedPaths, ExternalCluster
 from mock_device.lab.cluster.attachment import CDI_FOLDER, COMMAND_SECONDS, Attachment
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.cluster.release import Release
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, owned
 from mock_device.lab.kube.object_id import ObjectId
 
-_REMOVE_SECONDS = 300.0
+_REMOVE_SECONDS = 600.0
 
 
 def detach(name: str) -> list[str]:
@@ -34,13 +36,17 @@ def detach(name: str) -> list[str]:
         raise StepError(f"cluster {name!r} is not attached; attached are {', '.join(attached.names()) or 'none'}")
     with locked(paths.lock, f"cluster {name}"):
         work = Attachment(ExternalCluster(name, complete=False), paths, paths.load())
-        if any(item.kind == "DaemonSet" for item in work.record.objects) and (users := users_of_devices(work)):
+        if _has_module_or_driver(work) and (users := users_of_devices(work)):
             raise StepError(f"devices are in use by the claims {', '.join(users)}; delete their pods and claims first")
         with work.recording() as record:
             record.state = "detaching"
         left = _remove(work)
         remove_tree(paths.root)
         return left
+
+
+def _has_module_or_driver(work: Attachment) -> bool:
+    return work.record.release or any(item.kind in {"DaemonSet", "Module"} for item in work.record.objects)
 
 
 def users_of_devices(work: Attachment) -> list[str]:
@@ -64,7 +70,10 @@ def _remove(work: Attachment) -> list[str]:
     namespaces = [item for item in work.record.objects if item.kind == "Namespace"]
     others = [item for item in work.record.objects if item.kind != "Namespace"]
     with work.step("DRA driver and kernel module removed"):
+        left += _remove_release(work)
         left += [f"{item}: somebody else has made it again" for item in _remove_marked(work, others)]
+        for node in work.record.labelled:
+            kmm.set_label(work.api, node, wanted=False)
     with work.step("images and folders removed from the nodes"):
         work.on_every_node(partial(_clean_node, work))
     with work.step("namespaces removed"):
@@ -74,6 +83,16 @@ def _remove(work: Attachment) -> list[str]:
             else:
                 left += [f"{kept}: somebody else has made it again" for kept in _remove_marked(work, [item])]
     return left
+
+
+def _remove_release(work: Attachment) -> list[str]:
+    release = Release(work.cluster.kubeconfig, work.paths.logs / "helm.log")
+    if not work.record.release or not release.exists():
+        return []
+    if not release.exists(work.label):
+        return [f"Helm release {chart.RELEASE}: somebody else has installed it again"]
+    release.uninstall(_REMOVE_SECONDS)
+    return []
 
 
 def _remove_marked(work: Attachment, items: list[ObjectId]) -> list[ObjectId]:

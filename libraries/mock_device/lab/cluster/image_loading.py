@@ -6,18 +6,17 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import image_pull
 from mock_device.lab.build.thin_image import write_thin
 from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.lab.cluster.ssh import on_node
+from mock_device.lab.cluster.ssh import on_each, on_node
 
 if TYPE_CHECKING:
     from mock_device.lab.cluster.cluster import Cluster, NodeAccess
@@ -32,8 +31,6 @@ _CRIO_LOAD = (
     "else echo 'expected podman or skopeo beside CRI-O, found neither' >&2; exit 1; fi"
 )
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True)
 class Loaded:
@@ -46,16 +43,18 @@ class Loaded:
     seconds: float
 
 
-def load(cluster: Cluster, source: str | Path, name: str = "") -> list[Loaded]:
+def load(cluster: Cluster, source: str | Path, name: str = "", *, only: Collection[str] | None = None) -> list[Loaded]:
     """Put an image on every node: a docker archive, an OCI archive or layout, or a reference pulled on this machine.
 
     An archive may be compressed by gzip, and may be a pipe, such as ``<(podman save …)``. ``name`` replaces the name
-    of a single image. Each node has a log file of its own. Raises StepError with the nodes that failed, and why.
+    of a single image, ``only`` names the nodes that get it. Each node has a log file of its own. Raises StepError with
+    the nodes that failed, and why.
     """
+    nodes = [cluster.node(node.name) for node in cluster.topology.nodes if only is None or node.name in only]
     with tempfile.TemporaryDirectory(prefix="mock-device-") as temporary:
         folder = Path(temporary)
         path, name = _fetched(cluster, source, folder, name)
-        stores = _on_every_node(cluster, _look)
+        stores = on_each(nodes, _look)
         thin = folder / "image.tar"
         # One archive for all nodes, without the layers that each of them has.
         written = write_thin(path, thin, frozenset.intersection(*(store.layers for store in stores.values())), name)
@@ -67,7 +66,7 @@ def load(cluster: Cluster, source: str | Path, name: str = "") -> list[Loaded]:
             on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
             return time.monotonic() - begin
 
-        seconds = _on_every_node(cluster, import_on)
+        seconds = on_each(nodes, import_on)
     return [Loaded(node, image, written.size, took) for node, took in seconds.items() for image in written.names]
 
 
@@ -111,19 +110,3 @@ def import_command(runtime: NodeRuntime, names: Sequence[str]) -> str:
         return _CRIO_LOAD.format(name=shlex.quote(f"containers-storage:{names[0]}"))
     # Without sync, a power cut within half a minute would leave the files that containerd unpacked empty.
     return f"{shlex.join(runtime.ctr)} images import - && sync"
-
-
-def _on_every_node(cluster: Cluster, work: Callable[[NodeAccess], Result]) -> dict[str, Result]:
-    """Do ``work`` for all nodes in parallel. Raises StepError with the nodes for which it failed, and why."""
-    nodes = [cluster.node(node.name) for node in cluster.topology.nodes]
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        started = {node.name: pool.submit(work, node) for node in nodes}
-    failed, done = [], {}
-    for name, future in started.items():
-        try:
-            done[name] = future.result()
-        except StepError as error:
-            failed.append(f"{name}: {error}")
-    if failed:
-        raise StepError("\n".join(failed))
-    return done

@@ -11,6 +11,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.cluster import profile
 from mock_device.lab.cluster.cluster import NodeAccess
+from mock_device.lab.cluster.loader_settings import KmmSettings, kmm_settings
 from mock_device.lab.cluster.ssh import JumpHost
 
 KIND = "external"
@@ -36,13 +37,15 @@ class Inventory:
     """Context of the kubeconfig; empty for its current one."""
     nodes: tuple[NodeAccess, ...]
     module: str
-    """What loads the kernel module: ``pod``, or ``none`` of what the lab installs."""
+    """What loads the kernel module: ``pod``, ``kmm``, or ``none`` of what the lab installs."""
     driver: str
-    """``manifests``, or ``none`` if the cluster has a driver."""
+    """How the driver is installed: ``manifests``, ``helm``, or ``none`` if the cluster has it."""
     namespace: str
     """Namespace of everything that tests make."""
     topology: Path | None
     """The declared topology; None if it is discovered."""
+    kmm: KmmSettings
+    """Files of KMM, for clusters without it."""
 
     @property
     def node_names(self) -> list[str]:
@@ -84,6 +87,7 @@ def _parse(path: Path, fields: Mapping[str, Any]) -> Inventory:
         driver=install.get("driver", "manifests"),
         namespace=fields.get("namespace", _NAMESPACE),
         topology=None if topology == DISCOVERED else _topology(path, topology),
+        kmm=kmm_settings(fields.get("kmm") or {}).relative_to(path.parent),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from mock_device.lab.cluster import (
 from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
 from mock_device.lab.cluster.module_loader import ModuleLoader
 from mock_device.lab.cluster.operator_files import OperatorFiles
+from mock_device.lab.cluster.operator_manifests import Certificate, Issued
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 
@@ -51,6 +52,8 @@ _LOAD_TIMEOUT_SECONDS = 300.0
 _REMOVE_TIMEOUT_SECONDS = 180.0
 
 Object = dict[str, Any]
+Apply = Callable[[Sequence[Object]], object]
+"""Applies objects in their order; raises StepError with the API server's reason."""
 
 
 class KmmLoader(ModuleLoader):
@@ -120,21 +123,41 @@ class KmmLoader(ModuleLoader):
         api = kubeclient.connect(cluster.kubeconfig)
         nodes = [node.name for node in cluster.topology.nodes]
         manifests.apply(api, NAMESPACE_MANIFEST)
-        if self.cert_manager is not None:
-            with progress.step("cert-manager", cluster.log_dir):
-                _show(self.cert_manager)
-                install_objects(api, CERT_MANAGER, self._objects[CERT_MANAGER])
-        with progress.step("KMM", cluster.log_dir):
-            _show(self.operator)
-            objects = operator_manifests.without_leader_election(self._objects[KMM])
-            if self.cert_manager is None:
-                objects = operator_manifests.without_cert_manager(
-                    KMM, objects, lambda certificate: webhook_certificates.issue(api, certificate)
-                )
-            install_objects(api, KMM, objects)
-            self._keep_checksums(api)
+        self.install_operators(api, cluster.log_dir, partial(manifests.apply_objects, api))
         with progress.step(f"KMM loads the module on {len(nodes)} nodes", cluster.log_dir):
             load_on(api, nodes)
+
+    def install_operators(self, api: ApiClient, log_dir: Path, apply: Apply) -> None:
+        """Install KMM, and cert-manager if it is to be used, by ``apply``, and wait until they serve.
+
+        The project's namespace must exist. Shows each step; raises StepError.
+        """
+        if self.cert_manager is not None:
+            with progress.step(CERT_MANAGER, log_dir):
+                _show(self.cert_manager)
+                install_objects(api, CERT_MANAGER, self._objects[CERT_MANAGER], apply)
+        with progress.step(KMM, log_dir):
+            _show(self.operator)
+            issue = partial(webhook_certificates.issue, api)
+            install_objects(api, KMM, self._objects_of_kmm(issue), apply)
+            apply([self._checksums()])
+
+    def planned(self) -> list[Object]:
+        """Objects that ``install_operators`` applies, in this order, without the content of certificates."""
+        objects = self._objects_of_kmm(lambda _: Issued(b"", b"", b""))
+        before = operator_manifests.in_order(self._objects.get(CERT_MANAGER, []))
+        return [*before, *operator_manifests.in_order(objects), self._checksums()]
+
+    def images(self) -> dict[str, Path]:
+        """Archives of all images that the operators need, by the images' full names. Raises StepError."""
+        _ = self._objects
+        return {name: archive for files in self._all_files for name, archive in files.image_names().items()}
+
+    def _objects_of_kmm(self, issue: Callable[[Certificate], Issued]) -> list[Object]:
+        objects = operator_manifests.without_leader_election(self._objects[KMM])
+        if self.cert_manager is not None:
+            return objects
+        return operator_manifests.without_cert_manager(KMM, objects, issue)
 
     def remove(self, cluster: Cluster) -> None:
         api = kubeclient.connect(cluster.kubeconfig)
@@ -142,12 +165,12 @@ class KmmLoader(ModuleLoader):
         for node in cluster.topology.nodes:
             set_label(api, node.name, wanted=False)
 
-    def _keep_checksums(self, api: ApiClient) -> None:
+    def _checksums(self) -> Object:
         lines = [f"{checksum}  {name}" for files in self._all_files for name, checksum in files.checksums().items()]
         images = [name for objects in self._objects.values() for name in operator_manifests.images_of(objects)]
         data = {"sha256": "\n".join(lines), "images": "\n".join(images)}
         metadata = {"name": FILES_CONFIG_MAP, "namespace": NAMESPACE}
-        manifests.apply_objects(api, [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}])
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def load_on(api: ApiClient, nodes: Sequence[str], timeout: float = _LOAD_TIMEOUT_SECONDS) -> None:
@@ -157,7 +180,7 @@ def load_on(api: ApiClient, nodes: Sequence[str], timeout: float = _LOAD_TIMEOUT
     """
     for node in nodes:
         set_label(api, node, wanted=True)
-    _when_webhooks_answer(lambda: manifests.apply(api, kmm_state.MANIFEST))
+    when_webhooks_answer(lambda: manifests.apply(api, kmm_state.MANIFEST))
     wait_loaded(api, nodes, timeout)
 
 
@@ -194,15 +217,25 @@ def set_label(api: ApiClient, node: str, *, wanted: bool) -> None:
     client.CoreV1Api(api).patch_node(node, {"metadata": {"labels": {kmm_state.NODE_LABEL: value}}})
 
 
-def install_objects(api: ApiClient, operator: str, objects: Sequence[Object]) -> None:
+def unlabelled(api: ApiClient, nodes: Sequence[str]) -> list[str]:
+    """Those of ``nodes`` without the label by which our Module selects nodes."""
+    found: list[Any] = [client.CoreV1Api(api).read_node(node) for node in nodes]
+    return [
+        item.metadata.name
+        for item in found
+        if (item.metadata.labels or {}).get(kmm_state.NODE_LABEL) != kmm_state.NODE_LABEL_VALUE
+    ]
+
+
+def install_objects(api: ApiClient, operator: str, objects: Sequence[Object], apply: Apply) -> None:
     """Apply an operator's objects in order, and wait until its Deployments are available. Raises StepError."""
     ordered = operator_manifests.in_order(objects)
     definitions = [item["metadata"]["name"] for item in ordered if item["kind"] == "CustomResourceDefinition"]
     early = [item for item in ordered if item["kind"] in {"Namespace", "CustomResourceDefinition"}]
-    manifests.apply_objects(api, early)
+    apply(early)
     _wait_established(api, operator, definitions)
     rest = [item for item in ordered if item not in early]
-    _when_webhooks_answer(lambda: manifests.apply_objects(api, rest))
+    when_webhooks_answer(lambda: apply(rest))
     for item in rest:
         if item["kind"] == "Deployment":
             where, name = item["metadata"].get("namespace", "default"), item["metadata"]["name"]
@@ -254,8 +287,8 @@ def _established(definition: Any) -> bool:
     return any(item.type == "Established" and item.status == "True" for item in conditions)
 
 
-def _when_webhooks_answer(apply: Callable[[], object]) -> None:
-    """Call ``apply`` again while a webhook that has just been installed does not answer. Raises StepError."""
+def when_webhooks_answer(apply: Callable[[], object]) -> None:
+    """Call ``apply``, again while a webhook that has just been installed does not answer. Raises StepError."""
     deadline = time.monotonic() + _WEBHOOK_TIMEOUT_SECONDS
     while True:
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 
@@ -36,6 +37,20 @@ class KmmSettings:
     """None: cert-manager if its files are given, else the lab."""
     cert_manager_manifests: tuple[str, ...] = ()
     cert_manager_images: tuple[str, ...] = ()
+
+    def relative_to(self, folder: Path) -> KmmSettings:
+        """These settings, with paths and patterns relative to ``folder``; ``~`` is the user's home."""
+
+        def absolute(patterns: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(str((folder / Path(pattern).expanduser()).absolute()) for pattern in patterns)
+
+        return replace(
+            self,
+            manifests=absolute(self.manifests),
+            images=absolute(self.images),
+            cert_manager_manifests=absolute(self.cert_manager_manifests),
+            cert_manager_images=absolute(self.cert_manager_images),
+        )
 
 
 def kmm_settings(fields: Mapping[str, Any]) -> KmmSettings:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.build import chart
+from mock_device.lab.build.chart import Values
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 
@@ -54,27 +55,32 @@ class Release:
 
     def history(self) -> list[Revision]:
         """Its revisions, oldest first; none if it is not installed. Raises StepError."""
-        if not self._installed():
+        if not self.exists():
             return []
         return parse_history(self._helm(["history", chart.RELEASE, "--output=json"], _ASK_SECONDS))
 
-    def _installed(self) -> bool:
-        listed = json.loads(self._helm(["list", "--deployed", "--failed", "--pending", "--output=json"], _ASK_SECONDS))
+    def exists(self, label: str = "") -> bool:
+        """Whether it is installed, also if that failed; with ``label`` (``NAME=VALUE``), whether it has that label."""
+        states = ["--deployed", "--failed", "--pending", "--uninstalling"]
+        selector = [f"--selector={label}"] if label else []
+        listed = json.loads(self._helm(["list", *states, *selector, "--output=json"], _ASK_SECONDS))
         return any(item["name"] == chart.RELEASE for item in listed)
 
-    def install(self, values: Mapping[str, str], timeout: float, *, take_ownership: bool = False) -> None:
-        """Install the chart with ``values`` by their dotted names, and wait until it serves.
+    def install(self, values: Values, timeout: float, *, take_ownership: bool = False, label: str = "") -> None:
+        """Install the chart with ``values``, and wait until it serves.
 
-        With ``take_ownership``, objects that exist become the release's. ``timeout`` is wall time in seconds, here and
-        below; when it expires, and for values that the chart or the cluster refuses, StepError has Helm's message.
+        With ``take_ownership``, objects that exist become the release's; ``label`` (``NAME=VALUE``) is one of the
+        release. ``timeout`` is wall time in seconds, here and below; when it expires, and for values that the chart or
+        the cluster refuses, StepError has Helm's message.
         """
         arguments = ["--take-ownership"] if take_ownership else []
-        self._change("install", [chart.RELEASE, chart.CHART, *_set(values), *arguments], timeout)
+        arguments += [f"--labels={label}"] if label else []
+        self._change("install", [chart.RELEASE, chart.CHART, *chart.settings(values), *arguments], timeout)
 
-    def upgrade(self, values: Mapping[str, str], timeout: float) -> None:
+    def upgrade(self, values: Values, timeout: float) -> None:
         """Give the release ``values``, the chart's for all others. A failure rolls back, then raises StepError."""
         arguments = ["--reset-values", "--rollback-on-failure"]
-        self._change("upgrade", [chart.RELEASE, chart.CHART, *_set(values), *arguments], timeout)
+        self._change("upgrade", [chart.RELEASE, chart.CHART, *chart.settings(values), *arguments], timeout)
 
     def roll_back(self, revision: int, timeout: float) -> None:
         """Give the release the chart and values of ``revision``, as a new revision."""
@@ -88,7 +94,7 @@ class Release:
         that vanish a moment later.
         """
         deadline = time.monotonic() + timeout
-        manifest = self._helm(["get", "manifest", chart.RELEASE], _ASK_SECONDS) if self._installed() else ""
+        manifest = self._helm(["get", "manifest", chart.RELEASE], _ASK_SECONDS) if self.exists() else ""
         arguments = ["uninstall", chart.RELEASE, "--ignore-not-found", "--cascade=foreground"]
         self._helm([*arguments, "--wait", f"--timeout={timeout:.0f}s"], timeout + _SLACK_SECONDS)
         if made := manifests.read_manifest(manifest):
@@ -107,7 +113,3 @@ class Release:
             own = {f"HELM_{kind}_HOME": f"{folder}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
             environment = {"KUBECONFIG": str(self._kubeconfig), "KUBECACHEDIR": f"{folder}/kube", **own}
             return run(argv, timeout=timeout, env=environment, log=self._log).decode()
-
-
-def _set(values: Mapping[str, str]) -> list[str]:
-    return [f"--set={name}={value}" for name, value in values.items()]

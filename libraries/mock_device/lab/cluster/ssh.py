@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
@@ -53,6 +54,10 @@ class SshTarget(SshServer, Protocol):
     def jump(self) -> JumpHost | None: ...
     @property
     def sudo(self) -> bool: ...
+
+
+Target = TypeVar("Target", bound=SshTarget)
+Result = TypeVar("Result")
 
 
 def argv(node: SshTarget, command: Sequence[str] = ()) -> list[str]:
@@ -120,3 +125,21 @@ def on_node(
     Raises StepError with the end of the output.
     """
     return run(argv(node, command), timeout=timeout, log=log, stdin=stdin).decode(errors="replace")
+
+
+def on_each(nodes: Sequence[Target], work: Callable[[Target], Result]) -> dict[str, Result]:
+    """Do ``work`` for all ``nodes`` in parallel; its results by the nodes' names.
+
+    Raises StepError with the nodes for which it failed, and why.
+    """
+    with ThreadPoolExecutor(max(len(nodes), 1)) as pool:
+        started = {node.name: pool.submit(work, node) for node in nodes}
+    failed, done = [], {}
+    for name, future in started.items():
+        try:
+            done[name] = future.result()
+        except StepError as error:
+            failed.append(str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}")
+    if failed:
+        raise StepError("\n".join(failed))
+    return done

@@ -28,12 +28,17 @@ def on_nodes(item: dict[str, Any], nodes: Sequence[str]) -> dict[str, Any]:
     """A copy of ``item`` whose pods, if it has some, run on ``nodes`` only."""
     if item["kind"] not in _POD_OWNERS:
         return item
-    # A term has one value of metadata.name (k8s.io/api/core/v1, NodeSelectorTerm.matchFields); terms are alternatives.
-    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes]
-    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
     template = item["spec"]["template"]
+    affinity = {**template["spec"].get("affinity", {}), **affinity_to(nodes)}
     pods = {**template, "spec": {**template["spec"], "affinity": affinity}}
     return {**item, "spec": {**item["spec"], "template": pods}}
+
+
+def affinity_to(nodes: Sequence[str]) -> dict[str, Any]:
+    """``affinity`` of pods that run on ``nodes`` only."""
+    # A term has one value of metadata.name (k8s.io/api/core/v1, NodeSelectorTerm.matchFields); terms are alternatives.
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in nodes]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def owners(api: ApiClient, items: Iterable[ObjectId]) -> dict[ObjectId, str]:
@@ -47,11 +52,14 @@ def owners(api: ApiClient, items: Iterable[ObjectId]) -> dict[ObjectId, str]:
     return found
 
 
-def apply(api: ApiClient, item: dict[str, Any], mark: str) -> None:
-    """Apply an object with ``mark``. Raises StepError with the API server's reason."""
-    metadata = item["metadata"]
-    marked = {**metadata, "annotations": {**metadata.get("annotations", {}), MARK: mark}}
-    manifests.apply(api, yaml.safe_dump({**item, "metadata": marked}))
+def apply(api: ApiClient, items: Iterable[dict[str, Any]], mark: str) -> None:
+    """Apply objects with ``mark``, in their order. Raises StepError with the API server's reason."""
+
+    def marked(item: dict[str, Any]) -> dict[str, Any]:
+        metadata = item["metadata"]
+        return {**item, "metadata": {**metadata, "annotations": {**(metadata.get("annotations") or {}), MARK: mark}}}
+
+    manifests.apply_objects(api, map(marked, items))
 
 
 def remove(api: ApiClient, items: Sequence[ObjectId], mark: str, timeout: float) -> list[ObjectId]:
