@@ -116,11 +116,14 @@ Missing Image Is Named
     Module Should Work
 
 Image Without A Module For The Kernel Is Named
-    [Documentation]    The pod that loads the module cannot find it in the image.
+    [Documentation]    The pod that loads the module cannot find it in the image. KMM does not replace this pod when the
+    ...    Module has another image: the reason says so, and deleting the pod helps.
     ${image}    Get Module Image
     Change Module Image    localhost/mock-device/busybox:1
-    Module Should Wait Because    ${NODES}[0]    loads the module
+    Module Should Wait Because    ${NODES}[0]    log of image-extractor
     Change Module Image    ${image}
+    Module Should Wait Because    ${NODES}[0]    KMM does not replace it
+    Replace Pods Of Earlier Image
     Module Should Work
 
 Two Modules Serve Different Nodes

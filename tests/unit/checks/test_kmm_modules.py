@@ -272,6 +272,36 @@ def test_module_is_put_back_as_it_was(found: Object | None, done: list[Any], mon
     monkeypatch.setattr(kmm_modules, "read", lambda *_: found)
     monkeypatch.setattr(kmm_modules, "create", lambda _, body: calls.append(("create", body["spec"])))
     monkeypatch.setattr(kmm_modules, "replace", lambda _, body: calls.append(("replace", body["spec"])))
+    monkeypatch.setattr(kmm_state, "read", lambda _: state())
     with api_server({}) as api:
         kmm_modules.put_back(api, MODULE, [], NOW)
     assert calls == done
+
+
+def loading(image: str) -> Object:
+    """A pod that cannot copy the module from ``image``."""
+    pod = worker("node1", action="Load", code=0)
+    pod["spec"]["initContainers"] = [{"name": "image-extractor", "image": image}]
+    failing = {"name": "image-extractor", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    pod["status"]["initContainerStatuses"] = [failing]
+    return pod
+
+
+def test_pods_of_an_earlier_image_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [state(workers=[loading(NEXT)]), state(workers=[loading(IMAGE)])]
+    monkeypatch.setattr(kmm_state, "read", lambda _: seen.pop(0))
+    pod = "/api/v1/namespaces/mock-device/pods/kmm-worker-node1-mock-accel"
+    with api_server({pod: (200, {})}) as api:
+        kmm_modules.replace_outdated_pods(api, timedelta(seconds=30))
+    assert seen == []
+
+
+def test_image_that_kmm_has_not_noticed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmm_state, "read", lambda _: state({"node1": IMAGE, "node2": NEXT}))
+    reason = (
+        f"KMM does not follow the image of Module mock-accel after 0 s:\nnode2: expected KMM to want image {IMAGE}, "
+        f"found {NEXT}"
+    )
+    with api_server({}) as api, pytest.raises(CheckError) as caught:
+        kmm_modules.replace_outdated_pods(api, NOW)
+    assert str(caught.value) == reason

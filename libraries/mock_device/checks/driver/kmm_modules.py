@@ -267,6 +267,41 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
         create(api, body_of(saved))
     elif module["spec"] != saved["spec"]:
         replace(api, {**module, "spec": copy.deepcopy(saved["spec"])})
+    replace_outdated_pods(api, timeout)
+
+
+def replace_outdated_pods(api: ApiClient, timeout: timedelta) -> None:
+    """Wait until KMM knows the images of our Module; delete pods that still try earlier ones, which KMM then replaces.
+
+    Raises CheckError with the nodes that are not so far.
+    """
+
+    def complaints() -> list[str]:
+        state = kmm_state.read(api)
+        outdated = [pod["metadata"]["name"] for pod in state.workers if kmm_state.outdated_image(state, pod)]
+        for name in outdated:
+            _delete_pod(api, name)
+        return [*(f"pod {name} still tries an earlier image" for name in outdated), *unnoticed_images(state)]
+
+    until_no_complaints(complaints, timeout, f"KMM does not follow the image of Module {MODULE}")
+
+
+def _delete_pod(api: ApiClient, name: str) -> None:
+    try:
+        client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def unnoticed_images(state: KmmState) -> list[str]:
+    """Nodes on which KMM still wants an earlier image of our Module."""
+    found = []
+    for node in state.nodes:
+        entry, wanted = state.configured(node, "spec"), state.wanted_image(node)
+        if entry and state.selected(node) and (image := entry["config"]["containerImage"]) != wanted:
+            found.append(f"{node}: expected KMM to want image {wanted}, found {image}")
+    return found
 
 
 def replace(api: ApiClient, body: Object) -> None:
