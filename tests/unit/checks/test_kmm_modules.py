@@ -11,7 +11,7 @@ import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 
 from mock_device.checks.driver import kmm_modules
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, SkipCheck
 from mock_device.lab.cluster import kmm_state
 from mock_device.lab.cluster.kmm_state import KmmState
 
@@ -305,3 +305,26 @@ def test_image_that_kmm_has_not_noticed_is_named(monkeypatch: pytest.MonkeyPatch
     with api_server({}) as api, pytest.raises(CheckError) as caught:
         kmm_modules.replace_outdated_pods(api, NOW)
     assert str(caught.value) == reason
+
+
+def test_firmware_that_the_worker_may_not_write_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "kmm-worker-node1-mock-accel"
+    # Log of KMM v2.6.0.
+    log = (
+        'could not set the firmware_class.path parameter: could not write "/lib/firmware" into '
+        "/sys/module/firmware_class/parameters/path: open /sys/module/firmware_class/parameters/path: permission denied"
+    )
+    failing = worker("node1", action="Load")
+    failing["metadata"]["namespace"] = "mock-device"
+    failing["status"]["containerStatuses"][0].update(image="w", imageID="", ready=False, restartCount=1, state={})
+    monkeypatch.setattr(kmm_state, "read", lambda _: state(workers=[failing], logs={name: f"; log of worker: {log}"}))
+    with api_server({}) as api:
+        with pytest.raises(
+            SkipCheck, match="its image has another user than root: node1: pod kmm-worker-node1.*denied"
+        ):
+            kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)
+        monkeypatch.setattr(kmm_state, "read", lambda _: state(ready=False))
+        with pytest.raises(CheckError, match="Module mock-accel with firmware is not available after 0 s"):
+            kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)
+        monkeypatch.setattr(kmm_state, "read", lambda _: state())
+        kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)
