@@ -134,6 +134,23 @@ class KmmLibrary:
         """Let our Module have ``image`` for all kernels, with firmware in its ``folder``."""
         kmm_modules.change(session.current().api, kmm_modules.image_spec(image, firmware=folder))
 
+    @keyword(tags=["wait"])
+    def module_with_firmware_should_be_available(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until KMM has loaded our Module and its firmware on all nodes.
+
+        Skips the test if KMM's worker may not write firmware, because its image has another user than root.
+        """
+        current = session.current()
+        kmm_modules.wait_firmware(current.api, current.node_names, timeout)
+
+    @keyword(tags=["wait"])
+    def replace_pods_of_earlier_image(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+        """Wait until KMM has noticed the image of our Module, and delete its pods that still try an earlier one.
+
+        KMM does not replace a pod that cannot copy the module from its image.
+        """
+        kmm_modules.replace_outdated_pods(session.current().api, timeout)
+
     @keyword
     def get_module_image(self) -> str:
         """Return the image of our Module, that of its first kernel mapping."""

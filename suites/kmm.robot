@@ -89,8 +89,10 @@ KMM Does Not Notice A Module That Others Unload
 
 Firmware Of The Image Is On The Node While The Module Is
     [Documentation]    ``firmwarePath`` of the Module: KMM copies the files of the image to ``/lib/firmware``.
+    ...    Skipped where the user of the image of KMM's worker is not root: KMM's worker fails then.
     ${image}    Load Image With Module    with-firmware    /firmware/mock-accel.bin    ${FIRMWARE_TEXT}
     Change Module Image And Firmware    ${image}    /firmware
+    Module With Firmware Should Be Available
     Module Should Work
     File Should Be On Node    ${NODES}[0]    /lib/firmware/mock-accel.bin    ${FIRMWARE_TEXT}
     Start Deleting Module
@@ -116,11 +118,14 @@ Missing Image Is Named
     Module Should Work
 
 Image Without A Module For The Kernel Is Named
-    [Documentation]    The pod that loads the module cannot find it in the image.
+    [Documentation]    The pod that loads the module cannot find it in the image. KMM does not replace this pod when the
+    ...    Module has another image: the reason says so, and deleting the pod helps.
     ${image}    Get Module Image
     Change Module Image    localhost/mock-device/busybox:1
-    Module Should Wait Because    ${NODES}[0]    loads the module
+    Module Should Wait Because    ${NODES}[0]    log of image-extractor
     Change Module Image    ${image}
+    Module Should Wait Because    ${NODES}[0]    KMM does not replace it
+    Replace Pods Of Earlier Image
     Module Should Work
 
 Two Modules Serve Different Nodes

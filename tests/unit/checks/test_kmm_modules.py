@@ -11,7 +11,7 @@ import pytest
 from dra_fakes.answers import Answers, Object, api_server, listing
 
 from mock_device.checks.driver import kmm_modules
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, SkipCheck
 from mock_device.lab.cluster import kmm_state
 from mock_device.lab.cluster.kmm_state import KmmState
 
@@ -272,6 +272,59 @@ def test_module_is_put_back_as_it_was(found: Object | None, done: list[Any], mon
     monkeypatch.setattr(kmm_modules, "read", lambda *_: found)
     monkeypatch.setattr(kmm_modules, "create", lambda _, body: calls.append(("create", body["spec"])))
     monkeypatch.setattr(kmm_modules, "replace", lambda _, body: calls.append(("replace", body["spec"])))
+    monkeypatch.setattr(kmm_state, "read", lambda _: state())
     with api_server({}) as api:
         kmm_modules.put_back(api, MODULE, [], NOW)
     assert calls == done
+
+
+def loading(image: str) -> Object:
+    """A pod that cannot copy the module from ``image``."""
+    pod = worker("node1", action="Load", code=0)
+    pod["spec"]["initContainers"] = [{"name": "image-extractor", "image": image}]
+    failing = {"name": "image-extractor", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    pod["status"]["initContainerStatuses"] = [failing]
+    return pod
+
+
+def test_pods_of_an_earlier_image_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [state(workers=[loading(NEXT)]), state(workers=[loading(IMAGE)])]
+    monkeypatch.setattr(kmm_state, "read", lambda _: seen.pop(0))
+    pod = "/api/v1/namespaces/mock-device/pods/kmm-worker-node1-mock-accel"
+    with api_server({pod: (200, {})}) as api:
+        kmm_modules.replace_outdated_pods(api, timedelta(seconds=30))
+    assert seen == []
+
+
+def test_image_that_kmm_has_not_noticed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmm_state, "read", lambda _: state({"node1": IMAGE, "node2": NEXT}))
+    reason = (
+        f"KMM does not follow the image of Module mock-accel after 0 s:\nnode2: expected KMM to want image {IMAGE}, "
+        f"found {NEXT}"
+    )
+    with api_server({}) as api, pytest.raises(CheckError) as caught:
+        kmm_modules.replace_outdated_pods(api, NOW)
+    assert str(caught.value) == reason
+
+
+def test_firmware_that_the_worker_may_not_write_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "kmm-worker-node1-mock-accel"
+    # Log of KMM v2.6.0.
+    log = (
+        'could not set the firmware_class.path parameter: could not write "/lib/firmware" into '
+        "/sys/module/firmware_class/parameters/path: open /sys/module/firmware_class/parameters/path: permission denied"
+    )
+    failing = worker("node1", action="Load")
+    failing["metadata"]["namespace"] = "mock-device"
+    failing["status"]["containerStatuses"][0].update(image="w", imageID="", ready=False, restartCount=1, state={})
+    monkeypatch.setattr(kmm_state, "read", lambda _: state(workers=[failing], logs={name: f"; log of worker: {log}"}))
+    with api_server({}) as api:
+        with pytest.raises(
+            SkipCheck, match="its image has another user than root: node1: pod kmm-worker-node1.*denied"
+        ):
+            kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)
+        monkeypatch.setattr(kmm_state, "read", lambda _: state(ready=False))
+        with pytest.raises(CheckError, match="Module mock-accel with firmware is not available after 0 s"):
+            kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)
+        monkeypatch.setattr(kmm_state, "read", lambda _: state())
+        kmm_modules.wait_firmware(api, ["node1", "node2"], NOW)

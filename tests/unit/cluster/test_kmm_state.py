@@ -172,6 +172,51 @@ def test_image_is_that_of_the_first_mapping_that_fits() -> None:
     assert replace(HEALTHY, module=None).wanted_image(NODE) is None
 
 
+def extracting(image: str, **status: Object) -> Object:
+    """A pod that loads the module, while its first container copies it from ``image``."""
+    pod = worker()
+    pod["spec"]["initContainers"] = [{"name": "image-extractor", "image": image}]
+    first = {"name": "image-extractor", "image": image, "imageID": "", "ready": False, "restartCount": 1}
+    pod["status"]["initContainerStatuses"] = [{**first, "state": status}]
+    return pod
+
+
+def with_configured(image: str) -> KmmState:
+    module = {"namespace": "mock-device", "name": "mock-accel", "config": {"containerImage": image}}
+    return replace(HEALTHY, configs={**HEALTHY.configs, NODE: {"spec": {"modules": [module]}}})
+
+
+@pytest.mark.parametrize(
+    ("status", "stuck"),
+    [
+        ({"terminated": {"exitCode": 1, "reason": "Error"}}, True),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, True),
+        ({"waiting": {"reason": "ErrImagePull"}}, True),
+        ({"waiting": {"reason": "PodInitializing"}}, False),
+        ({"terminated": {"exitCode": 0, "reason": "Completed"}}, False),
+        ({"running": {}}, False),
+    ],
+)
+def test_pod_of_an_earlier_image_is_known_once_it_fails(status: Object, stuck: bool) -> None:
+    pod = extracting("other:1", **status)
+    assert kmm_state.outdated_image(with_configured(IMAGE), pod) == ("other:1" if stuck else None)
+    assert kmm_state.outdated_image(with_configured("other:1"), pod) is None
+    assert kmm_state.outdated_image(replace(HEALTHY, configs={}), pod) is None
+    unloading = {**pod, "metadata": worker(kmm_state.UNLOAD)["metadata"]}
+    assert kmm_state.outdated_image(with_configured(IMAGE), unloading) is None
+
+
+def test_pod_that_kmm_does_not_replace_is_to_be_deleted() -> None:
+    state = with_configured(IMAGE)
+    pod = extracting("other:1", waiting={"reason": "CrashLoopBackOff"})
+    (complaint,) = kmm_state.complaints(replace(state, workers=[pod]), [NODE])
+    assert str(complaint) == (
+        "node1: pod kmm-worker-node1-mock-accel still tries the earlier image other:1, and KMM does not replace it: "
+        "container image-extractor waits: CrashLoopBackOff"
+    )
+    assert complaint.remedy == "lab kubectl -n mock-device delete pod kmm-worker-node1-mock-accel"
+
+
 def test_failed_container_is_found_now_and_before() -> None:
     assert kmm_state.failed(worker(exit_code=1))
     assert kmm_state.failed(worker(exit_code=1, where="state"))

@@ -124,6 +124,20 @@ def test_configuration_of_the_user_is_kept() -> None:
     assert operator_manifests.without_leader_election([deployment()]) == [deployment()]
 
 
+def test_probes_wait_long_enough_for_slow_nodes() -> None:
+    item = deployment()
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container["livenessProbe"] = {"httpGet": {"path": "/healthz", "port": 8081}, "periodSeconds": 20}
+    container["readinessProbe"] = {"timeoutSeconds": 2}
+    container["startupProbe"] = {"timeoutSeconds": 30}
+    (changed,) = operator_manifests.with_patient_probes([item])
+    probes = container_of(changed)
+    assert probes["livenessProbe"] == {**container["livenessProbe"], "timeoutSeconds": 10}
+    assert (probes["readinessProbe"]["timeoutSeconds"], probes["startupProbe"]["timeoutSeconds"]) == (10, 30)
+    assert "timeoutSeconds" not in container["livenessProbe"]
+    assert operator_manifests.with_patient_probes([deployment()]) == [deployment()]
+
+
 def cert_manager_objects() -> list[Object]:
     annotations = {operator_manifests.INJECT_CA: "kmm/serving", "kept": "yes"}
     certificate = {"secretName": "server-cert", "dnsNames": ["webhook.kmm.svc"]}

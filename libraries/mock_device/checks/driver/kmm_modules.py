@@ -15,7 +15,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
-from mock_device.checks.errors import CheckError
+from mock_device.checks.errors import CheckError, SkipCheck
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.cluster import kmm_state
 from mock_device.lab.cluster.kmm_state import GROUP, MODULE, UNLOAD, VERSION, KmmState
@@ -25,6 +25,7 @@ from mock_device.names import NAMESPACE
 _PLURAL = "modules"
 _FINALIZER = "kmm.node.kubernetes.io/module-finalizer"
 _MERGE = "application/merge-patch+json"
+_FIRMWARE_REFUSED = "open /sys/module/firmware_class/parameters/path: permission denied"
 
 Object = dict[str, Any]
 
@@ -118,6 +119,26 @@ def wait_available(api: ApiClient, nodes: Sequence[str], timeout: timedelta) -> 
     until_no_complaints(
         lambda: available_complaints(kmm_state.read(api), nodes), timeout, f"Module {MODULE} is not available"
     )
+
+
+def wait_firmware(api: ApiClient, nodes: Sequence[str], timeout: timedelta) -> None:
+    """Like ``wait_available``, for a Module with firmware.
+
+    Raises SkipCheck if KMM's worker may not set the kernel's firmware path: KMM starts it privileged, but as the user
+    of its image. (Seen with KMM v2.6.0 and the user of its Containerfile, 201.)
+    """
+
+    def complaints() -> list[str]:
+        found = available_complaints(kmm_state.read(api), nodes)
+        for complaint in found:
+            if _FIRMWARE_REFUSED in complaint:
+                raise SkipCheck(
+                    f"KMM's worker may not set firmware_class.path, because its image has another user than root: "
+                    f"{complaint}"
+                )
+        return found
+
+    until_no_complaints(complaints, timeout, f"Module {MODULE} with firmware is not available")
 
 
 def loaded_image(state: KmmState, node: str) -> str | None:
@@ -267,6 +288,41 @@ def put_back(api: ApiClient, saved: Object, others: Sequence[str], timeout: time
         create(api, body_of(saved))
     elif module["spec"] != saved["spec"]:
         replace(api, {**module, "spec": copy.deepcopy(saved["spec"])})
+    replace_outdated_pods(api, timeout)
+
+
+def replace_outdated_pods(api: ApiClient, timeout: timedelta) -> None:
+    """Wait until KMM knows the images of our Module; delete pods that still try earlier ones, which KMM then replaces.
+
+    Raises CheckError with the nodes that are not so far.
+    """
+
+    def complaints() -> list[str]:
+        state = kmm_state.read(api)
+        outdated = [pod["metadata"]["name"] for pod in state.workers if kmm_state.outdated_image(state, pod)]
+        for name in outdated:
+            _delete_pod(api, name)
+        return [*(f"pod {name} still tries an earlier image" for name in outdated), *unnoticed_images(state)]
+
+    until_no_complaints(complaints, timeout, f"KMM does not follow the image of Module {MODULE}")
+
+
+def _delete_pod(api: ApiClient, name: str) -> None:
+    try:
+        client.CoreV1Api(api).delete_namespaced_pod(name, NAMESPACE)
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def unnoticed_images(state: KmmState) -> list[str]:
+    """Nodes on which KMM still wants an earlier image of our Module."""
+    found = []
+    for node in state.nodes:
+        entry, wanted = state.configured(node, "spec"), state.wanted_image(node)
+        if entry and state.selected(node) and (image := entry["config"]["containerImage"]) != wanted:
+            found.append(f"{node}: expected KMM to want image {wanted}, found {image}")
+    return found
 
 
 def replace(api: ApiClient, body: Object) -> None:

@@ -53,16 +53,6 @@ MANIFESTS = (
     Manifest(f"{_DRIVER}/40-controller.yaml", ["driver/controller.yaml"]),
     Manifest(f"{_MODULE}/loader.yaml", ["namespace.yaml", "module/loader.yaml"], _WITH_NAMESPACE),
     Manifest(f"{_MODULE}/kmm-module.yaml", ["module/kmm.yaml"], {"module.loader": "kmm"}),
-    Manifest(
-        f"{_MODULE}/kmm-module-build.yaml",
-        ["module/kmm-build.yaml", "module/kmm.yaml"],
-        {
-            "module.loader": "kmm-build",
-            "module.build.sourceImage": "REGISTRY/mock-accel-source:dev",
-            "module.build.image": "REGISTRY/mock-accel-kmod:dev-${KERNEL_FULL_VERSION}",
-            "module.kmm.imageRepoSecret": "REGISTRY-CREDENTIALS",
-        },
-    ),
 )
 
 

@@ -101,10 +101,10 @@ class KmmLoader(ModuleLoader):
 
     @cached_property
     def _objects(self) -> dict[str, list[Object]]:
-        """Objects of each operator, with the names of preloaded images. Raises StepError."""
+        """Objects of each operator, with the names of preloaded images, and patient probes. Raises StepError."""
         return {
-            files.operator: operator_manifests.with_preloaded_images(
-                files.operator, files.objects(), list(files.image_names())
+            files.operator: operator_manifests.with_patient_probes(
+                operator_manifests.with_preloaded_images(files.operator, files.objects(), list(files.image_names()))
             )
             for files in self._all_files
         }

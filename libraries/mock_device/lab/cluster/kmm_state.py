@@ -36,6 +36,7 @@ LOGS = f"lab kubectl logs --all-namespaces --prefix -l {OPERATOR_LABELS}"
 _ACTION_LABEL = "kmm.node.kubernetes.io/worker-action"
 _MODULE_LABEL = "kmm.node.kubernetes.io/module.name"
 _IMAGE_OWNER_LABEL = "kmm.node.kubernetes.io/image-owner"
+_CREATING = "ContainerCreating"
 LOAD, UNLOAD = "Load", "Unload"
 """Values of the label of worker pods that says what they do."""
 
@@ -194,6 +195,30 @@ def failed(worker: Mapping[str, Any]) -> bool:
     return False
 
 
+def outdated_image(state: KmmState, worker: Mapping[str, Any]) -> str | None:
+    """Image that a worker pod tries in vain to load although KMM wants another one on its node; None otherwise.
+
+    KMM replaces a failing pod only after its container ``worker`` has been restarted. A pod whose image lacks the
+    module for the kernel, or cannot be pulled, does not get so far: it stays until it is deleted.
+    """
+    spec = worker["spec"]
+    wanted = state.configured(spec.get("nodeName", ""), "spec")
+    if wanted is None or action_of(worker) != LOAD or not _extraction_fails(worker):
+        return None
+    image = str(spec["initContainers"][0]["image"])
+    return image if image != wanted["config"]["containerImage"] else None
+
+
+def _extraction_fails(worker: Mapping[str, Any]) -> bool:
+    """Whether the first container of a worker pod, which copies the module from its image, fails or cannot start."""
+    for container in (worker.get("status") or {}).get("initContainerStatuses") or []:
+        state = container.get("state") or {}
+        waits = (state.get("waiting") or {}).get("reason", _CREATING) not in (_CREATING, "PodInitializing")
+        if waits or (state.get("terminated") or {}).get("exitCode"):
+            return True
+    return False
+
+
 def _of_operator(state: KmmState) -> Iterator[Complaint]:
     if not state.deployments:
         yield Complaint(
@@ -264,6 +289,13 @@ def _of_image(state: KmmState, node: str, image: str, image_state: str) -> Compl
 
 def _of_worker(state: KmmState, worker: Object, node: str) -> Complaint:
     name, action = worker["metadata"]["name"], action_of(worker)
+    if image := outdated_image(state, worker):
+        return Complaint(
+            f"pod {name} still tries the earlier image {image}, and KMM does not replace it: "
+            f"{_reasons(worker)}{state.logs.get(name, '')}",
+            f"lab kubectl -n {NAMESPACE} delete pod {name}",
+            node,
+        )
     doing = "loads" if action == LOAD else "unloads"
     return Complaint(
         f"pod {name} {doing} the module: {_reasons(worker)}{state.logs.get(name, '')}",

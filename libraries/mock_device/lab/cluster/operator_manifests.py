@@ -1,7 +1,7 @@
-"""Adapts an operator's manifests to a cluster that pulls no images and may have no cert-manager.
+"""Adapts an operator's manifests to a slow cluster that pulls no images and may have no cert-manager.
 
-Images get the names under which they are preloaded. Without cert-manager, the
-lab issues the certificates that the manifests ask for.
+Images get the names under which they are preloaded. No leader is elected, and probes wait
+longer for an answer. Without cert-manager, the lab issues the certificates that the manifests ask for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _NEEDED_RELATED = ("RELATED_IMAGE_WORKER",)
 """KMM starts pods of these images by itself. Others serve builds and signatures in the cluster."""
 _LATEST = "latest"
 _CONFIG_ARGUMENT = "--config="
+_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+_PROBE_TIMEOUT_SECONDS = 10
+"""Kubernetes' default is 1 s."""
 _FIRST = ("Namespace", "CustomResourceDefinition", "Secret", "ConfigMap")
 """Kinds that the others need, in this order."""
 
@@ -146,6 +149,19 @@ def without_leader_election(objects: Sequence[Object]) -> list[Object]:
             if (namespace, name) not in there
         ),
     ]
+
+
+def with_patient_probes(objects: Sequence[Object]) -> list[Object]:
+    """Objects whose probes wait at least 10 s for an answer. How often a probe may fail is unchanged.
+
+    An operator that is busy on a slow node answers later than within Kubernetes' default of 1 s; the kubelet would
+    restart it, or take its webhook out of service, though nothing is wrong with it.
+    """
+    changed = copy.deepcopy(list(objects))
+    for container in _containers(changed):
+        for probe in (container[name] for name in _PROBES if name in container):
+            probe["timeoutSeconds"] = max(probe.get("timeoutSeconds", 1), _PROBE_TIMEOUT_SECONDS)
+    return changed
 
 
 def certificates_of(objects: Iterable[Object]) -> list[Certificate]:
