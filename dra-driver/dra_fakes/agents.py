@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from mock_accel_dra.agent import NodeAgent
 from mock_accel_dra.api import Client
+from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
 
 from dra_fakes.apiserver import FakeApiServer
@@ -29,6 +30,11 @@ def running(settings: AgentSettings, api: FakeApiServer, *, kernel_events: bool 
         program.stop()
         thread.join(_DEADLINE_SECONDS)
         assert not thread.is_alive()
+
+
+def reported(reporter: Reporter, uid: str) -> None:
+    """Wait until the API server has accepted the status of the claim with ``uid``. Raises AssertionError."""
+    until(lambda: uid in reporter._told, f"the API server has accepted the status of claim {uid}")
 
 
 def until(done: Callable[[], object], what: str, timeout: float = _DEADLINE_SECONDS) -> None:

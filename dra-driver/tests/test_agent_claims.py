@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dra_fakes.agents import running, until
+from dra_fakes.agents import reported, running, until
 from dra_fakes.apiserver import SLICES, FakeApiServer
 from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
@@ -137,7 +137,7 @@ def test_condition_keeps_its_time_when_the_agent_restarts(settings: AgentSetting
         with running(settings, api) as program, FakeKubelet(settings.service_socket) as kubelet:
             assert not kubelet.prepare([CLAIM])["uid-pair"].error
             api.wait_until(PATH, lambda item: "devices" in item["status"])
-            until(lambda program=program: "uid-pair" in program._reporter._told, "the status is up to date")
+            reported(program._reporter, "uid-pair")
         # Pretend that it was written earlier: the next agent must read it and keep it.
         (condition,) = api.objects[PATH]["status"]["devices"][0]["conditions"]
         seen.append(condition["lastTransitionTime"])

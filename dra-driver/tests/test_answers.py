@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from dra_fakes import strategy
 from dra_fakes.apiserver import FakeApiServer
-from mock_accel_dra import repeats
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.publisher import Publisher
 
@@ -104,7 +103,7 @@ def test_writes_against_another_client_are_limited_to_five_a_minute(
 ) -> None:
     """An operator that sets its own value after each of our writes."""
     now = [1000.0]
-    monkeypatch.setattr(repeats.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("mock_accel_dra.repeats.time.monotonic", lambda: now[0])
     path = f"/apis/resource.k8s.io/v1/resourceslices/{PREFIX}mock1"
 
     def meddle() -> None:

@@ -24,6 +24,8 @@ NOTHING: tuple[set[str], set[str], set[str]] = (set(), set(), set())
 class Rig:
     """A node with three slots, and its driver."""
 
+    sysfs: SysfsTree
+
     def __init__(self, folder: Path, api: FakeApiServer) -> None:
         self.folder = folder
         self.api = api

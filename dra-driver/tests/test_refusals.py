@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import refusals
 from mock_accel_dra.api import ApiError, Client
 from mock_accel_dra.discovery import Device, scan
 from mock_accel_dra.publisher import Publisher
@@ -64,7 +63,7 @@ def test_refused_slice_is_left_out_and_retried_with_back_off(
     status: int,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(refusals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("mock_accel_dra.refusals.time.monotonic", lambda: now[0])
     api.refused = {"mock0-vf1": status, "mock1": status}
     publisher.publish(with_vfs)
     assert api.published() == {"mock0", "mock0-vf0"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dra_fakes.agents import until
+from dra_fakes.agents import reported, until
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import outbox, reports
@@ -165,9 +165,13 @@ def test_the_queue_is_bounded_and_each_event_written_once(api: FakeApiServer, lo
 @pytest.mark.usefixtures("quick")
 def test_an_existing_or_invalid_event_is_not_retried(api: FakeApiServer, log: io.StringIO) -> None:
     reporter = Reporter(Client(api.url), NODE)
+
+    def requests_are(count: int) -> None:
+        until(lambda: len(api.requests) == count, "a request")
+
     for count in (1, 2):
         reporter.failed("default", "pair", "uid", "no")
-        until(lambda count=count: len(api.requests) == count, "a request")
+        requests_are(count)
     refuse(api, "POST", 422)
     reporter.failed("default", "bad", "uid", "no")
     reporter.failed("default", "behind", "uid", "no")
@@ -212,7 +216,7 @@ def test_a_lost_status_is_written_again(plug: Callable[..., SysfsTree], api: Fak
         reporter.compare({"uid-pair": api.objects[PATH]})
         reporter.claims([CLAIM], devices)
         api.wait_until(PATH, lambda item: conditions(item) == [("mock0-vf1", "True", "Prepared")])
-        until(lambda: "uid-pair" in reporter._told, "the API server has accepted it")
+        reported(reporter, "uid-pair")
     reporter.compare({"uid-pair": api.objects[PATH]})
     reporter.claims([CLAIM], devices)
     assert api.requests.count(("PATCH", f"{PATH}/status")) == 2
@@ -228,7 +232,7 @@ def test_a_dropped_status_is_written_once(
     reporter = Reporter(Client(api.url), NODE)
     for _ in range(5):
         reporter.claims([CLAIM], devices)
-        until(lambda: "uid-pair" in reporter._told, "the API server has accepted it")
+        reported(reporter, "uid-pair")
         reporter.compare({"uid-pair": api.objects[PATH]})
     assert api.requests.count(("PATCH", f"{PATH}/status")) == 1
     assert log.getvalue().count('"The API server drops or changes status.devices') == 1
@@ -252,7 +256,7 @@ def test_last_transition_time_moves_with_the_status_only(
         monkeypatch.setattr(reports, "_now", lambda now=now: now)
         reporter = Reporter(Client(api.url), NODE)  # as after a restart of the agent
         reporter.claims([CLAIM], found)
-        until(lambda reporter=reporter: "uid-pair" in reporter._told, "the API server has accepted it")
+        reported(reporter, "uid-pair")
         seen += times(api.objects[PATH])
     assert [moment[11:13] for moment in seen] == ["00", "00", "00", "03", "03", "05"]
     assert api.requests.count(("PATCH", f"{PATH}/status")) == 4

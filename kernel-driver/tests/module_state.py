@@ -47,7 +47,7 @@ def restore(guest: ModuleGuest, node: Node) -> None:
     bound = guest.ok(f"{LOAD}; for v in $(grep -lx 0x1de5 {PCI}/*/vendor); do {_BIND}; done")
     if bound:
         addresses = set(pfs(node).values())
-        guest.until(lambda: addresses - set(guest.devices().values()), set())
+        guest.until(lambda: addresses <= set(guest.devices().values()), True)
     guest.run(f"for f in {CLASS}/*/status {CLASS}/*/sriov_numvfs; do echo 0 > $f; done 2>/dev/null")
     if missing or guest.devices() != pfs(node):
         guest.ok(f"{UNLOAD}; {LOAD}")

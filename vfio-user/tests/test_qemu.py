@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from socket import SocketIO
+from typing import Any
 
 import pytest
 from server_process import NODE, TOPOLOGY, ServerProcess
@@ -51,7 +52,7 @@ class Guest:
         with self.log.open("wb") as log:
             env = os.environ | qemu.env
             self.process = subprocess.Popen(argv, cwd=folder, env=env, stderr=log, stdout=log)
-        self._files: list[BinaryIO] = []
+        self._files: list[SocketIO] = []
         self._sockets: list[socket.socket] = []
         self.events: list[dict[str, Any]] = []
         try:
@@ -64,7 +65,7 @@ class Guest:
             self.close()
             raise
 
-    def _connect(self, path: Path) -> BinaryIO:
+    def _connect(self, path: Path) -> SocketIO:
         deadline = time.monotonic() + TIMEOUT
         client = socket.socket(socket.AF_UNIX)
         self._sockets.append(client)
@@ -76,10 +77,11 @@ class Guest:
         self._files.append(file)
         return file
 
-    def _line(self, file: BinaryIO) -> dict[str, Any]:
+    def _line(self, file: SocketIO) -> dict[str, Any]:
         line = file.readline()
         assert line, f"QEMU ended: {self.log.read_text()}"
-        return json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def qmp(self, command: str, **arguments: Any) -> Any:
         """The command's result, or its error as a dict with ``class`` and ``desc``."""

@@ -44,7 +44,7 @@ def emulated_vcpus(guests: int) -> str:
 
     ``single`` when there are at least as many guests as cores of this machine: a
     thread that waits for a core keeps others spinning on locks and interrupt
-    acknowledgements, which nearly doubled the time until ten pods ran (docs/clusters.md).
+    acknowledgements, which nearly doubled the time until ten pods ran (docs/measurements.md).
     """
     return "single" if guests >= len(os.sched_getaffinity(0)) else "multi"
 
