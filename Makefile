@@ -71,6 +71,9 @@ nightly-table: venv ## make that table again from results/nightly/, for example 
 test: setup ## run every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
 
+seeded-faults: setup ## seed each fault of tests/suites_notice/faults.yaml; table of the tests that notice them; CLUSTERS=2
+	@python tests/seeded_faults.py --clusters $(CLUSTERS) $(ARGS)
+
 fuzz: venv ## send the device server a million random messages and attacks; ARGS='--seed N' repeats a run
 	@python vfio-user/tests/fuzz_server.py $(ARGS)
 
