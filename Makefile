@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,9 @@ nightly-table: venv ## make that table again from results/nightly/, for example 
 
 test: setup ## run every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
+
+seeded-faults: setup ## seed each fault of tests/suites_notice/faults.yaml; table of the tests that notice them; CLUSTERS=2
+	@python tests/seeded_faults.py --clusters $(CLUSTERS) $(ARGS)
 
 fuzz: venv ## send the device server a million random messages and attacks; ARGS='--seed N' repeats a run
 	@python vfio-user/tests/fuzz_server.py $(ARGS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from robot.api import ExecutionResult
@@ -25,17 +26,27 @@ class Ended:
     message: str
 
 
-def run_suite(suite: str, fault: str, *options: str, prefix: Sequence[str] = ()) -> dict[str, Ended]:
+def run_suite(
+    suite: str,
+    fault: str,
+    *options: str,
+    prefix: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, Ended]:
     """Run ``suites/<suite>.robot`` until its first failure; returns how each test ended, by name.
 
     Tests that did not run because of the first failure are left out. The report
-    is in ``results/broken-on-purpose/<fault>``. ``prefix`` is a command that runs the robot command after it.
+    is in ``results/broken-on-purpose/<fault>``. ``prefix`` is a command that runs the robot command after it,
+    ``variables`` are added to its environment.
     """
     folder = RESULTS / fault
     shutil.rmtree(folder, ignore_errors=True)
     argv = [*prefix, sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
     argv.append(f"suites/{suite}.robot")
-    run = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    environment = {**os.environ, **(variables or {})}
+    run = subprocess.run(
+        argv, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+    )
     assert (folder / "output.xml").exists(), run.stdout + run.stderr
     result = ExecutionResult(str(folder / "output.xml"))
     return {

@@ -191,6 +191,11 @@ def build_module() -> Path:
     return _build("module", _SOURCE, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
 
 
+def build_module_from(sources: Path) -> Path:
+    """``mock_accel.ko`` for the nodes' kernel, of other ``sources``; built if it is not cached. Raises StepError."""
+    return _build("module", sources, nodes_kernel(), "all", "changed kernel module") / "mock_accel.ko"
+
+
 def build_module_for(release: str) -> Path:
     """``mock_accel.ko`` for the kernel ``release``; built if it is not cached. Raises StepError."""
     return _build("module", _SOURCE, kernel_of(release), "all", "kernel module") / "mock_accel.ko"
