@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from kubernetes import client
+from kubernetes.client import AppsV1Api, CoreV1Api, V1ConfigMap, V1ObjectMeta
 from suites_notice.seeding.catalogue import Fault
 
 from mock_device.checks.driver import driver, module_loading
@@ -25,8 +25,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import kbuild
-from mock_device.lab.cluster import deploy
-from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.cluster import client, deploy
 from mock_device.lab.guest.monitor import device_add_arguments
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.topology import Node, Slot
@@ -53,15 +52,16 @@ class Seeder:
     Its device servers must have been started with ``environment(folder)``; the same folder is for the suite's process.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._cluster = cluster
+    def __init__(self, name: str, folder: Path) -> None:
+        """Hold the running cluster ``name``. Raises StepError."""
+        self._cluster = client.attach(name, "seeded faults")
         self._folder = folder
-        self._session = Session(cluster, NodeShell)
+        self._session = Session(self._cluster, NodeShell)
         self._api = self._session.api
-        self._nodes = cluster.topology.nodes
+        self._nodes = self._cluster.topology.nodes
 
     def close(self) -> None:
-        """Close the connections to the nodes."""
+        """Close the connections to the nodes, and release the cluster."""
         self._session.close()
 
     def seeded(self, fault: Fault) -> AbstractContextManager[None]:
@@ -85,11 +85,11 @@ class Seeder:
 
     @contextmanager
     def _driver(self, code: str) -> Iterator[None]:
-        core, apps = client.CoreV1Api(self._api), client.AppsV1Api(self._api)
+        core, apps = CoreV1Api(self._api), AppsV1Api(self._api)
         found: Any = apps.read_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE)
         right = kubeclient.as_json(self._api, found.spec.template)
         data = {"sitecustomize.py": _program(code)}
-        config = client.V1ConfigMap(metadata=client.V1ObjectMeta(name=_NAME), data=data)
+        config = V1ConfigMap(metadata=V1ObjectMeta(name=_NAME), data=data)
         core.create_namespaced_config_map(deploy.NAMESPACE, config)
         (container,) = right["spec"]["containers"]
         patched = {

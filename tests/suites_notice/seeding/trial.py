@@ -30,7 +30,7 @@ def try_fault(fault: Fault, cluster: Cluster, folder: Path) -> Verdict:
     if fault.kind == "topology":
         # The suite starts a cluster of its own.
         options += ["--variable", f"TOPOLOGY:{TOPOLOGIES / fault.change}.yaml"]
-    seeder = Seeder(cluster, folder)
+    seeder = Seeder(cluster.name, folder)
     try:
         with nullcontext() if fault.kind == "topology" else seeder.seeded(fault):
             verdict = judge(fault, run_suite(fault.suite, fault.name, *options, variables=variables))
