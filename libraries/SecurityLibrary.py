@@ -7,24 +7,12 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import identity, isolation
+from mock_device.checks.driver import identity, isolation, node_agents
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import kube, runtime_handlers, slices
 
 _TIMEOUT = timedelta(seconds=60)
-_FORBIDDEN = [
-    ("get", "", "secrets"),
-    ("list", "", "pods"),
-    ("create", "", "pods"),
-    ("create", "", "pods/exec"),
-    ("update", "", "nodes"),
-    ("update", "resource.k8s.io", "resourceclaims"),
-    ("delete", "resource.k8s.io", "resourceclaims"),
-    ("update", "resource.k8s.io", "resourceclaims/binding"),
-    ("create", "resource.k8s.io", "deviceclasses"),
-    ("update", "admissionregistration.k8s.io", "validatingadmissionpolicies"),
-]
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -103,9 +91,9 @@ class SecurityLibrary:
 
     @keyword
     def node_agent_should_have_no_other_rights(self, agent: str) -> None:
-        """Check that the agent of node ``agent`` may not read secrets, or change pods, nodes, claims or policies."""
-        found = identity.rights_beyond(identity.as_agent_of(session.current().api, agent), _FORBIDDEN)
-        if found:
+        """Check that the agent of node ``agent`` has exactly the rights of its ClusterRole in the manifests."""
+        api = identity.as_agent_of(session.current().api, agent)
+        if found := identity.rights_beyond(api, node_agents.rules()):
             raise CheckError(f"node agent of {agent}: expected no right beyond its needs, found {', '.join(found)}")
 
     @keyword

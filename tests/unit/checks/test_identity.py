@@ -37,18 +37,23 @@ def test_success_is_an_error() -> None:
         identity.refusal("slice of another node", lambda: None)
 
 
-def test_unneeded_permissions_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_rights_beyond_the_role_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(verbs: list[str], group: str, resources: list[str], names: list[str] | None = None) -> Any:
+        return client.V1ResourceRule(api_groups=[group], resources=resources, verbs=verbs, resource_names=names)
 
     class Reviews:
-        def create_self_subject_access_review(self, body: Any, **_: object) -> Any:
-            asked.append(attributes := body["spec"]["resourceAttributes"])
-            allowed = attributes["verb"] == "get"
-            return client.V1SelfSubjectAccessReview(
-                spec=client.V1SelfSubjectAccessReviewSpec(), status=client.V1SubjectAccessReviewStatus(allowed=allowed)
-            )
+        def create_self_subject_rules_review(self, body: Any, **_: object) -> Any:
+            assert body == {"spec": {"namespace": "default"}}
+            found = [
+                rule(["create"], "authorization.k8s.io", ["selfsubjectrulesreviews", "selfsubjectaccessreviews"]),
+                rule(["get"], "", ["nodes"]),
+                rule(["get", "list"], "", ["secrets"]),
+                rule(["patch"], "resource.k8s.io", ["resourceclaims/status"], ["one"]),
+            ]
+            status = client.V1SubjectRulesReviewStatus(incomplete=False, resource_rules=found, non_resource_rules=[])
+            return client.V1SelfSubjectRulesReview(spec=client.V1SelfSubjectRulesReviewSpec(), status=status)
 
     monkeypatch.setattr(client, "AuthorizationV1Api", lambda _: Reviews())
-    wanted = [("get", "", "secrets"), ("create", "", "pods/exec"), ("get", "resource.k8s.io", "resourceslices")]
-    assert identity.rights_beyond(ApiClient(), wanted) == ["get secrets", "get resourceslices.resource.k8s.io"]
-    assert asked[1] == {"verb": "create", "group": "", "resource": "pods", "subresource": "exec"}
+    role = [{"apiGroups": [""], "resources": ["nodes", "secrets"], "verbs": ["get"]}]
+    beyond = ["list secrets", "patch resourceclaims/status.resource.k8s.io (one)"]
+    assert identity.rights_beyond(ApiClient(), role) == beyond

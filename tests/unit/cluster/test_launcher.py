@@ -78,7 +78,13 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     loaded = topology.load(file)
     file.write_text("edited while golden clusters are built")
     profile: Any = SimpleNamespace(
-        accelerator="tcg", feature_gates={}, default_runtime="crun", k3s=None, internet=False, nested=False, node_image=lambda: image
+        accelerator="tcg",
+        feature_gates={},
+        default_runtime="crun",
+        k3s=None,
+        internet=False,
+        nested=False,
+        node_image=lambda: image,
     )
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +19,7 @@ from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 
+_ABOUT_ONESELF = re.compile(r"create self\w+\.(authentication|authorization)\.k8s\.io")
 _TOKEN_SECONDS = 600
 """The shortest lifetime of a token that the API server accepts."""
 
@@ -94,15 +97,23 @@ def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
     )
 
 
-def rights_beyond(api: ApiClient, wanted: list[tuple[str, str, str]]) -> list[str]:
-    """Which of the actions ``wanted`` (verb, API group, resource) the client may perform in all namespaces."""
+def rights_beyond(api: ApiClient, rules: list[dict[str, Any]]) -> list[str]:
+    """Rights of the client in the namespace ``default`` that ``rules``, those of a ClusterRole, do not give.
+
+    The rights to ask about oneself, which everybody has, are left out. Each is
+    ``verb resource.group``, with the names to which it is limited.
+    """
     reviews = client.AuthorizationV1Api(api)
-    found = []
-    for verb, group, resource in wanted:
-        kind, _, subresource = resource.partition("/")
-        attributes = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
-        body: Any = {"spec": {"resourceAttributes": attributes}}
-        answer: Any = reviews.create_self_subject_access_review(body)
-        if answer.status.allowed:
-            found.append(f"{verb} {resource}{f'.{group}' if group else ''}")
+    body: Any = {"spec": {"namespace": kubeclient.DEFAULT_NAMESPACE}}
+    answer: Any = reviews.create_self_subject_rules_review(body)
+    has = _rights(kubeclient.as_json(api, answer)["status"].get("resourceRules", []))
+    return sorted(right for right in has - _rights(rules) if not _ABOUT_ONESELF.match(right))
+
+
+def _rights(rules: list[dict[str, Any]]) -> set[str]:
+    found = set()
+    for rule in rules:
+        names = ",".join(sorted(rule.get("resourceNames") or ()))
+        for verb, group, resource in itertools.product(rule["verbs"], rule.get("apiGroups") or (), rule["resources"]):
+            found.add(f"{verb} {resource}{f'.{group}' if group else ''}{f' ({names})' if names else ''}")
     return found

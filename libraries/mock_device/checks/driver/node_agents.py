@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
+from typing import Any
 
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
@@ -125,6 +126,13 @@ def remove_rights(api: ApiClient) -> None:
     except ApiException as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
+
+
+def rules() -> list[dict[str, Any]]:
+    """Rules of the node agents' ClusterRole in the manifests."""
+    roles = {item["metadata"]["name"]: item for item in manifests.read_manifest(_RBAC_MANIFEST) if "rules" in item}
+    found: list[dict[str, Any]] = roles[deploy.NODE_AGENT]["rules"]
+    return found
 
 
 def restore_rights(api: ApiClient) -> None:
