@@ -9,7 +9,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
-from mock_device.checks.driver import identity
+from mock_device.checks.driver import identity, node_agents
 from mock_device.checks.errors import CheckError
 
 
@@ -37,7 +37,7 @@ def test_success_is_an_error() -> None:
         identity.refusal("slice of another node", lambda: None)
 
 
-def test_rights_beyond_the_role_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rights_are_those_of_the_review(monkeypatch: pytest.MonkeyPatch) -> None:
     def rule(verbs: list[str], group: str, resources: list[str], names: list[str] | None = None) -> Any:
         return client.V1ResourceRule(api_groups=[group], resources=resources, verbs=verbs, resource_names=names)
 
@@ -45,8 +45,6 @@ def test_rights_beyond_the_role_are_reported(monkeypatch: pytest.MonkeyPatch) ->
         def create_self_subject_rules_review(self, body: Any, **_: object) -> Any:
             assert body == {"spec": {"namespace": "default"}}
             found = [
-                rule(["create"], "authorization.k8s.io", ["selfsubjectrulesreviews", "selfsubjectaccessreviews"]),
-                rule(["get"], "", ["nodes"]),
                 rule(["get", "list"], "", ["secrets"]),
                 rule(["patch"], "resource.k8s.io", ["resourceclaims/status"], ["one"]),
             ]
@@ -54,6 +52,11 @@ def test_rights_beyond_the_role_are_reported(monkeypatch: pytest.MonkeyPatch) ->
             return client.V1SelfSubjectRulesReview(spec=client.V1SelfSubjectRulesReviewSpec(), status=status)
 
     monkeypatch.setattr(client, "AuthorizationV1Api", lambda _: Reviews())
-    role = [{"apiGroups": [""], "resources": ["nodes", "secrets"], "verbs": ["get"]}]
-    beyond = ["list secrets", "patch resourceclaims/status.resource.k8s.io (one)"]
-    assert identity.rights_beyond(ApiClient(), role) == beyond
+    patched = "patch resourceclaims/status.resource.k8s.io (one)"
+    assert identity.rights(ApiClient()) == {"get secrets", "list secrets", patched}
+
+
+def test_rights_of_the_manifest() -> None:
+    found = identity.rights_of(node_agents.rules())
+    assert {"get nodes", "create resourceslices.resource.k8s.io"} < found
+    assert "associated-node:patch resourceclaims/driver.resource.k8s.io (mock-accel.example.com)" in found

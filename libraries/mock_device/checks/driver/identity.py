@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +18,6 @@ from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 
-_ABOUT_ONESELF = re.compile(r"create self\w+\.(authentication|authorization)\.k8s\.io")
 _TOKEN_SECONDS = 600
 """The shortest lifetime of a token that the API server accepts."""
 
@@ -35,10 +33,18 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
         pod = driver.pods(api, Component.NODE_AGENT, node)[driver.pod_of(api, Component.NODE_AGENT, node)]
         reference = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
         spec["boundObjectRef"] = reference
+    return _as_account(api, deploy.NODE_AGENT, spec)
+
+
+def as_default_account(api: ApiClient) -> ApiClient:
+    """A client with a token of the namespace's service account ``default``, which has the rights of every account."""
+    return _as_account(api, "default", {"audiences": [], "expirationSeconds": _TOKEN_SECONDS})
+
+
+def _as_account(api: ApiClient, account: str, spec: dict[str, Any]) -> ApiClient:
     request: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-    answer: Any = client.CoreV1Api(api).create_namespaced_service_account_token(
-        deploy.NODE_AGENT, deploy.NAMESPACE, request
-    )
+    core = client.CoreV1Api(api)
+    answer: Any = core.create_namespaced_service_account_token(account, deploy.NAMESPACE, request)
     settings = copy.copy(api.configuration)
     settings.cert_file = settings.key_file = None
     settings.api_key = {"authorization": answer.status.token}
@@ -97,20 +103,18 @@ def write_claim_status(api: ApiClient, claim: dict[str, Any]) -> None:
     )
 
 
-def rights_beyond(api: ApiClient, rules: list[dict[str, Any]]) -> list[str]:
-    """Rights of the client in the namespace ``default`` that ``rules``, those of a ClusterRole, do not give.
+def rights(api: ApiClient) -> set[str]:
+    """What the client may do in the namespace ``default``: ``verb resource.group``, with the names that limit it.
 
-    The rights to ask about oneself, which everybody has, are left out. Each is
-    ``verb resource.group``, with the names to which it is limited.
+    Of its permissions by RBAC (SelfSubjectRulesReview); other authorizers need not tell theirs.
     """
-    reviews = client.AuthorizationV1Api(api)
     body: Any = {"spec": {"namespace": kubeclient.DEFAULT_NAMESPACE}}
-    answer: Any = reviews.create_self_subject_rules_review(body)
-    has = _rights(kubeclient.as_json(api, answer)["status"].get("resourceRules", []))
-    return sorted(right for right in has - _rights(rules) if not _ABOUT_ONESELF.match(right))
+    answer: Any = client.AuthorizationV1Api(api).create_self_subject_rules_review(body)
+    return rights_of(kubeclient.as_json(api, answer)["status"].get("resourceRules", []))
 
 
-def _rights(rules: list[dict[str, Any]]) -> set[str]:
+def rights_of(rules: list[dict[str, Any]]) -> set[str]:
+    """What ``rules`` of a role permit, in the format of ``rights``."""
     found = set()
     for rule in rules:
         names = ",".join(sorted(rule.get("resourceNames") or ()))
