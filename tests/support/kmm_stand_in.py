@@ -1,8 +1,9 @@
 """A stand-in for the Kernel Module Management operator (KMM), not KMM: a loop that sets what was seen on the real one.
 
 It follows Modules, nodes and pods by polling, writes NodeModulesConfigs, ModuleImagesConfigs,
-labels, pods and statuses as KMM v2.4.1 and v2.6.0 do, and takes the kubelet's part for the
-pods, because no node runs. Faults are attributes that tests change.
+labels, pods and statuses as KMM was seen to do (v2.6.0; loading, deleting and labels also v2.4.1),
+and takes the kubelet's part for the pods, because no node runs. It does not follow changes of a
+Module's image. Faults are attributes that tests change.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the Kernel Module Management operator (KMM) has done with our Module, and what it waits for.
 
-A Module has no conditions: why a node has no module is read from the objects between
-(KMM v2.4.1 and v2.6.0): Module, ModuleImagesConfig, pull pod, NodeModulesConfig, worker pod.
-Fields with the value 0 are missing.
+A Module has no conditions: why a node has no module is read from the objects between: Module,
+ModuleImagesConfig, pull pod, NodeModulesConfig, worker pod. Fields with the value 0 are missing.
+docs/how-to/kmm.md says what was seen with which version of KMM.
 """
 
 from __future__ import annotations
