@@ -38,7 +38,7 @@ Containers, Images And Logs Of A Node
     Listing Should Print    Containers and images of a node
     ...    localhost/mock-device/mock-accel-dra-driver:dev
     ...    ^localhost/mock-device/busybox:1$
-    Listing Should Print    Logs of a node    kubelet
+    Listing Should Print    Logs of a node    (kubelet|containerd)\\[\\d+\\]:
 
 A Container In Your Own Namespace
     ${pfs}    Get PFs    ${NODES}[0]
