@@ -22,12 +22,10 @@ from suites_notice.seeding.trial import try_fault
 
 from mock_device.lab.base import command_line, progress, tables
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 
-RESULTS = PROJECT / "results"
 _STYLES = {"right test": "green", "wrong test": "red", "none": "red", "no verdict": "red"}
 
 
@@ -133,7 +131,6 @@ def seeded_faults(clusters: int, names: Sequence[str], parts: Sequence[str], lis
     for fault in faults:
         waiting.put(fault)
     found: dict[str, Verdict] = {}
-    RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="seeded-faults-") as folder:
         # Inherited by the clusters' device servers.
         os.environ |= environment(Path(folder))

@@ -22,7 +22,6 @@ _TEXT = {"type": "string", "minLength": 1}
 _SEEDS: dict[str, Any] = {
     "driver": _TEXT,
     "server": _TEXT,
-    "suite": _TEXT,
     "module": {
         "type": "object",
         "additionalProperties": False,

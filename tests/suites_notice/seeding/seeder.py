@@ -41,7 +41,7 @@ _GONE_SECONDS = 60.0
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables of a process whose device servers and suites read faults from ``folder``."""
+    """Variables of a process whose device servers read faults from ``folder``."""
     path = os.pathsep.join(filter(None, [str(HOOK), os.environ.get("PYTHONPATH", "")]))
     return {"PYTHONPATH": path, "SEEDED_FAULTS": str(folder)}
 
@@ -49,7 +49,7 @@ def environment(folder: Path) -> dict[str, str]:
 class Seeder:
     """Seeds faults into one cluster.
 
-    Its device servers must have been started with ``environment(folder)``; the same folder is for the suite's process.
+    Its device servers must have been started with ``environment(folder)``.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
@@ -69,7 +69,6 @@ class Seeder:
         kinds: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
             "driver": self._driver,
             "server": self._server,
-            "suite": self._suite,
             "module": self._module,
             "nodes": self._on_nodes,
             "object": self._object,
@@ -125,15 +124,6 @@ class Seeder:
             self._cluster.guests.start_device_server(node.name)
             for slot in node.slots:
                 self._cluster.guests.plug(node.name, slot.root_port)
-
-    @contextmanager
-    def _suite(self, code: str) -> Iterator[None]:
-        path = self._folder / f"suite-{self._cluster.name}.py"
-        write_file(path, _program(code))
-        try:
-            yield
-        finally:
-            path.unlink()
 
     @contextmanager
     def _module(self, change: dict[str, str]) -> Iterator[None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubernetes.client import ApiException
 from suites_notice.seeding.catalogue import Fault, Verdict, judge
-from suites_notice.seeding.seeder import Seeder, environment
+from suites_notice.seeding.seeder import Seeder
 from support import DATA
 from support.suite_run import run_suite
 
@@ -26,7 +26,7 @@ def try_fault(fault: Fault, cluster: Cluster, folder: Path) -> Verdict:
     removed there is no verdict, and the cluster must not be used any more.
     """
     options = [part for test in fault.tests for part in ("--test", test)]
-    variables = {"LAB_CLUSTER": cluster.name} | environment(folder)
+    variables = {"LAB_CLUSTER": cluster.name}
     if fault.kind == "topology":
         # The suite starts a cluster of its own.
         options += ["--variable", f"TOPOLOGY:{TOPOLOGIES / fault.change}.yaml"]

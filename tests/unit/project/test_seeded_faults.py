@@ -20,7 +20,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 
 FAULTS = catalogue.load()
-CODE = [fault for fault in FAULTS if fault.kind in ("driver", "server", "suite")]
+CODE = [fault for fault in FAULTS if fault.kind in ("driver", "server")]
 FAULT = Fault("wrong", "driver", "it is wrong", "driver", "pass", "numa", "B", re.compile("expected 1"), ("A",), False)
 GOOD, BAD = Ended("PASS", ""), Ended("FAIL", "expected 1, found 2")
 

@@ -28,20 +28,20 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
     Without ``node`` the token is not bound to a pod, like one from ``kubectl create
     token``. Raises CheckError.
     """
-    spec: dict[str, Any] = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS}
-    if node:
-        pod = driver.pods(api, Component.NODE_AGENT, node)[driver.pod_of(api, Component.NODE_AGENT, node)]
-        reference = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
-        spec["boundObjectRef"] = reference
-    return _as_account(api, deploy.NODE_AGENT, spec)
+    if not node:
+        return _as_account(api, deploy.NODE_AGENT)
+    pod = driver.pods(api, Component.NODE_AGENT, node)[driver.pod_of(api, Component.NODE_AGENT, node)]
+    reference = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
+    return _as_account(api, deploy.NODE_AGENT, boundObjectRef=reference)
 
 
 def as_default_account(api: ApiClient) -> ApiClient:
     """A client with a token of the namespace's service account ``default``, which has the rights of every account."""
-    return _as_account(api, "default", {"audiences": [], "expirationSeconds": _TOKEN_SECONDS})
+    return _as_account(api, "default")
 
 
-def _as_account(api: ApiClient, account: str, spec: dict[str, Any]) -> ApiClient:
+def _as_account(api: ApiClient, account: str, **bound: dict[str, Any]) -> ApiClient:
+    spec = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS, **bound}
     request: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     core = client.CoreV1Api(api)
     answer: Any = core.create_namespaced_service_account_token(account, deploy.NAMESPACE, request)

@@ -1,7 +1,6 @@
 """Seeds a fault into a process that starts with this folder in PYTHONPATH; Python imports this module first.
 
-The folder SEEDED_FAULTS has a file for each device server's cluster, ``server-<cluster>.py``, and one for a suite's
-process, ``suite-<LAB_CLUSTER>.py``.
+The folder SEEDED_FAULTS has a file for each device server's cluster, ``server-<cluster>.py``.
 """
 
 import os
@@ -16,8 +15,6 @@ def _file() -> Path | None:
         return None
     if "mock_accel_server" in argv and "--topology" in argv:
         return Path(folder, f"server-{Path(argv[argv.index('--topology') + 1]).parent.name}.py")
-    if "robot" in argv:
-        return Path(folder, f"suite-{os.environ.get('LAB_CLUSTER', 'default')}.py")
     return None
 
 
