@@ -41,6 +41,7 @@ SPEC = ClusterSpec(
     binaries="/b",
     feature_gates="",
     default_runtime="crun",
+    kubelet_config="maxPods: 200\n",
     k3s=None,
     golden="",
     control_fd=3,

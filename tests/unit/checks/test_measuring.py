@@ -106,30 +106,20 @@ def test_ended_pod_ends_the_wait(server: FakeApiServer, api: ApiClient) -> None:
     assert time.monotonic() - begin < TIMEOUT.total_seconds()
 
 
-def test_number_of_ending_pods_is_limited(
-    server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measuring, "_ENDING_AT_ONCE", 2)
-    names = [f"measured-{number}" for number in range(4)]
-    for name in names:
-        server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
-    found = dict.fromkeys(names)
-    ends = measuring._Ends(api, names)
-    assert not ends.look(found)
-    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-2", "measured-3"]
-    del found["measured-0"]
-    assert not ends.look(found)
-    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-3"]
-    assert ends.remaining == ["measured-1", "measured-2", "measured-3"]
-    assert ends.gone.keys() == {"measured-0"}
-
-
-def test_wait_ends_when_all_pods_are_gone(server: FakeApiServer, api: ApiClient) -> None:
-    names = {"measured-0", "measured-1", *(f"measured-1{number}" for number in range(20))}
+def test_pods_end_at_once(server: FakeApiServer, api: ApiClient) -> None:
+    names = {f"measured-{number}" for number in range(20)}
     for name in names:
         server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
     assert measuring._end(api, names, TIMEOUT).keys() == names
     assert not server.objects
+    assert server.writes() == [("DELETE", PODS)]
+
+
+def test_pod_that_does_not_end_is_named(server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_delete_all", lambda path: (200, {}))
+    server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Running"}})
+    with pytest.raises(CheckError, match="1 of 1 pods are not gone after 1 s; measured-0: it is Running"):
+        measuring._end(api, {"measured-0"}, timedelta(seconds=1))
 
 
 def test_operations_after_a_reading_are_awaited() -> None:

@@ -81,6 +81,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
         accelerator="tcg",
         feature_gates={},
         default_runtime="crun",
+        kubelet_drop_in=lambda: "",
         k3s=None,
         internet=False,
         nested=False,

@@ -52,15 +52,25 @@ def test_stand_in_has_the_settings_of_k3s(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_flags_of_k3s_are_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(
-        "{kind: k3s, k3s: {server-flags: {cluster-init: true, disable: [a, b], v: 2}, kubelet-config: {maxPods: 9}}}"
-    )
+    path.write_text("{kind: k3s, k3s: {server-flags: {cluster-init: true, disable: [a, b], v: 2}}}")
     found = profile.load(str(path)).k3s
     assert found
     assert found.spec.server == {"cluster-init": ["true"], "disable": ["a", "b"], "v": ["2"]}
     assert found.spec.nodes == {}
-    assert yaml.safe_load(found.spec.kubelet)["kind"] == "KubeletConfiguration"
-    assert yaml.safe_load(found.spec.kubelet)["maxPods"] == 9
+
+
+@pytest.mark.parametrize("kind", ["kind: embedded", "kind: k3s, k3s: {}"])
+def test_keys_of_the_kubelet_become_a_drop_in(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{{{kind}, kubelet-config: {{maxPods: 9}}}}")
+    found = yaml.safe_load(profile.load(str(path)).kubelet_drop_in())
+    assert (found["kind"], found["maxPods"]) == ("KubeletConfiguration", 9)
+
+
+@pytest.mark.parametrize("name", ["embedded", "runc", "k3s"])
+def test_containers_that_end_again_and_again_are_soon_started_again(name: str) -> None:
+    """With Kubernetes' default of 5 min, tests that kill a program wait for the back-off."""
+    assert profile.load(name).kubelet_config["crashLoopBackOff"] == {"maxContainerRestartPeriod": "5s"}
 
 
 def test_profile_that_extends_another_changes_single_keys(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def with_dns(tmp_path: Path, disabled: str, *programs: str) -> NodePlace:
         program.chmod(0o755)
     spec = replace(SPEC, directory=str(tmp_path), binaries=str(tmp_path / "bin"))
     children = Children(tmp_path / "logs", lambda child: pytest.fail(f"{child.name} ended"))
-    return NodePlace(spec, K3sSpec({"disable": [disabled]}, {}, ""), CLUSTER, children)
+    return NodePlace(spec, K3sSpec({"disable": [disabled]}, {}), CLUSTER, children)
 
 
 def test_cluster_is_restored_when_the_api_server_answers(place: NodePlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,11 +30,6 @@ _COUNTED_TIMEOUT = timedelta(seconds=30)
 _RESTART_TIMEOUT = timedelta(minutes=3)
 _WATCH_SECONDS = 10.0
 """Watch time-out, after which errors of pod creation are noticed."""
-
-_ENDING_AT_ONCE = 10
-"""Maximum number of pods that end in parallel. containerd allows 10 s for stopping a sandbox. Without hardware
-virtualisation that is too short if a hundred end at once. containerd may then never remove one of them, because it
-treats crun's answer that the sandbox is already gone as a failure."""
 
 # Runs in the node agent's container, which has the node's sysfs. Reads every attribute of each device, like the driver.
 _READ = """
@@ -120,7 +115,7 @@ class PodTimes:
     all_run: float
     """From the first request (for the first claim, if there are claims) until all pods ran."""
     ends: list[float]
-    """Per pod, from the request to delete it until it was gone; at most ten pods end in parallel."""
+    """Per pod, from the one request to delete all until it was gone."""
     prepared: Histogram
     """Claims that the node agents prepared meanwhile, from their metrics."""
     unprepared: Histogram
@@ -215,43 +210,23 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
     return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
 
 
-class _Ends:
-    """Deletes pods, a few at a time, and records how long each took to disappear from a watch."""
-
-    def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
-        self._core = client.CoreV1Api(api)
-        self._namespace = kube.namespace_of_tests(api)
-        self._waiting = sorted(names, reverse=True)
-        self._asked: dict[str, float] = {}
-        self.gone: dict[str, float] = {}
-
-    def look(self, found: Mapping[str, Any]) -> bool:
-        """Record which pods are gone, and delete the next ones; True if all are gone."""
-        now = time.monotonic()
-        for name in self._asked.keys() - self.gone.keys() - found.keys():
-            self.gone[name] = now - self._asked[name]
-        while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
-            name = self._waiting.pop()
-            self._asked[name] = time.monotonic()
-            self._core.delete_namespaced_pod(name, self._namespace)
-        return not self.remaining
-
-    @property
-    def remaining(self) -> list[str]:
-        """Pods that are not gone yet, those that are ending first."""
-        return sorted(self._asked.keys() - self.gone.keys()) + self._waiting
-
-
 def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
-    """Seconds from the request to delete each pod until it was gone, by name."""
-    ends = _Ends(api, names)
-    seconds = timeout.total_seconds()
-    lister = client.CoreV1Api(api).list_namespaced_pod
-    namespace = kube.namespace_of_tests(api)
-    kubeclient.watch_until(lister, ends.look, seconds, namespace=namespace, label_selector=_SELECTOR)
-    if remaining := ends.remaining:
+    """Delete all pods by one request; seconds from it until each pod was gone, by name."""
+    core, namespace = client.CoreV1Api(api), kube.namespace_of_tests(api)
+    begin, seconds = time.monotonic(), timeout.total_seconds()
+    gone: dict[str, float] = {}
+    core.delete_collection_namespaced_pod(namespace, label_selector=_SELECTOR)
+
+    def look(found: Mapping[str, Any]) -> bool:
+        now = time.monotonic()
+        for name in names - gone.keys() - found.keys():
+            gone[name] = now - begin
+        return gone.keys() == names
+
+    kubeclient.watch_until(core.list_namespaced_pod, look, seconds, namespace=namespace, label_selector=_SELECTOR)
+    if remaining := sorted(names - gone.keys()):
         why = kube.explain_pod(api, kube.get_pod(api, remaining[0]))
         raise CheckError(
             f"{len(remaining)} of {len(names)} pods are not gone after {seconds:.0f} s; {remaining[0]}: {why}"
         )
-    return ends.gone
+    return gone
