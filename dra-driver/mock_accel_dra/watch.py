@@ -80,3 +80,28 @@ class Wake:
                 break
         self._event.clear()
         return True
+
+
+class DeviceWake(Wake):
+    """A wake-up signal about single devices, or about all. Thread-safe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._names: frozenset[str] | None = frozenset()
+
+    def __call__(self) -> None:
+        """Wake the waiter for all devices."""
+        self.about(None)
+
+    def about(self, name: str | None) -> None:
+        """Wake the waiter for the device called ``name`` in sysfs, or for all (None)."""
+        with self._lock:
+            self._names = None if name is None or self._names is None else self._names | {name}
+        super().__call__()
+
+    def take(self) -> frozenset[str] | None:
+        """Names of the devices of all signals since the last call; None: all devices."""
+        with self._lock:
+            names, self._names = self._names, frozenset()
+        return names

@@ -41,6 +41,20 @@ def following(api: FakeApiServer, stop: threading.Event, changed: Callable[[], N
         assert not thread.is_alive()
 
 
+def test_wake_remembers_the_devices_of_its_signals() -> None:
+    wake = watch.DeviceWake()
+    wake.about("mock0")
+    wake.about("mock1")
+    assert wake.wait(0)
+    assert [wake.take(), wake.take()] == [frozenset({"mock0", "mock1"}), frozenset()]
+    for signals in (("mock0", None), (None, "mock0")):
+        for name in signals:
+            wake.about(name)
+        assert wake.take() is None
+    wake()
+    assert wake.take() is None
+
+
 @pytest.mark.parametrize("with_an_event", [False, True])
 def test_a_watch_that_ends_early_is_repeated_with_back_off(
     node_less_api: FakeApiServer, log: io.StringIO, with_an_event: bool

@@ -24,8 +24,8 @@ from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
-# Makes the kernel announce the first device again (KOBJ_CHANGE), after which the node agent scans all devices.
-_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
+# Makes the kernel announce the first device again (KOBJ_ADD), after which the node agent scans all devices.
+_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo add >"$d/uevent"; exit; done'
 _COUNTED_TIMEOUT = timedelta(seconds=30)
 _RESTART_TIMEOUT = timedelta(minutes=3)
 _WATCH_SECONDS = 10.0
