@@ -190,7 +190,12 @@ def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, output
     places = [Note("retired", f"{item}; logs: {item.logs}") for item in retired]
     places.append(Note("report", str(outputdir / "report.html")))
     print_tables(summary.table(), Table((), places))
-    content = {**asdict(summary), "retired": [asdict(item) for item in retired], "slowest": slowest}
+    content = {
+        **asdict(summary),
+        "ratio": summary.ratio,
+        "retired": [asdict(item) for item in retired],
+        "slowest": slowest,
+    }
     write_file(outputdir / SUMMARY, to_json(content))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from robot.api import TestSuite
 
-from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.acceptance.suite_tags import runs_alone, runs_long
 
 # Time for pabot to end its suites and write a report after Ctrl-C, which it receives from the terminal itself.
 _INTERRUPT_SECONDS = 3.0
@@ -22,14 +22,16 @@ _WAIT = "#WAIT\n"
 
 
 def order(paths: Sequence[Path]) -> str:
-    """The suites of ``paths`` as a file for pabot's ``--ordering``, those with the most tests first.
+    """The suites of ``paths`` as a file for pabot's ``--ordering``: first those with the tag ``long``, then by size.
 
     pabot's own order is by name: a long suite may start last and then run alone.
     Suites with the tag ``alone`` come last, one after the other.
     """
     root = TestSuite.from_file_system(*paths)
     suites = {test.parent for test in root.all_tests}
-    found = sorted(suites, key=lambda suite: (runs_alone(suite), -len(suite.tests), suite.full_name))
+    found = sorted(
+        suites, key=lambda suite: (runs_alone(suite), not runs_long(suite), -len(suite.tests), suite.full_name)
+    )
     lines = "".join(f"{_WAIT if runs_alone(suite) else ''}--suite {suite.full_name}\n" for suite in found)
     return lines.removeprefix(_WAIT)
 

@@ -129,6 +129,13 @@ def test_suites_with_the_most_tests_come_first(tmp_path: Path) -> None:
     assert pabot_run.order([tmp_path]).splitlines() == expected
 
 
+def test_suites_that_take_minutes_come_first(tmp_path: Path) -> None:
+    (tmp_path / "a.robot").write_text("*** Test Cases ***\nFirst\n    Log    1\nSecond\n    Log    2\n")
+    (tmp_path / "z.robot").write_text("*** Test Cases ***\nOnly\n    [Tags]    long\n    Log    1\n")
+    root = tmp_path.name.title().replace("_", " ")
+    assert pabot_run.order([tmp_path]).splitlines() == [f"--suite {root}.Z", f"--suite {root}.A"]
+
+
 def test_suites_that_run_alone_come_last_one_by_one(tmp_path: Path) -> None:
     root = tmp_path.name.title().replace("_", " ")
     for name, tags in {"figures": "alone", "more_figures": "alone", "few": "long", "partly": ""}.items():

@@ -70,7 +70,7 @@ def test_keys_of_the_kubelet_become_a_drop_in(kind: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["embedded", "runc", "k3s"])
 def test_containers_that_end_again_and_again_are_soon_started_again(name: str) -> None:
     """With Kubernetes' default of 5 min, tests that kill a program wait for the back-off."""
-    assert profile.load(name).kubelet_config["crashLoopBackOff"] == {"maxContainerRestartPeriod": "5s"}
+    assert profile.load(name).kubelet_config["crashLoopBackOff"] == {"maxContainerRestartPeriod": "2s"}
 
 
 def test_profile_that_extends_another_changes_single_keys(tmp_path: Path) -> None:
