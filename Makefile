@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,9 @@ NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGI
 
 nightly: setup ## run all suites on all topologies ROUNDS=3 times; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
+
+soak: setup ## run the short suites five times in random order, every second time beside a busy neighbour
+	@python -m mock_device.acceptance.soak --clusters $(CLUSTERS) $(ARGS)
 
 nightly-table: venv ## make that table again from results/nightly/, for example of several machines
 	@$(NIGHTLY) --table $(ARGS)

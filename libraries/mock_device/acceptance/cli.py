@@ -65,8 +65,11 @@ def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
 class Run:
     """One run of suites over a pool."""
 
-    def __init__(self, sets: Sequence[ValueSet], clusters: int, profile: str, cold: bool, folder: Path) -> None:
+    def __init__(
+        self, sets: Sequence[ValueSet], clusters: int, profile: str, cold: bool, seed: int | None, folder: Path
+    ) -> None:
         self._clusters = clusters
+        self._seed = seed
         self._folder = folder
         self.pool = Pool(
             sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, profile, cold), launcher.stop
@@ -88,7 +91,7 @@ class Run:
         resources = self._folder / "value-sets.ini"
         write_file(resources, resource_file([*self.pool.sets.values()]))
         order = self._folder / "order.txt"
-        write_file(order, pabot_run.order(paths))
+        write_file(order, pabot_run.order(paths, self._seed))
         argv = [*options, *map(str, paths)]
         command = pabot_run.argv(self._clusters, resources, order, {"POOL": address(), **variables}, argv)
         try:
@@ -125,6 +128,9 @@ def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]
 @options.profile
 @click.option("--cold", is_flag=True, help="Boot clusters instead of restoring saved ones.")
 @click.option("--rerun", is_flag=True, help="Run what failed last time, and merge the results.")
+@click.option(
+    "--seed", type=options.number(0), default=None, metavar="N", help="Random order of suites and of their tests."
+)
 @options.outputdir(PROJECT / "results")
 @options.suites_and_options
 def acceptance(
@@ -133,6 +139,7 @@ def acceptance(
     profile: str,
     cold: bool,
     rerun: bool,
+    seed: int | None,
     outputdir: Path,
     arguments: Sequence[str],
 ) -> int:
@@ -155,8 +162,10 @@ def acceptance(
         robot_options += ["--rerunfailed", str(first)]
     variables = report.prepare(folder, outputdir)
     output = folder / OUTPUT
-    run = Run(value_sets(found, clusters), clusters, profile, cold, folder)
+    run = Run(value_sets(found, clusters), clusters, profile, cold, seed, folder)
     robot_options += ["--outputdir", str(folder), *report.OPTIONS]
+    if seed is not None:
+        robot_options += ["--randomize", f"tests:{seed}", "--metadata", f"Seed:{seed}"]
     if profile != DEFAULT_PROFILE:
         robot_options += ["--metadata", f"Profile:{profile}"]
     code, interrupted = asyncio.run(run.run(paths, robot_options, variables))

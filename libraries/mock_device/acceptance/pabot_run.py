@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import sys
 import xmlrpc.client
@@ -21,17 +22,20 @@ _INTERRUPT_SECONDS = 3.0
 _WAIT = "#WAIT\n"
 
 
-def order(paths: Sequence[Path]) -> str:
+def order(paths: Sequence[Path], seed: int | None = None) -> str:
     """The suites of ``paths`` as a file for pabot's ``--ordering``: first those with the tag ``long``, then by size.
 
     pabot's own order is by name: a long suite may start last and then run alone.
-    Suites with the tag ``alone`` come last, one after the other.
+    Suites with the tag ``alone`` come last, one after the other. With ``seed`` the others are in random order.
     """
     root = TestSuite.from_file_system(*paths)
     suites = {test.parent for test in root.all_tests}
     found = sorted(
         suites, key=lambda suite: (runs_alone(suite), not runs_long(suite), -len(suite.tests), suite.full_name)
     )
+    if seed is not None:
+        random.Random(seed).shuffle(found)
+        found.sort(key=runs_alone)
     lines = "".join(f"{_WAIT if runs_alone(suite) else ''}--suite {suite.full_name}\n" for suite in found)
     return lines.removeprefix(_WAIT)
 
