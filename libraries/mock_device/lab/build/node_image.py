@@ -222,10 +222,20 @@ def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
     return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
 
 
+def build_node_packages() -> Path:
+    """Tree of Debian's packages for the node image; built if it is not cached. Needs nothing of Kubernetes."""
+
+    def build(folder: Path) -> None:
+        debian.tree(folder / "tree", PACKAGES, log=log_path("node-packages"))
+
+    inputs: dict[str, Input] = {"debian": Path(debian.__file__), "packages": PACKAGES}
+    return cached("node-packages", inputs, build, what="Debian packages of the node image") / "tree"
+
+
 def _build(folder: Path) -> None:
     log = log_path("node-image")
     tree = folder / "tree"
-    debian.tree(tree, PACKAGES, log=log)
+    run(as_root(["cp", "-a", build_node_packages(), tree]), log=log, timeout=_DISK_TIMEOUT_SECONDS)
     _install_files(tree)
     _set_up_boot(tree, log)
     # Not below ``folder``: the path of a socket is limited to 107 bytes.
