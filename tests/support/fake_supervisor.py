@@ -49,6 +49,7 @@ SPEC = ClusterSpec(
     registry="/r/lab-registry",
     registry_fd=6,
     internet_fd=NO_INTERNET,
+    timeout_factor=1.0,
 )
 
 

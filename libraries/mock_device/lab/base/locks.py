@@ -12,8 +12,8 @@ from typing import IO
 
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
-_TIMEOUT_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
@@ -37,7 +37,7 @@ def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     Raises StepError after an hour.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    deadline = time.monotonic() + Timeout.LOCK.seconds
     announced = False
     with path.open("a+", errors="replace") as file:
         while not try_lock(file, shared=shared):
@@ -46,7 +46,7 @@ def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
                 progress.say(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}")
                 announced = True
             if time.monotonic() > deadline:
-                raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")
+                raise StepError(f"{what}: {path} is still locked after {Timeout.LOCK.seconds:.0f} s")
             time.sleep(_POLL_SECONDS)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

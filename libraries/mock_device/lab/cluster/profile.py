@@ -48,6 +48,8 @@ class Profile:
     """Whether guests reach the outside."""
     nested: bool = False
     """Whether guests can run guests themselves, with ``kvm``."""
+    timeout_factor: float = 1.0
+    """Factor of all time-outs, unless the environment names one (``lab.base.timeouts``)."""
 
     def node_image(self) -> NodeImage:
         """The image of the nodes; built if it is not cached. Raises StepError."""
@@ -72,7 +74,13 @@ def load(name: str) -> Profile:
         k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
         internet=fields.get("internet", False),
         nested=fields.get("nested-virtualisation", False),
+        timeout_factor=timeout_factor(fields),
     )
+
+
+def timeout_factor(fields: Mapping[str, Any]) -> float:
+    """The key ``timeout-factor`` of a profile of any kind with these keys."""
+    return float(fields.get("timeout-factor", 1))
 
 
 def read(name: str) -> tuple[Path, dict[str, Any]]:
