@@ -23,6 +23,20 @@ def time_outs(source: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def early_seconds(source: str) -> list[str]:
+    """``Timeout.NAME.seconds`` of a module that are evaluated at its import, before the factor is known."""
+    tree = ast.parse(source)
+    bodies = [
+        statement
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for statement in (node.body if isinstance(node.body, list) else [node.body])
+    ]
+    later = {id(inner) for body in bodies for inner in ast.walk(body)}
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and id(node) not in later]
+    return [f"line {node.lineno}" for node in found if re.fullmatch(r"Timeout\.\w+\.seconds", ast.unparse(node))]
+
+
 def _of(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):

@@ -14,6 +14,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device import names
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.timeouts import Timeout
@@ -56,6 +57,7 @@ class Foreign:
             "ssh": {"key": "key", "known-hosts": "known_hosts"},
             "nodes": [{"name": node.name, "host": node.host, "port": node.port} for node in nodes],
             "install": install,
+            "timeout-factor": timeouts.factor(),
         }
         self.profile.write_text(yaml.safe_dump(content))
 

@@ -41,7 +41,7 @@ def test_environment_takes_precedence_over_the_profile(value: str, monkeypatch: 
     assert timeouts.seconds(MINUTE) == 60 * float(value)
 
 
-def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts.use_profile(2)
     monkeypatch.setenv(timeouts.VARIABLE, "")
     assert timeouts.factor() == 2

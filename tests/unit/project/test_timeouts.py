@@ -1,4 +1,4 @@
-"""All time-outs are in one table, which docs/timeouts.md shows; what is not one is named here, with the reason."""
+"""All time-outs are in one table, which docs/timeouts.md shows. Exceptions are listed here with their reasons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from support.timeout_constants import time_outs
+from support.timeout_constants import early_seconds, time_outs
 
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.paths import PROJECT
@@ -36,7 +36,7 @@ OTHERS = {
     ("mock_device/lab/kube/manifests.py", "_WATCH_SECONDS"): "the length of one of many watches",
     ("mock_device/lab/supervisor/supervisor.py", "_SIGN_OF_LIFE_SECONDS"): "the pause between two signs of life",
 }
-"""What looks like a time-out and is none: the factor must not multiply it."""
+"""Looks like a time-out, but the factor must not multiply it."""
 
 
 def code() -> dict[str, str]:
@@ -56,13 +56,24 @@ def test_every_time_out_of_the_table_is_used() -> None:
     assert [item.name for item in Timeout if not re.search(rf"\bTimeout\.{item.name}\.(seconds|nominal)\b", text)] == []
 
 
-def test_keywords_of_resources_have_no_time_out_of_their_own() -> None:
+def test_keywords_of_resources_have_no_literal_time_out() -> None:
     # The listener multiplies those of tests only.
     found = re.compile(r"\[Timeout\] +(.+)")
     texts = {path.name: path.read_text() for path in (PROJECT / "resources").glob("*.resource")}
     assert [(name, value) for name, text in texts.items() for value in found.findall(text)] == [
         ("cluster.resource", "${POOL_TIMEOUT}")
     ]
+
+
+def test_no_time_out_is_multiplied_before_the_profile_is_known() -> None:
+    assert [(path, line) for path, text in code().items() for line in early_seconds(text)] == []
+    examples = (
+        "X = Timeout.GIT.seconds",
+        "def f(x: float = Timeout.GIT.seconds): pass",
+        "class C:\n    x = Timeout.GIT.seconds",
+    )
+    assert all(early_seconds(example) for example in examples)
+    assert early_seconds("def f(): return Timeout.GIT.seconds\nX = Timeout.GIT.nominal") == []
 
 
 def test_page_shows_the_table() -> None:
