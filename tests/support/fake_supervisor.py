@@ -50,6 +50,7 @@ SPEC = ClusterSpec(
     registry="/r/lab-registry",
     registry_fd=6,
     internet_fd=NO_INTERNET,
+    timeout_factor=1.0,
 )
 
 

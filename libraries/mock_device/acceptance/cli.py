@@ -27,12 +27,13 @@ from mock_device.acceptance.pool_server import PoolServer, address
 from mock_device.acceptance.report import OUTPUT, SUMMARY, Summary
 from mock_device.acceptance.slowest import Slowest
 from mock_device.commands import options
-from mock_device.lab.base import command_line, progress
+from mock_device.lab.base import command_line, progress, timeouts
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
 from mock_device.lab.cluster import client, deploy, golden, kvm, launcher
@@ -55,7 +56,9 @@ def _start(profile: str, cold: bool, name: str, topology: Topology) -> GuestClus
 
 def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
     """Build what clusters of these topologies start from, before the suites start."""
-    loaded = kvm.with_working_accelerator(profiles.load(profile))
+    loaded = profiles.load(profile)
+    timeouts.use_profile(loaded.timeout_factor)
+    loaded = kvm.with_working_accelerator(loaded)
     deploy.build_images()
     if not cold:
         for topology in found:
@@ -93,7 +96,8 @@ class Run:
         order = self._folder / "order.txt"
         write_file(order, pabot_run.order(paths, self._seed))
         argv = [*options, *map(str, paths)]
-        command = pabot_run.argv(self._clusters, resources, order, {"POOL": address(), **variables}, argv)
+        of_pool = {"POOL": address(), "POOL_TIMEOUT": f"{Timeout.VALUE_SET.seconds:.0f}s"}
+        command = pabot_run.argv(self._clusters, resources, order, {**of_pool, **variables}, argv)
         try:
             return await pabot_run.run(command, self._folder, stop), stop.is_set()
         finally:

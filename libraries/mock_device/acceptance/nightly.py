@@ -27,6 +27,7 @@ from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import topology_names
 
 _SHORT = ("environment", "numa", "allocation")
@@ -52,8 +53,6 @@ OTHER_CLUSTERS = {
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
 }
 """Clusters of other makes on which suites run as well, by the names of their rounds."""
-_END_SECONDS = 60.0
-"""Time for ``acceptance`` to end its clusters and write a report after SIGINT."""
 _FAILED = 1
 _LOG = "acceptance.log"
 
@@ -130,7 +129,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
     try:
-        child.wait(_END_SECONDS)
+        child.wait(Timeout.INTERRUPTED_RUN.seconds)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

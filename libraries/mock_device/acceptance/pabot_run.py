@@ -15,9 +15,9 @@ from pathlib import Path
 from robot.api import TestSuite
 
 from mock_device.acceptance.suite_tags import runs_alone, runs_long
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 
-# Time for pabot to end its suites and write a report after Ctrl-C, which it receives from the terminal itself.
-_INTERRUPT_SECONDS = 3.0
 # In a file for --ordering: lines after it start when everything before it has ended.
 _WAIT = "#WAIT\n"
 
@@ -66,14 +66,18 @@ async def run(command: Sequence[str], folder: Path, stop: asyncio.Event) -> int:
 
     Must run in the main thread: the kernel kills the process when the thread that started it ends.
     """
-    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=asyncio.subprocess.DEVNULL)
+    # Suites know the profile only when they have a cluster, but wait for one before.
+    environment = {**os.environ, **timeouts.environment()}
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdin=asyncio.subprocess.DEVNULL, env=environment
+    )
     ended = asyncio.create_task(process.wait())
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(ended), _INTERRUPT_SECONDS)
+                await asyncio.wait_for(asyncio.shield(ended), Timeout.INTERRUPTED_PABOT.seconds)
     finally:
         stopped.cancel()
         if process.returncode is None:

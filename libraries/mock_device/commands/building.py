@@ -75,7 +75,6 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
     "node-image": _node_image,
 }
 _KUBERNETES = "kubernetes"
-_END_SECONDS = 30.0
 
 
 @contextmanager
@@ -84,6 +83,7 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
 
     The part ``kubernetes`` itself then waits for that process. If it failed, it builds again and says why.
     """
+    from mock_device.lab.base.timeouts import Timeout
     from mock_device.lab.build.images import build_base_images
     from mock_device.lab.build.node_image import build_node_packages
     from mock_device.lab.build.store import NotCachedError, only_looking
@@ -105,7 +105,7 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
     finally:
         child.send_signal(signal.SIGINT)
         try:
-            child.wait(_END_SECONDS)
+            child.wait(Timeout.BUILD_END.seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

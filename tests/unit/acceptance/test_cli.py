@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from robot.run import USAGE
 from support.topologies import CLUSTER
 
 from mock_device.acceptance import cli, memory, pabot_run
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import prerequisites
@@ -117,6 +119,14 @@ def test_pabot_takes_a_free_port_and_the_value_sets() -> None:
     assert options.startswith("setpriv --pdeathsig KILL unshare --pid --fork --kill-child=SIGKILL")
     assert "--processes 3 --pabotlibport 0 --resourcefile /r/sets.ini --ordering /r/order" in options
     assert options.endswith("--variable POOL:a/b --include x suites")
+
+
+def test_suites_get_the_factor_of_time_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(timeouts.VARIABLE, raising=False)
+    monkeypatch.setattr(timeouts, "_profile_factor", 2.5)
+    command = ["sh", "-c", 'echo "$LAB_TIMEOUT_FACTOR" > factor']
+    assert asyncio.run(pabot_run.run(command, tmp_path, asyncio.Event())) == 0
+    assert (tmp_path / "factor").read_text() == "2.5\n"
 
 
 def test_suites_with_the_most_tests_come_first(tmp_path: Path) -> None:

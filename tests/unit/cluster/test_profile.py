@@ -95,6 +95,13 @@ def test_guests_run_guests_only_if_the_profile_says_so(tmp_path: Path) -> None:
     assert profile.load(str(path)).nested is True
 
 
+def test_time_outs_have_the_factor_of_the_profile(tmp_path: Path) -> None:
+    assert profile.load("embedded").timeout_factor == profile.load("k3s").timeout_factor == 1
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, timeout-factor: 2.5}")
+    assert profile.load(str(path)).timeout_factor == 2.5
+
+
 def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
     assert profile.load("embedded").module_loader is LoaderKind.POD
     path = tmp_path / "kmm.yaml"
@@ -125,6 +132,10 @@ BAD_SHAPE = [
     ("{kind: k3s, k3s: {node-flags: [crun]}}", "k3s.node-flags: expected a mapping"),
     ("{kind: embedded, internet: 1}", "internet: expected true or false, found 1"),
     ("{kind: embedded, nested-virtualisation: 1}", "nested-virtualisation: expected true or false, found 1"),
+    ("{kind: embedded, timeout-factor: 0.4}", "timeout-factor: expected a number from 0.5 to 20, found 0.4"),
+    ("{kind: embedded, timeout-factor: 21}", "timeout-factor: expected a number from 0.5 to 20, found 21"),
+    ("{kind: embedded, timeout-factor: '2'}", "timeout-factor: expected a number, found '2'"),
+    ("{kind: embedded, timeout-factor: yes}", "timeout-factor: expected a number, found True"),
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),

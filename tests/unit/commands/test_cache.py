@@ -95,6 +95,7 @@ def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
         "/r",
         6,
         -1,
+        1.0,
     ]
     ClusterSpec(name, "/t.yaml", *listening).save(paths.spec)  # type: ignore[arg-type]
     stack = ExitStack()

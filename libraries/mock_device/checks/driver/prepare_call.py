@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from kubernetes.client import ApiClient
 
 from mock_device.checks.driver import driver
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 from mock_device.names import DRIVER
 
-_TIMEOUT = timedelta(minutes=3)
-_CALL_SECONDS = 120
 # The container has gRPC and the messages. Service and method: k8s.io/kubelet/pkg/apis/dra/v1/api.proto.
 _PREPARE = f"""
 import glob, os, sys
 import grpc
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 
-namespace, name, uid = sys.argv[1:]
+namespace, name, uid, seconds = sys.argv[1:]
 socket = max(glob.glob("/var/lib/kubelet/plugins/{DRIVER}/dra*.sock"), key=os.path.getmtime)
 request = dra.NodePrepareResourcesRequest(claims=[dra.Claim(namespace=namespace, name=name, uid=uid)])
 with grpc.insecure_channel("unix://" + socket) as channel:
@@ -30,7 +27,7 @@ with grpc.insecure_channel("unix://" + socket) as channel:
         request_serializer=dra.NodePrepareResourcesRequest.SerializeToString,
         response_deserializer=dra.NodePrepareResourcesResponse.FromString,
     )
-    print(call(request, timeout={_CALL_SECONDS}, wait_for_ready=True).claims[uid].error)
+    print(call(request, timeout=float(seconds), wait_for_ready=True).claims[uid].error)
 """
 
 
@@ -41,7 +38,8 @@ def refusal(api: ApiClient, node: str, claim: str, uid: str) -> str:
     """
     pod = driver.pod_of(api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-c", _PREPARE, kube.namespace_of_tests(api), claim, uid]
-    answer = kube.execute(api, pod, command, _TIMEOUT, namespace=deploy.NAMESPACE).strip()
+    command.append(str(Timeout.DRIVER_CALL.seconds))
+    answer = kube.execute(api, pod, command, Timeout.DRIVER_CALL.nominal, namespace=deploy.NAMESPACE).strip()
     if f"expected uid {uid}" not in answer:
         raise CheckError(
             f"node agent of {node}, prepare claim {claim} for uid {uid}: expected the refusal of that uid, "

@@ -16,18 +16,18 @@ from mock_device.checks.driver import driver, metrics
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
+from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import claims, kube, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
 # Makes the kernel announce the first device again (KOBJ_ADD), after which the node agent scans all devices.
 _ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo add >"$d/uevent"; exit; done'
-_COUNTED_TIMEOUT = timedelta(seconds=30)
-_RESTART_TIMEOUT = timedelta(minutes=3)
 _WATCH_SECONDS = 10.0
 """Watch time-out, after which errors of pod creation are noticed."""
 
@@ -53,7 +53,7 @@ def agent_starts(session: Session, node: str, times: int) -> list[float]:
     nodes = len(session.topology.nodes)
     found = []
     for _ in range(times):
-        driver.restart(session.api, Component.NODE_AGENT, node, nodes, _RESTART_TIMEOUT)
+        driver.restart(session.api, Component.NODE_AGENT, node, nodes, Timeout.AGENT_RESTART.nominal)
         text = metrics.read(session.api, driver.pod_of(session.api, Component.NODE_AGENT, node))
         found.append(metrics.parse_value(text, metrics.START))
     return found
@@ -83,7 +83,7 @@ def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what:
         last[0] = read().since(before)
         return [] if last[0].count >= count else [f"expected {count}, found {last[0].count}"]
 
-    until_no_complaints(complaints, _COUNTED_TIMEOUT, f"{what}, by /metrics")
+    until_no_complaints(complaints, Timeout.COUNTED.nominal, f"{what}, by /metrics")
     return last[0]
 
 
@@ -91,8 +91,9 @@ def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
     """Durations of reading all attributes of a device, for each device of ``node``, ``times`` times."""
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
-    timeout = timedelta(seconds=COMMAND_SECONDS)
-    return parse_reads(kube.execute(session.api, pod, command, timeout, namespace=deploy.NAMESPACE))
+    return parse_reads(
+        kube.execute(session.api, pod, command, Timeout.NODE_COMMAND.nominal, namespace=deploy.NAMESPACE)
+    )
 
 
 def parse_reads(output: str) -> list[float]:
@@ -121,14 +122,14 @@ class PodTimes:
     unprepared: Histogram
 
 
-def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta) -> PodTimes:
+def run_pods(session: Session, count: int, with_claims: bool, limit: timedelta) -> PodTimes:
     """Create ``count`` pods, with a claim for one device each or without claims, wait until they run, delete them.
 
-    ``timeout`` applies to the start and to the end separately. Raises CheckError.
+    ``limit`` (wall time) applies to the start and to the end separately. Raises CheckError.
     """
     before = _claim_figures(session.api)
-    starts, all_run = _start(session.api, count, with_claims, timeout)
-    ends = _end(session.api, set(starts), timeout)
+    starts, all_run = _start(session.api, count, with_claims, limit)
+    ends = _end(session.api, set(starts), limit)
     expected = count if with_claims else 0
 
     def counted(operation: str) -> Histogram:
@@ -136,7 +137,7 @@ def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta
         return _counted(lambda: _claim_figures(session.api)[operation], before[operation], expected, what)
 
     prepared, unprepared = counted("prepare"), counted("unprepare")
-    kube.delete_everything(session.api, timeout)
+    kube.delete_everything(session.api, timeouts.exactly(limit))
     return PodTimes(list(starts.values()), all_run, list(ends.values()), prepared, unprepared)
 
 
@@ -189,13 +190,13 @@ class _Starts:
         return self._ended or len(self.ran) == len(self.names)
 
 
-def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
+def _start(api: ApiClient, count: int, with_claims: bool, limit: timedelta) -> tuple[dict[str, float], float]:
     """Seconds until each pod ran, by name, and from the first request until all ran."""
     starts = _Starts(api, count)
     lister = client.CoreV1Api(api).list_namespaced_pod
     namespace = kube.namespace_of_tests(api)
     begin = time.monotonic()
-    seconds = timeout.total_seconds()
+    seconds = limit.total_seconds()
     # Watch while the pods are created, because the first may run before the last exists.
     with ThreadPoolExecutor(1) as pool:
         creation = pool.submit(starts.create, with_claims)
@@ -210,10 +211,10 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
     return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
 
 
-def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
+def _end(api: ApiClient, names: set[str], limit: timedelta) -> dict[str, float]:
     """Delete all pods by one request; seconds from it until each pod was gone, by name."""
     core, namespace = client.CoreV1Api(api), kube.namespace_of_tests(api)
-    begin, seconds = time.monotonic(), timeout.total_seconds()
+    begin, seconds = time.monotonic(), limit.total_seconds()
     gone: dict[str, float] = {}
     core.delete_collection_namespaced_pod(namespace, label_selector=_SELECTOR)
 

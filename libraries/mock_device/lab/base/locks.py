@@ -12,8 +12,8 @@ from typing import IO
 
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
-_TIMEOUT_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
@@ -48,10 +48,10 @@ def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
 
 def _wait(file: IO[str], path: Path, what: str, *, shared: bool) -> None:
     """Wait until ``file`` can be locked, with progress."""
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    deadline = time.monotonic() + Timeout.LOCK.seconds
     file.seek(0)
     with progress.step(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}"):
         while not try_lock(file, shared=shared):
             if time.monotonic() > deadline:
-                raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")
+                raise StepError(f"{what}: {path} is still locked after {Timeout.LOCK.seconds:.0f} s")
             time.sleep(_POLL_SECONDS)

@@ -91,6 +91,8 @@ class ClusterSpec:
     """Listening TCP socket, forwarded to the registry."""
     internet_fd: int
     """Socket of passt(1), through which guests reach the outside; ``NO_INTERNET`` if they do not."""
+    timeout_factor: float
+    """The profile's factor of all time-outs (``lab.base.timeouts``)."""
 
     @property
     def internet(self) -> bool:

@@ -50,6 +50,8 @@ class Profile:
     """Whether guests reach the outside."""
     nested: bool = False
     """Whether guests can run guests themselves, with ``kvm``."""
+    timeout_factor: float = 1.0
+    """Factor of all time-outs, unless the environment names one (``lab.base.timeouts``)."""
 
     def kubelet_drop_in(self) -> str:
         """YAML of a drop-in for the kubelet's configuration (Kubernetes, "Kubelet Configuration Directory")."""
@@ -80,7 +82,13 @@ def load(name: str) -> Profile:
         k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
         internet=fields.get("internet", False),
         nested=fields.get("nested-virtualisation", False),
+        timeout_factor=timeout_factor(fields),
     )
+
+
+def timeout_factor(fields: Mapping[str, Any]) -> float:
+    """The key ``timeout-factor`` of a profile of any kind with these keys."""
+    return float(fields.get("timeout-factor", 1))
 
 
 def read(name: str) -> tuple[Path, dict[str, Any]]:
