@@ -34,7 +34,7 @@ from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.stale_claims import StaleClaims
 from mock_accel_dra.state import State, boot_id
-from mock_accel_dra.watch import DeviceWake, follow
+from mock_accel_dra.watch import Wake, follow
 
 _FIRST_PAUSE_SECONDS = 1.0
 _HEALTH_SCANS, _HEALTH_SECONDS = 2, 30.0
@@ -64,7 +64,7 @@ class NodeAgent:
         self.scan_durations = Durations()
         self.start_seconds: float | None = None
         """From the start of the process until the kubelet first registered it."""
-        self._wake = DeviceWake()
+        self._wake = Wake()
         self._stopping = threading.Event()
         self._published = False
         self._registered = False
@@ -172,7 +172,7 @@ class NodeAgent:
         while not self._stopping.is_set():
             due = time.monotonic() + (pause if failed else self._settings.rescan_interval)
             while self._wake.wait(max(0.0, due - time.monotonic())) and not self._stopping.is_set():
-                names = self._wake.take()
+                names = self._wake.devices
                 if failed or names is None or time.monotonic() >= due or not self._look_again(names):
                     break
             if self._stopping.is_set():

@@ -159,7 +159,8 @@ def test_slowest_tests_and_keywords(slow: Path) -> None:
     # Not `Waits Twice`, which only calls other keywords.
     assert [item.name for item in found.keywords] == ["BuiltIn.Sleep", "BuiltIn.Fail"]
     assert (first.calls, first.where) == (5, "Slow: Waits")
-    assert first.seconds >= 0.75 > first.longest >= 0.4
+    # Sleeps of a loaded machine are longer.
+    assert first.seconds > first.longest >= 0.4
     lines = found.as_text().splitlines()
     assert lines[0] == "seconds\tstatus\ttest"
     assert lines[3:5] == ["", "seconds\tcalls\tlongest\tkeyword\tlongest in"]
