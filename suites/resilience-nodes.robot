@@ -9,12 +9,11 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        45 minutes
-Test Tags           resilience    dra    long
+Test Tags           resilience    dra    long    needs-power
 
 
 *** Test Cases ***
 Kubelet Restarts
-    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Kubelet    ${NODES}[0]
     ResourceSlices Should Follow Sysfs    timeout=5 minutes
@@ -22,7 +21,6 @@ Kubelet Restarts
     New Pod Should Work    comes-later    ${NODES}[0]
 
 Containerd Restarts
-    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Containerd    ${NODES}[0]
     Pod Should Still Work    keeps
@@ -30,7 +28,6 @@ Containerd Restarts
 
 Node Reboots With Pods
     [Documentation]    A reboot loses what was prepared; when the pods restart, it is prepared again.
-    [Tags]    needs-power
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Reboot Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=10 minutes
@@ -41,7 +38,6 @@ Node Reboots With Pods
 
 Node Loses Power
     [Documentation]    Nothing is stopped or synced. Node, driver and pods recover without help, and soon.
-    [Tags]    needs-power
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Power Of Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=10 minutes
@@ -53,7 +49,6 @@ Node Loses Power
 
 API Server Is Away For A Minute
     [Documentation]    The pod keeps its device, and new pods get devices afterwards.
-    [Tags]    needs-power
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Node Off From API Server    ${NODES}[0]    60 seconds
     Nodes Should Be Ready    timeout=10 minutes
@@ -63,7 +58,7 @@ API Server Is Away For A Minute
 Claim Keeps Its Device When Names Move
     [Documentation]    After a boot with one slot empty, the claim's device has another name, and its old name is
     ...    another device's.
-    [Tags]    needs-hotplug    needs-power
+    [Tags]    needs-hotplug
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${pf}    Get PF Whose Name Moves Without    ${slot}
     Run Pod That Restarts    keeps    ${NODES}[0]    ${pf.uuid}
