@@ -1,0 +1,123 @@
+"""The steps inside the outer guest, where ``outer-init`` starts this program with the name of a plan."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from kvm import plan
+from kvm.bad_kernel import bad_kernel
+from kvm.report import Report
+from mock_device import topology as topologies
+from mock_device.lab.base.defaults import DEFAULT_PROFILE
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import write_file
+from mock_device.lab.base.namespaces import unshare
+from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.spec import NO_INTERNET, Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.build.qemu_build import ensure_qemu
+from mock_device.lab.cluster import kvm, profile
+from mock_device.lab.cluster.profile import Profile
+from mock_device.lab.guest import kernel_probe
+from mock_device.lab.guest.accelerator import accelerator
+
+_PORTS = 16000
+"""First of the TCP ports in the namespaces of a cluster; any are free there."""
+
+
+def check_accelerator() -> None:
+    """Raise StepError unless the lab chooses KVM here."""
+    if (found := accelerator()) != "kvm":
+        raise StepError(f"expected accelerator kvm, found {found}")
+
+
+def probe_kernel() -> Profile:
+    """The default profile, for which the lab has tried KVM. Raises StepError if that did not work."""
+    warnings: list[str] = []
+    found = kvm.with_working_accelerator(profile.load(DEFAULT_PROFILE), warnings.append)
+    if found.accelerator != "kvm":
+        raise StepError(f"expected accelerator kvm, found {found.accelerator}: {' '.join(warnings)}")
+    return found
+
+
+def probe_bad_kernel(qemu: QemuSpec, kernel: Path) -> None:
+    """Raise StepError unless the probe finds KVM's internal error."""
+    found = kernel_probe.complaint(qemu, kernel, plan.STOP.seconds / 2)
+    if "internal error" not in found:
+        raise StepError(f"expected KVM's internal error, found {found or 'a kernel that runs'!r}")
+
+
+def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
+    """Specification of a cluster without Kubernetes, and its files."""
+    qemu, image, paths = ensure_qemu(), cluster_profile.node_image(), ClusterPaths.of(name)
+    topology = topologies.load(plan.MATERIAL / plan.TOPOLOGY_FILE)
+    for folder in (paths.logs, paths.data, paths.sockets):
+        folder.mkdir(parents=True)
+    write_file(paths.topology, topology.text)
+    ssh_ports = {node.name: port for port, node in enumerate(topology.nodes, _PORTS)}
+    Access(api_port=_PORTS - 1, ssh_ports=ssh_ports, registry_port=_PORTS - 2).save(paths.access)
+    return ClusterSpec(
+        name=name,
+        topology=str(topology.path),
+        directory=str(paths.root),
+        qemu=QemuSpec(qemu.system_argv, qemu.env, cluster_profile.accelerator),
+        qemu_img=qemu.img_argv,
+        image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
+        binaries="",
+        feature_gates="",
+        default_runtime=cluster_profile.default_runtime,
+        k3s=None,
+        golden="",
+        control_fd=-1,
+        api_fd=-1,
+        ssh_fds={},
+        registry="",
+        registry_fd=-1,
+        internet_fd=NO_INTERNET,
+    )
+
+
+def phase(name: str, spec: ClusterSpec) -> bool:
+    """Run a phase of ``kvm.guest`` in new namespaces; whether its steps passed."""
+    spec.save(spec.paths.spec)
+    argv = [*unshare(), sys.executable, "-m", "kvm.guest", name, str(spec.paths.spec)]
+    return subprocess.run(argv, check=False, timeout=plan.SHORT.seconds).returncode == 0
+
+
+def lab(step: plan.Step, *argv: str) -> None:
+    """Run a program of this project for as long as ``step`` may take. Raises StepError."""
+    code = subprocess.run([sys.executable, "-m", *argv], check=False, timeout=step.seconds, cwd=PROJECT).returncode
+    if code:
+        raise StepError(f"{' '.join(argv)} ended with {code}; see the console")
+
+
+def main() -> None:
+    """Run the steps until one fails; each is reported by itself."""
+    report, chosen = Report(), plan.PLANS[sys.argv[1]]
+    with report.step(plan.ACCELERATOR):
+        check_accelerator()
+    with report.step(plan.KERNEL):
+        found = probe_kernel()
+    if chosen is plan.WHOLE:
+        with report.step(plan.CLUSTER):
+            lab(plan.CLUSTER, "mock_device.commands.cli", "up", "--cold", "--topology", plan.TOPOLOGY)
+        with report.step(plan.SUITE):
+            lab(plan.SUITE, "robot", "--outputdir", "/tmp/results", "suites/environment.robot")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = Path(folder, "kernel")
+        write_file(kernel, bad_kernel())
+        bad = spec_of("stopped", found)
+        with report.step(plan.STOP):
+            probe_bad_kernel(bad.qemu, kernel)
+        noticed = phase("stop", replace(bad, image=replace(bad.image, kernel=str(kernel))))
+    good = spec_of("guest", found)
+    if noticed and phase("boot", good):
+        phase("restore", good)
+
+
+if __name__ == "__main__":
+    main()

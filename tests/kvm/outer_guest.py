@@ -1,0 +1,153 @@
+"""The outer guest: a Debian with Python and QEMU, on a CPU that QEMU emulates with AMD's SVM, so that it has /dev/kvm.
+
+TCG has no Intel VMX. AMD's SVM, with nested paging, is part of ``-cpu max``; Debian's cloud kernel has ``kvm_amd``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvm.plan import MATERIAL
+from mock_device.lab.base.commands import run
+from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.files import remove_tree
+from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.build import debian, node_image, qemu_build
+from mock_device.lab.build.images import PYTHON_VERSION
+from mock_device.lab.build.qemu_build import Qemu
+from mock_device.lab.build.rootless import as_root, in_tree
+from mock_device.lab.build.store import Input, cached
+from mock_device.lab.guest.guest import TIMER_OPTION
+
+PACKAGES = (
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "zstd",
+    "kmod",
+    "udev",
+    "mount",
+    "procps",
+    "iproute2",
+    "nftables",
+    "openssh-client",
+    "e2fsprogs",
+    "python3",
+)
+INIT = Path(__file__).with_name("outer-init")
+SITE = "/usr/local/lib/lab"
+"""Where it has the Python packages of requirements.txt."""
+_REQUIREMENTS = PROJECT / "requirements.txt"
+_CHECKS = "# checks"
+"""Comment in requirements.txt before what the lab does not run with."""
+_WITHOUT_WHEEL = "robotframework-sshlibrary"
+"""Package in requirements.txt, in Python only, of which there is no wheel."""
+_INITRAMFS = node_image.DATA / "etc/initramfs-tools"
+_DISK_BYTES = 2 << 30
+_TIMEOUT_SECONDS = 600.0
+# Nobody attacks this guest. One emulated CPU needs no check of its clocks and timers.
+_KERNEL_OPTIONS = (
+    f"root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off {TIMER_OPTION} tsc=reliable "
+    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init"
+)
+
+
+@dataclass(frozen=True)
+class OuterGuest:
+    """What the outer guest boots from."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+def requirements() -> str:
+    """The part of requirements.txt with which lab and suites run. Raises StepError."""
+    needed, found, _ = _REQUIREMENTS.read_text().partition(_CHECKS)
+    if not found:
+        raise StepError(f"{_REQUIREMENTS}: expected a line {_CHECKS!r} after what the lab runs with, found none")
+    return needed
+
+
+def _packages() -> Path:
+    """Python packages for Debian's Python, installed by pip on this machine."""
+    needed = requirements()
+
+    def build(folder: Path) -> None:
+        wanted = folder / "requirements.txt"
+        wanted.write_text(needed)
+        pip, log = [sys.executable, "-m", "pip"], log_path("kvm-packages")
+        wheels = folder / "wheels"
+        # For another version of Python pip takes wheels only.
+        lacking = [line for line in needed.splitlines() if line.startswith(_WITHOUT_WHEEL)]
+        run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *lacking], log=log, timeout=_TIMEOUT_SECONDS)
+        argv = [*pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", "--find-links", str(wheels)]
+        argv += ["--target", str(folder / "site"), "--python-version", PYTHON_VERSION]
+        for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
+            argv += ["--platform", platform]
+        run([*argv, "-r", wanted], log=log, timeout=_TIMEOUT_SECONDS)
+        shutil.rmtree(wheels)
+
+    inputs = {"requirements": needed, "python": PYTHON_VERSION}
+    return cached("kvm-packages", inputs, build, what="Python packages of the outer guest") / "site"
+
+
+def build() -> OuterGuest:
+    """The outer guest's disk, kernel and initial RAM disk; built if they are not cached. Raises StepError."""
+    packages = _packages()
+
+    def fill(folder: Path) -> None:
+        log = log_path("kvm-outer")
+        tree = folder / "tree"
+        debian.tree(tree, PACKAGES, log=log, hooks=qemu_build.HOOKS)
+        shutil.copytree(_INITRAMFS, tree / "etc/initramfs-tools", dirs_exist_ok=True)
+        shutil.copytree(packages, tree / SITE.lstrip("/"))
+        shutil.copy2(INIT, tree / INIT.name)
+        (tree / MATERIAL.name).mkdir()
+        for command in (["update-initramfs", "-u"], ["python3", "-m", "compileall", "-q", SITE]):
+            run(in_tree(tree, command), log=log, timeout=_TIMEOUT_SECONDS)
+        kernel = next((tree / "boot").glob("vmlinuz-*"))
+        shutil.copy2(kernel, folder / "vmlinuz")
+        shutil.copy2(tree / "boot" / f"initrd.img-{kernel.name.removeprefix('vmlinuz-')}", folder / "initrd")
+        for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
+            shutil.rmtree(tree / unneeded, ignore_errors=True)
+        run(as_root(disk_command(tree, folder / "disk.raw", _DISK_BYTES)), log=log, timeout=_TIMEOUT_SECONDS)
+        remove_tree(tree)
+
+    inputs: dict[str, Input] = {
+        "source": Path(__file__),
+        "init": INIT,
+        "debian": Path(debian.__file__),
+        "qemu": qemu_build.HOOKS,
+        "initramfs": _INITRAMFS,
+        "packages": str(packages),
+    }
+    folder = cached("kvm-outer", inputs, fill, what="outer guest (Debian with Python and QEMU, once)")
+    return OuterGuest(folder / "disk.raw", folder / "vmlinuz", folder / "initrd")
+
+
+def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
+    """The command that creates ``disk``, a file system of at most ``size`` bytes with the content of ``tree``."""
+    options = ["-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0"]
+    return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
+
+
+def argv(
+    qemu: Qemu, outer: OuterGuest, material: Path, node_disk: Path, memory_mib: int, console: Path, report: Path
+) -> Sequence[str]:
+    """QEMU's command line. What the guest writes to its disks is lost when it ends.
+
+    It has one CPU: with two, each in a thread, it hung once and reset once in an hour. The disk of the nodes is its
+    third one.
+    """
+    command = ["setpriv", "--pdeathsig", "KILL", *qemu.system_argv, "-nodefaults", "-no-user-config"]
+    command += ["-display", "none", "-vga", "none", "-machine", "q35,hpet=off", "-no-reboot"]
+    command += ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", f"{memory_mib}M"]
+    command += ["-kernel", str(outer.kernel), "-initrd", str(outer.initrd), "-append", _KERNEL_OPTIONS]
+    for name, disk in (("root", outer.disk), ("material", material), ("node", node_disk)):
+        command += ["-drive", f"if=none,id={name},file={disk},format=raw,snapshot=on,cache=unsafe"]
+        command += ["-device", f"virtio-blk-pci,drive={name}"]
+    return [*command, "-device", "virtio-rng-pci", "-serial", f"file:{console}", "-serial", f"file:{report}"]
