@@ -65,9 +65,7 @@ def write(folder: Path, plan: Plan) -> Path:
     disk = folder / "material.raw"
     with tempfile.TemporaryDirectory(dir=folder) as name:
         tree = Path(name)
-        shutil.copytree(
-            PROJECT, tree / PROJECT_FOLDER, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT_OUT, folder.name)
-        )
+        shutil.copytree(PROJECT, tree / PROJECT_FOLDER, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         (tree / PLAN_FILE).write_text(plan.name)
         (tree / TOPOLOGY_FILE).write_text(small_topology(topology_path(TOPOLOGY).read_text()))
         copy_artifacts(artifacts(plan), tree / CACHE_FOLDER, plan)

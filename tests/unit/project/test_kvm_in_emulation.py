@@ -277,7 +277,8 @@ def test_kernel_jumps_to_where_no_memory_is() -> None:
     assert kernel[0x202:0x206] == b"HdrS"
     assert kernel[0x200] == 0xEB
     target = 0x202 + kernel[0x201]
-    assert kernel[target : target + 5] == b"\xea\x00\x00\x00\xa0"
+    assert kernel[target : target + 1] == b"\xfa"
+    assert b"\xea" + 0xFED40000.to_bytes(4, "little") + b"\x08\x00" in kernel
 
 
 def test_too_little_memory_is_an_error() -> None:
