@@ -48,7 +48,7 @@ def run(plan: Plan, folder: Path) -> list[Result]:
     console, report = folder / "console.log", folder / "report.log"
     disk = material.write(folder, plan)
     try:
-        argv = outer_guest.argv(qemu, outer, disk, node_disk, plan.memory_mib, console, report)
+        argv = machine.argv(qemu, outer, disk, node_disk, plan.memory_mib, console, report)
         with progress.step(f"outer guest ({plan.name})", folder):
             watch = machine.run(argv, qemu.env, plan, folder, tell)
     finally:

@@ -19,7 +19,7 @@ from mock_device.lab.base.namespaces import unshare
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import NO_INTERNET, Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
 from mock_device.lab.build.qemu_build import ensure_qemu
-from mock_device.lab.cluster import kvm, profile
+from mock_device.lab.cluster import client, kvm, profile
 from mock_device.lab.cluster.profile import Profile
 from mock_device.lab.guest import kernel_probe
 from mock_device.lab.guest.accelerator import accelerator
@@ -87,11 +87,23 @@ def phase(name: str, spec: ClusterSpec) -> bool:
     return subprocess.run(argv, check=False, timeout=plan.SHORT.seconds).returncode == 0
 
 
-def lab(step: plan.Step, *argv: str) -> None:
-    """Run a program of this project for as long as ``step`` may take. Raises StepError."""
-    code = subprocess.run([sys.executable, "-m", *argv], check=False, timeout=step.seconds, cwd=PROJECT).returncode
+def run_suite(step: plan.Step) -> None:
+    """Run the suite with the basics on the running cluster for as long as ``step`` may take. Raises StepError."""
+    argv = [sys.executable, "-m", "robot", "--outputdir", "/tmp/results", "suites/environment.robot"]
+    code = subprocess.run(argv, check=False, timeout=step.seconds, cwd=PROJECT).returncode
     if code:
-        raise StepError(f"{' '.join(argv)} ended with {code}; see the console")
+        raise StepError(f"robot ended with {code}, expected 0: see the console")
+
+
+def run_cluster(report: Report) -> None:
+    """Boot a whole cluster, and run a suite on it."""
+    with report.step(plan.CLUSTER):
+        cluster = client.up(plan.TOPOLOGY, who="test-kvm", cold=True)
+    try:
+        with report.step(plan.SUITE):
+            run_suite(plan.SUITE)
+    finally:
+        cluster.release()
 
 
 def main() -> None:
@@ -102,10 +114,7 @@ def main() -> None:
     with report.step(plan.KERNEL):
         found = probe_kernel()
     if chosen is plan.WHOLE:
-        with report.step(plan.CLUSTER):
-            lab(plan.CLUSTER, "mock_device.commands.cli", "up", "--cold", "--topology", plan.TOPOLOGY)
-        with report.step(plan.SUITE):
-            lab(plan.SUITE, "robot", "--outputdir", "/tmp/results", "suites/environment.robot")
+        run_cluster(report)
         return
     good = spec_of("guest", found)
     if phase("boot", good):

@@ -9,12 +9,38 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvm.outer_guest import OuterGuest
 from kvm.plan import Plan
 from kvm.report import Progress, Result
+from mock_device.lab.build.qemu_build import Qemu
+from mock_device.lab.guest.guest import TIMER_OPTION
 
 _POLL_SECONDS = 0.2
 _END_SECONDS = 10.0
 _CONSOLE_LINES = 30
+# Nothing attacks this guest. Its one emulated CPU needs no check of clocks and timers.
+_KERNEL_OPTIONS = (
+    f"root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off {TIMER_OPTION} tsc=reliable "
+    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init"
+)
+
+
+def argv(
+    qemu: Qemu, outer: OuterGuest, material: Path, node_disk: Path, memory_mib: int, console: Path, report: Path
+) -> Sequence[str]:
+    """QEMU's command line. What the guest writes to its disks is lost when it ends.
+
+    It has one CPU: with two, each in a thread, it hung once and reset once in an hour. The disk of the nodes is its
+    third one.
+    """
+    command = ["setpriv", "--pdeathsig", "KILL", *qemu.system_argv, "-nodefaults", "-no-user-config"]
+    command += ["-display", "none", "-vga", "none", "-machine", "q35,hpet=off", "-no-reboot"]
+    command += ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", f"{memory_mib}M"]
+    command += ["-kernel", str(outer.kernel), "-initrd", str(outer.initrd), "-append", _KERNEL_OPTIONS]
+    for name, disk in (("root", outer.disk), ("material", material), ("node", node_disk)):
+        command += ["-drive", f"if=none,id={name},file={disk},format=raw,snapshot=on,cache=unsafe"]
+        command += ["-device", f"virtio-blk-pci,drive={name}"]
+    return [*command, "-device", "virtio-rng-pci", "-serial", f"file:{console}", "-serial", f"file:{report}"]
 
 
 def last_lines(console: Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,8 @@ from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.build import debian, node_image, qemu_build
 from mock_device.lab.build.images import PYTHON_VERSION
-from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.build.rootless import as_root, in_tree
 from mock_device.lab.build.store import Input, cached
-from mock_device.lab.guest.guest import TIMER_OPTION
 
 PACKAGES = (
     "linux-image-cloud-amd64",
@@ -48,11 +45,6 @@ _WITHOUT_WHEEL = "robotframework-sshlibrary"
 _INITRAMFS = node_image.DATA / "etc/initramfs-tools"
 _DISK_BYTES = 2 << 30
 _TIMEOUT_SECONDS = 600.0
-# Nobody attacks this guest. One emulated CPU needs no check of its clocks and timers.
-_KERNEL_OPTIONS = (
-    f"root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off {TIMER_OPTION} tsc=reliable "
-    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init"
-)
 
 
 @dataclass(frozen=True)
@@ -133,21 +125,3 @@ def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
     """The command that creates ``disk``, a file system of at most ``size`` bytes with the content of ``tree``."""
     options = ["-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0"]
     return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
-
-
-def argv(
-    qemu: Qemu, outer: OuterGuest, material: Path, node_disk: Path, memory_mib: int, console: Path, report: Path
-) -> Sequence[str]:
-    """QEMU's command line. What the guest writes to its disks is lost when it ends.
-
-    It has one CPU: with two, each in a thread, it hung once and reset once in an hour. The disk of the nodes is its
-    third one.
-    """
-    command = ["setpriv", "--pdeathsig", "KILL", *qemu.system_argv, "-nodefaults", "-no-user-config"]
-    command += ["-display", "none", "-vga", "none", "-machine", "q35,hpet=off", "-no-reboot"]
-    command += ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", f"{memory_mib}M"]
-    command += ["-kernel", str(outer.kernel), "-initrd", str(outer.initrd), "-append", _KERNEL_OPTIONS]
-    for name, disk in (("root", outer.disk), ("material", material), ("node", node_disk)):
-        command += ["-drive", f"if=none,id={name},file={disk},format=raw,snapshot=on,cache=unsafe"]
-        command += ["-device", f"virtio-blk-pci,drive={name}"]
-    return [*command, "-device", "virtio-rng-pci", "-serial", f"file:{console}", "-serial", f"file:{report}"]

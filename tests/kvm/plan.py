@@ -28,7 +28,7 @@ CLOCK = Step("clock", "the restored guest has the right time", 180)
 PLUG_AGAIN = Step("plug again", "the same devices are plugged and seen again", 240)
 STOP = Step("stop", "the probe names the internal error of KVM with a kernel that it cannot run", 120)
 NOTICED = Step("noticed", "the lab notices a guest that QEMU stops with an internal error", 180)
-CLUSTER = Step("cluster", "`lab up --topology single-node --cold` on KVM", 7200)
+CLUSTER = Step("cluster", "a cluster of topology single-node boots on KVM, its devices are published", 7200)
 SUITE = Step("suite", "suites/environment.robot on that cluster", 3600)
 
 

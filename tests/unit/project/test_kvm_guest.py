@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kvm import guest, inside, material
 from kvm.guest import Guests, wrong_clock, wrong_devices
 from kvm.plan import NODE_DISK, SHORT, WHOLE, Plan
+from kvm.report import Report
 from support.fake_supervisor import SPEC
 from support.topologies import SINGLE_NODE
 
@@ -156,3 +159,25 @@ def test_artifacts_have_the_same_keys_in_the_outer_guest(
         assert (tmp_path / "inside" / name).is_dir()
         assert (tmp_path / "inside" / name / "file").exists() == (name in copied)
     assert (tmp_path / "inside/node-image/a/disk.raw").readlink() == NODE_DISK
+
+
+def test_cluster_is_released_when_its_suite_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    released: list[bool] = []
+    asked: list[object] = []
+
+    def up(topology: str, **options: object) -> SimpleNamespace:
+        asked.append((topology, options["cold"]))
+        return SimpleNamespace(release=lambda: released.append(True))
+
+    monkeypatch.setattr("kvm.inside.client.up", up)
+    monkeypatch.setattr("kvm.inside.subprocess.run", lambda *_, **__: SimpleNamespace(returncode=2))
+    report = tmp_path / "report.log"
+    with pytest.raises(StepError, match="robot ended with 2, expected 0"):
+        inside.run_cluster(Report(report))
+    assert (asked, released) == ([("single-node", True)], [True])
+    assert [next(iter(json.loads(line).items())) for line in report.read_text().splitlines()] == [
+        ("begin", "cluster"),
+        ("end", "cluster"),
+        ("begin", "suite"),
+        ("end", "suite"),
+    ]

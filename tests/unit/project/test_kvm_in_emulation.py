@@ -223,7 +223,7 @@ def test_command_line_of_the_outer_guest(tmp_path: Path) -> None:
     qemu = Qemu(["qemu"], ["qemu-img"], "11.1")
     outer = OuterGuest(Path("/o/disk.raw"), Path("/o/vmlinuz"), Path("/o/initrd"))
     console, report = tmp_path / "console.log", tmp_path / "report.log"
-    argv = outer_guest.argv(qemu, outer, Path("/m.raw"), Path("/n/disk.raw"), 2048, console, report)
+    argv = machine.argv(qemu, outer, Path("/m.raw"), Path("/n/disk.raw"), 2048, console, report)
     options = dict(itertools.pairwise(argv))
     assert (options["-accel"], options["-cpu"], options["-smp"]) == ("tcg,thread=single", "max", "1")
     drives = [argv[index + 1] for index, word in enumerate(argv) if word == "-drive"]
