@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import psutil
-from kvm import machine, material, outer_guest
+from kvm import machine, material
 from kvm.plan import SHORT, WHOLE, Plan
 from kvm.report import Result
 
@@ -19,6 +19,7 @@ from mock_device.lab.base import command_line, progress, tables
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.outer_guest import build_outer_guest
 from mock_device.lab.build.qemu_build import ensure_qemu
 
 RESULTS = PROJECT / "results" / "kvm"
@@ -40,7 +41,7 @@ def check_memory(plan: Plan, available: int) -> None:
 def run(plan: Plan, folder: Path) -> list[Result]:
     """Run the steps of ``plan``; its logs are in ``folder``. Raises StepError."""
     qemu, node_disk = ensure_qemu(), build_node_image().disk
-    outer = outer_guest.build()
+    outer = build_outer_guest()
     check_memory(plan, psutil.virtual_memory().available)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():

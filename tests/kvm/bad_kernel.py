@@ -10,6 +10,7 @@ _PARTS = {
     0x202: b"HdrS",
     0x206: b"\x04\x02",  # protocol 2.04
     0x211: b"\x01",  # loaded high: the setup code is at 0x10000, and CS:0 at 0x10200
+    0x22C: b"\xff\xff\xff\x37",  # highest address of an initial RAM disk
     0x270: (
         b"\xfa"  # cli
         b"\x2e\x0f\x01\x16\xb0\x00"  # lgdt cs:0xb0

@@ -46,7 +46,12 @@ _SOONER = 0.9
 """Part of a step's time after which it fails by itself, with a reason; at the end the outer guest is killed."""
 _POLL_SECONDS = 1.0
 _EVIDENCE_BYTES = 1500
-_ABOUT = "systemd-detect-virt; cat /sys/devices/system/clocksource/clocksource0/current_clocksource"
+_ABOUT = (
+    "systemd-detect-virt; cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
+    "grep -cw -e svm -e vmx /proc/cpuinfo"
+)
+_ON_KVM = ["kvm", "kvm-clock", "0"]
+"""Virtualisation and clock of a guest on KVM, and how many of its CPUs could run guests themselves."""
 _LOAD = "cat >/run/module.ko && insmod /run/module.ko"
 _NO_CONTAINERD = base64.b64encode(b"[Unit]\nConditionPathExists=/no-kubernetes\n").decode()
 
@@ -193,8 +198,8 @@ async def boot_and_save(spec: ClusterSpec, report: Report) -> None:
         await one.wait_for_ssh(plan.GUEST.seconds * _SOONER)
     with report.step(plan.LOGIN):
         found = (await one.run(f"{_ABOUT}; {_LOAD}", kbuild.build_module())).split()
-        if found != ["kvm", "kvm-clock"]:
-            raise StepError(f"expected virtualisation kvm and clock kvm-clock, found {found}")
+        if found != _ON_KVM:
+            raise StepError(f"expected virtualisation, clock and CPUs with svm or vmx {_ON_KVM}, found {found}")
     with report.step(plan.PLUG):
         await one.plug(plan.PLUG.seconds * _SOONER)
     with report.step(plan.SAVE):

@@ -18,6 +18,7 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.namespaces import unshare
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import NO_INTERNET, Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.build.outer_guest import MATERIAL
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.cluster import client, kvm, profile
 from mock_device.lab.cluster.profile import Profile
@@ -53,7 +54,7 @@ def probe_bad_kernel(qemu: QemuSpec, kernel: Path) -> None:
 def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
     """Specification of a cluster without Kubernetes, and its files."""
     qemu, image, paths = ensure_qemu(), cluster_profile.node_image(), ClusterPaths.of(name)
-    topology = topologies.load(plan.MATERIAL / plan.TOPOLOGY_FILE)
+    topology = topologies.load(MATERIAL / plan.TOPOLOGY_FILE)
     for folder in (paths.logs, paths.data, paths.sockets):
         folder.mkdir(parents=True)
     write_file(paths.topology, topology.text)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvm.outer_guest import OuterGuest
 from kvm.plan import Plan
 from kvm.report import Progress, Result
+from mock_device.lab.build.outer_guest import OuterGuest
 from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.guest.guest import TIMER_OPTION
 
@@ -21,7 +21,9 @@ _CONSOLE_LINES = 30
 # Nothing attacks this guest. Its one emulated CPU needs no check of clocks and timers.
 _KERNEL_OPTIONS = (
     f"root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off {TIMER_OPTION} tsc=reliable "
-    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init"
+    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init "
+    # The kernel puts it into the environment of its first process. The outer guest is a slow machine.
+    "LAB_TIMEOUT_FACTOR=4"
 )
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import yaml
 
-from kvm.outer_guest import disk_command
 from kvm.plan import CACHE_FOLDER, NODE_DISK, PLAN_FILE, PROJECT_FOLDER, TOPOLOGY, TOPOLOGY_FILE, WHOLE, Plan
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
@@ -22,6 +21,7 @@ from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import kbuild
 from mock_device.lab.build.gobuild import build_embedded_k8s, build_registry
 from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.outer_guest import disk_command
 from mock_device.lab.build.rootless import as_root
 from mock_device.lab.build.store import NotCachedError, only_looking
 from mock_device.lab.cluster import deploy
@@ -29,7 +29,7 @@ from mock_device.lab.cluster import deploy
 MEMORY = "192M"
 """Memory of a NUMA node: enough for systemd, SSH and the kernel module."""
 _LEFT_OUT = (".git", ".venv", "results", "__pycache__", ".*_cache", "*.egg-info")
-_NOT_NEEDED = ("qemu", "kvm-packages", "kvm-outer")
+_NOT_NEEDED = ("qemu", "outer-guest")
 """Kinds of artifacts that the outer guest consists of."""
 _NOT_COPIED = ("kbuild",)
 """Kinds of artifacts that only builds read."""

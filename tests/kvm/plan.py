@@ -20,7 +20,7 @@ BOOT = Step("boot", "the outer guest boots, with /dev/kvm", 240)
 ACCELERATOR = Step("accelerator", "the lab chooses KVM", 60)
 KERNEL = Step("kernel", "KVM runs the nodes' kernel (kernel probe)", 120)
 GUEST = Step("guest", "a node without Kubernetes boots on KVM until SSH answers", 720)
-LOGIN = Step("login", "the node says that it runs on KVM, and loads the kernel module", 180)
+LOGIN = Step("login", "the node runs on KVM, cannot run guests itself, and loads the kernel module", 180)
 PLUG = Step("plug", "devices are plugged; PCI bus and sysfs show those of the topology", 240)
 SAVE = Step("save", "the devices are unplugged and the guest is saved", 300)
 RESTORE = Step("restore", "the guest is restored, and its clock set", 300)
@@ -58,8 +58,7 @@ WHOLE = Plan(
 )
 PLANS = {plan.name: plan for plan in (SHORT, WHOLE)}
 
-# Where the outer guest has what it gets; ``outer-init`` mounts it.
-MATERIAL = Path("/material")
+# Names on the second disk of the outer guest, where ``outer-init`` expects them.
 PROJECT_FOLDER, CACHE_FOLDER, TOPOLOGY_FILE, PLAN_FILE = "project", "cache/mock-device", "topology.yaml", "plan"
 NODE_DISK = Path("/dev/vdc")
 """The disk of the nodes, for guests in the outer guest."""

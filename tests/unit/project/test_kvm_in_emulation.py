@@ -13,10 +13,9 @@ from pathlib import Path
 
 import kvm_in_emulation
 import pytest
-from kvm import machine, material, outer_guest, plan
+from kvm import machine, material, plan
 from kvm.bad_kernel import bad_kernel
 from kvm.machine import Watch
-from kvm.outer_guest import OuterGuest
 from kvm.plan import SHORT, WHOLE, Plan, Step
 from kvm.report import Progress, Report, Result
 from support import PYTHONPATH
@@ -24,6 +23,8 @@ from support import PYTHONPATH
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_path
+from mock_device.lab.build import outer_guest
+from mock_device.lab.build.outer_guest import OuterGuest
 from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.build.store import NotCachedError
 
