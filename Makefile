@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly nightly-table test test-kvm seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -67,6 +67,9 @@ TEST_KVM = python tests/kvm_in_emulation.py
 nightly: setup ## run all suites on all topologies ROUNDS=3 times, and test-kvm; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS); code=$$?; \
 	$(if $(TOPOLOGIES),,[ $$code = 130 ] || $(TEST_KVM) >&2 || { kvm=$$?; [ $$code != 0 ] || code=$$kvm; };) exit $$code
+
+soak: setup ## run the short suites five times in random order, every second time beside a busy neighbour
+	@python -m mock_device.acceptance.soak --clusters $(CLUSTERS) $(ARGS)
 
 nightly-table: venv ## make that table again from results/nightly/, for example of several machines
 	@$(NIGHTLY) --table $(ARGS)

@@ -15,6 +15,7 @@ from mock_device.checks.nodes.observe import read_cdi_files
 from mock_device.checks.objects import others
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -43,7 +44,7 @@ class CdiLibrary:
         fail_if_any(cdi_schema.complaints(files))
 
     @keyword(name="Wait Until No CDI File Is Left", tags=["wait"])
-    def wait_until_no_cdi_file_is_left(self, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def wait_until_no_cdi_file_is_left(self, timeout: timedelta = Timeout.NODE_STATE.nominal) -> None:
         """Wait until no node has a CDI file of the driver. Fails with the files that are left.
 
         Files of devices that other users of the cluster hold are not judged.

@@ -12,6 +12,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import kube
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -30,7 +31,7 @@ class CheckpointLibrary:
         checkpoint.write(current, node, checkpoint.of_version(checkpoint.read(current)[node], version))
 
     @keyword(tags=["wait"])
-    def checkpoints_should_record_claims_in_use(self, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def checkpoints_should_record_claims_in_use(self, timeout: timedelta = Timeout.CHECKPOINT.nominal) -> None:
         """Wait until the nodes' checkpoints record exactly the claims that pods use."""
         current = session.current()
 

@@ -13,6 +13,7 @@ from mock_device.checks.nodes import session
 from mock_device.checks.objects import claims, kube, namespaces
 from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, DeviceRequest
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -78,7 +79,7 @@ class ClaimsLibrary:
         return refusal(f"claim {name!r}", lambda: self.create_claim(name, *requests), because)
 
     @keyword(tags=["wait"])
-    def claim_should_have_no_devices(self, name: str, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def claim_should_have_no_devices(self, name: str, timeout: timedelta = Timeout.CLAIM_STATE.nominal) -> None:
         """Wait until the claim has no devices, and no pod has reserved it.
 
         Kubernetes releases devices some time after their pod is gone.
@@ -88,7 +89,7 @@ class ClaimsLibrary:
 
     @keyword(tags=["wait"])
     def claim_should_report_condition(
-        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = timedelta(minutes=5)
+        self, claim: str, kind: str, status: str, reason: str, timeout: timedelta = Timeout.CLAIM_REPORT.nominal
     ) -> None:
         """Wait until all devices in the claim's status have condition ``kind`` with ``status`` and ``reason``."""
         kube.wait_claim(
@@ -106,7 +107,7 @@ class ClaimsLibrary:
 
     @keyword(tags=["wait"])
     def claim_should_have_event(
-        self, claim: str, reason: str, text: str, timeout: timedelta = timedelta(minutes=5)
+        self, claim: str, reason: str, text: str, timeout: timedelta = Timeout.CLAIM_REPORT.nominal
     ) -> None:
         """Wait until the claim has an event with ``reason``, and ``text`` in its message."""
         api = session.current().api

@@ -9,6 +9,7 @@ from robot import result, running
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
+from robot.utils import timestr_to_secs
 
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import needed, runs_alone
@@ -18,11 +19,13 @@ from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import health
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
-from mock_device.lab.cluster.cluster import MissingCapabilityError
+from mock_device.lab.cluster.cluster import Cluster, MissingCapabilityError
 from mock_device.topology.features import Feature
 
 
@@ -37,10 +40,12 @@ class ClusterLibrary:
         self._value_set = ""
         self._replaces = ""
         self._alone = False
+        self._test_timeouts: list[tuple[running.TestCase, str]] = []
 
     def _start_suite(self, data: running.TestSuite, _: result.TestSuite) -> None:
-        """Note whether the suite runs alone, before its setup borrows a cluster."""
+        """Note whether the suite runs alone, and the time-outs of its tests, before its setup borrows a cluster."""
         self._alone = runs_alone(data)
+        self._test_timeouts = [(test, test.timeout) for test in data.tests if test.timeout]
 
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
@@ -66,7 +71,7 @@ class ClusterLibrary:
             cluster = client.borrow(topology or None, features, f"robot: {_suite()}", profile)
         except NoTopologyError as error:
             raise SkipExecution(str(error)) from error
-        session.begin(Session(cluster, NodeShell))
+        self._begin(cluster)
 
     @keyword
     def join_pool(self, pool: str, *features: Feature) -> None:
@@ -92,7 +97,13 @@ class ClusterLibrary:
             raise CheckError("no pool has been joined: use 'Borrow Cluster Of Pool'")
         name, self._replaces = self._membership.borrow(value_set, alone=self._alone)
         self._value_set = value_set
-        session.begin(Session(client.attach(name, f"robot: {_suite()}"), NodeShell))
+        self._begin(client.attach(name, f"robot: {_suite()}"))
+
+    def _begin(self, cluster: Cluster) -> None:
+        """Use ``cluster`` in all keywords. Its profile may make all time-outs longer, also those of the tests."""
+        session.begin(Session(cluster, NodeShell))
+        for test, nominal in self._test_timeouts:
+            test.timeout = _multiplied(nominal)
 
     @keyword
     def leave_pool(self) -> None:
@@ -136,7 +147,7 @@ class ClusterLibrary:
         logger.info(f"{cluster.topology.path}\nkubeconfig: {cluster.kubeconfig}")
 
     @keyword(tags=["wait"])
-    def cluster_should_be_healthy(self, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def cluster_should_be_healthy(self, timeout: timedelta = Timeout.HEALTHY.nominal) -> None:
         """Wait until the cluster is healthy, as `lab status` judges it; fails with all that is wrong.
 
         Guests, nodes, kernel module, driver pods, and every device of the
@@ -157,6 +168,14 @@ def _skip_without_capabilities(test: running.TestCase) -> None:
     test.setup = test.teardown = None
     test.body.clear()
     test.body.create_keyword(step, args=[reason])
+
+
+def _multiplied(timeout: str) -> str:
+    """Time-out of a test as wall time, from what its suite says."""
+    if timeouts.factor() == 1:
+        return timeout
+    nominal = timedelta(seconds=timestr_to_secs(BuiltIn().replace_variables(timeout)))
+    return f"{timeouts.seconds(nominal):.0f}s"
 
 
 def _suite() -> str:

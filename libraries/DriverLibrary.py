@@ -9,6 +9,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import driver, module_loading
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.nodes import session
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -16,7 +17,7 @@ class DriverLibrary:
     """Waits for the driver's pods, and restarts them."""
 
     @keyword(tags=["wait"])
-    def driver_pods_should_be_running(self, timeout: timedelta = timedelta(seconds=60)) -> None:
+    def driver_pods_should_be_running(self, timeout: timedelta = Timeout.DRIVER_PODS.nominal) -> None:
         """Wait until the controller runs, and module loader and node agent on every node. Fails with missing ones.
 
         The module loader is a pod on every node; or KMM, which says on how many nodes it has loaded the module.
@@ -29,7 +30,7 @@ class DriverLibrary:
 
     @keyword(tags=["wait"])
     def restart_driver_pod(
-        self, component: Component, node: str | None = None, timeout: timedelta = timedelta(minutes=5)
+        self, component: Component, node: str | None = None, timeout: timedelta = Timeout.DRIVER_RESTART.nominal
     ) -> None:
         """Delete the pod of ``component`` (on ``node``), and wait until its replacement is ready."""
         current = session.current()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from robot import result, running
@@ -9,7 +10,8 @@ from robot.api import logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
-from mock_device.checks import evidence
+from mock_device.checks import evidence, evidence_content
+from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
 
 _NOT_RUN = "robot:exit"
@@ -55,6 +57,18 @@ class EvidenceLibrary:
         """Collect evidence now, into a folder named by the suite and ``name``, and link it in the log."""
         suite = BuiltIn().get_variable_value("${SUITE_NAME}")
         self._collect(str(suite).rpartition(".")[2], name)
+
+    @keyword
+    def evidence_should_be_complete(self) -> None:
+        """Collect evidence now, into a temporary folder, and check that every source answered and has content.
+
+        A pod with a device must run.
+        """
+        current = session.current()
+        with tempfile.TemporaryDirectory(prefix="mock-device-") as name:
+            folder = Path(name) / evidence.FOLDER
+            evidence.collect(evidence.sources(current), folder)
+            fail_if_any(evidence_content.complaints(folder, current.node_names))
 
     def _collect_for_test(self, test: result.TestCase) -> None:
         if test.parent.full_name not in self._failed_setups and not test.tags.match(_NOT_RUN):

@@ -11,7 +11,9 @@ from mock_device.checks.driver import release
 from mock_device.checks.driver.release import RunningState
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -23,7 +25,7 @@ class HelmLibrary:
     """
 
     @keyword(tags=["wait"])
-    def release_should_be_installed(self, *values: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def release_should_be_installed(self, *values: str, timeout: timedelta = Timeout.RELEASE.nominal) -> None:
         """Install the release with ``values``, or give them to the installed one, and wait until the driver serves.
 
         A release that is installed now takes over the plain manifests of `lab up`, which stay as they are.
@@ -31,13 +33,13 @@ class HelmLibrary:
         release.ensure_installed(session.current(), release.parse_values(values), timeout)
 
     @keyword(tags=["wait"])
-    def upgrade_release(self, *values: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def upgrade_release(self, *values: str, timeout: timedelta = Timeout.RELEASE.nominal) -> None:
         """Give the release ``values``, and wait until all pods have them."""
         release.upgrade(session.current(), release.parse_values(values), timeout)
 
     @keyword(tags=["wait"])
     def upgrade_of_release_should_fail(
-        self, because: str, *values: str, timeout: timedelta = timedelta(seconds=60)
+        self, because: str, *values: str, timeout: timedelta = Timeout.RELEASE_FAILURE.nominal
     ) -> None:
         """Check that an upgrade to ``values`` fails within ``timeout`` with ``because`` in Helm's message.
 
@@ -53,17 +55,17 @@ class HelmLibrary:
         raise CheckError(f"expected the upgrade to {', '.join(values)} to fail because {because!r}, it succeeded")
 
     @keyword(tags=["wait"])
-    def roll_back_release(self, revision: int, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def roll_back_release(self, revision: int, timeout: timedelta = Timeout.RELEASE.nominal) -> None:
         """Give the release the values of ``revision`` again, and wait until all pods have them."""
-        release.release_of(session.current()).roll_back(revision, timeout.total_seconds())
+        release.release_of(session.current()).roll_back(revision, timeouts.seconds(timeout))
 
     @keyword(tags=["wait"])
-    def uninstall_release(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def uninstall_release(self, timeout: timedelta = Timeout.RELEASE.nominal) -> None:
         """Delete all objects of the release, and wait until they are gone. Does nothing without a release."""
-        release.release_of(session.current()).uninstall(timeout.total_seconds())
+        release.release_of(session.current()).uninstall(timeouts.seconds(timeout))
 
     @keyword(tags=["wait"])
-    def restore_plain_manifests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def restore_plain_manifests(self, timeout: timedelta = Timeout.RELEASE.nominal) -> None:
         """Uninstall the release, if there is one, and apply the plain manifests, as `lab up` does.
 
         Does nothing on a cluster that the lab does not run.
@@ -118,6 +120,6 @@ class HelmLibrary:
         fail_if_any(release.variable_complaints(session.current().api, name, value))
 
     @keyword(name="Wait Until No ResourceSlice Is Left", tags=["wait"])
-    def wait_until_no_slice_is_left(self, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def wait_until_no_slice_is_left(self, timeout: timedelta = Timeout.NO_SLICE.nominal) -> None:
         """Wait until the kubelets have deleted the slices of a driver that is gone, 30 s after it left."""
         release.wait_nothing_published(session.current().api, timeout)

@@ -13,6 +13,7 @@ from mock_device.checks.nodes import image_forms, session
 from mock_device.checks.nodes.image_forms import ImageForm
 from mock_device.checks.objects import image_pods, kube
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import image_loading, registry
 
 
@@ -56,7 +57,7 @@ class ImagesLibrary:
         kube.create_pod(session.current().api, image_pods.build(name, images, policy, node, claim))
 
     @keyword(tags=["wait"])
-    def pull_should_fail(self, name: str, reason: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def pull_should_fail(self, name: str, reason: str, timeout: timedelta = Timeout.PULL_FAILURE.nominal) -> None:
         """Wait until the pod's image could not be pulled, and the pod's events contain ``reason``."""
         api = session.current().api
         kube.wait_pod(api, name, image_pods.lacks_image, timeout, "without its image")

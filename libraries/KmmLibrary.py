@@ -11,6 +11,7 @@ from mock_device.checks.driver import kmm_modules
 from mock_device.checks.driver.kmm_modules import Object
 from mock_device.checks.errors import CheckError, SkipCheck, fail_if_any
 from mock_device.checks.nodes import kernel_module, session
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, image_loading, kmm_state, module_loader
 from mock_device.lab.cluster.kmm_state import MODULE
@@ -47,7 +48,7 @@ class KmmLibrary:
             raise CheckError(f"expected Module {MODULE}, found none; run: lab up --module-loader kmm")
 
     @keyword(tags=["wait"])
-    def module_should_be_available(self, *nodes: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def module_should_be_available(self, *nodes: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM has loaded our Module, as its ``spec`` is now, on ``nodes`` and no others; default: all.
 
         Module, ModuleImagesConfig, NodeModulesConfigs and labels must agree on it.
@@ -56,12 +57,12 @@ class KmmLibrary:
         kmm_modules.wait_available(current.api, nodes or current.node_names, timeout)
 
     @keyword(tags=["wait"])
-    def nodes_should_be_labelled_as_loaded(self, *nodes: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def nodes_should_be_labelled_as_loaded(self, *nodes: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM has labelled ``nodes`` with ``kmm.node.kubernetes.io/….ready``; default: all nodes."""
         kmm_modules.wait_labels(session.current().api, nodes or session.current().node_names, True, timeout)
 
     @keyword(tags=["wait"])
-    def nodes_should_not_be_labelled_as_loaded(self, *nodes: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def nodes_should_not_be_labelled_as_loaded(self, *nodes: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM has removed its label ``….ready`` from ``nodes``; default: all nodes."""
         kmm_modules.wait_labels(session.current().api, nodes or session.current().node_names, False, timeout)
 
@@ -71,7 +72,9 @@ class KmmLibrary:
         self._since = kmm_modules.events_version(session.current().api)
 
     @keyword(tags=["wait"])
-    def node_should_have_new_event(self, node: str, reason: str, timeout: timedelta = timedelta(minutes=2)) -> None:
+    def node_should_have_new_event(
+        self, node: str, reason: str, timeout: timedelta = Timeout.NODE_EVENT.nominal
+    ) -> None:
         """Wait for an event of ``node`` with ``reason`` (ModuleLoaded, ModuleUnloaded) that is newer than the mark."""
         kmm_modules.wait_event(session.current().api, node, f"{reason}: ", self._since, timeout)
 
@@ -81,7 +84,7 @@ class KmmLibrary:
         kmm_modules.start_deleting(session.current().api)
 
     @keyword(tags=["wait"])
-    def wait_until_module_is_gone(self, name: str = MODULE, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def wait_until_module_is_gone(self, name: str = MODULE, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until a Module that is being deleted is gone. Fails with its finalizers and what KMM's pods report."""
         kmm_modules.wait_gone(session.current().api, name, timeout)
 
@@ -135,7 +138,7 @@ class KmmLibrary:
         kmm_modules.change(session.current().api, kmm_modules.image_spec(image, firmware=folder))
 
     @keyword(tags=["wait"])
-    def module_with_firmware_should_be_available(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def module_with_firmware_should_be_available(self, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM has loaded our Module and its firmware on all nodes.
 
         Skips the test if KMM's worker may not write firmware, because its image has another user than root.
@@ -144,7 +147,7 @@ class KmmLibrary:
         kmm_modules.wait_firmware(current.api, current.node_names, timeout)
 
     @keyword(tags=["wait"])
-    def replace_pods_of_earlier_image(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def replace_pods_of_earlier_image(self, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM has noticed the image of our Module, and delete its pods that still try an earlier one.
 
         KMM does not replace a pod that cannot copy the module from its image.
@@ -157,32 +160,32 @@ class KmmLibrary:
         return kmm_modules.module_image(kmm_modules.read(session.current().api))
 
     @keyword(tags=["wait"])
-    def module_should_wait_because(self, node: str, because: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def module_should_wait_because(self, node: str, because: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until KMM's objects show why our Module is not loaded on ``node``: the reason contains ``because``."""
         logger.info(kmm_modules.wait_reason(session.current().api, node, because, timeout))
 
     @keyword(name="KMM Should Fail To Unload", tags=["wait"])
     def kmm_should_fail_to_unload(
-        self, node: str, because: str = "in use", timeout: timedelta = timedelta(minutes=5)
+        self, node: str, because: str = "in use", timeout: timedelta = Timeout.MODULE.nominal
     ) -> None:
         """Wait until KMM's pod on ``node`` fails to unload the module; its log must contain ``because``."""
         logger.info(kmm_modules.wait_refused_unload(session.current().api, node, because, timeout))
 
     @keyword(tags=["wait"])
     def module_of_image_should_be_loaded(
-        self, node: str, image: str, timeout: timedelta = timedelta(minutes=5)
+        self, node: str, image: str, timeout: timedelta = Timeout.MODULE.nominal
     ) -> None:
         """Wait until KMM reports that the module on ``node`` is that of ``image``."""
         kmm_modules.wait_image(session.current().api, node, image, timeout)
 
     @keyword(tags=["wait"])
-    def kernel_module_should_not_be_loaded(self, *nodes: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def kernel_module_should_not_be_loaded(self, *nodes: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until the kernels of ``nodes`` do not have mock_accel; default: all nodes."""
         current = session.current()
         kernel_module.wait_loaded(current, nodes or current.node_names, timeout, loaded=False)
 
     @keyword(tags=["wait"])
-    def kernel_module_should_be_loaded_on(self, *nodes: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def kernel_module_should_be_loaded_on(self, *nodes: str, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Wait until the kernels of ``nodes`` have mock_accel."""
         kernel_module.wait_loaded(session.current(), nodes, timeout)
 
@@ -193,7 +196,7 @@ class KmmLibrary:
 
     @keyword(tags=["wait"])
     def kernel_module_should_be_loaded_again(
-        self, node: str, before: str, timeout: timedelta = timedelta(minutes=5)
+        self, node: str, before: str, timeout: timedelta = Timeout.MODULE.nominal
     ) -> None:
         """Wait until mock_accel is loaded on ``node``, and not by the load ``before`` (`Get Kernel Module Load`)."""
         kernel_module.wait_loaded_again(session.current(), node, before, timeout)
@@ -214,7 +217,7 @@ class KmmLibrary:
         self._check_file(node, path, None)
 
     @keyword(tags=["wait"])
-    def put_module_back(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def put_module_back(self, timeout: timedelta = Timeout.MODULE.nominal) -> None:
         """Undo all changes of Modules and of the nodes' labels. There must be no claims.
 
         Deletes Modules that tests created, creates or corrects ours, and labels all

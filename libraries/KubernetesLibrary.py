@@ -16,6 +16,7 @@ from mock_device.checks.objects.claims import DeviceClass
 from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import Deadline
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 
 EXAMPLES = PROJECT / "docs" / "examples"
 
@@ -89,7 +90,7 @@ class KubernetesLibrary:
         kube.create_pod(session.current().api, pods.build(name, [], None, kube.LABELS, resources=resources))
 
     @keyword(tags=["wait"])
-    def pod_should_be_running(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def pod_should_be_running(self, name: str, timeout: timedelta = Timeout.POD.nominal) -> None:
         """Wait until the pod runs and its containers are ready.
 
         Fails with the scheduler's reason, the requests of its claims, the number of
@@ -99,7 +100,7 @@ class KubernetesLibrary:
         logger.info(f"{name} runs on {pod['spec']['nodeName']}")
 
     @keyword(tags=["wait"])
-    def pods_should_be_running(self, *names: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def pods_should_be_running(self, *names: str, timeout: timedelta = Timeout.POD.nominal) -> None:
         """Wait until all pods run, as `Pod Should Be Running` does, within one ``timeout`` for all of them."""
         deadline = Deadline(timeout)
         for name in names:
@@ -110,7 +111,7 @@ class KubernetesLibrary:
         self,
         name: str,
         because: str = "cannot allocate all claims",
-        timeout: timedelta = timedelta(seconds=60),
+        timeout: timedelta = Timeout.POD_PENDING.nominal,
     ) -> str:
         """Wait until the scheduler reports that it cannot place the pod, and return its reason.
 
@@ -129,18 +130,18 @@ class KubernetesLibrary:
         return reason
 
     @keyword(tags=["wait"])
-    def delete_pod(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def delete_pod(self, name: str, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Delete the pod, and wait until it is gone."""
         kube.delete_pod(session.current().api, name, timeout)
 
     @keyword
-    def execute_in_pod(self, name: str, *command: str, timeout: timedelta = timedelta(seconds=60)) -> str:
+    def execute_in_pod(self, name: str, *command: str, timeout: timedelta = Timeout.POD_COMMAND.nominal) -> str:
         """Run ``command``, its arguments in separate cells, in the pod's container, and return its output."""
         return kube.execute(session.current().api, name, list(command), timeout)
 
     @keyword
     def container_should_see_exactly_its_devices(
-        self, pod: str, container: str | None = None, timeout: timedelta = timedelta(seconds=60)
+        self, pod: str, container: str | None = None, timeout: timedelta = Timeout.POD_COMMAND.nominal
     ) -> None:
         """Check from inside the container its environment, ``/sys/class/mock-accel`` and the targets of its links.
 
@@ -159,7 +160,7 @@ class KubernetesLibrary:
         fail_if_any(f"{where}: {complaint}" for complaint in complaints)
 
     @keyword(tags=["wait"])
-    def delete_everything_made_by_tests(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def delete_everything_made_by_tests(self, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Delete all that tests of this run and of earlier runs made, and wait until it is gone."""
         kube.delete_everything(session.current().api, timeout)
 
@@ -174,7 +175,7 @@ class KubernetesLibrary:
         kube.start_deleting_pod(session.current().api, name, by_force=True)
 
     @keyword(tags=["wait"])
-    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def wait_until_pod_is_gone(self, name: str, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Wait until a pod that is being deleted is gone."""
         kube.wait_pod_gone(session.current().api, name, timeout)
 
@@ -186,18 +187,20 @@ class KubernetesLibrary:
 
     @keyword(tags=["wait"])
     def run_pod_in_namespace(
-        self, namespace: str, name: str, node: str, timeout: timedelta = timedelta(minutes=10)
+        self, namespace: str, name: str, node: str, timeout: timedelta = Timeout.POD.nominal
     ) -> None:
         """Create ``namespace`` with a claim and a pod for ``node`` that uses it, and wait until the pod runs."""
         namespaces.run_in_namespace(session.current().api, namespace, name, node, timeout)
 
     @keyword(tags=["wait"])
-    def delete_namespace(self, name: str, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def delete_namespace(self, name: str, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Delete a namespace with everything in it, and wait until it is gone."""
         namespaces.delete_namespace(session.current().api, name, timeout)
 
     @keyword(tags=["wait"])
-    def pod_should_report_health(self, pod: str, health: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def pod_should_report_health(
+        self, pod: str, health: str, timeout: timedelta = Timeout.CLAIM_REPORT.nominal
+    ) -> None:
         """Wait until the pod's status reports ``health`` (Healthy, Unhealthy or Unknown) for all its devices."""
 
         def done(item: kube.Object) -> bool:

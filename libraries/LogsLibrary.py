@@ -13,6 +13,8 @@ from mock_device.checks.driver.logs import KernelAction, LogMark
 from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -36,7 +38,7 @@ class LogsLibrary:
 
     @keyword(tags=["wait"])
     def log_should_show_kernel_event(
-        self, mark: LogMark, action: KernelAction, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, action: KernelAction, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until a node agent has logged a kernel event with ``action``, and then a change of its devices."""
         _find(mark, [logs.kernel_event(action), logs.DEVICES_CHANGED], timeout)
@@ -50,42 +52,49 @@ class LogsLibrary:
 
     @keyword(tags=["wait"])
     def log_should_show_devices_of_node(
-        self, mark: LogMark, count: int, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, count: int, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until a node agent has logged that its node has ``count`` devices."""
         _find(mark, [logs.devices_of_node(count)], timeout)
 
     @keyword(tags=["wait"])
     def log_should_show_devices_removed_and_added(
-        self, mark: LogMark, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until a node agent has logged devices that were removed, and then devices that were added."""
         _find(mark, [logs.DEVICES_REMOVED, logs.DEVICES_ADDED], timeout)
 
     @keyword(tags=["wait"])
     def log_should_show_discovered_devices(
-        self, mark: LogMark, count: int, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, count: int, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until the controller has logged that it discovered ``count`` devices when it started."""
         _find(mark, [logs.discovered(count)], timeout)
 
     @keyword(tags=["wait"])
     def log_should_show_device_count_changed_to(
-        self, mark: LogMark, count: int, timeout: timedelta = timedelta(seconds=30)
+        self,
+        mark: LogMark,
+        count: int,
+        timeout: timedelta = Timeout.LOG_LINE.nominal,
+        within: timedelta | None = None,
     ) -> None:
-        """Wait until the controller has logged that the number of devices changed to ``count``."""
-        _find(mark, [logs.count_changed_to(count)], timeout)
+        """Wait until the controller has logged that the number of devices changed to ``count``.
+
+        ``within`` is a limit that the test checks; unlike ``timeout`` it is not multiplied on slow machines.
+        """
+        _find(mark, [logs.count_changed_to(count)], timeouts.exactly(within) if within else timeout)
 
     @keyword(tags=["wait"])
     def log_should_show_verbosity(
-        self, mark: LogMark, *levels: int, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, *levels: int, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until the program has logged each change of its verbosity to one of ``levels``, in that order."""
         _find(mark, [logs.verbosity(level) for level in levels], timeout)
 
     @keyword(tags=["wait"])
     def log_should_show_scans_at_verbosity(
-        self, mark: LogMark, level: int, timeout: timedelta = timedelta(seconds=30)
+        self, mark: LogMark, level: int, timeout: timedelta = Timeout.LOG_LINE.nominal
     ) -> None:
         """Wait until a node agent has logged a change of its verbosity to ``level``, and then a routine scan."""
         _find(mark, [logs.verbosity(level), logs.SCAN], timeout)

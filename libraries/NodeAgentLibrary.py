@@ -10,6 +10,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import driver, node_agents
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
+from mock_device.lab.base.timeouts import Timeout
 
 # Set by tests; `Reset Node Agent Settings` removes them.
 _SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
@@ -21,7 +22,7 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def set_node_agent_settings(
-        self, rescan_interval: str, kernel_events: bool, timeout: timedelta = timedelta(minutes=10)
+        self, rescan_interval: str, kernel_events: bool, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal
     ) -> None:
         """Let all node agents rescan every ``rescan_interval`` (``2s``), and listen to ``kernel_events`` or not.
 
@@ -32,7 +33,7 @@ class NodeAgentLibrary:
         driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def reset_node_agent_settings(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def reset_node_agent_settings(self, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:
         """Give the node agents the settings of their manifest; they restart if they had others."""
         current = session.current()
         told = driver.agent_environment(current.api) & set(_SETTINGS)
@@ -41,7 +42,7 @@ class NodeAgentLibrary:
             driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def let_node_agents_die_at_write(self, number: int, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def let_node_agents_die_at_write(self, number: int, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:
         """Make every run of the node agents end at its failpoint ``number``, as after kill -9.
 
         A failpoint is a point between two writes. The agents restart. `Reset Node Agent Settings` undoes this.
@@ -50,23 +51,23 @@ class NodeAgentLibrary:
         driver.set_agent_environment(current.api, {"FAILPOINT": str(number)}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
-    def kill_node_agent(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
+    def kill_node_agent(self, node: str, timeout: timedelta = Timeout.AGENT_CRASH.nominal) -> None:
         """Kill the node agent's process on ``node`` (SIGKILL), and wait until the kubelet has restarted it."""
         node_agents.kill_agent(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def node_agent_should_have_died(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def node_agent_should_have_died(self, node: str, timeout: timedelta = Timeout.DRIVER_RESTART.nominal) -> None:
         """Wait until the kubelet has restarted the node agent's container on ``node`` once."""
         node_agents.wait_agent_died(session.current().api, node, timeout)
 
     @keyword(tags=["wait"])
-    def wait_until_no_node_agent_runs(self, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def wait_until_no_node_agent_runs(self, timeout: timedelta = Timeout.DRIVER_RESTART.nominal) -> None:
         """Wait until the last pod of the node agents is gone."""
         node_agents.wait_no_agent(session.current().api, timeout)
 
     @keyword(tags=["wait"])
     def node_agent_should_have_registered_within(
-        self, node: str, limit: timedelta, timeout: timedelta = timedelta(minutes=10)
+        self, node: str, limit: timedelta, timeout: timedelta = Timeout.AGENT_REGISTERED.nominal
     ) -> None:
         """Check how long the node agent on ``node`` took from its start until the kubelet knew it.
 
@@ -87,7 +88,7 @@ class NodeAgentLibrary:
         node_agents.start_rolling_update(session.current().api)
 
     @keyword(tags=["wait"])
-    def wait_until_rolling_update_is_complete(self, timeout: timedelta = timedelta(minutes=15)) -> None:
+    def wait_until_rolling_update_is_complete(self, timeout: timedelta = Timeout.ROLLING_UPDATE.nominal) -> None:
         """Wait until the newest node agent runs on every node, and no older one."""
         current = session.current()
         driver.wait_ready(current.api, len(current.node_names), timeout)

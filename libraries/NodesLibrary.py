@@ -9,6 +9,8 @@ from robot.api.deco import keyword, library
 
 from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import node_services, power, runtime, session
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient
 
 
@@ -17,10 +19,10 @@ class NodesLibrary:
     """Waits for nodes, reboots them, restarts their services, and breaks their clock or network."""
 
     @keyword(tags=["wait"])
-    def nodes_should_be_ready(self, timeout: timedelta = timedelta(seconds=60)) -> None:
+    def nodes_should_be_ready(self, timeout: timedelta = Timeout.NODES.nominal) -> None:
         """Wait until every node of the topology is Ready. Fails with the conditions of the others."""
         current = session.current()
-        kubeclient.wait_nodes_ready(current.api, current.node_names, timeout.total_seconds())
+        kubeclient.wait_nodes_ready(current.api, current.node_names, timeouts.seconds(timeout))
 
     @keyword
     def default_container_runtime_should_be_as_in_the_profile(self) -> None:
@@ -40,22 +42,22 @@ class NodesLibrary:
         return runtime.default_runtime(output).name
 
     @keyword(tags=["wait"])
-    def restart_kubelet(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def restart_kubelet(self, node: str, timeout: timedelta = Timeout.KUBELET.nominal) -> None:
         """Restart the kubelet of ``node``, and wait until it lists all its pods again."""
         node_services.restart_kubelet(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def restart_containerd(self, node: str, timeout: timedelta = timedelta(minutes=5)) -> None:
+    def restart_containerd(self, node: str, timeout: timedelta = Timeout.KUBELET.nominal) -> None:
         """Restart containerd of ``node``, and wait until the kubelet has reconnected to it. Containers keep running."""
         node_services.restart_containerd(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def reboot_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
+    def reboot_node(self, node: str, timeout: timedelta = Timeout.REBOOT.nominal) -> None:
         """Reboot ``node``, and wait until it is Ready again."""
         power.reboot(session.current(), node, timeout)
 
     @keyword(tags=["wait"])
-    def cut_power_of_node(self, node: str, timeout: timedelta = timedelta(minutes=15)) -> None:
+    def cut_power_of_node(self, node: str, timeout: timedelta = Timeout.REBOOT.nominal) -> None:
         """Reset ``node`` during writes, without stopping or syncing anything, and wait until it is Ready again."""
         power.cut_power(session.current(), node, timeout)
 

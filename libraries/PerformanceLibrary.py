@@ -25,8 +25,8 @@ class PodFigures:
     """From the first request until all pods ran."""
     start: Figure
     end: Figure
-    throughput: Figure
-    """Pods a second until all ran."""
+    each: Figure
+    """``all_run``, divided by the number of pods: comparable for different numbers."""
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -107,7 +107,7 @@ class PerformanceLibrary:
             self._keep(all_run),
             self._keep(performance.figure(f"pod-start{suffix}", count, times.starts)),
             self._keep(performance.figure(f"pod-end{suffix}", count, times.ends)),
-            self._keep(performance.figure(f"throughput{suffix}", count, [count / times.all_run], unit="pods/s")),
+            self._keep(performance.figure(f"pod-time{suffix}", count, [times.all_run / count])),
         )
 
     def _keep(self, figure: Figure) -> Figure:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import uuid
 
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import identity, isolation, node_agents
+from mock_device.checks.driver import identity, isolation, node_agents, prepare_call
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import kube, runtime_handlers, slices
-
-_TIMEOUT = timedelta(seconds=60)
+from mock_device.lab.base.timeouts import Timeout
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -23,7 +22,7 @@ class SecurityLibrary:
     def container_should_have_no_device_of_its_own(self, pod: str) -> None:
         """Check that the container has no ``MOCK_ACCEL_*`` variable and no mount on ``/sys/class/mock-accel``."""
         api = session.current().api
-        output = kube.execute(api, pod, ["sh", "-c", isolation.DEVICES_PROBE], _TIMEOUT)
+        output = kube.execute(api, pod, ["sh", "-c", isolation.DEVICES_PROBE], Timeout.POD_COMMAND.nominal)
         _judge(f"pod {pod!r}", isolation.device_complaints(output))
 
     @keyword
@@ -41,13 +40,17 @@ class SecurityLibrary:
     @keyword
     def container_should_have_users_of_its_own(self, pod: str) -> None:
         """Check that root in the pod is another user on the node (user_namespaces(7), uid_map)."""
-        output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.USERS_PROBE], _TIMEOUT)
+        output = kube.execute(
+            session.current().api, pod, ["sh", "-c", isolation.USERS_PROBE], Timeout.POD_COMMAND.nominal
+        )
         _judge(f"pod {pod!r}", isolation.user_complaints(output))
 
     @keyword
     def container_should_not_write_any_attribute(self, pod: str) -> None:
         """Check from inside the container that it can write no attribute of any device, nor add files in sysfs."""
-        output = kube.execute(session.current().api, pod, ["sh", "-c", isolation.WRITE_PROBE], _TIMEOUT)
+        output = kube.execute(
+            session.current().api, pod, ["sh", "-c", isolation.WRITE_PROBE], Timeout.POD_COMMAND.nominal
+        )
         logger.info(output)
         _judge(f"pod {pod!r}", isolation.write_complaints(output))
 
@@ -88,6 +91,14 @@ class SecurityLibrary:
         item = kube.get_claim(current.api, claim)
         what = f"the node agent of {agent} writes the status of claim {claim}"
         return _logged(identity.refusal(what, lambda: identity.write_claim_status(api, item)))
+
+    @keyword
+    def node_agent_should_not_prepare_claim_of_another_uid(self, node: str, claim: str) -> str:
+        """Ask the node agent of ``node`` to prepare ``claim`` with the uid of a claim that does not exist.
+
+        The kubelet does so for a claim that was deleted and created again meanwhile. Returns the agent's reason.
+        """
+        return _logged(prepare_call.refusal(session.current().api, node, claim, str(uuid.uuid4())))
 
     @keyword
     def node_agent_should_have_no_other_rights(self, agent: str) -> None:

@@ -12,6 +12,8 @@ from mock_device.checks.layers import device_conditions, numa_layers, publicatio
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
 from mock_device.checks.objects import slice_writes, slices
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology import DeviceId
 
 
@@ -20,18 +22,22 @@ class SlicesLibrary:
     """Checks and changes the devices that the driver publishes to the scheduler."""
 
     @keyword(name="ResourceSlices Should Follow Sysfs", tags=["wait"])
-    def slices_should_follow_sysfs(self, timeout: timedelta = timedelta(seconds=60)) -> None:
+    def slices_should_follow_sysfs(
+        self, timeout: timedelta = Timeout.SLICES.nominal, within: timedelta | None = None
+    ) -> None:
         """Wait until exactly the devices that sysfs shows now on all nodes are published, each once.
 
         Names, labels, pools, all attributes and capacities are compared. Fails
         with all differences.
+
+        ``within`` is a limit that the test checks; unlike ``timeout`` it is not multiplied on slow machines.
         """
         current = session.current()
         found = read_devices(current)
         slices.wait_published(
             current.api,
             lambda published: publication.complaints(current.topology, found, published),
-            timeout,
+            timeouts.exactly(within) if within else timeout,
             "ResourceSlices to describe what sysfs shows",
         )
 
@@ -82,13 +88,15 @@ class SlicesLibrary:
 
     @keyword(tags=["wait"])
     def device_should_be_tainted(
-        self, node: str, device: str, value: str, timeout: timedelta = timedelta(minutes=3)
+        self, node: str, device: str, value: str, timeout: timedelta = Timeout.TAINTED.nominal
     ) -> None:
         """Wait until ``device`` (name in sysfs) is published with a taint of ``value``."""
         _wait_for_taint(node, device, value, timeout)
 
     @keyword(tags=["wait"])
-    def device_should_not_be_tainted(self, node: str, device: str, timeout: timedelta = timedelta(minutes=3)) -> None:
+    def device_should_not_be_tainted(
+        self, node: str, device: str, timeout: timedelta = Timeout.TAINTED.nominal
+    ) -> None:
         """Wait until ``device`` (name in sysfs) is published without a taint."""
         _wait_for_taint(node, device, "", timeout)
 

@@ -16,6 +16,8 @@ from mock_device.checks.nodes.sysfs import CLASS_FOLDER, NodeDevices
 from mock_device.checks.objects import others
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology import DeviceId
 
 
@@ -56,7 +58,7 @@ class SysfsLibrary:
 
     @keyword(tags=["wait"])
     def sysfs_should_describe_all_devices(
-        self, but: SlotOfNode | None = None, timeout: timedelta = timedelta(seconds=30)
+        self, but: SlotOfNode | None = None, timeout: timedelta = Timeout.NODE_STATE.nominal
     ) -> None:
         """Wait until class mock-accel has every PF and every enabled VF with all values of the topology.
 
@@ -71,7 +73,7 @@ class SysfsLibrary:
         )
 
     @keyword(tags=["wait"])
-    def sysfs_should_show_no_devices(self, node: str, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def sysfs_should_show_no_devices(self, node: str, timeout: timedelta = Timeout.NODE_STATE.nominal) -> None:
         """Wait until class mock-accel of ``node`` is empty or missing, as without the kernel module."""
 
         def complaints() -> list[str]:
@@ -92,9 +94,15 @@ class SysfsLibrary:
 
     @keyword(tags=["wait"])
     def wait_until_status_registers_mark(
-        self, devices: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=30)
+        self,
+        devices: list[AllocatedDevice],
+        timeout: timedelta = Timeout.NODE_STATE.nominal,
+        within: timedelta | None = None,
     ) -> None:
-        """Like `Status Registers Should Mark`, and waits until the driver has corrected the registers."""
+        """Like `Status Registers Should Mark`, and waits until the driver has corrected the registers.
+
+        ``within`` is a limit that the test checks; unlike ``timeout`` it is not multiplied on slow machines.
+        """
 
         def complaints() -> list[str]:
             try:
@@ -103,7 +111,8 @@ class SysfsLibrary:
                 return [str(error)]
             return []
 
-        until_no_complaints(complaints, timeout, "expected status registers of allocated devices only to be 1")
+        limit = timeouts.exactly(within) if within else timeout
+        until_no_complaints(complaints, limit, "expected status registers of allocated devices only to be 1")
 
     @keyword
     def reset_device(self, device: AllocatedDevice) -> None:
@@ -111,7 +120,7 @@ class SysfsLibrary:
         session.current().on_node(device.node, f"echo 1 > {CLASS_FOLDER}/{device.name}/device/reset")
 
     @keyword(tags=["wait"])
-    def wait_until_all_devices_are_free(self, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def wait_until_all_devices_are_free(self, timeout: timedelta = Timeout.NODE_STATE.nominal) -> None:
         """Wait until every status register is 0. Fails with the devices that are not free.
 
         Devices that other users of the cluster hold are not judged.

@@ -20,13 +20,11 @@ from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.diagnosis import Diagnosis
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.tools import cdi, devices, slices, verbosity
 from mock_device.tools import logs as log_tool
 from mock_device.tools.cdi import Change
 from mock_device.tools.logs import Selection, Severity
-
-_WATCH_START_SECONDS = 240.0
-_WATCH_SECONDS = "600"
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -82,10 +80,11 @@ class ToolsLibrary:
 
     @keyword(name="Start Watching CDI Files")
     def start_watching_cdi_files(self) -> None:
-        """Run `lab cdi watch` in the background until `Stop Watching CDI Files`, for at most ten minutes."""
+        """Run `lab cdi watch` in the background until `Stop Watching CDI Files`, for ten minutes at most."""
         self.stop_watching_cdi_files()
         # A separate process, as at a terminal: two threads cannot share the connections to nodes.
-        command = ["cdi", "watch", "--json", "--seconds", _WATCH_SECONDS, "--name", session.current().cluster.name]
+        seconds = f"{Timeout.CDI_WATCHING.seconds:.0f}"
+        command = ["cdi", "watch", "--json", "--seconds", seconds, "--name", session.current().cluster.name]
         process = subprocess.Popen(
             [sys.executable, "-m", "mock_device.commands.cli", *command], stdout=subprocess.PIPE, text=True
         )
@@ -101,12 +100,13 @@ class ToolsLibrary:
                     started.set()
 
         threading.Thread(target=read, name="lab cdi watch", daemon=True).start()
-        if not started.wait(_WATCH_START_SECONDS):
-            raise CheckError(f"lab cdi watch: expected its first read within {_WATCH_START_SECONDS:.0f} s, found none")
+        patience = Timeout.CDI_WATCH.seconds
+        if not started.wait(patience):
+            raise CheckError(f"lab cdi watch: expected its first read within {patience:.0f} s, found none")
 
     @keyword(name="CDI Watch Should See", tags=["wait"])
     def cdi_watch_should_see(
-        self, what: str, allocated: list[AllocatedDevice], timeout: timedelta = timedelta(seconds=60)
+        self, what: str, allocated: list[AllocatedDevice], timeout: timedelta = Timeout.CDI_REPORT.nominal
     ) -> None:
         """Wait until the watch has reported ``what`` (appeared, disappeared, …) for each ``allocated`` device."""
         until_no_complaints(
@@ -143,7 +143,7 @@ class ToolsLibrary:
         logger.info(", ".join(verbosity.set_level(session.current(), level, component, node)))
 
     @keyword(tags=["wait"])
-    def diagnosis_should_be_healthy(self, timeout: timedelta = timedelta(minutes=10)) -> None:
+    def diagnosis_should_be_healthy(self, timeout: timedelta = Timeout.DIAGNOSED.nominal) -> None:
         """Wait until `lab diagnose` finds nothing broken. Fails with the broken step."""
 
         def complaints() -> list[str]:
@@ -159,7 +159,7 @@ class ToolsLibrary:
 
     @keyword(tags=["wait"])
     def diagnosis_should_name(
-        self, step: str, evidence: str, remedy: str, timeout: timedelta = timedelta(minutes=10)
+        self, step: str, evidence: str, remedy: str, timeout: timedelta = Timeout.DIAGNOSED.nominal
     ) -> None:
         """Wait until `lab diagnose` names ``step`` as the first broken step.
 

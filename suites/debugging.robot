@@ -76,6 +76,11 @@ Healthy Cluster Is Diagnosed As Healthy
     Run Pod With Claim    healthy
     Diagnosis Should Be Healthy
 
+Evidence Of A Failed Test Is Complete
+    [Documentation]    Events, objects, and logs of driver and nodes are there for somebody who reads them later.
+    Run Pod With Claim    seen
+    Evidence Should Be Complete
+
 Killed Device Server Is Named
     [Tags]    needs-device-server
     Kill Device Server    ${NODES}[-1]

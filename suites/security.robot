@@ -64,6 +64,13 @@ Node Agent Writes The Status Of Its Own Claims Only
     ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
     Set Test Message    The API server says: ${reason}
 
+Claim Of Another UID Is Not Prepared
+    [Documentation]    A claim that was replaced by another one with the same name gets no device for the old one's pod.
+    Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
+    ${reason}    Node Agent Should Not Prepare Claim Of Another UID    ${NODES}[0]    has-one
+    Nodes Should Agree With Allocations
+    Set Test Message    The node agent says: ${reason}
+
 Node Agent Has No Other Rights
     Node Agent Should Have No Other Rights    ${NODES}[0]
 

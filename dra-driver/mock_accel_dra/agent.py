@@ -1,7 +1,8 @@
 """The node agent: serves the kubelet and publishes the node's devices.
 
 Order of a start: reconcile what an earlier agent left, service socket, slices,
-registration. After each scan, changes made by others are repaired.
+registration. After each scan, changes made by others are repaired. When the kernel
+announces that a device has changed, only that device is read.
 
 The kubelet deletes a node's slices when it starts, and 30 s after the agent is
 gone; this process watches them and restores them. During an update two agents
@@ -13,6 +14,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -20,7 +23,7 @@ import grpc
 from mock_accel_dra import discovery, klog, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_health import HealthFeed
-from mock_accel_dra.discovery import Device, Scan
+from mock_accel_dra.discovery import Device, DeviceError, Scan
 from mock_accel_dra.durations import Durations, since_process_start
 from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.kubelet import Presence
@@ -167,7 +170,11 @@ class NodeAgent:
     def _follow_devices(self, failed: bool) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
-            self._wake.wait(pause if failed else self._settings.rescan_interval)
+            due = time.monotonic() + (pause if failed else self._settings.rescan_interval)
+            while self._wake.wait(max(0.0, due - time.monotonic())) and not self._stopping.is_set():
+                names = self._wake.devices
+                if failed or names is None or time.monotonic() >= due or not self._look_again(names):
+                    break
             if self._stopping.is_set():
                 return
             was_failed = failed
@@ -175,6 +182,27 @@ class NodeAgent:
             failed = not self._publish() or failed
             self._release_stale_claims()
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
+
+    def _look_again(self, names: AbstractSet[str]) -> bool:
+        """Read single devices and repair what others changed of them; False if all must be scanned and published.
+
+        All that may have changed is the status register: the slices do not have it.
+        """
+        if self._publisher.follows_claims or self._state.lost:
+            return False
+        known = {device.name: device for device in self._devices or ()}
+        again = []
+        for name in sorted(names):
+            try:
+                device = discovery.read_device(self._settings.sysfs_root, name)
+            except (OSError, DeviceError):
+                return False
+            if name not in known or replace(device, status=known[name].status) != known[name]:
+                return False
+            again.append(device)
+        self._repair(Scan(tuple(again), {}))
+        klog.info(klog.SCAN, "Read devices again", devices=sorted(names))
+        return True
 
     def _publish(self) -> bool:
         begin = time.monotonic()
@@ -275,7 +303,7 @@ class NodeAgent:
         except OSError as error:
             klog.error("No kernel events; devices are found by rescan only", err=error)
         else:
-            self._thread("uevents", lambda: uevents.listen(receiver, self._wake, self._stopping))
+            self._thread("uevents", lambda: uevents.listen(receiver, self._wake.about, self._stopping))
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         threading.Thread(target=target, name=name, daemon=True).start()

@@ -59,6 +59,8 @@ class Publisher:
         self._node = node
         self._node_uid = ""
         self._written = 0
+        self.follows_claims = False
+        """Whether which slices were published last depends on the devices that claims have."""
         self._refusals = Refusals()
         self._repeats = Repeats()
         self._settled: dict[str, Settled] = {}
@@ -94,6 +96,7 @@ class Publisher:
         if the others could not be published, either; calling again is safe.
         """
         self._written = conflicts = 0
+        self.follows_claims = False
         try:
             for _ in range(_ROUNDS):
                 try:
@@ -158,6 +161,7 @@ class Publisher:
         """The slices of a pool's ``items`` that can be published; adds the other devices to ``left_out``."""
         counters = next((item for item in items if is_counters(item)), None)
         if counters is not None and (pool in self._countless or self._refusals.waiting(counters)):
+            self.follows_claims = True
             names = {device_of(item) for item in items if item is not counters}
             use_pf = any(device_of(item) in held for item in without_counters(items, pf=True))
             items = without_counters(items, pf=use_pf)

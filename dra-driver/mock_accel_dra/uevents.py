@@ -1,4 +1,4 @@
-"""Kernel events (uevents) about devices. They trigger a scan; the scan reads the state from sysfs.
+"""Kernel events (uevents) about devices. They say where to look; the state is read from sysfs.
 
 Wire format: lib/kobject_uevent.c of the kernel. A datagram is ``ACTION@DEVPATH``
 and ``KEY=VALUE`` strings, each terminated by NUL. The kernel sends group 1 to every
@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mock_accel_dra import klog
 
@@ -31,6 +32,11 @@ class Uevent:
     action: str
     path: str
     subsystem: str
+
+    @property
+    def changed_device(self) -> str | None:
+        """Name of the device whose attributes changed; None if devices came or went."""
+        return PurePosixPath(self.path).name if self.action == "change" else None
 
 
 def parse(datagram: bytes) -> Uevent | None:
@@ -55,8 +61,11 @@ def open_socket() -> socket.socket:
     return receiver
 
 
-def listen(receiver: socket.socket, wake: Callable[[], None], stop: threading.Event) -> None:
-    """Call ``wake`` for every event about mock accelerators until ``stop`` is set; closes the socket."""
+def listen(receiver: socket.socket, wake: Callable[[str | None], None], stop: threading.Event) -> None:
+    """Call ``wake`` for every event about mock accelerators until ``stop`` is set; closes the socket.
+
+    ``wake`` gets the name of the device that changed, or None: any may have changed, come or gone.
+    """
     with receiver:
         while not stop.is_set():
             try:
@@ -67,9 +76,9 @@ def listen(receiver: socket.socket, wake: Callable[[], None], stop: threading.Ev
                 if error.errno != errno.ENOBUFS:
                     klog.error("Kernel events ended; devices are still found by rescan", err=error)
                     return
-                wake()  # events were lost, so scan
+                wake(None)  # events were lost
                 continue
             event = parse(datagram) if sender[0] == 0 else None  # port 0 is the kernel
             if event is not None and event.subsystem == SUBSYSTEM:
                 klog.info(klog.FLOW, "Kernel event", action=event.action, path=event.path)
-                wake()
+                wake(event.changed_device)

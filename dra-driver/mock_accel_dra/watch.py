@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from mock_accel_dra import klog
 from mock_accel_dra.api import ApiError, Client
@@ -58,25 +60,38 @@ def follow(
 
 
 class Wake:
-    """A wake-up signal for one waiter; a burst of signals wakes it once. Thread-safe."""
+    """A wake-up signal for one waiter, about single devices or about everything; a burst of signals wakes it once.
+
+    Threads and signal handlers may send signals: ``put`` of a SimpleQueue can be interrupted by another ``put``, while
+    a lock would be taken twice by the same thread.
+    """
 
     _QUIET_SECONDS = 0.2
-    _LONGEST_BURST = 10
+    _LONGEST_SECONDS = 2.0
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._signals: SimpleQueue[str | None] = SimpleQueue()
+        self.devices: frozenset[str] | None = frozenset()
+        """Names in sysfs of the devices that the signals of the last ``wait`` were about; None: of all."""
 
     def __call__(self) -> None:
         """Wake the waiter."""
-        self._event.set()
+        self._signals.put(None)
+
+    def about(self, device: str | None) -> None:
+        """Wake the waiter because of one device, or of any (None)."""
+        self._signals.put(device)
 
     def wait(self, timeout: float) -> bool:
         """Wait for a signal and the end of its burst (at most two seconds); False after ``timeout`` seconds."""
-        if not self._event.wait(timeout):
+        try:
+            found = {self._signals.get(timeout=timeout)}
+            end = time.monotonic() + self._LONGEST_SECONDS
+            with suppress(Empty):
+                while (remaining := end - time.monotonic()) > 0:
+                    found.add(self._signals.get(timeout=min(self._QUIET_SECONDS, remaining)))
+        except Empty:
             return False
-        for _ in range(self._LONGEST_BURST):
-            self._event.clear()
-            if not self._event.wait(self._QUIET_SECONDS):
-                break
-        self._event.clear()
+        names = frozenset(name for name in found if name is not None)
+        self.devices = None if None in found else names
         return True

@@ -19,7 +19,12 @@ from mock_accel_dra.settings import AgentSettings
 
 CLAIM = ("default", "pair", "uid-pair")
 PATH = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/pair"
-CHANGE = b"change@/devices/pci0000:10/0000:11:00.0/mock-accel/mock1\0ACTION=change\0SUBSYSTEM=mock-accel\0SEQNUM=7\0"
+
+
+def event(device: str, action: str = "change") -> bytes:
+    """The kernel's event about ``device``, as it sends it."""
+    path = f"/devices/pci0000:10/0000:11:00.0/mock-accel/{device}"
+    return f"{action}@{path}\0ACTION={action}\0SUBSYSTEM=mock-accel\0SEQNUM=7\0".encode()
 
 
 class Kernel:
@@ -38,6 +43,11 @@ class Kernel:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def looks(log: io.StringIO) -> int:
+    """How often the agent has read devices, all or single ones."""
+    return log.getvalue().count('"Scanned devices"') + log.getvalue().count('"Read devices again"')
 
 
 def results(settings: AgentSettings, **more: Any) -> list[dict[str, Any]]:
@@ -66,7 +76,8 @@ def agent(settings: AgentSettings, api: FakeApiServer, kernel: Kernel) -> Iterat
 def test_registers_are_repaired_at_the_kernel_event(sysfs: SysfsTree, kernel: Kernel, log: io.StringIO) -> None:
     sysfs.set_status("mock1", 0)
     sysfs.set_status("mock4", 1)
-    kernel.announced.put(CHANGE)
+    kernel.announced.put(event("mock1"))
+    kernel.announced.put(event("mock4"))
     until(lambda: (sysfs.status("mock1"), sysfs.status("mock4")) == (1, 0), "the registers of mock1 and mock4 are 1, 0")
     assert '"Repairing status register" device="mock1" expected=1 found=0' in log.getvalue()
 
@@ -78,14 +89,58 @@ def test_the_drivers_own_writes_are_not_repaired(
     with FakeKubelet(settings.service_socket) as kubelet:
         for _ in range(5):
             assert not kubelet.unprepare([CLAIM])["uid-pair"].error
-            kernel.announced.put(CHANGE)
+            kernel.announced.put(event("mock1"))
             assert not kubelet.prepare([CLAIM])["uid-pair"].error
-            kernel.announced.put(CHANGE)
-    begin = log.getvalue().count('"Scanned devices"')
-    kernel.announced.put(CHANGE)
-    until(lambda: log.getvalue().count('"Scanned devices"') > begin, "a scan")
+            kernel.announced.put(event("mock1"))
+    begin = looks(log)
+    kernel.announced.put(event("mock1"))
+    until(lambda: looks(log) > begin, "another look")
     assert sysfs.status("mock1") == 1
     assert "Repairing" not in log.getvalue()
+
+
+@pytest.mark.usefixtures("agent")
+def test_only_the_device_of_a_change_is_read(kernel: Kernel, log: io.StringIO) -> None:
+    """With a hundred devices, reading all of them at each start and end of a pod takes longer than the rest."""
+
+    def read_alone() -> bool:
+        # An event that arrives together with a reason for a scan is part of that scan.
+        kernel.announced.put(event("mock1"))
+        return '"Read devices again" devices=["mock1"]' in log.getvalue()
+
+    until(read_alone, "mock1 is read again, and no other device")
+
+
+@pytest.mark.parametrize("message", [event("mock9"), event("mock1", "add"), event("mock1", "remove")])
+@pytest.mark.usefixtures("agent")
+def test_all_devices_are_scanned_when_one_comes_or_goes(message: bytes, kernel: Kernel, log: io.StringIO) -> None:
+    before = log.getvalue().count('"Scanned devices"')
+    kernel.announced.put(message)
+    until(lambda: log.getvalue().count('"Scanned devices"') > before, "a scan")
+
+
+@pytest.mark.usefixtures("agent")
+def test_changed_attribute_is_published(sysfs: SysfsTree, api: FakeApiServer, kernel: Kernel) -> None:
+    (sysfs.root / "class/mock-accel/mock1/memory_size").write_text(f"{5 << 30}\n")
+    kernel.announced.put(event("mock1"))
+    until(
+        lambda: f'"{5 << 30}"' in str(api.slices()).replace("'", '"') or "5Gi" in str(api.slices()), "5 GiB in a slice"
+    )
+
+
+@pytest.mark.usefixtures("kernel")
+def test_events_do_not_delay_the_next_scan(
+    settings: AgentSettings, api: FakeApiServer, kernel: Kernel, log: io.StringIO
+) -> None:
+    with running(replace(settings, rescan_interval=1.0), api, kernel_events=True):
+        until(lambda: looks(log), "the first scan")
+        before = log.getvalue().count('"Scanned devices"')
+
+        def scanned() -> bool:
+            kernel.announced.put(event("mock1"))
+            return log.getvalue().count('"Scanned devices"') > before + 1
+
+        until(scanned, "two scans while events arrive")
 
 
 def test_a_deleted_cdi_file_is_restored_by_the_next_scan(settings: AgentSettings, api: FakeApiServer) -> None:

@@ -12,6 +12,7 @@ from mock_accel_dra import uevents
 from mock_accel_dra.uevents import Uevent, parse
 
 ADD = b"add@/devices/pci0000:10/0000:11:00.0/mock-accel/mock0\0ACTION=add\0SUBSYSTEM=mock-accel\0SEQNUM=1\0"
+CHANGE = ADD.replace(b"add", b"change")
 OTHER = b"add@/devices/virtual/net/veth0\0ACTION=add\0SUBSYSTEM=net\0"
 
 
@@ -49,24 +50,25 @@ class FakeSocket:
 @pytest.mark.parametrize(
     ("received", "wakes"),
     [
-        ([(ADD, 0)], 1),
-        ([(OTHER, 0)], 0),
-        ([(ADD, 4711)], 0),  # a process, not the kernel
-        ([OSError(errno.ENOBUFS, "lost")], 1),
-        ([OSError(errno.ENOBUFS, "lost"), (ADD, 0)], 2),
+        ([(ADD, 0)], [None]),
+        ([(CHANGE, 0)], ["mock0"]),
+        ([(OTHER, 0)], []),
+        ([(CHANGE, 4711)], []),  # a process, not the kernel
+        ([OSError(errno.ENOBUFS, "lost")], [None]),
+        ([OSError(errno.ENOBUFS, "lost"), (CHANGE, 0)], [None, "mock0"]),
     ],
 )
-def test_listen(received: list[tuple[bytes, int] | OSError], wakes: int) -> None:
-    stop, calls = threading.Event(), []
+def test_listen(received: list[tuple[bytes, int] | OSError], wakes: list[str | None]) -> None:
+    stop, calls = threading.Event(), list[str | None]()
     fake = FakeSocket(stop, *received)
-    uevents.listen(fake, lambda: calls.append(1), stop)  # type: ignore[arg-type]
-    assert len(calls) == wakes
+    uevents.listen(fake, calls.append, stop)  # type: ignore[arg-type]
+    assert calls == wakes
     assert fake.closed
 
 
 def test_an_end_of_events_is_logged(log: io.StringIO) -> None:
     stop = threading.Event()
-    uevents.listen(FakeSocket(stop, OSError(errno.EBADF, "closed")), lambda: None, stop)  # type: ignore[arg-type]
+    uevents.listen(FakeSocket(stop, OSError(errno.EBADF, "closed")), lambda _: None, stop)  # type: ignore[arg-type]
     assert "Kernel events end" in log.getvalue()
 
 

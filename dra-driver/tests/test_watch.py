@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +41,69 @@ def following(api: FakeApiServer, stop: threading.Event, changed: Callable[[], N
         api.close()
         thread.join(_DEADLINE_SECONDS)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("signals", "devices"),
+    [
+        (["mock0"], {"mock0"}),
+        (["mock0", "mock1", "mock0"], {"mock0", "mock1"}),
+        (["mock0", None], None),
+        ([None, "mock0"], None),
+    ],
+)
+def test_wake_knows_the_devices_of_a_burst(signals: list[str | None], devices: set[str] | None) -> None:
+    wake = watch.Wake()
+    for signal in signals:
+        wake.about(signal)
+    assert wake.wait(0)
+    assert wake.devices == devices
+    assert not wake.wait(0)
+    wake()
+    assert wake.wait(0)
+    assert wake.devices is None
+
+
+def test_burst_ends_though_signals_go_on() -> None:
+    wake, stop = watch.Wake(), threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.01):
+            wake()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        assert wake.wait(_DEADLINE_SECONDS)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_signal_handler_may_wake_a_waiter_at_any_moment() -> None:
+    """With a lock, a handler that interrupts the waiter while it holds the lock would wait for itself."""
+    program = """
+import signal, sys, time
+from mock_accel_dra.watch import Wake
+
+Wake._QUIET_SECONDS = 0
+wake, handled = Wake(), 0
+
+def handler(*_):
+    global handled
+    handled += 1
+    wake()
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    wake.about("mock0")
+    wake.wait(0)
+signal.setitimer(signal.ITIMER_REAL, 0)
+sys.exit(handled < 10)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("with_an_event", [False, True])

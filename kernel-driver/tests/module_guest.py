@@ -17,7 +17,7 @@ from typing import TypeVar
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from mock_device.lab.build.qemu_build import Qemu
-from mock_device.lab.guest.accelerator import accelerator
+from mock_device.lab.guest.accelerator import accelerator, cpu_model
 from mock_device.lab.guest.guest import TIMER_OPTION, numa_options
 from mock_device.lab.guest.monitor import device_add_arguments
 from mock_device.topology import Node, Slot
@@ -56,7 +56,7 @@ class ModuleGuest:
         self.plugged: list[Slot] = []
         accel = accelerator()
         argv = [*qemu.system_argv, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
-        argv += ["-machine", "q35", "-accel", accel, "-cpu", "max" if accel == "tcg" else "host"]
+        argv += ["-machine", "q35", "-accel", accel, "-cpu", cpu_model(accel)]
         argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
         argv += ["-kernel", str(kernel), "-initrd", "initrd"]
         argv += ["-append", kernel_options(accel)]

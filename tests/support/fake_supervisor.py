@@ -41,6 +41,7 @@ SPEC = ClusterSpec(
     binaries="/b",
     feature_gates="",
     default_runtime="crun",
+    kubelet_config="maxPods: 200\n",
     k3s=None,
     golden="",
     control_fd=3,
@@ -49,6 +50,7 @@ SPEC = ClusterSpec(
     registry="/r/lab-registry",
     registry_fd=6,
     internet_fd=NO_INTERNET,
+    timeout_factor=1.0,
 )
 
 

@@ -18,6 +18,8 @@ from robot.running import ResourceFile, TestLibrary, TestSuite
 from robot.utils import normalize, timestr_to_secs
 
 TIMEOUT = "timeout"
+LIMITS = (TIMEOUT, "within")
+"""Arguments that bound how long a keyword waits."""
 _RUN_KEYWORD = "runkeyword"
 _LIST = re.compile(r"@\{([^{}]+)\}")
 _VARIABLE = re.compile(r"[$@&]\{([^{}]+)\}")
@@ -104,9 +106,9 @@ def _look(
         yield from _look(_Step(name, arguments), scope, variables, limit, where, path)
         return
     given = _bound(keyword.args, step.args)
-    if TIMEOUT in given and not hasattr(keyword, "body"):
-        seconds = _seconds(given[TIMEOUT], variables, " → ".join((where, *path)))
-        if seconds >= limit:
+    for argument in () if hasattr(keyword, "body") else LIMITS:
+        seconds = _seconds(given.get(argument), variables, " → ".join((where, *path)))
+        if seconds and seconds >= limit:
             yield f"{where}: {' → '.join(path)} waits {seconds:g} s, the test ends after {limit:g} s"
     if hasattr(keyword, "body"):
         inside: dict[str, Any] = dict(scope.variables)

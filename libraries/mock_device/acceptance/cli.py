@@ -27,12 +27,13 @@ from mock_device.acceptance.pool_server import PoolServer, address
 from mock_device.acceptance.report import OUTPUT, SUMMARY, Summary
 from mock_device.acceptance.slowest import Slowest
 from mock_device.commands import options
-from mock_device.lab.base import command_line, progress
+from mock_device.lab.base import command_line, progress, timeouts
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
 from mock_device.lab.cluster import client, deploy, golden, kvm, launcher
@@ -55,7 +56,9 @@ def _start(profile: str, cold: bool, name: str, topology: Topology) -> GuestClus
 
 def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
     """Build what clusters of these topologies start from, before the suites start."""
-    loaded = kvm.with_working_accelerator(profiles.load(profile))
+    loaded = profiles.load(profile)
+    timeouts.use_profile(loaded.timeout_factor)
+    loaded = kvm.with_working_accelerator(loaded)
     deploy.build_images()
     if not cold:
         for topology in found:
@@ -65,8 +68,11 @@ def _prepare(found: Sequence[Topology], profile: str, cold: bool) -> None:
 class Run:
     """One run of suites over a pool."""
 
-    def __init__(self, sets: Sequence[ValueSet], clusters: int, profile: str, cold: bool, folder: Path) -> None:
+    def __init__(
+        self, sets: Sequence[ValueSet], clusters: int, profile: str, cold: bool, seed: int | None, folder: Path
+    ) -> None:
         self._clusters = clusters
+        self._seed = seed
         self._folder = folder
         self.pool = Pool(
             sets, clusters, f"{RUN_PREFIX}pool-{os.getpid()}-", partial(_start, profile, cold), launcher.stop
@@ -88,9 +94,10 @@ class Run:
         resources = self._folder / "value-sets.ini"
         write_file(resources, resource_file([*self.pool.sets.values()]))
         order = self._folder / "order.txt"
-        write_file(order, pabot_run.order(paths))
+        write_file(order, pabot_run.order(paths, self._seed))
         argv = [*options, *map(str, paths)]
-        command = pabot_run.argv(self._clusters, resources, order, {"POOL": address(), **variables}, argv)
+        of_pool = {"POOL": address(), "POOL_TIMEOUT": f"{Timeout.VALUE_SET.seconds:.0f}s"}
+        command = pabot_run.argv(self._clusters, resources, order, {**of_pool, **variables}, argv)
         try:
             return await pabot_run.run(command, self._folder, stop), stop.is_set()
         finally:
@@ -125,6 +132,9 @@ def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]
 @options.profile
 @click.option("--cold", is_flag=True, help="Boot clusters instead of restoring saved ones.")
 @click.option("--rerun", is_flag=True, help="Run what failed last time, and merge the results.")
+@click.option(
+    "--seed", type=options.number(0), default=None, metavar="N", help="Random order of suites and of their tests."
+)
 @options.outputdir(PROJECT / "results")
 @options.suites_and_options
 def acceptance(
@@ -133,6 +143,7 @@ def acceptance(
     profile: str,
     cold: bool,
     rerun: bool,
+    seed: int | None,
     outputdir: Path,
     arguments: Sequence[str],
 ) -> int:
@@ -155,8 +166,10 @@ def acceptance(
         robot_options += ["--rerunfailed", str(first)]
     variables = report.prepare(folder, outputdir)
     output = folder / OUTPUT
-    run = Run(value_sets(found, clusters), clusters, profile, cold, folder)
+    run = Run(value_sets(found, clusters), clusters, profile, cold, seed, folder)
     robot_options += ["--outputdir", str(folder), *report.OPTIONS]
+    if seed is not None:
+        robot_options += ["--randomize", f"tests:{seed}", "--metadata", f"Seed:{seed}"]
     if profile != DEFAULT_PROFILE:
         robot_options += ["--metadata", f"Profile:{profile}"]
     code, interrupted = asyncio.run(run.run(paths, robot_options, variables))
@@ -190,7 +203,12 @@ def _tell(summary: Summary, retired: Sequence[Retired], slowest: Slowest, output
     places = [Note("retired", f"{item}; logs: {item.logs}") for item in retired]
     places.append(Note("report", str(outputdir / "report.html")))
     print_tables(summary.table(), Table((), places))
-    content = {**asdict(summary), "retired": [asdict(item) for item in retired], "slowest": slowest}
+    content = {
+        **asdict(summary),
+        "ratio": summary.ratio,
+        "retired": [asdict(item) for item in retired],
+        "slowest": slowest,
+    }
     write_file(outputdir / SUMMARY, to_json(content))
 
 

@@ -22,11 +22,10 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import print_tables, to_json
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.launcher import RUN_PREFIX
 
-_ATTACH_SECONDS = 1800.0
-_DETACH_SECONDS = 900.0
 _LOG = "lab.log"
 
 
@@ -68,13 +67,13 @@ def _run(user: Foreign, outputdir: Path, variables: dict[str, str], arguments: S
     log = outputdir / _LOG
     before = foreign.state_of(user.cluster)
     with progress.step("attached", outputdir):
-        user.lab("attach", "--profile", user.profile, timeout=_ATTACH_SECONDS, log=log)
+        user.lab("attach", "--profile", user.profile, timeout=Timeout.ATTACH.seconds, log=log)
     settings = [*report.OPTIONS, "--outputdir", str(outputdir), "--variable", f"PROFILE:{user.profile}"]
     settings += [part for name, value in variables.items() for part in ("--variable", f"{name}:{value}")]
     # The round that runs this has a deadline.
     subprocess.run([*user.prefix, sys.executable, "-m", "robot", *settings, *arguments], cwd=PROJECT, check=False)
     with progress.step("detached", outputdir):
-        user.lab("detach", timeout=_DETACH_SECONDS, log=log)
+        user.lab("detach", timeout=Timeout.DETACH.seconds, log=log)
     return foreign.changes(before, foreign.state_of(user.cluster))
 
 

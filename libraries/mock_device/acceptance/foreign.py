@@ -14,8 +14,10 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device import names
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, inventory, node_images, node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
@@ -26,7 +28,6 @@ from mock_device.lab.kube import kubeclient, manifests
 NAME = "existing"
 """Name under which the cluster is attached. Others do not see it, so it is free."""
 _OURS = (images.KMOD_IMAGE, images.DRIVER_IMAGE, images.TEST_IMAGE)
-_SECONDS = 120.0
 _PASSING = {"Event", "Pod", "EndpointSlice", "Endpoints", "ResourceSlice", "Lease", "ComponentStatus"}
 """Kinds whose objects come and go, or have other names afterwards."""
 # Paths below which the module, the driver, the operator and their pods could leave something; loaded modules.
@@ -56,6 +57,7 @@ class Foreign:
             "ssh": {"key": "key", "known-hosts": "known_hosts"},
             "nodes": [{"name": node.name, "host": node.host, "port": node.port} for node in nodes],
             "install": install,
+            "timeout-factor": timeouts.factor(),
         }
         self.profile.write_text(yaml.safe_dump(content))
 
@@ -90,11 +92,11 @@ def strip(cluster: Cluster, *, with_images: bool) -> None:
     deploy.remove_driver(cluster)
     PodLoader().remove(cluster)
     namespace = (deploy.DRIVER_MANIFESTS / "00-namespace.yaml").read_text()
-    manifests.delete(kubeclient.connect(cluster.kubeconfig), namespace, timeout=_SECONDS)
+    manifests.delete(kubeclient.connect(cluster.kubeconfig), namespace, timeout=Timeout.FOREIGN.seconds)
 
     def clean(node: NodeAccess) -> None:
         runtime = node_runtime.find(node)
-        on_node(node, ["rm", "-rf", f"{runtime.kubelet_root}/plugins/{names.DRIVER}"], timeout=_SECONDS)
+        on_node(node, ["rm", "-rf", f"{runtime.kubelet_root}/plugins/{names.DRIVER}"], timeout=Timeout.FOREIGN.seconds)
         if with_images:
             node_images.remove(node, runtime, _OURS)
 
@@ -139,4 +141,8 @@ def _node(api: ApiClient, node: NodeAccess) -> tuple[list[str], list[str], list[
     labels = [f"{name}={value}" for name, value in sorted((item.metadata.labels or {}).items())]
     # An image that was pulled by name has its digest as another reference.
     there = [name for name in node_images.references(node, node_runtime.find(node)) if not name.startswith("sha256:")]
-    return labels, sorted(there), sorted(on_node(node, ["sh", "-c", _LOOK], timeout=_SECONDS).splitlines())
+    return (
+        labels,
+        sorted(there),
+        sorted(on_node(node, ["sh", "-c", _LOOK], timeout=Timeout.FOREIGN.seconds).splitlines()),
+    )

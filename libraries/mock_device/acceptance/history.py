@@ -14,9 +14,9 @@ import psutil
 
 from mock_device.acceptance.rounds import Round, Row, Verdict
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.guest.accelerator import accelerator
 
-_GIT_TIMEOUT_SECONDS = 30.0
 _UNKNOWN = "unknown"
 
 
@@ -45,7 +45,7 @@ def commit() -> str:
     argv = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         output = subprocess.run(
-            argv, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS
+            argv, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=Timeout.GIT.seconds
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return _UNKNOWN

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import topology_names
 
 _SHORT = ("environment", "numa", "allocation")
@@ -51,21 +53,8 @@ OTHER_CLUSTERS = {
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
 }
 """Clusters of other makes on which suites run as well, by the names of their rounds."""
-_MINUTES = 180.0
-_END_SECONDS = 60.0
-"""Time for ``acceptance`` to end its clusters and write a report after SIGINT."""
 _FAILED = 1
 _LOG = "acceptance.log"
-
-
-def _minutes(value: str | float) -> float:
-    try:
-        minutes = float(value)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes <= 24 * 60:
-        raise click.BadParameter(f"expected minutes, up to a day, found {value!r}")
-    return minutes
 
 
 @dataclass(frozen=True)
@@ -140,14 +129,22 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
     try:
-        child.wait(_END_SECONDS)
+        child.wait(Timeout.INTERRUPTED_RUN.seconds)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
 
 
-def run(plan: Plan, clusters: int, seconds: float, arguments: Sequence[str]) -> None:
-    """Run all rounds one after the other, and record each, crashed or not."""
+def run(
+    plan: Plan,
+    seconds: float,
+    command_of: Callable[[str, int, Path], Sequence[str]],
+    beside: Callable[[int], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> None:
+    """Run all rounds one after the other, and record each, crashed or not.
+
+    ``command_of`` is called with topology, number and folder of a round; the round runs within ``beside`` its number.
+    """
     for topology, number in plan.each():
         # Remove all of them first: a round that does not run must not show old results.
         shutil.rmtree(rounds.folder_of(plan.outputdir, topology, number), ignore_errors=True)
@@ -155,8 +152,8 @@ def run(plan: Plan, clusters: int, seconds: float, arguments: Sequence[str]) -> 
         folder = rounds.folder_of(plan.outputdir, topology, number)
         folder.mkdir(parents=True)
         start = time.monotonic()
-        with progress.step(f"{topology}, round {number} of {plan.rounds}", folder / _LOG):
-            crash = run_round(command(topology, clusters, folder, arguments), folder, seconds)
+        with progress.step(f"{topology}, round {number} of {plan.rounds}", folder / _LOG), beside(number):
+            crash = run_round(command_of(topology, number, folder), folder, seconds)
         rounds.record(folder, time.monotonic() - start, crash)
         progress.say(f"  {crash or _counts(rounds.read(plan.outputdir, topology, number))}")
 
@@ -193,13 +190,7 @@ def tell(plan: Plan, history_file: Path, *, as_json: bool) -> int:
     help=f"Name in variables/topologies, or {', '.join(OTHER_CLUSTERS)}; repeat it for several (default: all).",
 )
 @options.clusters()
-@click.option(
-    "--minutes",
-    type=_minutes,
-    default=_MINUTES,
-    metavar="N",
-    help=f"Wall time after which a round is ended (default: {_MINUTES:.0f}).",
-)
+@options.minutes_of_a_round
 @options.outputdir(PROJECT / "results" / "nightly")
 @click.option(
     "--history",
@@ -231,7 +222,7 @@ def nightly(
     plan = Plan(topology or [*topology_names(), *OTHER_CLUSTERS], count, outputdir)
     try:
         if not table:
-            run(plan, clusters, minutes * 60, arguments)
+            run(plan, minutes * 60, lambda name, _, folder: command(name, clusters, folder, arguments))
         return tell(plan, history_file or outputdir / "history.jsonl", as_json=as_json)
     except KeyboardInterrupt:
         print(f"nightly: interrupted; completed rounds are in {outputdir}; see: make nightly-table", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import sys
 import xmlrpc.client
@@ -13,23 +14,28 @@ from pathlib import Path
 
 from robot.api import TestSuite
 
-from mock_device.acceptance.suite_tags import runs_alone
+from mock_device.acceptance.suite_tags import runs_alone, runs_long
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 
-# Time for pabot to end its suites and write a report after Ctrl-C, which it receives from the terminal itself.
-_INTERRUPT_SECONDS = 3.0
 # In a file for --ordering: lines after it start when everything before it has ended.
 _WAIT = "#WAIT\n"
 
 
-def order(paths: Sequence[Path]) -> str:
-    """The suites of ``paths`` as a file for pabot's ``--ordering``, those with the most tests first.
+def order(paths: Sequence[Path], seed: int | None = None) -> str:
+    """The suites of ``paths`` as a file for pabot's ``--ordering``: first those with the tag ``long``, then by size.
 
     pabot's own order is by name: a long suite may start last and then run alone.
-    Suites with the tag ``alone`` come last, one after the other.
+    Suites with the tag ``alone`` come last, one after the other. With ``seed`` the others are in random order.
     """
     root = TestSuite.from_file_system(*paths)
     suites = {test.parent for test in root.all_tests}
-    found = sorted(suites, key=lambda suite: (runs_alone(suite), -len(suite.tests), suite.full_name))
+    found = sorted(
+        suites, key=lambda suite: (runs_alone(suite), not runs_long(suite), -len(suite.tests), suite.full_name)
+    )
+    if seed is not None:
+        random.Random(seed).shuffle(found)
+        found.sort(key=runs_alone)
     lines = "".join(f"{_WAIT if runs_alone(suite) else ''}--suite {suite.full_name}\n" for suite in found)
     return lines.removeprefix(_WAIT)
 
@@ -60,14 +66,18 @@ async def run(command: Sequence[str], folder: Path, stop: asyncio.Event) -> int:
 
     Must run in the main thread: the kernel kills the process when the thread that started it ends.
     """
-    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=asyncio.subprocess.DEVNULL)
+    # Suites know the profile only when they have a cluster, but wait for one before.
+    environment = {**os.environ, **timeouts.environment()}
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdin=asyncio.subprocess.DEVNULL, env=environment
+    )
     ended = asyncio.create_task(process.wait())
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(ended), _INTERRUPT_SECONDS)
+                await asyncio.wait_for(asyncio.shield(ended), Timeout.INTERRUPTED_PABOT.seconds)
     finally:
         stopped.cancel()
         if process.returncode is None:

@@ -18,11 +18,10 @@ from mock_device.acceptance.pool import Pool, lacking
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, Connection, send, serve
 from mock_device.lab.base.spec import socket_prefix
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology.features import Feature
 
 _BACKLOG = 64
-# A cluster that is no longer cached takes minutes.
-_START_TIMEOUT_SECONDS = 1200.0
 DIED = "the suite's process died"
 
 
@@ -119,7 +118,7 @@ class Membership:
     def __init__(self, pool: str, suite: str, caller: str, uri: str) -> None:
         """``caller`` and ``uri`` are pabot's ``CALLER_ID`` and ``PABOTLIBURI``. Raises StepError."""
         remedy = "the run to which this process belongs is over"
-        self._connection = Connection("\0" + pool, "the pool of clusters", remedy, _START_TIMEOUT_SECONDS)
+        self._connection = Connection("\0" + pool, "the pool of clusters", remedy, Timeout.POOL_CLUSTER.seconds)
         self._connection.request("join", suite=suite, caller=caller, uri=uri)
 
     def lacking(self, features: Sequence[Feature]) -> str:

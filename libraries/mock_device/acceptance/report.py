@@ -22,6 +22,7 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.tables import Note, Table
 
 FLAKY = "flaky"
+_NUMA = "NUMA"
 OUTPUT = "output.xml"
 SUITE_NAMES = ".pabotsuitenames"
 SUMMARY = "acceptance.json"
@@ -46,6 +47,8 @@ class SuiteEnd:
     """Names of tests that failed first and passed when they ran again."""
     unhealthy: str
     """What was wrong with its cluster at the end; empty if the cluster was healthy."""
+    tests_seconds: float = 0.0
+    """``seconds`` without setup and teardown of the suite, which may start a cluster."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class Summary:
     suites: list[SuiteEnd] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     """Suites that should have run but are missing in the output, because their process was killed."""
+    wall_seconds: float = 0.0
+    """From the start of the first suite until the end of the last one."""
+
+    @property
+    def ratio(self) -> float | None:
+        """``wall_seconds`` divided by the time of the tests of suite NUMA: comparable between machines.
+
+        None if that suite did not run.
+        """
+        numa = sum(suite.tests_seconds for suite in self.suites if suite.name == _NUMA)
+        return round(self.wall_seconds / numa, 1) if numa else None
 
     @property
     def passed(self) -> int:
@@ -74,6 +88,8 @@ class Summary:
             rows += [Note("flaky", f"{suite.name}: {test}") for test in suite.flaky]
             rows += [Note("unhealthy", f"{suite.name}: {suite.unhealthy}")] if suite.unhealthy else []
         rows += [Note("lost", f"{name}: its process ended without a result") for name in self.lost]
+        if self.ratio is not None:
+            rows.append(Note("ratio", f"{self.ratio} (wall time {self.wall_seconds:.0f} s : tests of suite {_NUMA})"))
         numbers = ("passed", "failed", "skipped", "seconds")
         return Table(("suite", *numbers, "cluster"), rows, right=numbers)
 
@@ -82,7 +98,8 @@ def summarise(output: Path, expected: Sequence[str]) -> Summary:
     """Summarise ``output`` (Robot Framework's output.xml); ``expected`` are the full names of all suites."""
     result: Result = ExecutionResult(str(output))
     ends = {suite.full_name: _suite_end(suite) for suite in _leaves(result.suite)}
-    return Summary(list(ends.values()), [name for name in expected if name not in ends])
+    lost = [name for name in expected if name not in ends]
+    return Summary(list(ends.values()), lost, _wall_seconds(result.suite))
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -92,7 +109,8 @@ def read_summary(folder: Path) -> Summary | None:
     """
     try:
         content = json.loads((folder / SUMMARY).read_text())
-        return Summary([SuiteEnd(**suite) for suite in content["suites"]], content["lost"])
+        suites = [SuiteEnd(**suite) for suite in content["suites"]]
+        return Summary(suites, content["lost"], content.get("wall_seconds", 0.0))
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError) as error:
@@ -120,6 +138,15 @@ def _leaves(suite: SuiteResult) -> Iterator[SuiteResult]:
         yield from _leaves(child)
 
 
+def _wall_seconds(root: SuiteResult) -> float:
+    """From the first start to the last end of a suite; 0 if none has both, as after a merge of two runs."""
+    times = [(suite.start_time, suite.end_time) for suite in _leaves(root) if suite.start_time and suite.end_time]
+    if not times:
+        return 0.0
+    seconds: float = (max(end for _, end in times) - min(start for start, _ in times)).total_seconds()
+    return seconds
+
+
 def _suite_end(suite: SuiteResult) -> SuiteEnd:
     counts = suite.statistics
     return SuiteEnd(
@@ -131,6 +158,7 @@ def _suite_end(suite: SuiteResult) -> SuiteEnd:
         seconds=suite.elapsed_time.total_seconds(),
         flaky=[test.name for test in suite.tests if FLAKY in test.tags],
         unhealthy=suite.metadata.get("Cluster left unhealthy", ""),
+        tests_seconds=sum(test.elapsed_time.total_seconds() for test in suite.tests),
     )
 
 

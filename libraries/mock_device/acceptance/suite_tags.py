@@ -10,12 +10,18 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.cluster import Capability
 
 _ALONE = "alone"
+_LONG = "long"
 _NEEDS = "needs-"
 
 
 def runs_alone(suite: TestSuite) -> bool:
     """Whether ``suite`` must run alone on the machine: all its tests have the tag ``alone``."""
     return bool(suite.tests) and all(_ALONE in test.tags for test in suite.tests)
+
+
+def runs_long(suite: TestSuite) -> bool:
+    """Whether ``suite`` takes minutes: all its tests have the tag ``long``."""
+    return bool(suite.tests) and all(_LONG in test.tags for test in suite.tests)
 
 
 def needed(tags: Iterable[str]) -> set[Capability]:

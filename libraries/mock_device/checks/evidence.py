@@ -24,19 +24,19 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.checks.nodes import cdi, sysfs
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy, kmm_state, node_runtime
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
 
 FOLDER = "evidence"
 PROBLEMS = "problems.txt"
-TIMEOUT = timedelta(seconds=30)
 FILE_BYTES = 1 << 20
 """Only the last bytes of a longer file are kept."""
 _THREADS = 12
-_SOURCE_TIMEOUT_SECONDS = 20.0
 _JOURNAL_LINES = 200
 _LOG_LINES = 10_000
 """Maximum number of lines of a container's log."""
@@ -73,7 +73,7 @@ def parse_node(node: str, output: str) -> Files:
 
 
 def _node(session: Session, node: str) -> Files:
-    return parse_node(node, session.on_node(node, NODE_PROBE, _SOURCE_TIMEOUT_SECONDS))
+    return parse_node(node, session.on_node(node, NODE_PROBE, Timeout.EVIDENCE_SOURCE.seconds))
 
 
 def _supervisor(session: Session) -> Files:
@@ -101,7 +101,7 @@ def _logs(session: Session) -> Files:
 def _driver_logs(api: ApiClient) -> Files:
     """Logs of all containers of ``driver_pods``, including the previous run of restarted containers."""
     core = client.CoreV1Api(api)
-    deadline = time.monotonic() + _SOURCE_TIMEOUT_SECONDS
+    deadline = time.monotonic() + Timeout.EVIDENCE_SOURCE.seconds
     found: Files = {}
     everything = _items(api, core.list_pod_for_all_namespaces)
     for pod in driver_pods(everything, kube.namespace_of_tests(api)):
@@ -125,7 +125,7 @@ def _log(core: client.CoreV1Api, namespace: str, pod: str, container: str, previ
             previous=previous,
             tail_lines=_LOG_LINES,
             _preload_content=False,
-            _request_timeout=_SOURCE_TIMEOUT_SECONDS,
+            _request_timeout=Timeout.EVIDENCE_SOURCE.seconds,
         )
     except ApiException as error:  # a container that has not started must not hide the other logs
         return f"no log: {kubeclient.refusal(error)}"
@@ -188,7 +188,7 @@ def _kmm_objects(api: ApiClient) -> Files:
 
 def _items(api: ApiClient, lister: Callable[..., Any]) -> list[kube.Object]:
     # Raw JSON from the server: converting it to the client's models would take most of the available time.
-    answer: Any = lister(_preload_content=False, _request_timeout=_SOURCE_TIMEOUT_SECONDS)
+    answer: Any = lister(_preload_content=False, _request_timeout=Timeout.EVIDENCE_SOURCE.seconds)
     items: list[kube.Object] = json.loads(answer.data)["items"]
     for item in items:
         item["metadata"].pop("managedFields", None)
@@ -232,7 +232,9 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
     }
 
 
-def collect(asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: timedelta = TIMEOUT) -> list[Path]:
+def collect(
+    asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: timedelta = Timeout.EVIDENCE.nominal
+) -> list[Path]:
     """Query all sources in parallel and write their files into ``folder``, replacing an existing folder.
 
     Returns the files, sorted. Sources that fail or do not answer within
@@ -242,7 +244,7 @@ def collect(asked: Mapping[str, Callable[[], Files]], folder: Path, timeout: tim
     try:
         futures = {pool.submit(ask): name for name, ask in asked.items()}
         files: Files = {}
-        problems = list(_answers(futures, files, time.monotonic() + timeout.total_seconds()))
+        problems = list(_answers(futures, files, time.monotonic() + timeouts.seconds(timeout)))
     finally:
         # Do not wait for sources that have not answered; they end by their own time-outs.
         pool.shutdown(wait=False, cancel_futures=True)

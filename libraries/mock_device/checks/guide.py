@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mock_device.checks.errors import CheckError
-from mock_device.lab.base import commands
+from mock_device.lab.base import commands, timeouts
 from mock_device.lab.base.commands import search_path
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
@@ -78,7 +78,7 @@ def run(item: Listing, cluster: str, names: Mapping[str, str], timeout: timedelt
     # Not an argument: error messages contain the arguments.
     argv = ["bash", "-e", "-o", "pipefail", "-c", 'exec 2>&1; eval "$LISTING"']
     try:
-        output = commands.run(argv, timeout=timeout.total_seconds(), env=environment, cwd=PROJECT)
+        output = commands.run(argv, timeout=timeouts.seconds(timeout), env=environment, cwd=PROJECT)
     except StepError as error:
         raise CheckError(f"listing {item.heading!r}: {error}") from error
     return output.decode(errors="replace")

@@ -21,7 +21,7 @@ _enable_vfs = click.option(
 def attach(profile: str | None, dry_run: bool, enable_vfs: bool, name: str) -> int:
     """Use a cluster that exists: check it, install kernel module and driver, discover its devices."""
     from mock_device.diagnosis import health
-    from mock_device.lab.base import progress, tables
+    from mock_device.lab.base import progress, tables, timeouts
     from mock_device.lab.base.errors import StepError
     from mock_device.lab.base.tables import Note, Table
     from mock_device.lab.cluster import attached, attaching, inventory
@@ -33,6 +33,7 @@ def attach(profile: str | None, dry_run: bool, enable_vfs: bool, name: str) -> i
             raise StepError(f"cluster {name!r} is not attached; name its profile: lab attach --profile FILE")
         profile = AttachedPaths.of(name).load().profile
     wanted = inventory.load(profile)
+    timeouts.use_profile(wanted.timeout_factor)
     found = access_checks.check(wanted)
     tables.print_tables(access_checks.table(found), access_checks.plan(wanted))
     if problems := [item for item in found if item.problem]:
@@ -73,6 +74,7 @@ def topology() -> None:
 @options.name
 def discover(profile: str | None, enable_vfs: bool, output: Path | None, name: str) -> None:
     """Write the topology of nodes that exist, from their PCI buses and the kernel module's sysfs."""
+    from mock_device.lab.base import timeouts
     from mock_device.lab.base.files import write_file
     from mock_device.lab.cluster import client, discovery, inventory
     from mock_device.lab.cluster.ssh import runner
@@ -84,6 +86,7 @@ def discover(profile: str | None, enable_vfs: bool, output: Path | None, name: s
         )
     else:
         nodes = inventory.load(profile)
+        timeouts.use_profile(nodes.timeout_factor)
         text = discovery.discover(nodes.path.stem, nodes.node_names, runner(nodes.node), enable_vfs=enable_vfs)
     if output:
         write_file(output, text)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,14 +58,57 @@ def _driver_image() -> Path:
     return images.driver_image()
 
 
+def _containerd() -> Path:
+    from mock_device.lab.build.gobuild import build_containerd
+
+    return build_containerd()
+
+
+# Kubernetes compiles for minutes, in another process; what needs it comes last.
 _BUILDS: dict[str, Callable[[], Path | str]] = {
     "qemu": _qemu,
-    "kubernetes": _kubernetes,
-    "registry": _registry,
-    "node-image": _node_image,
+    "containerd": _containerd,
     "kmod-image": _kmod_image,
     "driver-image": _driver_image,
+    "registry": _registry,
+    "kubernetes": _kubernetes,
+    "node-image": _node_image,
 }
+_KUBERNETES = "kubernetes"
+
+
+@contextmanager
+def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
+    """Build Kubernetes in another process while the other parts are built, if it is among ``names`` and not cached.
+
+    The part ``kubernetes`` itself then waits for that process. If it failed, it builds again and says why.
+    """
+    from mock_device.lab.base.timeouts import Timeout
+    from mock_device.lab.build.images import build_base_images
+    from mock_device.lab.build.node_image import build_node_packages
+    from mock_device.lab.build.store import NotCachedError, only_looking
+
+    needed = _KUBERNETES in names and len(names) > 1
+    with only_looking(), suppress(NotCachedError):
+        needed = needed and not _kubernetes()
+    if not needed:
+        yield
+        return
+    # Its progress would mix with that of the other parts.
+    argv = ["setpriv", "--pdeathsig", "INT", sys.executable, "-m", "mock_device.commands.cli", "build", _KUBERNETES]
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        if "node-image" in names:
+            build_node_packages()
+            build_base_images()
+        yield
+    finally:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(Timeout.BUILD_END.seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 @click.command()
@@ -77,8 +124,10 @@ def build(what: Sequence[str], kernel: str | None) -> None:
             raise click.UsageError("--kernel is for kmod-image only")
         print(f"kmod-image\t{images.kmod_image(kbuild.build_module_for(kernel), kernel)}")
         return
-    for name in what or _BUILDS:
-        print(f"{name}\t{_BUILDS[name]()}")
+    names = what or list(_BUILDS)
+    with _kubernetes_meanwhile(names):
+        for name in names:
+            print(f"{name}\t{_BUILDS[name]()}")
 
 
 @click.group(invoke_without_command=True)

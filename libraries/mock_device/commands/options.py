@@ -130,3 +130,22 @@ def number(least: int, most: int | None = None) -> Callable[[str | int], int]:
         return int(text)
 
     return convert
+
+
+def _minutes(value: str | float) -> float:
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 24 * 60:
+        raise click.BadParameter(f"expected minutes, up to a day, found {value!r}")
+    return found
+
+
+minutes_of_a_round = click.option(
+    "--minutes",
+    type=_minutes,
+    default=180.0,
+    metavar="N",
+    help="Wall time after which a round is ended (default: 180).",
+)

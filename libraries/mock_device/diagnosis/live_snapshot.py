@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
@@ -26,6 +25,7 @@ from mock_device.diagnosis import folders
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy, kmm_state, module_loader
 from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 from mock_device.lab.cluster.kmm_state import KmmState
@@ -38,11 +38,8 @@ CLOCK_PROBE = "date +%s.%N"
 _MANY_WRITES = 3
 """More writes than a real change causes: a VF may be written twice, with its PF and alone."""
 _RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
-_EXEC_TIMEOUT = timedelta(seconds=60)
 _LOG_LINES = 200
 _SERVER = "devices-"
-_MOST_QMP_SECONDS = 100.0
-"""The supervisor itself must have answered by then."""
 
 
 class LiveSnapshot:
@@ -83,7 +80,7 @@ class LiveSnapshot:
     @cached_property
     def guest_answers(self) -> Mapping[str, GuestAnswer]:
         """QEMU's answers to query-status, by node."""
-        seconds = min(self._session.command_seconds, _MOST_QMP_SECONDS)
+        seconds = min(self._session.command_seconds, Timeout.MONITOR_LOOK.seconds)
         return self._session.cluster.guests.look("query-status", seconds)
 
     @property
@@ -275,7 +272,7 @@ class LiveSnapshot:
         for agent in self.agents:
             name, node = agent["metadata"]["name"], agent["spec"]["nodeName"]
             command = ["/usr/bin/python3", "-c", folders.AGENT_PROBE]
-            output = kube.execute(self._api, name, command, _EXEC_TIMEOUT, namespace=deploy.NAMESPACE)
+            output = kube.execute(self._api, name, command, Timeout.POD_COMMAND.nominal, namespace=deploy.NAMESPACE)
             found[node] = folders.parse(node, output)
         return found
 
@@ -303,7 +300,7 @@ class LiveSnapshot:
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container
-        return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], _EXEC_TIMEOUT, name, namespace)
+        return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], Timeout.POD_COMMAND.nominal, name, namespace)
 
     def _pods_of(self, component: Component) -> list[Object]:
         return [kubeclient.as_json(self._api, pod) for pod in driver.pods(self._api, component).values()]

@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from mock_device.checks.nodes import runtime
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import chart, images, kbuild
 from mock_device.lab.cluster import attaching, discovery, kmm_state, node_images, node_runtime
 from mock_device.lab.cluster.cluster import NodeAccess
@@ -29,7 +30,6 @@ from mock_device.lab.kube import contexts, kubeclient, kubeexplain
 from mock_device.names import DRIVER, NAMESPACE
 from mock_device.tools import ssh_remedies
 
-_COMMAND_SECONDS = 180.0
 _STORE = threading.Lock()
 _FACTS = "id -u; uname -r; uname -m"
 _MACHINE = "x86_64"
@@ -208,7 +208,7 @@ def _free_names(api: ApiClient, inventory: Inventory) -> Iterator[Check]:
 
 def _node(inventory: Inventory, node: NodeAccess) -> Iterator[Check]:
     try:
-        uid, release, machine = on_node(node, ["sh", "-c", _FACTS], timeout=_COMMAND_SECONDS).split()
+        uid, release, machine = on_node(node, ["sh", "-c", _FACTS], timeout=Timeout.NODE_COMMAND.seconds).split()
     except StepError as error:
         text = str(error)
         yield Check(node.name, "SSH", ssh_remedies.reason(text), ssh_remedies.remedy(node, text))
@@ -259,7 +259,7 @@ def _is_built(release: str) -> bool:
 
 def _runtime(inventory: Inventory, node: NodeAccess) -> Iterator[Check]:
     found = node_runtime.find(node)
-    config = on_node(node, ["sh", "-c", found.dump_config], timeout=_COMMAND_SECONDS)
+    config = on_node(node, ["sh", "-c", found.dump_config], timeout=Timeout.NODE_COMMAND.seconds)
     folders = runtime.cdi_folders(config)
     if not _CDI_FOLDERS & set(folders):
         text = f"{found.kind} applies CDI files of {', '.join(folders) or 'no folder'}"
@@ -296,7 +296,7 @@ def _images(inventory: Inventory, node: NodeAccess, found: NodeRuntime) -> Itera
     wanted = _wanted_images(inventory, with_kmm=_installs_kmm(inventory))
     missing = sorted(wanted - node_images.references(node, found))
     command = "command -v podman || command -v skopeo || true"
-    tool = on_node(node, ["sh", "-c", command], timeout=_COMMAND_SECONDS).strip()
+    tool = on_node(node, ["sh", "-c", command], timeout=Timeout.NODE_COMMAND.seconds).strip()
     if missing and not tool:
         remedy = f"install podman there, or put the images there: {', '.join(missing)}; archives: lab build"
         yield Check(node.name, "images", f"expected podman or skopeo beside {found.kind}, found neither", remedy)

@@ -16,13 +16,13 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.checks.waiting import Deadline, until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 from mock_device.tools.logs import pods
 
 LEVELS = range(2, 7)
 """Verbosities, from state changes to every resource (mock_accel_dra/klog.py)."""
 COMPONENTS = (Component.NODE_AGENT, Component.CONTROLLER)
-_TIMEOUT = timedelta(seconds=60)
 
 
 def command(level: int) -> list[str]:
@@ -35,7 +35,7 @@ def set_level(
     level: int,
     component: Component | None = None,
     node: str | None = None,
-    timeout: timedelta = _TIMEOUT,
+    timeout: timedelta = Timeout.VERBOSITY.nominal,
 ) -> list[str]:
     """Set the verbosity of the driver's pods (of ``component``, on ``node``) to ``level``; returns their names.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from robot.run import USAGE
 from support.topologies import CLUSTER
 
 from mock_device.acceptance import cli, memory, pabot_run
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import prerequisites
@@ -119,6 +121,14 @@ def test_pabot_takes_a_free_port_and_the_value_sets() -> None:
     assert options.endswith("--variable POOL:a/b --include x suites")
 
 
+def test_suites_get_the_factor_of_time_outs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(timeouts.VARIABLE, raising=False)
+    monkeypatch.setattr(timeouts, "_profile_factor", 2.5)
+    command = ["sh", "-c", 'echo "$LAB_TIMEOUT_FACTOR" > factor']
+    assert asyncio.run(pabot_run.run(command, tmp_path, asyncio.Event())) == 0
+    assert (tmp_path / "factor").read_text() == "2.5\n"
+
+
 def test_suites_with_the_most_tests_come_first(tmp_path: Path) -> None:
     tests = {"a_few": 2, "many": 3, "b_few": 2, "none": 0}
     for name, count in tests.items():
@@ -127,6 +137,13 @@ def test_suites_with_the_most_tests_come_first(tmp_path: Path) -> None:
     root = tmp_path.name.title().replace("_", " ")
     expected = [f"--suite {root}.{name}" for name in ("Many", "A Few", "B Few")]
     assert pabot_run.order([tmp_path]).splitlines() == expected
+
+
+def test_suites_that_take_minutes_come_first(tmp_path: Path) -> None:
+    (tmp_path / "a.robot").write_text("*** Test Cases ***\nFirst\n    Log    1\nSecond\n    Log    2\n")
+    (tmp_path / "z.robot").write_text("*** Test Cases ***\nOnly\n    [Tags]    long\n    Log    1\n")
+    root = tmp_path.name.title().replace("_", " ")
+    assert pabot_run.order([tmp_path]).splitlines() == [f"--suite {root}.Z", f"--suite {root}.A"]
 
 
 def test_suites_that_run_alone_come_last_one_by_one(tmp_path: Path) -> None:

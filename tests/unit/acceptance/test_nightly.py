@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen, run
 from textwrap import dedent
@@ -19,6 +20,7 @@ from mock_device.acceptance import history, nightly, report, rounds
 from mock_device.acceptance.nightly import Plan
 from mock_device.acceptance.rounds import Row, Verdict
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import profile_names, topology_names
 
 SUITE = """\
@@ -221,7 +223,7 @@ def test_traceback_is_a_crash_with_its_error(tmp_path: Path) -> None:
 
 
 def test_hanging_round_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nightly, "_END_SECONDS", 0.5)
+    monkeypatch.setattr(Timeout.INTERRUPTED_RUN, "nominal", timedelta(seconds=0.5))
     deaf = """
         import signal, time
         signal.signal(signal.SIGINT, signal.SIG_IGN)

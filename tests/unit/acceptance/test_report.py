@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 from textwrap import dedent
@@ -69,6 +70,17 @@ def test_counts_of_each_suite(output: Path, suites: Path) -> None:
     assert lines[0] == "suite\tpassed\tfailed\tskipped\tseconds\tcluster"
     assert lines[1].startswith("First\t1\t2\t0\t")
     assert "unhealthy\tSecond: node1 is gone" in lines
+
+
+def test_wall_time_is_compared_with_the_tests_of_suite_numa(output: Path) -> None:
+    found = report.summarise(output, [])
+    assert found.ratio is None
+    assert found.wall_seconds >= sum(suite.seconds for suite in found.suites) * 0.9
+    first, second = found.suites
+    assert 0 < first.tests_seconds <= first.seconds
+    named = replace(found, suites=[replace(first, name="NUMA", tests_seconds=2.0), second], wall_seconds=31.0)
+    assert named.ratio == 15.5
+    assert "ratio\t15.5 (wall time 31 s : tests of suite NUMA)" in named.table().as_text()
 
 
 def test_suite_without_a_result_is_lost_and_counts_as_a_failure(output: Path, suites: Path, tmp_path: Path) -> None:
@@ -147,7 +159,8 @@ def test_slowest_tests_and_keywords(slow: Path) -> None:
     # Not `Waits Twice`, which only calls other keywords.
     assert [item.name for item in found.keywords] == ["BuiltIn.Sleep", "BuiltIn.Fail"]
     assert (first.calls, first.where) == (5, "Slow: Waits")
-    assert first.seconds >= 0.75 > first.longest >= 0.4
+    # Sleeps of a loaded machine are longer.
+    assert first.seconds > first.longest >= 0.4
     lines = found.as_text().splitlines()
     assert lines[0] == "seconds\tstatus\ttest"
     assert lines[3:5] == ["", "seconds\tcalls\tlongest\tkeyword\tlongest in"]

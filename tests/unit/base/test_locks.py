@@ -26,7 +26,7 @@ def test_lock_file_with_invalid_content_can_be_waited_for(tmp_path: Path, monkey
         monkeypatch.setattr(progress, "say", say)
         with locked(path, "some work"):
             assert path.read_text() == f"{os.getpid()}\n"
-    assert said == ["waiting for process \ufffd\ufffd, which is working on: some work"]
+    assert said[0] == "» waiting for process \ufffd\ufffd, which is working on: some work"
 
 
 def test_shared_locks_exclude_writers_only(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from mock_device.lab.base import processes
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Children, own_memory
+from mock_device.lab.base.timeouts import Timeout
 
 SLEEP = [sys.executable, "-c", "print('ready', flush=True); import time; time.sleep(60)"]
 STUBBORN = [
@@ -73,7 +74,7 @@ def test_requested_end_is_not_reported(tmp_path: Path) -> None:
 
 
 def test_child_that_ignores_the_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_END_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(Timeout.KILLED, "nominal", timedelta(seconds=0.2))
 
     async def work(children: Children) -> None:
         child = await children.start("stubborn", STUBBORN, cwd=tmp_path)

@@ -43,6 +43,7 @@ def test_saved_files_can_be_loaded(tmp_path: Path) -> None:
         (json.dumps(asdict(SPEC) | {"image": {}}), "expected .image.disk, .image.disk_format, .image.initrd, "),
         (json.dumps(asdict(SPEC) | {"topology": None}), "expected a string at .topology, found null"),
         (json.dumps(asdict(SPEC) | {"control_fd": True}), "expected a whole number at .control_fd, found true"),
+        (json.dumps(asdict(SPEC) | {"timeout_factor": "2"}), 'expected a number at .timeout_factor, found "2"'),
         (json.dumps(asdict(SPEC) | {"qemu_img": [1]}), "expected a string at .qemu_img[0], found 1"),
         (json.dumps(asdict(SPEC) | {"ssh_fds": {"n": "5"}}), 'expected a whole number at .ssh_fds.n, found "5"'),
     ],

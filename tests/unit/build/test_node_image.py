@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from support.topologies import CLUSTER
@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, in
     folder = tmp_path_factory.mktemp("node")
     pki = create_pki(folder / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
     keys = create_ssh_keys(folder / "ssh", [node.name for node in CLUSTER.nodes])
-    found = node_files(CLUSTER.nodes[1], 2, pki, keys, "A=true,B=false", "runc")
+    found = node_files(CLUSTER.nodes[1], 2, pki, keys, "A=true,B=false", "runc", "maxPods: 9\n")
     return {file.path: (file.content, file.mode) for file in found}
 
 
@@ -51,7 +51,14 @@ def test_files_named_by_units_and_configurations_exist(files: dict[str, tuple[by
     texts += [path.read_text() for path in DATA.rglob("*") if path.is_file()]
     named = set(re.findall(r"/etc/kubernetes/[-.\w]+", "\n".join(texts)))
     assert len(named) > 5
-    assert named <= files.keys() | IN_THE_IMAGE
+    folders = {str(PurePosixPath(path).parent) for path in files}
+    assert named <= files.keys() | folders | IN_THE_IMAGE
+
+
+def test_profile_adds_to_the_configuration_of_the_kubelet(files: dict[str, tuple[bytes, int]]) -> None:
+    unit = (DATA / "etc/systemd/system/kubelet.service").read_text()
+    folder = re.findall(r"--config-dir=(\S+)", unit)
+    assert files[f"{folder[0]}/10-profile.conf"][0] == b"maxPods: 9\n"
 
 
 def test_secrets_are_only_readable_by_root(files: dict[str, tuple[bytes, int]]) -> None:
@@ -80,9 +87,9 @@ def test_default_runtime_is_one_of_those_that_containerd_knows(files: dict[str, 
     assert known.keys() == {"runtimes"}
     choices = json.loads(PROFILE_SCHEMA.read_text())["properties"]["default-runtime"]["enum"]
     assert known["runtimes"].keys() == set(choices)
-    assert {entry["options"]["BinaryName"] for entry in known["runtimes"].values()} == {
-        f"/usr/bin/{name}" for name in choices
-    }
+    # crun runs by a script, see test_node_data.py.
+    programs = {"crun": "/usr/local/bin/crun", "runc": "/usr/bin/runc"}
+    assert {name: entry["options"]["BinaryName"] for name, entry in known["runtimes"].items()} == programs
     assert set(choices) <= set(PACKAGES)
 
 

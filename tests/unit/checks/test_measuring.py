@@ -18,6 +18,7 @@ from kubernetes.client import ApiClient, Configuration
 from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
 from mock_device.checks.performance import measuring
+from mock_device.lab.base.timeouts import Timeout
 
 PODS = "/api/v1/namespaces/default/pods"
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
@@ -66,7 +67,7 @@ def api(server: FakeApiServer) -> Iterator[ApiClient]:
 def test_start_of_each_pod_is_measured(server: FakeApiServer, api: ApiClient) -> None:
     kubelet = Kubelet(server)
     try:
-        starts, all_run = measuring._start(api, 3, with_claims=True, timeout=TIMEOUT)
+        starts, all_run = measuring._start(api, 3, with_claims=True, limit=TIMEOUT)
     finally:
         kubelet.stop()
     # In the order in which the pods ran.
@@ -80,7 +81,7 @@ def test_start_of_each_pod_is_measured(server: FakeApiServer, api: ApiClient) ->
 def test_pods_without_claims_create_none(server: FakeApiServer, api: ApiClient) -> None:
     kubelet = Kubelet(server)
     try:
-        measuring._start(api, 1, with_claims=False, timeout=TIMEOUT)
+        measuring._start(api, 1, with_claims=False, limit=TIMEOUT)
     finally:
         kubelet.stop()
     assert [path for _, path in server.writes()] == [PODS]
@@ -91,7 +92,7 @@ def test_failed_creation_ends_the_wait(monkeypatch: pytest.MonkeyPatch, server: 
     monkeypatch.setattr(measuring, "_WATCH_SECONDS", 1.0)
     server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Pending"}})
     with pytest.raises(CheckError, match="Pod 'measured-0' already exists"):
-        measuring._start(api, 1, with_claims=False, timeout=timedelta(minutes=10))
+        measuring._start(api, 1, with_claims=False, limit=timedelta(minutes=10))
 
 
 def test_ended_pod_ends_the_wait(server: FakeApiServer, api: ApiClient) -> None:
@@ -100,36 +101,26 @@ def test_ended_pod_ends_the_wait(server: FakeApiServer, api: ApiClient) -> None:
     begin = time.monotonic()
     try:
         with pytest.raises(CheckError, match="1 of 2 pods run within 20 s; measured-1: it is Failed"):
-            measuring._start(api, 2, with_claims=False, timeout=TIMEOUT)
+            measuring._start(api, 2, with_claims=False, limit=TIMEOUT)
     finally:
         kubelet.stop()
     assert time.monotonic() - begin < TIMEOUT.total_seconds()
 
 
-def test_number_of_ending_pods_is_limited(
-    server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measuring, "_ENDING_AT_ONCE", 2)
-    names = [f"measured-{number}" for number in range(4)]
-    for name in names:
-        server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
-    found = dict.fromkeys(names)
-    ends = measuring._Ends(api, names)
-    assert not ends.look(found)
-    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-2", "measured-3"]
-    del found["measured-0"]
-    assert not ends.look(found)
-    assert [path.rpartition("/")[2] for path in sorted(server.objects)] == ["measured-3"]
-    assert ends.remaining == ["measured-1", "measured-2", "measured-3"]
-    assert ends.gone.keys() == {"measured-0"}
-
-
-def test_wait_ends_when_all_pods_are_gone(server: FakeApiServer, api: ApiClient) -> None:
-    names = {"measured-0", "measured-1", *(f"measured-1{number}" for number in range(20))}
+def test_pods_end_at_once(server: FakeApiServer, api: ApiClient) -> None:
+    names = {f"measured-{number}" for number in range(20)}
     for name in names:
         server.put(f"{PODS}/{name}", {"metadata": {"name": name}})
     assert measuring._end(api, names, TIMEOUT).keys() == names
     assert not server.objects
+    assert server.writes() == [("DELETE", PODS)]
+
+
+def test_pod_that_does_not_end_is_named(server: FakeApiServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_delete_all", lambda path: (200, {}))
+    server.put(f"{PODS}/measured-0", {"metadata": {"name": "measured-0"}, "status": {"phase": "Running"}})
+    with pytest.raises(CheckError, match="1 of 1 pods are not gone after 1 s; measured-0: it is Running"):
+        measuring._end(api, {"measured-0"}, timedelta(seconds=1))
 
 
 def test_operations_after_a_reading_are_awaited() -> None:
@@ -139,7 +130,7 @@ def test_operations_after_a_reading_are_awaited() -> None:
 
 
 def test_missing_operations_after_a_reading_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "_COUNTED_TIMEOUT", timedelta(seconds=0.1))
+    monkeypatch.setattr(Timeout.COUNTED, "nominal", timedelta(seconds=0.1))
     with pytest.raises(CheckError, match="claims to prepare, by /metrics after 0 s:\nexpected 2, found 0"):
         measuring._counted(lambda: Histogram(3, 3.0), Histogram(3, 3.0), 2, "claims to prepare")
 

@@ -9,7 +9,8 @@ import pytest
 
 from mock_device.checks import waiting
 from mock_device.checks.errors import CheckError
-from mock_device.checks.waiting import until_no_complaints
+from mock_device.checks.waiting import Deadline, until_no_complaints
+from mock_device.lab.base import timeouts
 
 
 class Answers:
@@ -56,3 +57,22 @@ def test_check_runs_again_after_a_slow_answer() -> None:
     answers = Answers(["mock0"], [], seconds=0.35)
     until_no_complaints(answers, timedelta(seconds=0.3), "not free")
     assert answers.asked == 2
+
+
+def test_wait_is_multiplied_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(timeouts.VARIABLE, "20")
+    begin = time.monotonic()
+    with pytest.raises(CheckError, match="not free after 1 s:\nmock0"):
+        until_no_complaints(Answers(["mock0"]), timedelta(seconds=0.05), "not free")
+    assert time.monotonic() - begin >= 1
+
+
+def test_steps_of_a_deadline_are_multiplied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(timeouts.VARIABLE, "10")
+    left = timeouts.seconds(Deadline(timedelta(minutes=1)).left())
+    assert 590 < left <= 600
+
+
+def test_last_step_of_a_deadline_has_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(timeouts.VARIABLE, "10")
+    assert timeouts.seconds(Deadline(timedelta(seconds=0)).left()) == 1

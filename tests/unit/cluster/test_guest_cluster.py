@@ -13,8 +13,9 @@ from kubernetes import client
 from support.fake_supervisor import SPEC
 from support.topologies import CLUSTER
 
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.spec import Access, ClusterPaths, DamagedFileError
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.cluster import guest_cluster as module
 from mock_device.lab.cluster.cluster import Capability, Cluster, MissingCapabilityError, NodeAccess
 from mock_device.lab.cluster.guest_cluster import GuestCluster
@@ -65,6 +66,16 @@ def test_nodes_are_reached_on_their_forwarded_ports(paths: ClusterPaths) -> None
     assert (node.key_file, node.known_hosts) == (paths.pki / "id_ed25519", paths.pki / "known_hosts")
     with pytest.raises(KeyError, match="no node 'node9' in topology numa-cluster; it has"):
         attach(Control()).node("node9")
+
+
+def test_time_outs_of_a_client_have_the_factor_of_the_clusters_profile(
+    paths: ClusterPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(timeouts.VARIABLE, raising=False)
+    monkeypatch.setattr(timeouts, "_profile_factor", 1.0)
+    replace(ClusterSpec.load(paths.spec), timeout_factor=3.0).save(paths.spec)
+    found = attach(Control())
+    assert (timeouts.factor(), found.look_seconds) == (3, 60)
 
 
 def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:

@@ -21,6 +21,7 @@ nodes:
   - {name: worker2, user: root, sudo: false, jump: {host: gate, user: guest}}
 install: {module: none}
 topology: numa-cluster
+timeout-factor: 3
 """
 
 
@@ -40,6 +41,7 @@ def test_nodes_have_the_profiles_ssh_settings_unless_they_have_their_own(tmp_pat
     assert (found.kubeconfig, found.context) == (tmp_path / "files/kubeconfig", "mine")
     assert (found.module, found.driver, found.namespace) == ("none", "manifests", "mock-device-tests")
     assert found.topology == topology_path("numa-cluster")
+    assert found.timeout_factor == 3
 
 
 def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert node.known_hosts == Path("/home/me/.ssh/known_hosts")
     assert found.kubeconfig == Path("/home/me/.kube/config")
     assert (found.module, found.driver, found.context, found.topology) == ("pod", "manifests", "", None)
+    assert found.timeout_factor == 1
 
 
 def test_copy_is_read_with_the_paths_of_its_origin(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_template_of_the_project_is_valid() -> None:
         ("topology: numa-cluster", "topology: nowhere", "no topology 'nowhere'; available: "),
         ("topology: numa-cluster", "topology: nowhere.yaml", "no topology '.*/nowhere.yaml'; available: "),
         ("{module: none}", "{module: dkms}", "install.module: expected .*kmm.*, found 'dkms'"),
-        ("port: 2022", "port: 70000", "ssh.port: 70000 is greater than the maximum of 65535"),
+        ("port: 2022", "port: 70000", "ssh.port: expected a number from 1 to 65535, found 70000"),
         ("topology:", "accelerator: kvm\ntopology:", "accelerator: this key is not allowed here"),
     ],
 )

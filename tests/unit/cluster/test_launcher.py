@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.base.spec import ClusterPaths
+from mock_device.lab.base.spec import ClusterPaths, ClusterSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import launcher
 from mock_device.lab.cluster.control import NoClusterError
 from mock_device.lab.cluster.launcher import prune_runs, wait_ended
@@ -50,7 +52,7 @@ def test_files_of_a_running_cluster_are_kept(tmp_path: Path) -> None:
 
 def test_wait_ended_waits_for_the_supervisors_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(launcher, "_STOP_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(Timeout.STOP, "nominal", timedelta(seconds=0.2))
     paths = ClusterPaths.of("some")
     paths.lock.parent.mkdir()
     with paths.lock.open("a+") as supervisor:
@@ -81,11 +83,14 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
         accelerator="tcg",
         feature_gates={},
         default_runtime="crun",
+        kubelet_drop_in=lambda: "",
         k3s=None,
         internet=False,
         nested=False,
+        timeout_factor=2.5,
         node_image=lambda: image,
     )
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")
     assert ClusterPaths.of("some").topology.read_text() == text
+    assert ClusterSpec.load(ClusterPaths.of("some").spec).timeout_factor == 2.5

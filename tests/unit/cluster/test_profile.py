@@ -52,15 +52,25 @@ def test_stand_in_has_the_settings_of_k3s(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_flags_of_k3s_are_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(
-        "{kind: k3s, k3s: {server-flags: {cluster-init: true, disable: [a, b], v: 2}, kubelet-config: {maxPods: 9}}}"
-    )
+    path.write_text("{kind: k3s, k3s: {server-flags: {cluster-init: true, disable: [a, b], v: 2}}}")
     found = profile.load(str(path)).k3s
     assert found
     assert found.spec.server == {"cluster-init": ["true"], "disable": ["a", "b"], "v": ["2"]}
     assert found.spec.nodes == {}
-    assert yaml.safe_load(found.spec.kubelet)["kind"] == "KubeletConfiguration"
-    assert yaml.safe_load(found.spec.kubelet)["maxPods"] == 9
+
+
+@pytest.mark.parametrize("kind", ["kind: embedded", "kind: k3s, k3s: {}"])
+def test_keys_of_the_kubelet_become_a_drop_in(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{{{kind}, kubelet-config: {{maxPods: 9}}}}")
+    found = yaml.safe_load(profile.load(str(path)).kubelet_drop_in())
+    assert (found["kind"], found["maxPods"]) == ("KubeletConfiguration", 9)
+
+
+@pytest.mark.parametrize("name", ["embedded", "runc", "k3s"])
+def test_containers_that_end_again_and_again_are_soon_started_again(name: str) -> None:
+    """With Kubernetes' default of 5 min, tests that kill a program wait for the back-off."""
+    assert profile.load(name).kubelet_config["crashLoopBackOff"] == {"maxContainerRestartPeriod": "2s"}
 
 
 def test_profile_that_extends_another_changes_single_keys(tmp_path: Path) -> None:
@@ -83,6 +93,13 @@ def test_guests_run_guests_only_if_the_profile_says_so(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("{kind: embedded, nested-virtualisation: true}")
     assert profile.load(str(path)).nested is True
+
+
+def test_time_outs_have_the_factor_of_the_profile(tmp_path: Path) -> None:
+    assert profile.load("embedded").timeout_factor == profile.load("k3s").timeout_factor == 1
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, timeout-factor: 2.5}")
+    assert profile.load(str(path)).timeout_factor == 2.5
 
 
 def test_module_loader_is_the_pod_unless_the_profile_says_kmm(tmp_path: Path) -> None:
@@ -115,6 +132,10 @@ BAD_SHAPE = [
     ("{kind: k3s, k3s: {node-flags: [crun]}}", "k3s.node-flags: expected a mapping"),
     ("{kind: embedded, internet: 1}", "internet: expected true or false, found 1"),
     ("{kind: embedded, nested-virtualisation: 1}", "nested-virtualisation: expected true or false, found 1"),
+    ("{kind: embedded, timeout-factor: 0.4}", "timeout-factor: expected a number from 0.5 to 20, found 0.4"),
+    ("{kind: embedded, timeout-factor: 21}", "timeout-factor: expected a number from 0.5 to 20, found 21"),
+    ("{kind: embedded, timeout-factor: '2'}", "timeout-factor: expected a number, found '2'"),
+    ("{kind: embedded, timeout-factor: yes}", "timeout-factor: expected a number, found True"),
     ("{kind: embedded, module-loader: dkms}", "module-loader: expected pod or kmm, found 'dkms'"),
     ("{kind: embedded, kmm: {cert: own}}", "kmm.cert: expected lab or cert-manager, found 'own'"),
     ("{kind: embedded, kmm: {manifests: 5}}", "kmm.manifests: expected text or a list, found 5"),

@@ -7,12 +7,14 @@ import json
 import socket
 import struct
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.fake_supervisor import SPEC
 
 from mock_device.commands import cache, cli
-from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, ImageSpec, QemuSpec, control_address
+from mock_device.lab.base.spec import ClusterPaths, ImageSpec, QemuSpec, control_address
 from mock_device.lab.build import store
 from mock_device.lab.build.store import NotCachedError, cached, only_looking
 
@@ -79,24 +81,16 @@ def running_cluster(root: Path, name: str) -> tuple[ExitStack, set[Path]]:
     paths.root.mkdir(parents=True)
     boot = ImageSpec("/elsewhere/disk.raw", "raw", "/elsewhere/vmlinuz", "/elsewhere/initrd")
     emulator = QemuSpec([f"{qemu}/root/ld.so", "-L", "/usr/share"], {}, "tcg")
-    listening = [
-        str(paths.root),
-        emulator,
-        ["qemu-img"],
-        boot,
-        str(binaries),
-        "",
-        "crun",
-        None,
-        str(driver),
-        3,
-        4,
-        {},
-        "/r",
-        6,
-        -1,
-    ]
-    ClusterSpec(name, "/t.yaml", *listening).save(paths.spec)  # type: ignore[arg-type]
+    spec = replace(
+        SPEC,
+        name=name,
+        directory=str(paths.root),
+        qemu=emulator,
+        image=boot,
+        binaries=str(binaries),
+        golden=str(driver),
+    )
+    spec.save(paths.spec)
     stack = ExitStack()
     supervisor = stack.enter_context(socket.socket(socket.AF_UNIX))
     supervisor.bind(control_address(name))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mock_device.lab.guest import accelerator
-from mock_device.lab.guest.accelerator import emulated_vcpus, host_cpu
+from mock_device.lab.guest.accelerator import cpu_model, emulated_vcpus, host_cpu
 
 CPU = {"model name": "Some CPU", "flags": "fpu svm", "bogomips": "4890.84"}
 
@@ -50,3 +50,16 @@ def test_guests_that_share_cores_have_one_thread_each(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert emulated_vcpus(guests) == threads
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "nested", "model"),
+    [
+        ("tcg", False, "max"),
+        ("tcg", True, "max"),
+        ("kvm", False, "host,svm=off,vmx=off"),
+        ("kvm", True, "host"),
+    ],
+)
+def test_cpu_of_a_guest_runs_guests_only_on_request_with_kvm(accelerator: str, nested: bool, model: str) -> None:
+    assert cpu_model(accelerator, nested=nested) == model

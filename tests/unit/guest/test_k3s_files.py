@@ -21,7 +21,6 @@ SERVER, AGENT = CLUSTER.nodes
 K3S = K3sSpec(
     server={"disable": ["traefik", "coredns"], "flannel-backend": ["none"]},
     nodes={"resolv-conf": ["/etc/resolv.conf"], "kubelet-arg": ["v=2"]},
-    kubelet="maxPods: 200\n",
 )
 TLS = "/var/lib/rancher/k3s/server/tls"
 
@@ -35,7 +34,6 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(pki: Path, number: int, gates: str = "A=true,B=false") -> dict[str, GuestFile]:
-
     node = CLUSTER.nodes[number - 1]
     spec = replace(SPEC, feature_gates=gates, default_runtime="runc")
     found = k3s_files(node, number, SERVER, spec, K3S, Pki(pki, "server-ca"), SshKeys(pki), "secret")

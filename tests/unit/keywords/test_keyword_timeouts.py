@@ -24,7 +24,9 @@ class WaitLibrary:
         """Wait."""
 
     @keyword
-    def wait_for_one(self, what: str, timeout: timedelta = timedelta(seconds=30)) -> None:
+    def wait_for_one(
+        self, what: str, timeout: timedelta = timedelta(seconds=30), within: timedelta | None = None
+    ) -> None:
         """Wait."""
 '''
 RESOURCE = """\
@@ -83,6 +85,7 @@ def read(folder: Path, steps: str, settings: str = "Test Timeout    5 minutes") 
         ("Wait For It    a", "Wait For It waits 600 s, the test ends after 300 s"),
         ("Wait For One    a    ${LONG}", "Wait For One waits 360 s, the test ends after 300 s"),
         ("Wait For One    a    timeout=5 minutes", "Wait For One waits 300 s, the test ends after 300 s"),
+        ("Wait For One    a    within=5 minutes", "Wait For One waits 300 s, the test ends after 300 s"),
         ("Be Patient", "Be Patient → Wait For It waits 600 s, the test ends after 300 s"),
         ("Run It    a    patience=${LONG}", "Run It → Wait For One waits 360 s, the test ends after 300 s"),
         ("Hurry", "Hurry → Wait For One waits 30 s, the test ends after 20 s"),

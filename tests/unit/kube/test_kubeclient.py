@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient, manifests
 
 PATIENCE_SECONDS = 0.2
@@ -27,7 +29,7 @@ def closed_port() -> int:
 
 
 def test_wait_fails_early_if_the_cluster_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(Timeout.API_REFUSES, "nominal", timedelta(seconds=PATIENCE_SECONDS))
     settings = client.Configuration(host=f"http://127.0.0.1:{closed_port()}", retries=0)
     nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
     begin = time.monotonic()
@@ -37,7 +39,7 @@ def test_wait_fails_early_if_the_cluster_has_ended(monkeypatch: pytest.MonkeyPat
 
 
 def test_wait_retries_while_the_api_server_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubeclient, "_REFUSED_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(Timeout.API_REFUSES, "nominal", timedelta(seconds=PATIENCE_SECONDS))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = client.Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}", retries=0)
         nodes = client.CoreV1Api(client.ApiClient(settings)).list_node
@@ -132,7 +134,7 @@ def _delete_by_manifest(api: client.ApiClient) -> None:
 def test_request_without_time_out_ends(
     call: Callable[[client.ApiClient], object], silent_cluster: client.ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubeclient, "REQUEST_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(Timeout.API_REQUEST, "nominal", timedelta(seconds=PATIENCE_SECONDS))
     begin = time.monotonic()
     with pytest.raises(HTTPError, match="timed out"):
         call(silent_cluster)
@@ -143,4 +145,4 @@ def test_time_out_of_a_request_wins_over_the_default(silent_cluster: client.ApiC
     begin = time.monotonic()
     with pytest.raises(HTTPError, match="timed out"):
         client.CoreV1Api(silent_cluster).list_node(_request_timeout=PATIENCE_SECONDS)
-    assert PATIENCE_SECONDS <= time.monotonic() - begin < 20 < kubeclient.REQUEST_TIMEOUT_SECONDS
+    assert PATIENCE_SECONDS <= time.monotonic() - begin < 20 < Timeout.API_REQUEST.seconds

@@ -82,7 +82,7 @@ def test_restored_cluster_has_the_certificates_it_was_saved_with(paths: ClusterP
 
 
 def test_control_plane_on_a_node_has_its_api_server_there(paths: ClusterPaths, tmp_path: Path) -> None:
-    k3s = K3sSpec({"disable": ["traefik"]}, {}, "")
+    k3s = K3sSpec({"disable": ["traefik"]}, {})
     found = processes(paths, k3s=k3s)
     assert found.api_address == CLUSTER.nodes[0].address
     assert processes(paths).api_address == "192.168.122.1"

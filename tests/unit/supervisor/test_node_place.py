@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from support.topologies import CLUSTER
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Children
 from mock_device.lab.base.spec import Access, ClusterPaths, K3sSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.components import Readiness
 from mock_device.lab.supervisor import node_place
 from mock_device.lab.supervisor.node_place import NodePlace
@@ -38,7 +40,7 @@ def with_dns(tmp_path: Path, disabled: str, *programs: str) -> NodePlace:
         program.chmod(0o755)
     spec = replace(SPEC, directory=str(tmp_path), binaries=str(tmp_path / "bin"))
     children = Children(tmp_path / "logs", lambda child: pytest.fail(f"{child.name} ended"))
-    return NodePlace(spec, K3sSpec({"disable": [disabled]}, {}, ""), CLUSTER, children)
+    return NodePlace(spec, K3sSpec({"disable": [disabled]}, {}), CLUSTER, children)
 
 
 def test_cluster_is_restored_when_the_api_server_answers(place: NodePlace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,7 @@ def test_start_is_complete_when_the_controllers_run(silent: NodePlace, monkeypat
         return "" if readiness.url.endswith("/readyz") else "answered 404"
 
     monkeypatch.setattr(Readiness, "probe", probe)
-    monkeypatch.setattr(node_place, "_START_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(Timeout.NODE_CONTROL_PLANE, "nominal", timedelta(seconds=0))
     monkeypatch.setattr(node_place, "run", lambda *_, **__: b"")
     with pytest.raises(StepError, match=f"the controllers on {NAME} do not run after 0 s: answered 404"):
         asyncio.run(silent.complete())
@@ -111,7 +113,7 @@ def test_dns_server_is_that_of_k3s_unless_it_is_disabled(
 def silent(place: NodePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodePlace:
     """A place whose API server does not answer."""
     monkeypatch.setattr(Readiness, "probe", lambda _: "connection refused")
-    monkeypatch.setattr(node_place, "_RESUME_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(Timeout.NODE_CONTROL_PLANE_RESTORED, "nominal", timedelta(seconds=0))
     place.create_pki()
     Access(16443, {node.name: 2201 for node in CLUSTER.nodes}, 5001).save(ClusterPaths(tmp_path).access)
     return place

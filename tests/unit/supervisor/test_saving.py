@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.supervisor import saving
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.supervisor.saving import set_clock
 
 
@@ -53,7 +54,7 @@ def test_clock_of_a_slow_guest_is_set_again_until_it_is_right(port: Path) -> Non
 
 
 def test_guest_that_stays_slow_is_an_error(port: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_CLOCK_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(Timeout.CLOCK, "nominal", timedelta(seconds=1))
     with pytest.raises(StepError, match=r"has not set its clock in 1 s: the last try took 0\.[67] s"):
         asyncio.run(Guest(port, [0.6, 0.6, 0.6]).set_by_the_lab())
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -19,6 +20,7 @@ from support.topologies import SINGLE_NODE
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import ProcessState
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.supervisor import supervisor as module
 from mock_device.lab.supervisor.cluster_processes import Step
 from mock_device.lab.supervisor.supervisor import Supervisor
@@ -165,7 +167,7 @@ def test_cluster_with_stay_runs_until_it_is_stopped(running: Callable[..., Any])
 
 
 def test_cluster_without_a_holder_ends(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_HOLDER_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(Timeout.FIRST_HOLDER, "nominal", timedelta(seconds=0.05))
 
     async def check() -> None:
         async with running() as cluster:

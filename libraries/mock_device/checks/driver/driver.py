@@ -13,7 +13,9 @@ from kubernetes.client import ApiClient
 from mock_device.checks.driver.logs import LogMark
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy, module_loader
 from mock_device.lab.kube import kubeclient
 
@@ -33,7 +35,7 @@ class Component(Enum):
 
 def wait_ready(api: ApiClient, nodes: int, timeout: timedelta) -> None:
     """Wait until a node agent runs on each of ``nodes`` nodes, and the controller; CheckError says why they do not."""
-    seconds = timeout.total_seconds()
+    seconds = timeouts.seconds(timeout)
     try:
         kubeclient.wait_daemonset(api, deploy.NAMESPACE, Component.NODE_AGENT.value, seconds, nodes=nodes)
         kubeclient.wait_deployment(api, deploy.NAMESPACE, Component.CONTROLLER.value, seconds)
@@ -71,8 +73,9 @@ def restart(api: ApiClient, component: Component, node: str | None, nodes: int, 
     core = client.CoreV1Api(api)
     core.delete_namespaced_pod(old, deploy.NAMESPACE)
     selection = {"namespace": deploy.NAMESPACE, "field_selector": f"metadata.name={old}"}
-    if kubeclient.watch_until(core.list_namespaced_pod, lambda found: not found, timeout.total_seconds(), **selection):
-        raise CheckError(f"pod {old} is still terminating after {timeout.total_seconds():.0f} s; look at its log")
+    seconds = timeouts.seconds(timeout)
+    if kubeclient.watch_until(core.list_namespaced_pod, lambda found: not found, seconds, **selection):
+        raise CheckError(f"pod {old} is still terminating after {seconds:.0f} s; look at its log")
     wait_ready(api, nodes, timeout)
 
 
@@ -93,7 +96,7 @@ def follow_log(api: ApiClient, pod: str, *, since_seconds: int | None = None) ->
         since_seconds=since_seconds,
         follow=True,
         _preload_content=False,
-        _request_timeout=(kubeclient.REQUEST_TIMEOUT_SECONDS, _SILENCE_SECONDS),
+        _request_timeout=(Timeout.API_REQUEST.seconds, _SILENCE_SECONDS),
     )
     for line in answer:
         yield str(line, "utf-8", "replace").rstrip("\n")
@@ -118,7 +121,7 @@ def change_agents(api: ApiClient, template: kube.Object, nodes: int, timeout: ti
     # Update all nodes at once: node by node would multiply the time by the number of nodes.
     patch_agents(api, {"updateStrategy": _update("100%", 0), "template": template})
     try:
-        kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeout.total_seconds(), nodes=nodes)
+        kubeclient.wait_daemonset(api, deploy.NAMESPACE, deploy.NODE_AGENT, timeouts.seconds(timeout), nodes=nodes)
     except StepError as error:
         raise CheckError(str(error)) from error
     finally:

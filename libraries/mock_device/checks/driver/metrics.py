@@ -17,6 +17,7 @@ from kubernetes.client import ApiClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 
 SCANS = "mock_accel_scan_duration_seconds"
@@ -30,8 +31,6 @@ API_ERRORS = "mock_accel_api_errors_total"
 """Counter: failed requests to the API server."""
 PORT = 8080
 """Port of both programs for /healthz, /readyz and /metrics."""
-# An agent's first answer takes long, because it imports the Prometheus client on first use.
-_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,6 @@ def series(name: str, **labels: str) -> str:
 def read(api: ApiClient, pod: str) -> str:
     """Read ``/metrics`` of the driver's pod ``pod``."""
     answer: Any = client.CoreV1Api(api).connect_get_namespaced_pod_proxy_with_path(
-        f"{pod}:{PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=_TIMEOUT_SECONDS
+        f"{pod}:{PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=Timeout.METRICS.seconds
     )
     return str(answer.data, "utf-8")

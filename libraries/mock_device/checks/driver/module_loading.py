@@ -15,7 +15,9 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import kmm, kmm_state, module_loader
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.loader_settings import LoaderKind
@@ -24,9 +26,6 @@ from mock_device.names import NAMESPACE
 
 _MODPROBE = ["/usr/sbin/modprobe", "-d", "/opt"]
 _MODULE = "mock_accel"
-_MODPROBE_TIMEOUT = timedelta(seconds=60)
-_KMM_TIMEOUT = timedelta(minutes=3)
-"""KMM takes 11 to 40 s for a node without hardware virtualisation: a pod starts there, and ends."""
 
 
 class ModuleControl(ABC):
@@ -74,14 +73,14 @@ class PodControl(ModuleControl):
     def wait_running(self, nodes: list[str], timeout: timedelta) -> None:
         try:
             kubeclient.wait_daemonset(
-                self._api, NAMESPACE, module_loader.DAEMON_SET, timeout.total_seconds(), nodes=len(nodes)
+                self._api, NAMESPACE, module_loader.DAEMON_SET, timeouts.seconds(timeout), nodes=len(nodes)
             )
         except StepError as error:
             raise CheckError(str(error)) from error
 
     def _modprobe(self, node: str, arguments: list[str]) -> None:
         pod = driver.pod_of(self._api, Component.MODULE_LOADER, node)
-        kube.execute(self._api, pod, [*_MODPROBE, *arguments], _MODPROBE_TIMEOUT, namespace=NAMESPACE)
+        kube.execute(self._api, pod, [*_MODPROBE, *arguments], Timeout.MODPROBE.nominal, namespace=NAMESPACE)
 
 
 class KmmControl(ModuleControl):
@@ -110,7 +109,7 @@ class KmmControl(ModuleControl):
 
     def wait_running(self, nodes: list[str], timeout: timedelta) -> None:
         try:
-            kmm.wait_loaded(self._api, nodes, timeout.total_seconds())
+            kmm.wait_loaded(self._api, nodes, timeouts.seconds(timeout))
         except StepError as error:
             raise CheckError(str(error)) from error
 
@@ -150,7 +149,7 @@ class KmmControl(ModuleControl):
         self._until(there, f"pod {name} is deleted")
 
     def _until(self, complaints: Callable[[KmmState], list[str]], what: str) -> None:
-        until_no_complaints(lambda: complaints(kmm_state.read(self._api)), _KMM_TIMEOUT, f"not yet: {what}")
+        until_no_complaints(lambda: complaints(kmm_state.read(self._api)), Timeout.KMM_NODE.nominal, f"not yet: {what}")
 
 
 def _reasons(state: KmmState, node: str) -> list[str]:

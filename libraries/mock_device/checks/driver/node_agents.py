@@ -17,6 +17,7 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient, manifests
 
@@ -97,7 +98,7 @@ def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
     """Wait until all pods of the node agents are gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
-    if left := kubeclient.watch_until(lister, lambda found: not found, timeout.total_seconds(), **selection):
+    if left := kubeclient.watch_until(lister, lambda found: not found, timeouts.seconds(timeout), **selection):
         raise CheckError(f"expected no node agent, found {', '.join(left)}")
 
 

@@ -9,6 +9,7 @@ from kubernetes.client import ApiClient
 
 from mock_device.checks.driver import metrics
 from mock_device.checks.errors import SkipCheck
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 from mock_device.topology import Node, Topology
 
@@ -30,6 +31,8 @@ class HttpAccess:
     """Path of the certificate of the authority that signed the server's certificate, PEM."""
     proxies: dict[str, str]
     """Proxy settings for ``requests``: none for ports on loopback."""
+    timeout: float
+    """Time-out of a request, wall time in seconds."""
 
 
 def access(api: ApiClient) -> HttpAccess:
@@ -41,7 +44,12 @@ def access(api: ApiClient) -> HttpAccess:
     if not (found.cert_file and found.key_file and found.ssl_ca_cert):
         raise SkipCheck("the kubeconfig has no client certificate with an authority, which these tests need")
     return HttpAccess(
-        str(found.host), str(found.cert_file), str(found.key_file), str(found.ssl_ca_cert), {"no_proxy": "127.0.0.1"}
+        str(found.host),
+        str(found.cert_file),
+        str(found.key_file),
+        str(found.ssl_ca_cert),
+        {"no_proxy": "127.0.0.1"},
+        Timeout.METRICS.seconds,
     )
 
 

@@ -14,6 +14,7 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms, kube, pods, slices
+from mock_device.lab.base import timeouts
 from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, module_loader
 from mock_device.lab.cluster.cluster import Capability
@@ -102,7 +103,7 @@ def revision_in_use(history: Sequence[Revision]) -> Revision:
 
 def upgrade(session: Session, values: Mapping[str, str], timeout: timedelta) -> None:
     """Give the release ``values``, the defaults for all others. Raises StepError with Helm's message."""
-    release_of(session).upgrade({**_loader_values(session), **values}, timeout.total_seconds())
+    release_of(session).upgrade({**_loader_values(session), **values}, timeouts.seconds(timeout))
 
 
 def _loader_values(session: Session) -> dict[str, str]:
@@ -120,7 +121,7 @@ def ensure_installed(session: Session, values: Mapping[str, str], timeout: timed
         upgrade(session, values, timeout)
     else:
         chosen = {**_loader_values(session), **values}
-        release.install(chosen, timeout.total_seconds(), take_ownership=True)
+        release.install(chosen, timeouts.seconds(timeout), take_ownership=True)
 
 
 def restore_manifests(session: Session, timeout: timedelta) -> None:
@@ -133,7 +134,7 @@ def restore_manifests(session: Session, timeout: timedelta) -> None:
     release = release_of(session)
     if not release.history() and driver.pods(session.api, Component.NODE_AGENT):
         return
-    release.uninstall(timeout.total_seconds())
+    release.uninstall(timeouts.seconds(timeout))
     if module_loader.found_in(session.api) is LoaderKind.POD:
         PodLoader().install(session.cluster)
     deploy.install_driver(session.cluster)

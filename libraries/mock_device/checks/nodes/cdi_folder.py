@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mock_device.checks.nodes import runtime
 from mock_device.checks.nodes.cdi import FOLDER
 from mock_device.checks.nodes.session import Session
+from mock_device.lab.base.timeouts import Timeout
 
 
 def protect(session: Session, node: str) -> None:
@@ -37,4 +37,4 @@ def uncover(session: Session, node: str) -> None:
         while mountpoint -q {FOLDER}; do umount {FOLDER} || exit 1; done
         {session.runtime(node).restart}
     """
-    session.on_node(node, command, runtime.RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, command, Timeout.RUNTIME_RESTART.seconds)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from mock_device.checks.errors import SkipCheck
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import images
 from mock_device.lab.build.thin_image import write_thin
-
-_PUSH_TIMEOUT_SECONDS = 60.0
 
 
 class ImageForm(StrEnum):
@@ -59,4 +58,4 @@ def push(registry: str, image: str) -> None:
     """Push the image as ``image`` to ``registry`` (host and port on loopback). Raises SkipCheck, StepError."""
     need_skopeo()
     command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
-    run([*command, f"docker-archive:{archive()}", f"docker://{registry}/{image}"], timeout=_PUSH_TIMEOUT_SECONDS)
+    run([*command, f"docker-archive:{archive()}", f"docker://{registry}/{image}"], timeout=Timeout.IMAGE_PUSH.seconds)

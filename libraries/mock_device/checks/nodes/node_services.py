@@ -12,12 +12,13 @@ from kubernetes.client import ApiException
 from mock_device.checks.nodes import runtime
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient
 
 
 def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
     """Restart containerd of ``node``, and wait until the kubelet has reconnected to it. Raises CheckError."""
-    session.on_node(node, lambda found: found.restart, runtime.RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, lambda found: found.restart, Timeout.RUNTIME_RESTART.seconds)
     _wait_kubelet_runs(session, node, "runningpods/", timeout)
 
 
@@ -50,4 +51,4 @@ def set_default_runtime(session: Session, node: str, name: str) -> None:
     """Make ``name`` containerd's default runtime on ``node``. containerd restarts, containers keep running."""
     found = session.runtime(node)
     command = f"{runtime.set_default(found.config, name)} && {found.restart}"
-    session.on_node(node, command, runtime.RESTART_TIMEOUT_SECONDS)
+    session.on_node(node, command, Timeout.RUNTIME_RESTART.seconds)

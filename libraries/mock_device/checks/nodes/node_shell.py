@@ -14,10 +14,10 @@ from SSHLibrary.abstractclient import SSHClientException
 from SSHLibrary.client import SSHClient
 
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.ssh import JumpHost, as_root
 
-_LOGIN_TIMEOUT_SECONDS = 60.0
 _KEEPALIVE_SECONDS = "15s"
 _CHUNK_BYTES = 65536
 
@@ -126,7 +126,7 @@ class NodeShell:
         transport = self._client.client.get_transport() if self._client else None
         if transport is None or not transport.is_active():
             self.close()
-            self._client = self._login(min(timeout, _LOGIN_TIMEOUT_SECONDS))
+            self._client = self._login(min(timeout, Timeout.LOGIN.seconds))
             transport = self._client.client.get_transport()
         line = as_root(self._access, shlex.join(["sh", "-c", command])) if self._access.sudo else command
         return _run(transport, line, deadline)

@@ -10,16 +10,16 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
+from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import Deadline, until_no_complaints
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient
 
 _API_PORT = 6443
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
-_LOGIN_SECONDS = 30.0
-_API_SECONDS = 10.0
 _WRITTEN = "/var/lib/written-at-power-cut"
-# Creates, replaces, syncs and removes files for at most a minute; returns when the first files exist.
+# Creates, replaces, syncs and removes files for at most a minute.
 _WRITE = f"""
     mkdir -p {_WRITTEN}
     systemd-run --quiet --collect --unit=write-load --property=RuntimeMaxSec=60 sh -c '
@@ -28,20 +28,19 @@ _WRITE = f"""
             echo "{{\"number\": $number}}" >half && mv half "state-$((number % 50))"
             if [ $((number % 10)) = 0 ]; then sync -f .; rm -f "state-$((number % 40))"; fi
         done'
-    timeout 30 sh -c 'until [ -e {_WRITTEN}/state-49 ]; do sleep 0.1; done'
 """
 
 
 def boot_id(session: Session, node: str) -> str:
     """The kernel's ID of the present boot of ``node``."""
-    return session.on_node(node, _BOOT_ID, _LOGIN_SECONDS).strip()
+    return session.on_node(node, _BOOT_ID, Timeout.BOOTING_LOGIN.seconds).strip()
 
 
 def reboot(session: Session, node: str, timeout: timedelta) -> None:
     """Reboot ``node`` and wait until it is Ready again. Raises CheckError."""
     deadline = Deadline(timeout)
     before = boot_id(session, node)
-    if said := session.on_node(node, "systemctl reboot --no-block 2>&1", _LOGIN_SECONDS).strip():
+    if said := session.on_node(node, "systemctl reboot --no-block 2>&1", Timeout.BOOTING_LOGIN.seconds).strip():
         raise CheckError(f"{node}: expected no message of systemctl reboot, found {said}")
     _wait_booted(session, node, before, deadline)
 
@@ -54,7 +53,8 @@ def cut_power(session: Session, node: str, timeout: timedelta) -> None:
     """
     deadline = Deadline(timeout)
     before = boot_id(session, node)
-    session.on_node(node, _WRITE)
+    files_exist = f"timeout {Timeout.WRITES.seconds:.0f} sh -c 'until [ -e {_WRITTEN}/state-49 ]; do sleep 0.1; done'"
+    session.on_node(node, f"{_WRITE}\n{files_exist}")
     session.cluster.guests.qmp(node, "system_reset")
     _wait_booted(session, node, before, deadline)
     session.on_node(node, f"rm -r {_WRITTEN}")
@@ -71,7 +71,7 @@ def _wait_booted(session: Session, node: str, before: str, deadline: Deadline) -
 
     until_no_complaints(complaints, deadline.left(), node)
     until_no_complaints(lambda: _api_complaints(session), deadline.left(), "API server")
-    kubeclient.wait_nodes_ready(session.api, [node], deadline.left().total_seconds())
+    kubeclient.wait_nodes_ready(session.api, [node], timeouts.seconds(deadline.left()))
 
 
 def _api_complaints(session: Session) -> list[str]:
@@ -80,7 +80,7 @@ def _api_complaints(session: Session) -> list[str]:
     While it starts it refuses requests (403): it does not know its own roles and bindings yet.
     """
     try:
-        client.CoreV1Api(session.api).list_node(limit=1, _request_timeout=_API_SECONDS)
+        client.CoreV1Api(session.api).list_node(limit=1, _request_timeout=Timeout.BOOTING_API.seconds)
     except ApiException as error:
         return [f"it refuses to list nodes: {kubeclient.refusal(error)}"]
     except HTTPError as error:
@@ -104,7 +104,7 @@ def cut_off_api(session: Session, node: str, seconds: int) -> None:
         systemd-run --quiet --collect --unit=cut-off --service-type=oneshot \\
             sh -c 'sleep {seconds}; nft delete table ip cut_off'
     """
-    session.on_node(node, command, seconds + COMMAND_SECONDS)
+    session.on_node(node, command, seconds + Timeout.NODE_COMMAND.seconds)
 
 
 def turn_clock(session: Session, node: str, ahead: timedelta) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-RESTART_TIMEOUT_SECONDS = 120.0
 _PLUGINS = ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri")
 """containerd's CRI plugin since 2.0 (configuration version 3) and before."""
 

@@ -11,15 +11,12 @@ from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.kube import kubeclient
 from mock_device.topology import Topology
-
-# Time-out of a command that takes about a second, on nodes without hardware virtualisation that share a busy core.
-COMMAND_SECONDS = 180.0
-
 
 Result = TypeVar("Result")
 Command = str | Callable[[NodeRuntime], str]
@@ -39,11 +36,11 @@ class Session:
     """A borrowed cluster. Connections are made on first use."""
 
     def __init__(
-        self, cluster: Cluster, connect: Callable[[NodeAccess], Shell], command_seconds: float = COMMAND_SECONDS
+        self, cluster: Cluster, connect: Callable[[NodeAccess], Shell], command_seconds: float | None = None
     ) -> None:
-        """``command_seconds`` is the default time-out of commands on nodes."""
+        """``command_seconds`` is the default time-out of commands on nodes; without it, Timeout.NODE_COMMAND."""
         self.cluster = cluster
-        self.command_seconds = command_seconds
+        self.command_seconds = Timeout.NODE_COMMAND.seconds if command_seconds is None else command_seconds
         self._connect = connect
         self._shells: dict[str, Shell] = {}
         self._runtimes: dict[str, NodeRuntime] = {}

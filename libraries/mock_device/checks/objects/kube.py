@@ -16,6 +16,7 @@ from kubernetes.stream import stream
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 from mock_device.names import MADE_BY_TESTS
 
@@ -101,7 +102,7 @@ def wait_claim(
         last[:] = complaints(kubeclient.as_json(api, found[name])) if name in found else ["there is no such claim"]
         return not last
 
-    seconds = timeout.total_seconds()
+    seconds = timeouts.seconds(timeout)
     lister = client.ResourceV1Api(api).list_namespaced_resource_claim
     kubeclient.watch_until(
         lister, done, seconds, namespace=namespace_of_tests(api), field_selector=f"metadata.name={name}"
@@ -156,7 +157,7 @@ def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout:
         last[:] = [kubeclient.as_json(api, found[name])] if name in found else []
         return bool(last) and (done(last[0]) or pods.has_ended(last[0]))
 
-    seconds = timeout.total_seconds()
+    seconds = timeouts.seconds(timeout)
     lister = client.CoreV1Api(api).list_namespaced_pod
     kubeclient.watch_until(
         lister, ready, seconds, namespace=namespace_of_tests(api), field_selector=f"metadata.name={name}"
@@ -225,7 +226,7 @@ def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Wait until a pod that is being deleted is gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"field_selector": f"metadata.name={name}"}
-    _wait_gone(api, "pods", lister, selection, time.monotonic() + timeout.total_seconds())
+    _wait_gone(api, "pods", lister, selection, time.monotonic() + timeouts.seconds(timeout))
 
 
 def delete_everything(api: ApiClient, timeout: timedelta) -> None:
@@ -233,7 +234,7 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
 
     ``timeout`` is for everything together; when it expires, CheckError names the remaining objects.
     """
-    deadline = time.monotonic() + timeout.total_seconds()
+    deadline = time.monotonic() + timeouts.seconds(timeout)
     core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
     kinds = {
         "pods": (core.delete_collection_namespaced_pod, core.list_namespaced_pod),
@@ -284,7 +285,7 @@ def execute(
 
     Raises CheckError if the command fails or takes too long.
     """
-    seconds = timeout.total_seconds()
+    seconds = timeouts.seconds(timeout)
     selection = {"container": container} if container else {}
     try:
         socket = stream(

@@ -14,6 +14,7 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.objects.kube import LABELS, namespace_of_tests
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.kube import kubeclient, manifests
 
@@ -38,7 +39,7 @@ def run_in_namespace(api: ApiClient, namespace: str, name: str, node: str, timeo
     def running(found: Any) -> bool:
         return name in found and found[name].status.phase == "Running"
 
-    lister, seconds = client.CoreV1Api(api).list_namespaced_pod, timeout.total_seconds()
+    lister, seconds = client.CoreV1Api(api).list_namespaced_pod, timeouts.seconds(timeout)
     if not running(kubeclient.watch_until(lister, running, seconds, namespace=namespace)):
         raise CheckError(f"pod {namespace}/{name}: expected it to run within {seconds:.0f} s; look at: lab diagnose")
 
@@ -51,7 +52,7 @@ def delete_namespace(api: ApiClient, name: str, timeout: timedelta) -> None:
     core = client.CoreV1Api(api)
     if _own(api, name):
         core.delete_namespace(name)
-    seconds, selection = timeout.total_seconds(), {"field_selector": f"metadata.name={name}"}
+    seconds, selection = timeouts.seconds(timeout), {"field_selector": f"metadata.name={name}"}
     if kubeclient.watch_until(core.list_namespace, lambda found: not found, seconds, **selection):
         raise CheckError(f"namespace {name!r}: expected it to be gone within {seconds:.0f} s; look at its conditions")
 

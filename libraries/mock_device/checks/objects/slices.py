@@ -13,6 +13,7 @@ from kubernetes.client import ApiClient
 from kubernetes.utils.quantity import parse_quantity
 
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient
 from mock_device.names import DRIVER
 from mock_device.topology import DeviceId
@@ -201,7 +202,7 @@ def wait_published(
         last[:] = incomplete_pools(items) + complaints(parse(items))
         return not last
 
-    seconds = timeout.total_seconds()
+    seconds = timeouts.seconds(timeout)
     kubeclient.watch_until(client.ResourceV1Api(api).list_resource_slice, done, seconds)
     if last:
         raise CheckError(f"expected {expected} within {seconds:.0f} s:\n" + "\n".join(last))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,25 +16,20 @@ from mock_device.checks.driver import driver, metrics
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
-from mock_device.checks.nodes.session import COMMAND_SECONDS, Session
+from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import claims, kube, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
-# Makes the kernel announce the first device again (KOBJ_CHANGE), after which the node agent scans all devices.
-_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo change >"$d/uevent"; exit; done'
-_COUNTED_TIMEOUT = timedelta(seconds=30)
-_RESTART_TIMEOUT = timedelta(minutes=3)
+# Makes the kernel announce the first device again (KOBJ_ADD), after which the node agent scans all devices.
+_ANNOUNCE = f'for d in {CLASS_FOLDER}/*; do echo add >"$d/uevent"; exit; done'
 _WATCH_SECONDS = 10.0
 """Watch time-out, after which errors of pod creation are noticed."""
-
-_ENDING_AT_ONCE = 10
-"""Maximum number of pods that end in parallel. containerd allows 10 s for stopping a sandbox. Without hardware
-virtualisation that is too short if a hundred end at once. containerd may then never remove one of them, because it
-treats crun's answer that the sandbox is already gone as a failure."""
 
 # Runs in the node agent's container, which has the node's sysfs. Reads every attribute of each device, like the driver.
 _READ = """
@@ -58,7 +53,7 @@ def agent_starts(session: Session, node: str, times: int) -> list[float]:
     nodes = len(session.topology.nodes)
     found = []
     for _ in range(times):
-        driver.restart(session.api, Component.NODE_AGENT, node, nodes, _RESTART_TIMEOUT)
+        driver.restart(session.api, Component.NODE_AGENT, node, nodes, Timeout.AGENT_RESTART.nominal)
         text = metrics.read(session.api, driver.pod_of(session.api, Component.NODE_AGENT, node))
         found.append(metrics.parse_value(text, metrics.START))
     return found
@@ -88,7 +83,7 @@ def _counted(read: Callable[[], Histogram], before: Histogram, count: int, what:
         last[0] = read().since(before)
         return [] if last[0].count >= count else [f"expected {count}, found {last[0].count}"]
 
-    until_no_complaints(complaints, _COUNTED_TIMEOUT, f"{what}, by /metrics")
+    until_no_complaints(complaints, Timeout.COUNTED.nominal, f"{what}, by /metrics")
     return last[0]
 
 
@@ -96,8 +91,9 @@ def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
     """Durations of reading all attributes of a device, for each device of ``node``, ``times`` times."""
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
-    timeout = timedelta(seconds=COMMAND_SECONDS)
-    return parse_reads(kube.execute(session.api, pod, command, timeout, namespace=deploy.NAMESPACE))
+    return parse_reads(
+        kube.execute(session.api, pod, command, Timeout.NODE_COMMAND.nominal, namespace=deploy.NAMESPACE)
+    )
 
 
 def parse_reads(output: str) -> list[float]:
@@ -120,20 +116,20 @@ class PodTimes:
     all_run: float
     """From the first request (for the first claim, if there are claims) until all pods ran."""
     ends: list[float]
-    """Per pod, from the request to delete it until it was gone; at most ten pods end in parallel."""
+    """Per pod, from the one request to delete all until it was gone."""
     prepared: Histogram
     """Claims that the node agents prepared meanwhile, from their metrics."""
     unprepared: Histogram
 
 
-def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta) -> PodTimes:
+def run_pods(session: Session, count: int, with_claims: bool, limit: timedelta) -> PodTimes:
     """Create ``count`` pods, with a claim for one device each or without claims, wait until they run, delete them.
 
-    ``timeout`` applies to the start and to the end separately. Raises CheckError.
+    ``limit`` (wall time) applies to the start and to the end separately. Raises CheckError.
     """
     before = _claim_figures(session.api)
-    starts, all_run = _start(session.api, count, with_claims, timeout)
-    ends = _end(session.api, set(starts), timeout)
+    starts, all_run = _start(session.api, count, with_claims, limit)
+    ends = _end(session.api, set(starts), limit)
     expected = count if with_claims else 0
 
     def counted(operation: str) -> Histogram:
@@ -141,7 +137,7 @@ def run_pods(session: Session, count: int, with_claims: bool, timeout: timedelta
         return _counted(lambda: _claim_figures(session.api)[operation], before[operation], expected, what)
 
     prepared, unprepared = counted("prepare"), counted("unprepare")
-    kube.delete_everything(session.api, timeout)
+    kube.delete_everything(session.api, timeouts.exactly(limit))
     return PodTimes(list(starts.values()), all_run, list(ends.values()), prepared, unprepared)
 
 
@@ -194,13 +190,13 @@ class _Starts:
         return self._ended or len(self.ran) == len(self.names)
 
 
-def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) -> tuple[dict[str, float], float]:
+def _start(api: ApiClient, count: int, with_claims: bool, limit: timedelta) -> tuple[dict[str, float], float]:
     """Seconds until each pod ran, by name, and from the first request until all ran."""
     starts = _Starts(api, count)
     lister = client.CoreV1Api(api).list_namespaced_pod
     namespace = kube.namespace_of_tests(api)
     begin = time.monotonic()
-    seconds = timeout.total_seconds()
+    seconds = limit.total_seconds()
     # Watch while the pods are created, because the first may run before the last exists.
     with ThreadPoolExecutor(1) as pool:
         creation = pool.submit(starts.create, with_claims)
@@ -215,43 +211,23 @@ def _start(api: ApiClient, count: int, with_claims: bool, timeout: timedelta) ->
     return {name: ran - starts.created[name] for name, ran in starts.ran.items()}, max(starts.ran.values()) - begin
 
 
-class _Ends:
-    """Deletes pods, a few at a time, and records how long each took to disappear from a watch."""
+def _end(api: ApiClient, names: set[str], limit: timedelta) -> dict[str, float]:
+    """Delete all pods by one request; seconds from it until each pod was gone, by name."""
+    core, namespace = client.CoreV1Api(api), kube.namespace_of_tests(api)
+    begin, seconds = time.monotonic(), limit.total_seconds()
+    gone: dict[str, float] = {}
+    core.delete_collection_namespaced_pod(namespace, label_selector=_SELECTOR)
 
-    def __init__(self, api: ApiClient, names: Iterable[str]) -> None:
-        self._core = client.CoreV1Api(api)
-        self._namespace = kube.namespace_of_tests(api)
-        self._waiting = sorted(names, reverse=True)
-        self._asked: dict[str, float] = {}
-        self.gone: dict[str, float] = {}
-
-    def look(self, found: Mapping[str, Any]) -> bool:
-        """Record which pods are gone, and delete the next ones; True if all are gone."""
+    def look(found: Mapping[str, Any]) -> bool:
         now = time.monotonic()
-        for name in self._asked.keys() - self.gone.keys() - found.keys():
-            self.gone[name] = now - self._asked[name]
-        while self._waiting and len(self._asked) - len(self.gone) < _ENDING_AT_ONCE:
-            name = self._waiting.pop()
-            self._asked[name] = time.monotonic()
-            self._core.delete_namespaced_pod(name, self._namespace)
-        return not self.remaining
+        for name in names - gone.keys() - found.keys():
+            gone[name] = now - begin
+        return gone.keys() == names
 
-    @property
-    def remaining(self) -> list[str]:
-        """Pods that are not gone yet, those that are ending first."""
-        return sorted(self._asked.keys() - self.gone.keys()) + self._waiting
-
-
-def _end(api: ApiClient, names: set[str], timeout: timedelta) -> dict[str, float]:
-    """Seconds from the request to delete each pod until it was gone, by name."""
-    ends = _Ends(api, names)
-    seconds = timeout.total_seconds()
-    lister = client.CoreV1Api(api).list_namespaced_pod
-    namespace = kube.namespace_of_tests(api)
-    kubeclient.watch_until(lister, ends.look, seconds, namespace=namespace, label_selector=_SELECTOR)
-    if remaining := ends.remaining:
+    kubeclient.watch_until(core.list_namespaced_pod, look, seconds, namespace=namespace, label_selector=_SELECTOR)
+    if remaining := sorted(names - gone.keys()):
         why = kube.explain_pod(api, kube.get_pod(api, remaining[0]))
         raise CheckError(
             f"{len(remaining)} of {len(names)} pods are not gone after {seconds:.0f} s; {remaining[0]}: {why}"
         )
-    return ends.gone
+    return gone

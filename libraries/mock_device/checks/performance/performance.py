@@ -51,10 +51,10 @@ class Figure:
         return f"{self.name} ({self.size})"
 
 
-def figure(name: str, size: int, values: Sequence[float], limit: float | None = None, unit: str = SECONDS) -> Figure:
+def figure(name: str, size: int, values: Sequence[float], limit: float | None = None) -> Figure:
     """A figure of at least one single value."""
     p95 = percentile(values, 95)
-    return Figure(name, size, unit, len(values), median(values), fmean(values), p95, max(values), limit)
+    return Figure(name, size, SECONDS, len(values), median(values), fmean(values), p95, max(values), limit)
 
 
 def of_histogram(name: str, size: int, histogram: Histogram) -> Figure:

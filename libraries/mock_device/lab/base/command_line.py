@@ -10,6 +10,7 @@ import click
 from click.exceptions import Exit, NoArgsIsHelpError
 from click.shell_completion import shell_complete
 
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.output import tolerate_closed_output
 from mock_device.topology import TopologyError
@@ -30,8 +31,8 @@ def run(
 ) -> int:
     """Run ``command`` with ``argv`` (default: this process's arguments) and return its exit code.
 
-    The code is what the command returns (0 for None), 1 for StepError,
-    TopologyError and ``failures``, 2 for bad usage, 130 after Ctrl-C. Errors are
+    The code is what the command returns (0 for None), 1 for StepError (also
+    for a wrong LAB_TIMEOUT_FACTOR), TopologyError and ``failures``, 2 for bad usage, 130 after Ctrl-C. Errors are
     written to standard error as ``NAME: message``; ``interrupted`` is the message
     after Ctrl-C. It is no error if the reader of standard output exits.
     """
@@ -47,6 +48,7 @@ def _run(command: click.Command, argv: list[str], failures: tuple[type[Exception
     try:
         # Not command.main(), which handles Ctrl-C and broken pipes itself.
         with command.make_context(name, argv) as context:
+            timeouts.factor()  # a wrong one fails here, not in the middle of the work
             return command.invoke(context) or 0
     except Exit as end:
         return end.exit_code

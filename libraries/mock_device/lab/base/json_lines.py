@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
 MAX_LINE_BYTES = 1 << 20
 _MAX_REQUESTS = 16
-_ANSWER_TIMEOUT_SECONDS = 120.0
 
 
 class NotRunningError(StepError):
@@ -32,15 +32,15 @@ class Connection:
     Whatever the server holds for this client, it releases when the connection ends, also if this process dies.
     """
 
-    def __init__(self, address: str, what: str, remedy: str, timeout: float = _ANSWER_TIMEOUT_SECONDS) -> None:
+    def __init__(self, address: str, what: str, remedy: str, timeout: float | None = None) -> None:
         """Connect to ``what``, which listens on ``address``. Raises NotRunningError with the ``remedy``.
 
-        ``timeout`` is how long to wait for an answer, in seconds.
+        ``timeout`` is how long to wait for an answer, in seconds; by default Timeout.ANSWER.
         """
         self._what = what
-        self._timeout = timeout
+        self._timeout = Timeout.ANSWER.seconds if timeout is None else timeout
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._socket.settimeout(timeout)
+        self._socket.settimeout(self._timeout)
         try:
             self._socket.connect(address)
         except OSError as error:

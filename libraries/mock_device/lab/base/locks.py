@@ -12,8 +12,8 @@ from typing import IO
 
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
-_TIMEOUT_SECONDS = 3600.0
 _POLL_SECONDS = 0.2
 
 
@@ -37,18 +37,21 @@ def locked(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     Raises StepError after an hour.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
-    announced = False
     with path.open("a+", errors="replace") as file:
-        while not try_lock(file, shared=shared):
-            if not announced:
-                file.seek(0)
-                progress.say(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}")
-                announced = True
-            if time.monotonic() > deadline:
-                raise StepError(f"{what}: {path} is still locked after {_TIMEOUT_SECONDS:.0f} s")
-            time.sleep(_POLL_SECONDS)
+        if not try_lock(file, shared=shared):
+            _wait(file, path, what, shared=shared)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _wait(file: IO[str], path: Path, what: str, *, shared: bool) -> None:
+    """Wait until ``file`` can be locked, with progress."""
+    deadline = time.monotonic() + Timeout.LOCK.seconds
+    file.seek(0)
+    with progress.step(f"waiting for process {file.read().strip() or '?'}, which is working on: {what}"):
+        while not try_lock(file, shared=shared):
+            if time.monotonic() > deadline:
+                raise StepError(f"{what}: {path} is still locked after {Timeout.LOCK.seconds:.0f} s")
+            time.sleep(_POLL_SECONDS)

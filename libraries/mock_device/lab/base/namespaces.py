@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mock_device.lab.base.timeouts import Timeout
+
 _SYSCTL = Path("/proc/sys")
-_TRIAL_TIMEOUT_SECONDS = 10.0
 _ENOUGH = "10000"
 
 
@@ -38,7 +39,7 @@ def forbidden() -> Forbidden | None:
             [*unshare(), "mount", "-t", "tmpfs", "tmpfs", "/tmp"],
             capture_output=True,
             text=True,
-            timeout=_TRIAL_TIMEOUT_SECONDS,
+            timeout=Timeout.NAMESPACES.seconds,
             check=False,
         )
     except (OSError, subprocess.SubprocessError) as error:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mock_device.lab.base.commands import search_path
 from mock_device.lab.base.errors import StepError
-
-_END_TIMEOUT_SECONDS = 5.0
+from mock_device.lab.base.timeouts import Timeout
 
 
 @dataclass(frozen=True)
@@ -110,14 +109,14 @@ class Children:
         return [child.state() for child in self._children.values()]
 
     async def end(self, name: str, signal_number: int = signal.SIGTERM) -> None:
-        """End one process; kill it if that takes longer than 5 s."""
+        """End one process; kill it if that takes longer than Timeout.KILLED."""
         child = self._children[name]
         child.ending = True
         if child.process.returncode is not None:
             return
         child.process.send_signal(signal_number)
         try:
-            await asyncio.wait_for(child.process.wait(), _END_TIMEOUT_SECONDS)
+            await asyncio.wait_for(child.process.wait(), Timeout.KILLED.seconds)
         except TimeoutError:
             child.process.kill()
             await child.process.wait()

@@ -52,6 +52,8 @@ def _explained(error: ValidationError) -> str:
             return f"expected the key {_choice(missing)}"
         case "pattern":
             return f"expected text that matches {wanted}, found {found!r}"
+        case "minimum" | "maximum" if isinstance(error.schema, dict) and {"minimum", "maximum"} <= error.schema.keys():
+            return f"expected a number from {error.schema['minimum']} to {error.schema['maximum']}, found {found!r}"
         case "not" if wanted == {}:
             # `false` would mean the same, but jsonschema does not say where it was violated.
             return "this key is not allowed here"

@@ -54,8 +54,6 @@ class K3sSpec:
     """Flags of the server only."""
     nodes: dict[str, list[str]]
     """Flags of server and agents."""
-    kubelet: str
-    """KubeletConfiguration of every node, YAML; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,8 @@ class ClusterSpec:
     """Value of ``--feature-gates`` for every component and the kubelets."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
+    kubelet_config: str
+    """KubeletConfiguration of the profile, YAML: a drop-in on every node."""
     k3s: K3sSpec | None
     """Settings of a cluster whose control plane runs on its first node; None if it runs on this machine."""
     golden: str
@@ -91,6 +91,8 @@ class ClusterSpec:
     """Listening TCP socket, forwarded to the registry."""
     internet_fd: int
     """Socket of passt(1), through which guests reach the outside; ``NO_INTERNET`` if they do not."""
+    timeout_factor: float
+    """The profile's factor of all time-outs (``lab.base.timeouts``)."""
 
     @property
     def internet(self) -> bool:

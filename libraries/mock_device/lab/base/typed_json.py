@@ -9,7 +9,14 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number", bool: "true or false"}
+_KINDS = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 _SHOWN_CHARACTERS = 40
 
 
@@ -21,7 +28,7 @@ def read_typed(kind: type[T], path: Path) -> T:
 def parse_typed(kind: type[T], text: bytes) -> T:
     """Read JSON as an instance of the dataclass ``kind``.
 
-    Fields may be strings, integers, booleans, lists, dicts with string keys,
+    Fields may be strings, integers, floats, booleans, lists, dicts with string keys,
     dataclasses of these, and any of them or None. Raises ValueError with one line that says
     what was expected and found.
     """

@@ -20,12 +20,12 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.gobuild import build_helm
 from mock_device.names import NAMESPACE
 
 CHART = PROJECT / "charts" / "mock-device"
 RELEASE = "mock-device"
-_TIMEOUT_SECONDS = 120.0
 _SOURCE = re.compile(rf"# Source: {CHART.name}/templates/(\S+)\n")
 """Helm writes it before each document."""
 
@@ -76,7 +76,7 @@ def settings(values: Values) -> list[str]:
 def render(values: Values | None = None, *arguments: str | Path) -> str:
     """YAML of ``helm template`` with ``values``. Raises StepError with Helm's message."""
     argv = [helm_program(), "template", RELEASE, CHART, f"--namespace={NAMESPACE}", *settings(values or {}), *arguments]
-    return run(argv, timeout=_TIMEOUT_SECONDS).decode()
+    return run(argv, timeout=Timeout.CHART.seconds).decode()
 
 
 def documents(rendered: str) -> dict[str, list[str]]:

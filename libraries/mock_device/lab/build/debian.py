@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.rootless import as_root
 
 SUITE = "trixie"
-_TIMEOUT_SECONDS = 1200.0
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 # Root of a user namespace cannot create device nodes, nor mount devpts for a group that the namespace lacks: bind-mount
@@ -40,4 +40,4 @@ def tree(target: Path, packages: Sequence[str], *, log: Path, variant: str = "ap
     # For a variant that configures no packages, extraction is the last stage.
     stage = "extract" if variant == "extract" else "customize"
     argv += [f"--{stage}-hook={hook}" for hook in hooks]
-    run(as_root([*argv, SUITE, target]), log=log, timeout=_TIMEOUT_SECONDS)
+    run(as_root([*argv, SUITE, target]), log=log, timeout=Timeout.DEBIAN_TREE.seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.store import Input, cached
 
 COMPONENTS = (
@@ -27,7 +28,6 @@ _CONTAINERD = "github.com/containerd/containerd/v2"
 _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 _SHIM_TAGS = "no_grpc"
 _CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
-_BUILD_TIMEOUT_SECONDS = 2400.0
 _SOURCE = PROJECT / "embedded-k8s"
 _HELM = "helm.sh/helm/v4"
 _HELM_SOURCE = Path(__file__).parent / "data" / "helm"
@@ -71,7 +71,7 @@ def build_embedded_k8s() -> Path:
         argv = ["go", "build", "-trimpath", "-ldflags", f"-s -w {version_flags(version)}"]
         argv += ["-o", str(folder / "embedded-k8s"), "."]
         environment = {"CGO_ENABLED": "0"}
-        run(argv, cwd=_SOURCE, env=environment, log=log_path("kubernetes"), timeout=_BUILD_TIMEOUT_SECONDS)
+        run(argv, cwd=_SOURCE, env=environment, log=log_path("kubernetes"), timeout=Timeout.GO_BUILD.seconds)
         for name in COMPONENTS:
             (folder / name).symlink_to("embedded-k8s")
 
@@ -88,7 +88,7 @@ def build_registry() -> Path:
     def build(folder: Path) -> None:
         argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(folder / "lab-registry"), "."]
         environment = {"CGO_ENABLED": "0"}
-        run(argv, cwd=source, env=environment, log=log_path("registry"), timeout=_BUILD_TIMEOUT_SECONDS)
+        run(argv, cwd=source, env=environment, log=log_path("registry"), timeout=Timeout.GO_BUILD.seconds)
 
     inputs: dict[str, Input] = {"sources": sources}
     return cached("registry", inputs, build, what="registry of clusters") / "lab-registry"
@@ -104,7 +104,7 @@ def build_containerd() -> Path:
         for tags, commands in _CONTAINERD_COMMANDS.items():
             argv = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", stamp]
             argv += [f"{_CONTAINERD}/cmd/{name}@v{CONTAINERD_VERSION}" for name in commands]
-            run(argv, cwd=folder, env=environment, log=log_path("containerd"), timeout=_BUILD_TIMEOUT_SECONDS)
+            run(argv, cwd=folder, env=environment, log=log_path("containerd"), timeout=Timeout.GO_BUILD.seconds)
 
     inputs = {"version": CONTAINERD_VERSION, "tags": " ".join(_CONTAINERD_COMMANDS)}
     return cached("containerd", inputs, build, what=f"build containerd {CONTAINERD_VERSION} (about 2 minutes, once)")
@@ -119,7 +119,7 @@ def build_helm() -> Path:
         stamp = f"-s -w -X {_HELM}/internal/version.version={version}"
         argv = ["go", "build", "-trimpath", "-ldflags", stamp, "-o", str(folder / "helm"), f"{_HELM}/cmd/helm"]
         environment = {"CGO_ENABLED": "0"}
-        run(argv, cwd=_HELM_SOURCE, env=environment, log=log_path("helm"), timeout=_BUILD_TIMEOUT_SECONDS)
+        run(argv, cwd=_HELM_SOURCE, env=environment, log=log_path("helm"), timeout=Timeout.GO_BUILD.seconds)
 
     inputs: dict[str, Input] = {"modules": [_HELM_SOURCE / "go.mod", _HELM_SOURCE / "go.sum"]}
     return cached("helm", inputs, build, what=f"build Helm {version} (minutes, once)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import prerequisites
 from mock_device.lab.build.image_source import full_name
 
@@ -19,7 +20,6 @@ _REFERENCE = re.compile(
 )
 _LOOKS_LIKE_PATH = re.compile(r"[/.~].*|.*\.(tar|tgz|gz|oci)")
 _POLICIES = (Path("/etc/containers/policy.json"), Path("~/.config/containers/policy.json"))
-_PULL_TIMEOUT_SECONDS = 1800.0
 
 
 def is_reference(text: str) -> bool:
@@ -45,7 +45,7 @@ def pull(reference: str, folder: Path, log: Path) -> Path:
     prerequisites.need(prerequisites.SKOPEO)
     layout = folder / "pulled"
     try:
-        run(argv(reference, layout), log=log, timeout=_PULL_TIMEOUT_SECONDS)
+        run(argv(reference, layout), log=log, timeout=Timeout.IMAGE_PULL.seconds)
     except StepError as error:
         raise StepError(f"cannot pull {reference} on this machine: {error}") from error
     return layout

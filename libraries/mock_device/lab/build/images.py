@@ -15,6 +15,7 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
 from mock_device.lab.build.rootless import as_root
 from mock_device.lab.build.store import Input, cached
@@ -24,8 +25,6 @@ KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
 DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
 PYTHON_VERSION = "3.13"
 """Version of Python in Debian trixie, and so in the driver's image."""
-_BUILD_TIMEOUT_SECONDS = 600.0
-_PIP_TIMEOUT_SECONDS = 600.0
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 _ARCHIVE = "image.tar"
 
@@ -107,7 +106,7 @@ def _buildah(work: Path, log: Path, command: Sequence[str]) -> None:
     """Run buildah with private storage below ``work``, so that parallel builds cannot interfere."""
     argv = ["buildah", "--root", f"{work}/storage", "--runroot", f"{work}/run", "--storage-driver", "vfs"]
     environment = {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(work)}
-    run(as_root([*argv, *command]), log=log, timeout=_BUILD_TIMEOUT_SECONDS, env=environment)
+    run(as_root([*argv, *command]), log=log, timeout=Timeout.IMAGE_BUILD.seconds, env=environment)
 
 
 def _build(
@@ -243,7 +242,7 @@ def _site_packages() -> Path:
         argv += ["--target", str(folder / "site-packages"), "--python-version", PYTHON_VERSION]
         for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
             argv += ["--platform", platform]
-        run([*argv, "-r", requirements], log=log_path("driver-packages"), timeout=_PIP_TIMEOUT_SECONDS)
+        run([*argv, "-r", requirements], log=log_path("driver-packages"), timeout=Timeout.PIP.seconds)
 
     inputs: dict[str, Input] = {"requirements": requirements, "python": PYTHON_VERSION}
     return cached("driver-packages", inputs, build, what="Python packages of the driver") / "site-packages"

@@ -16,6 +16,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.images import build_base_images
 from mock_device.lab.build.node_image import NodeImage, build_node_image
 from mock_device.lab.build.store import Input, cached
@@ -37,8 +38,6 @@ _REMOVED = (
 # k3s has these in itself.
 _REMOVED_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "embedded-k8s")
 _RELEASE = "https://github.com/k3s-io/k3s/releases/download/{version}/k3s"
-_DOWNLOAD_TIMEOUT_SECONDS = 600.0
-_COPY_TIMEOUT_SECONDS = 300.0
 _CHUNK_BYTES = 1 << 20
 _ELF = b"\x7fELF"
 
@@ -86,7 +85,7 @@ def _downloaded(version: str, sha256: str) -> Path:
     def build(folder: Path) -> None:
         binary = folder / "k3s"
         try:
-            with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_SECONDS) as answer, binary.open("wb") as file:
+            with urllib.request.urlopen(url, timeout=Timeout.K3S_DOWNLOAD.seconds) as answer, binary.open("wb") as file:
                 while chunk := answer.read(_CHUNK_BYTES):
                     file.write(chunk)
         except OSError as error:
@@ -149,10 +148,10 @@ def k3s_image(binary: Path | None) -> NodeImage:
     def build(folder: Path) -> None:
         log = log_path("k3s-image")
         disk, script = folder / "disk.raw", folder / "files.debugfs"
-        run(["cp", "--sparse=always", image.disk, disk], log=log, timeout=_COPY_TIMEOUT_SECONDS)
+        run(["cp", "--sparse=always", image.disk, disk], log=log, timeout=Timeout.K3S_DISK.seconds)
         disk.chmod(0o600)
         write_file(script, debugfs_script(binary, archives))
-        run(["debugfs", "-w", "-f", script, disk], log=log, timeout=_COPY_TIMEOUT_SECONDS)
+        run(["debugfs", "-w", "-f", script, disk], log=log, timeout=Timeout.K3S_DISK.seconds)
         if wrong := complaints(log.read_text(errors="replace")):
             raise StepError(f"debugfs could not write the files of k3s: {'; '.join(wrong[:3])}", log)
         disk.chmod(0o444)

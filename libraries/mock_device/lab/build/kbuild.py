@@ -20,6 +20,7 @@ from mock_device.lab.base import command_line
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.rootless import WORK, in_tree
@@ -27,7 +28,6 @@ from mock_device.lab.build.store import Input, NotCachedError, cached, only_look
 
 _SOURCE = PROJECT / "kernel-driver"
 _TEST_MODULES = _SOURCE / "tests/modules"
-_TIMEOUT_SECONDS = 300.0
 _CHECKPATCH = "/opt/checkpatch"
 """Folder of checkpatch.pl, which Debian ships only with the kernel's source."""
 OLDEST = (6, 1)
@@ -164,7 +164,7 @@ def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -
         argv = ["make", "-C", f"/{WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
         argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
         # objtool of Linux 7.3 reads its resource limits from /proc.
-        run(in_tree(kernel.root, argv, proc=True), log=log, timeout=_TIMEOUT_SECONDS)
+        run(in_tree(kernel.root, argv, proc=True), log=log, timeout=Timeout.MODULE_BUILD.seconds)
         for built in work.glob("*.ko"):
             shutil.copy2(built, folder)
     finally:

@@ -21,6 +21,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.paths import log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s
 from mock_device.lab.build.images import build_base_images
@@ -80,9 +81,6 @@ MASKED = (
 ON_DEMAND = ("systemd-logind.service",)
 _DISK_BYTES = 6 << 30
 _JOURNAL_MIB = 16
-_START_TIMEOUT_SECONDS = 30.0
-_IMPORT_TIMEOUT_SECONDS = 300.0
-_DISK_TIMEOUT_SECONDS = 300.0
 _POLL_SECONDS = 0.1
 
 
@@ -173,9 +171,9 @@ def _install_files(tree: Path) -> None:
 
 def _set_up_boot(tree: Path, log: Path) -> None:
     for service in SERVICES:
-        run(in_tree(tree, ["systemctl", "enable", service]), log=log, timeout=_START_TIMEOUT_SECONDS)
-    run(in_tree(tree, ["systemctl", "mask", *MASKED]), log=log, timeout=_START_TIMEOUT_SECONDS)
-    run(in_tree(tree, ["update-initramfs", "-u"]), log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
+        run(in_tree(tree, ["systemctl", "enable", service]), log=log, timeout=Timeout.NODE_IMAGE_SERVICE.seconds)
+    run(in_tree(tree, ["systemctl", "mask", *MASKED]), log=log, timeout=Timeout.NODE_IMAGE_SERVICE.seconds)
+    run(in_tree(tree, ["update-initramfs", "-u"]), log=log, timeout=Timeout.NODE_IMAGE_IMPORT.seconds)
 
 
 def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path) -> None:
@@ -195,18 +193,18 @@ def _import_images(tree: Path, archives: tuple[Path, ...], work: Path, log: Path
         daemon = subprocess.Popen(argv, stdout=output, stderr=output, env=environment, start_new_session=True)
     ctr = [str(programs / "ctr"), "--address", str(socket), "--namespace", "k8s.io"]
     try:
-        deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + Timeout.NODE_IMAGE_SERVICE.seconds
         while not socket.exists():
             if daemon.poll() is not None or time.monotonic() > deadline:
                 raise StepError("containerd did not start on this machine", log)
             time.sleep(_POLL_SECONDS)
         for archive in archives:
             argv = [*ctr, "images", "import", "--snapshotter", "overlayfs", str(archive)]
-            run(argv, log=log, timeout=_IMPORT_TIMEOUT_SECONDS)
+            run(argv, log=log, timeout=Timeout.NODE_IMAGE_IMPORT.seconds)
     finally:
         daemon.terminate()
         try:
-            daemon.wait(_START_TIMEOUT_SECONDS)
+            daemon.wait(Timeout.NODE_IMAGE_SERVICE.seconds)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
@@ -222,10 +220,20 @@ def disk_command(tree: Path, disk: Path, size: int) -> list[str | Path]:
     return ["mke2fs", "-q", "-t", "ext4", *options, "-d", tree, disk, f"{size >> 10}k"]
 
 
+def build_node_packages() -> Path:
+    """Tree of Debian's packages for the node image; built if it is not cached. Needs nothing of Kubernetes."""
+
+    def build(folder: Path) -> None:
+        debian.tree(folder / "tree", PACKAGES, log=log_path("node-packages"))
+
+    inputs: dict[str, Input] = {"debian": Path(debian.__file__), "packages": PACKAGES}
+    return cached("node-packages", inputs, build, what="Debian packages of the node image") / "tree"
+
+
 def _build(folder: Path) -> None:
     log = log_path("node-image")
     tree = folder / "tree"
-    debian.tree(tree, PACKAGES, log=log)
+    run(as_root(["cp", "-a", build_node_packages(), tree]), log=log, timeout=Timeout.NODE_IMAGE_DISK.seconds)
     _install_files(tree)
     _set_up_boot(tree, log)
     # Not below ``folder``: the path of a socket is limited to 107 bytes.
@@ -240,7 +248,7 @@ def _build(folder: Path) -> None:
         shutil.rmtree(tree / unneeded, ignore_errors=True)
     disk = folder / "disk.raw"
     argv = disk_command(tree, disk, _DISK_BYTES)
-    run(as_root(argv), log=log, timeout=_DISK_TIMEOUT_SECONDS)
+    run(as_root(argv), log=log, timeout=Timeout.NODE_IMAGE_DISK.seconds)
     disk.chmod(0o444)
     remove_tree(tree)
 

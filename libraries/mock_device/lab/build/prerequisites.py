@@ -14,6 +14,7 @@ import click
 from mock_device.lab.base import command_line, namespaces
 from mock_device.lab.base.commands import search_path
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 
 _PYTHON = (3, 11)
 _GO = (1, 26)
@@ -59,7 +60,12 @@ def _which(command: str) -> str | None:
 def _go_version() -> tuple[int, ...] | None:
     try:
         output = subprocess.run(
-            ["go", "env", "GOVERSION"], capture_output=True, text=True, timeout=30, check=True, cwd="/"
+            ["go", "env", "GOVERSION"],
+            capture_output=True,
+            text=True,
+            timeout=Timeout.GO_VERSION.seconds,
+            check=True,
+            cwd="/",
         ).stdout
         return tuple(int(part) for part in output.strip().removeprefix("go").split(".")[:2])
     except (OSError, subprocess.SubprocessError, ValueError):

@@ -11,12 +11,12 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
 from mock_device.lab.build.store import cached
 
 _NEEDED = (10, 1)
 _DEVICE = "vfio-user-pci"
-_PROBE_TIMEOUT_SECONDS = 60.0
 _PACKAGES = "qemu-system-x86 qemu-utils"
 _BACKPORTS = f"{debian.SUITE}-backports"
 HOOKS = (
@@ -49,7 +49,7 @@ def parse_version(text: str) -> tuple[int, int]:
 def _check(qemu: Qemu) -> str:
     """Why ``qemu`` cannot be used, or an empty string."""
     output = run(
-        [*qemu.system_argv, "-machine", "q35", "-device", "help"], env=qemu.env, timeout=_PROBE_TIMEOUT_SECONDS
+        [*qemu.system_argv, "-machine", "q35", "-device", "help"], env=qemu.env, timeout=Timeout.QEMU_VERSION.seconds
     )
     return "" if f'"{_DEVICE}"' in output.decode() else f"it has no device {_DEVICE}"
 
@@ -58,7 +58,7 @@ def _host_qemu() -> Qemu | None:
     system, image = shutil.which("qemu-system-x86_64"), shutil.which("qemu-img")
     if not system or not image:
         return None
-    version = run([system, "--version"], timeout=_PROBE_TIMEOUT_SECONDS).decode()
+    version = run([system, "--version"], timeout=Timeout.QEMU_VERSION.seconds).decode()
     if parse_version(version) < _NEEDED:
         return None
     qemu = Qemu([system], [image], "{}.{}".format(*parse_version(version)))
@@ -72,7 +72,7 @@ def _tree_qemu(root: Path) -> Qemu:
     data = ["-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")]
     system = [*loader, str(root / "usr/bin/qemu-system-x86_64")]
     env = {"QEMU_MODULE_DIR": str(libraries / "qemu")}
-    version = run([*system, "--version"], timeout=_PROBE_TIMEOUT_SECONDS, env=env).decode()
+    version = run([*system, "--version"], timeout=Timeout.QEMU_VERSION.seconds, env=env).decode()
     text = "{}.{}".format(*parse_version(version))
     return Qemu([*system, *data], [*loader, str(root / "usr/bin/qemu-img")], text, env)
 

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mock_device import topology as topologies
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import cache_root
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.typed_json import read_typed
 from mock_device.lab.cluster import inventory as inventories
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
@@ -21,7 +23,6 @@ from mock_device.lab.kube.object_id import ObjectId
 from mock_device.topology import Node, NumaNode, Topology, TopologyError
 
 ATTACHED = "attached"
-_LOOK_SECONDS = 60.0
 
 
 @dataclass
@@ -114,8 +115,6 @@ def attached_by(profile: Path) -> str | None:
 class ExternalCluster(Cluster):
     """An attached cluster. Any number of processes may use it; releasing it does nothing."""
 
-    look_seconds = _LOOK_SECONDS
-
     def __init__(self, name: str, *, complete: bool = True) -> None:
         """The cluster that is attached as ``name``. Raises StepError.
 
@@ -130,8 +129,10 @@ class ExternalCluster(Cluster):
                 f"lab detach --name {name}"
             )
         self.inventory = inventories.load_copy(self._paths.profile, Path(self.record.profile))
+        timeouts.use_profile(self.inventory.timeout_factor)
         self.loads_module = self.inventory.module != "none"
         self.vfs_before_tests = self.record.vfs
+        self.look_seconds = Timeout.LOOK_EXTERNAL.seconds
         self.topology = self._topology() if self._paths.topology.exists() else nodes_only(self.inventory)
 
     def _topology(self) -> Topology:

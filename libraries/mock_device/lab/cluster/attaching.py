@@ -13,6 +13,7 @@ from mock_device import names
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.locks import locked
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import chart, images, kbuild
 from mock_device.lab.build.chart import Values
 from mock_device.lab.cluster import (
@@ -27,7 +28,7 @@ from mock_device.lab.cluster import (
     node_runtime,
 )
 from mock_device.lab.cluster.attached import ATTACHED, AttachedPaths, ExternalCluster, Record
-from mock_device.lab.cluster.attachment import CDI_FOLDER, COMMAND_SECONDS, Attachment
+from mock_device.lab.cluster.attachment import CDI_FOLDER, Attachment
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
 from mock_device.lab.cluster.kmm import KmmLoader
@@ -35,8 +36,6 @@ from mock_device.lab.cluster.release import Release
 from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import kubeclient, manifests, owned
 from mock_device.lab.kube.object_id import ObjectId
-
-_ROLLOUT_SECONDS = 600.0
 
 
 def module_objects(inventory: Inventory) -> list[dict[str, Any]]:
@@ -151,12 +150,12 @@ def _install(work: Attachment, *, enable_vfs: bool) -> None:
         with work.step("DRA driver serves"):
             _install_driver(work)
     with work.step("devices published"):
-        deploy.wait_published(ExternalCluster(work.cluster.name, complete=False), _ROLLOUT_SECONDS)
+        deploy.wait_published(ExternalCluster(work.cluster.name, complete=False), Timeout.ATTACH_ROLLOUT.seconds)
 
 
 def kernel_release(node: NodeAccess) -> str:
     """Release of the kernel that ``node`` runs. Raises StepError."""
-    return on_node(node, ["uname", "-r"], timeout=COMMAND_SECONDS).strip()
+    return on_node(node, ["uname", "-r"], timeout=Timeout.NODE_COMMAND.seconds).strip()
 
 
 def _put_images(work: Attachment, wanted: Mapping[str, Mapping[str, Path]]) -> None:
@@ -180,7 +179,9 @@ def _record_node(work: Attachment, node: NodeAccess, wanted: Collection[str]) ->
     runtime = node_runtime.find(node)
     plugin = f"{runtime.kubelet_root}/plugins/{names.DRIVER}"
     there = node_images.references(node, runtime)
-    folders = on_node(node, ["sh", "-c", f"ls -d {plugin} {CDI_FOLDER} 2>/dev/null; true"], timeout=COMMAND_SECONDS)
+    folders = on_node(
+        node, ["sh", "-c", f"ls -d {plugin} {CDI_FOLDER} 2>/dev/null; true"], timeout=Timeout.NODE_COMMAND.seconds
+    )
     with work.recording() as record:
         record.images[node.name] = sorted(set(wanted) - there)
         record.folders[node.name] = sorted({plugin, CDI_FOLDER} - set(folders.split()))
@@ -192,7 +193,11 @@ def _load_module(work: Attachment, *, with_kmm: bool) -> None:
     if inventory.module == "pod":
         work.make(module_objects(inventory))
         kubeclient.wait_daemonset(
-            work.api, names.NAMESPACE, module_loader.DAEMON_SET, _ROLLOUT_SECONDS, nodes=len(inventory.nodes)
+            work.api,
+            names.NAMESPACE,
+            module_loader.DAEMON_SET,
+            Timeout.ATTACH_ROLLOUT.seconds,
+            nodes=len(inventory.nodes),
         )
         return
     *namespace, module = module_objects(inventory)
@@ -209,7 +214,7 @@ def _load_module(work: Attachment, *, with_kmm: bool) -> None:
             record.labelled.append(node)
         kmm.set_label(work.api, node, wanted=True)
     kmm.when_webhooks_answer(lambda: work.make([module]))
-    kmm.wait_loaded(work.api, inventory.node_names, _ROLLOUT_SECONDS)
+    kmm.wait_loaded(work.api, inventory.node_names, Timeout.ATTACH_ROLLOUT.seconds)
 
 
 def _install_driver(work: Attachment) -> None:
@@ -219,10 +224,10 @@ def _install_driver(work: Attachment) -> None:
         with work.recording() as record:
             record.release = True
         release = Release(work.cluster.kubeconfig, work.paths.logs / "helm.log")
-        release.install(release_values(inventory), _ROLLOUT_SECONDS, label=work.label)
+        release.install(release_values(inventory), Timeout.ATTACH_ROLLOUT.seconds, label=work.label)
     count = len(inventory.nodes)
-    kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.NODE_AGENT, _ROLLOUT_SECONDS, nodes=count)
-    kubeclient.wait_deployment(work.api, names.NAMESPACE, deploy.CONTROLLER, _ROLLOUT_SECONDS)
+    kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.NODE_AGENT, Timeout.ATTACH_ROLLOUT.seconds, nodes=count)
+    kubeclient.wait_deployment(work.api, names.NAMESPACE, deploy.CONTROLLER, Timeout.ATTACH_ROLLOUT.seconds)
 
 
 def _find_topology(work: Attachment, *, enable_vfs: bool) -> None:

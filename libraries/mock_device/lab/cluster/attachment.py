@@ -15,8 +15,6 @@ from mock_device.lab.cluster.ssh import on_each
 from mock_device.lab.kube import kubeclient, owned
 
 Result = TypeVar("Result")
-COMMAND_SECONDS = 180.0
-"""Time-out of a command on a node."""
 CDI_FOLDER = "/var/run/cdi"
 
 

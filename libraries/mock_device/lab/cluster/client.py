@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mock_device import topology as topologies
-from mock_device.lab.base import progress
+from mock_device.lab.base import progress, timeouts
 from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
@@ -58,6 +58,7 @@ def up(
     if attached.is_attached(name):
         raise StepError(f"{name!r} is a cluster that is attached; use another name, or: lab detach --name {name}")
     loaded_profile = profiles.load(profile)
+    timeouts.use_profile(loaded_profile.timeout_factor)
     if internet:
         loaded_profile = replace(loaded_profile, internet=True)
     if module_loader:

@@ -12,6 +12,7 @@ from mock_device import names
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import images, kbuild
 from mock_device.lab.cluster import image_loading
 from mock_device.lab.cluster.kmm import KmmLoader
@@ -29,11 +30,6 @@ NAMESPACE = names.NAMESPACE
 DRIVER_MANIFESTS = PROJECT / "dra-driver" / "manifests"
 NODE_AGENT = "mock-accel-node-agent"
 CONTROLLER = "mock-accel-controller"
-# Without hardware virtualisation, a two-node cluster takes a third of each of these.
-_NODES_TIMEOUT_SECONDS = 400.0
-_ROLLOUT_TIMEOUT_SECONDS = 240.0
-_SLICES_TIMEOUT_SECONDS = 180.0
-_UNDEPLOY_TIMEOUT_SECONDS = 120.0
 
 
 def kmod_image() -> Path:
@@ -64,8 +60,8 @@ def install_driver(cluster: Cluster) -> None:
     for manifest in _driver_manifests():
         manifests.apply(api, manifest)
     count = len(cluster.topology.nodes)
-    kubeclient.wait_daemonset(api, NAMESPACE, NODE_AGENT, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
-    kubeclient.wait_deployment(api, NAMESPACE, CONTROLLER, _ROLLOUT_TIMEOUT_SECONDS)
+    kubeclient.wait_daemonset(api, NAMESPACE, NODE_AGENT, Timeout.ROLLOUT.seconds, nodes=count)
+    kubeclient.wait_deployment(api, NAMESPACE, CONTROLLER, Timeout.ROLLOUT.seconds)
 
 
 def remove_driver(cluster: Cluster) -> None:
@@ -75,7 +71,7 @@ def remove_driver(cluster: Cluster) -> None:
     """
     api = kubeclient.connect(cluster.kubeconfig)
     for manifest in reversed(_driver_manifests()[1:]):
-        manifests.delete(api, manifest, timeout=_UNDEPLOY_TIMEOUT_SECONDS)
+        manifests.delete(api, manifest, timeout=Timeout.UNDEPLOY.seconds)
 
 
 def plug_devices(cluster: Cluster) -> None:
@@ -85,11 +81,12 @@ def plug_devices(cluster: Cluster) -> None:
             cluster.guests.plug(node.name, slot.root_port)
 
 
-def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -> None:
+def wait_published(cluster: Cluster, timeout: float | None = None) -> None:
     """Wait until every PF of the topology is in a ResourceSlice; StepError names those that are not.
 
-    ``timeout`` is wall time in seconds.
+    ``timeout`` is wall time in seconds, by default Timeout.PUBLISHED.
     """
+    seconds = Timeout.PUBLISHED.seconds if timeout is None else timeout
     expected = {key for key, function in cluster.topology.devices.items() if not function.is_vf}
     api = kubeclient.connect(cluster.kubeconfig)
 
@@ -98,17 +95,17 @@ def wait_published(cluster: Cluster, timeout: float = _SLICES_TIMEOUT_SECONDS) -
         return expected - {DeviceId(found.get("node", ""), found.get("device", "")) for found in labels}
 
     lister = client.ResourceV1Api(api).list_resource_slice
-    if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), timeout)):
+    if left := missing(kubeclient.watch_until(lister, lambda slices: not missing(slices), seconds)):
         names = ", ".join(map(str, sorted(left)))
         pods = explain_pods(api, NAMESPACE, {"app": NODE_AGENT})
-        raise StepError(f"no ResourceSlice after {timeout:.0f} s for: {names}; {pods}", cluster.log_dir)
+        raise StepError(f"no ResourceSlice after {seconds:.0f} s for: {names}; {pods}", cluster.log_dir)
 
 
 def wait_nodes(cluster: Cluster) -> None:
     """Wait until every node is Ready. Raises StepError."""
     api = kubeclient.connect(cluster.kubeconfig)
     with progress.step("nodes Ready", cluster.log_dir):
-        kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], _NODES_TIMEOUT_SECONDS)
+        kubeclient.wait_nodes_ready(api, [node.name for node in cluster.topology.nodes], Timeout.NODES_READY.seconds)
 
 
 def install_everything(cluster: Cluster, loader: ModuleLoader) -> None:

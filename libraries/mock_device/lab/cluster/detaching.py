@@ -12,17 +12,16 @@ from mock_device import names
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.locks import locked
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import chart
 from mock_device.lab.cluster import attached, kmm, node_images, node_runtime
 from mock_device.lab.cluster.attached import AttachedPaths, ExternalCluster
-from mock_device.lab.cluster.attachment import CDI_FOLDER, COMMAND_SECONDS, Attachment
+from mock_device.lab.cluster.attachment import CDI_FOLDER, Attachment
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.release import Release
 from mock_device.lab.cluster.ssh import on_node
 from mock_device.lab.kube import kubeclient, owned
 from mock_device.lab.kube.object_id import ObjectId
-
-_REMOVE_SECONDS = 600.0
 
 
 def detach(name: str) -> list[str]:
@@ -91,12 +90,12 @@ def _remove_release(work: Attachment) -> list[str]:
         return []
     if not release.exists(work.label):
         return [f"Helm release {chart.RELEASE}: somebody else has installed it again"]
-    release.uninstall(_REMOVE_SECONDS)
+    release.uninstall(Timeout.DETACH_REMOVE.seconds)
     return []
 
 
 def _remove_marked(work: Attachment, items: list[ObjectId]) -> list[ObjectId]:
-    return owned.remove(work.api, items, work.record.mark, _REMOVE_SECONDS)
+    return owned.remove(work.api, items, work.record.mark, Timeout.DETACH_REMOVE.seconds)
 
 
 def remove_objects_of_tests(work: Attachment) -> None:
@@ -114,9 +113,10 @@ def remove_objects_of_tests(work: Attachment) -> None:
     )
     for delete, _ in kinds:
         delete(**selection)
+    seconds = Timeout.DETACH_REMOVE.seconds
     for _, lister in kinds:
-        if found := kubeclient.watch_until(lister, lambda items: not items, _REMOVE_SECONDS, **selection):
-            raise StepError(f"objects of tests are still there after {_REMOVE_SECONDS:.0f} s: {', '.join(found)}")
+        if found := kubeclient.watch_until(lister, lambda items: not items, seconds, **selection):
+            raise StepError(f"objects of tests are still there after {seconds:.0f} s: {', '.join(found)}")
 
 
 def _clean_node(work: Attachment, node: NodeAccess) -> None:
@@ -126,4 +126,4 @@ def _clean_node(work: Attachment, node: NodeAccess) -> None:
         # The driver's files are in its plugin folder; the CDI folder is shared.
         command = ["rmdir", "--ignore-fail-on-non-empty"] if folder == CDI_FOLDER else ["rm", "-rf"]
         words = shlex.join([*command, "--", folder])
-        on_node(node, ["sh", "-c", f"[ ! -d {shlex.quote(folder)} ] || {words}"], timeout=COMMAND_SECONDS)
+        on_node(node, ["sh", "-c", f"[ ! -d {shlex.quote(folder)} ] || {words}"], timeout=Timeout.NODE_COMMAND.seconds)

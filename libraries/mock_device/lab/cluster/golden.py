@@ -69,7 +69,13 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster whose nodes are Ready. Raises StepError."""
     inputs: dict[str, Input] = {
         "shape": shape(topology),
-        "profile": [profile.accelerator, flag(profile.feature_gates), profile.default_runtime, *_of_k3s(profile)],
+        "profile": [
+            profile.accelerator,
+            flag(profile.feature_gates),
+            profile.default_runtime,
+            profile.kubelet_drop_in(),
+            *_of_k3s(profile),
+        ],
         "cpu": host_cpu(profile.accelerator, nested=profile.nested),
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",

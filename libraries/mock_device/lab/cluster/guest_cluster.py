@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess
@@ -66,6 +67,7 @@ class GuestCluster(Cluster):
         self.name = control.name
         self._paths = ClusterPaths.of(control.name)
         spec = ClusterSpec.load(self._paths.spec)
+        timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import image_pull
 from mock_device.lab.build.thin_image import write_thin
 from mock_device.lab.cluster import node_runtime
@@ -21,8 +22,6 @@ from mock_device.lab.cluster.ssh import on_each, on_node
 if TYPE_CHECKING:
     from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 
-_LOAD_TIMEOUT_SECONDS = 300.0
-_LIST_TIMEOUT_SECONDS = 60.0
 # CRI-O has no client of its own that imports images.
 _CRIO_LOAD = (
     "if command -v podman >/dev/null; then podman load; "
@@ -63,7 +62,7 @@ def load(cluster: Cluster, source: str | Path, name: str = "", *, only: Collecti
             begin = time.monotonic()
             command = ["sh", "-c", import_command(stores[node.name].runtime, written.names)]
             log = cluster.log_dir / f"load-image-{node.name}.log"
-            on_node(node, command, timeout=_LOAD_TIMEOUT_SECONDS, log=log, stdin=thin)
+            on_node(node, command, timeout=Timeout.IMAGE_LOAD.seconds, log=log, stdin=thin)
             return time.monotonic() - begin
 
         seconds = on_each(nodes, import_on)
@@ -100,7 +99,7 @@ def _look(node: NodeAccess) -> _Store:
     runtime = node_runtime.find(node)
     if not runtime.ctr:
         return _Store(runtime, frozenset())
-    listed = on_node(node, [*runtime.ctr, "content", "ls", "-q"], timeout=_LIST_TIMEOUT_SECONDS)
+    listed = on_node(node, [*runtime.ctr, "content", "ls", "-q"], timeout=Timeout.IMAGE_LAYERS.seconds)
     return _Store(runtime, frozenset(listed.split()))
 
 

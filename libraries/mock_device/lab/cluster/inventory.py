@@ -46,6 +46,8 @@ class Inventory:
     """The declared topology; None if it is discovered."""
     kmm: KmmSettings
     """Files of KMM, for clusters without it."""
+    timeout_factor: float
+    """Factor of all time-outs, unless the environment names one (``lab.base.timeouts``)."""
 
     @property
     def node_names(self) -> list[str]:
@@ -88,6 +90,7 @@ def _parse(path: Path, fields: Mapping[str, Any]) -> Inventory:
         namespace=fields.get("namespace", _NAMESPACE),
         topology=None if topology == DISCOVERED else _topology(path, topology),
         kmm=kmm_settings(fields.get("kmm") or {}).relative_to(path.parent),
+        timeout_factor=profile.timeout_factor(fields),
     )
 
 

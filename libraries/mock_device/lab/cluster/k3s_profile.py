@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mock_device.lab.base.spec import K3sSpec
 from mock_device.lab.build.k3s_image import find_binary
 
 STAND_IN = "stand-in"
 """Value of ``binary`` for the project's own program, which has k3s's flags and paths but is not k3s."""
-_KUBELET_CONFIG = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,7 @@ class K3s:
 
 def parse(settings: Mapping[str, Any]) -> K3s:
     """Read ``settings`` that the profile's schema has accepted."""
-    kubelet = settings.get("kubelet-config") or {}
-    spec = K3sSpec(
-        server=_flags(settings.get("server-flags") or {}),
-        nodes=_flags(settings.get("node-flags") or {}),
-        kubelet=yaml.safe_dump({**_KUBELET_CONFIG, **kubelet}) if kubelet else "",
-    )
+    spec = K3sSpec(server=_flags(settings.get("server-flags") or {}), nodes=_flags(settings.get("node-flags") or {}))
     return K3s(settings.get("binary", ""), settings.get("version", ""), settings.get("sha256", "").lower(), spec)
 
 

@@ -18,6 +18,7 @@ from kubernetes.client import ApiClient
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.store import Input
 from mock_device.lab.cluster import (
     kmm_state,
@@ -44,12 +45,6 @@ _MODULE_CRD = f"modules.{kmm_state.GROUP}"
 _WEBHOOK = "failed calling webhook"
 """In the API server's refusal while a webhook's Service has no endpoint yet, or its CA is not injected yet."""
 _RETRY_SECONDS = 1.0
-_CRD_TIMEOUT_SECONDS = 60.0
-_WEBHOOK_TIMEOUT_SECONDS = 60.0
-# On nodes without hardware virtualisation, the operator takes a third of it, loading the module a tenth.
-_ROLLOUT_TIMEOUT_SECONDS = 240.0
-_LOAD_TIMEOUT_SECONDS = 300.0
-_REMOVE_TIMEOUT_SECONDS = 180.0
 
 Object = dict[str, Any]
 Apply = Callable[[Sequence[Object]], object]
@@ -161,7 +156,7 @@ class KmmLoader(ModuleLoader):
 
     def remove(self, cluster: Cluster) -> None:
         api = kubeclient.connect(cluster.kubeconfig)
-        manifests.delete(api, kmm_state.MANIFEST, timeout=_REMOVE_TIMEOUT_SECONDS)
+        manifests.delete(api, kmm_state.MANIFEST, timeout=Timeout.KMM_REMOVE.seconds)
         for node in cluster.topology.nodes:
             set_label(api, node.name, wanted=False)
 
@@ -173,15 +168,15 @@ class KmmLoader(ModuleLoader):
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-def load_on(api: ApiClient, nodes: Sequence[str], timeout: float = _LOAD_TIMEOUT_SECONDS) -> None:
+def load_on(api: ApiClient, nodes: Sequence[str]) -> None:
     """Apply our Module, label ``nodes``, and wait until KMM has loaded the module on all of them.
 
-    ``timeout`` is wall time in seconds. Raises StepError with the reason for each node.
+    Raises StepError with the reason for each node.
     """
     for node in nodes:
         set_label(api, node, wanted=True)
     when_webhooks_answer(lambda: manifests.apply(api, kmm_state.MANIFEST))
-    wait_loaded(api, nodes, timeout)
+    wait_loaded(api, nodes, Timeout.KMM_LOAD.seconds)
 
 
 def wait_loaded(api: ApiClient, nodes: Sequence[str], timeout: float) -> None:
@@ -239,7 +234,7 @@ def install_objects(api: ApiClient, operator: str, objects: Sequence[Object], ap
     for item in rest:
         if item["kind"] == "Deployment":
             where, name = item["metadata"].get("namespace", "default"), item["metadata"]["name"]
-            kubeclient.wait_deployment(api, where, name, _ROLLOUT_TIMEOUT_SECONDS)
+            kubeclient.wait_deployment(api, where, name, Timeout.ROLLOUT.seconds)
 
 
 def checksums_in(api: ApiClient) -> dict[str, str]:
@@ -275,9 +270,9 @@ def _wait_established(api: ApiClient, operator: str, names: Sequence[str]) -> No
         return [name for name in names if name not in found or not _established(found[name])]
 
     lister = client.ApiextensionsV1Api(api).list_custom_resource_definition
-    if left := missing(kubeclient.watch_until(lister, lambda found: not missing(found), _CRD_TIMEOUT_SECONDS)):
+    if left := missing(kubeclient.watch_until(lister, lambda found: not missing(found), Timeout.CRD.seconds)):
         raise StepError(
-            f"{operator}: expected CustomResourceDefinitions established within {_CRD_TIMEOUT_SECONDS:.0f} s, "
+            f"{operator}: expected CustomResourceDefinitions established within {Timeout.CRD.seconds:.0f} s, "
             f"not so {', '.join(left)}; look at: lab kubectl describe crd {left[0]}"
         )
 
@@ -289,7 +284,7 @@ def _established(definition: Any) -> bool:
 
 def when_webhooks_answer(apply: Callable[[], object]) -> None:
     """Call ``apply``, again while a webhook that has just been installed does not answer. Raises StepError."""
-    deadline = time.monotonic() + _WEBHOOK_TIMEOUT_SECONDS
+    deadline = time.monotonic() + Timeout.WEBHOOK.seconds
     while True:
         try:
             apply()

@@ -13,6 +13,7 @@ from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import cached
 from mock_device.lab.cluster.profile import Profile
 from mock_device.lab.guest import kernel_probe
+from mock_device.lab.guest.accelerator import cpu_model
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _REASON = "reason"
@@ -42,10 +43,15 @@ def with_working_accelerator(profile: Profile, warn: Callable[[str], None] | Non
 
 def _complaint(profile: Profile) -> str:
     qemu, kernel = ensure_qemu(), profile.node_image().kernel
-    spec = QemuSpec(qemu.system_argv, qemu.env, profile.accelerator)
+    spec = QemuSpec(qemu.system_argv, qemu.env, profile.accelerator, profile.nested)
 
     def build(folder: Path) -> None:
         write_file(folder / _REASON, kernel_probe.complaint(spec, kernel))
 
-    inputs = {"boot": _BOOT_ID.read_text(), "qemu": qemu.system_argv, "kernel": str(kernel)}
+    inputs = {
+        "boot": _BOOT_ID.read_text(),
+        "qemu": qemu.system_argv,
+        "kernel": str(kernel),
+        "cpu": cpu_model("kvm", nested=profile.nested),
+    }
     return (cached("kvm-probe", inputs, build, what="KVM runs the nodes' kernel") / _REASON).read_text()

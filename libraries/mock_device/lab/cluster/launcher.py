@@ -25,6 +25,7 @@ from mock_device.lab.base.spec import (
     QemuSpec,
     control_address,
 )
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.gobuild import build_embedded_k8s, build_registry
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.cluster import passt, profile
@@ -36,9 +37,7 @@ RUN_PREFIX = "run-"
 """Prefix of the names of clusters that are started for one process."""
 _KEPT_RUNS = 5
 _BACKLOG = 64
-_CLAIM_SECONDS = 5.0
 _LOCK_POLL_SECONDS = 0.1
-_STOP_TIMEOUT_SECONDS = 30.0
 
 
 class StartError(StepError):
@@ -62,7 +61,7 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
     paths.lock.parent.mkdir(parents=True, exist_ok=True)
     lock = stack.enter_context(paths.lock.open("a+"))
     # A cluster of this name that is being stopped ends in a moment.
-    if not _locked_within(lock, _CLAIM_SECONDS):
+    if not _locked_within(lock, Timeout.NAME_FREE.seconds):
         name = paths.root.name
         raise StepError(f"cluster {name!r} is already running or starting; stop it: lab down --name {name}")
     return lock
@@ -71,8 +70,8 @@ def _claim(paths: ClusterPaths, stack: ExitStack) -> IO[str]:
 def wait_ended(name: str) -> None:
     """Wait until a released cluster has ended. Raises StepError."""
     with ClusterPaths.of(name).lock.open("a+") as lock:
-        if not _locked_within(lock, _STOP_TIMEOUT_SECONDS):
-            raise StepError(f"cluster {name!r} has not ended after {_STOP_TIMEOUT_SECONDS:.0f} s")
+        if not _locked_within(lock, Timeout.STOP.seconds):
+            raise StepError(f"cluster {name!r} has not ended after {Timeout.STOP.seconds:.0f} s")
 
 
 def _locked_within(lock: IO[str], timeout: float) -> bool:
@@ -141,6 +140,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             binaries=str(binaries),
             feature_gates=profile.flag(cluster_profile.feature_gates),
             default_runtime=cluster_profile.default_runtime,
+            kubelet_config=cluster_profile.kubelet_drop_in(),
             k3s=cluster_profile.k3s.spec if cluster_profile.k3s else None,
             golden=str(golden or ""),
             control_fd=control.fileno(),
@@ -149,6 +149,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             registry=str(registry),
             registry_fd=registry_listener.fileno(),
             internet_fd=internet.fileno() if internet else NO_INTERNET,
+            timeout_factor=cluster_profile.timeout_factor,
         )
         # Save the topology as it was read: the file may have changed while golden clusters were built.
         write_file(paths.topology, topology.text)

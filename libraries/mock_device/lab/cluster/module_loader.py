@@ -16,6 +16,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.store import Input
 from mock_device.lab.cluster import kmm_state
 from mock_device.lab.cluster.loader_settings import LoaderKind
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 POD_MANIFEST = PROJECT / "kernel-driver" / "manifests" / "loader.yaml"
 DAEMON_SET = "mock-accel-kmod"
 """DaemonSet whose pods load the module, and label ``app`` of these pods."""
-_ROLLOUT_TIMEOUT_SECONDS = 240.0
-_REMOVE_TIMEOUT_SECONDS = 120.0
 
 
 class ModuleLoader(ABC):
@@ -72,12 +71,12 @@ class PodLoader(ModuleLoader):
         api = kubeclient.connect(cluster.kubeconfig)
         manifests.apply(api, POD_MANIFEST)
         count = len(cluster.topology.nodes)
-        kubeclient.wait_daemonset(api, NAMESPACE, DAEMON_SET, _ROLLOUT_TIMEOUT_SECONDS, nodes=count)
+        kubeclient.wait_daemonset(api, NAMESPACE, DAEMON_SET, Timeout.ROLLOUT.seconds, nodes=count)
 
     def remove(self, cluster: Cluster) -> None:
         api = kubeclient.connect(cluster.kubeconfig)
         objects = [item for item in manifests.read_manifest(POD_MANIFEST) if item["kind"] != "Namespace"]
-        manifests.delete_objects(api, objects, timeout=_REMOVE_TIMEOUT_SECONDS)
+        manifests.delete_objects(api, objects, timeout=Timeout.UNDEPLOY.seconds)
 
 
 def found_in(api: ApiClient) -> LoaderKind:

@@ -6,20 +6,19 @@ import json
 from collections.abc import Sequence
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster.cluster import NodeAccess
 from mock_device.lab.cluster.node_runtime import NodeRuntime
 from mock_device.lab.cluster.ssh import on_node
-
-_LIST_SECONDS = 120.0
 
 
 def references(node: NodeAccess, runtime: NodeRuntime) -> set[str]:
     """References of all images on ``node``. Raises StepError."""
     if runtime.ctr:
-        return set(on_node(node, [*runtime.ctr, "images", "ls", "-q"], timeout=_LIST_SECONDS).split())
+        return set(on_node(node, [*runtime.ctr, "images", "ls", "-q"], timeout=Timeout.NODE_IMAGES.seconds).split())
     if not runtime.crictl:
         raise StepError(f"{node.name}: expected crictl beside {runtime.kind}, found none; install cri-tools there")
-    answer = json.loads(on_node(node, [*runtime.crictl, "images", "-o", "json"], timeout=_LIST_SECONDS))
+    answer = json.loads(on_node(node, [*runtime.crictl, "images", "-o", "json"], timeout=Timeout.NODE_IMAGES.seconds))
     return {tag for image in answer["images"] for tag in image["repoTags"] or ()}
 
 
@@ -28,4 +27,4 @@ def remove(node: NodeAccess, runtime: NodeRuntime, images: Sequence[str]) -> Non
     found = sorted(references(node, runtime).intersection(images)) if images else []
     if found:
         command = [*runtime.ctr, "images", "rm"] if runtime.ctr else [*runtime.crictl, "rmi"]
-        on_node(node, [*command, *found], timeout=_LIST_SECONDS)
+        on_node(node, [*command, *found], timeout=Timeout.NODE_IMAGES.seconds)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster.ssh import SshTarget, on_node
 
 
@@ -68,7 +69,6 @@ true
 )
 """Shell command, for root on a node, whose output ``parse`` reads. It changes nothing."""
 
-_PROBE_TIMEOUT_SECONDS = 180.0
 _KUBELET_ROOT = "/var/lib/kubelet"
 _CONFIGS = {Kind.CONTAINERD: "/etc/containerd/config.toml", Kind.CRIO: "/etc/crio/crio.conf"}
 _NAMESPACE = "k8s.io"
@@ -110,16 +110,24 @@ class NodeRuntime:
 
     @property
     def restart(self) -> str:
-        """Shell command that restarts the runtime, and waits up to a minute until it accepts calls."""
+        """Shell command that restarts the runtime, and waits until it accepts calls."""
         # The unit becomes active before the runtime accepts calls.
         ready = shlex.join([*self.ctr, "version"] if self.ctr else [*self.crictl, "version"])
-        wait = shlex.join(["timeout", "60", "sh", "-c", f"until {ready} >/dev/null 2>&1; do sleep 0.2; done"])
+        wait = shlex.join(
+            [
+                "timeout",
+                f"{Timeout.RUNTIME_ANSWER.seconds:.0f}",
+                "sh",
+                "-c",
+                f"until {ready} >/dev/null 2>&1; do sleep 0.2; done",
+            ]
+        )
         return f"systemctl restart {self.service} && {wait}"
 
 
 def find(node: SshTarget) -> NodeRuntime:
     """Container runtime and kubelet of ``node``. Raises StepError."""
-    return parse(node.name, on_node(node, ["sh", "-c", PROBE], timeout=_PROBE_TIMEOUT_SECONDS))
+    return parse(node.name, on_node(node, ["sh", "-c", PROBE], timeout=Timeout.NODE_COMMAND.seconds))
 
 
 def parse(node: str, output: str) -> NodeRuntime:

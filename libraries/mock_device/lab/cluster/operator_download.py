@@ -15,6 +15,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.paths import log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import image_pull, prerequisites
 from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.build.store import cached
@@ -22,8 +23,6 @@ from mock_device.lab.cluster import operator_manifests
 from mock_device.lab.cluster.operator_files import OperatorFiles
 from mock_device.lab.kube.manifests import read_manifest
 
-_CLONE_TIMEOUT_SECONDS = 300.0
-_RENDER_TIMEOUT_SECONDS = 120.0
 _MANIFESTS, _IMAGES = "manifests.yaml", "images"
 
 
@@ -51,9 +50,9 @@ def download(source: Source, version: str) -> OperatorFiles:
         prerequisites.need(prerequisites.SKOPEO)
         log = log_path(kind)
         clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", version, source.repository, str(folder / "git")]
-        run(clone, log=log, timeout=_CLONE_TIMEOUT_SECONDS)
+        run(clone, log=log, timeout=Timeout.OPERATOR_CLONE.seconds)
         kubectl = str(build_embedded_k8s() / "kubectl")
-        text = run([kubectl, "kustomize", str(folder / "git" / source.folder)], timeout=_RENDER_TIMEOUT_SECONDS)
+        text = run([kubectl, "kustomize", str(folder / "git" / source.folder)], timeout=Timeout.OPERATOR_RENDER.seconds)
         write_file(folder / _MANIFESTS, text)
         objects = read_manifest(folder / _MANIFESTS)
         for number, name in enumerate(images_to_pull(operator_manifests.images_of(objects), version)):

@@ -25,8 +25,8 @@ _NEEDED_RELATED = ("RELATED_IMAGE_WORKER",)
 _LATEST = "latest"
 _CONFIG_ARGUMENT = "--config="
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
-_PROBE_TIMEOUT_SECONDS = 10
-"""Kubernetes' default is 1 s."""
+_PROBE_ANSWER_SECONDS = 10
+"""In the probes of manifests; Kubernetes' default is 1 s."""
 _FIRST = ("Namespace", "CustomResourceDefinition", "Secret", "ConfigMap")
 """Kinds that the others need, in this order."""
 
@@ -160,7 +160,7 @@ def with_patient_probes(objects: Sequence[Object]) -> list[Object]:
     changed = copy.deepcopy(list(objects))
     for container in _containers(changed):
         for probe in (container[name] for name in _PROBES if name in container):
-            probe["timeoutSeconds"] = max(probe.get("timeoutSeconds", 1), _PROBE_TIMEOUT_SECONDS)
+            probe["timeoutSeconds"] = max(probe.get("timeoutSeconds", 1), _PROBE_ANSWER_SECONDS)
     return changed
 
 

@@ -38,6 +38,8 @@ class Profile:
     """Feature gates of all control plane components and kubelets."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
+    kubelet_config: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the KubeletConfiguration of every node, beside those of the node image."""
     module_loader: LoaderKind = LoaderKind.POD
     """What brings the kernel module to the nodes."""
     kmm: KmmSettings = field(default_factory=KmmSettings)
@@ -48,6 +50,13 @@ class Profile:
     """Whether guests reach the outside."""
     nested: bool = False
     """Whether guests can run guests themselves, with ``kvm``."""
+    timeout_factor: float = 1.0
+    """Factor of all time-outs, unless the environment names one (``lab.base.timeouts``)."""
+
+    def kubelet_drop_in(self) -> str:
+        """YAML of a drop-in for the kubelet's configuration (Kubernetes, "Kubelet Configuration Directory")."""
+        kind = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
+        return yaml.safe_dump({**kind, **self.kubelet_config})
 
     def node_image(self) -> NodeImage:
         """The image of the nodes; built if it is not cached. Raises StepError."""
@@ -67,12 +76,19 @@ def load(name: str) -> Profile:
         accelerator_found=wanted == "auto",
         feature_gates=fields.get("feature-gates") or {},
         default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
+        kubelet_config=fields.get("kubelet-config") or {},
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
         kmm=kmm_settings(fields.get("kmm") or {}),
         k3s=k3s_profile.parse(fields["k3s"]) if "k3s" in fields else None,
         internet=fields.get("internet", False),
         nested=fields.get("nested-virtualisation", False),
+        timeout_factor=timeout_factor(fields),
     )
+
+
+def timeout_factor(fields: Mapping[str, Any]) -> float:
+    """The key ``timeout-factor`` of a profile of any kind with these keys."""
+    return float(fields.get("timeout-factor", 1))
 
 
 def read(name: str) -> tuple[Path, dict[str, Any]]:

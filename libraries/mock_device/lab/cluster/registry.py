@@ -8,12 +8,12 @@ from http.client import HTTPException
 from typing import Any
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster.cluster import Guests
 from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.addresses import REGISTRY_NAME, REGISTRY_PORT
 
 _OK = 200
-_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def look(guests: Guests) -> Registry:
 def _get(here: str, path: str) -> dict[str, Any]:
     """Answer to a GET request of the registry's API (OCI distribution specification, "Endpoints")."""
     try:
-        status, body = https.request(f"http://{here}/v2/{path}", timeout=_TIMEOUT_SECONDS)
+        status, body = https.request(f"http://{here}/v2/{path}", timeout=Timeout.REGISTRY_ANSWER.seconds)
     except (OSError, HTTPException) as error:
         raise StepError(f"the cluster's registry does not answer at {here}: {error}; see: lab clusters") from error
     if status != _OK:

@@ -11,15 +11,13 @@ from pathlib import Path
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import chart
 from mock_device.lab.build.chart import Values
 from mock_device.lab.kube import kubeclient, manifests
 from mock_device.names import NAMESPACE
 
 DEPLOYED = "deployed"
-_ASK_SECONDS = 60.0
-_SLACK_SECONDS = 120.0
-"""What Helm may take beside its own time-out: to connect, to write its records, and to roll back."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +55,13 @@ class Release:
         """Its revisions, oldest first; none if it is not installed. Raises StepError."""
         if not self.exists():
             return []
-        return parse_history(self._helm(["history", chart.RELEASE, "--output=json"], _ASK_SECONDS))
+        return parse_history(self._helm(["history", chart.RELEASE, "--output=json"], Timeout.HELM.seconds))
 
     def exists(self, label: str = "") -> bool:
         """Whether it is installed, also if that failed; with ``label`` (``NAME=VALUE``), whether it has that label."""
         states = ["--deployed", "--failed", "--pending", "--uninstalling"]
         selector = [f"--selector={label}"] if label else []
-        listed = json.loads(self._helm(["list", *states, *selector, "--output=json"], _ASK_SECONDS))
+        listed = json.loads(self._helm(["list", *states, *selector, "--output=json"], Timeout.HELM.seconds))
         return any(item["name"] == chart.RELEASE for item in listed)
 
     def install(self, values: Values, timeout: float, *, take_ownership: bool = False, label: str = "") -> None:
@@ -94,17 +92,17 @@ class Release:
         that vanish a moment later.
         """
         deadline = time.monotonic() + timeout
-        manifest = self._helm(["get", "manifest", chart.RELEASE], _ASK_SECONDS) if self.exists() else ""
+        manifest = self._helm(["get", "manifest", chart.RELEASE], Timeout.HELM.seconds) if self.exists() else ""
         arguments = ["uninstall", chart.RELEASE, "--ignore-not-found", "--cascade=foreground"]
-        self._helm([*arguments, "--wait", f"--timeout={timeout:.0f}s"], timeout + _SLACK_SECONDS)
+        self._helm([*arguments, "--wait", f"--timeout={timeout:.0f}s"], timeout + Timeout.HELM_MORE.seconds)
         if made := manifests.read_manifest(manifest):
             api = kubeclient.connect(self._kubeconfig)
-            manifests.wait_gone(api, made, NAMESPACE, max(deadline - time.monotonic(), _ASK_SECONDS))
+            manifests.wait_gone(api, made, NAMESPACE, max(deadline - time.monotonic(), Timeout.HELM.seconds))
 
     def _change(self, command: str, arguments: Sequence[str | Path], timeout: float) -> None:
         waiting = ["--wait", f"--timeout={timeout:.0f}s", "--force-conflicts"]
         # A failed upgrade waits once more, for its rollback.
-        self._helm([command, *arguments, *waiting], 2 * timeout + _SLACK_SECONDS)
+        self._helm([command, *arguments, *waiting], 2 * timeout + Timeout.HELM_MORE.seconds)
 
     def _helm(self, arguments: Sequence[str | Path], timeout: float) -> str:
         argv = [chart.helm_program(), *arguments, f"--namespace={NAMESPACE}"]

@@ -11,9 +11,7 @@ from typing import Protocol, TypeVar
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
-
-_CONNECT_TIMEOUT_SECONDS = 30
-_COMMAND_SECONDS = 180.0
+from mock_device.lab.base.timeouts import Timeout
 
 
 class SshServer(Protocol):
@@ -83,7 +81,7 @@ def _client(server: SshServer) -> list[str]:
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": str(server.known_hosts),
         "StrictHostKeyChecking": "yes",
-        "ConnectTimeout": str(_CONNECT_TIMEOUT_SECONDS),
+        "ConnectTimeout": f"{Timeout.SSH_CONNECT.seconds:.0f}",
         "LogLevel": "ERROR",
     }
     line = ["ssh", "-F", "none", "-p", str(server.port)]
@@ -101,15 +99,15 @@ def _escaped(words: Sequence[str]) -> str:
     return shlex.join(words).replace("%", "%%")
 
 
-def runner(access: Callable[[str], SshTarget], timeout: float = _COMMAND_SECONDS) -> Callable[[str, str], str]:
+def runner(access: Callable[[str], SshTarget]) -> Callable[[str, str], str]:
     """A function that runs a shell command on the node of a name, and returns what it prints.
 
-    ``timeout`` is wall time in seconds. It raises StepError, with the node's name.
+    It raises StepError, with the node's name.
     """
 
     def run_on(node: str, command: str) -> str:
         try:
-            return on_node(access(node), ["sh", "-c", command], timeout=timeout)
+            return on_node(access(node), ["sh", "-c", command], timeout=Timeout.NODE_COMMAND.seconds)
         except StepError as error:
             raise StepError(f"{node}: {error}") from error
 

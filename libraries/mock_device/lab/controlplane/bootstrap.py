@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.addresses import DNS_ADDRESS, HOST_ADDRESS
 from mock_device.lab.controlplane.controlplane import API_SERVER
 from mock_device.lab.controlplane.pki import ADMIN_GROUP, DNS_USER, KUBELET_CLIENT, Pki
 
 _RBAC = "rbac.authorization.k8s.io"
-_APPLY_TIMEOUT_SECONDS = 30.0
 _DNS_LABELS = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
 
 
@@ -29,7 +29,7 @@ def bootstrap(pki: Pki, *, dns: bool, server: str = API_SERVER) -> None:
                 method="PATCH",
                 body=json.dumps(body).encode(),
                 content_type="application/apply-patch+yaml",
-                timeout=_APPLY_TIMEOUT_SECONDS,
+                timeout=Timeout.FIRST_OBJECTS.seconds,
             )
             if status not in {200, 201}:
                 raise StepError(f"the API server answered {status} to {path}: {answer.strip()[:500]}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import (
     API_PORT,
     CLUSTER_CIDR,
@@ -103,7 +104,9 @@ class ControlPlane:
             "log-level": "warn",
         }
         identity = self.pki.identity("apiserver-etcd-client")
-        return Component("etcd", self._argv("etcd", options), Readiness(f"{client}/readyz", identity, 60))
+        return Component(
+            "etcd", self._argv("etcd", options), Readiness(f"{client}/readyz", identity, Timeout.ETCD.seconds)
+        )
 
     def _apiserver(self) -> Component:
         pki = self.pki
@@ -145,7 +148,7 @@ class ControlPlane:
             "profiling": "false",
             **self._common_options(),
         }
-        readiness = Readiness(f"{API_SERVER}/readyz", pki.identity("admin"), 180)
+        readiness = Readiness(f"{API_SERVER}/readyz", pki.identity("admin"), Timeout.API_SERVER.seconds)
         return Component("kube-apiserver", self._argv("kube-apiserver", options), readiness, after=("etcd",))
 
     def _controller_manager(self) -> Component:
@@ -181,11 +184,11 @@ class ControlPlane:
     def _proxy(self) -> Component:
         argv = self._argv("kube-proxy", {"config": self.data / "kube-proxy.yaml", "v": 0})
         # Not /healthz, which needs a node of that name. The answer has a status once the rules are written.
-        readiness = Readiness("http://127.0.0.1:10256/livez", None, 120, shows='"status":')
+        readiness = Readiness("http://127.0.0.1:10256/livez", None, Timeout.COMPONENT.seconds, shows='"status":')
         return Component("kube-proxy", argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
 
     def _client_component(self, name: str, options: Mapping[str, object], url: str) -> Component:
-        readiness = Readiness(url, self.pki.identity("admin"), 120)
+        readiness = Readiness(url, self.pki.identity("admin"), Timeout.COMPONENT.seconds)
         return Component(name, self._argv(name, options), readiness, after=("kube-apiserver",))
 
     def _common_options(self) -> dict[str, object]:

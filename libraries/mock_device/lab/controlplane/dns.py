@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import DNS_DOMAIN, HOST_ADDRESS, OUTSIDE_DNS, REGISTRY_NAME
 from mock_device.lab.controlplane.components import Component, Readiness
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
@@ -41,7 +42,7 @@ class Dns:
     def component(self) -> Component:
         """The process."""
         argv = [str(self.binaries / NAME), "-conf", str(self.data / "Corefile")]
-        readiness = Readiness("http://127.0.0.1:8181/ready", None, 120)
+        readiness = Readiness("http://127.0.0.1:8181/ready", None, Timeout.COMPONENT.seconds)
         return Component(NAME, argv, readiness, after=("kube-apiserver",), needed_by_nodes=False)
 
     @property

@@ -6,9 +6,8 @@ import http.client
 import ssl
 from urllib.parse import urlsplit
 
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.pki import Identity
-
-_LOCAL_TIMEOUT_SECONDS = 5.0
 
 
 def tls_context(identity: Identity) -> ssl.SSLContext:
@@ -25,7 +24,7 @@ def request(
     method: str = "GET",
     body: bytes | None = None,
     content_type: str = "application/json",
-    timeout: float = _LOCAL_TIMEOUT_SECONDS,
+    timeout: float | None = None,
 ) -> tuple[int, str]:
     """Send one request and return status and body; ``timeout`` (seconds) bounds each wait for the peer.
 
@@ -34,12 +33,13 @@ def request(
     parts = urlsplit(url)
     if parts.hostname is None:
         raise ValueError(f"expected a URL with a host, found {url!r}")
+    seconds = Timeout.LOCAL_HTTPS.seconds if timeout is None else timeout
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = tls_context(identity) if identity else None
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
+        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=seconds, context=context)
     else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=seconds)
     try:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, path, body, {"Content-Type": content_type} if body is not None else {})

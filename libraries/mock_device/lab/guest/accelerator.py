@@ -6,6 +6,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from mock_device.lab.base.timeouts import Timeout
+
 _MHZ_STEP = 5
 _NESTED = ("/sys/module/kvm_amd/parameters/nested", "/sys/module/kvm_intel/parameters/nested")
 
@@ -30,14 +32,23 @@ def accelerator() -> str:
     return "kvm" if usable else "tcg"
 
 
-LOOK_SECONDS = 10.0
-"""How long commands that show a cluster wait for a node that does not answer."""
-_EMULATED_LOOK_SECONDS = 2 * LOOK_SECONDS
-
-
 def look_seconds(accelerator: str) -> float:
-    """LOOK_SECONDS, or twice that without ``kvm``, where a login alone takes seconds on a busy guest."""
-    return LOOK_SECONDS if accelerator == "kvm" else _EMULATED_LOOK_SECONDS
+    """How long commands that show a cluster wait for a node that does not answer.
+
+    Without ``kvm`` twice as long: a login alone takes seconds on a busy guest.
+    """
+    return Timeout.LOOK.seconds if accelerator == "kvm" else 2 * Timeout.LOOK.seconds
+
+
+def cpu_model(accelerator: str, *, nested: bool = False) -> str:
+    """Value of QEMU's ``-cpu`` for a guest with ``accelerator``; ``nested``: it can run guests itself, with ``kvm``.
+
+    Without ``nested``, ``svm`` and ``vmx`` are off: nodes would load kvm_amd or kvm_intel, and a saved guest would
+    depend on whether this machine's KVM allows nesting.
+    """
+    if accelerator == "tcg":
+        return "max"
+    return "host" if nested else "host,svm=off,vmx=off"
 
 
 def emulated_vcpus(guests: int) -> str:

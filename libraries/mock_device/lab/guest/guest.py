@@ -11,6 +11,7 @@ from pathlib import Path
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.spec import ImageSpec, QemuSpec
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, pod_cidr
+from mock_device.lab.guest.accelerator import cpu_model
 from mock_device.topology import Node, Topology
 
 NETWORK_SOCKET = "net.sock"
@@ -41,8 +42,6 @@ _TCG_KERNEL_OPTIONS = (
     # slack it wakes up less often; timers of pods may be late, too.
     "systemd.setenv=GODEBUG=asyncpreemptoff=1 systemd.setenv=GOGC=300 systemd.setenv=TIMER_SLACK_NS=5000000"
 )
-# Nodes would load kvm_amd or kvm_intel, and a saved guest would depend on whether this machine's KVM allows nesting.
-_HOST_CPU = "host,svm=off,vmx=off"
 # All vCPUs share one thread of the host: more threads of a Go program would only wake each other.
 _SINGLE_KERNEL_OPTIONS = "systemd.setenv=GOMAXPROCS=1"
 
@@ -146,7 +145,7 @@ def argv(
     accelerator = f"tcg,thread={vcpus}" if emulated else qemu.accelerator
     command = [*qemu.argv, "-name", node.name, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]
     command += ["-machine", f"q35,smbios-entry-point-type=64{',hpet=off' if emulated else ''}", "-accel", accelerator]
-    command += ["-cpu", "max" if emulated else "host" if qemu.nested else _HOST_CPU]
+    command += ["-cpu", cpu_model(qemu.accelerator, nested=qemu.nested)]
     # One CPU per socket, because a socket must not span two NUMA nodes.
     command += ["-smp", f"{node.cpus},sockets={node.cpus},cores=1,threads=1", "-m", f"{node.memory // _MIB}M"]
     command += [

@@ -96,9 +96,8 @@ def k3s_files(
         *common_files(node, number, keys),
         GuestFile(CONFIG, _yaml(config(node, spec, k3s, server=is_server)), 0o600),
         GuestFile(REGISTRIES, yaml.safe_dump(_registries()).encode(), 0o600),
+        GuestFile(str(_KUBELET_CONFIG), spec.kubelet_config.encode(), 0o600),
     ]
-    if k3s.kubelet:
-        files.append(GuestFile(str(_KUBELET_CONFIG), k3s.kubelet.encode(), 0o600))
     if is_server:
         environment = f"K3S_TOKEN={secret}\n"
         files += _authorities(pki)

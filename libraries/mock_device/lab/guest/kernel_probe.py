@@ -9,24 +9,25 @@ import time
 from pathlib import Path
 
 from mock_device.lab.base.spec import QemuSpec
+from mock_device.lab.base.timeouts import Timeout
+from mock_device.lab.guest.accelerator import cpu_model
 
 STARTED = b"Linux version"
 """First words of a kernel's log."""
-TIMEOUT_SECONDS = 20.0
-"""With working hardware virtualisation the kernel speaks within a second."""
 _POLL_SECONDS = 0.05
-_END_SECONDS = 5.0
 _MEMORY = "256M"
 _FAILURE = "internal error"
 """In QEMU's message about a guest that KVM cannot run."""
 
 
-def complaint(qemu: QemuSpec, kernel: Path, timeout: float = TIMEOUT_SECONDS) -> str:
+def complaint(qemu: QemuSpec, kernel: Path, timeout: float | None = None) -> str:
     """Why ``kernel`` does not start in an otherwise empty guest within ``timeout`` seconds; empty if it does.
 
-    A kernel has started when its log begins on the serial port. Then QEMU is killed.
+    A kernel has started when its log begins on the serial port; with working hardware virtualisation that takes a
+    second. Then QEMU is killed. The default is Timeout.KERNEL_PROBE.
     """
-    cpu = "max" if qemu.accelerator == "tcg" else "host"
+    seconds = Timeout.KERNEL_PROBE.seconds if timeout is None else timeout
+    cpu = cpu_model(qemu.accelerator, nested=qemu.nested)
     with tempfile.TemporaryDirectory(prefix="kernel-probe-") as folder:
         console, log = Path(folder, "console"), Path(folder, "qemu.log")
         argv = [*qemu.argv, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-no-reboot"]
@@ -37,7 +38,7 @@ def complaint(qemu: QemuSpec, kernel: Path, timeout: float = TIMEOUT_SECONDS) ->
                 argv, env={**os.environ, **qemu.env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         try:
-            deadline = time.monotonic() + timeout
+            deadline = time.monotonic() + seconds
             while True:
                 ended = process.poll()
                 if console.exists() and STARTED in console.read_bytes():
@@ -49,8 +50,8 @@ def complaint(qemu: QemuSpec, kernel: Path, timeout: float = TIMEOUT_SECONDS) ->
                 if failure := next((line for line in lines if _FAILURE in line), ""):
                     return failure
                 if time.monotonic() > deadline:
-                    return f"the kernel printed nothing within {timeout:.0f} s"
+                    return f"the kernel printed nothing within {seconds:.0f} s"
                 time.sleep(_POLL_SECONDS)
         finally:
             process.kill()
-            process.wait(_END_SECONDS)
+            process.wait(Timeout.KILLED.seconds)

@@ -12,15 +12,10 @@ from qemu.qmp import EventListener, QMPClient
 from qemu.qmp.error import QMPError
 
 from mock_device.lab.base import disk
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology import Node, Slot
 
-_CONNECT_TIMEOUT_SECONDS = 20.0
-# Long: on a busy machine a good golden cluster must not look broken.
-_COMMAND_TIMEOUT_SECONDS = 120.0
-_UNPLUG_TIMEOUT_SECONDS = 60.0
 _CONNECT_POLL_SECONDS = 0.05
-_SAVE_TIMEOUT_SECONDS = 300.0
-_LOAD_TIMEOUT_SECONDS = 120.0
 _MIGRATION_POLL_SECONDS = 0.02
 
 
@@ -63,7 +58,7 @@ class Monitor:
 
     async def connect(self, path: Path) -> None:
         """Connect as soon as QEMU listens. Raises MonitorError after 20 s."""
-        deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_SECONDS
+        deadline = asyncio.get_running_loop().time() + Timeout.MONITOR_CONNECT.seconds
         while True:
             try:
                 await self._client.connect(str(path))
@@ -77,7 +72,7 @@ class Monitor:
 
     async def execute(self, command: str, **arguments: Any) -> Any:
         """Run one QMP command and return its ``return`` value. Raises MonitorError."""
-        return await self._execute(command, arguments, _COMMAND_TIMEOUT_SECONDS)
+        return await self._execute(command, arguments, Timeout.MONITOR_COMMAND.seconds)
 
     async def look(self, command: str, timeout: float) -> Any:
         """Like ``execute``, for a command that changes nothing. Raises SilentError after ``timeout`` seconds."""
@@ -121,7 +116,7 @@ class Monitor:
         await self.execute("stop")
         try:
             await self.execute("migrate", uri=f"file:{path}")
-            await self._migrated("save", _SAVE_TIMEOUT_SECONDS)
+            await self._migrated("save", Timeout.SAVE.seconds)
         except MonitorError as error:
             if full := disk.shortage(path.parent):
                 raise MonitorError(f"{error}; {full}") from error
@@ -131,7 +126,7 @@ class Monitor:
         """Load what ``save`` wrote into a guest that waits for it (``-incoming defer``); it stays paused."""
         await self._use_mapped_ram()
         await self.execute("migrate-incoming", uri=f"file:{path}")
-        await self._migrated("load", _LOAD_TIMEOUT_SECONDS)
+        await self._migrated("load", Timeout.LOAD.seconds)
 
     async def quit(self) -> None:
         """End QEMU."""
@@ -156,7 +151,7 @@ class Monitor:
         with self._client.listener("DEVICE_DELETED") as listener:
             await self.execute("device_del", id=slot.functions[0].name)
             try:
-                async with asyncio.timeout(_UNPLUG_TIMEOUT_SECONDS):
+                async with asyncio.timeout(Timeout.UNPLUG.seconds):
                     async for event in listener:
                         data = event["data"]
                         waiting.discard(str(data.get("device", "")) if isinstance(data, dict) else "")
@@ -165,5 +160,5 @@ class Monitor:
             except TimeoutError as error:
                 raise MonitorError(
                     f"{self.node.name}: the guest has not released {', '.join(sorted(waiting))} of root port "
-                    f"{slot.root_port} after {_UNPLUG_TIMEOUT_SECONDS:.0f} s; see its console log"
+                    f"{slot.root_port} after {Timeout.UNPLUG.seconds:.0f} s; see its console log"
                 ) from error

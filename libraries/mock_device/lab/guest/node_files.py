@@ -50,12 +50,12 @@ def common_files(node: Node, number: int, keys: SshKeys) -> list[GuestFile]:
 
 
 def node_files(
-    node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str, default_runtime: str
+    node: Node, number: int, pki: Pki, keys: SshKeys, feature_gates: str, default_runtime: str, kubelet_config: str
 ) -> list[GuestFile]:
     """The files of node ``number`` (from 1); the units of ``lab.build.node_image`` read them.
 
     ``feature_gates`` is the value of the kubelet's ``--feature-gates``, ``default_runtime`` the name of one of
-    containerd's runtimes.
+    containerd's runtimes, ``kubelet_config`` a KubeletConfiguration (YAML) whose keys come on top of the node image's.
     """
     server = f"https://{HOST_ADDRESS}:{API_PORT}"
     identity = pki.node(node.name)
@@ -67,5 +67,6 @@ def node_files(
         GuestFile("/etc/kubernetes/kubelet.conf", kubeconfig(identity, server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kube-proxy.conf", kubeconfig(pki.node_proxy(node.name), server).encode(), 0o600),
         GuestFile("/etc/kubernetes/kubelet.env", f"NODE_IP={node.address}\nFEATURE_GATES={feature_gates}\n".encode()),
+        GuestFile("/etc/kubernetes/kubelet.conf.d/10-profile.conf", kubelet_config.encode()),
         GuestFile("/etc/containerd/conf.d/default-runtime.toml", containerd_config(default_runtime).encode()),
     ]

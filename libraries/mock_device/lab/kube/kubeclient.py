@@ -22,15 +22,11 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import DamagedFileError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import waits
 from mock_device.lab.kube.kubeexplain import explain_node, explain_pods
 
-_CONNECT_TIMEOUT_SECONDS = 10.0
-REQUEST_TIMEOUT_SECONDS = 30.0
-"""What a request may take that names no time-out."""
 _RETRY_SECONDS = 0.5
-_REFUSED_SECONDS = 10.0
-"""A cluster whose port refuses connections for this long has ended: its forwarder accepts them while it lives."""
 
 DEFAULT_NAMESPACE = "default"
 
@@ -42,7 +38,7 @@ Object = Any
 
 
 class BoundedApiClient(ApiClient):
-    """A client whose requests all end: one that names no ``_request_timeout`` has REQUEST_TIMEOUT_SECONDS.
+    """A client whose requests all end: one that names no ``_request_timeout`` has Timeout.API_REQUEST.
 
     The time-out bounds the connection and each silence of the API server. A
     stream that may be silent for longer (a watch, a log that is followed) names its own.
@@ -61,7 +57,7 @@ class BoundedApiClient(ApiClient):
         _request_timeout: Any = None,
     ) -> Any:
         """As ApiClient; every request of the generated and of the dynamic client comes through here."""
-        timeout = _request_timeout or REQUEST_TIMEOUT_SECONDS
+        timeout = _request_timeout or Timeout.API_REQUEST.seconds
         return super().call_api(method, url, header_params, body, post_params, timeout)
 
 
@@ -200,7 +196,7 @@ def watch_until(
     ``done`` again to learn whether the watch timed out. Names of the objects
     must be unique. Retries while the API server is away; raises ApiException
     when it refuses a request, StepError when its port refuses connections for
-    10 s. In a block of ``waits.checked`` its check may end the watch.
+    Timeout.API_REFUSES. In a block of ``waits.checked`` its check may end the watch.
     """
     deadline = time.monotonic() + timeout
     refused_since: float | None = None
@@ -209,7 +205,7 @@ def watch_until(
         begin = time.monotonic()
         waits.check()
         try:
-            listing = lister(**selection, _request_timeout=(_CONNECT_TIMEOUT_SECONDS, max(remaining, 1.0)))
+            listing = lister(**selection, _request_timeout=(Timeout.API_CONNECT.seconds, max(remaining, 1.0)))
             objects = {item.metadata.name: item for item in listing.items}
             refused_since = None
             if done(objects):
@@ -230,7 +226,8 @@ def watch_until(
         except HTTPError as error:
             # The API server is away: nothing to watch, so retry after a pause.
             refused_since = (refused_since or time.monotonic()) if _refused(error) else None
-            if refused_since and time.monotonic() - refused_since > _REFUSED_SECONDS:
+            if refused_since and time.monotonic() - refused_since > Timeout.API_REFUSES.seconds:
+                # A forwarder of the lab accepts connections while its cluster lives.
                 raise StepError(f"the cluster has ended, its API server's port refuses connections: {error}") from error
         # Pause also after a watch that ended at once without an error.
         time.sleep(max(min(begin + _RETRY_SECONDS, deadline) - time.monotonic(), 0))
@@ -256,7 +253,7 @@ def _events(
     lister: Callable[..., Object], version: str, deadline: float, selection: Mapping[str, str], model: type | None
 ) -> Iterator[tuple[str, Object]]:
     seconds = max(1, int(deadline - time.monotonic()))
-    timeouts = (_CONNECT_TIMEOUT_SECONDS, seconds + _CONNECT_TIMEOUT_SECONDS)
+    timeouts = (Timeout.API_CONNECT.seconds, seconds + Timeout.API_CONNECT.seconds)
     watcher = watch.Watch(return_type=model)  # type: ignore[no-untyped-call]
     stream = watcher.stream(  # type: ignore[no-untyped-call]
         lister, **selection, resource_version=version, timeout_seconds=seconds, _request_timeout=timeouts

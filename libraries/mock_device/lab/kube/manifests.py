@@ -16,10 +16,10 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient
 
 _FIELD_MANAGER = "lab"
-_DELETE_TIMEOUT_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 _WATCH_SECONDS = 20.0
 """Of one watch, which must end before the time-out of its request; the dynamic client names none."""
@@ -71,13 +71,11 @@ def apply_objects(api: ApiClient, objects: Iterable[dict[str, Any]], namespace: 
     return done
 
 
-def delete(
-    api: ApiClient, manifest: Path | str, namespace: str | None = None, timeout: float = _DELETE_TIMEOUT_SECONDS
-) -> None:
+def delete(api: ApiClient, manifest: Path | str, namespace: str | None = None, timeout: float | None = None) -> None:
     """Delete every object, last one first, and wait until they and their dependents are gone.
 
     Missing objects are no error. ``timeout`` is wall time in seconds for all
-    objects together; when it expires, StepError names the object that remains.
+    objects together, by default Timeout.API_DELETE; when it expires, StepError names the object that remains.
     """
     delete_objects(api, read_manifest(manifest), namespace, timeout)
 
@@ -86,10 +84,11 @@ def delete_objects(
     api: ApiClient,
     objects: Sequence[dict[str, Any]],
     namespace: str | None = None,
-    timeout: float = _DELETE_TIMEOUT_SECONDS,
+    timeout: float | None = None,
 ) -> None:
     """Like ``delete``, for objects that have been read."""
-    deadline = time.monotonic() + timeout
+    seconds = Timeout.API_DELETE.seconds if timeout is None else timeout
+    deadline = time.monotonic() + seconds
     with dynamic_client(api) as dynamic:
         for item in reversed(objects):
             try:
@@ -103,7 +102,7 @@ def delete_objects(
             except NotFoundError:
                 continue
             if not _gone(dynamic, resource, name, where, deadline):
-                raise _remains(item, namespace, timeout)
+                raise _remains(item, namespace, seconds)
 
 
 def wait_gone(api: ApiClient, objects: Iterable[dict[str, Any]], namespace: str | None, timeout: float) -> None:

@@ -15,6 +15,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.processes import Child, Children
 from mock_device.lab.base.spec import Access, ClusterSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.kubeconfig import write_kubeconfig
 from mock_device.lab.controlplane.sshkeys import SshKeys, create_ssh_keys, known_hosts
 from mock_device.lab.guest import guest, link
@@ -26,9 +27,6 @@ from mock_device.lab.supervisor.node_place import NodePlace
 from mock_device.lab.supervisor.place import Place
 from mock_device.lab.supervisor.saving import set_clock
 from mock_device.topology import Node, Topology
-
-_SERVER_TIMEOUT_SECONDS = 30.0
-_QEMU_IMG_TIMEOUT_SECONDS = 30.0
 
 
 class Step(NamedTuple):
@@ -177,7 +175,7 @@ class ClusterProcesses:
         output = child.process.stdout
         assert output is not None
         try:
-            line = await asyncio.wait_for(output.readline(), _SERVER_TIMEOUT_SECONDS)
+            line = await asyncio.wait_for(output.readline(), Timeout.DEVICE_SERVER.seconds)
         except TimeoutError:
             line = b""
         if not line.startswith(b"ready\t"):
@@ -195,7 +193,7 @@ class ClusterProcesses:
             await asyncio.to_thread(
                 run,
                 [*self._spec.qemu_img, *create, str(disk)],
-                timeout=_QEMU_IMG_TIMEOUT_SECONDS,
+                timeout=Timeout.QEMU_IMG.seconds,
                 env=self._spec.qemu.env,
             )
 

@@ -42,7 +42,7 @@ class HostPlace:
 
     def node_files(self, node: Node, number: int, keys: SshKeys) -> Sequence[GuestFile]:
         spec = self._spec
-        return node_files(node, number, self.pki(), keys, spec.feature_gates, spec.default_runtime)
+        return node_files(node, number, self.pki(), keys, spec.feature_gates, spec.default_runtime, spec.kubelet_config)
 
     async def start(self) -> None:
         await self._start(PROXY_NODE, None)

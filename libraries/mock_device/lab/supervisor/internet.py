@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pyroute2 import IPRoute
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import OUTSIDE_ADDRESS, OUTSIDE_GATEWAY, PREFIX_LENGTH
 from mock_device.lab.guest.link import Link
 from mock_device.lab.supervisor.network import checksum_frames
@@ -23,7 +24,6 @@ _PEER = "passt"
 _FRAME_BYTES = 1500
 _LONGEST_PACKET_BYTES = 65520
 """passt sends a datagram as one packet, however long it is (``-m`` in passt(1))."""
-_NFT_TIMEOUT_SECONDS = 10.0
 
 
 class PasstLink(Link):
@@ -59,7 +59,7 @@ def _set_up() -> None:
         ip.link("set", index=peer, arp=False, mtu=_LONGEST_PACKET_BYTES, state="up")
         metrics = {"attrs": [["RTAX_MTU", _FRAME_BYTES]]}
         ip.route("add", dst="default", gateway=OUTSIDE_GATEWAY, oif=device, metrics=metrics)
-    run(["nft", "; ".join(rules())], timeout=_NFT_TIMEOUT_SECONDS)
+    run(["nft", "; ".join(rules())], timeout=Timeout.NFT.seconds)
 
 
 async def connect(descriptor: int, ended: Callable[[], None]) -> None:

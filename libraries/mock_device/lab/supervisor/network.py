@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, SERVICE_CIDR, pod_cidr
 from mock_device.topology import Topology
 
@@ -19,7 +20,6 @@ BRIDGE = "cluster"
 # The same in every cluster: a restored guest has it in its ARP cache, and would need 30 s to learn another.
 BRIDGE_MAC = "52:54:00:4d:4f:fe"
 _CHUNK_BYTES = 1 << 16
-_CONNECT_TIMEOUT_SECONDS = 10.0
 # linux/sockios.h, linux/ethtool.h, linux/if.h
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
@@ -90,7 +90,7 @@ async def forward(descriptor: int, host: str, port: int) -> asyncio.Server:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
+            async with asyncio.timeout(Timeout.CONNECT_GUEST.seconds):
                 far_reader, far_writer = await asyncio.open_connection(host, port)
         except (OSError, TimeoutError):
             writer.close()

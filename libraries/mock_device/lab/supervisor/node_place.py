@@ -15,6 +15,7 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.processes import Children
 from mock_device.lab.base.spec import Access, ClusterSpec, K3sSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import API_PORT
 from mock_device.lab.controlplane.bootstrap import bootstrap
 from mock_device.lab.controlplane.components import Readiness, wait_ready
@@ -28,14 +29,8 @@ from mock_device.topology import Node, Topology
 
 _SECRET = "join-secret"
 _SECRET_BYTES = 24
-# Boot of the guest, then start of etcd and API server there, without hardware virtualisation.
-_START_TIMEOUT_SECONDS = 900.0
-# Long: on a busy machine a good golden cluster must not look broken.
-_RESUME_TIMEOUT_SECONDS = 300.0
 _POLL_SECONDS = 0.5
 _JOURNAL = "journalctl --no-pager --unit k3s --lines 300"
-_JOURNAL_TIMEOUT_SECONDS = 90.0
-_CONNECT_TIMEOUT_SECONDS = 30
 
 
 class NodePlace:
@@ -72,7 +67,7 @@ class NodePlace:
         return k3s_files(node, number, self._server, self._spec, self._k3s, self.pki(), keys, secret)
 
     async def start(self) -> None:
-        await self._wait("/readyz", self._not_ready, _START_TIMEOUT_SECONDS)
+        await self._wait("/readyz", self._not_ready, Timeout.NODE_CONTROL_PLANE.seconds)
         await asyncio.to_thread(bootstrap, self.pki(), dns=self._dns is not None, server=self._url)
         await self._start_dns()
 
@@ -80,7 +75,9 @@ class NodePlace:
         # Controllers end, and k3s with them, if the API server is slow while they start, as it is after a restore. They
         # run when one of them has made an object, and only then may the guests be saved.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        await self._wait(account, f"the controllers on {self._server.name} do not run", _START_TIMEOUT_SECONDS)
+        await self._wait(
+            account, f"the controllers on {self._server.name} do not run", Timeout.NODE_CONTROL_PLANE.seconds
+        )
         if self._dns:
             await wait_ready(self._dns.component(), self._children[DNS])
 
@@ -88,7 +85,7 @@ class NodePlace:
         """Nothing runs on this machine before the API server answers."""
 
     async def resumed(self) -> None:
-        await self._wait("/readyz", self._not_ready, _RESUME_TIMEOUT_SECONDS)
+        await self._wait("/readyz", self._not_ready, Timeout.NODE_CONTROL_PLANE_RESTORED.seconds)
         await self._start_dns()
 
     async def _start_dns(self) -> None:
@@ -131,12 +128,12 @@ class NodePlace:
             "UserKnownHostsFile": self._folder / "known_hosts",
             # The node is known there by its forwarded port.
             "HostKeyAlias": f"[127.0.0.1]:{port}",
-            "ConnectTimeout": _CONNECT_TIMEOUT_SECONDS,
+            "ConnectTimeout": f"{Timeout.SSH_CONNECT.seconds:.0f}",
             "BatchMode": "yes",
         }
         line = ["ssh", "-F", "none", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
         try:
-            text = run([*line, f"root@{self.address}", _JOURNAL], timeout=_JOURNAL_TIMEOUT_SECONDS)
+            text = run([*line, f"root@{self.address}", _JOURNAL], timeout=Timeout.JOURNAL.seconds)
         except StepError:
             return logs / f"console-{name}.log"
         path = logs / f"k3s-{name}.log"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Children
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane import https
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS, REGISTRY_NAME, REGISTRY_PORT
 
 NAME = "registry"
-_READY_TIMEOUT_SECONDS = 60.0
 _OK = 200
 _POLL_SECONDS = 0.05
 
@@ -37,10 +37,10 @@ def _problem() -> str:
 async def start(children: Children, program: Path, data: Path, *, internet: bool) -> None:
     """Start the registry and wait until it answers. Raises StepError."""
     child = await children.start(NAME, argv(program, data / "registry", internet=internet), cwd=data)
-    deadline = time.monotonic() + _READY_TIMEOUT_SECONDS
+    deadline = time.monotonic() + Timeout.REGISTRY.seconds
     while problem := await asyncio.to_thread(_problem):
         if child.process.returncode is not None:
             raise StepError(f"{NAME} ended with {child.process.returncode} before it was ready", child.log)
         if time.monotonic() > deadline:
-            raise StepError(f"{NAME} is not ready after {_READY_TIMEOUT_SECONDS:.0f} s: {problem}", child.log)
+            raise StepError(f"{NAME} is not ready after {Timeout.REGISTRY.seconds:.0f} s: {problem}", child.log)
         await asyncio.sleep(_POLL_SECONDS)

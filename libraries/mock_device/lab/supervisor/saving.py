@@ -12,12 +12,11 @@ import psutil
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.processes import Children
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.guest.monitor import Monitor
 from mock_device.lab.supervisor.place import Place
 
-_NOTICE_SECONDS = 3.0
 _POLL_SECONDS = 0.05
-_CLOCK_TIMEOUT_SECONDS = 120.0
 _CLOCK_ERROR_SECONDS = 0.5
 
 
@@ -46,8 +45,8 @@ async def save(
 
 
 async def _connections_closed(addresses: Collection[str]) -> None:
-    """Wait until no TCP connection to ``addresses`` is left, at most 3 s."""
-    deadline = time.monotonic() + _NOTICE_SECONDS
+    """Wait until no TCP connection to ``addresses`` is left, for Timeout.CONNECTIONS_CLOSED at most."""
+    deadline = time.monotonic() + Timeout.CONNECTIONS_CLOSED.seconds
     while time.monotonic() < deadline:
         connections = psutil.net_connections("tcp")
         live = [
@@ -62,12 +61,12 @@ async def set_clock(port: Path) -> None:
     """Set the clock of a guest, which listens on the serial port ``port`` (a Unix socket).
 
     Tries again until the guest confirms within 0.5 s; its clock is then slow by less
-    than that. Raises StepError after 120 s, and when the guest answers anything else.
+    than that. Raises StepError after Timeout.CLOCK, and when the guest answers anything else.
     """
     reader, writer = await asyncio.open_unix_connection(str(port))
-    answer, took = b"", _CLOCK_TIMEOUT_SECONDS
+    answer, took = b"", Timeout.CLOCK.seconds
     try:
-        async with asyncio.timeout(_CLOCK_TIMEOUT_SECONDS):
+        async with asyncio.timeout(Timeout.CLOCK.seconds):
             while took > _CLOCK_ERROR_SECONDS:
                 begin = time.monotonic()
                 writer.write(f"{time.time():.3f}\n".encode())
@@ -82,4 +81,4 @@ async def set_clock(port: Path) -> None:
         writer.close()
     if took > _CLOCK_ERROR_SECONDS:
         found = f"the last try took {took:.1f} s" if answer.strip() == b"set" else f"it answered {answer!r}"
-        raise StepError(f"{port.parent.name} has not set its clock in {_CLOCK_TIMEOUT_SECONDS:.0f} s: {found}")
+        raise StepError(f"{port.parent.name} has not set its clock in {Timeout.CLOCK.seconds:.0f} s: {found}")

@@ -28,19 +28,19 @@ from typing import Any
 
 import click
 
-from mock_device.lab.base import command_line, disk
+from mock_device.lab.base import command_line, disk, timeouts
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.json_lines import MAX_LINE_BYTES, send, serve
 from mock_device.lab.base.processes import Child
 from mock_device.lab.base.spec import ClusterSpec
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.controlplane.addresses import API_PORT, HOST_ADDRESS, REGISTRY_PORT, SSH_PORT
 from mock_device.lab.guest.monitor import MonitorError
 from mock_device.lab.supervisor import network
 from mock_device.lab.supervisor.cluster_processes import ClusterProcesses, Step
 from mock_device.topology import Node
 
-_FIRST_HOLDER_TIMEOUT_SECONDS = 30.0
 # Clients wait longer for an answer (lab.base.json_lines).
 _SIGN_OF_LIFE_SECONDS = 30.0
 
@@ -117,7 +117,7 @@ class Supervisor:
         )
         starting = loop.create_task(self._start())
         starting.add_done_callback(self._start_ended)
-        loop.call_later(_FIRST_HOLDER_TIMEOUT_SECONDS, self._stop_if_unheld)
+        loop.call_later(Timeout.FIRST_HOLDER.seconds, self._stop_if_unheld)
         await self._stop.wait()
         self.state = "stopping"
         starting.cancel()
@@ -251,8 +251,9 @@ class Supervisor:
 def supervisor(file: Path) -> None:
     """Run the cluster of SPEC, the spec.json that the launcher wrote, until it is told to stop."""
     spec = ClusterSpec.load(file)
+    timeouts.use_profile(spec.timeout_factor)
     # Sockets are on a file system of this mount namespace, so that they end with it.
-    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=10)
+    run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", spec.paths.sockets], timeout=Timeout.MOUNT.seconds)
     # A socket's path has at most 107 bytes: relative to this folder it is short.
     os.chdir(spec.paths.sockets)
     asyncio.run(Supervisor(spec).run())
