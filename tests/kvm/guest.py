@@ -41,9 +41,6 @@ CLOCK_ERROR_SECONDS = 5.0
 """Most error of a restored guest's clock, with the time that a login takes here."""
 LEAST_GAP_SECONDS = 10.0
 """Least time between saving and restoring with which the test of the clock proves something."""
-_LOGIN_SECONDS = 150.0
-_SOONER = 0.9
-"""Part of a step's time after which it fails by itself, with a reason; at the end the outer guest is killed."""
 _POLL_SECONDS = 1.0
 _EVIDENCE_BYTES = 1500
 _ABOUT = (
@@ -141,7 +138,9 @@ class OneNode:
         port = Access.load(paths.access).ssh_ports[self.node.name]
         key = SshKeys(paths.pki).user.private
         access = NodeAccess(self.node.name, "127.0.0.1", port, "root", key, paths.pki / "known_hosts")
-        return await asyncio.to_thread(ssh.on_node, access, ["sh", "-c", command], timeout=_LOGIN_SECONDS, stdin=stdin)
+        return await asyncio.to_thread(
+            ssh.on_node, access, ["sh", "-c", command], timeout=plan.LOGIN.inner_seconds, stdin=stdin
+        )
 
     async def plug(self, seconds: float) -> None:
         """Plug all slots and wait until the node shows their devices. Raises StepError after ``seconds``."""
@@ -195,13 +194,13 @@ async def boot_and_save(spec: ClusterSpec, report: Report) -> None:
     one = OneNode(spec)
     with report.step(plan.GUEST):
         await one.start()
-        await one.wait_for_ssh(plan.GUEST.seconds * _SOONER)
+        await one.wait_for_ssh(plan.GUEST.inner_seconds)
     with report.step(plan.LOGIN):
         found = (await one.run(f"{_ABOUT}; {_LOAD}", kbuild.build_module())).split()
         if found != _ON_KVM:
             raise StepError(f"expected virtualisation, clock and CPUs with svm or vmx {_ON_KVM}, found {found}")
     with report.step(plan.PLUG):
-        await one.plug(plan.PLUG.seconds * _SOONER)
+        await one.plug(plan.PLUG.inner_seconds)
     with report.step(plan.SAVE):
         await one.unplug()
         folder = spec.paths.root / SAVED
@@ -223,7 +222,7 @@ async def restore_and_plug(spec: ClusterSpec, report: Report) -> None:
         if wrong := wrong_clock(before, now, time.time(), float((folder / "time").read_text())):
             raise StepError(wrong)
     with report.step(plan.PLUG_AGAIN):
-        await one.plug(plan.PLUG_AGAIN.seconds * _SOONER)
+        await one.plug(plan.PLUG_AGAIN.inner_seconds)
     await one.guests.children.kill_all()
 
 
@@ -233,7 +232,7 @@ async def notice_a_stop(spec: ClusterSpec, report: Report) -> None:
     with report.step(plan.NOTICED):
         one = OneNode(spec, stopped.set_result)
         await one.start()
-        reason = await asyncio.wait_for(stopped, plan.NOTICED.seconds * _SOONER)
+        reason = await asyncio.wait_for(stopped, plan.NOTICED.inner_seconds)
         if "internal-error" not in reason:
             raise StepError(f"expected a guest that QEMU stopped (internal-error), found: {reason}")
     await one.guests.children.kill_all()

@@ -18,6 +18,7 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.namespaces import unshare
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import NO_INTERNET, Access, ClusterPaths, ClusterSpec, ImageSpec, QemuSpec
+from mock_device.lab.base.timeouts import factor
 from mock_device.lab.build.outer_guest import MATERIAL
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.cluster import client, kvm, profile
@@ -46,7 +47,7 @@ def probe_kernel() -> Profile:
 
 def probe_bad_kernel(qemu: QemuSpec, kernel: Path) -> None:
     """Raise StepError unless the probe finds KVM's internal error."""
-    found = kernel_probe.complaint(qemu, kernel, plan.STOP.seconds / 2)
+    found = kernel_probe.complaint(qemu, kernel, plan.STOP.inner_seconds)
     if "internal error" not in found:
         raise StepError(f"expected KVM's internal error, found {found or 'a kernel that runs'!r}")
 
@@ -78,6 +79,8 @@ def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
         registry="",
         registry_fd=-1,
         internet_fd=NO_INTERNET,
+        kubelet_config="",
+        timeout_factor=factor(),
     )
 
 
@@ -85,13 +88,13 @@ def phase(name: str, spec: ClusterSpec) -> bool:
     """Run a phase of ``kvm.guest`` in new namespaces; whether its steps passed."""
     spec.save(spec.paths.spec)
     argv = [*unshare(), sys.executable, "-m", "kvm.guest", name, str(spec.paths.spec)]
-    return subprocess.run(argv, check=False, timeout=plan.SHORT.seconds).returncode == 0
+    return subprocess.run(argv, check=False, timeout=plan.SHORT.seconds / plan.SLOWNESS).returncode == 0
 
 
 def run_suite(step: plan.Step) -> None:
     """Run the suite with the basics on the running cluster for as long as ``step`` may take. Raises StepError."""
     argv = [sys.executable, "-m", "robot", "--outputdir", "/tmp/results", "suites/environment.robot"]
-    code = subprocess.run(argv, check=False, timeout=step.seconds, cwd=PROJECT).returncode
+    code = subprocess.run(argv, check=False, timeout=step.inner_seconds, cwd=PROJECT).returncode
     if code:
         raise StepError(f"robot ended with {code}, expected 0: see the console")
 

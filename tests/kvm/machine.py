@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from kvm.plan import Plan
+from kvm.plan import SLOWNESS, Plan
 from kvm.report import Progress, Result
+from mock_device.lab.base import timeouts
 from mock_device.lab.build.outer_guest import OuterGuest
 from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.guest.guest import TIMER_OPTION
@@ -21,10 +22,14 @@ _CONSOLE_LINES = 30
 # Nothing attacks this guest. Its one emulated CPU needs no check of clocks and timers.
 _KERNEL_OPTIONS = (
     f"root=/dev/vda rw console=ttyS0 loglevel=5 panic=-1 mitigations=off {TIMER_OPTION} tsc=reliable "
-    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init "
-    # The kernel puts it into the environment of its first process. The outer guest is a slow machine.
-    "LAB_TIMEOUT_FACTOR=4"
+    "init_on_alloc=0 audit=0 hardened_usercopy=off randomize_kstack_offset=off init=/outer-init"
 )
+
+
+def kernel_options() -> str:
+    """The kernel's command line; the kernel puts the factor of time-outs into the environment of its first process."""
+    inner = min(timeouts.factor() * SLOWNESS, timeouts.LARGEST)
+    return f"{_KERNEL_OPTIONS} {timeouts.VARIABLE}={inner:g}"
 
 
 def argv(
@@ -38,7 +43,7 @@ def argv(
     command = ["setpriv", "--pdeathsig", "KILL", *qemu.system_argv, "-nodefaults", "-no-user-config"]
     command += ["-display", "none", "-vga", "none", "-machine", "q35,hpet=off", "-no-reboot"]
     command += ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", f"{memory_mib}M"]
-    command += ["-kernel", str(outer.kernel), "-initrd", str(outer.initrd), "-append", _KERNEL_OPTIONS]
+    command += ["-kernel", str(outer.kernel), "-initrd", str(outer.initrd), "-append", kernel_options()]
     for name, disk in (("root", outer.disk), ("material", material), ("node", node_disk)):
         command += ["-drive", f"if=none,id={name},file={disk},format=raw,snapshot=on,cache=unsafe"]
         command += ["-device", f"virtio-blk-pci,drive={name}"]

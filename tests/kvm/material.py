@@ -31,7 +31,7 @@ MEMORY = "192M"
 _LEFT_OUT = (".git", ".venv", "results", "__pycache__", ".*_cache", "*.egg-info")
 _NOT_NEEDED = ("qemu", "outer-guest")
 """Kinds of artifacts that the outer guest consists of."""
-_NOT_COPIED = ("kbuild",)
+_NOT_COPIED = ("kbuild", "node-packages")
 """Kinds of artifacts that only builds read."""
 _ENTRY_BYTES = 4096
 _TIMEOUT_SECONDS = 300.0

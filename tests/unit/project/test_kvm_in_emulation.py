@@ -23,13 +23,12 @@ from support import PYTHONPATH
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_path
-from mock_device.lab.build import outer_guest
 from mock_device.lab.build.outer_guest import OuterGuest
 from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.build.store import NotCachedError
 
 FIRST, SECOND, THIRD = (Step(name, f"what {name} proves", seconds) for name, seconds in (("a", 5), ("b", 7), ("c", 9)))
-PLAN = Plan("some", (FIRST, SECOND, THIRD), seconds=15, memory_mib=1, spare_bytes=0)
+PLAN = Plan("some", (FIRST, SECOND, THIRD), nominal=15, memory_mib=1, spare_bytes=0)
 
 
 class Clock:
@@ -198,7 +197,7 @@ import sys
 from pathlib import Path
 from kvm import machine
 from kvm.plan import Plan, Step
-plan = Plan("some", (Step("boot", "", 60),), seconds=60, memory_mib=1, spare_bytes=0)
+plan = Plan("some", (Step("boot", "", 60),), nominal=60, memory_mib=1, spare_bytes=0)
 code = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w'), flush=True); time.sleep(60)"
 try:
     machine.run([sys.executable, "-c", code, sys.argv[1]], {}, plan, Path(sys.argv[2]), print)
@@ -238,20 +237,6 @@ def test_plans_have_room_for_their_steps() -> None:
         assert each.steps[0] is plan.BOOT, "it ends with the first line of the report"
         assert len({step.name for step in each.steps}) == len(each.steps)
         assert max(step.seconds for step in each.steps) < each.seconds
-
-
-def test_only_what_the_lab_runs_with_is_installed() -> None:
-    found = outer_guest.requirements()
-    assert "robotframework==" in found
-    assert "pytest" not in found
-
-
-def test_requirements_without_the_comment_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "requirements.txt"
-    file.write_text("click==8\n")
-    monkeypatch.setattr(outer_guest, "_REQUIREMENTS", file)
-    with pytest.raises(StepError, match="expected a line '# checks' after what the lab runs with, found none"):
-        outer_guest.requirements()
 
 
 def test_guest_on_kvm_is_the_smallest_cluster_with_little_memory(tmp_path: Path) -> None:
@@ -326,3 +311,15 @@ def test_wrong_usage_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert kvm_in_emulation.main(["--clusters"]) == 2
     assert kvm_in_emulation.main(["--help"]) == 0
     assert "inside an emulated guest" in capsys.readouterr().out
+
+
+def test_factor_of_a_slow_machine_counts_outside_and_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAB_TIMEOUT_FACTOR", raising=False)
+    assert machine.kernel_options().endswith(" LAB_TIMEOUT_FACTOR=4")
+    monkeypatch.setenv("LAB_TIMEOUT_FACTOR", "2")
+    assert machine.kernel_options().endswith(" LAB_TIMEOUT_FACTOR=8")
+    assert (FIRST.seconds, PLAN.seconds) == (10, 30)
+    monkeypatch.setenv("LAB_TIMEOUT_FACTOR", "8")
+    assert FIRST.inner_seconds == pytest.approx(9), "what the outer guest says for a factor of 2"
+    monkeypatch.setenv("LAB_TIMEOUT_FACTOR", "20")
+    assert machine.kernel_options().endswith(" LAB_TIMEOUT_FACTOR=20")

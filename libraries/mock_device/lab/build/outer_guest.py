@@ -12,6 +12,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian, node_image, qemu_build
 from mock_device.lab.build.images import PYTHON_VERSION
 from mock_device.lab.build.rootless import as_root, in_tree
@@ -44,7 +45,6 @@ _WITHOUT_WHEEL = "robotframework-sshlibrary"
 """Package in requirements.txt, in Python only, of which there is no wheel."""
 _INITRAMFS = node_image.DATA / "etc/initramfs-tools"
 _DISK_BYTES = 2 << 30
-_TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,16 @@ def _install_packages(target: Path, work: Path, log: Path) -> None:
     pip = [sys.executable, "-m", "pip"]
     # For another version of Python pip takes wheels only.
     lacking = [line for line in requirements().splitlines() if line.startswith(_WITHOUT_WHEEL)]
-    run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *lacking], log=log, timeout=_TIMEOUT_SECONDS)
+    run(
+        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *lacking],
+        log=log,
+        timeout=Timeout.OUTER_GUEST.seconds,
+    )
     argv = [*pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", "--find-links", str(wheels)]
     argv += ["--target", str(target), "--python-version", PYTHON_VERSION]
     for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
         argv += ["--platform", platform]
-    run([*argv, "-r", wanted], log=log, timeout=_TIMEOUT_SECONDS)
+    run([*argv, "-r", wanted], log=log, timeout=Timeout.OUTER_GUEST.seconds)
     wanted.unlink()
     shutil.rmtree(wheels)
 
@@ -95,13 +99,13 @@ def _build(folder: Path) -> None:
     shutil.copy2(INIT, tree / INIT.name)
     (tree / MATERIAL.name).mkdir()
     for command in (["update-initramfs", "-u"], ["python3", "-m", "compileall", "-q", SITE]):
-        run(in_tree(tree, command), log=log, timeout=_TIMEOUT_SECONDS)
+        run(in_tree(tree, command), log=log, timeout=Timeout.OUTER_GUEST.seconds)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     shutil.copy2(kernel, folder / "vmlinuz")
     shutil.copy2(tree / "boot" / f"initrd.img-{kernel.name.removeprefix('vmlinuz-')}", folder / "initrd")
     for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
         shutil.rmtree(tree / unneeded, ignore_errors=True)
-    run(as_root(disk_command(tree, folder / "disk.raw", _DISK_BYTES)), log=log, timeout=_TIMEOUT_SECONDS)
+    run(as_root(disk_command(tree, folder / "disk.raw", _DISK_BYTES)), log=log, timeout=Timeout.OUTER_GUEST.seconds)
     remove_tree(tree)
 
 
