@@ -113,6 +113,7 @@ def run_cluster(report: Report) -> None:
 def main() -> None:
     """Run the steps, which report themselves; those that need a step that failed are not run."""
     report, chosen = Report(), plan.PLANS[sys.argv[1]]
+    print(f"factor of time-outs: {factor():g}", flush=True)
     with report.step(plan.ACCELERATOR):
         check_accelerator()
     with report.step(plan.KERNEL):
