@@ -114,10 +114,10 @@ class OneNode:
             await step.work()
         port = Access.load(self.spec.paths.access).ssh_ports[self.node.name]
         listener = socket.create_server(("127.0.0.1", port))
-        await network.forward(listener.detach(), self.node.address, SSH_PORT)
+        self._forward = await network.forward(listener.detach(), self.node.address, SSH_PORT)
 
     async def wait_for_ssh(self, seconds: float) -> None:
-        """Wait until the node's SSH server listens; each try costs the node nothing before. Raises StepError."""
+        """Wait until the node's SSH server listens; tries before that start nothing on the node. Raises StepError."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -229,8 +229,13 @@ async def restore_and_plug(spec: ClusterSpec, report: Report) -> None:
 async def notice_a_stop(spec: ClusterSpec, report: Report) -> None:
     """QEMU stops a guest that KVM cannot run, and the lab hears of it."""
     stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def first(reason: str) -> None:
+        if not stopped.done():
+            stopped.set_result(reason)
+
     with report.step(plan.NOTICED):
-        one = OneNode(spec, stopped.set_result)
+        one = OneNode(spec, first)
         await one.start()
         reason = await asyncio.wait_for(stopped, plan.NOTICED.inner_seconds)
         if "internal-error" not in reason:
