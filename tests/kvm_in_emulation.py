@@ -5,6 +5,7 @@ Boots an emulated outer guest with AMD's virtualisation, and runs the lab in it.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,9 +44,8 @@ def run(plan: Plan, folder: Path) -> list[Result]:
     qemu, node_disk = ensure_qemu(), build_node_image().disk
     outer = build_outer_guest()
     check_memory(plan, psutil.virtual_memory().available)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     console, report = folder / "console.log", folder / "report.log"
     disk = material.write(folder, plan)
     try:
