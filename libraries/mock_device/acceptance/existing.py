@@ -40,15 +40,12 @@ def existing(profile: str, outputdir: Path, arguments: Sequence[str]) -> int:
     """
     outputdir = outputdir.absolute()
     variables = report.prepare(outputdir, outputdir)
-    with (
-        progress.step(f"cluster ({profile})"),
-        tempfile.TemporaryDirectory(prefix="mock-device-") as folder,
-    ):
-        cluster = client.up(
-            DEFAULT_TOPOLOGY, f"{RUN_PREFIX}existing-{os.getpid()}", "suites on an existing cluster", profile
-        )
+    name = f"{RUN_PREFIX}existing-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="mock-device-") as folder:
+        cluster = client.up(DEFAULT_TOPOLOGY, name, "suites on an existing cluster", profile)
         try:
-            foreign.strip(cluster, with_images=True)
+            with progress.step("driver, kernel module and their images removed"):
+                foreign.strip(cluster, with_images=True)
             left = _run(Foreign(cluster, Path(folder)), outputdir, variables, arguments)
         finally:
             cluster.release()
