@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,8 +62,11 @@ rerun: setup ## run again what failed last time; merge it into results/, keep th
 ROUNDS ?= 3
 NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
-nightly: setup ## run all suites on all topologies ROUNDS=3 times; table of flaky tests in results/nightly/
-	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS)
+TEST_KVM = python tests/kvm_in_emulation.py
+
+nightly: setup ## run all suites on all topologies ROUNDS=3 times, and test-kvm; table of flaky tests in results/nightly/
+	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS); code=$$?; \
+	$(if $(TOPOLOGIES),,[ $$code = 130 ] || $(TEST_KVM) >&2 || { kvm=$$?; [ $$code != 0 ] || code=$$kvm; };) exit $$code
 
 soak: setup ## run the short suites five times in random order, every second time beside a busy neighbour
 	@python -m mock_device.acceptance.soak --clusters $(CLUSTERS) $(ARGS)
@@ -73,6 +76,9 @@ nightly-table: venv ## make that table again from results/nightly/, for example 
 
 test: setup ## run every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py
+
+test-kvm: setup ## run the lab on KVM inside an emulated guest, 25 minutes at most; ARGS=--cluster runs a whole cluster
+	@$(TEST_KVM) $(ARGS)
 
 seeded-faults: setup ## seed each fault of tests/suites_notice/faults.yaml; table of the tests that notice them; CLUSTERS=2
 	@python tests/seeded_faults.py --clusters $(CLUSTERS) $(ARGS)

@@ -33,7 +33,7 @@ CORES_FOR_EVERYTHING = 4
 _REASON_CHARACTERS = 200
 _END = 30
 """Seconds for a command to end after Ctrl-C, which it gets, too."""
-PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench"]
+PACKAGES = ["mock_device", "mock_accel_server", "mock_accel_dra", "unit", "support", "suites_notice", "bench", "kvm"]
 
 
 @dataclass(frozen=True)

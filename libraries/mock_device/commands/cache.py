@@ -25,6 +25,7 @@ from mock_device.lab.build import images, kbuild
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm, build_registry
 from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
+from mock_device.lab.build.outer_guest import build_outer_guest
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import NotCachedError, only_looking
 from mock_device.lab.cluster import deploy, golden, inventory, kvm, profile
@@ -185,7 +186,8 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    return current_builds() | _requested_by(goldens)
+    # The outer guest of `make test-kvm` is not exported: most machines do not need it.
+    return current_builds() | _requested_by([*goldens, build_outer_guest])
 
 
 def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:

@@ -98,6 +98,7 @@ class Timeout(Enum):
     NODE_IMAGE_SERVICE = 30, "a service is enabled in the node image, or containerd starts there or ends"
     NODE_IMAGE_IMPORT = 300, "an image is imported into the node image, or its initrd is made"
     NODE_IMAGE_DISK = 300, "the node image's disk is made"
+    OUTER_GUEST = 600, "a step of the outer guest of `make test-kvm` is built: packages, initrd, disk"
     OPERATOR_CLONE = 300, "an operator's repository is cloned"
     OPERATOR_RENDER = 120, "an operator's manifests are rendered"
 

@@ -94,6 +94,8 @@ def pack(folder: Path, target: IO[bytes]) -> Content:
     size = stored = entries = 0
     options: dict[int, int] = {
         CompressionParameter.compression_level: _LEVEL,
+        # Without it, damage in content that was stored as it is would not be found here.
+        CompressionParameter.checksum_flag: 1,
         CompressionParameter.nb_workers: min(len(os.sched_getaffinity(0)), _MOST_WORKERS),
     }
     with (

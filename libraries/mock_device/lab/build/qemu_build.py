@@ -19,12 +19,13 @@ _NEEDED = (10, 1)
 _DEVICE = "vfio-user-pci"
 _PACKAGES = "qemu-system-x86 qemu-utils"
 _BACKPORTS = f"{debian.SUITE}-backports"
-_HOOKS = (
+HOOKS = (
     f'sed -n "s/ {debian.SUITE} / {_BACKPORTS} /p" "$1/etc/apt/sources.list" '
     '> "$1/etc/apt/sources.list.d/backports.list"',
     'chroot "$1" apt-get update',
     f'chroot "$1" apt-get install -y --no-install-recommends -t {_BACKPORTS} {_PACKAGES}',
 )
+"""Shell commands that install QEMU in a Debian tree, which they get as ``$1``."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def ensure_qemu() -> Qemu:
         return host
 
     def build(folder: Path) -> None:
-        debian.tree(folder / "root", [], log=log_path("qemu"), hooks=_HOOKS)
+        debian.tree(folder / "root", [], log=log_path("qemu"), hooks=HOOKS)
         qemu = _tree_qemu(folder / "root")
         if reason := _check(qemu):
             raise StepError(f"QEMU {qemu.version} of {_BACKPORTS} cannot be used: {reason}", log_path("qemu"))
 
-    inputs = {"hooks": _HOOKS, "suite": debian.SUITE}
+    inputs = {"hooks": HOOKS, "suite": debian.SUITE}
     return _tree_qemu(cached("qemu", inputs, build, what="install QEMU in a separate tree (once)") / "root")
