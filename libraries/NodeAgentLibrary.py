@@ -105,10 +105,10 @@ class NodeAgentLibrary:
 
     @keyword
     def remove_rights_of_node_agents(self) -> None:
-        """Delete the node agents' ClusterRoleBinding."""
+        """Take the node agents' service account out of their ClusterRoleBinding."""
         node_agents.remove_rights(session.current().api)
 
     @keyword
     def restore_rights_of_node_agents(self) -> None:
-        """Apply the driver's RBAC manifest again."""
+        """Bind the node agents' service account again."""
         node_agents.restore_rights(session.current().api)

@@ -29,6 +29,7 @@ from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy, kmm_state, node_runtime
+from mock_device.lab.cluster.cluster import Capability
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
 
@@ -226,8 +227,17 @@ def sources(session: Session) -> dict[str, Callable[[], Files]]:
         "events": partial(_events, api),
         "objects of KMM": partial(_kmm_objects, api),
         "driver logs": partial(_driver_logs, api),
-        "logs of the cluster's processes": partial(_logs, session),
         **{f"node {name}": partial(_node, session, name) for name in session.node_names},
+        **_of_the_lab(session),
+    }
+
+
+def _of_the_lab(session: Session) -> dict[str, Callable[[], Files]]:
+    """Sources of a cluster whose nodes are guests of the lab."""
+    if Capability.CONSOLE not in session.cluster.capabilities:
+        return {}
+    return {
+        "logs of the cluster's processes": partial(_logs, session),
         "supervisor": partial(_supervisor, session),
     }
 

@@ -12,16 +12,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dra_fakes.answers import Answers, api_server, listing
 from kubernetes import client
+from kubernetes.client import ApiClient
 from robot.api import ExecutionResult
 
 from mock_device.checks import evidence
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
+from mock_device.lab.cluster.cluster import ALWAYS, Capability
 from mock_device.lab.cluster.node_runtime import HAS_UNIT
 
 POD = {"metadata": {"name": "agent-1", "managedFields": [{"manager": "kubelet"}]}, "spec": {"containers": []}}
@@ -44,6 +47,16 @@ def test_answers_are_written_and_failures_listed(tmp_path: Path) -> None:
     ]
     assert files[0].read_bytes() == b"\xff"
     assert files[2].read_text() == "node node1: StepError: node1: no answer"
+
+
+@pytest.mark.parametrize(("capabilities", "asked"), [(frozenset(Capability), True), (ALWAYS, False)])
+def test_only_clusters_of_the_lab_have_its_processes(capabilities: frozenset[Capability], asked: bool) -> None:
+    session: Any = SimpleNamespace(
+        api=ApiClient(), node_names=["node1"], cluster=SimpleNamespace(capabilities=capabilities)
+    )
+    found = evidence.sources(session)
+    assert "node node1" in found
+    assert {name in found for name in ("supervisor", "logs of the cluster's processes")} == {asked}
 
 
 def test_silent_sources_are_listed(tmp_path: Path) -> None:
@@ -231,12 +244,18 @@ SESSION = """\
     from pathlib import Path
     from kubernetes.client import ApiClient, Configuration
     from mock_device.checks.nodes import session
+    from mock_device.lab.cluster.cluster import Capability
 
     class Session(session.Session):
         api = ApiClient(Configuration(host="http://127.0.0.1:1", retries=0))
 
     def begin():
-        cluster = SimpleNamespace(name="gone", log_dir=Path(__file__).parent, topology=SimpleNamespace(nodes=[]))
+        cluster = SimpleNamespace(
+            name="gone",
+            log_dir=Path(__file__).parent,
+            topology=SimpleNamespace(nodes=[]),
+            capabilities=frozenset(Capability),
+        )
         session._session = Session(cluster, None)
 
     def finish():

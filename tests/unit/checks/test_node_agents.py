@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from dra_fakes.answers import api_server
-from kubernetes.client import ApiException
+from kubernetes import client
+from kubernetes.client import ApiClient
 
 from mock_device.checks.driver import driver, metrics, node_agents
 from mock_device.checks.errors import CheckError
-
-BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/mock-accel-node-agent"
 
 
 def test_agent_is_back_after_a_restart_when_ready() -> None:
@@ -45,26 +44,16 @@ def test_wait_ends_when_the_agent_is_registered(monkeypatch: pytest.MonkeyPatch)
             node_agents.seconds_until_registered(api, "node1", timedelta(0))
 
 
-class Requested(dict[str, Any]):
-    """Answers of an API server that records the paths of requests."""
+def test_rights_are_removed_and_restored_within_their_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The binding itself stays as it is: ``lab attach`` has marked it, and ``lab detach`` looks for the mark."""
+    patches: list[tuple[str, Any]] = []
 
-    def __init__(self, **answers: Any) -> None:
-        super().__init__(**answers)
-        self.paths: list[str] = []
+    class Rbac:
+        def patch_cluster_role_binding(self, name: str, body: Any) -> None:
+            patches.append((name, body))
 
-    def get(self, path: str, default: Any = None) -> Any:
-        self.paths.append(path)
-        return super().get(path, default)
-
-
-@pytest.mark.parametrize("answers", [{BINDING: (200, {"kind": "Status"})}, {}])
-def test_removing_rights_is_idempotent(answers: dict[str, Any]) -> None:
-    requested = Requested(**answers)
-    with api_server(requested) as api:
-        node_agents.remove_rights(api)
-    assert requested.paths == [BINDING]
-
-
-def test_refusal_of_the_api_server_is_raised() -> None:
-    with api_server({BINDING: (403, {})}) as api, pytest.raises(ApiException):
-        node_agents.remove_rights(api)
+    monkeypatch.setattr(client, "RbacAuthorizationV1Api", lambda _: Rbac())
+    node_agents.remove_rights(ApiClient())
+    node_agents.restore_rights(ApiClient())
+    account = {"kind": "ServiceAccount", "name": "mock-accel-node-agent", "namespace": "mock-device"}
+    assert patches == [("mock-accel-node-agent", {"subjects": []}), ("mock-accel-node-agent", {"subjects": [account]})]

@@ -6,12 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
 
 import pytest
 import run
 from support import PYTHONPATH
+
+from mock_device.lab.base.paths import PROJECT
 
 CHILD = """
 import signal, sys, time
@@ -95,3 +99,16 @@ def test_command_may_clean_up_after_ctrl_c() -> None:
     assert "ended by itself" in said
     assert said.endswith("test: interrupted; not everything ran\n")
     assert "Traceback" not in said
+
+
+def test_pytest_looks_into_all_folders_with_tests() -> None:
+    """By default it leaves out folders with the name ``build``, among others."""
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    files = [
+        path.relative_to(PROJECT) for root in settings["testpaths"] for path in (PROJECT / root).rglob("test_*.py")
+    ]
+    assert PurePath("tests/unit/build/test_images.py") in files
+    left_out = [
+        path for path in files for part in path.parts if any(fnmatch(part, glob) for glob in settings["norecursedirs"])
+    ]
+    assert not left_out

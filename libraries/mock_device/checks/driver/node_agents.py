@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 
 from kubernetes import client
@@ -120,25 +119,30 @@ def bring_agents_back(api: ApiClient) -> None:
 
 
 def remove_rights(api: ApiClient) -> None:
-    """Delete the ClusterRoleBinding of the node agents."""
-    rbac = client.RbacAuthorizationV1Api(api)
-    try:
-        rbac.delete_cluster_role_binding(deploy.NODE_AGENT)
-    except ApiException as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
+    """Take the node agents' service account out of their ClusterRoleBinding, which stays: others may own it."""
+    _bind(api, [])
 
 
 def rules() -> list[dict[str, Any]]:
     """Rules of the node agents' ClusterRole in the manifests."""
-    roles = {item["metadata"]["name"]: item for item in manifests.read_manifest(_RBAC_MANIFEST) if "rules" in item}
-    found: list[dict[str, Any]] = roles[deploy.NODE_AGENT]["rules"]
-    return found
+    return _in_manifest("rules")
 
 
 def restore_rights(api: ApiClient) -> None:
-    """Apply the driver's RBAC manifest."""
-    manifests.apply(api, _RBAC_MANIFEST)
+    """Bind the node agents' service account again, as in the manifests."""
+    _bind(api, _in_manifest("subjects"))
+
+
+def _in_manifest(key: str) -> list[dict[str, Any]]:
+    """``rules`` of the node agents' ClusterRole, or ``subjects`` of its binding, in the manifests."""
+    found = {item["metadata"]["name"]: item for item in manifests.read_manifest(_RBAC_MANIFEST) if key in item}
+    value: list[dict[str, Any]] = found[deploy.NODE_AGENT][key]
+    return value
+
+
+def _bind(api: ApiClient, subjects: list[dict[str, Any]]) -> None:
+    rbac = client.RbacAuthorizationV1Api(api)
+    rbac.patch_cluster_role_binding(deploy.NODE_AGENT, {"subjects": subjects})
 
 
 def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
