@@ -21,8 +21,10 @@ Kubelet Restarts
     New Pod Should Work    comes-later    ${NODES}[0]
 
 Containerd Restarts
+    [Documentation]    On nodes of k3s the kubelet restarts with it.
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Restart Containerd    ${NODES}[0]
+    ResourceSlices Should Follow Sysfs    timeout=5 minutes
     Pod Should Still Work    keeps
     New Pod Should Work    comes-later    ${NODES}[0]
 
