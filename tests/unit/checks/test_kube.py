@@ -14,6 +14,7 @@ from mock_accel_dra.slices import desired
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, kube, pods
 from mock_device.checks.objects.claims import DeviceRequest
+from mock_device.lab.base.timeouts import Timeout
 
 NODE = "mock-cluster-node1"
 CORE = "/api/v1/namespaces/default"
@@ -150,3 +151,31 @@ def test_missing_event_is_reported(reason: str, text: str, complaint: str) -> No
     events = [SimpleNamespace(reason="PrepareFailed", message="mock9 is gone")]
     assert kube.event_complaints(events, reason, text) == ([complaint] if complaint else [])
     assert kube.event_complaints([], "Failed", "x") == ["expected an event Failed with 'x', found none"]
+
+
+class SlicesComeBack(dict[str, Any]):
+    """Answers of an API server that has no slices when it is first asked for them."""
+
+    def get(self, path: str, default: Any = None) -> Any:
+        found = super().get(path, default)
+        if path == SLICES and self.pop("away", None):
+            return listing()
+        return found
+
+
+def test_devices_are_those_that_are_published_again() -> None:
+    """A kubelet that starts deletes the slices of its node."""
+    answers = SlicesComeBack(cluster(pod("Running"), claim("mock0")), away=(200, {}))
+    with api_server(answers) as api:
+        assert [device.name for device in kube.allocated_devices(api)] == ["mock0"]
+        answers["away"] = (200, {})
+        assert [device.name for device in kube.devices_of_pod(api, "pair")] == ["mock0"]
+
+
+def test_device_that_stays_unpublished_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Timeout.SLICES, "nominal", timedelta(0))
+    with (
+        api_server(cluster(pod("Running"), claim("mock7"))) as api,
+        pytest.raises(CheckError, match="mock7 of pool .* but no ResourceSlice publishes it"),
+    ):
+        kube.allocated_devices(api)

@@ -144,10 +144,14 @@ def _wanted(request: DeviceRequest) -> Object:
     return wanted
 
 
+class NotPublishedError(CheckError):
+    """No ResourceSlice publishes a device that a claim has."""
+
+
 def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) -> list[AllocatedDevice]:
     """Devices of the driver that are allocated to ``claim``; none while it is pending.
 
-    Raises CheckError if no ResourceSlice publishes one of the devices.
+    Raises NotPublishedError if no ResourceSlice publishes one of the devices.
     """
     found = claim_forms.parse(claim)
     known = {device.published_id: device for device in published}
@@ -155,7 +159,7 @@ def allocated(claim: Mapping[str, Any], published: Iterable[PublishedDevice]) ->
     for item in found.own_results:
         device = known.get(item.published_id)
         if device is None:
-            raise CheckError(
+            raise NotPublishedError(
                 f"claim {found.name!r} has device {item.device} of pool {item.pool}, "
                 "but no ResourceSlice publishes it; "
                 f"slices have {', '.join(sorted(f'{d.pool}: {d.device}' for d in known.values())) or 'none'}"

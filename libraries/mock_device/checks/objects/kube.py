@@ -17,9 +17,11 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.lab.base import timeouts
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 from mock_device.names import MADE_BY_TESTS
 
+_POLL_SECONDS = 0.5
 LABELS = MADE_BY_TESTS
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
@@ -87,9 +89,24 @@ def get_claim(api: ApiClient, name: str) -> Object:
 
 
 def allocated_devices(api: ApiClient) -> list[AllocatedDevice]:
-    """Devices allocated to any claim in the cluster."""
-    known = slices.published(api)
-    return [device for item in all_claims(api) for device in claims.allocated(item, known)]
+    """Devices allocated to any claim in the cluster. Raises CheckError if one is not published."""
+    return _when_published(api, lambda: all_claims(api))
+
+
+def _when_published(api: ApiClient, having: Callable[[], list[Object]]) -> list[AllocatedDevice]:
+    """Devices of the claims ``having``, when ResourceSlices publish them all.
+
+    A kubelet that starts deletes the slices of its node, and the driver publishes them again.
+    """
+    deadline = time.monotonic() + Timeout.SLICES.seconds
+    while True:
+        known = slices.published(api)
+        try:
+            return [device for item in having() for device in claims.allocated(item, known)]
+        except claims.NotPublishedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
 
 
 def wait_claim(
@@ -117,9 +134,8 @@ def devices_of_pod(api: ApiClient, name: str, container: str | None = None) -> l
     Raises CheckError if the pod does not exist or has no devices.
     """
     pod = get_pod(api, name)
-    known = slices.published(api)
     own = _claims_of(api, pod, all_claims(api))
-    devices = [device for item in own for device in claims.allocated(item, known)]
+    devices = _when_published(api, lambda: own)
     if container is not None:
         used = pod_claims.uses(pod, container)
         devices = [item for item in devices if {(item.claim, None), (item.claim, item.request)} & used]
