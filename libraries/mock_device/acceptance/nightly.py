@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
 from mock_device.lab.base import command_line, progress
+from mock_device.lab.base.commands import interrupt
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
@@ -103,7 +103,7 @@ def run_round(argv: Sequence[str], folder: Path, seconds: float) -> str:
         except subprocess.TimeoutExpired:
             late = f"did not end within {seconds / 60:.0f} min"
         finally:
-            _end(child)
+            interrupt(child, Timeout.INTERRUPTED_RUN.seconds)
     return late or crash_of(child.returncode, folder)
 
 
@@ -122,17 +122,6 @@ def crash_of(code: int, folder: Path) -> str:
     # Its last message, which may be several lines; of a traceback, the error.
     start = max((number for number, line in enumerate(lines) if line.startswith("acceptance: ")), default=-1)
     return f"acceptance ended with {code}: {' '.join(' '.join(lines[start:]).split())}"
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Interrupt a running process, and kill it if it does not end."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
-    try:
-        child.wait(Timeout.INTERRUPTED_RUN.seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +82,7 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
 
     The part ``kubernetes`` itself then waits for that process. If it failed, it builds again and says why.
     """
+    from mock_device.lab.base.commands import interrupt
     from mock_device.lab.base.timeouts import Timeout
     from mock_device.lab.build.images import build_base_images
     from mock_device.lab.build.node_image import build_node_packages
@@ -103,12 +103,7 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
             build_base_images()
         yield
     finally:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(Timeout.BUILD_END.seconds)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        interrupt(child, Timeout.BUILD_END.seconds)
 
 
 @click.command()

@@ -71,3 +71,14 @@ def run(
         lines = tail.decode(errors="replace").strip().splitlines()[-5:]
         raise StepError(f"{' '.join(command[:6])} ended with {child.returncode}: " + "\n  ".join(lines), log)
     return out
+
+
+def interrupt(child: subprocess.Popen[bytes], timeout: float) -> None:
+    """Send SIGINT to a process that still runs, as Ctrl-C does; kill it if it does not end within ``timeout`` seconds."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+    try:
+        child.wait(timeout)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
