@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getopt
 import os
-import re
 import shutil
 import signal
 import sys
@@ -16,11 +14,10 @@ from pathlib import Path
 
 import click
 from robot.errors import DataError
-from robot.run import USAGE
-from robot.utils import ArgumentParser
 
 from mock_device import topology as topologies
 from mock_device.acceptance import pabot_run, report
+from mock_device.acceptance.arguments import suites_and_options
 from mock_device.acceptance.memory import check_memory
 from mock_device.acceptance.pool import Pool, Retired, ValueSet, resource_file, value_sets
 from mock_device.acceptance.pool_server import PoolServer, address
@@ -106,26 +103,6 @@ class Run:
                 progress.say(reason)
 
 
-def _suites_and_options(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Split ``arguments`` into files and folders of suites (default: all suites) and options of robot.
-
-    Raises StepError for an unknown option and for missing suites.
-    """
-    # No public attribute of robot's parser says which options take a value.
-    parser = ArgumentParser(USAGE)
-    normalized = [parser._normalize_long_option(item) for item in arguments]
-    try:
-        found, rest = getopt.gnu_getopt(normalized, parser._short_opts, parser._long_opts)
-    except getopt.GetoptError as error:
-        raise StepError(f"{error}; see: robot --help") from error
-    if missing := [item for item in rest if not Path(item).exists()]:
-        raise StepError(f"expected files or folders of suites, found {', '.join(missing)}")
-    with_value = {f"--{name.rstrip('=')}" for name in parser._long_opts if name.endswith("=")}
-    with_value |= {f"-{name}" for name in re.findall("(.):", parser._short_opts)}
-    options = [part for name, value in found for part in ([name, value] if name in with_value else [name])]
-    return [Path(item).absolute() for item in rest] or [PROJECT / "suites"], options
-
-
 @click.command(context_settings=command_line.SETTINGS)
 @options.clusters(_MAX_CLUSTERS)
 @options.topologies(many=True, default=", ".join(_TOPOLOGIES))
@@ -151,7 +128,7 @@ def acceptance(
 
     Options for robot stand after --.
     """
-    paths, robot_options = _suites_and_options(arguments)
+    paths, robot_options = suites_and_options(arguments)
     prerequisites.check()
     outputdir = outputdir.absolute()
     first = outputdir / OUTPUT

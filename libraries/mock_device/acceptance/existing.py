@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from mock_device.acceptance import foreign, report
+from mock_device.acceptance.arguments import suites_and_options
 from mock_device.acceptance.foreign import Foreign
 from mock_device.acceptance.report import OUTPUT, SUMMARY
 from mock_device.commands import options
@@ -38,6 +39,7 @@ def existing(profile: str, outputdir: Path, arguments: Sequence[str]) -> int:
 
     Options for robot stand after --.
     """
+    suites, robot_options = suites_and_options(arguments)
     outputdir = outputdir.absolute()
     variables = report.prepare(outputdir, outputdir)
     name = f"{RUN_PREFIX}existing-{os.getpid()}"
@@ -46,7 +48,7 @@ def existing(profile: str, outputdir: Path, arguments: Sequence[str]) -> int:
         try:
             with progress.step("driver, kernel module and their images removed"):
                 foreign.strip(cluster, with_images=True)
-            left = _run(Foreign(cluster, Path(folder)), outputdir, variables, arguments)
+            left = _run(Foreign(cluster, Path(folder)), outputdir, variables, suites, robot_options)
         finally:
             cluster.release()
     if not (outputdir / OUTPUT).is_file():
@@ -59,7 +61,9 @@ def existing(profile: str, outputdir: Path, arguments: Sequence[str]) -> int:
     return 1 if summary.failed else 0
 
 
-def _run(user: Foreign, outputdir: Path, variables: dict[str, str], arguments: Sequence[str]) -> list[str]:
+def _run(
+    user: Foreign, outputdir: Path, variables: dict[str, str], suites: Sequence[Path], options: Sequence[str]
+) -> list[str]:
     """Attach, run the suites and detach; what detaching has left, a line each."""
     log = outputdir / _LOG
     before = foreign.state_of(user.cluster)
@@ -68,7 +72,8 @@ def _run(user: Foreign, outputdir: Path, variables: dict[str, str], arguments: S
     settings = [*report.OPTIONS, "--outputdir", str(outputdir), "--variable", f"PROFILE:{user.profile}"]
     settings += [part for name, value in variables.items() for part in ("--variable", f"{name}:{value}")]
     # The round that runs this has a deadline.
-    subprocess.run([*user.prefix, sys.executable, "-m", "robot", *settings, *arguments], cwd=PROJECT, check=False)
+    argv = [*user.prefix, sys.executable, "-m", "robot", *settings, *options, *map(str, suites)]
+    subprocess.run(argv, cwd=PROJECT, check=False)
     with progress.step("detached", outputdir):
         user.lab("detach", timeout=Timeout.DETACH.seconds, log=log)
     return foreign.changes(before, foreign.state_of(user.cluster))

@@ -12,6 +12,7 @@ from robot.run import USAGE
 from support.topologies import CLUSTER
 
 from mock_device.acceptance import cli, memory, pabot_run
+from mock_device.acceptance.arguments import suites_and_options
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
@@ -38,8 +39,8 @@ def test_clusters_of_the_pool_have_the_profile(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_suites_and_options_are_separated() -> None:
-    assert cli._suites_and_options([]) == ([PROJECT / "suites"], [])
-    assert cli._suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])
+    assert suites_and_options([]) == ([PROJECT / "suites"], [])
+    assert suites_and_options([str(SUITE), "--include", "dra"]) == ([SUITE], ["--include", "dra"])
 
 
 def test_value_of_an_option_is_not_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +55,9 @@ def test_value_of_an_option_is_not_a_suite(tmp_path: Path, monkeypatch: pytest.M
         ["--argumentfile", "vars.yaml"],
         ["--dryrun", "--include", "vars.yaml", "--exclude", "vars.yaml"],
     ):
-        assert cli._suites_and_options(options) == ([PROJECT / "suites"], options)
-        assert cli._suites_and_options([*options, "a b.robot"]) == ([tmp_path / "a b.robot"], options)
-    assert cli._suites_and_options(["--VariableFile=vars.yaml", "-Xvx:1"])[1] == [
+        assert suites_and_options(options) == ([PROJECT / "suites"], options)
+        assert suites_and_options([*options, "a b.robot"]) == ([tmp_path / "a b.robot"], options)
+    assert suites_and_options(["--VariableFile=vars.yaml", "-Xvx:1"])[1] == [
         "--variablefile", "vars.yaml", "-X", "-v", "x:1"
     ]  # fmt: skip
 
@@ -69,7 +70,7 @@ def test_every_option_of_robot_is_known_with_or_without_its_value(tmp_path: Path
     for option, takes_value in found:
         options = [option, str(value)] if takes_value else [option]
         expected = ["--" + option.lower().replace("-", ""), *options[1:]]
-        assert cli._suites_and_options(options) == ([PROJECT / "suites"], expected)
+        assert suites_and_options(options) == ([PROJECT / "suites"], expected)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,23 @@ def test_suites_run_between_attaching_and_detaching(user: FakeUser, tmp_path: Pa
     assert (summary.passed, summary.failed) == (1, 0)
 
 
+def test_options_of_robot_stand_after_the_suites(user: FakeUser, tmp_path: Path) -> None:
+    """As for ``acceptance``; robot itself wants them first."""
+    path = tmp_path / "suite.robot"
+    path.write_text(SUITE + "Other\n    Fail    not chosen\n")
+    assert existing.main(["--outputdir", str(tmp_path / "out"), str(path), "--", "-t", "Knows*"]) == 0
+    summary = report.read_summary(tmp_path / "out")
+    assert summary is not None
+    assert (summary.passed, summary.failed) == (1, 0)
+
+
+def test_unknown_suite_starts_no_cluster(user: FakeUser, capsys: pytest.CaptureFixture[str]) -> None:
+    assert existing.main(["suites/none.robot"]) == 1
+    assert "expected files or folders of suites, found suites/none.robot" in capsys.readouterr().err
+    assert not user.calls
+    assert not user.released
+
+
 def test_failed_test_is_a_failure_of_the_round(user: FakeUser, tmp_path: Path) -> None:
     assert run(tmp_path, FAILING) == 1
     assert user.calls[-1] == ("detach",)

@@ -74,7 +74,7 @@ def run(
 
 
 def interrupt(child: subprocess.Popen[bytes], timeout: float) -> None:
-    """Send SIGINT to a process that still runs, as Ctrl-C does; kill it if it does not end within ``timeout`` seconds."""
+    """Send SIGINT to a process that still runs, as Ctrl-C does; kill it if it still runs ``timeout`` seconds later."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
     try:
