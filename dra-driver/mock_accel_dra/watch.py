@@ -86,12 +86,12 @@ class Wake:
         """Wait for a signal and the end of its burst (at most two seconds); False after ``timeout`` seconds."""
         try:
             found = {self._signals.get(timeout=timeout)}
-            end = time.monotonic() + self._LONGEST_SECONDS
-            with suppress(Empty):
-                while (remaining := end - time.monotonic()) > 0:
-                    found.add(self._signals.get(timeout=min(self._QUIET_SECONDS, remaining)))
         except Empty:
             return False
+        end = time.monotonic() + self._LONGEST_SECONDS
+        with suppress(Empty):
+            while (remaining := end - time.monotonic()) > 0:
+                found.add(self._signals.get(timeout=min(self._QUIET_SECONDS, remaining)))
         names = frozenset(name for name in found if name is not None)
         self.devices = None if None in found else names
         return True

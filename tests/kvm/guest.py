@@ -160,7 +160,7 @@ class OneNode:
 def wrong_devices(node: Node, found: sysfs.NodeDevices) -> str:
     """What ``found`` shows other than the topology's devices of ``node``; empty if all is right.
 
-    VFs are on the PCI bus only: nobody has enabled them.
+    VFs are on the PCI bus only, because they are not enabled.
     """
     on_bus = {item.bdf: item.numa_node for item in found.pci}
     expected_on_bus = {function.bdf: function.numa_node for function in node.functions}

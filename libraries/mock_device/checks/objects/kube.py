@@ -16,12 +16,12 @@ from kubernetes.stream import stream
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
+from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 from mock_device.names import MADE_BY_TESTS
 
-_POLL_SECONDS = 0.5
 LABELS = MADE_BY_TESTS
 _SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
@@ -98,15 +98,18 @@ def _when_published(api: ApiClient, having: Callable[[], list[Object]]) -> list[
 
     A kubelet that starts deletes the slices of its node, and the driver publishes them again.
     """
-    deadline = time.monotonic() + Timeout.SLICES.seconds
-    while True:
+    found: list[AllocatedDevice] = []
+
+    def complaints() -> list[str]:
         known = slices.published(api)
         try:
-            return [device for item in having() for device in claims.allocated(item, known)]
-        except claims.NotPublishedError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_POLL_SECONDS)
+            found[:] = [device for item in having() for device in claims.allocated(item, known)]
+        except claims.NotPublishedError as error:
+            return [str(error)]
+        return []
+
+    until_no_complaints(complaints, Timeout.SLICES.nominal, "expected the devices of claims in ResourceSlices")
+    return found
 
 
 def wait_claim(
