@@ -233,16 +233,22 @@ def _sources(component: Path) -> list[str | Path]:
     return [path for path in sorted(component.iterdir()) if path.name not in excluded]
 
 
+def install_command(target: Path) -> list[str | Path]:
+    """pip's command that installs packages for Debian's Python (PYTHON_VERSION) into ``target``; lacks the packages."""
+    argv: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
+    argv += ["--only-binary=:all:", "--target", target, "--python-version", PYTHON_VERSION]
+    for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
+        argv += ["--platform", platform]
+    return argv
+
+
 def _site_packages() -> Path:
     """The driver's dependencies for the image's version of Python, installed by pip on the host."""
     requirements = PROJECT / "dra-driver" / "requirements.txt"
 
     def build(folder: Path) -> None:
-        argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:"]
-        argv += ["--target", str(folder / "site-packages"), "--python-version", PYTHON_VERSION]
-        for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
-            argv += ["--platform", platform]
-        run([*argv, "-r", requirements], log=log_path("driver-packages"), timeout=Timeout.PIP.seconds)
+        argv = [*install_command(folder / "site-packages"), "-r", requirements]
+        run(argv, log=log_path("driver-packages"), timeout=Timeout.PIP.seconds)
 
     inputs: dict[str, Input] = {"requirements": requirements, "python": PYTHON_VERSION}
     return cached("driver-packages", inputs, build, what="Python packages of the driver") / "site-packages"

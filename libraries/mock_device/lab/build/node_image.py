@@ -230,6 +230,20 @@ def build_node_packages() -> Path:
     return cached("node-packages", inputs, build, what="Debian packages of the node image") / "tree"
 
 
+def take_boot_files(tree: Path, folder: Path) -> str:
+    """Copy kernel and initial RAM disk of ``tree`` to ``folder``, and remove what only a boot loader or apt needs.
+
+    Returns the kernel's release.
+    """
+    kernel = next((tree / "boot").glob("vmlinuz-*"))
+    release = kernel.name.removeprefix("vmlinuz-")
+    shutil.copy2(kernel, folder / "vmlinuz")
+    shutil.copy2(tree / "boot" / f"initrd.img-{release}", folder / "initrd")
+    for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
+        shutil.rmtree(tree / unneeded, ignore_errors=True)
+    return release
+
+
 def _build(folder: Path) -> None:
     log = log_path("node-image")
     tree = folder / "tree"
@@ -239,13 +253,7 @@ def _build(folder: Path) -> None:
     # Not below ``folder``: the path of a socket is limited to 107 bytes.
     with tempfile.TemporaryDirectory(prefix="mock-device-") as work:
         _import_images(tree, build_base_images(), Path(work), log)
-    kernel = next((tree / "boot").glob("vmlinuz-*"))
-    release = kernel.name.removeprefix("vmlinuz-")
-    shutil.copy2(kernel, folder / "vmlinuz")
-    shutil.copy2(tree / "boot" / f"initrd.img-{release}", folder / "initrd")
-    write_file(folder / "kernel-release", release)
-    for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
-        shutil.rmtree(tree / unneeded, ignore_errors=True)
+    write_file(folder / "kernel-release", take_boot_files(tree, folder))
     disk = folder / "disk.raw"
     argv = disk_command(tree, disk, _DISK_BYTES)
     run(as_root(argv), log=log, timeout=Timeout.NODE_IMAGE_DISK.seconds)

@@ -14,7 +14,7 @@ from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian, node_image, qemu_build
-from mock_device.lab.build.images import PYTHON_VERSION
+from mock_device.lab.build.images import PYTHON_VERSION, install_command
 from mock_device.lab.build.rootless import as_root, in_tree
 from mock_device.lab.build.store import Input, cached
 
@@ -74,19 +74,15 @@ def _install_packages(target: Path, work: Path, log: Path) -> None:
     """Install Python packages for Debian's Python into the new folder ``target``, by pip on this machine."""
     wanted, wheels = work / "requirements.txt", work / "wheels"
     wanted.write_text(requirements())
-    pip = [sys.executable, "-m", "pip"]
     # For another version of Python pip takes wheels only.
     lacking = [line for line in requirements().splitlines() if line.startswith(_WITHOUT_WHEEL)]
     run(
-        [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *lacking],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, *lacking],
         log=log,
         timeout=Timeout.OUTER_GUEST.seconds,
     )
-    argv = [*pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", "--find-links", str(wheels)]
-    argv += ["--target", str(target), "--python-version", PYTHON_VERSION]
-    for platform in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
-        argv += ["--platform", platform]
-    run([*argv, "-r", wanted], log=log, timeout=Timeout.OUTER_GUEST.seconds)
+    argv = [*install_command(target), "--find-links", wheels, "-r", wanted]
+    run(argv, log=log, timeout=Timeout.OUTER_GUEST.seconds)
     wanted.unlink()
     shutil.rmtree(wheels)
 
@@ -100,11 +96,7 @@ def _build(folder: Path) -> None:
     (tree / MATERIAL.name).mkdir()
     for command in (["update-initramfs", "-u"], ["python3", "-m", "compileall", "-q", SITE]):
         run(in_tree(tree, command), log=log, timeout=Timeout.OUTER_GUEST.seconds)
-    kernel = next((tree / "boot").glob("vmlinuz-*"))
-    shutil.copy2(kernel, folder / "vmlinuz")
-    shutil.copy2(tree / "boot" / f"initrd.img-{kernel.name.removeprefix('vmlinuz-')}", folder / "initrd")
-    for unneeded in ("boot", "var/lib/apt/lists", "var/cache/apt"):
-        shutil.rmtree(tree / unneeded, ignore_errors=True)
+    node_image.take_boot_files(tree, folder)
     run(as_root(disk_command(tree, folder / "disk.raw", _DISK_BYTES)), log=log, timeout=Timeout.OUTER_GUEST.seconds)
     remove_tree(tree)
 
