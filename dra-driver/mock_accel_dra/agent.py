@@ -186,7 +186,7 @@ class NodeAgent:
     def _look_again(self, names: AbstractSet[str]) -> bool:
         """Read single devices and repair what others changed of them; False if all must be scanned and published.
 
-        All that may have changed is the status register: the slices do not have it.
+        All that may have changed is what the slices do not have: the status register and settings.
         """
         if self._publisher.follows_claims or self._state.lost:
             return False
@@ -197,7 +197,9 @@ class NodeAgent:
                 device = discovery.read_device(self._settings.sysfs_root, name)
             except (OSError, DeviceError):
                 return False
-            if name not in known or replace(device, status=known[name].status) != known[name]:
+            if (before := known.get(name)) is None:
+                return False
+            if replace(device, status=before.status, settings=before.settings) != before:
                 return False
             again.append(device)
         self._repair(Scan(tuple(again), {}))

@@ -28,6 +28,18 @@ class DeviceError(Exception):
 
 
 @dataclass(frozen=True)
+class DeviceSettings:
+    """Attributes that a claim can configure; None for one that the kernel module does not have."""
+
+    mode: str | None = None
+    """``exclusive`` or ``shared``."""
+    job_limit: int | None = None
+    """Jobs that may wait at once; 0: as many as the ring holds."""
+    window_limit: int | None = None
+    """Bytes of the window that may be used; 0: all."""
+
+
+@dataclass(frozen=True)
 class Device:
     """One mock accelerator."""
 
@@ -53,6 +65,9 @@ class Device:
     links: tuple[tuple[str, str], ...] = ()
     """Entries of its folder in sysfs, and where they are relative to ``class/mock-accel/<name>``, sorted:
     ``("uuid", "../../../devices/pci0000:10/…/mock-accel/mock0/uuid")``."""
+    settings: DeviceSettings = DeviceSettings()
+    window_size: int | None = None
+    """Bytes of the device memory; None if the kernel module does not show it."""
 
     @property
     def is_vf(self) -> bool:
@@ -128,8 +143,10 @@ def read_device(root: Path, name: str) -> Device:
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),
             pcie_root=_pcie_root(pci_folder),
             physfn=parent,
-            total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
+            total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs") or 0,
             links=_links(folder),
+            settings=read_settings(root, name),
+            window_size=_optional_number(folder / "window_size"),
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
@@ -142,12 +159,27 @@ def capability_names(bits: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_settings(root: Path, name: str) -> DeviceSettings:
+    """The attributes that a claim can configure. Raises OSError, DeviceError."""
+    folder = class_folder(root) / name
+    return DeviceSettings(
+        mode=_optional(folder / "mode"),
+        job_limit=_optional_number(folder / "job_limit"),
+        window_limit=_optional_number(folder / "window_limit"),
+    )
+
+
+def set_attribute(root: Path, name: str, attribute: str, text: str) -> None:
+    """Write an attribute of a device. Raises OSError."""
+    failpoints.hit()
+    with (class_folder(root) / name / attribute).open("w", encoding="ascii") as file:
+        file.write(f"{text}\n")
+    failpoints.hit()
+
+
 def set_status(root: Path, name: str, status: int) -> None:
-    """Write the status register: 1 allocated, 0 free. Raises OSError."""
-    failpoints.hit()
-    with (class_folder(root) / name / "status").open("w", encoding="ascii") as file:
-        file.write(f"{status}\n")
-    failpoints.hit()
+    """Write the status register: 1 allocated, 0 free, which resets what a claim can configure. Raises OSError."""
+    set_attribute(root, name, "status", str(status))
 
 
 def get_status(root: Path, name: str) -> int:
@@ -182,11 +214,19 @@ def _number(path: Path, base: int = 10) -> int:
         raise DeviceError(f"{path}: expected a number of base {base}, found {text!r}") from None
 
 
-def _optional_number(path: Path) -> int:
+def _optional(path: Path) -> str | None:
+    """Content of an attribute, None if the kernel module does not have it."""
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _optional_number(path: Path) -> int | None:
     try:
         return _number(path)
     except FileNotFoundError:
-        return 0
+        return None
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:

@@ -92,7 +92,8 @@ def _ready(entry: PreparedDevice, device: Device) -> Object:
 
 def _data(entry: PreparedDevice, device: Device, node: str) -> Object:
     identity = entry.identity or of(device)
-    return {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
+    data = {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
+    return data | ({"configuration": entry.configuration.parameters()} if entry.configuration else {})
 
 
 def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
