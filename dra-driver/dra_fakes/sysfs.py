@@ -62,7 +62,9 @@ class SysfsTree:
         else:
             (pci / "physfn").symlink_to(f"../{physfn}")
         if window is not None:
-            values |= {**DEFAULTS, "window_size": str(window)}
+            # As the module numbers them, by the order in which it finds them.
+            number = f"240:{len(list(self.classes.iterdir()))}"
+            values |= {**DEFAULTS, "window_size": str(window), "dev": number}
         for attribute, value in values.items():
             (folder / attribute).write_text(f"{value}\n")
         (folder / "device").symlink_to("../../../" + address)

@@ -18,6 +18,11 @@ from mock_accel_dra.discovery import Device
 CDI_VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
 _CLASS_FOLDER = "/sys/class/mock-accel"
+NODES = "/dev/mock-accel"
+"""Folder of the device nodes, on the node and in containers."""
+_NODE_MODE, _NODE_PERMISSIONS = 0o666, "rw"
+"""Any user of the container may open the device node; the permissions are those of the container's cgroup. No other
+container gets either."""
 _FOLDER_MODE = 0o755
 _MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
 
@@ -66,6 +71,9 @@ def spec(folder: Path, device: Device, configuration: Configuration = DEFAULTS) 
 
     ``configuration`` is what the claim that has the device configures of it.
 
+    The runtime makes the device node in the container's ``/dev`` and allows it in the container's cgroup. A device
+    without a number gets no node: its kernel module makes none.
+
     sysfs has no namespaces: without this file a container would see all devices of
     its node. An empty tmpfs covers the device class. The mount is equal for every
     device, and CDI keeps one mount per path. On it each device gets its folder of
@@ -94,11 +102,12 @@ def spec(folder: Path, device: Device, configuration: Configuration = DEFAULTS) 
             "options": ["bind", *_MOUNT_OPTIONS],
         },
     ]
-    return {
-        "cdiVersion": CDI_VERSION,
-        "kind": KIND,
-        "devices": [{"name": device.name, "containerEdits": {"env": environment, "mounts": mounts}}],
-    }
+    edits: dict[str, Any] = {"env": environment, "mounts": mounts}
+    if device.number is not None:
+        major, minor = device.number
+        node = {"path": f"{NODES}/{device.name}", "type": "c", "major": major, "minor": minor}
+        edits["deviceNodes"] = [{**node, "fileMode": _NODE_MODE, "permissions": _NODE_PERMISSIONS}]
+    return {"cdiVersion": CDI_VERSION, "kind": KIND, "devices": [{"name": device.name, "containerEdits": edits}]}
 
 
 def is_right(folder: Path, device: Device, configuration: Configuration = DEFAULTS) -> bool:

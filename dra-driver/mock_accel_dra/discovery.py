@@ -20,6 +20,8 @@ FREE, ALLOCATED = 0, 1
 """Values of the status register."""
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 """The kernel formats domains with ``%04x``; domains of VMD start at 0x10000 and have more digits."""
+_NUMBER = re.compile(r"(\d+):(\d+)")
+"""Attribute ``dev`` of a device with a node: Documentation/ABI/testing/sysfs-dev of the kernel."""
 _PCI_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
@@ -68,6 +70,8 @@ class Device:
     settings: DeviceSettings = DeviceSettings()
     window_size: int | None = None
     """Bytes of the device memory; None if the kernel module does not show it."""
+    number: tuple[int, int] | None = None
+    """Major and minor number of ``/dev/mock-accel/<name>``; None if the kernel module makes no device node."""
 
     @property
     def is_vf(self) -> bool:
@@ -147,6 +151,7 @@ def read_device(root: Path, name: str) -> Device:
             links=_links(folder),
             settings=read_settings(root, name),
             window_size=_optional_number(folder / "window_size"),
+            number=_device_number(folder / "dev"),
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
@@ -227,6 +232,14 @@ def _optional_number(path: Path) -> int | None:
         return _number(path)
     except FileNotFoundError:
         return None
+
+
+def _device_number(path: Path) -> tuple[int, int] | None:
+    if (text := _optional(path)) is None:
+        return None
+    if (match := _NUMBER.fullmatch(text)) is None:
+        raise DeviceError(f"{path}: expected major:minor, found {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
