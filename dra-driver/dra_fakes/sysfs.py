@@ -64,7 +64,15 @@ class SysfsTree:
         if window is not None:
             # As the module numbers them, by the order in which it finds them.
             number = f"240:{len(list(self.classes.iterdir()))}"
-            values |= {**DEFAULTS, "window_size": str(window), "dev": number}
+            values |= {**DEFAULTS, "window_size": str(window), "dev": number, "health": "ok", "reset": ""}
+            values |= {
+                "temp1_input": "41500",
+                "temp1_max": "95000",
+                "jobs": "0",
+                "jobs_failed": "0",
+                "bytes": "0",
+                "hangs": "0",
+            }
         for attribute, value in values.items():
             (folder / attribute).write_text(f"{value}\n")
         (folder / "device").symlink_to("../../../" + address)
@@ -97,7 +105,10 @@ class SysfsTree:
 
     def write(self, name: str, attribute: str, value: str) -> None:
         """Change an attribute behind the driver's back."""
-        (self.classes / name / attribute).write_text(f"{value}\n")
+        # By rename, because a reader must not see an empty file.
+        beside = self.root / f"{name}.{attribute}"
+        beside.write_text(f"{value}\n")
+        beside.rename(self.classes / name / attribute)
 
     def settings(self, name: str) -> tuple[str, ...]:
         """Values of the attributes that a claim can configure, in the order of DEFAULTS."""

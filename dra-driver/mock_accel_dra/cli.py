@@ -76,6 +76,15 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_or_never(text: str) -> float:
+    if text == "never":
+        return float("inf")
+    try:
+        return _seconds(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from None
+
+
 def _url(text: str) -> str:
     if not _URL.fullmatch(text):
         raise ValueError("expected an URL like https://10.96.0.1:443")
@@ -114,6 +123,7 @@ _AGENT = (
     _Flag("registry-dir", _folder, "folder that the kubelet watches for registration sockets"),
     _Flag("rescan-interval", _seconds, "how often to scan for devices without a kernel event (default 30s)"),
     _Flag("kernel-events", _boolean, "scan at once when the kernel announces a change (default true)"),
+    _Flag("reset-after", _seconds_or_never, "how long to wait before a hung or failed device is reset (default 10s)"),
 )
 _CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without a change (default 60s)"),)
 _COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mock_accel_dra import failpoints, klog
+from mock_accel_dra import failpoints, klog, problems
 
 CLASS_PATH = "class/mock-accel"
 _TO_SYSFS = "../" * (CLASS_PATH.count("/") + 2)
@@ -63,7 +63,7 @@ class Device:
     """PCI address of the PF; None for a PF."""
     total_vfs: int = 0
     problem: str = ""
-    """Why it cannot be used, in CamelCase; empty if it is healthy."""
+    """Why it cannot be used (``problems``); empty if it is healthy."""
     links: tuple[tuple[str, str], ...] = ()
     """Entries of its folder in sysfs, and where they are relative to ``class/mock-accel/<name>``, sorted:
     ``("uuid", "../../../devices/pci0000:10/…/mock-accel/mock0/uuid")``."""
@@ -72,6 +72,8 @@ class Device:
     """Bytes of the device memory; None if the kernel module does not show it."""
     number: tuple[int, int] | None = None
     """Major and minor number of ``/dev/mock-accel/<name>``; None if the kernel module makes no device node."""
+    hangs: int = 0
+    """Jobs that did not end in time since the module was loaded."""
 
     @property
     def is_vf(self) -> bool:
@@ -152,6 +154,8 @@ def read_device(root: Path, name: str) -> Device:
             settings=read_settings(root, name),
             window_size=_optional_number(folder / "window_size"),
             number=_device_number(folder / "dev"),
+            problem=problems.of_health(_optional(folder / "health")),
+            hangs=_optional_number(folder / "hangs") or 0,
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error

@@ -33,6 +33,13 @@ def test_kernel_events_can_be_disabled() -> None:
     assert not settings.kernel_events
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("2m", 120.0), ("never", float("inf"))])
+def test_reset_after(text: str, seconds: float) -> None:
+    settings, _ = parse(["node-agent", "--reset-after", text], {"NODE_NAME": "node1"})
+    assert isinstance(settings, AgentSettings)
+    assert settings.reset_after == seconds
+
+
 def test_controller() -> None:
     assert parse(["controller", "--resync-interval=2m"], {}) == (ControllerSettings(resync_interval=120), 2)
 
@@ -48,6 +55,11 @@ def test_controller() -> None:
         (["controller"], {"V": "loud"}, "environment variable V: expected a verbosity"),
         (["controller", "--resync-interval", "soon"], {}, "expected a time from 100ms to 24h, like 30s, found 'soon'"),
         (["controller", "--resync-interval", "0s"], {}, "expected a time from 100ms"),
+        (
+            ["node-agent", "--reset-after", "no"],
+            {},
+            "expected a time from 100ms to 24h, like 30s, or never, found 'no'",
+        ),
         (["controller", "--health-port", "70000"], {}, "expected a TCP port from 0"),
         (["controller", "--api-server", "10.0.0.1"], {}, "expected an URL like https://"),
         (["node-agent", "--node-name=n", "--cdi-root=cdi"], {}, "argument --cdi-root: expected an absolute path"),

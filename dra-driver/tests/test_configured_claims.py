@@ -26,7 +26,7 @@ NODE = "mock-cluster-node1"
 CLAIM = ("default", "pair", "uid-pair")
 DEFAULTS = ("exclusive", "0", "0")
 CONFIGURED = ("shared", "4", "65536")
-FIELDS = {"mode": "Shared", "maxJobs": 4, "windowSize": "64Ki"}
+FIELDS: dict[str, Any] = {"mode": "Shared", "maxJobs": 4, "windowSize": "64Ki"}
 
 
 def result(device: str, **more: Any) -> dict[str, Any]:

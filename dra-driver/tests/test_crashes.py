@@ -41,7 +41,7 @@ class NodeRig:
             registry_dir=folder / "r",
         )
         parameters = {"apiVersion": "mock-accel.example.com/v1alpha1", "kind": "MockAccelConfig", "mode": "Shared"}
-        opaque = {"driver": "mock-accel.example.com", "parameters": {**parameters, "maxJobs": 4, "windowSize": "64Ki"}}
+        opaque = {"driver": "mock-accel.example.com", "parameters": {**parameters, "maxJobs": 4}}
         config = [{"source": "FromClaim", "requests": ["mock1"], "opaque": opaque}]
         api.add_claim("pair", [self._result("mock1"), self._result("mock2")], config=config)
         api.add_claim("other", [self._result("mock2")])
@@ -116,7 +116,7 @@ def test_killed_at_every_write(rig: NodeRig, unprepare: bool) -> None:
                 assert "still prepared for claim default/pair" in rig.call(False, OTHER)
             assert rig.call(False, CLAIM) == ""
             assert rig.used() == PREPARED
-            assert rig.sysfs.settings("mock1") == ("shared", "4", "65536")
+            assert rig.sysfs.settings("mock1") == ("shared", "4", "0")
             assert rig.call(True, CLAIM) == ""
             assert rig.used() == NOTHING
         left = [*rig.settings.cdi_root.glob(".*"), *rig.settings.plugin_dir.glob(".*")]
