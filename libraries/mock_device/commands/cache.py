@@ -176,6 +176,7 @@ def current_builds() -> set[Path]:
         kbuild.build_test_modules,
         deploy.kmod_image,
         images.driver_image,
+        images.tools_image,
         *(partial(_node_image, name) for name in _profiles_for_guests()),
     ]
     return _requested_by(builds)
