@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
+_WRITE_SECONDS = 5.0
 CAPABILITY_BITS = {"compute": 1, "encryption": 2, "compression": 4, "p2p-dma": 8}
 
 DEFAULTS = {"mode": "exclusive", "job_limit": "0", "window_limit": "0"}
@@ -89,11 +91,12 @@ class SysfsTree:
 
     def status(self, name: str) -> int:
         """Value of the status register."""
-        # Unlike a sysfs attribute, a regular file is empty for a moment while it is written.
-        for _ in range(1000):
+        # Unlike a sysfs attribute, a regular file is empty while it is written: on a busy machine for longer.
+        end = time.monotonic() + _WRITE_SECONDS
+        while time.monotonic() < end:
             if text := (self.classes / name / "status").read_text():
                 return int(text)
-        raise AssertionError(f"status of {name} is empty")
+        raise AssertionError(f"status of {name} is empty for {_WRITE_SECONDS:.0f} s")
 
     def set_status(self, name: str, status: int) -> None:
         """Change the status register behind the driver's back."""

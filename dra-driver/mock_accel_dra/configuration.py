@@ -1,7 +1,8 @@
 """Configuration of a claim's devices: opaque parameters of kind ``MockAccelConfig``; no I/O.
 
 API: resource.k8s.io/v1, ``status.allocation.devices.config``. The scheduler copies the parameters of the device class
-and of the claim there. Parameters of the claim apply over those of the class, later ones over earlier ones.
+and of the claim there (k8s.io/dynamic-resource-allocation, ``structured``). Parameters of the claim apply over those of
+the class, later ones over earlier ones.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Part:
 def of_claim(claim: Mapping[str, Any]) -> list[Part]:
     """Parts for this driver of an allocated claim, in the order in which they apply.
 
-    Raises ConfigurationError, also for a part of a request that got no device.
+    Raises ConfigurationError, also for a part that applies to no device of this driver.
     """
     devices = claim.get("status", {}).get("allocation", {}).get("devices", {})
     found: list[tuple[int, Part]] = []
