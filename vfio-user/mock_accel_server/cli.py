@@ -13,7 +13,7 @@ from mock_accel_server.closing import allow_interrupts
 from mock_accel_server.device import Device
 from mock_accel_server.listener import ListenError
 from mock_accel_server.registers import UUID_BYTES, Identity
-from mock_accel_server.server import Server
+from mock_accel_server.server import Server, share_evenly
 from mock_device import topology
 
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
@@ -159,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     _allow_many_fds()
     allow_interrupts()
+    share_evenly()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _frame: stop.append(caught))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 from mock_accel_server.config_space import ConfigSpace
@@ -22,6 +23,8 @@ class Device:
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
+        self.lock = threading.RLock()
+        """Held while a message is handled, and by other threads for moments, never while guest memory is accessed."""
         self.registers = Registers(identity)
         self.config = ConfigSpace(identity, self.reset)
         self._regions: dict[int, _Region] = {RegionIndex.BAR0: self.registers, RegionIndex.CONFIG: self.config}

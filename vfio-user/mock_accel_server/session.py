@@ -47,6 +47,8 @@ class Session:
         self.dma = DmaTable()
         self.irqs = IrqTable()
         self.negotiated = False
+        self.reply_fds: list[int] = []
+        """Descriptors to send with the reply; the device owns them."""
         self._handlers: dict[int, Handler] = {
             Command.VERSION: self._version,
             Command.DMA_MAP: self._dma_map,
@@ -72,10 +74,14 @@ class Session:
             raise RefusedError(f"command {command} takes no file descriptors, found {len(fds)}")
         return handler(payload, fds)
 
-    def close(self) -> None:
-        """Remove the client's state. Section "Client Disconnection": the device keeps its own state."""
+    def close(self) -> list[int]:
+        """Remove the client's state. Section "Client Disconnection": the device keeps its own state.
+
+        Returns descriptors that another thread must close.
+        """
         self.dma.clear()
         self.irqs.clear()
+        return []
 
     def _version(self, payload: bytes, _fds: list[int]) -> bytes:
         """Section ``VFIO_USER_VERSION``. The reply has those proposed capabilities that are supported here."""
