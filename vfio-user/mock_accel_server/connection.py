@@ -24,8 +24,10 @@ _ANCILLARY_SIZE = socket.CMSG_SPACE(protocol.SCM_MAX_FDS * array.array("i").item
 _FIRST_BYTES = 64
 """Enough for a register read or write, a DMA map or unmap: one system call receives the whole message."""
 _REGISTER_BYTES = 8
-_REGISTER_READ = protocol.HEADER.pack(0, Command.REGION_READ, protocol.READ_MESSAGE.size, 0, 0)[2:12]
-"""The header of a read, from its command to its flags."""
+_REGION_READ = int(Command.REGION_READ)
+_READ_HEADER = protocol.HEADER.pack(0, _REGION_READ, protocol.READ_MESSAGE.size, 0, 0)[2:12]
+"""The header of a region read, from its command to its flags."""
+_CLOEXEC, _DONT_WAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)
 _CHUNK = 65536
 _SHOWN_BYTES = 4096
 
@@ -119,28 +121,35 @@ class Connection:
     def _answer_reads(self) -> None:
         """Answer register reads as long as each arrives alone: one system call to receive it, one to send the reply.
 
-        Returns when anything else is in the buffer.
+        Returns when anything else is in the buffer. Written for speed: one loop, and names that are local.
         """
-        receive, device = self.socket.recvmsg, self.session.device
-        unpack, pack, size = protocol.READ_MESSAGE.unpack, protocol.READ_MESSAGE.pack, protocol.READ_MESSAGE.size
-        command, kind, lock, read = int(Command.REGION_READ), protocol.TYPE_REPLY, device.lock, device.read
-        quiet = not _debugging()
+        device, receive, send, quiet = self.session.device, self.socket.recvmsg, self.socket.send, not _debugging()
+        lock, read, unpack, pack = device.lock, device.read, protocol.READ_MESSAGE.unpack, protocol.READ_MESSAGE.pack
+        first, space, cloexec, dont_wait = _FIRST_BYTES, _ANCILLARY_SIZE, _CLOEXEC, _DONT_WAIT
+        header, size, command, reply = _READ_HEADER, protocol.READ_MESSAGE.size, _REGION_READ, protocol.TYPE_REPLY
         while True:
             try:
-                data, ancillary, flags, _ = receive(_FIRST_BYTES, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+                data, ancillary, flags, _ = receive(first, space, cloexec)
             except OSError as error:
                 raise ConnectionEndedError(f"cannot be read: {error.strerror}") from error
-            if data[2:12] == _REGISTER_READ and len(data) == size and not ancillary and not flags and quiet:
+            if data[2:12] == header and len(data) == size and flags == cloexec and not ancillary and quiet:
                 message_id, _, _, _, _, offset, region, count = unpack(data)
                 if count <= _REGISTER_BYTES:
                     try:
                         with lock:
                             value = read(region, offset, count)
+                        answer = pack(message_id, command, size + count, reply, 0, offset, region, count) + value
+                        sent = send(answer, dont_wait)
                     except RefusedError:
                         pass  # answered by _answer
-                    else:
-                        answer = pack(message_id, command, size + count, kind, 0, offset, region, count) + value
+                    except BlockingIOError:
                         self._send(answer)
+                        continue
+                    except OSError as error:
+                        raise ConnectionEndedError(f"cannot be written: {error.strerror}") from error
+                    else:
+                        if sent < len(answer):
+                            self._send(answer[sent:])
                         continue
             self._take(data, ancillary, flags)
             return
@@ -192,7 +201,7 @@ class Connection:
         while (missing := wanted - len(self._buffer)) > 0:
             try:
                 data, ancillary, flags, _ = self.socket.recvmsg(
-                    min(missing, _CHUNK), _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+                    min(missing, _CHUNK), _ANCILLARY_SIZE, _CLOEXEC | _DONT_WAIT
                 )
             except BlockingIOError:
                 self._wait(select.POLLIN, self._deadline, late)
@@ -228,10 +237,10 @@ class Connection:
         while True:
             try:
                 if fds:
-                    sent = socket.send_fds(self.socket, [answer], fds, socket.MSG_DONTWAIT)
+                    sent = socket.send_fds(self.socket, [answer], fds, _DONT_WAIT)
                     fds.clear()
                 else:
-                    sent = self.socket.send(answer, socket.MSG_DONTWAIT)
+                    sent = self.socket.send(answer, _DONT_WAIT)
             except BlockingIOError:
                 sent = 0
             except OSError as error:

@@ -211,3 +211,17 @@ def test_death_needs_a_running_loop(folder: Path, monkeypatch: pytest.MonkeyPatc
             server.die(PF.name)
     finally:
         server.close()
+
+
+def test_replies_to_reads_that_are_not_read_in_time(folder: Path) -> None:
+    """The server waits for space in the client's socket, with a time limit."""
+    server = RunningServer([(folder / "pf.sock", Device(PF))], TimeLimits(message=0.2))
+    message = protocol.HEADER.pack(1, Command.REGION_READ, protocol.HEADER.size + len(READ), 0, 0) + READ
+    try:
+        with Client(folder / "pf.sock") as client, pytest.raises(BrokenPipeError):
+            while True:
+                client.send_raw(message)
+        with Client(folder / "pf.sock") as client:
+            assert client.read(0, 4) == b"KCOM"
+    finally:
+        server.stop()
