@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
+import os
 import resource
-import secrets
 import signal
 import sys
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from mock_device import topology
 _LEAST_WINDOW = 4 << 10
 _MOST_WINDOW = 16 << 20
 _KEY_BYTES = 16, 4096
+_M_ARENA_MAX = -8  # malloc.h
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
 _DEFAULT_MEMORY = {False: "16G", True: "2G"}
 _EPILOG = """\
@@ -169,7 +171,7 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
         "--total-vfs": options.total_vfs,
         "--multifunction": options.multifunction or None,
     }
-    secret = _secret(options.key_file) or secrets.token_bytes(_KEY_BYTES[0])
+    secret = _secret(options.key_file) or os.urandom(_KEY_BYTES[0])
     given_many = [name for name, value in many.items() if value is not None]
     given_single = [name for name, value in single.items() if value is not None]
     if given_many and given_single:
@@ -199,6 +201,11 @@ def _allow_many_fds() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _share_heap() -> None:
+    """Let all threads allocate from one heap, mallopt(3): with one each, the memory of ended jobs would stay there."""
+    ctypes.CDLL(None).mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit code is described in ``--help``."""
     parser = _parser()
@@ -209,6 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:  # includes TopologyError
         parser.error(str(error))
     _allow_many_fds()
+    _share_heap()
     allow_interrupts()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from functools import partial
 from typing import Protocol
@@ -13,7 +13,7 @@ from mock_accel_server.dma import DmaTable
 from mock_accel_server.firmware_load import FirmwareLoader
 from mock_accel_server.irqs import EVENT_VECTOR, IrqTable
 from mock_accel_server.jobs import Jobs
-from mock_accel_server.operations import device_key
+from mock_accel_server.operations import Signer
 from mock_accel_server.protocol import IrqIndex, RefusedError, RegionIndex
 from mock_accel_server.registers import Event, Identity, Reg, Registers, RingError, State
 from mock_accel_server.ring import Client
@@ -55,9 +55,9 @@ class Device:
         self._client: Client | None = None
         condition = threading.Condition(self.lock)
         self._slices = Slices(condition)
-        key = device_key(secrets.token_bytes(_SECRET_BYTES) if secret is None else secret, identity.uuid)
+        signer = Signer(os.urandom(_SECRET_BYTES) if secret is None else secret, identity.uuid)
         parts = self.registers, self.config
-        self.jobs = Jobs(identity.name, condition, self._slices, *parts, key, self._event)
+        self.jobs = Jobs(identity.name, condition, self._slices, *parts, signer, self._event)
         self._firmware = FirmwareLoader(condition, self._slices, *parts)
         self._set_handlers()
         self.registers.set(Reg.TEMPERATURE, USUAL_TEMPERATURE)

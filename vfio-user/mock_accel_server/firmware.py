@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+
+from mock_accel_server.hashes import sha256
 
 _HEADER = struct.Struct("<4sHHII16s")
 """Magic, major, minor, bytes of the payload, reserved, checksum."""
@@ -35,7 +36,7 @@ class Loaded:
 
 def image(payload: bytes, major: int = 1, minor: int = 0) -> bytes:
     """A firmware image."""
-    checksum = hashlib.sha256(payload).digest()[:_CHECKSUM_BYTES]
+    checksum = sha256(payload).digest()[:_CHECKSUM_BYTES]
     return _HEADER.pack(_MAGIC, major, minor, len(payload), 0, checksum) + payload
 
 
@@ -47,6 +48,6 @@ def check(data: bytes | bytearray) -> Loaded:
     payload = memoryview(data)[_HEADER.size :]
     if magic != _MAGIC or size != len(payload) or reserved:
         return Loaded(FirmwareStatus.BAD_FORMAT)
-    if hashlib.sha256(payload).digest()[:_CHECKSUM_BYTES] != checksum:
+    if sha256(payload).digest()[:_CHECKSUM_BYTES] != checksum:
         return Loaded(FirmwareStatus.BAD_CHECKSUM)
     return Loaded(FirmwareStatus.LOADED, major << 16 | minor)

@@ -13,7 +13,7 @@ from mock_accel_server.config_space import ConfigSpace
 from mock_accel_server.descriptors import Descriptor, Flag, JobError, Status
 from mock_accel_server.faults import JobFaults
 from mock_accel_server.irqs import COMPLETION_VECTOR
-from mock_accel_server.operations import Work
+from mock_accel_server.operations import Signer, Work
 from mock_accel_server.places import Places
 from mock_accel_server.protocol import IrqIndex
 from mock_accel_server.registers import Event, Reg, Registers, RingError, State
@@ -51,7 +51,7 @@ class Jobs:
         slices: Slices,
         registers: Registers,
         config: ConfigSpace,
-        key: bytes,
+        signer: Signer,
         on_event: Callable[[Event], None],
     ) -> None:
         self.faults = JobFaults()
@@ -60,7 +60,7 @@ class Jobs:
         self._slices = slices
         self._registers = registers
         self._config = config
-        self._key = key
+        self._signer = signer
         self._on_event = on_event
         self._ring: Ring | None = None
         self._thread: threading.Thread | None = None
@@ -239,7 +239,7 @@ class Jobs:
             resolve()
             wrong = self.faults.take_wrong()
             self._delay(ring)
-        steps = Work(descriptor, self._key, places, wrong).steps()
+        steps = Work(descriptor, self._signer, places, wrong).steps()
         more = True
         while more:
             with self._slices.slice(resolve):

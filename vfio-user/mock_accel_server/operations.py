@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mock_accel_server.descriptors import Descriptor, Opcode
+from mock_accel_server.hashes import hmac_sha256, sha256
 from mock_accel_server.places import Places
 
 SLICE = 256 << 10
@@ -19,7 +18,7 @@ class Work:
     """A checked job; before each step, ``places`` are resolved."""
 
     descriptor: Descriptor
-    key: bytes
+    signer: Signer
     places: Places
     wrong: bool = False
     """Invert the first byte of the result: a fault on demand."""
@@ -35,9 +34,16 @@ class Work:
         self.places.destination.write(position, data)
 
 
-def device_key(secret: bytes, uuid: str) -> bytes:
-    """Key with which the device ``uuid`` signs."""
-    return hmac.digest(secret, uuid.encode("ascii"), "sha256")
+@dataclass(frozen=True)
+class Signer:
+    """Signs nonces for the device ``uuid``."""
+
+    secret: bytes
+    uuid: str
+
+    def sign(self, nonce: bytes | bytearray) -> bytes:
+        """HMAC-SHA-256 with the device's key."""
+        return hmac_sha256(hmac_sha256(self.secret, self.uuid.encode("ascii")), nonce)
 
 
 def _slices(length: int) -> Iterator[tuple[int, int]]:
@@ -60,7 +66,7 @@ def _fill(work: Work) -> Iterator[bool]:
 
 
 def _sha256(work: Work) -> Iterator[bool]:
-    digest = hashlib.sha256()
+    digest = sha256()
     for position, count in _slices(work.descriptor.length):
         digest.update(work.places.source.read(position, count))
         yield True
@@ -70,7 +76,7 @@ def _sha256(work: Work) -> Iterator[bool]:
 
 def _identify(work: Work) -> Iterator[bool]:
     nonce = work.places.source.read(0, work.descriptor.length)
-    work.write(0, hmac.digest(work.key, nonce, "sha256"))
+    work.write(0, work.signer.sign(nonce))
     yield True
 
 
