@@ -42,7 +42,7 @@ _FUNCTIONS = 3
 _NAME = "fuzz"
 _LINGER_SECONDS = 3
 _MOST_STEPS = 20  # per message: a step sends none if its device is busy
-_RINGS = 5
+_RINGS = 2
 _LINES = 5
 _LOG_BYTES_A_SECOND = 10_000
 

@@ -109,19 +109,6 @@ def test_error_of_an_unknown_node_lists_the_known_ones(tmp_path: Path) -> None:
         load(tmp_path, GOOD).node("other")
 
 
-def test_vfs_have_the_window_of_their_pf(tmp_path: Path) -> None:
-    text = GOOD.replace("[compute, encryption]", "[compute, encryption], window: 64K")
-    named = {function.name: function.window for function in load(tmp_path, text).nodes[0].functions}
-    assert named == {
-        "mock0": 64 << 10,
-        "mock0_vf0": 64 << 10,
-        "mock0_vf1": 64 << 10,
-        "mock1": 1 << 20,
-        "mock2": 1 << 20,
-        "mock3": 1 << 20,
-    }
-
-
 # (old, new, line, reason): GOOD with ``old`` replaced by ``new`` is refused. The JSON schema finds these faults, too.
 BAD_SHAPE = [
     ("uuid: PF3", "uuid: SEVENTEEN-BYTES-X", 23, "is not 1 to 16 bytes of printable ASCII"),
@@ -149,7 +136,6 @@ BAD_SHAPE = [
     ("bus: 0x20", "bus: '0x20'", 20, "must be a number from 1 to 255, found '0x20'"),
     ("{uuid: PF3, memory: 16G}", "PF3", 22, "expected a mapping, found 'PF3'"),
     ("[compute, encryption]", "compute", 11, "capabilities must be a list of"),
-    ("{uuid: PF3, memory: 16G}", "{uuid: PF3, memory: 16G, window: big}", 23, "window: expected a size such as 16G"),
 ]
 # Faults that the schema cannot express: they depend on other keys, on the unit of a size, or are not YAML.
 BAD_MEANING = [
@@ -175,30 +161,6 @@ BAD_MEANING = [
     ("memory: 1G", "memory: 1073741825", 6, "in whole MiB"),
     ("cpus: 2", "cpus: 2\n        wired-to: 1.0", 20, "NUMA node 1.0 does not exist"),
     ("nodes:\n", "name: \x00\nnodes:\n", 1, "not YAML"),
-    (
-        "{uuid: PF3, memory: 16G}",
-        "{uuid: PF3, memory: 16G, window: 3M}",
-        23,
-        "a power of two from 4K to 16M, found '3M'",
-    ),
-    (
-        "{uuid: PF3, memory: 16G}",
-        "{uuid: PF3, memory: 16G, window: 32M}",
-        23,
-        "a power of two from 4K to 16M, found '32M'",
-    ),
-    (
-        "{uuid: PF3, memory: 16G}",
-        "{uuid: PF3, memory: 16G, window: 2048}",
-        23,
-        "a power of two from 4K to 16M, found 2048",
-    ),
-    (
-        "{uuid: VF1, memory: 2G, vf: true}",
-        "{uuid: VF1, memory: 2G, vf: true, window: 1M}",
-        13,
-        "window is a key of a PF",
-    ),
 ]
 
 
