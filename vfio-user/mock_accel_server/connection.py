@@ -174,8 +174,9 @@ class Connection:
                 self._send(protocol.error_reply(message_id, command, error.number))
             raise ConnectionEndedError(str(error)) from error
         del self._buffer[:size]
-        if fds:
+        if fds is self.fds:
             self.fds = []
+        if fds:
             self._wait_for_close(fds, late)
         if wants_reply:
             self._send(answer)

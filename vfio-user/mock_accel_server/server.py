@@ -24,7 +24,7 @@ from mock_accel_server.calls import Calls
 from mock_accel_server.closing import INTERRUPT, Closer
 from mock_accel_server.connection import Connection, TimeLimits, shut_down
 from mock_accel_server.device import Device
-from mock_accel_server.listener import Listener
+from mock_accel_server.listener import Listener, ListenError
 from mock_accel_server.notices import shortened
 from mock_accel_server.port import Port
 from mock_accel_server.session import Session
@@ -102,10 +102,13 @@ class Server:
         self._in_loop(partial(self._die, self._port(name)))
 
     def revive(self, name: str) -> None:
-        """Listen for a dead device again. Not for the loop's thread. Raises KeyError, ListenError."""
+        """Listen for a dead device again. Not for the loop's thread. Raises KeyError."""
         port = self._port(name)
         if port.dead:
-            self._in_loop(partial(self._revive, port, Listener(port.listener.path)))
+            try:
+                self._in_loop(partial(self._revive, port, Listener(port.listener.path)))
+            except ListenError as error:
+                log.warning("%s: stays dead: %s", name, error)
 
     def close(self) -> None:
         """Close every connection and remove the socket files."""
@@ -201,6 +204,7 @@ class Server:
             thread.start()
         except RuntimeError as error:  # no more threads allowed
             self._refuse(port, client, f"a client was turned away: {error}")
+            connection.session.close()
             return
         port.client, port.thread = connection, thread
         log.info("%s: client connected", name)
