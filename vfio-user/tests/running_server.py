@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mock_accel_server.connection import TimeLimits
 from mock_accel_server.device import Device
-from mock_accel_server.port import TimeLimits
 from mock_accel_server.registers import Identity
 from mock_accel_server.server import Server
 from vfio_user_client import Client
 
 PF = Identity("mock0", "NODE1-NUMA0-PF", 16 << 30, 0b0111, total_vfs=2, multifunction=True)
 VF = Identity("mock0_vf0", "NODE1-NUMA0-VF0", 2 << 30, 0b0011, is_vf=True, multifunction=True)
+SECRET = b"secret of the server"
 _JOIN_SECONDS = 10.0
 _DEADLINE_SECONDS = 10.0
 

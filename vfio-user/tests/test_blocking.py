@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from attacks import ONE_PAGE, TRIGGER_BY_EVENTFD, half_message, lingering_socket, trigger_full_eventfd
 from mock_accel_server import protocol
+from mock_accel_server.connection import TimeLimits
 from mock_accel_server.device import Device
-from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
 from running_server import PF, RunningServer, wait_until
 from server_process import ServerProcess
@@ -147,7 +147,7 @@ def test_large_messages_of_many_clients(folder: Path, server: ServerProcess) -> 
     write = protocol.SINGLE_WRITE.pack(0x40, RegionIndex.CONFIG, 8, bytes(8))
     number = 4000  # fits into a socket's buffer
     payload = protocol.WRITE_COUNT.pack(number) + write * number
-    names = sorted(path.name for path in folder.glob("*.sock"))
+    names = sorted(path.name for path in folder.glob("mock*.sock"))
     with ExitStack() as stack:
         witness, *busy = [stack.enter_context(Client(folder / name)) for name in names]
         assert len(busy) == 9
