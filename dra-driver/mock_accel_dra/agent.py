@@ -73,7 +73,7 @@ class NodeAgent:
         self._registered = False
 
     def stop(self) -> None:
-        """Make ``run`` return; safe in signal handlers and other threads."""
+        """Make ``run`` return; other threads may call it."""
         self._stopping.set()
         self._wake()
 

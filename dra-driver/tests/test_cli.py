@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -82,5 +83,9 @@ def test_outside_a_pod_the_message_names_the_missing_flag(
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("os.umask", lambda _: 0)
-    assert main(["controller"]) == 1
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        assert main(["controller"]) == 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     assert "not in a pod (KUBERNETES_SERVICE_HOST is not set): say --api-server URL" in capsys.readouterr().err
