@@ -80,6 +80,27 @@ def test_descriptors_behind_short_messages(folder: Path) -> None:
         server.close()
 
 
+def test_released_files_and_the_descriptors_of_the_next_message(folder: Path) -> None:
+    """An unmap releases a file, while the next message with its own file has begun to arrive."""
+    server = ServerProcess(folder)
+    memory = os.memfd_create("ram")
+    os.ftruncate(memory, protocol.PAGE_SIZE)
+    unmap = protocol.DMA_UNMAP.pack(protocol.DMA_UNMAP.size, 0, 0, protocol.PAGE_SIZE)
+    try:
+        with Client(folder / "mock0.sock") as client:
+            client.call(Command.DMA_MAP, ONE_PAGE, [memory])
+            before = server.open_fds()
+            for _ in range(3):
+                with server.stopped():
+                    client.send(Command.DMA_UNMAP, unmap)
+                    client.send(Command.DMA_MAP, ONE_PAGE, [memory])
+                assert [client.receive().error for _ in range(2)] == [0, 0]
+                assert server.open_fds() == before
+    finally:
+        os.close(memory)
+        server.close()
+
+
 def test_many_messages_in_one_piece(connect: Connect) -> None:
     """Of every size, so that receives end anywhere within a message."""
     client = connect()
@@ -225,3 +246,18 @@ def test_replies_to_reads_that_are_not_read_in_time(folder: Path) -> None:
             assert client.read(0, 4) == b"KCOM"
     finally:
         server.stop()
+
+
+def test_error_in_the_server_ends_one_connection(
+    connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a defect, so its traceback goes to the log; the device serves its next client."""
+    errors: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    first, other = connect(), connect("vf.sock")
+    with monkeypatch.context() as patch:
+        patch.setattr(running.devices[0], "write", lambda *_: 1 // 0)
+        first.send(Command.REGION_WRITE, protocol.REGION_ACCESS.pack(0x2C, 0, 4) + bytes(4))
+        assert first.at_end()
+    assert [error.exc_type for error in errors] == [ZeroDivisionError]
+    assert connect().read(0, 4) == other.read(0, 4) == b"KCOM"
