@@ -85,7 +85,7 @@ class ConfigSpace:
         self._field(_EXP + 0x30, 2, _SPEED_16GT, 0x000F)
 
     def _sriov(self, identity: Identity) -> None:
-        """A complete SR-IOV capability; QEMU 10.1 to 11.1 hides it from the guest. Enabling VFs has no effect."""
+        """A complete SR-IOV capability, whose ID QEMU 10.1 to 11.1 hides; the kernel module acts on VF Enable."""
         self._field(_SRIOV, 4, _SRIOV_ID_VERSION_1)
         self._field(_SRIOV + 0x08, 2, 0, 0x0009)  # VF enable, VF memory space enable
         self._field(_SRIOV + 0x0C, 2, identity.total_vfs)  # initial
