@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +80,12 @@ def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[
         guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder))
         guest.boot()
         yield guest
+
+
+@pytest.fixture(scope="session")
+def boot() -> Callable[[topology.Node, topology.Slot, Path], AbstractContextManager[ModuleGuest]]:
+    """Function that boots a guest with another node than the usual one."""
+    return booted
 
 
 @pytest.fixture

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
+import os
 import resource
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+from mock_accel_server import control
 from mock_accel_server.closing import allow_interrupts
+from mock_accel_server.control_requests import Requests
 from mock_accel_server.device import Device
 from mock_accel_server.listener import ListenError
-from mock_accel_server.registers import UUID_BYTES, Identity
+from mock_accel_server.registers import DEFAULT_WINDOW, UUID_BYTES, Identity
 from mock_accel_server.server import Server
 from mock_device import topology
 
+_LEAST_WINDOW = 4 << 10
+_MOST_WINDOW = 16 << 20
+_KEY_BYTES = 16, 4096
+_M_ARENA_MAX = -8  # malloc.h
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
 _DEFAULT_MEMORY = {False: "16G", True: "2G"}
 _EPILOG = """\
@@ -42,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"some of {','.join(topology.CAPABILITIES)}; compute is always included (default: compute)",
     )
+    one.add_argument("--window", metavar="SIZE", help="device memory, a power of two from 4K to 16M (default: 1M)")
     one.add_argument("--vf", action="store_true", help="a virtual function")
     one.add_argument("--total-vfs", metavar="N", type=int, help=f"VFs of this physical function, 0 to {_MAX_VFS}")
     one.add_argument(
@@ -53,6 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--topology", metavar="FILE", type=Path, help="topology file, see docs/topologies.md")
     many.add_argument("--node", help="name of a node in FILE")
     many.add_argument("--socket-dir", metavar="DIR", type=Path, help="existing folder for the sockets")
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        type=Path,
+        help=f"secret with which devices sign, {_KEY_BYTES[0]} to {_KEY_BYTES[1]} bytes (default: random)",
+    )
+    parser.add_argument(
+        "--control",
+        metavar="SOCKET",
+        type=Path,
+        help=f"control socket for faults on demand (default: DIR/{control.NAME}; none for one device)",
+    )
     parser.add_argument("--verbose", action="store_true", help="show each message on stderr")
     return parser
 
@@ -80,6 +102,7 @@ def _identity(options: argparse.Namespace) -> Identity:
         memory = topology.parse_size(options.memory if options.memory is not None else _DEFAULT_MEMORY[options.vf])
     except ValueError as error:
         raise ValueError(f"--memory: {error}") from error
+    window = _window(options.window) if options.window is not None else DEFAULT_WINDOW
     total_vfs = options.total_vfs or 0
     if not 0 <= total_vfs <= _MAX_VFS:
         raise _fail("--total-vfs", f"0 to {_MAX_VFS}", total_vfs)
@@ -93,7 +116,18 @@ def _identity(options: argparse.Namespace) -> Identity:
         is_vf=options.vf,
         total_vfs=total_vfs,
         multifunction=options.multifunction or options.vf or total_vfs > 0,
+        window=window,
     )
+
+
+def _window(text: str) -> int:
+    try:
+        size = topology.parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"--window: {error}") from error
+    if size.bit_count() != 1 or not _LEAST_WINDOW <= size <= _MOST_WINDOW:
+        raise _fail("--window", "a power of two from 4K to 16M", text)
+    return size
 
 
 def _of_topology(function: topology.Function) -> Identity:
@@ -105,7 +139,23 @@ def _of_topology(function: topology.Function) -> Identity:
         is_vf=function.is_vf,
         total_vfs=function.total_vfs,
         multifunction=function.multifunction,
+        window=function.window,
     )
+
+
+def _secret(path: Path | None) -> bytes | None:
+    """The whole content of the key file. Raises ValueError."""
+    if path is None:
+        return None
+    low, high = _KEY_BYTES
+    try:
+        with path.open("rb") as file:
+            secret = file.read(high + 1)
+    except OSError as error:
+        raise ValueError(f"--key-file: {path}: {error.strerror}") from error
+    if not low <= len(secret) <= high:
+        raise _fail("--key-file", f"a file of {low} to {high} bytes", f"{path} with {len(secret)} or more")
+    return secret
 
 
 def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device]]]:
@@ -115,11 +165,13 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
         "SOCKET": options.socket,
         "--uuid": options.uuid,
         "--memory": options.memory,
+        "--window": options.window,
         "--capabilities": options.capabilities,
         "--vf": options.vf or None,
         "--total-vfs": options.total_vfs,
         "--multifunction": options.multifunction or None,
     }
+    secret = _secret(options.key_file) or os.urandom(_KEY_BYTES[0])
     given_many = [name for name, value in many.items() if value is not None]
     given_single = [name for name, value in single.items() if value is not None]
     if given_many and given_single:
@@ -127,7 +179,7 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
     if not given_many:
         if options.socket is None:
             raise ValueError("SOCKET is missing; or give --topology, --node and --socket-dir")
-        return options.socket, [(options.socket, Device(_identity(options)))]
+        return options.socket, [(options.socket, Device(_identity(options), secret))]
     if missing := [name for name in many if name not in given_many]:
         raise ValueError(f"{given_many[0]} needs {' and '.join(missing)} too")
     if not options.socket_dir.is_dir():
@@ -137,7 +189,8 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
     except KeyError as error:
         raise ValueError(f"--node: {error.args[0]}") from error
     devices = [
-        (options.socket_dir / f"{function.name}.sock", Device(_of_topology(function))) for function in node.functions
+        (options.socket_dir / f"{function.name}.sock", Device(_of_topology(function), secret))
+        for function in node.functions
     ]
     return options.socket_dir, devices
 
@@ -146,6 +199,11 @@ def _allow_many_fds() -> None:
     """Raise the limit of open files: each client has a connection and may send file descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _share_heap() -> None:
+    """Let all threads allocate from one heap, mallopt(3): with one each, the memory of ended jobs would stay there."""
+    ctypes.CDLL(None).mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,21 +216,24 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:  # includes TopologyError
         parser.error(str(error))
     _allow_many_fds()
+    _share_heap()
     allow_interrupts()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _frame: stop.append(caught))
-    try:
-        server = Server(devices)
-    except ListenError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    try:
+    with ExitStack() as stack:
+        try:
+            server = Server(devices)
+            stack.callback(server.close)
+            if where_control := options.control or (where / control.NAME if options.socket_dir else None):
+                requests = Requests([device for _, device in devices], server.die, server.revive)
+                stack.callback(control.ControlServer(where_control, requests.answer).close)
+        except ListenError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        stack.callback(signal.set_wakeup_fd, -1)
         signal.set_wakeup_fd(server.wake_fd, warn_on_full_buffer=False)
         if not stop:
             print(f"ready\t{len(devices)}\t{where}", flush=True)
             server.run()
-    finally:
-        signal.set_wakeup_fd(-1)
-        server.close()
     return 0

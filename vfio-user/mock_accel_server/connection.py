@@ -49,6 +49,8 @@ class Connection:
         self._buffer = bytearray()
         self._fds: list[int] = []
         self._unsent = b""
+        self._before_fds = 0
+        """Bytes of ``_unsent`` before the reply that takes the session's ``reply_fds``."""
 
     @property
     def name(self) -> str:
@@ -99,7 +101,10 @@ class Connection:
         if self._fds:
             self.unwanted += self._fds
             self._fds.clear()
-        if not flags & protocol.NO_REPLY:
+        if flags & protocol.NO_REPLY:
+            self.session.reply_fds.clear()
+        else:
+            self._before_fds = len(self._unsent)
             self._unsent += answer
             if not self._holding:
                 self.flush()
@@ -149,18 +154,24 @@ class Connection:
 
     def flush(self) -> None:
         """Send as much of the unsent replies as the client accepts. Raises ConnectionEndedError."""
+        fds = self.session.reply_fds
         try:
-            sent = self.socket.send(self._unsent)
+            if fds and not self._before_fds:
+                sent = socket.send_fds(self.socket, [self._unsent], fds)
+                fds.clear()
+            else:
+                sent = self.socket.send(self._unsent[: self._before_fds] if fds else self._unsent)
         except BlockingIOError:
             return
         except OSError as error:
             raise ConnectionEndedError(f"cannot be written: {error.strerror}") from error
         self._unsent = self._unsent[sent:]
+        self._before_fds = max(0, self._before_fds - sent)
 
     def end(self) -> list[int]:
         """End the connection; returns the descriptors that another thread must close: socket and received ones."""
-        self.session.close()
-        return [*given_up(self.socket), *self.unwanted, *self._fds]
+        kept = self.session.close()
+        return [*given_up(self.socket), *self.unwanted, *self._fds, *kept]
 
 
 def given_up(client: socket.socket) -> list[int]:

@@ -15,6 +15,7 @@ import errno
 import os
 import platform
 import struct
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _EVENT_BYTES = 32  # struct io_event
 _NO_WAIT = struct.pack("=qq", 0, 0)  # struct timespec
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_one_at_a_time = threading.Lock()
 
 
 def is_eventfd(fd: int) -> bool:
@@ -38,7 +40,8 @@ def is_eventfd(fd: int) -> bool:
 def signal(fd: int) -> None:
     """Add 1 to the counter of eventfd ``fd``, which saturates at 2^64-1. Raises OSError (EINVAL: not an eventfd)."""
     _, submit, get_events = _numbers()
-    context = _context()
+    with _one_at_a_time:
+        context = _context()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         read = ctypes.create_string_buffer(
@@ -46,8 +49,9 @@ def signal(fd: int) -> None:
         )
         pointer = ctypes.c_void_p(ctypes.addressof(read))
         event = ctypes.create_string_buffer(_EVENT_BYTES)
-        _call(submit, context, ctypes.c_long(1), ctypes.byref(pointer))
-        _call(get_events, context, ctypes.c_long(0), ctypes.c_long(1), event, _NO_WAIT)
+        with _one_at_a_time:
+            _call(submit, context, ctypes.c_long(1), ctypes.byref(pointer))
+            _call(get_events, context, ctypes.c_long(0), ctypes.c_long(1), event, _NO_WAIT)
     finally:
         os.close(null)
 

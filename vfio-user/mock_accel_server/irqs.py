@@ -1,9 +1,11 @@
-"""Interrupts of a mock accelerator. It raises none itself, but clients can set up, trigger and remove them."""
+"""Interrupts of a mock accelerator: clients set up eventfds for them, the device signals these."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import threading
 from dataclasses import dataclass
 
 from mock_accel_server import eventfds
@@ -12,6 +14,13 @@ from mock_accel_server.protocol import IrqFlag, IrqIndex, IrqSetFlag, RefusedErr
 _DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
 _ACTION = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
 _FLAGS = int(_DATA | _ACTION)  # int, because ~ of an IntFlag drops unnamed bits
+
+VECTORS = 2
+"""MSI vectors. Not MSI-X: QEMU 10.1 to 11.1 aborts when a vfio-user device with MSI-X is unplugged."""
+COMPLETION_VECTOR = 0
+EVENT_VECTOR = 1
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,9 @@ class IrqInfo:
 
 
 IRQS = {
-    # No interrupt pin, no MSI and no MSI-X capability in the configuration space.
+    # No interrupt pin and no MSI-X capability in the configuration space.
     IrqIndex.INTX: IrqInfo(IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED, 0),
-    IrqIndex.MSI: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 0),
+    IrqIndex.MSI: IrqInfo(IrqFlag.EVENTFD, VECTORS),
     IrqIndex.MSIX: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 0),
     # Without ERR, QEMU warns that it cannot enable error recovery.
     IrqIndex.ERR: IrqInfo(IrqFlag.EVENTFD | IrqFlag.NORESIZE, 1),
@@ -34,10 +43,15 @@ IRQS = {
 
 
 class IrqTable:
-    """The eventfds of one connection, shared with the client. The server only signals and closes them."""
+    """The eventfds of one connection, shared with the client. The server only signals and closes them.
+
+    Its lock is held for moments only, because signalling does not block. Masking is up
+    to the client, a machine emulator for example: it changes the eventfd of a vector.
+    """
 
     def __init__(self) -> None:
         self._triggers: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._triggers)
@@ -45,14 +59,28 @@ class IrqTable:
     def set(self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]) -> None:
         """Execute ``VFIO_USER_DEVICE_SET_IRQS``; removes kept descriptors from ``fds``. Raises RefusedError."""
         kind, action = self._check(flags, index, start, count, data, fds)
-        if kind == IrqSetFlag.DATA_EVENTFD:
-            self._assign(index, start, count, fds)
-        elif count == 0:
-            self._drop(index)
-        elif action == IrqSetFlag.ACTION_TRIGGER:
-            for number in range(count):
-                if kind == IrqSetFlag.DATA_NONE or data[number]:
-                    self._trigger(index, start + number)
+        with self._lock:
+            if kind == IrqSetFlag.DATA_EVENTFD:
+                self._assign(index, start, count, fds)
+            elif count == 0:
+                self._drop(index)
+            elif action == IrqSetFlag.ACTION_TRIGGER:
+                for number in range(count):
+                    if kind == IrqSetFlag.DATA_NONE or data[number]:
+                        self._trigger(index, start + number)
+
+    def signal(self, index: IrqIndex, number: int) -> None:
+        """Raise an interrupt of the device; lost if the client has set up none. From any thread.
+
+        A vector that the guest has not enabled is raised as vector 0.
+        """
+        with self._lock:
+            if (index, number) not in self._triggers:
+                number = 0
+            try:
+                self._trigger(index, number)
+            except RefusedError as error:
+                log.debug("interrupt %s %d: %s", index.name, number, error)
 
     def _check(
         self, flags: int, index: int, start: int, count: int, data: bytes, fds: list[int]
@@ -101,5 +129,6 @@ class IrqTable:
 
     def clear(self) -> None:
         """Close all eventfds."""
-        for index in IRQS:
-            self._drop(index)
+        with self._lock:
+            for index in IRQS:
+                self._drop(index)

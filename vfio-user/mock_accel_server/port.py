@@ -41,6 +41,8 @@ class Port:
         """Events of the client's socket for which the selector waits."""
         self.listening = False
         """Whether the selector waits for clients."""
+        self.dead = False
+        """A fault on demand: it has no socket."""
         self.closing = 0
         """Number of running close jobs for this device."""
         self.out_of_fds = False

@@ -69,6 +69,12 @@ DEVICE_INFO = struct.Struct("=IIII")
 REGION_INFO = struct.Struct("=IIIIQQ")
 """Section ``VFIO_USER_DEVICE_GET_REGION_INFO``: argsz, flags, index, cap_offset, size, offset."""
 
+SPARSE_MMAP = struct.Struct("=HHIIIQQ")
+"""``struct vfio_region_info_cap_sparse_mmap`` of linux/vfio.h with one area: id, version, next, number of areas,
+reserved; offset and size of the area."""
+SPARSE_MMAP_ID = 1
+SPARSE_MMAP_VERSION = 1
+
 IRQ_INFO = struct.Struct("=IIII")
 """Section ``VFIO_USER_DEVICE_GET_IRQ_INFO``: argsz, flags, index, count."""
 
@@ -111,12 +117,15 @@ class RegionFlag(IntFlag):
 
     READ = 1 << 0
     WRITE = 1 << 1
+    MMAP = 1 << 2
+    CAPS = 1 << 3
 
 
 class RegionIndex(IntEnum):
     """PCI regions as linux/vfio.h numbers them (``VFIO_PCI_*_REGION_INDEX``)."""
 
     BAR0 = 0
+    BAR2 = 2
     CONFIG = 7
 
 

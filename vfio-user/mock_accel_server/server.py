@@ -11,7 +11,8 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 from mock_accel_server.closing import INTERRUPT, Closer
 from mock_accel_server.connection import Connection, ConnectionEndedError, given_up
 from mock_accel_server.device import Device
-from mock_accel_server.listener import Listener
+from mock_accel_server.listener import Listener, ListenError
 from mock_accel_server.notices import shortened
 from mock_accel_server.port import Port, TimeLimits
 from mock_accel_server.session import Session
@@ -55,6 +56,9 @@ class Server:
         self._open_spare()
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._selector.register(self._closer.fd, selectors.EVENT_READ)
+        self._requests: deque[Callable[[], None]] = deque()
+        self._requests_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._requests_fd, selectors.EVENT_READ)
         self._ports: list[Port] = []
         self._large: dict[Connection, Port] = {}
         """Clients with a large message that waits for its turn, in order."""
@@ -77,6 +81,8 @@ class Server:
                 if port is None:
                     if key.fd == closed_fd:
                         self._closer.collect()
+                    elif key.fd == self._requests_fd:
+                        self._run_requests()
                     elif set(os.read(key.fd, _PIPE_BYTES)) - {INTERRUPT}:
                         return
                 elif key.fileobj is port.listener.socket:
@@ -91,6 +97,44 @@ class Server:
         """Make ``run`` return; safe in signal handlers and other threads."""
         os.write(self.wake_fd, b"\0")
 
+    def die(self, name: str) -> None:
+        """End the connection of device ``name`` and remove its socket, soon; from any thread."""
+        self._request(partial(self._die, name))
+
+    def revive(self, name: str) -> None:
+        """Listen again for a device after ``die``, soon; from any thread."""
+        self._request(partial(self._revive, name))
+
+    def _request(self, action: Callable[[], None]) -> None:
+        self._requests.append(action)
+        os.eventfd_write(self._requests_fd, 1)
+
+    def _run_requests(self) -> None:
+        os.eventfd_read(self._requests_fd)
+        while self._requests:
+            self._requests.popleft()()
+
+    def _die(self, name: str) -> None:
+        for port in self._ports:
+            if port.device.identity.name == name and not port.dead:
+                port.dead = True
+                if port.client:
+                    self._end(port, port.client, "the device dies")
+                self._listen(port)
+                port.listener.remove()
+                self._close(port, [port.listener.socket.detach()])
+
+    def _revive(self, name: str) -> None:
+        for port in self._ports:
+            if port.device.identity.name == name and port.dead:
+                try:
+                    port.listener = Listener(port.listener.path)
+                except ListenError as error:
+                    log.warning("%s: stays dead: %s", name, error)
+                    continue
+                port.dead = False
+                self._listen(port)
+
     def close(self) -> None:
         """Close every connection and remove the socket files."""
         self._open = False
@@ -99,17 +143,18 @@ class Server:
                 self._end(port, port.client, "the server stops")
             port.notices.flush()
             self._listen(port)
-            port.listener.remove()
-            self._close(port, [port.listener.socket.detach()])
+            if not port.dead:
+                port.listener.remove()
+                self._close(port, [port.listener.socket.detach()])
         self._selector.close()
         self._closer.end(_END_SECONDS)
-        for fd in (self._wake_read, self.wake_fd, self._spare_fd):
+        for fd in (self._wake_read, self.wake_fd, self._requests_fd, self._spare_fd):
             if fd is not None:
                 os.close(fd)
 
     def _listen(self, port: Port) -> None:
         """Wait for clients, or leave them in the backlog while none can be accepted."""
-        wanted = self._open and port.closing < _MAX_CLOSING and not port.out_of_fds
+        wanted = self._open and not port.dead and port.closing < _MAX_CLOSING and not port.out_of_fds
         if wanted and not port.listening:
             self._selector.register(port.listener.socket, selectors.EVENT_READ, port)
         elif port.listening and not wanted:

@@ -35,7 +35,7 @@ Handler = Callable[[bytes, list[int]], bytes]
 
 
 class Session:
-    """Negotiated state, DMA ranges and interrupts of one client; the device outlives it.
+    """Negotiated state, DMA ranges and interrupts of one client; the device outlives it and has one at a time.
 
     A handler gets the payload of a command and returns that of the reply, or raises
     RefusedError. It removes the file descriptors that it keeps from the list; the
@@ -47,6 +47,8 @@ class Session:
         self.dma = DmaTable()
         self.irqs = IrqTable()
         self.negotiated = False
+        self.reply_fds: list[int] = []
+        """Descriptors to send with the reply; the device owns them."""
         self._handlers: dict[int, Handler] = {
             Command.VERSION: self._version,
             Command.DMA_MAP: self._dma_map,
@@ -59,6 +61,8 @@ class Session:
             Command.REGION_WRITE: self._region_write,
             Command.DEVICE_RESET: self._reset,
         }
+        with device.lock:
+            device.attach(self.dma, self.irqs)
         self._takes_fds = {Command.DMA_MAP, Command.DEVICE_SET_IRQS}
 
     def handle(self, command: int, payload: bytes, fds: list[int]) -> bytes:
@@ -70,12 +74,18 @@ class Session:
             raise RefusedError(f"command {command} is not supported", errno.EOPNOTSUPP)
         if fds and command not in self._takes_fds:
             raise RefusedError(f"command {command} takes no file descriptors, found {len(fds)}")
-        return handler(payload, fds)
+        with self.device.lock:
+            return handler(payload, fds)
 
-    def close(self) -> None:
-        """Remove the client's state. Section "Client Disconnection": the device keeps its own state."""
-        self.dma.clear()
-        self.irqs.clear()
+    def close(self) -> list[int]:
+        """Remove the client's state; returns descriptors that another thread must close.
+
+        Section "Client Disconnection": the device keeps its own state.
+        """
+        with self.device.lock:
+            self.device.detach()
+            self.irqs.clear()
+            return self.dma.clear()
 
     def _version(self, payload: bytes, _fds: list[int]) -> bytes:
         """Section ``VFIO_USER_VERSION``. The reply has those proposed capabilities that are supported here."""
@@ -103,17 +113,20 @@ class Session:
         self.dma.add(address, size, flags, offset, fds)
         return b""
 
-    def _dma_unmap(self, payload: bytes, _fds: list[int]) -> bytes:
+    def _dma_unmap(self, payload: bytes, fds: list[int]) -> bytes:
+        """The caller closes files that no range needs any more, before the reply."""
         argsz, flags, address, size = unpack(protocol.DMA_UNMAP, payload)
         _check_argsz(argsz, protocol.DMA_UNMAP.size)
         if flags == protocol.DMA_UNMAP_ALL:
             if address or size:
                 raise RefusedError(f"expected address and size 0 to unmap all, found {size:#x} bytes from {address:#x}")
-            self.dma.clear()
+            released = self.dma.clear()
         elif flags:
             raise RefusedError(f"unknown DMA unmap flags {flags:#x}")
         else:
-            self.dma.remove(address, size)
+            released = self.dma.remove(address, size)
+        self.device.settle()
+        fds += released
         return payload
 
     def _device_info(self, payload: bytes, _fds: list[int]) -> bytes:
@@ -130,7 +143,20 @@ class Session:
         if index >= protocol.REGION_COUNT:
             raise RefusedError(f"region {index} does not exist")
         size = self.device.region_size(index)
-        return protocol.REGION_INFO.pack(protocol.REGION_INFO.size, _READ_WRITE if size else 0, index, 0, size, 0)
+        flags = _READ_WRITE if size else RegionFlag(0)
+        mapping = self.device.mapping(index)
+        if mapping is None:
+            return protocol.REGION_INFO.pack(protocol.REGION_INFO.size, flags, index, 0, size, 0)
+        flags |= RegionFlag.MMAP
+        needed = protocol.REGION_INFO.size + protocol.SPARSE_MMAP.size
+        if argsz < needed:  # the client asks again; QEMU refuses the flag CAPS without a capability
+            return protocol.REGION_INFO.pack(needed, flags, index, 0, size, 0)
+        flags |= RegionFlag.CAPS
+        self.reply_fds.append(mapping)
+        head = protocol.SPARSE_MMAP_ID, protocol.SPARSE_MMAP_VERSION
+        return protocol.REGION_INFO.pack(
+            needed, flags, index, protocol.REGION_INFO.size, size, 0
+        ) + protocol.SPARSE_MMAP.pack(*head, 0, 1, 0, 0, size)
 
     def _irq_info(self, payload: bytes, _fds: list[int]) -> bytes:
         argsz, flags, index, count = unpack_request(protocol.IRQ_INFO, payload)
@@ -150,6 +176,8 @@ class Session:
 
     def _region_read(self, payload: bytes, _fds: list[int]) -> bytes:
         offset, region, count = unpack(protocol.REGION_ACCESS, payload)
+        if count > protocol.MAX_DATA_XFER_SIZE:
+            raise RefusedError(f"expected a read of at most {protocol.MAX_DATA_XFER_SIZE} bytes, found {count}")
         return payload + self.device.read(region, offset, count)
 
     def _region_write(self, payload: bytes, _fds: list[int]) -> bytes:

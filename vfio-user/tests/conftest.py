@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for running_server, vfio_user_client
 
 from mock_accel_server.device import Device
-from running_server import PF, VF, Connect, RunningServer
+from running_server import PF, SECRET, VF, Connect, RunningServer
 from vfio_user_client import Client
 
 
@@ -25,7 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def running(folder: Path) -> Iterator[RunningServer]:
     """A PF at ``folder/pf.sock`` and a VF at ``folder/vf.sock``; fails the test if the server died."""
-    server = RunningServer([(folder / "pf.sock", Device(PF)), (folder / "vf.sock", Device(VF))])
+    devices = [(folder / "pf.sock", Device(PF, SECRET)), (folder / "vf.sock", Device(VF, SECRET))]
+    server = RunningServer(devices)
     yield server
     survived = server.alive
     server.stop()

@@ -27,9 +27,12 @@ sys.path[:0] = [str(PROJECT / "vfio-user"), str(PROJECT / "libraries")]  # run a
 
 import attacks  # noqa: E402 (needs the paths above)
 import yaml  # noqa: E402
+from fuzz_control import random_line  # noqa: E402
+from fuzz_jobs import JobFuzzer  # noqa: E402
 from fuzz_messages import Message, random_message, random_version  # noqa: E402
 from fuzz_peers import BUSY_SECONDS, CLOSED, RETRY_SECONDS, Files, FuzzError, Peer, Witness, check_reply  # noqa: E402
-from mock_accel_server import protocol  # noqa: E402
+from mock_accel_server import control, control_client, protocol  # noqa: E402
+from mock_accel_server.faults import Fault  # noqa: E402
 from mock_accel_server.protocol import Command, RegionIndex  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
 from vfio_user_client import Client  # noqa: E402
@@ -39,6 +42,8 @@ _FUNCTIONS = 3
 _NAME = "fuzz"
 _LINGER_SECONDS = 3
 _MOST_STEPS = 20  # per message: a step sends none if its device is busy
+_RINGS = 2
+_LINES = 5
 _LOG_BYTES_A_SECOND = 10_000
 
 
@@ -92,11 +97,15 @@ class Run:
             11: self._own_socket,
             507: self._full_eventfd,
             511: self._own_socket,
+            203: self._jobs,
+            703: self._jobs,
+            303: self._control,
+            803: self._control,
             600: self._replies_not_read,
             1100: self._half_message,
             2600: self._lingering_socket,
         }
-        """By step, modulo 10,000, or 1,000 for the first four. The others occupy their device for some seconds."""
+        """By step, modulo 10,000, or 1,000 for those below 1,000. Some occupy their device for some seconds."""
 
     def run(self, folder: Path) -> Report:
         """Start a server in ``folder``, send the messages, and check the server's state. Raises FuzzError."""
@@ -105,7 +114,7 @@ class Run:
             server = ServerProcess(folder, write_topology(folder), _NAME)
             self._stack.callback(server.close)
             before = server.open_fds()
-            paths = sorted(folder.glob("*.sock"))
+            paths = sorted(path for path in folder.glob("*.sock") if path.name != control.NAME)
             if len(paths) != DEVICES:
                 raise FuzzError(f"expected {DEVICES} sockets, found {len(paths)}")
             self._files = Files()
@@ -213,6 +222,31 @@ class Run:
         client.send(Command.DMA_MAP, attacks.ONE_PAGE, [client.socket.fileno()])
         self._expect(client.receive().error, errno.EINVAL)
         peer.close()
+
+    def _jobs(self, peer: Peer, client: Client) -> None:
+        """Random rings; now and then the client leaves while jobs run."""
+        source = random.Random(f"{self._seed}/{self.step}/jobs")
+        jobs = JobFuzzer(client, source)
+        try:
+            for _ in range(_RINGS):
+                jobs.step()
+        finally:
+            jobs.close()
+        peer.close()
+
+    def _control(self, peer: Peer, client: Client) -> None:
+        """Random faults on the device, which then must be as before."""
+        source = random.Random(f"{self._seed}/{self.step}/control")
+        path, name = peer.path.parent / control.NAME, peer.path.stem
+        with socket.socket(socket.AF_UNIX) as requests:
+            requests.settimeout(BUSY_SECONDS)
+            requests.connect(str(path))
+            with suppress(*CLOSED):
+                for _ in range(_LINES):
+                    requests.sendall(random_line(source, name))
+        peer.close()
+        control_client.inject(path, name, Fault.CLEAR)
+        _wait(peer.path.exists, f"{peer.path.name}: does not return")
 
     def _half_message(self, peer: Peer, client: Client) -> None:
         client.send_raw(attacks.half_message(), [client.socket.fileno()])

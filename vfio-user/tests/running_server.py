@@ -15,6 +15,7 @@ from vfio_user_client import Client
 
 PF = Identity("mock0", "NODE1-NUMA0-PF", 16 << 30, 0b0111, total_vfs=2, multifunction=True)
 VF = Identity("mock0_vf0", "NODE1-NUMA0-VF0", 2 << 30, 0b0011, is_vf=True, multifunction=True)
+SECRET = b"secret of the server"
 _JOIN_SECONDS = 10.0
 _DEADLINE_SECONDS = 10.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import signal
 import socket
@@ -13,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from guest_driver import BASE, DATA, Driver
+from mock_accel_server import control_client
+from mock_accel_server.descriptors import Opcode, Status
 from mock_accel_server.protocol import Command
 from vfio_user_client import Client
 
@@ -67,6 +71,7 @@ def fails(start: Start, code: int, *arguments: str) -> str:
 
 def test_one_device(start: Start, folder: Path) -> None:
     arguments = ["--uuid", "MY-CARD", "--memory", "512M", "--capabilities", "encryption,p2p-dma", "--total-vfs", "3"]
+    arguments += ["--window", "64K"]
     process = start(*arguments, "card.sock")
     assert process.first_line == "ready\t1\tcard.sock\n"  # type: ignore[attr-defined]
     path = folder / "card.sock"
@@ -75,6 +80,7 @@ def test_one_device(start: Start, folder: Path) -> None:
         assert client.read(0x08, 16).rstrip(b"\0") == b"MY-CARD"
         assert int.from_bytes(client.read(0x20, 8), "little") == 512 << 20
         assert client.read(0x28, 4) == b"\x0b\0\0\0"
+        assert int.from_bytes(client.read(0x54, 4), "little") == 64 << 10
         assert client.config(0x0E, 1) == 0x80
         assert client.config(0x10E, 2) == 3
         assert finish(process) == ""
@@ -96,7 +102,10 @@ def test_all_devices_of_a_node(start: Start, folder: Path) -> None:
     node = topology.load(TOPOLOGY).node(NODE)
     process = start("--topology", str(TOPOLOGY), "--node", NODE, "--socket-dir", ".")
     assert process.first_line == f"ready\t{len(node.functions)}\t.\n"  # type: ignore[attr-defined]
-    assert {path.name for path in folder.iterdir()} == {f"{function.name}.sock" for function in node.functions}
+    sockets = {f"{function.name}.sock" for function in node.functions}
+    assert {path.name for path in folder.iterdir()} == sockets | {"control.sock"}
+    names = [device["name"] for device in control_client.devices(folder / "control.sock")]
+    assert names == [function.name for function in node.functions]
     for function in node.functions:
         with Client(folder / f"{function.name}.sock") as client:
             assert client.read(0x08, 16).rstrip(b"\0").decode() == function.uuid
@@ -105,8 +114,29 @@ def test_all_devices_of_a_node(start: Start, folder: Path) -> None:
             assert client.config(2, 2) == (2 if function.is_vf else 1)
             assert client.config(0x0E, 1) == (0x80 if function.multifunction else 0)
             assert client.config(0x10E, 2) == function.total_vfs
+            assert int.from_bytes(client.read(0x54, 4), "little") == function.window
     finish(process, signal.SIGINT)
     assert list(folder.iterdir()) == []
+
+
+def test_devices_sign_with_the_key_file(start: Start, folder: Path) -> None:
+    secret = os.urandom(32)
+    (folder / "key").write_bytes(secret)
+    start("--key-file", "key", "--uuid", "MY-CARD", "--control", "faults.sock", "card.sock")
+    assert control_client.devices(folder / "faults.sock")[0]["name"] == "card"
+    with Client(folder / "card.sock") as client:
+        driver = Driver(client)
+        driver.put(DATA, b"nonce")
+        assert driver.do(Opcode.IDENTIFY, BASE + DATA, BASE + DATA + 64, 5).status == Status.DONE
+        key = hmac.digest(secret, b"MY-CARD", "sha256")
+        assert driver.take(DATA + 64, 32) == hmac.digest(key, b"nonce", "sha256")
+        driver.close()
+
+
+def test_control_socket_that_is_in_use(start: Start, folder: Path) -> None:
+    start("--control", "faults.sock", "a.sock")
+    assert "faults.sock: a server listens there already" in fails(start, 1, "--control", "faults.sock", "b.sock")
+    assert not (folder / "b.sock").exists()
 
 
 def test_verbose_shows_messages(start: Start, folder: Path) -> None:
@@ -220,6 +250,13 @@ def test_invalid_socket_paths(start: Start) -> None:
         (["--memory", "0", "a"], "--memory: expected a size such as 16G"),
         (["--memory", "-1G", "a"], "--memory"),
         (["--memory", "8388608T", "a"], "--memory: expected at most 8388607T"),
+        (["--window", "lots", "a"], "--window: expected a size such as 16G"),
+        (["--window", "3M", "a"], "--window: expected a power of two from 4K to 16M, found '3M'"),
+        (["--window", "32M", "a"], "--window: expected a power of two from 4K to 16M"),
+        (["--window", "2K", "a"], "--window: expected a power of two from 4K to 16M"),
+        (["--key-file", "none", "a"], "--key-file: none: No such file"),
+        (["--key-file", "/dev/null", "a"], "--key-file: expected a file of 16 to 4096 bytes"),
+        (["--key-file", "/dev/zero", "a"], "--key-file: expected a file of 16 to 4096 bytes"),
         (["--capabilities", "compute,flying", "a"], "'flying'"),
         (["--capabilities", "", "a"], "--capabilities: expected names"),
         (["--total-vfs", "8", "a"], "--total-vfs: expected 0 to 7"),

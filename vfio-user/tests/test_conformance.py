@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 from mock_accel_server import protocol
-from mock_accel_server.protocol import Command, IrqIndex, IrqSetFlag
-from running_server import Connect
+from mock_accel_server.device import Device
+from mock_accel_server.protocol import Command, IrqIndex, IrqSetFlag, RefusedError
+from mock_accel_server.session import Session
+from running_server import PF, Connect
 from vfio_user_client import Client, Refused, version
 
 TRIGGER = IrqSetFlag.ACTION_TRIGGER
@@ -109,6 +112,17 @@ def test_region_info_may_leave_room_for_capabilities(connect: Connect, argsz: in
     request = protocol.REGION_INFO.pack(argsz, 0, 0, 0, 0, 0).ljust(size, b"\0")
     answer = connect().call(Command.DEVICE_GET_REGION_INFO, request)
     assert protocol.REGION_INFO.unpack(answer) == (32, 3, 0, 0, 4096, 0)
+
+
+def test_a_read_is_at_most_max_data_xfer_size() -> None:
+    """Section ``VFIO_USER_VERSION``: also of a window that is larger."""
+    session = Session(Device(replace(PF, window=4 << 20)))
+    session.handle(Command.VERSION, version(), [])
+    largest = protocol.REGION_ACCESS.pack(4096, 2, protocol.MAX_DATA_XFER_SIZE)
+    assert len(session.handle(Command.REGION_READ, largest, [])) == 16 + protocol.MAX_DATA_XFER_SIZE
+    with pytest.raises(RefusedError, match="expected a read of at most 1048576 bytes, found 1048577"):
+        session.handle(Command.REGION_READ, protocol.REGION_ACCESS.pack(0, 2, protocol.MAX_DATA_XFER_SIZE + 1), [])
+    session.close()
 
 
 @pytest.mark.parametrize(

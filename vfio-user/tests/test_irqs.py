@@ -14,7 +14,7 @@ from vfio_user_client import irq_set
 TRIGGER = IrqSetFlag.ACTION_TRIGGER
 
 
-def test_irq_info_has_the_two_that_qemu_needs(connect: Connect) -> None:
+def test_irq_info_has_those_of_the_device(connect: Connect) -> None:
     client = connect()
     counts = {}
     for index in IrqIndex:
@@ -22,7 +22,7 @@ def test_irq_info_has_the_two_that_qemu_needs(connect: Connect) -> None:
         argsz, flags, same, count = protocol.IRQ_INFO.unpack(answer)
         assert (argsz, flags & 1, same) == (16, 1, index)
         counts[index.name] = count
-    assert counts == {"INTX": 0, "MSI": 0, "MSIX": 0, "ERR": 1, "REQ": 1}
+    assert counts == {"INTX": 0, "MSI": 2, "MSIX": 0, "ERR": 1, "REQ": 1}
 
 
 def test_irqs_can_be_set_triggered_and_removed(connect: Connect) -> None:
@@ -49,6 +49,26 @@ def test_irqs_can_be_set_triggered_and_removed(connect: Connect) -> None:
         os.close(event)
 
 
+def test_vectors_can_be_set_one_by_one(connect: Connect) -> None:
+    """As QEMU does when a guest enables, masks and unmasks vectors."""
+    client = connect()
+    events = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)]
+    assign, trigger = TRIGGER | IrqSetFlag.DATA_EVENTFD, TRIGGER | IrqSetFlag.DATA_NONE
+    try:
+        client.call(Command.DEVICE_SET_IRQS, irq_set(assign, IrqIndex.MSI, 1, 1), events[1:])
+        client.call(Command.DEVICE_SET_IRQS, irq_set(trigger, IrqIndex.MSI, 0, 2))
+        client.call(Command.DEVICE_SET_IRQS, irq_set(assign, IrqIndex.MSI, 0, 2), events)
+        client.call(Command.DEVICE_SET_IRQS, irq_set(trigger, IrqIndex.MSI, 0, 1))
+        client.call(Command.DEVICE_SET_IRQS, irq_set(assign, IrqIndex.MSI, 0, 1))
+        client.call(Command.DEVICE_SET_IRQS, irq_set(trigger, IrqIndex.MSI, 0, 2))
+        assert [os.eventfd_read(event) for event in events] == [1, 2]
+        too_many = irq_set(assign, IrqIndex.MSI, 1, 2)
+        assert client.refused(Command.DEVICE_SET_IRQS, too_many, events) == errno.EINVAL
+    finally:
+        for event in events:
+            os.close(event)
+
+
 def test_a_full_eventfd_does_not_block_the_server(connect: Connect) -> None:
     client = connect()
     event = os.eventfd((1 << 32) - 1)  # a blocking one
@@ -70,7 +90,7 @@ def test_a_full_eventfd_does_not_block_the_server(connect: Connect) -> None:
         irq_set(TRIGGER | 1 | 1 << 6, IrqIndex.ERR, 0, 1),
         irq_set(IrqSetFlag.ACTION_MASK | 1, IrqIndex.ERR, 0, 1),
         irq_set(IrqSetFlag.ACTION_UNMASK | 1, IrqIndex.INTX, 0, 1),
-        irq_set(TRIGGER | 1, IrqIndex.MSI, 0, 1),
+        irq_set(TRIGGER | 1, IrqIndex.MSIX, 0, 1),
         irq_set(TRIGGER | 1, IrqIndex.ERR, 1, 1),
         irq_set(TRIGGER | 1, IrqIndex.ERR, 0, 2),
         irq_set(TRIGGER | 1, IrqIndex.ERR, 0xFFFFFFFF, 0xFFFFFFFF),

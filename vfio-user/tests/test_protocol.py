@@ -9,7 +9,7 @@ import struct
 import pytest
 from mock_accel_server import protocol
 from mock_accel_server.protocol import Command, IrqIndex, IrqSetFlag, RegionIndex
-from running_server import Connect, RunningServer
+from running_server import PF, Connect, RunningServer
 from vfio_user_client import QEMU_CAPABILITIES, Refused, irq_set, version
 
 READ_WRITE = 3
@@ -96,8 +96,9 @@ def test_device_info(connect: Connect) -> None:
 @pytest.mark.parametrize("index", range(9))
 def test_region_info(connect: Connect, index: int) -> None:
     answer = connect().call(Command.DEVICE_GET_REGION_INFO, protocol.REGION_INFO.pack(32, 0, index, 0, 0, 0))
-    there = index in (RegionIndex.BAR0, RegionIndex.CONFIG)
-    expected = (32, READ_WRITE if there else 0, index, 0, 4096 if there else 0, 0)
+    size = {0: 4096, 2: PF.window, 7: 4096}.get(index, 0)
+    can_be_mapped = index == RegionIndex.BAR2  # needs more space for the reply, see test_window.py
+    expected = (64 if can_be_mapped else 32, 7 if can_be_mapped else READ_WRITE if size else 0, index, 0, size, 0)
     assert protocol.REGION_INFO.unpack(answer) == expected
 
 

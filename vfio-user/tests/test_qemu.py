@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from socket import SocketIO
 from typing import Any
 
 import pytest
+from guest_driver import IMAGE
+from mock_accel_server.descriptors import Flag, Opcode, Status
+from mock_accel_server.registers import Reg
 from server_process import NODE, TOPOLOGY, ServerProcess
 
 from mock_device import topology
@@ -28,6 +32,8 @@ from mock_device.lab.build.qemu_build import Qemu, ensure_qemu
 pytestmark = pytest.mark.slow
 
 WINDOW = 0xC0000000
+PREFETCHABLE = 0xD0000000
+PREFETCHABLE_SIZE = 16 << 20
 ECAM = 0xB0000000
 BUS = 1
 TIMEOUT = 60.0
@@ -125,6 +131,8 @@ class Guest:
         self.set_config(0, 0, 0, 0x60, ECAM | 1)
         self.set_config(0, 2, 0, 0x18, BUS << 16 | BUS << 8)
         self.set_config(0, 2, 0, 0x20, (WINDOW >> 16 & 0xFFF0) | (WINDOW & 0xFFF00000))
+        last = PREFETCHABLE + PREFETCHABLE_SIZE - 1
+        self.set_config(0, 2, 0, 0x24, (PREFETCHABLE >> 16 & 0xFFF0) | (last & 0xFFF00000))
         self.set_config(0, 2, 0, 0x04, 0x0006)
 
     def plug(self, function: int, path: Path) -> Any:
@@ -139,6 +147,23 @@ class Guest:
         self.set_config(BUS, 0, function, 0x10, address)
         self.set_config(BUS, 0, function, 0x04, 0x0006)
         return address
+
+    def place_window(self, function: int, size: int) -> int:
+        """Put BAR2 of ``function`` into the prefetchable addresses; call ``place`` afterwards."""
+        address = PREFETCHABLE + function * size
+        self.set_config(BUS, 0, function, 0x18, address)
+        self.set_config(BUS, 0, function, 0x1C, 0)
+        return address
+
+    def write(self, address: int, data: bytes) -> None:
+        self.qtest(f"write {address:#x} {len(data)} 0x{data.hex()}")
+
+    def read(self, address: int, count: int) -> bytes:
+        return self.qtest(f"read {address:#x} {count}").to_bytes(count, "big")
+
+    def maps(self) -> str:
+        """Mappings of QEMU."""
+        return Path(f"/proc/{self.process.pid}/maps").read_text()
 
     def close(self) -> None:
         for file in self._files:
@@ -201,13 +226,14 @@ def test_guest_sees_the_slot_of_the_topology(
         assert guest.config(BUS, 0, number, 0x40) & 0xFF == 0x10
         assert guest.config(BUS, 0, number, 0x40) >> 16 == 0x0002
         assert guest.extended(number, 0x00) == guest.config(BUS, 0, number, 0x00)
-        assert guest.extended(number, 0x100) == 0, "the SR-IOV capability is shown"
+        assert guest.extended(number, 0x100) == 0x14000000, "SR-IOV is hidden, a null capability leads to AER"
+        assert guest.extended(number, 0x140) & 0xFFFFFFF == 0x20001
         guest.set_config(BUS, 0, number, 0x10, 0xFFFFFFFF)
         assert guest.config(BUS, 0, number, 0x10) == 0xFFFFF000
 
         bar = guest.place(number)
         assert guest.qtest(f"readl {bar:#x}") == 0x4D4F434B
-        assert guest.qtest(f"readl {bar + 4:#x}") == 0x00010000
+        assert guest.qtest(f"readl {bar + 4:#x}") == 0x00020000
         uuid = b"".join(guest.qtest(f"readl {bar + at:#x}").to_bytes(4, "little") for at in range(0x08, 0x18, 4))
         assert uuid.rstrip(b"\0").decode() == function.uuid
         assert guest.qtest(f"readq {bar + 0x20:#x}") == function.memory
@@ -219,7 +245,8 @@ def test_guest_sees_the_slot_of_the_topology(
     seen = {device["function"]: (device["id"]["vendor"], device["class_info"]["class"]) for device in behind}
     assert seen == {function.function: (0x1DE5, 0x1200) for function in functions}
     assert [(r["bar"], r["type"], r["size"], r["address"]) for r in behind[0]["regions"]] == [
-        (0, "memory", 4096, WINDOW + behind[0]["function"] * 4096)
+        (0, "memory", 4096, WINDOW + behind[0]["function"] * 4096),
+        (2, "memory", functions[0].window, -1),
     ]
     assert guest.log.read_text() == "", "QEMU logged warnings"
     assert servers.log.read_text() == "", "the server logged warnings"
@@ -251,6 +278,57 @@ def test_unplugged_devices_can_be_plugged_again(guest: Guest, node: topology.Nod
         guest.qmp("system_reset")  # completes the unplug where no guest answers the hot-plug controller
         guest.wait_event("DEVICE_DELETED", "f0")
         guest._wire()
+
+
+def until(guest: Guest, address: int, value: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while guest.qtest(f"readl {address:#x}") != value:
+        deadline_left(deadline)
+
+
+def test_guest_maps_the_window(guest: Guest, node: topology.Node, folder: Path) -> None:
+    """Also of VFs; QEMU maps the memory of the server, and a reset of the function clears it."""
+    functions = plug_slot(guest, node, folder)
+    for function in functions:
+        window = guest.place_window(function.function, function.window)
+        bar = guest.place(function.function)
+        assert guest.qtest(f"readl {bar + 0x54:#x}") == function.window
+        guest.write(window + function.window - 4, b"last")
+        assert guest.read(window + function.window - 4, 4) == b"last"
+    assert guest.maps().count("memfd:window") == len(functions)
+    guest.set_config(BUS, 0, 1, 0x48, 0x8000)
+    guest.place_window(1, functions[1].window)
+    guest.place(1)
+    ends = [PREFETCHABLE + (number + 1) * functions[0].window - 4 for number in range(len(functions))]
+    assert [guest.read(end, 4) for end in ends] == [b"last", bytes(4), b"last"]
+
+
+def test_job_reaches_guest_memory_and_the_window(guest: Guest, node: topology.Node, folder: Path) -> None:
+    """A copy by DMA, with an interrupt that stays pending, because its vector is masked."""
+    plug_slot(guest, node, folder)
+    window = guest.place_window(0, node.functions[0].window)
+    bar = guest.place(0)
+    ring, image, data = 0x200000, 0x201000, 0x300000
+    guest.write(image, IMAGE)
+    for register, value in ((Reg.FIRMWARE_ADDRESS, image), (Reg.FIRMWARE_SIZE, len(IMAGE)), (Reg.FIRMWARE_COMMAND, 1)):
+        guest.qtest(f"writel {bar + register:#x} {value:#x}")
+    assert guest.qtest(f"readl {bar + Reg.FIRMWARE_STATUS:#x}") == 1
+    msi = 0x90
+    for offset, value in ((0x04, 0xFEE00000), (0x08, 0), (0x0C, 0x30), (0x10, 0b11), (0x00, 0x0011_0000)):
+        guest.set_config(BUS, 0, 0, msi + offset, value)
+    for register, value in ((Reg.RING_BASE, ring), (Reg.RING_SIZE, 2), (Reg.CONTROL, 1)):
+        guest.qtest(f"writel {bar + register:#x} {value:#x}")
+    assert guest.qtest(f"readl {bar + Reg.ERROR:#x}") == 0
+    guest.write(data, b"by DMA")
+    flags = Flag.INTERRUPT | Flag.DESTINATION_WINDOW
+    guest.write(ring, struct.pack("<HHIQQQQIIIIQ", Opcode.COPY, flags, 0, data, 16, 6, 0, 0, 0, 0, 0, 0))
+    guest.qtest(f"writel {bar + Reg.RING_TAIL:#x} 1")
+    until(guest, ring + 48, Status.DONE)
+    assert guest.read(window + 16, 6) == b"by DMA"
+    deadline = time.monotonic() + TIMEOUT
+    while guest.config(BUS, 0, 0, msi + 0x14) != 1:
+        deadline_left(deadline)
+    assert guest.log.read_text() == "", "QEMU logged warnings"
 
 
 def test_guest_survives_its_device_server(

@@ -184,13 +184,15 @@ def test_no_file_descriptor_leaks(
             client.send(command, payload, [memory] * number)  # without waiting for the reply
 
 
-def test_mapped_file_is_not_kept(connect: Connect, memory: int) -> None:
-    """The device transfers no data, so the server keeps no file that would pin memory of a dead client."""
+def test_mapped_file_is_kept_until_the_unmap(connect: Connect, memory: int) -> None:
     client = connect()
     before = open_fds()
-    client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, 0, 0x1000), [memory])
-    client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, 0, 0x1000))  # the file is closed before the reply
-    assert open_fds() == before
+    for address in (0, 0x1000):
+        client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, address, 0x1000), [memory])
+        assert open_fds() == before + 1, "one for all ranges of a file"
+    for address, kept in ((0, 1), (0x1000, 0)):
+        client.call(Command.DMA_UNMAP, protocol.DMA_UNMAP.pack(24, 0, address, 0x1000))
+        assert open_fds() == before + kept, "it is closed before the reply"
 
 
 def test_file_descriptors_before_the_version(folder: Path, running: RunningServer, memory: int, no_leak: None) -> None:

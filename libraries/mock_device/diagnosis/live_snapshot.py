@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
@@ -196,6 +197,8 @@ class LiveSnapshot:
 
     @cached_property
     def rewrites(self) -> Mapping[str, int]:
+        if self._seconds_since_write() > WATCHED_SECONDS:
+            return {}
         first: dict[str, int] = {}
         grown: dict[str, int] = {}
 
@@ -208,6 +211,15 @@ class LiveSnapshot:
 
         kubeclient.watch_until(client.ResourceV1Api(self._api).list_resource_slice, rewritten, WATCHED_SECONDS)
         return {name: count for name, count in grown.items() if count >= _MANY_WRITES}
+
+    def _seconds_since_write(self) -> float:
+        """By the API server's clock, rounded down: since the last write of one of the driver's slices; 0 if unknown."""
+        listing, _, headers = client.ResourceV1Api(self._api).list_resource_slice_with_http_info()
+        now = parsedate_to_datetime(headers["Date"])
+        ours: list[Any] = [item for item in listing.items if item.spec.driver == DRIVER]
+        writes = [entry.time for item in ours for entry in item.metadata.managed_fields or () if entry.time]
+        # Times of fields are cut to seconds, and so is the date of the answer.
+        return (now - max(writes)).total_seconds() - 1 if writes else 0.0
 
     @cached_property
     def driver_pods(self) -> Sequence[Object]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mock_device.topology.model import CAPABILITIES, Function
+from mock_device.topology.model import CAPABILITIES, DEFAULT_WINDOW, Function
 from mock_device.topology.reader import Reader
 from mock_device.topology.yaml_lines import Fields
 
+_LEAST_WINDOW = 4 << 10
+_MOST_WINDOW = 16 << 20
 _FUNCTIONS = 8  # PCI Express Base Specification, 2.2.4.1: 3-bit function number
 
 
@@ -49,6 +51,8 @@ def read_functions(
         number = _number(reader, fields, what, place.bus, functions, numbers, is_vf)
         if is_vf:
             parent = pfs[-1].name
+            if "window" in fields:
+                reader.fail(fields.lines["window"], f"{what}: window is a key of a PF; its VFs have the same window")
             name = f"{parent}_vf{sum(function.parent == parent for function in functions)}"
         else:
             parent, name = None, f"mock{place.first_pf + len(pfs)}"
@@ -67,6 +71,7 @@ def read_functions(
                 parent=parent,
                 multifunction=len(items) > 1,
                 root_port=f"rp{place.bus:02x}",
+                window=pfs[-1].window if is_vf else _window(reader, fields, name),
             )
         )
     if functions[0].function != 0:
@@ -110,6 +115,20 @@ def _uuid(reader: Reader, fields: Fields, what: str, name: str, uuids: dict[str,
     uuid = reader.matching(fields, "uuid", f"{what} {name}", reason)
     reader.once(uuids, uuid, fields.lines["uuid"], "UUID")
     return uuid
+
+
+def _window(reader: Reader, fields: Fields, name: str) -> int:
+    """Bytes of device memory: a BAR's size is a power of two."""
+    if "window" not in fields:
+        return DEFAULT_WINDOW
+    size = reader.size(fields, "window", name)
+    if size.bit_count() != 1 or not _LEAST_WINDOW <= size <= _MOST_WINDOW:
+        reader.fail(
+            fields.lines["window"],
+            f"{name}: window must be a power of two from {_LEAST_WINDOW >> 10}K to {_MOST_WINDOW >> 20}M, "
+            f"found {fields['window']!r}",
+        )
+    return size
 
 
 def _leading_vfs(items: list[Any]) -> int:

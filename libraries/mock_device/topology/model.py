@@ -9,6 +9,8 @@ from typing import NamedTuple
 CAPABILITIES = {"compute": 1 << 0, "encryption": 1 << 1, "compression": 1 << 2, "p2p-dma": 1 << 3}
 """Names of the bits of the capabilities register (BAR0 offset 0x28)."""
 
+DEFAULT_WINDOW = 1 << 20
+
 
 class DeviceId(NamedTuple):
     """Which device of a cluster: its node, and its name there."""
@@ -43,6 +45,8 @@ class Function:
     multifunction: bool
     """The slot has more than one function."""
     root_port: str
+    window: int = DEFAULT_WINDOW
+    """Bytes of device memory (BAR2); a VF has as many as its PF."""
 
     @property
     def capability_bits(self) -> int:

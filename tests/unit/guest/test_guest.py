@@ -33,6 +33,8 @@ def test_every_numa_node_has_its_bridge_memory_and_root_ports(cluster: topology.
         ["id=rp22", "bus=pxb1"],
     ]
     assert len({port.partition("chassis=")[2] for port in ports}) == 4
+    windows = [2 * sum(function.window for function in slot.functions) for slot in cluster.nodes[0].slots]
+    assert [port.partition("pref64-reserve=")[2] for port in ports] == [str(size) for size in windows]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from mock_device.lab.base.files import write_file
 from mock_device.lab.base.spec import ImageSpec, QemuSpec
 from mock_device.lab.controlplane.addresses import HOST_ADDRESS, PREFIX_LENGTH, pod_cidr
 from mock_device.lab.guest.accelerator import cpu_model
-from mock_device.topology import Node, Topology
+from mock_device.topology import Node, Slot, Topology
 
 NETWORK_SOCKET = "net.sock"
 """Socket that the guest's network card connects to, in the node's folder of sockets."""
+_LEAST_RESERVE = 2 << 20
 _MIB = 1 << 20
 _KERNEL_OPTIONS = (
     "root=/dev/vda rw console=ttyS0 quiet loglevel=4 systemd.show_status=false systemd.firstboot=off "
@@ -190,5 +191,15 @@ def numa_options(node: Node) -> list[str]:
         for slot in numa.slots:
             chassis += 1
             port = f"pcie-root-port,id={slot.root_port},bus=pxb{numa.id},chassis={chassis},slot={chassis}"
-            options += ["-device", port]
+            options += ["-device", f"{port},pref64-reserve={_windows(slot)}"]
     return options
+
+
+def _windows(slot: Slot) -> int:
+    """Bytes of 64-bit, prefetchable addresses that the firmware leaves free behind a root port, for hot-plug.
+
+    Twice the windows (BAR2) of the slot: of its functions, and those that the SR-IOV
+    capability of a PF describes, which the kernel may allocate as well. The rest is
+    space for alignment. For BAR0 of eight functions the firmware's default suffices.
+    """
+    return max(_LEAST_RESERVE, 2 * sum(function.window for function in slot.functions))
