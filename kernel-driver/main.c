@@ -37,6 +37,11 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	struct mock_accel *mock;
 	int err;
 
+	/* It is scanned again soon, as a PF with SR-IOV. */
+	if (mock_sriov_hidden(pdev))
+		return -ENODEV;
+	if (pdev->device == MOCK_DEVICE_ID_VF && !pdev->is_virtfn)
+		return dev_err_probe(&pdev->dev, -ENODEV, "is not a VF that a PF enabled\n");
 	mock = devm_kzalloc(&pdev->dev, sizeof(*mock), GFP_KERNEL);
 	if (!mock)
 		return -ENOMEM;
@@ -54,10 +59,8 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return dev_err_probe(&pdev->dev, -ENODEV, "id register is %#x, expected %#x\n",
 				     ioread32(mock->regs + MOCK_REG_ID), MOCK_ID);
 	mock->pdev = pdev;
-	mock->is_vf = pdev->device == MOCK_DEVICE_ID_VF;
+	mock->is_vf = pdev->is_virtfn;
 	mock->index = -1;
-	if (!mock->is_vf)
-		mock_read_sriov(mock);
 	pci_set_drvdata(pdev, mock);
 
 	mutex_lock(&mock_lock);
@@ -78,7 +81,7 @@ static void mock_remove(struct pci_dev *pdev)
 {
 	struct mock_accel *mock = pci_get_drvdata(pdev);
 
-	if (!mock->is_vf && mock_has_sriov(mock))
+	if (!mock->is_vf)
 		pci_disable_sriov(pdev);
 	mutex_lock(&mock_lock);
 	if (mock->is_vf)
@@ -166,13 +169,18 @@ static int __init mock_init(void)
 	err = class_register(&mock_class);
 	if (err)
 		goto names_exit;
-	err = pci_register_driver(&mock_driver);
+	err = mock_sriov_init();
 	if (err)
 		goto unregister_class;
+	err = pci_register_driver(&mock_driver);
+	if (err)
+		goto sriov_exit;
 	/* Devices that existed before the module are published when loading returns. */
 	mock_names_flush();
 	return 0;
 
+sriov_exit:
+	mock_sriov_exit();
 unregister_class:
 	class_unregister(&mock_class);
 names_exit:
@@ -183,6 +191,7 @@ names_exit:
 static void __exit mock_exit(void)
 {
 	pci_unregister_driver(&mock_driver);
+	mock_sriov_exit();
 	mock_names_exit();
 	class_unregister(&mock_class);
 }

@@ -35,12 +35,7 @@ struct mock_accel {
 	struct pci_dev *pdev;	/* constant */
 	void __iomem *regs;	/* constant */
 	struct device *dev;	/* class device; NULL while not published */
-	struct mock_accel *pf;	/* of a published VF */
-	u16 totalvfs;		/* constant; of a PF, from its hardware */
-	u16 vf_offset;		/* constant; functions from a PF to its first VF */
-	u16 vf_stride;		/* constant; functions from a VF to the next */
-	unsigned int numvfs;	/* of a PF that enables VFs by publishing them */
-	int index;		/* number in the name; -1 for none */
+	int index;		/* number in the name of a PF; -1 for none */
 	unsigned int resets;	/* number of running resets */
 	u32 kept;		/* status before the running resets */
 	bool is_vf;		/* constant */
@@ -63,16 +58,18 @@ extern struct class mock_class;
 extern const struct attribute_group *mock_groups[];
 extern const struct attribute_group *mock_pf_groups[];
 
-/* vfs.c: need the lock; mock_set_sriov_numvfs() needs that of the PCI device instead */
-bool mock_has_sriov(struct mock_accel *pf);
-void mock_read_sriov(struct mock_accel *pf);
+/* vfs.c: need the lock; the last two need that of the PCI device instead */
 int mock_add_vf(struct mock_accel *vf);
-int mock_update_vfs(struct mock_accel *pf);
+void mock_publish_vfs(struct mock_accel *pf);
 void mock_unpublish_vf(struct mock_accel *vf);
 void mock_unpublish_vfs(struct mock_accel *pf);
 int mock_set_numvfs(struct mock_accel *pf, unsigned int count);
-int mock_set_sriov_numvfs(struct mock_accel *pf, unsigned int count);
 int mock_sriov_configure(struct pci_dev *pdev, int count);
+
+/* sriov_bus.c */
+bool mock_sriov_hidden(struct pci_dev *pdev);
+int mock_sriov_init(void);
+void mock_sriov_exit(void);
 
 /* names.c: mock_unpublish() and mock_unpublish_pf() need the lock, the others take it */
 void mock_unpublish(struct mock_accel *mock);

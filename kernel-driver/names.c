@@ -27,7 +27,7 @@ void mock_unpublish(struct mock_accel *mock)
 	mock->dev = NULL;
 }
 
-/* VFs are unpublished with their PF; allocated ones keep their status and return with it. */
+/* VFs are unpublished with their PF. */
 void mock_unpublish_pf(struct mock_accel *pf)
 {
 	mock_unpublish_vfs(pf);
@@ -132,7 +132,7 @@ static void mock_settle(struct work_struct *work)
 			continue;
 		if (!mock->dev)
 			mock_publish_pf(mock);
-		mock_update_vfs(mock);
+		mock_publish_vfs(mock);
 	}
 	mutex_unlock(&mock_lock);
 }

@@ -166,7 +166,7 @@ static ssize_t sriov_totalvfs_show(struct device *dev, struct device_attribute *
 {
 	struct mock_accel *pf = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%u\n", pf->totalvfs);
+	return sysfs_emit(buf, "%d\n", pci_sriov_get_totalvfs(pf->pdev));
 }
 static DEVICE_ATTR_RO(sriov_totalvfs);
 
@@ -175,18 +175,11 @@ static ssize_t sriov_numvfs_show(struct device *dev, struct device_attribute *at
 	struct mock_accel *pf = dev_get_drvdata(dev);
 	unsigned int number;
 
-	if (mock_has_sriov(pf)) {
-		/* Held to change the number, to unbind the driver and to reset the device. */
-		if (!device_trylock(&pf->pdev->dev))
-			return mock_restart_later();
-		number = pci_num_vf(pf->pdev);
-		device_unlock(&pf->pdev->dev);
-	} else {
-		if (!mutex_trylock(&mock_lock))
-			return restart_syscall();
-		number = pf->numvfs;
-		mutex_unlock(&mock_lock);
-	}
+	/* Held to change the number, to unbind the driver and to reset the device. */
+	if (!device_trylock(&pf->pdev->dev))
+		return mock_restart_later();
+	number = pci_num_vf(pf->pdev);
+	device_unlock(&pf->pdev->dev);
 	return sysfs_emit(buf, "%u\n", number);
 }
 
@@ -199,17 +192,10 @@ static ssize_t sriov_numvfs_store(struct device *dev, struct device_attribute *a
 
 	if (kstrtou32(buf, 10, &number))
 		return -EINVAL;
-	if (mock_has_sriov(pf)) {
-		if (!device_trylock(&pf->pdev->dev))
-			return mock_restart_later();
-		err = mock_set_sriov_numvfs(pf, number);
-		device_unlock(&pf->pdev->dev);
-	} else {
-		if (!mutex_trylock(&mock_lock))
-			return restart_syscall();
-		err = mock_set_numvfs(pf, number);
-		mutex_unlock(&mock_lock);
-	}
+	if (!device_trylock(&pf->pdev->dev))
+		return mock_restart_later();
+	err = mock_set_numvfs(pf, number);
+	device_unlock(&pf->pdev->dev);
 	return err ?: count;
 }
 static DEVICE_ATTR_RW(sriov_numvfs);

@@ -8,6 +8,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import fail_if_any, refusal
 from mock_device.checks.nodes import session, sriov
 from mock_device.checks.nodes.sriov import Refusal
+from mock_device.lab.cluster.discovery import vfs_command
 from mock_device.topology import Function
 
 
@@ -17,15 +18,19 @@ class SriovLibrary:
 
     @keyword(name="Enable VFs")
     def enable_vfs(self, node: str, pf: Function, count: int) -> None:
-        """Enable ``count`` VFs of ``pf`` on ``node``; 0 disables them."""
-        session.current().on_node(node, sriov.command(pf.name, str(count)))
+        """Enable ``count`` VFs of ``pf`` on ``node``; 0 disables them.
+
+        If another number is enabled, these VFs are disabled first: the kernel
+        changes the number only from and to 0. Fails when one of them is allocated.
+        """
+        session.current().on_node(node, vfs_command({pf.name: count}))
 
     @keyword(name="Enable All VFs")
     def enable_all_vfs(self, node: str) -> None:
         """Enable all VFs that the topology declares for PFs of ``node``."""
         current = session.current()
-        commands = [sriov.command(pf.name, str(pf.total_vfs)) for pf in current.topology.node(node).pfs if pf.total_vfs]
-        current.on_node(node, " && ".join(commands))
+        counts = {pf.name: pf.total_vfs for pf in current.topology.node(node).pfs if pf.total_vfs}
+        current.on_node(node, vfs_command(counts))
 
     @keyword(name="Disable All VFs")
     def disable_all_vfs(self) -> None:

@@ -27,7 +27,7 @@ class SysfsLibrary:
 
     @keyword(name="Guest PCI Bus Should Agree With Topology On NUMA Nodes")
     def guest_pci_bus_should_agree_with_topology(self) -> None:
-        """Check that each guest's PCI bus has every function of the topology, including VFs, on its NUMA node."""
+        """Check that each guest's PCI bus has every PF of the topology on its NUMA node, and enabled VFs, too."""
         current = session.current()
         numa_layers.judge(current.topology, [numa_layers.pci_bus(current.topology, self._read())]).enforce()
 
@@ -47,7 +47,7 @@ class SysfsLibrary:
     def lspci_should_show_all_devices(self) -> None:
         """Check that ``lspci`` lists on each node exactly the functions of the topology, at their addresses.
 
-        VFs are on the guest's bus whether they are enabled or not.
+        VFs may be missing: they are on the bus only while they are enabled.
         """
         current = session.current()
         complaints = []

@@ -26,7 +26,7 @@ Containers Run By The Profile's Runtime
     Default Container Runtime Should Be As In The Profile
 
 Every Device Is Listed By Lspci
-    [Documentation]    ``lspci -d 1de5:`` in each guest shows PFs and VFs, with device ID and class.
+    [Documentation]    ``lspci -d 1de5:`` in each guest shows PFs and enabled VFs, with device ID and class.
     Lspci Should Show All Devices
 
 Kernel Module Is Loaded

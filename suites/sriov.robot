@@ -25,6 +25,14 @@ Exactly The Enabled VFs Are Published
     ${NODES}[0]    ${PF}    ${PF.total_vfs}
     ${NODES}[0]    ${PF}    0
 
+Number Of Enabled VFs Changes Only From And To Zero
+    [Documentation]    As the kernel documents it: any other change is refused with "Device or resource busy".
+    [Setup]    Choose PF With VFs And Enable All
+    Skip If    ${PF.total_vfs} < 2    no PF with two VFs in this topology
+    Number Of VFs Should Be Refused    ${NODES}[0]    ${PF}    1    because=IN_USE
+    Only These VFs Should Be Enabled    ${NODES}[0]    ${PF}    ${PF.total_vfs}
+    Enabled VFs Should Be Published    ${NODES}[0]    ${PF}    0
+
 Number Out Of Range Is Refused
     [Documentation]    With "Invalid argument"; enabled VFs stay enabled.
     [Setup]    Choose PF With VFs And Enable All

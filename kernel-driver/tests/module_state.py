@@ -39,12 +39,13 @@ def restore(guest: ModuleGuest, node: Node) -> None:
     """Restore the initial state: slots of the topology plugged, module loaded, PFs in order, no VFs, devices free."""
     guest.power_off(*(slot for slot in guest.plugged if slot not in node.slots))
     missing = [slot for slot in node.slots if slot not in guest.plugged]
+    guest.ok(LOAD)
     for slot in missing:
         guest.plug(slot)
     if missing:
-        there = f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l"
-        guest.until(lambda: guest.run(there).text, str(len(node.functions)))
-    bound = guest.ok(f"{LOAD}; for v in $(grep -lx 0x1de5 {PCI}/*/vendor); do {_BIND}; done")
+        there = f"ls -d {' '.join(f'{PCI}/{address}' for address in pfs(node).values())}"
+        guest.until(lambda: guest.run(there).code, 0)
+    bound = guest.ok(f"for v in $(grep -lx 0x1de5 {PCI}/*/vendor); do {_BIND}; done")
     if bound:
         addresses = set(pfs(node).values())
         guest.until(lambda: addresses <= set(guest.devices().values()), True)

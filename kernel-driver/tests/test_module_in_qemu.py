@@ -70,7 +70,7 @@ def test_status_is_0_or_1(guest: ModuleGuest, value: str) -> None:
 def test_vfs_appear_and_disappear_with_their_links(guest: ModuleGuest, node: Node) -> None:
     pf, *vfs = card(node).functions
     links = f"cd {PCI}; for l in */virtfn* */physfn; do ! test -L $l || echo $l $(readlink $l); done"
-    for count in (1, 0, 2, 0, 1, 2, 2, 1, 0):
+    for count in (1, 1, 0, 2, 0):
         assert guest.write(pf.name, "sriov_numvfs", str(count)) == DONE
         assert guest.read(pf.name, "sriov_numvfs") == str(count)
         assert guest.devices() == pfs(node) | published(vfs[:count])
@@ -95,14 +95,13 @@ def test_pf_without_vfs_cannot_enable_any(guest: ModuleGuest, node: Node) -> Non
 
 
 def test_vfs_stay_while_one_is_allocated(guest: ModuleGuest, node: Node) -> None:
-    pf, first, second = card(node).functions
+    pf, first, _ = card(node).functions
     assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
     assert guest.write(first.name, "status", "1") == DONE
     assert guest.write(pf.name, "sriov_numvfs", "0") == BUSY
     assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
-    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE, "more VFs do not affect the allocated one"
-    assert guest.write(pf.name, "sriov_numvfs", "1") == BUSY
-    assert guest.devices() == pfs(node) | published([first, second])
+    assert guest.run(f"echo 0 > {PCI}/{pf.bdf}/sriov_numvfs").code != 0, "nor by the PCI device's attribute"
+    assert guest.devices() == pfs(node) | published([first])
     assert guest.write(first.name, "status", "0") == DONE
     assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
 
@@ -262,7 +261,7 @@ def test_attributes_are_used_while_devices_change(guest: ModuleGuest, node: Node
     guest.ok(f"(while :; do {use}; done) > /dev/null 2>&1 & echo $! > /tmp/user.pid")
     try:
         for _ in range(5):
-            for count in ("2", "1", "0"):
+            for count in ("2", "0"):
                 guest.until(partial(guest.write, pf.name, "sriov_numvfs", count), DONE)
         for _ in range(3):
             guest.until(lambda: guest.run(UNLOAD).code, 0)

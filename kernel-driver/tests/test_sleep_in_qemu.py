@@ -1,7 +1,7 @@
 """An allocated device stays allocated through suspend and resume.
 
 Uses a separate guest: after a resume the extended configuration space of every device reads zero. QEMU's firmware does
-not restore it, and the module would find no VFs when it is loaded again.
+not restore it, and the PCI core would find no SR-IOV capability when a device is scanned again.
 """
 
 from __future__ import annotations

@@ -1,138 +1,156 @@
-"""PFs with a visible SR-IOV capability, by sriov_shim.ko in the guest: the PCI core creates the VFs."""
+"""SR-IOV as the kernel has it: the PCI core finds the capability and creates the VFs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from module_guest import DONE, ModuleGuest
-from module_state import BUSY, COMPLAINT, DRIVER, INVALID, LOAD, PCI, UNLOAD, card, published
+from module_state import BUSY, DRIVER, INVALID, LOAD, PCI, UNLOAD, card, pfs, published
 from test_errors_in_qemu import said, taken
 
-from mock_device.topology import Function, Node, Slot
+from mock_device.topology import Node, Slot
 
-pytestmark = pytest.mark.slow
-
-
-def last_card(node: Node) -> Slot:
-    """The last slot with a PF and VFs; others come before it."""
-    return next(slot for slot in reversed(node.slots) if slot.functions[0].total_vfs)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 
 
-@pytest.fixture(scope="module")
-def shown(own_guest: ModuleGuest, node: Node) -> ModuleGuest:
-    """A guest with the first card, whose PF has a visible capability; the slot of the last card is prepared, too."""
-    slots = [card(node), last_card(node)]
-    for slot in slots:
-        own_guest.plug(slot)
-    count = str(sum(len(slot.functions) for slot in slots))
-    own_guest.until(lambda: own_guest.run(f"grep -lx 0x1de5 {PCI}/*/vendor | wc -l").text, count)
-    own_guest.ok("insmod /sriov_shim.ko")
-    own_guest.power_off(slots[1])
-    return own_guest
+def on_bus(guest: ModuleGuest, slot: Slot) -> list[str]:
+    """PCI addresses of the functions that the kernel sees in a slot."""
+    return guest.ok(f"cd {PCI}; ls -d1 0000:{slot.bus:02x}:*").splitlines()
 
 
-@pytest.fixture
-def functions(shown: ModuleGuest, node: Node) -> Iterator[tuple[Function, Function, Function]]:
-    """PF and VFs: no VF enabled, all free; fails if the kernel logs a warning."""
+def test_vfs_are_on_the_bus_only_while_they_are_enabled(guest: ModuleGuest, node: Node) -> None:
     pf, first, second = card(node).functions
-    shown.ok(LOAD)
-    shown.until(shown.devices, published([pf]))
-    yield pf, first, second
-    shown.run(f"for f in {PCI}/*/mock-accel/*/status; do echo 0 > $f; done; {UNLOAD}")
-    assert not [line for line in shown.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]
+    assert on_bus(guest, card(node)) == [pf.bdf]
+    assert guest.read(pf.name, "sriov_totalvfs") == guest.ok(f"cat {PCI}/{pf.bdf}/sriov_totalvfs") == "2"
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    guest.ok("echo 1 > /sys/bus/pci/rescan")
+    assert on_bus(guest, card(node)) == [pf.bdf, first.bdf]
+    assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
+    guest.ok("echo 1 > /sys/bus/pci/rescan")
+    assert on_bus(guest, card(node)) == [pf.bdf]
+    guest.ok(f"echo 2 > {PCI}/{pf.bdf}/sriov_numvfs")
+    assert [guest.read(vf.name, "uuid") for vf in (first, second)] == [first.uuid, second.uuid]
+    assert guest.read(pf.name, "sriov_numvfs") == "2"
+    assert guest.ok(f"cat {PCI}/{first.bdf}/vendor {PCI}/{first.bdf}/device").split() == ["0x1de5", "0x0002"]
 
 
-Functions = tuple[Function, Function, Function]
+def test_number_changes_only_from_and_to_zero(guest: ModuleGuest, node: Node) -> None:
+    pf, *vfs = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "3") == INVALID
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+    assert guest.write(pf.name, "sriov_numvfs", "2") == BUSY
+    assert guest.devices() == pfs(node) | published(vfs[:1])
 
 
-def test_vfs_are_created_by_the_pci_core(shown: ModuleGuest, functions: Functions) -> None:
-    pf, first, second = functions
-    assert shown.read(pf.name, "sriov_totalvfs") == "2"
-    assert shown.write(pf.name, "sriov_numvfs", "3") == INVALID
-    assert shown.write(pf.name, "sriov_numvfs", "2") == DONE
-    assert shown.devices() == published(functions)
-    assert [shown.read(vf.name, "uuid") for vf in (first, second)] == [first.uuid, second.uuid]
-    assert shown.ok(f"cat {PCI}/{pf.bdf}/sriov_numvfs; readlink {PCI}/{pf.bdf}/virtfn1") == f"2\n../{second.bdf}"
-    assert shown.write(pf.name, "sriov_numvfs", "1") == BUSY, "only from 0 and to 0"
-    assert shown.write(first.name, "status", "1") == DONE
-    assert shown.write(pf.name, "sriov_numvfs", "0") == BUSY
-    assert shown.run(f"echo 0 > {PCI}/{pf.bdf}/sriov_numvfs").code != 0, "nor by the PCI device's attribute"
-    assert shown.write(first.name, "status", "0") == DONE
-    assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
-    assert shown.devices() == published([pf])
+def test_registers_of_vfs_are_in_the_bars_of_the_pf(guest: ModuleGuest, node: Node) -> None:
+    """Each VF has its part of the VF BAR; lines 7 to 12 of ``resource`` are the VF BARs."""
+    pf, first, second = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    start = int(guest.ok(f"sed -n 8p {PCI}/{pf.bdf}/resource").split()[0], 16)
+    places = [guest.ok(f"sed -n 1p {PCI}/{vf.bdf}/resource").split()[:2] for vf in (first, second)]
+    size = 4096
+    assert [[int(place, 16) for place in both] for both in places] == [
+        [start + number * size, start + (number + 1) * size - 1] for number in range(2)
+    ]
 
 
-def test_vf_keeps_its_number(shown: ModuleGuest, functions: Functions) -> None:
-    pf, first, second = functions
-    assert shown.write(pf.name, "sriov_numvfs", "2") == DONE
-    shown.ok(f"echo {first.bdf} > {DRIVER}/unbind")
-    assert shown.devices() == published([pf, second])
-    shown.ok(f"echo {first.bdf} > {DRIVER}/bind")
-    assert shown.devices() == published(functions)
-    assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
+def test_vf_keeps_its_number_and_status_while_it_is_not_bound(guest: ModuleGuest, node: Node) -> None:
+    pf, first, second = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    for vf, left in ((first, second), (second, first)):
+        assert guest.write(vf.name, "status", "1") == DONE
+        guest.ok(f"echo {vf.bdf} > {DRIVER}/unbind")
+        assert guest.devices() == pfs(node) | published([left])
+        guest.ok(f"echo {vf.bdf} > {DRIVER}/bind")
+        assert guest.devices() == pfs(node) | published([first, second])
+        assert guest.read(vf.name, "status") == "1"
 
 
-def test_reset_of_pf_and_vf_keeps_both(shown: ModuleGuest, functions: Functions) -> None:
-    pf, first, _ = functions
-    assert shown.write(pf.name, "sriov_numvfs", "1") == DONE
+def test_disabling_resets_vfs(guest: ModuleGuest, node: Node) -> None:
+    """Nothing of its user is left: here a VF that is not bound, because a bound one would prevent it."""
+    pf, first, _ = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.write(first.name, "status", "1") == DONE
+    guest.ok(f"echo {first.bdf} > {DRIVER}/unbind")
+    for count in ("0", "2"):
+        assert guest.write(pf.name, "sriov_numvfs", count) == DONE
+    assert guest.read(first.name, "status") == "0"
+
+
+def test_reset_of_pf_and_vf_keeps_both(guest: ModuleGuest, node: Node) -> None:
+    pf, first, _ = card(node).functions
+    assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
     for function in (pf, first):
-        assert shown.write(function.name, "status", "1") == DONE
+        assert guest.write(function.name, "status", "1") == DONE
     for function in (pf, first):
-        shown.ok(f"echo 1 > {PCI}/{function.bdf}/reset")
-        assert [shown.read(name, "status") for name in (pf.name, first.name)] == ["1", "1"]
-    assert shown.write(first.name, "status", "0") == DONE
-    assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
+        guest.ok(f"echo 1 > {PCI}/{function.bdf}/reset")
+        assert [guest.read(name, "status") for name in (pf.name, first.name)] == ["1", "1"]
 
 
-def test_allocated_vf_is_removed_with_its_pf(shown: ModuleGuest, functions: Functions) -> None:
+def test_allocated_vf_is_removed_with_its_pf(guest: ModuleGuest, node: Node) -> None:
     """The hardware disables it: that is logged, and nothing is left behind."""
-    pf, first, _ = functions
-    assert shown.write(pf.name, "sriov_numvfs", "2") == DONE
-    assert shown.write(first.name, "status", "1") == DONE
-    shown.ok(f"echo {pf.bdf} > {DRIVER}/unbind")
-    assert f"{first.name} goes away while it is allocated" in shown.ok("dmesg")
-    assert shown.devices() == {}
-    shown.ok(f"{UNLOAD}; {LOAD}")
-    assert shown.devices() == published([pf])
-    assert shown.read(pf.name, "sriov_numvfs") == "0"
+    pf, first, _ = card(node).functions
+    others = {name: address for name, address in pfs(node).items() if name != pf.name}
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.write(first.name, "status", "1") == DONE
+    guest.ok(f"echo {pf.bdf} > {DRIVER}/unbind")
+    assert f"{first.name} goes away while it is allocated" in guest.ok("dmesg")
+    assert guest.devices() == others
+    guest.ok(f"{UNLOAD}; {LOAD}")
+    assert guest.devices() == pfs(node)
+    assert guest.read(pf.name, "sriov_numvfs") == "0"
 
 
-def test_error_of_a_vf_does_not_affect_another(shown: ModuleGuest, functions: Functions) -> None:
-    """A VF that was published before is either both bound and published, or neither."""
-    pf, first, second = functions
-    assert shown.write(pf.name, "sriov_numvfs", "1") == DONE
-    assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
-    with taken(shown, pf.name, second.name):
-        assert shown.write(pf.name, "sriov_numvfs", "2") == DONE, "unbound VFs are enabled, too"
-        assert said(shown, second.name)
-        assert shown.devices() == published([pf, first])
-        shown.ok(f"echo {first.bdf} > {DRIVER}/unbind; echo {first.bdf} > {DRIVER}/bind")
-        assert shown.devices() == published([pf, first])
-    shown.ok(f"echo {second.bdf} > {DRIVER}/bind")
-    assert shown.devices() == published(functions)
-    assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
+def test_vf_that_cannot_be_published_does_not_affect_another(guest: ModuleGuest, node: Node) -> None:
+    """It is enabled, but not bound."""
+    pf, first, second = card(node).functions
+    with taken(guest, pf.name, second.name):
+        assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+        assert said(guest, second.name)
+        assert guest.devices() == pfs(node) | published([first])
+    guest.ok(f"echo {second.bdf} > {DRIVER}/bind")
+    assert guest.devices() == pfs(node) | published([first, second])
 
 
-def test_error_of_a_vf_of_a_renamed_pf_does_not_affect_another(
-    shown: ModuleGuest, functions: Functions, node: Node
-) -> None:
-    """A bound VF that could not be published must not make the bind of another one fail."""
-    between, last = node.slots[1], last_card(node)
-    pf, first, second = last.functions
-    everything = published([functions[0], *between.functions, pf])
-    shown.plug(last)
-    shown.until(shown.devices, published([functions[0]]) | {"mock1": pf.bdf})
-    assert shown.write("mock1", "sriov_numvfs", "2") == DONE
+def test_slot_that_was_plugged_before_the_module_is_scanned_again(guest: ModuleGuest, node: Node) -> None:
+    slot = card(node)
+    pf, *vfs = slot.functions
+    guest.ok(UNLOAD)
+    guest.power_off(slot)
+    guest.plug(slot)
+    guest.until(partial(on_bus_now, guest, slot), [function.bdf for function in slot.functions])
+    guest.ok(LOAD)
+    assert guest.devices() == pfs(node)
+    assert on_bus(guest, slot) == [pf.bdf]
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.devices() == pfs(node) | published(vfs)
+
+
+def on_bus_now(guest: ModuleGuest, slot: Slot) -> list[str]:
+    return guest.run(f"cd {PCI}; ls -d1 0000:{slot.bus:02x}:* 2>/dev/null").text.splitlines()
+
+
+def test_pf_on_a_new_bus_is_scanned_again(guest: ModuleGuest, node: Node) -> None:
+    """The bus is created after the module was loaded: the PF is noticed when the kernel adds it."""
+    slot = card(node)
+    pf, *vfs = slot.functions
+    port = guest.ok(f"basename $(dirname $(readlink {PCI}/{pf.bdf}))")
+    guest.ok(f"echo 1 > {PCI}/{port}/remove")
+    assert guest.devices() == {name: address for name, address in pfs(node).items() if name != pf.name}
+    guest.ok("echo 1 > /sys/bus/pci/rescan")
+    guest.until(guest.devices, pfs(node))
+    assert on_bus(guest, slot) == [pf.bdf]
+    assert guest.write(pf.name, "sriov_numvfs", "2") == DONE
+    assert guest.devices() == pfs(node) | published(vfs)
+
+
+def test_configuration_is_read_while_the_module_comes_and_goes(guest: ModuleGuest, node: Node) -> None:
+    """Accesses to the buses of the devices may be running when it is unloaded."""
+    guest.ok(f"(while :; do cat {PCI}/0000:[12]*/config; done) > /dev/null 2>&1 & echo $! > /tmp/reader.pid")
     try:
-        with taken(shown, "mock1", second.name):
-            shown.plug(between)
-            shown.until(shown.devices, everything | published([first]))
-            for switch in ("unbind", "bind"):
-                shown.ok(f"echo {first.bdf} > {DRIVER}/{switch}")
-            assert shown.devices() == everything | published([first])
-            assert said(shown, second.name)
-        assert shown.write(pf.name, "sriov_numvfs", "0") == DONE
-        assert shown.devices() == everything
+        for _ in range(3):
+            guest.ok(f"{UNLOAD}; {LOAD}")
     finally:
-        shown.power_off(between, last)
+        guest.ok("kill $(cat /tmp/reader.pid)")
+    assert guest.devices() == pfs(node)

@@ -160,10 +160,10 @@ class OneNode:
 def wrong_devices(node: Node, found: sysfs.NodeDevices) -> str:
     """What ``found`` shows other than the topology's devices of ``node``; empty if all is right.
 
-    VFs are on the PCI bus only, because they are not enabled.
+    VFs are not there, because they are not enabled.
     """
     on_bus = {item.bdf: item.numa_node for item in found.pci}
-    expected_on_bus = {function.bdf: function.numa_node for function in node.functions}
+    expected_on_bus = {function.bdf: function.numa_node for function in node.functions if not function.is_vf}
     if on_bus != expected_on_bus:
         return f"the PCI bus: expected NUMA nodes of functions {expected_on_bus}, found {on_bus}"
     uuids = {item.name: (item.uuid, item.numa_node) for item in found.accelerators}

@@ -111,13 +111,13 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "slot unplugged": (
         {"devices": [NO_MOCK0, HEALTHY.devices[1]], "plugged": {NODE1: {}, NODE2: HEALTHY.plugged[NODE2]}},
         "devices are on the PCI bus",
-        f"{NODE1}: mock0 (0000:11:00.0) is not on the PCI bus, it is not plugged (and 2 more)",
+        f"{NODE1}: mock0 (0000:11:00.0) is not on the PCI bus, it is not plugged",
         "lab down && lab up",
     ),
     "guest has not noticed": (
         {"devices": [NO_MOCK0, HEALTHY.devices[1]]},
         "devices are on the PCI bus",
-        f"{NODE1}: mock0 (0000:11:00.0) is not on the PCI bus, QEMU has it, the guest does not (and 2 more)",
+        f"{NODE1}: mock0 (0000:11:00.0) is not on the PCI bus, QEMU has it, the guest does not",
         f"lab ssh {NODE1} 'echo 1 > /sys/bus/pci/rescan'",
     ),
     "module unloaded": (

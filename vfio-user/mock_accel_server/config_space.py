@@ -163,7 +163,7 @@ class ConfigSpace:
         self._field(_AER_CORRECTABLE + 0x04, 4, _AER_CORRECTABLE_MASK_RESET, _AER_CORRECTABLE_BITS)
 
     def _sriov(self, identity: Identity) -> None:
-        """A complete SR-IOV capability; QEMU 10.1 to 11.1 hides its header. Enabling VFs has no effect here."""
+        """A complete SR-IOV capability, whose header QEMU 10.1 to 11.1 hides; the kernel module acts on VF Enable."""
         self._field(_SRIOV, 4, _SRIOV_ID_VERSION_1 | _AER << 20)
         self._field(_SRIOV + 0x08, 2, 0, 0x0009)  # VF enable, VF memory space enable
         self._field(_SRIOV + 0x0C, 2, identity.total_vfs)  # initial

@@ -58,9 +58,9 @@ def _driver_image() -> Path:
 
 
 def _tools_image() -> Path:
-    from mock_device.lab.build import images
+    from mock_device.lab.build import images, tools_program
 
-    return images.tools_image()
+    return images.tools_image(tools_program.program())
 
 
 def _containerd() -> Path:

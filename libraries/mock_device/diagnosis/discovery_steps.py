@@ -112,10 +112,12 @@ def ready(snapshot: Snapshot) -> Finding:
 
 
 def pci_bus(snapshot: Snapshot) -> Finding:
-    """Each guest's PCI bus has exactly the topology's functions."""
+    """Each guest's PCI bus has exactly the topology's PFs, and their VFs if they are enabled."""
     wrong, remedy, count = [], "", 0
     for shown in snapshot.devices:
-        expected = {function.bdf: function.name for function in snapshot.topology.node(shown.node).functions}
+        functions = snapshot.topology.node(shown.node).functions
+        known = {function.bdf for function in functions}
+        expected = {function.bdf: function.name for function in functions if not function.is_vf}
         found = {function.bdf for function in shown.pci}
         count += len(found)
         for bdf in sorted(expected.keys() - found):
@@ -125,9 +127,7 @@ def pci_bus(snapshot: Snapshot) -> Finding:
             remedy = remedy or (
                 on_node(shown.node, "echo 1 > /sys/bus/pci/rescan") if plugged else start_again(snapshot)
             )
-        wrong += [
-            f"{shown.node}: {bdf} is on the PCI bus, but not in the topology" for bdf in sorted(found - expected.keys())
-        ]
+        wrong += [f"{shown.node}: {bdf} is on the PCI bus, but not in the topology" for bdf in sorted(found - known)]
     return judged(wrong, remedy or start_again(snapshot), f"{count} functions on the PCI buses")
 
 

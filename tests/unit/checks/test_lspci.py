@@ -30,13 +30,18 @@ def test_all_functions_are_listed() -> None:
     assert lspci.complaints(NODE, LISTED) == []
 
 
+def test_vfs_are_listed_only_while_they_are_enabled() -> None:
+    enabled = {bdf: listed for bdf, listed in LISTED.items() if listed.device_id == 1 or bdf == "0000:11:00.1"}
+    assert lspci.complaints(NODE, enabled) == []
+
+
 @pytest.mark.parametrize(
     ("bdf", "listed", "message"),
     [
         (
-            "0000:11:00.1",
+            "0000:12:00.0",
             None,
-            "0000:11:00.1 (mock0_vf0): expected 1de5:0002 of class 1200 by the topology, lspci lists none",
+            "0000:12:00.0 (mock1): expected 1de5:0001 of class 1200 by the topology, lspci lists none",
         ),
         (
             "0000:11:00.1",

@@ -59,9 +59,9 @@ def test_vfs_that_are_not_enabled_are_named(tmp_path: Path) -> None:
     tree = make_tree("node1", tmp_path)
     with pytest.raises(StepError) as caught:
         discovered(tree, tmp_path)
-    hidden = ["0000:11:00.1", "0000:11:00.2", "0000:21:00.1", "0000:21:00.2"]
     assert str(caught.value).splitlines() == [
-        f"{NODE}: {bdf}: its VF is not enabled, so its values are not shown; use --enable-vfs" for bdf in hidden
+        f"{NODE}: {pf}: 2 of its 2 VFs are not enabled, so their values are not shown; use --enable-vfs"
+        for pf in ("mock0", "mock3")
     ]
 
 
@@ -74,13 +74,40 @@ def test_vfs_are_enabled_for_a_moment(tmp_path: Path) -> None:
         if command == discovery.PROBE:
             return probe(trees[state])
         commands.append(command)
-        state = "off" if "printf 0" in command else "on"
+        state = "on" if "printf 2" in command else "off"
         return ""
 
     text = discovery.discover("found", [NODE], run, enable_vfs=True)
     assert "NODE1-NUMA1-VF1" in text
-    files = [f"/sys/class/mock-accel/{pf}/sriov_numvfs" for pf in ("mock0", "mock3")]
-    assert commands == [" && ".join(f"/usr/bin/printf {n} >{file}" for file in files) for n in (2, 0)]
+    counts: tuple[dict[str, int], ...] = ({"mock0": 2, "mock3": 2}, {"mock0": 0, "mock3": 0})
+    assert commands == [discovery.vfs_command(numbers) for numbers in counts]
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "printed", "after"),
+    [
+        ("0", 2, "mock0\n", "2"),
+        ("2\n", 2, "", "2\n"),
+        ("1", 2, "mock0\n", "2"),
+        ("1", 0, "mock0\n", "0"),
+        ("0", 0, "", "0"),
+    ],
+)
+def test_number_of_vfs_is_changed_if_it_is_another(
+    tmp_path: Path, before: str, count: int, printed: str, after: str
+) -> None:
+    file = tmp_path / "mock0/sriov_numvfs"
+    file.parent.mkdir()
+    file.write_text(before)
+    script = discovery.vfs_command({"mock0": count}).replace("/sys/class/mock-accel", str(tmp_path))
+    run = subprocess.run(["sh", "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    assert (run.stdout, file.read_text()) == (printed, after)
+
+
+def test_vfs_are_disabled_before_another_number_is_enabled() -> None:
+    """The kernel changes the number only from and to 0."""
+    command = discovery.vfs_command({"mock0": 2})
+    assert command.index("printf 0") < command.index("printf 2")
 
 
 def test_vfs_are_disabled_again_when_they_cannot_be_read(tmp_path: Path) -> None:

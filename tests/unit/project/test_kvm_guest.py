@@ -30,7 +30,7 @@ from mock_device.lab.guest import kernel_probe
 
 def devices() -> NodeDevices:
     """The devices of the topology, as the node shows them."""
-    pci = [PciFunction(one.bdf, 1, one.numa_node) for one in NODE.functions]
+    pci = [PciFunction(one.bdf, 1, one.numa_node) for one in NODE.functions if not one.is_vf]
     shown = [
         Accelerator(one.name, one.uuid, one.memory, one.numa_node, 0, 0, one.bdf)
         for one in NODE.functions

@@ -38,15 +38,20 @@ def parse(node: str, output: str) -> dict[str, ListedDevice]:
 
 
 def complaints(node: Node, found: Mapping[str, ListedDevice]) -> list[str]:
-    """How the listed devices differ from the functions of ``node``, which count whether enabled or not."""
+    """How the listed devices differ from the functions of ``node``.
+
+    VFs may be missing, because only enabled ones are on the bus.
+    """
     expected = {
         function.bdf: (function.name, ListedDevice(_CLASS, VF_ID if function.is_vf else PF_ID))
         for function in node.functions
     }
+    virtual = {function.bdf for function in node.functions if function.is_vf}
     result = []
     for bdf in sorted(expected.keys() | found.keys()):
         name, wanted = expected.get(bdf, ("", None))
-        if wanted != (listed := found.get(bdf)):
+        listed = found.get(bdf)
+        if wanted != listed and not (listed is None and bdf in virtual):
             result.append(
                 f"{node.name} {bdf}{f' ({name})' if name else ''}: expected {wanted or 'no device'} by the topology, "
                 f"lspci lists {listed or 'none'}"

@@ -59,7 +59,10 @@ def command(pf: str, count: str) -> str:
 
 
 def restore_command(counts: Mapping[str, int]) -> str:
-    """Shell command that enables ``counts[pf]`` VFs of each PF (default 0), and prints the PFs that it changed."""
+    """Shell command that enables ``counts[pf]`` VFs of each PF (default 0), and prints the PFs that it changed.
+
+    The kernel changes the number only from and to 0.
+    """
     cases = " ".join(f"{pf}) wanted={count} ;;" for pf, count in counts.items())
     return rf"""
 for f in {CLASS_FOLDER}/*/sriov_numvfs; do
@@ -68,7 +71,8 @@ for f in {CLASS_FOLDER}/*/sriov_numvfs; do
   case $pf in {cases} *) wanted=0 ;; esac
   IFS= read -r n <"$f"
   [ "$n" = "$wanted" ] && continue
-  /usr/bin/printf "$wanted" >"$f" || exit 1
+  [ "$n" = 0 ] || /usr/bin/printf 0 >"$f" || exit 1
+  [ "$wanted" = 0 ] || /usr/bin/printf "$wanted" >"$f" || exit 1
   echo "$pf"
 done
 """

@@ -16,7 +16,7 @@ from mock_device.lab.base.commands import run
 from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.build import debian, tools_program
+from mock_device.lab.build import debian
 from mock_device.lab.build.rootless import as_root
 from mock_device.lab.build.store import Input, cached
 
@@ -274,11 +274,11 @@ def driver_image() -> Path:
     return cached("image-driver", inputs, build, what=f"image {DRIVER_IMAGE}") / _ARCHIVE
 
 
-def tools_image() -> Path:
-    """Archive of the image with the program ``mock-accel``, which runs jobs on devices."""
+def tools_image(program: Path) -> Path:
+    """Archive of the image with ``program``, which runs jobs on devices."""
     base = _base("busybox")
-    archive, program = base_image(base), tools_program.program()
-    containerfile = tools_program.SOURCES / "Containerfile"
+    archive = base_image(base)
+    containerfile = PROJECT / "kernel-driver/tools/Containerfile"
 
     def build(folder: Path) -> None:
         context = folder / "context"

@@ -1,4 +1,4 @@
-"""Builds the static program ``mock-accel`` (``kernel-driver/tools``), with Debian's compiler."""
+"""Builds the static program ``mock-accel`` (``kernel-driver/tools``), with the compiler of the kernel module."""
 
 from __future__ import annotations
 
@@ -8,29 +8,18 @@ from pathlib import Path
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.build import debian
+from mock_device.lab.build import kbuild
 from mock_device.lab.build.rootless import WORK, in_tree
 from mock_device.lab.build.store import Input, cached
 
 SOURCES = PROJECT / "kernel-driver/tools"
 HEADERS = PROJECT / "kernel-driver/uapi"
 PROGRAM = "mock-accel"
-_PACKAGES = ("make", "gcc", "libc6-dev")
-
-
-def compiler() -> Path:
-    """Tree with a compiler and the C library; built if it is not cached. Raises StepError."""
-
-    def build(folder: Path) -> None:
-        debian.tree(folder / "root", _PACKAGES, log=log_path("compiler"))
-
-    inputs: dict[str, Input] = {"packages": _PACKAGES, "debian": Path(debian.__file__)}
-    return cached("compiler", inputs, build, what="compiler for programs in images") / "root"
 
 
 def program() -> Path:
     """The program; built if it is not cached. Raises StepError."""
-    root = compiler()
+    root = kbuild.build_root()
     sources = sorted([*SOURCES.glob("*.[ch]"), SOURCES / "Makefile"])
     headers = sorted(HEADERS.glob("*.h"))
 

@@ -140,8 +140,6 @@ def numa_fields(found: Found) -> list[NumaFields]:
             wrong.append(f"{item.bdf}: expected its NUMA node, the kernel knows none (numa_node {item.numa_node})")
         elif item.device_id not in (_PF_ID, _VF_ID):
             wrong.append(f"{item.bdf}: expected device ID {_PF_ID} or {_VF_ID}, found {item.device_id}")
-        elif shown is None and item.device_id == _VF_ID:
-            wrong.append(f"{item.bdf}: its VF is not enabled, so its values are not shown; use --enable-vfs")
         elif shown is None:
             wrong.append(f"{item.bdf}: {_CLASS} does not show it; is the kernel module loaded?")
         else:
@@ -157,6 +155,12 @@ def numa_fields(found: Found) -> list[NumaFields]:
                     is_vf=item.device_id == _VF_ID,
                 )
             )
+    wrong += [
+        f"{device.name}: {device.total_vfs - device.enabled_vfs} of its {device.total_vfs} VFs are not enabled, "
+        "so their values are not shown; use --enable-vfs"
+        for device in found.shown.values()
+        if device.enabled_vfs < device.total_vfs
+    ]
     if not wrong:
         wrong = _name_complaints(found)
     if wrong:
@@ -216,7 +220,15 @@ def _look(node: str, run: Run, *, enable_vfs: bool) -> Found:
 
 
 def vfs_command(counts: Mapping[str, int]) -> str:
-    """Shell command that sets the number of enabled VFs by names of PFs."""
-    # printf(1), because the shell's own does not report the kernel's error.
-    writes = [f"/usr/bin/printf {count} >{_CLASS}/{pf}/sriov_numvfs" for pf, count in counts.items()]
-    return " && ".join(writes) or "true"
+    """Shell command that sets the number of enabled VFs by names of PFs; prints the PFs that it changed.
+
+    The kernel changes the number only from and to 0: Documentation/PCI/pci-iov-howto.rst.
+    """
+    changes = []
+    for pf, count in counts.items():
+        file = f"{_CLASS}/{pf}/sriov_numvfs"
+        # printf(1), because the shell's own does not report the kernel's error.
+        writes = [f'{{ [ "$n" = 0 ] || /usr/bin/printf 0 >{file}; }}']
+        writes += [f"/usr/bin/printf {count} >{file}"] if count else []
+        changes.append(f'{{ read -r n <{file}; [ "$n" = {count} ] || {{ {" && ".join(writes)} && echo {pf}; }}; }}')
+    return " && ".join(changes) or "true"
