@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -252,12 +253,12 @@ def test_error_in_the_server_ends_one_connection(
     connect: Connect, running: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a defect, so its traceback goes to the log; the device serves its next client."""
-    errors: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", errors.append)
+    errors: queue.SimpleQueue[threading.ExceptHookArgs] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", errors.put)
     first, other = connect(), connect("vf.sock")
     with monkeypatch.context() as patch:
         patch.setattr(running.devices[0], "write", lambda *_: 1 // 0)
         first.send(Command.REGION_WRITE, protocol.REGION_ACCESS.pack(0x2C, 0, 4) + bytes(4))
         assert first.at_end()
-    assert [error.exc_type for error in errors] == [ZeroDivisionError]
+    assert errors.get(timeout=DEADLINE_SECONDS).exc_type is ZeroDivisionError
     assert connect().read(0, 4) == other.read(0, 4) == b"KCOM"
