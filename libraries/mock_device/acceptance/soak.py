@@ -6,6 +6,7 @@ A test that is not red in every round is flaky: a defect of the product or of th
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import subprocess
@@ -31,8 +32,18 @@ _LARGEST_SEED = 1 << 31
 
 @contextlib.contextmanager
 def neighbour(cores: int, seconds: float) -> Iterator[None]:
-    """Keep half of ``cores`` busy, at least one, for at most ``seconds`` of wall time."""
-    argv = ["setpriv", "--pdeathsig", "TERM", "timeout", str(seconds), "sh", "-c", "while :; do :; done"]
+    """Keep half of ``cores`` busy, at least one; each ends after ``seconds`` of CPU time at the latest."""
+    # Programs that replace each other: a process in between could end without its child.
+    argv = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "prlimit",
+        f"--cpu={math.ceil(seconds)}",
+        "sh",
+        "-c",
+        "while :; do :; done",
+    ]
     children = [subprocess.Popen(argv, stdin=subprocess.DEVNULL) for _ in range(max(1, cores // 2))]
     try:
         yield
