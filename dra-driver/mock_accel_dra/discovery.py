@@ -149,13 +149,13 @@ def read_device(root: Path, name: str) -> Device:
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),
             pcie_root=_pcie_root(pci_folder),
             physfn=parent,
-            total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs") or 0,
+            total_vfs=0 if parent else optional_number(folder / "sriov_totalvfs") or 0,
             links=_links(folder),
             settings=read_settings(root, name),
-            window_size=_optional_number(folder / "window_size"),
+            window_size=optional_number(folder / "window_size"),
             number=_device_number(folder / "dev"),
             problem=problems.of_health(_optional(folder / "health")),
-            hangs=_optional_number(folder / "hangs") or 0,
+            hangs=optional_number(folder / "hangs") or 0,
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
@@ -173,8 +173,8 @@ def read_settings(root: Path, name: str) -> DeviceSettings:
     folder = class_folder(root) / name
     return DeviceSettings(
         mode=_optional(folder / "mode"),
-        job_limit=_optional_number(folder / "job_limit"),
-        window_limit=_optional_number(folder / "window_limit"),
+        job_limit=optional_number(folder / "job_limit"),
+        window_limit=optional_number(folder / "window_limit"),
     )
 
 
@@ -231,7 +231,8 @@ def _optional(path: Path) -> str | None:
         return None
 
 
-def _optional_number(path: Path) -> int | None:
+def optional_number(path: Path) -> int | None:
+    """Value of an attribute, None if the kernel module does not have it. Raises OSError, DeviceError."""
     try:
         return _number(path)
     except FileNotFoundError:

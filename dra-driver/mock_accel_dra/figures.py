@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mock_accel_dra import klog
-from mock_accel_dra.discovery import class_folder
+from mock_accel_dra.discovery import DeviceError, class_folder, optional_number
 
 COUNTERS = ("jobs", "jobs_failed", "bytes", "hangs")
 """Attributes that only grow while the module is loaded."""
@@ -28,21 +28,14 @@ def read(sysfs: Path, name: str) -> Figures:
     """Figures of device ``name``; empty ones if it does not respond."""
     folder = class_folder(sysfs) / name
     try:
-        counters = {item: int(text) for item in COUNTERS if (text := _text(folder / item)) is not None}
+        counters = {item: number for item in COUNTERS if (number := optional_number(folder / item)) is not None}
         return Figures(counters, _celsius(folder))
-    except (OSError, ValueError) as error:
+    except (OSError, DeviceError) as error:
         klog.info(klog.OPERATION, "Figures cannot be read", device=name, err=error)
         return Figures({}, {})
 
 
 def _celsius(folder: Path) -> dict[str, float]:
     """Temperatures, which the module shows in the device's folder: the nodes' kernel has no hwmon."""
-    found = {what: _text(folder / attribute) for attribute, what in _TEMPERATURES.items()}
-    return {what: int(text) / 1000 for what, text in found.items() if text is not None}
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        return None
+    found = {what: optional_number(folder / attribute) for attribute, what in _TEMPERATURES.items()}
+    return {what: number / 1000 for what, number in found.items() if number is not None}

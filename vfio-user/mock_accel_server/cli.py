@@ -21,8 +21,6 @@ from mock_accel_server.registers import DEFAULT_WINDOW, UUID_BYTES, Identity
 from mock_accel_server.server import Server, share_evenly
 from mock_device import topology
 
-_LEAST_WINDOW = 4 << 10
-_MOST_WINDOW = 16 << 20
 _KEY_BYTES = 16, 4096
 _M_ARENA_MAX = -8  # malloc.h
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
@@ -51,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"some of {','.join(topology.CAPABILITIES)}; compute is always included (default: compute)",
     )
-    one.add_argument("--window", metavar="SIZE", help="device memory, a power of two from 4K to 16M (default: 1M)")
+    one.add_argument("--window", metavar="SIZE", help=f"device memory, {topology.WINDOWS} (default: 1M)")
     one.add_argument("--vf", action="store_true", help="a virtual function")
     one.add_argument("--total-vfs", metavar="N", type=int, help=f"VFs of this physical function, 0 to {_MAX_VFS}")
     one.add_argument(
@@ -125,8 +123,8 @@ def _window(text: str) -> int:
         size = topology.parse_size(text)
     except ValueError as error:
         raise ValueError(f"--window: {error}") from error
-    if size.bit_count() != 1 or not _LEAST_WINDOW <= size <= _MOST_WINDOW:
-        raise _fail("--window", "a power of two from 4K to 16M", text)
+    if not topology.is_window(size):
+        raise _fail("--window", topology.WINDOWS, text)
     return size
 
 

@@ -100,8 +100,7 @@ class Connection:
         except ConnectionEndedError as ended:
             return str(ended)
         finally:
-            with self.session.device.lock:
-                self.fds += self.session.close()
+            self.fds += self.session.close()
             shut_down(self.socket)
 
     def is_gone(self) -> bool:
@@ -185,8 +184,7 @@ class Connection:
 
     def _handle(self, message_id: int, command: int, payload: bytes, fds: list[int]) -> bytes:
         try:
-            with self.session.device.lock:
-                answer = protocol.reply(message_id, command, self.session.handle(command, payload, fds))
+            answer = protocol.reply(message_id, command, self.session.handle(command, payload, fds))
         except EndConnectionError:
             raise
         except RefusedError as error:

@@ -6,11 +6,12 @@
 from mock_device.topology.loader import load
 from mock_device.topology.model import CAPABILITIES, DeviceId, Function, Node, NumaNode, Slot, Topology
 from mock_device.topology.reader import TopologyError
-from mock_device.topology.size import MAX_BYTES, parse_size
+from mock_device.topology.size import MAX_BYTES, WINDOWS, is_window, parse_size
 
 __all__ = [
     "CAPABILITIES",
     "MAX_BYTES",
+    "WINDOWS",
     "DeviceId",
     "Function",
     "Node",
@@ -18,6 +19,7 @@ __all__ = [
     "Slot",
     "Topology",
     "TopologyError",
+    "is_window",
     "load",
     "parse_size",
 ]

@@ -7,10 +7,9 @@ from typing import Any
 
 from mock_device.topology.model import CAPABILITIES, DEFAULT_WINDOW, Function
 from mock_device.topology.reader import Reader
+from mock_device.topology.size import WINDOWS, is_window
 from mock_device.topology.yaml_lines import Fields
 
-_LEAST_WINDOW = 4 << 10
-_MOST_WINDOW = 16 << 20
 _FUNCTIONS = 8  # PCI Express Base Specification, 2.2.4.1: 3-bit function number
 
 
@@ -118,16 +117,12 @@ def _uuid(reader: Reader, fields: Fields, what: str, name: str, uuids: dict[str,
 
 
 def _window(reader: Reader, fields: Fields, name: str) -> int:
-    """Bytes of device memory: a BAR's size is a power of two."""
+    """Bytes of device memory."""
     if "window" not in fields:
         return DEFAULT_WINDOW
     size = reader.size(fields, "window", name)
-    if size.bit_count() != 1 or not _LEAST_WINDOW <= size <= _MOST_WINDOW:
-        reader.fail(
-            fields.lines["window"],
-            f"{name}: window must be a power of two from {_LEAST_WINDOW >> 10}K to {_MOST_WINDOW >> 20}M, "
-            f"found {fields['window']!r}",
-        )
+    if not is_window(size):
+        reader.fail(fields.lines["window"], f"{name}: window must be {WINDOWS}, found {fields['window']!r}")
     return size
 
 

@@ -8,6 +8,8 @@ MAX_BYTES = (1 << 63) - 1
 """The largest size: what a Kubernetes quantity and a signed 64-bit integer hold."""
 _SIZE = re.compile(r"0*([0-9]+)([KMGT]?)i?B?")
 _SIZE_DIGITS = len(str(MAX_BYTES))
+WINDOWS = "a power of two from 4K to 16M"
+"""Sizes of a window, for messages; ``is_window`` checks them."""
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -24,3 +26,8 @@ def parse_size(text: str) -> int:
     if size > MAX_BYTES:
         raise ValueError(f"expected at most {MAX_BYTES >> 40}T ({MAX_BYTES} bytes), found {text[:40]!r}")
     return size
+
+
+def is_window(size: int) -> bool:
+    """Whether a BAR for device memory may have ``size`` bytes."""
+    return size.bit_count() == 1 and 4 << 10 <= size <= 16 << 20
