@@ -24,6 +24,12 @@ unload() {
 	exit 0
 }
 
+# The kernel reads firmware from the node's files, not from this container's.
+if [ -d /node-firmware ]; then
+	cp /opt/lib/firmware/mock-accel/mock-accel.fw /node-firmware/new
+	mv /node-firmware/new /node-firmware/mock-accel.fw
+fi
+
 trap unload TERM INT
 modprobe "$module"
 echo "$module loaded for kernel $kernel"

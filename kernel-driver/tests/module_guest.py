@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mock_accel_server.device import Device
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from mock_device.lab.build.qemu_build import Qemu
@@ -54,6 +55,7 @@ class ModuleGuest:
     def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path) -> None:
         self._folder = folder
         self.plugged: list[Slot] = []
+        self.served: dict[str, Device] = {}
         accel = accelerator()
         argv = [*qemu.system_argv, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
         argv += ["-machine", "q35", "-accel", accel, "-cpu", cpu_model(accel)]

@@ -70,6 +70,7 @@ _UNNEEDED = (
     "usr/share/bug",
     "usr/share/lintian",
 )
+_FIRMWARE_SECONDS = 60
 _MOUNT_POINTS = 'mkdir -p "$1/proc" "$1/sys" "$1/dev" "$1/run" "$1/tmp" "$1/var/tmp" "$1/etc" "$1/root"'
 
 BASE_IMAGES = (
@@ -187,6 +188,7 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
         context = folder / "context"
         shutil.copytree(component, context, ignore=shutil.ignore_patterns("tests", "manifests"))
         shutil.copy2(module, context / module.name)
+        run([sys.executable, component / "firmware.py", context / "mock-accel.fw"], timeout=_FIRMWARE_SECONDS)
         arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
         _build(folder, log_path("image-kmod"), tag=KMOD_IMAGE, context=context, base=archive, arguments=arguments)
         shutil.rmtree(context)
