@@ -202,8 +202,8 @@ void mock_jobs_teardown(struct mock_accel *mock)
 	pci_clear_master(pdev);
 	mock_jobs_end_all_locked(mock, -EIO);
 	mock_unmap_windows(mock);
-	if (list_empty(&mock->files))
-		memset_io(mock->window, 0, mock->window_size);
+	/* Files that are still open do it no more. */
+	memset_io(mock->window, 0, mock->window_size);
 	mutex_unlock(&mock->jobs_lock);
 	cancel_delayed_work_sync(&mock->timeout_work);
 	cancel_delayed_work_sync(&mock->reset_work);

@@ -156,7 +156,7 @@ def test_hung_job_ends_and_the_device_works_again(guest: ModuleGuest) -> None:
 def test_process_that_dies_leaves_nothing(guest: ModuleGuest) -> None:
     """Its jobs are stopped, its pages are unpinned, and its window is empty."""
     hangs = guest.read("mock1", "hangs")
-    pinned = "awk '/nr_foll_pin_(acquired|released)/ {print $2}' /proc/vmstat"
+    pinned = "echo 1 > /proc/sys/vm/stat_refresh; awk '/nr_foll_pin_(acquired|released)/ {print $2}' /proc/vmstat"
     with hanging(guest.served["mock1"]), held(guest, "mock1", 3):
         pass
     acquired, released = guest.ok(pinned).split()
