@@ -81,16 +81,22 @@ class FakeApiServer:
         self.put(f"{SLICES}/{name}", {"metadata": {"name": name}, "spec": spec})
 
     def add_claim(
-        self, name: str, results: list[Object] | None, uid: str = "", namespace: str = "default", pod: str = "pod"
+        self,
+        name: str,
+        results: list[Object] | None,
+        uid: str = "",
+        namespace: str = "default",
+        pod: str = "pod",
+        config: list[Object] | None = None,
     ) -> None:
-        """Add or replace a claim, allocated to ``results`` and reserved for ``pod`` (empty for none).
+        """Add or replace a claim, allocated to ``results`` with ``config`` and reserved for ``pod`` (empty for none).
 
         With ``results`` None the claim has no allocation and no reservation.
         """
         path = f"/apis/resource.k8s.io/v1/namespaces/{namespace}/resourceclaims/{name}"
         status: Object = {}
         if results is not None:
-            status["allocation"] = {"devices": {"results": results}}
+            status["allocation"] = {"devices": {"results": results, **({"config": config} if config else {})}}
             if pod:
                 status["reservedFor"] = [{"resource": "pods", "name": pod, "uid": f"uid-{pod}"}]
         self.put(

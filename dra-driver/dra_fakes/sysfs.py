@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
+_WRITE_SECONDS = 5.0
 CAPABILITY_BITS = {"compute": 1, "encryption": 2, "compression": 4, "p2p-dma": 8}
+
+DEFAULTS = {"mode": "exclusive", "job_limit": "0", "window_limit": "0"}
+"""Attributes that a claim can configure, as the module resets them."""
 
 
 class SysfsTree:
@@ -36,10 +41,12 @@ class SysfsTree:
         physfn: str | None = None,
         total_vfs: int | None = None,
         bridges: str = "",
+        window: int | None = None,
     ) -> Path:
         """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes.
 
         ``bridges`` overrides the folders between ``devices`` and the device, which otherwise follow ``root_bus``.
+        ``window`` are the bytes of its memory; with it the device has the attributes of a module that runs jobs.
         """
         bridges = bridges or f"pci0000:{root_bus:02x}/0000:{root_bus:02x}:00.0"
         pci = self.root / "devices" / bridges / address
@@ -56,6 +63,18 @@ class SysfsTree:
             values |= {"sriov_totalvfs": str(total_vfs or 0), "sriov_numvfs": "0"}
         else:
             (pci / "physfn").symlink_to(f"../{physfn}")
+        if window is not None:
+            # As the module numbers them, by the order in which it finds them.
+            number = f"240:{len(list(self.classes.iterdir()))}"
+            values |= {**DEFAULTS, "window_size": str(window), "dev": number, "health": "ok", "reset": ""}
+            values |= {
+                "temp1_input": "41500",
+                "temp1_max": "95000",
+                "jobs": "0",
+                "jobs_failed": "0",
+                "bytes": "0",
+                "hangs": "0",
+            }
         for attribute, value in values.items():
             (folder / attribute).write_text(f"{value}\n")
         (folder / "device").symlink_to("../../../" + address)
@@ -72,15 +91,36 @@ class SysfsTree:
 
     def status(self, name: str) -> int:
         """Value of the status register."""
-        # Unlike a sysfs attribute, a regular file is empty for a moment while it is written.
-        for _ in range(1000):
+        # Unlike a sysfs attribute, a regular file is empty while it is written: on a busy machine for longer.
+        end = time.monotonic() + _WRITE_SECONDS
+        while time.monotonic() < end:
             if text := (self.classes / name / "status").read_text():
                 return int(text)
-        raise AssertionError(f"status of {name} is empty")
+        raise AssertionError(f"status of {name} is empty for {_WRITE_SECONDS:.0f} s")
 
     def set_status(self, name: str, status: int) -> None:
         """Change the status register behind the driver's back."""
         (self.classes / name / "status").write_text(f"{status}\n")
+
+    def read(self, name: str, attribute: str) -> str:
+        """Content of an attribute."""
+        return (self.classes / name / attribute).read_text().strip()
+
+    def write(self, name: str, attribute: str, value: str) -> None:
+        """Change an attribute behind the driver's back."""
+        # By rename, because a reader must not see an empty file.
+        beside = self.root / f"{name}.{attribute}"
+        beside.write_text(f"{value}\n")
+        beside.rename(self.classes / name / attribute)
+
+    def settings(self, name: str) -> tuple[str, ...]:
+        """Values of the attributes that a claim can configure, in the order of DEFAULTS."""
+        return tuple(self.read(name, attribute) for attribute in DEFAULTS)
+
+    def reset_settings(self, name: str) -> None:
+        """Set the attributes that a claim can configure to DEFAULTS, as the module does when the device is freed."""
+        for attribute, value in DEFAULTS.items():
+            self.write(name, attribute, value)
 
     def names(self) -> list[str]:
         """Names of all devices."""

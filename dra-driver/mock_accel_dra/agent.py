@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
 
-from mock_accel_dra import discovery, klog, rpc, sockets, uevents
+from mock_accel_dra import discovery, figures, klog, problems, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
+from mock_accel_dra.device_events import DeviceEvents
 from mock_accel_dra.device_health import HealthFeed
 from mock_accel_dra.discovery import Device, DeviceError, Scan
 from mock_accel_dra.durations import Durations, since_process_start
@@ -30,6 +31,7 @@ from mock_accel_dra.kubelet import Presence
 from mock_accel_dra.prepare import Preparer
 from mock_accel_dra.publisher import Publisher
 from mock_accel_dra.reconcile import Reconciler
+from mock_accel_dra.recovery import Recovery
 from mock_accel_dra.reports import Reporter
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.stale_claims import StaleClaims
@@ -57,6 +59,7 @@ class NodeAgent:
         self._kubelet = Presence()
         self._reporter = Reporter(client, settings.node_name)
         self._reporting = threading.Lock()
+        self._events = DeviceEvents(self._reporter, self._state)
         self._devices: list[Device] | None = None
         self._unreadable: dict[str, str] = {}
         """Devices that were never read successfully, with the reason."""
@@ -70,7 +73,7 @@ class NodeAgent:
         self._registered = False
 
     def stop(self) -> None:
-        """Make ``run`` return; safe in signal handlers and other threads."""
+        """Make ``run`` return; other threads may call it."""
         self._stopping.set()
         self._wake()
 
@@ -96,6 +99,20 @@ class NodeAgent:
         """Slices and their fields that the API server changed on write."""
         return self._publisher.fields_changed
 
+    def device_figures(self) -> dict[str, figures.Figures]:
+        """Counters and temperature of each device that responds, by its name."""
+        silent = (problems.NO_ANSWER, problems.UNPLUGGED)
+        names = [device.name for device in self._devices or () if device.problem not in silent]
+        return {name: figures.read(self._settings.sysfs_root, name) for name in names}
+
+    def device_problems(self) -> dict[str, str]:
+        """Problems of devices, by their names; devices without one are missing."""
+        return {device.name: device.problem for device in self._devices or () if device.problem}
+
+    def device_resets(self) -> Mapping[tuple[str, str], int]:
+        """Resets of devices by the driver, by device and result."""
+        return self._events.resets
+
     def devices_by_state(self) -> dict[str, int]:
         """Number of free and allocated devices of this node, from the last scan and the prepared claims."""
         allocated = self._allocated()
@@ -112,6 +129,10 @@ class NodeAgent:
         sockets.remove_stale(settings.registration_socket, settings.registration_pattern)
         sockets.remove_stale(settings.service_socket, settings.service_pattern)
         self._state = State.load(settings.state_file, boot_id())
+        self._events = DeviceEvents(self._reporter, self._state)
+        self._recovery = Recovery(
+            sysfs=settings.sysfs_root, state=self._state, observer=self._events, delay=settings.reset_after
+        )
         preparer = Preparer(
             api=self._client,
             node=settings.node_name,
@@ -169,8 +190,10 @@ class NodeAgent:
 
     def _follow_devices(self, failed: bool) -> None:
         pause = _FIRST_PAUSE_SECONDS
+        self._recover()
         while not self._stopping.is_set():
             due = time.monotonic() + (pause if failed else self._settings.rescan_interval)
+            due = min(due, self._recovery.due)
             while self._wake.wait(max(0.0, due - time.monotonic())) and not self._stopping.is_set():
                 names = self._wake.devices
                 if failed or names is None or time.monotonic() >= due or not self._look_again(names):
@@ -181,12 +204,13 @@ class NodeAgent:
             failed = not ((self._reconciled and not self._state.lost) or self._reconcile())
             failed = not self._publish() or failed
             self._release_stale_claims()
+            self._recover()
             pause = min(2 * pause, self._settings.rescan_interval) if was_failed and failed else _FIRST_PAUSE_SECONDS
 
     def _look_again(self, names: AbstractSet[str]) -> bool:
         """Read single devices and repair what others changed of them; False if all must be scanned and published.
 
-        All that may have changed is the status register: the slices do not have it.
+        All that may have changed is what the slices do not have: the status register and settings.
         """
         if self._publisher.follows_claims or self._state.lost:
             return False
@@ -197,7 +221,9 @@ class NodeAgent:
                 device = discovery.read_device(self._settings.sysfs_root, name)
             except (OSError, DeviceError):
                 return False
-            if name not in known or replace(device, status=known[name].status) != known[name]:
+            if (before := known.get(name)) is None:
+                return False
+            if replace(device, status=before.status, settings=before.settings) != before:
                 return False
             again.append(device)
         self._repair(Scan(tuple(again), {}))
@@ -223,9 +249,10 @@ class NodeAgent:
             added = [name for name in names if name not in before]
             removed = [name for name in before if name not in names]
             klog.info(klog.STATE, "Devices of this node", count=len(names), added=added, removed=removed)
-        if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
+        if self._is_replaced():
             klog.info(klog.FLOW, "A newer driver publishes")
             return True
+        self._events.scanned(self._inventory)
         try:
             written = self._publisher.publish(devices, self._allocated())
         except ApiError as error:
@@ -246,8 +273,21 @@ class NodeAgent:
         except OSError as error:
             klog.error("Reconciliation is incomplete", err=error)
 
+    def _is_replaced(self) -> bool:
+        """Whether a newer agent does the work for the node."""
+        return sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern)
+
+    def _recover(self) -> None:
+        """Reset devices that need it."""
+        if self._is_replaced():
+            return
+        try:
+            self._recovery.look(self._devices or ())
+        except OSError as error:
+            klog.error("Devices are not recovered yet", err=error)
+
     def _release_stale_claims(self) -> None:
-        if sockets.replaced(self._settings.registration_socket, self._settings.registration_pattern):
+        if self._is_replaced():
             return
         try:
             found = self._stale_claims.look()

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from mock_accel_dra import files
+from mock_accel_dra.configuration import DEFAULTS, Configuration
 from mock_accel_dra.discovery import Device
 
 CDI_VERSION = "0.8.0"
 KIND = "example.com/mock-accel"
 _CLASS_FOLDER = "/sys/class/mock-accel"
+NODES = "/dev/mock-accel"
+"""Folder of the device nodes, on the node and in containers."""
+_NODE_MODE, _NODE_PERMISSIONS = 0o666, "rw"
+"""Any user of the container may open the device node; the permissions are those of the container's cgroup. No other
+container gets either."""
 _FOLDER_MODE = 0o755
 _MOUNT_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
 
@@ -60,8 +66,13 @@ def names(folder: Path) -> set[str]:
     return found
 
 
-def spec(folder: Path, device: Device) -> dict[str, Any]:
+def spec(folder: Path, device: Device, configuration: Configuration = DEFAULTS) -> dict[str, Any]:
     """Content of the CDI file of ``device`` in ``folder``; the container runtime must see ``folder`` at the same path.
+
+    ``configuration`` is what the claim that has the device configures of it.
+
+    The runtime makes the device node in the container's ``/dev`` and allows it in the container's cgroup. A device
+    without a number gets no node: its kernel module makes none.
 
     sysfs has no namespaces: without this file a container would see all devices of
     its node. An empty tmpfs covers the device class. The mount is equal for every
@@ -74,7 +85,7 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
     every bind mount of a CDI file (container-device-interface,
     ``withIDMapForBindMount``), and sysfs, unlike tmpfs, does not support it.
     """
-    values = {"DEVICE": device.name, "UUID": device.uuid, "PCI": device.pci_address}
+    values = {"DEVICE": device.name, "UUID": device.uuid, "PCI": device.pci_address, **configuration.variables()}
     environment = [f"MOCK_ACCEL_{key}={value}" for key, value in values.items()]
     environment += [f"MOCK_ACCEL_{key}_{device.name.upper()}={value}" for key, value in values.items()]
     mounts = [
@@ -91,26 +102,27 @@ def spec(folder: Path, device: Device) -> dict[str, Any]:
             "options": ["bind", *_MOUNT_OPTIONS],
         },
     ]
-    return {
-        "cdiVersion": CDI_VERSION,
-        "kind": KIND,
-        "devices": [{"name": device.name, "containerEdits": {"env": environment, "mounts": mounts}}],
-    }
+    edits: dict[str, Any] = {"env": environment, "mounts": mounts}
+    if device.number is not None:
+        major, minor = device.number
+        node = {"path": f"{NODES}/{device.name}", "type": "c", "major": major, "minor": minor}
+        edits["deviceNodes"] = [{**node, "fileMode": _NODE_MODE, "permissions": _NODE_PERMISSIONS}]
+    return {"cdiVersion": CDI_VERSION, "kind": KIND, "devices": [{"name": device.name, "containerEdits": edits}]}
 
 
-def is_right(folder: Path, device: Device) -> bool:
+def is_right(folder: Path, device: Device, configuration: Configuration = DEFAULTS) -> bool:
     """Whether the CDI file and links of ``device`` have the expected content. Raises OSError."""
     try:
         links = files.links_in(links_of(folder, device.name))
         text = file_of(folder, device.name).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return False
-    return links == dict(device.links) and text == _text(folder, device)
+    return links == dict(device.links) and text == _text(folder, device, configuration)
 
 
-def write(folder: Path, device: Device) -> bool:
+def write(folder: Path, device: Device, configuration: Configuration = DEFAULTS) -> bool:
     """Write the CDI file and links of ``device``; False if all were already right. Raises OSError."""
-    if is_right(folder, device):
+    if is_right(folder, device, configuration):
         return False
     if not folder.is_dir():
         folder.mkdir(parents=True)
@@ -118,7 +130,7 @@ def write(folder: Path, device: Device) -> bool:
         folder.chmod(_FOLDER_MODE)
     # The file refers to the links, so it is written last.
     files.make_folder_of_links(links_of(folder, device.name), dict(device.links))
-    files.write_atomically(file_of(folder, device.name), _text(folder, device))
+    files.write_atomically(file_of(folder, device.name), _text(folder, device, configuration))
     if (old := _old_link_of(folder, device.name)).is_symlink():
         files.remove(old)
     return True
@@ -132,5 +144,5 @@ def delete(folder: Path, name: str) -> bool:
     return bool(there)
 
 
-def _text(folder: Path, device: Device) -> str:
-    return json.dumps(spec(folder, device), indent=2) + "\n"
+def _text(folder: Path, device: Device, configuration: Configuration) -> str:
+    return json.dumps(spec(folder, device, configuration), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Sets up and releases the devices of a claim: status register and CDI file.
+"""Sets up and releases the devices of a claim: status register, configuration and CDI file.
 
 Callers hold the lock of the state and record the claim before they call this.
 """
@@ -9,7 +9,8 @@ import errno
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mock_accel_dra import cdi, discovery, identity, klog
+from mock_accel_dra import cdi, device_configuration, discovery, identity, klog
+from mock_accel_dra.configuration import Configuration
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
@@ -27,7 +28,7 @@ class ClaimedDevices:
     def apply(
         self, claim: PreparedClaim, entry: PreparedDevice, device: Device, undo: list[Callable[[], object]]
     ) -> None:
-        """Set the status of ``device`` and write its CDI file. Raises OSError, DeviceError.
+        """Set the status of ``device``, configure it and write its CDI file. Raises OSError, DeviceError.
 
         Before each change the step that undoes it is appended to ``undo``.
         """
@@ -38,9 +39,14 @@ class ClaimedDevices:
             if found != ALLOCATED:
                 raise DeviceError(f"device {device.name}: expected status {ALLOCATED} after writing it, found {found}")
             klog.info(klog.OPERATION, "Set status", device=device.name, status=ALLOCATED)
-        if not self._state.users(device.name, but=claim.uid) and not cdi.file_of(self._cdi, device.name).exists():
+        if not entry.admin:
+            device_configuration.apply(self._sysfs, device, entry.configuration)
+        if self._state.users(device.name, but=claim.uid):
+            others = self._state.configuration(device.name, but=claim.uid)
+            undo.append(lambda: cdi.write(self._cdi, device, others))
+        elif not cdi.file_of(self._cdi, device.name).exists():
             undo.append(lambda: cdi.delete(self._cdi, device.name))
-        if cdi.write(self._cdi, device):
+        if cdi.write(self._cdi, device, self._state.configuration(device.name)):
             klog.info(klog.OPERATION, "Wrote CDI file", device=device.name)
 
     def release(self, claim: PreparedClaim, entries: Iterable[PreparedDevice]) -> None:
@@ -49,10 +55,21 @@ class ClaimedDevices:
             others = self._state.users(entry.name, but=claim.uid)
             if not others and cdi.delete(self._cdi, entry.name):
                 klog.info(klog.OPERATION, "Removed CDI file", device=entry.name)
+            elif others and entry.configuration:
+                self._rewrite_file(entry.name, self._state.configuration(entry.name, but=claim.uid))
             if entry.admin or not all(used.admin for _, used in others):
                 continue
             if self._has_name(entry):
                 self._set_status(entry.name, FREE)
+
+    def _rewrite_file(self, name: str, configuration: Configuration) -> None:
+        """Write the CDI file of a device that other claims still have. Raises OSError if it cannot be written."""
+        try:
+            device = discovery.read_device(self._sysfs, name)
+        except (OSError, DeviceError) as error:  # `Reconciler.repair` writes it when the device responds
+            klog.info(klog.OPERATION, "Device cannot be read, its CDI file stays", device=name, err=error)
+            return
+        cdi.write(self._cdi, device, configuration)
 
     def _has_name(self, entry: PreparedDevice) -> bool:
         """Whether the name of ``entry`` still refers to its device; True unless another device is found there."""

@@ -26,6 +26,8 @@ _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]
 _POD_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _URL = re.compile(r"https?://[^/\s]+/?")
 _VERBOSITIES = range(klog.STATE, klog.RESOURCE + 1)
+_STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+_SIGNALS = _STOP_SIGNALS | {signal.SIGRTMIN + verbosity for verbosity in _VERBOSITIES}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -76,6 +78,15 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_or_never(text: str) -> float:
+    if text == "never":
+        return float("inf")
+    try:
+        return _seconds(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from None
+
+
 def _url(text: str) -> str:
     if not _URL.fullmatch(text):
         raise ValueError("expected an URL like https://10.96.0.1:443")
@@ -114,6 +125,7 @@ _AGENT = (
     _Flag("registry-dir", _folder, "folder that the kubelet watches for registration sockets"),
     _Flag("rescan-interval", _seconds, "how often to scan for devices without a kernel event (default 30s)"),
     _Flag("kernel-events", _boolean, "scan at once when the kernel announces a change (default true)"),
+    _Flag("reset-after", _seconds_or_never, "how long to wait before a hung or failed device is reset (default 10s)"),
 )
 _CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without a change (default 60s)"),)
 _COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}
@@ -159,14 +171,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here so that usage errors appear before the slow import of gRPC.
     from mock_accel_dra.api import Client
 
+    # Before any thread starts: threads inherit the mask. A signal that arrives early stays pending.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         failpoints.configure(os.environ)
         client = Client(settings.api_server) if settings.api_server else Client.in_cluster()
         program = _program(settings, client)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: program.stop())
-        for verbosity in _VERBOSITIES:
-            signal.signal(signal.SIGRTMIN + verbosity, _set_verbosity)
+        threading.Thread(target=_follow_signals, args=(program.stop,), name="signals", daemon=True).start()
         values = {field.name: getattr(settings, field.name) for field in fields(settings)}
         klog.info(klog.STATE, "Starting", program=type(program).__name__, **values)
         program.run()
@@ -176,11 +187,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _set_verbosity(number: int, _: object) -> None:
-    verbosity = number - signal.SIGRTMIN
-    klog.set_verbosity(verbosity)
-    # In a thread: the signal may have interrupted a log line in this one.
-    threading.Thread(target=klog.info, args=(klog.STATE, "Verbosity"), kwargs={"v": verbosity}).start()
+def _follow_signals(stop: Callable[[], None]) -> None:
+    """Run in a thread, because a signal handler interrupts the main thread, which may hold any lock."""
+    while True:
+        number = signal.sigwait(_SIGNALS)
+        if number in _STOP_SIGNALS:
+            stop()
+        else:
+            verbosity = number - signal.SIGRTMIN
+            klog.set_verbosity(verbosity)
+            klog.info(klog.STATE, "Verbosity", v=verbosity)
 
 
 def _program(settings: AgentSettings | ControllerSettings, client: Any) -> _Program:

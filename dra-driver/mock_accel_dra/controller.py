@@ -32,7 +32,7 @@ class Controller:
         self._count: int | None = None
 
     def stop(self) -> None:
-        """Make ``run`` return; safe in signal handlers and other threads."""
+        """Make ``run`` return; other threads may call it."""
         self._stopping.set()
         self._wake()
 

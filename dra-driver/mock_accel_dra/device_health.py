@@ -7,16 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mock_accel_dra import problems
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED
 from mock_accel_dra.names import pool_name
 from mock_accel_dra.slices import owners
 
-_MESSAGES = {
-    "": "",
-    NO_ANSWER: "the device does not answer; look at the node's dmesg",
-    UNPLUGGED: "the device is not in the node's sysfs any more",
-}
 _POLL_SECONDS = 1.0
 
 
@@ -56,7 +51,7 @@ class HealthFeed:
                 pool=pool_name(self._node, pools[device.name]),
                 device=device.published_name,
                 healthy=not device.problem,
-                message=_MESSAGES[device.problem],
+                message=problems.message(device.problem),
             )
             for device in devices
         )

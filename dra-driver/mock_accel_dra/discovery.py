@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mock_accel_dra import failpoints, klog
+from mock_accel_dra import failpoints, klog, problems
 
 CLASS_PATH = "class/mock-accel"
 _TO_SYSFS = "../" * (CLASS_PATH.count("/") + 2)
@@ -20,11 +20,25 @@ FREE, ALLOCATED = 0, 1
 """Values of the status register."""
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 """The kernel formats domains with ``%04x``; domains of VMD start at 0x10000 and have more digits."""
+_NUMBER = re.compile(r"(\d+):(\d+)")
+"""Attribute ``dev`` of a device with a node: Documentation/ABI/testing/sysfs-dev of the kernel."""
 _PCI_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
 class DeviceError(Exception):
     """A device cannot be read, or a value violates the kernel module's ABI."""
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Attributes that a claim can configure; None for one that the kernel module does not have."""
+
+    mode: str | None = None
+    """``exclusive`` or ``shared``."""
+    job_limit: int | None = None
+    """Jobs that may wait at once; 0: as many as the ring holds."""
+    window_limit: int | None = None
+    """Bytes of the window that may be used; 0: all."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,17 @@ class Device:
     """PCI address of the PF; None for a PF."""
     total_vfs: int = 0
     problem: str = ""
-    """Why it cannot be used, in CamelCase; empty if it is healthy."""
+    """Why it cannot be used (``problems``); empty if it is healthy."""
     links: tuple[tuple[str, str], ...] = ()
     """Entries of its folder in sysfs, and where they are relative to ``class/mock-accel/<name>``, sorted:
     ``("uuid", "../../../devices/pci0000:10/…/mock-accel/mock0/uuid")``."""
+    settings: DeviceSettings = DeviceSettings()
+    window_size: int | None = None
+    """Bytes of the device memory; None if the kernel module does not show it."""
+    number: tuple[int, int] | None = None
+    """Major and minor number of ``/dev/mock-accel/<name>``; None if the kernel module makes no device node."""
+    hangs: int = 0
+    """Jobs that did not end in time since the module was loaded."""
 
     @property
     def is_vf(self) -> bool:
@@ -128,8 +149,13 @@ def read_device(root: Path, name: str) -> Device:
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),
             pcie_root=_pcie_root(pci_folder),
             physfn=parent,
-            total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs"),
+            total_vfs=0 if parent else _optional_number(folder / "sriov_totalvfs") or 0,
             links=_links(folder),
+            settings=read_settings(root, name),
+            window_size=_optional_number(folder / "window_size"),
+            number=_device_number(folder / "dev"),
+            problem=problems.of_health(_optional(folder / "health")),
+            hangs=_optional_number(folder / "hangs") or 0,
         )
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
@@ -142,12 +168,27 @@ def capability_names(bits: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_settings(root: Path, name: str) -> DeviceSettings:
+    """The attributes that a claim can configure. Raises OSError, DeviceError."""
+    folder = class_folder(root) / name
+    return DeviceSettings(
+        mode=_optional(folder / "mode"),
+        job_limit=_optional_number(folder / "job_limit"),
+        window_limit=_optional_number(folder / "window_limit"),
+    )
+
+
+def set_attribute(root: Path, name: str, attribute: str, text: str) -> None:
+    """Write an attribute of a device. Raises OSError."""
+    failpoints.hit()
+    with (class_folder(root) / name / attribute).open("w", encoding="ascii") as file:
+        file.write(f"{text}\n")
+    failpoints.hit()
+
+
 def set_status(root: Path, name: str, status: int) -> None:
-    """Write the status register: 1 allocated, 0 free. Raises OSError."""
-    failpoints.hit()
-    with (class_folder(root) / name / "status").open("w", encoding="ascii") as file:
-        file.write(f"{status}\n")
-    failpoints.hit()
+    """Write the status register: 1 allocated, 0 free, which resets what a claim can configure. Raises OSError."""
+    set_attribute(root, name, "status", str(status))
 
 
 def get_status(root: Path, name: str) -> int:
@@ -182,11 +223,27 @@ def _number(path: Path, base: int = 10) -> int:
         raise DeviceError(f"{path}: expected a number of base {base}, found {text!r}") from None
 
 
-def _optional_number(path: Path) -> int:
+def _optional(path: Path) -> str | None:
+    """Content of an attribute, None if the kernel module does not have it."""
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _optional_number(path: Path) -> int | None:
     try:
         return _number(path)
     except FileNotFoundError:
-        return 0
+        return None
+
+
+def _device_number(path: Path) -> tuple[int, int] | None:
+    if (text := _optional(path)) is None:
+        return None
+    if (match := _NUMBER.fullmatch(text)) is None:
+        raise DeviceError(f"{path}: expected major:minor, found {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:

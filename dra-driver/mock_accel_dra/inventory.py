@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from mock_accel_dra import klog
+from mock_accel_dra import klog, problems
 from mock_accel_dra.discovery import Device, Scan
-
-NO_ANSWER = "NoAnswer"
-"""The device exists but cannot be read: its server died or hangs."""
-UNPLUGGED = "Unplugged"
-"""The device is gone while a claim still has it."""
+from mock_accel_dra.problems import NO_ANSWER, UNPLUGGED
 
 
 class Inventory:
@@ -21,6 +17,10 @@ class Inventory:
         self._known: dict[str, Device] = {}
         self.unreadable: dict[str, str] = {}
         """Devices that exist but were never read, with the reason; nothing is known that could be published."""
+        self.turned: list[tuple[Device, str]] = []
+        """Devices that got another problem, or none, at the last update, with the problem that they had before."""
+        self.hung: list[Device] = []
+        """Devices in which a job hung between the last two updates."""
 
     def update(self, scan: Scan, prepared: AbstractSet[str]) -> list[Device]:
         """All devices; those with a problem as they were last seen.
@@ -42,7 +42,14 @@ class Inventory:
             parent = by_address.get(device.physfn or "")
             if device.problem and parent and parent.name not in devices:
                 devices[parent.name] = replace(parent, problem=UNPLUGGED)
-        self._log(devices, scan)
+        turns = [(device, self._before(device)) for device in devices.values()]
+        self.turned = [(device, problem) for device, problem in turns if problem is not None]
+        self.hung = [
+            device
+            for device in devices.values()
+            if device.name in self._known and device.hangs > self._known[device.name].hangs
+        ]
+        self._log(scan)
         self._known = devices
         unreadable = {name: reason for name, reason in scan.broken.items() if name not in devices}
         for name, reason in unreadable.items():
@@ -51,11 +58,17 @@ class Inventory:
         self.unreadable = unreadable
         return list(devices.values())
 
-    def _log(self, devices: dict[str, Device], scan: Scan) -> None:
-        for name, device in devices.items():
-            before = self._known[name].problem if name in self._known else ""
-            if device.problem and device.problem != before:
-                reason = scan.broken.get(name, "it is not in sysfs any more")
-                klog.warning("Device has a problem", device=name, problem=device.problem, err=reason)
-            elif before and not device.problem:
-                klog.info(klog.STATE, "Device is healthy again", device=name, problem=before)
+    def _before(self, device: Device) -> str | None:
+        """The problem that ``device`` had before, if it has another one now, or none; else None."""
+        before = self._known[device.name].problem if device.name in self._known else ""
+        return None if device.problem == before else before
+
+    def _log(self, scan: Scan) -> None:
+        for device, before in self.turned:
+            if device.problem:
+                reason = scan.broken.get(device.name, problems.message(device.problem))
+                klog.warning("Device has a problem", device=device.name, problem=device.problem, err=reason)
+            else:
+                klog.info(klog.STATE, "Device is healthy again", device=device.name, problem=before)
+        for device in self.hung:
+            klog.warning("A job of a device hung", device=device.name, hangs=device.hangs)

@@ -14,6 +14,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from mock_accel_dra.durations import BOUNDS, Durations
+from mock_accel_dra.figures import COUNTERS, Figures
+
+_HELP = {
+    "jobs": "Jobs that a device has done",
+    "jobs_failed": "Jobs of a device that ended with an error",
+    "bytes": "Bytes of the jobs that a device has done",
+    "hangs": "Jobs of a device that did not end in time",
+    "temperature": "Temperature of a device",
+    "temperature_limit": "Temperature above which a device is hot",
+}
 
 
 class Agent(Protocol):
@@ -29,6 +39,9 @@ class Agent(Protocol):
     def api_errors(self) -> int: ...
     @property
     def state_file(self) -> Path: ...
+    def device_figures(self) -> Mapping[str, Figures]: ...
+    def device_problems(self) -> Mapping[str, str]: ...
+    def device_resets(self) -> Mapping[tuple[str, str], int]: ...
     def devices_by_state(self) -> Mapping[str, int]: ...
     def devices_left_out(self) -> Mapping[str, str]: ...
     def fields_changed(self) -> Sequence[tuple[str, str]]: ...
@@ -61,6 +74,7 @@ class AgentMetrics(Collector):
         for state, count in agent.devices_by_state().items():
             devices.add_metric([state], count)
         yield devices
+        yield from _device_metrics(agent)
         left_out = GaugeMetricFamily(
             "mock_accel_devices_left_out", "Devices of this node that cannot be published", labels=("device", "reason")
         )
@@ -86,6 +100,33 @@ class AgentMetrics(Collector):
     def text(self) -> bytes:
         """Prometheus' text exposition format."""
         return generate_latest(self._registry)
+
+
+def _device_metrics(agent: Agent) -> Iterator[Metric]:
+    """Metrics with the label ``device``; devices whose kernel module has no such figure are missing."""
+    figures = agent.device_figures()
+    for name in COUNTERS:
+        counter = CounterMetricFamily(f"mock_accel_device_{name}", _HELP[name], labels=("device",))
+        for device, found in figures.items():
+            if name in found.counters:
+                counter.add_metric([device], found.counters[name])
+        yield counter
+    for name in ("temperature", "temperature_limit"):
+        gauge = GaugeMetricFamily(f"mock_accel_device_{name}_celsius", _HELP[name], labels=("device",))
+        for device, found in figures.items():
+            if name in found.celsius:
+                gauge.add_metric([device], found.celsius[name])
+        yield gauge
+    unhealthy = GaugeMetricFamily("mock_accel_device_unhealthy", "Devices with a problem", labels=("device", "problem"))
+    for device, problem in agent.device_problems().items():
+        unhealthy.add_metric([device, problem], 1)
+    yield unhealthy
+    resets = CounterMetricFamily(
+        "mock_accel_device_resets", "Resets of devices by the driver", labels=("device", "result")
+    )
+    for labels, count in agent.device_resets().items():
+        resets.add_metric(labels, count)
+    yield resets
 
 
 def _histogram(name: str, help_text: str, durations: Durations) -> HistogramMetricFamily:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import allocations, cdi, discovery, identity, klog
+from mock_accel_dra import allocations, cdi, configuration, device_configuration, discovery, identity, klog
 from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.claimed_devices import ClaimedDevices
+from mock_accel_dra.configuration import DEFAULTS, Configuration, ConfigurationError
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
 from mock_accel_dra.exclusion import overlapping
 from mock_accel_dra.names import is_pool_of
@@ -94,18 +95,26 @@ class Preparer:
 
     def _prepare(self, namespace: str, name: str, claim: dict[str, Any], given_up: Callable[[], bool]) -> list[Result]:
         uid = claim["metadata"]["uid"]
+        parts = _parts(f"{namespace}/{name} (uid {uid})", claim)
         with self._locked():
             devices: dict[str, Device] = {}
             shared: dict[str, bool] = {}
+            configured: dict[str, Configuration] = {}
             results = []
             for item in allocations.own_results(claim):
                 device = self._find(item["pool"], item["device"])
                 devices[device.name] = device
                 shared[device.name] = shared.get(device.name, True) and bool(item.get("adminAccess"))
+                if not item.get("adminAccess"):
+                    found = configuration.of_request(parts, str(item["request"]))
+                    configured[device.name] = found.over(configured.get(device.name, DEFAULTS))
                 request = str(item["request"]).partition("/")[0]
                 share = item.get("shareID")
                 results.append(Result(request, item["pool"], item["device"], cdi.device_id(device.name), share))
-            entries = tuple(PreparedDevice(name, admin, identity.of(devices[name])) for name, admin in shared.items())
+            entries = tuple(
+                PreparedDevice(name, admin, identity.of(devices[name]), configured.get(name, DEFAULTS))
+                for name, admin in shared.items()
+            )
             before = self._state.get(uid)
             prepared = PreparedClaim(
                 uid=uid,
@@ -118,6 +127,8 @@ class Preparer:
             self._check_same(prepared, self._state.remembered(uid))
             for entry in entries:
                 self._check_free(prepared, entry, devices[entry.name])
+                if reason := device_configuration.complaint(devices[entry.name], entry.configuration):
+                    raise PrepareError(f"the configuration of claim {prepared} cannot be applied: {reason}")
             # After every wait and before the first change.
             _check_waits(prepared, given_up)
             self._apply(prepared, devices)
@@ -271,10 +282,10 @@ class Preparer:
         undo: list[Callable[[], object]] = []
         try:
             if before is not None:  # allocated again, and not unprepared in between
-                kept = {(entry.name, entry.admin) for entry in claim.devices}
-                self._devices.release(
-                    before, [entry for entry in before.devices if (entry.name, entry.admin) not in kept]
-                )
+                released = [entry for entry in before.devices if not _keeps(claim, entry)]
+                self._devices.release(before, released)
+                again = {entry.name for entry in released} & devices.keys()
+                devices |= {name: discovery.read_device(self._sysfs, name) for name in again}
             self._state.put(claim)
             if before is None:
                 undo.append(lambda: self._state.withdraw(claim.uid))
@@ -289,6 +300,28 @@ class Preparer:
                     klog.error("Roll-back failed", claim=claim, err=failure)
                     break
             raise PrepareError(f"claim {claim} cannot be prepared: {error}") from error
+
+
+def _parts(claim: str, found: dict[str, Any]) -> list[configuration.Part]:
+    """Parts of the configuration of claim ``found``, called ``claim`` in messages. Raises PrepareError."""
+    try:
+        return configuration.of_claim(found)
+    except ConfigurationError as error:
+        raise PrepareError(
+            f"claim {claim} has a bad configuration: {error}; correct it in the claim or its device class and create "
+            "the claim again"
+        ) from error
+
+
+def _keeps(claim: PreparedClaim, before: PreparedDevice) -> bool:
+    """Whether ``claim`` keeps a device as it was prepared ``before``; else it must be released first.
+
+    To free a device is the only way to undo its configuration.
+    """
+    entry = claim.device(before.name)
+    if entry is None or entry.admin != before.admin:
+        return False
+    return before.configuration in (DEFAULTS, entry.configuration)
 
 
 def _check_waits(claim: object, given_up: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Make CDI files and status registers consistent with the record of prepared claims.
+"""Make CDI files, status registers and configuration of devices consistent with the record of prepared claims.
 
 A driver records a claim before it touches a device, so a device that no recorded
 claim has is free. If the record itself was lost, it is rebuilt from the API server:
@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import allocations, cdi, discovery, identity, klog
+from mock_accel_dra import allocations, cdi, configuration, device_configuration, discovery, identity, klog
 from mock_accel_dra.api import CLAIMS
+from mock_accel_dra.configuration import DEFAULTS, Configuration, ConfigurationError
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError, Scan
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
@@ -49,8 +50,8 @@ class Reconciler:
         self._cdi = cdi_folder
         self._state = state
         self._clock = clock
-        self._repairs: dict[str, deque[float]] = {}
-        """Times of the last repairs of each device's register."""
+        self._repairs: dict[tuple[str, str], deque[float]] = {}
+        """Times of the last repairs of each device's register, and of its configuration."""
 
     def run(self) -> None:
         """Rebuild a lost record, remove temporary files, and repair. Raises ApiError, OSError; then call again.
@@ -67,7 +68,7 @@ class Reconciler:
         self.repair(discovery.scan(self._sysfs))
 
     def repair(self, scan: Scan) -> None:
-        """Make CDI files and status registers match the recorded claims. Raises OSError.
+        """Make CDI files, status registers and configuration match the recorded claims. Raises OSError.
 
         Devices are read again, under the lock, only if ``scan`` contradicts the
         record. A device that cannot be repaired does not prevent the repair of others.
@@ -81,24 +82,29 @@ class Reconciler:
             self._identify(devices)
             for device in devices.values():
                 self._repair_status(device)
+                self._repair_settings(device)
             self._repair_files(devices)
 
     def _contradicts(self, scan: Scan) -> bool:
         """Whether anything may need repair; a first check without the lock."""
         devices = {device.name: device for device in scan.devices}
-        if any(device.status != self._expected(device)[0] for device in scan.devices):
+        if any(device.status != self._expected(device)[0] or self._settings(device) for device in scan.devices):
             return True
         if any(entry.identity is None and entry.name in devices for entry in self._entries()):
             return True
         wanted, kept = self._wanted_files(devices)
         return cdi.names(self._cdi) - kept != wanted.keys() - kept or not all(
-            cdi.is_right(self._cdi, device) for device in wanted.values()
+            cdi.is_right(self._cdi, device, self._state.configuration(name)) for name, device in wanted.items()
         )
 
     def _again(self, device: Device) -> Device:
-        """``device`` with its current status."""
+        """``device`` with its current status and settings."""
         try:
-            return replace(device, status=discovery.get_status(self._sysfs, device.name))
+            return replace(
+                device,
+                status=discovery.get_status(self._sysfs, device.name),
+                settings=discovery.read_settings(self._sysfs, device.name),
+            )
         except (OSError, DeviceError) as error:
             klog.info(klog.OPERATION, "Device cannot be read", device=device.name, err=error)
             return device
@@ -112,6 +118,15 @@ class Reconciler:
             if any(entry.is_device(device) and not entry.admin for entry in claim.devices):
                 return ALLOCATED, claim
         return FREE, None
+
+    def _configured(self, device: Device) -> Configuration:
+        """What the claim that has ``device`` configures of it."""
+        holding = (entry for entry in self._entries() if entry.is_device(device) and not entry.admin)
+        return next((entry.configuration for entry in holding), DEFAULTS)
+
+    def _settings(self, device: Device) -> dict[str, str]:
+        """Attributes of ``device`` that do not have the value that its claim configures, with that value."""
+        return device_configuration.differences(device.settings, self._configured(device))
 
     def _wanted_files(self, devices: Mapping[str, Device]) -> tuple[dict[str, Device], set[str]]:
         """Devices that must have a CDI file, and names of invisible devices that may keep theirs.
@@ -141,7 +156,9 @@ class Reconciler:
 
     def _repair_status(self, device: Device) -> None:
         expected, holder = self._expected(device)
-        if device.status == expected or not self._may_write(device, expected):
+        if device.status == expected:
+            return
+        if not self._may_write("Status register", device.name, expected=expected, found=device.status):
             return
         klog.warning(
             "Repairing status register",
@@ -159,9 +176,20 @@ class Reconciler:
         if found != expected:
             klog.warning("Status register does not keep its value", device=device.name, expected=expected, found=found)
 
-    def _may_write(self, device: Device, expected: int) -> bool:
-        """Whether the register may be written again; logs once when the limit is reached."""
-        times = self._repairs.setdefault(device.name, deque(maxlen=_MOST_REPAIRS + 1))
+    def _repair_settings(self, device: Device) -> None:
+        """Configure ``device`` again: a reset by someone else has undone it."""
+        expected = self._settings(device)
+        if not expected or not self._may_write("Configuration", device.name, expected=str(expected)):
+            return
+        klog.warning("Repairing configuration", device=device.name, expected=str(expected), found=device.settings)
+        try:
+            device_configuration.apply(self._sysfs, device, self._configured(device))
+        except (OSError, DeviceError) as error:
+            klog.error("Configuration cannot be repaired", device=device.name, err=error)
+
+    def _may_write(self, what: str, device: str, **values: object) -> bool:
+        """Whether ``what`` of a device may be written again; logs once when the limit is reached, with ``values``."""
+        times = self._repairs.setdefault((what, device), deque(maxlen=_MOST_REPAIRS + 1))
         now = self._clock()
         while times and now - times[0] > _REPAIR_SECONDS:
             times.popleft()
@@ -170,10 +198,9 @@ class Reconciler:
             return True
         if len(times) == _MOST_REPAIRS:
             klog.warning(
-                "Status register keeps changing, not repaired for now; check what else writes it",
-                device=device.name,
-                expected=expected,
-                found=device.status,
+                f"{what} keeps changing, not repaired for now; check what else writes it",
+                device=device,
+                **values,
                 repairs=_MOST_REPAIRS,
                 seconds=_REPAIR_SECONDS,
             )
@@ -183,7 +210,7 @@ class Reconciler:
     def _repair_files(self, devices: Mapping[str, Device]) -> None:
         wanted, kept = self._wanted_files(devices)
         for name, device in wanted.items():
-            if cdi.write(self._cdi, device):
+            if cdi.write(self._cdi, device, self._state.configuration(name)):
                 klog.warning("Rewrote a missing or wrong CDI file", device=name)
         for name in cdi.names(self._cdi) - wanted.keys() - kept:
             cdi.delete(self._cdi, name)
@@ -196,10 +223,13 @@ class Reconciler:
         names = {discovery.published_name(name): name for name in used}
         with self._state.locked():
             for claim in everything:
+                parts = self._parts(claim)
                 ours = {
-                    names[result["device"]]: bool(result.get("adminAccess"))
+                    name: PreparedDevice(name, admin=True)
+                    if result.get("adminAccess")
+                    else PreparedDevice(name, configuration=configuration.of_request(parts, str(result["request"])))
                     for result in allocations.results_here(claim, self._node)
-                    if result["device"] in names
+                    if (name := names.get(result["device"]))
                 }
                 if ours:
                     metadata = claim["metadata"]
@@ -207,9 +237,16 @@ class Reconciler:
                         uid=metadata["uid"],
                         namespace=metadata["namespace"],
                         name=metadata["name"],
-                        devices=tuple(PreparedDevice(name, admin) for name, admin in ours.items()),
+                        devices=tuple(ours.values()),
                         allocated=allocations.allocation_time(claim),
                     )
                     self._state.put(prepared)
                     klog.warning("Recovered a prepared claim", claim=prepared, devices=list(ours))
             self._state.rebuilt()
+
+    @staticmethod
+    def _parts(claim: dict[str, Any]) -> list[configuration.Part]:
+        try:
+            return configuration.of_claim(claim)
+        except ConfigurationError:  # no driver has prepared it with that
+            return []

@@ -5,7 +5,6 @@ A background thread (`outbox`) writes them, so that the kubelet's call does not 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import threading
 import time
@@ -14,47 +13,21 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from mock_accel_dra import DRIVER_NAME, klog
+from mock_accel_dra import DRIVER_NAME, events, klog, problems
 from mock_accel_dra.api import ApiError, Client, claim_path
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.identity import of
-from mock_accel_dra.names import event_name, field_manager, pool_name
+from mock_accel_dra.names import field_manager, pool_name
 from mock_accel_dra.outbox import Outbox
 from mock_accel_dra.slices import owners
 from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
-REASON = "PrepareFailed"
-_LONGEST_MESSAGE = 1024
-"""Limit of an event's message: core/v1 Event, validation."""
 _LONGEST_QUEUE = 200
 """Queued events; more are dropped and logged. The kubelet retries, so the same error comes again."""
 _REPLACED = "Replaced"
 """Reason if the name of a claim's device now refers to another device."""
 
 Object = dict[str, Any]
-
-
-def event_of(node: str, namespace: str, claim: str, uid: str, message: str, now: str) -> Object:
-    """Event (core/v1) on a claim that cannot be prepared.
-
-    Equal failures have equal names, so that the API server refuses duplicates.
-    """
-    message = message[:_LONGEST_MESSAGE]
-    digest = hashlib.sha256(f"{uid} {message}".encode()).hexdigest()[:16]
-    reference = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": event_name(claim, digest), "namespace": namespace},
-        "involvedObject": {**reference, "namespace": namespace, "name": claim, "uid": uid},
-        "type": "Warning",
-        "reason": REASON,
-        "message": message,
-        "source": {"component": DRIVER_NAME, "host": node},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
 
 
 def device_statuses(node: str, claim: PreparedClaim, devices: Sequence[Device]) -> list[Object]:
@@ -86,13 +59,14 @@ def _ready(entry: PreparedDevice, device: Device) -> Object:
         message = f"the device was {entry.identity}; its name is now that of {device.uuid} at {device.pci_address}"
         ready |= {"status": "False", "reason": _REPLACED, "message": message}
     elif device.problem:
-        ready |= {"status": "False", "reason": device.problem, "message": "the device has a problem"}
+        ready |= {"status": "False", "reason": device.problem, "message": problems.message(device.problem)}
     return ready
 
 
 def _data(entry: PreparedDevice, device: Device, node: str) -> Object:
     identity = entry.identity or of(device)
-    return {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
+    data = {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
+    return data | ({"configuration": entry.configuration.parameters()} if entry.configuration else {})
 
 
 def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
@@ -149,10 +123,21 @@ class Reporter:
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
         """Queue an event on a claim that cannot be prepared."""
-        event = event_of(self._node, namespace, claim, uid, message, _now())
+        event = events.failure(self._node, namespace, claim, uid, message, _now())
+        self._send(event, f"event on claim {namespace}/{claim}")
+
+    def about_device(self, device: Device, reason: str, message: str, claims: Sequence[PreparedClaim]) -> None:
+        """Queue an event about ``device`` on the node, and on those of ``claims`` that have it."""
+        text, now = f"device {device.name} ({of(device)}): {message}", _now()
+        self._send(events.on_node(self._node, reason, text, now), f"event on node {self._node}")
+        for claim in claims:
+            if any(entry.is_device(device) for entry in claim.devices):
+                self._send(events.on_claim(self._node, claim, reason, text, now), f"event on claim {claim}")
+
+    def _send(self, event: Object, what: str) -> None:
+        name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
         path = f"/api/v1/namespaces/{quote(namespace)}/events"
-        key = f"event {namespace}/{event['metadata']['name']}"
-        self._outbox.put(key, f"event on claim {namespace}/{claim}", lambda: self._create(path, event), lasting=False)
+        self._outbox.put(f"event {namespace}/{name}", what, lambda: self._create(path, event), lasting=False)
 
     def claims(self, claims: Sequence[PreparedClaim], devices: Sequence[Device]) -> None:
         """Update ``status.devices`` of all prepared claims, by server-side apply of changed statuses.

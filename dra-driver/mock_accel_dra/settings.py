@@ -25,6 +25,8 @@ class AgentSettings:
     """Seconds."""
     kernel_events: bool = True
     """Rescan at once when the kernel announces a change."""
+    reset_after: float = 10.0
+    """Seconds from a problem that a reset may end until the reset; infinite for no resets."""
     api_server: str = ""
     """URL; empty in a pod, which finds the API server by its environment."""
     health_port: int = 8080

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mock_accel_dra import klog
+from mock_accel_dra.configuration import DEFAULTS, Configuration, decode
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.files import remove_half_written, write_atomically
 from mock_accel_dra.identity import Identity, of
@@ -30,7 +31,8 @@ VERSION = 2
 _READABLE = (1, VERSION)
 """Version 1 had no boot id.
 
-Version 2 later got optional fields that its first drivers ignore: identities of devices, times, ``earlier``. Increase
+Version 2 later got optional fields that its first drivers ignore: identities and configuration of devices, times,
+``earlier``. Increase
 the number only if an older driver would do something wrong: it treats a higher number as a lost record, while a newer
 driver runs beside it during an update.
 """
@@ -50,6 +52,8 @@ class PreparedDevice:
     """Allocated by adminAccess: other claims may have it, too, and the driver does not write its status."""
     identity: Identity | None = None
     """None if an older driver recorded it."""
+    configuration: Configuration = DEFAULTS
+    """Empty for adminAccess, and if an older driver recorded it."""
 
     def is_device(self, device: Device) -> bool:
         """Whether ``device`` is this one, under whatever name."""
@@ -159,6 +163,11 @@ class State:
             for entry in claim.devices
             if entry.name == device.name or entry.is_device(device)
         ]
+
+    def configuration(self, device: str, *, but: str = "") -> Configuration:
+        """Configuration of the device named ``device`` by the claim that has it, unless its uid is ``but``."""
+        holding = (entry for _, entry in self.users(device, but=but) if not entry.admin)
+        return next((entry.configuration for entry in holding), DEFAULTS)
 
     def put(self, claim: PreparedClaim) -> None:
         """Record ``claim``. Raises OSError and then records nothing."""
@@ -275,6 +284,7 @@ def _read_claim(uid: str, claim: dict[str, Any]) -> PreparedClaim:
                 name=device["name"],
                 admin=bool(device["admin"]),
                 identity=Identity(device["uuid"], device["pciAddress"]) if "uuid" in device else None,
+                configuration=decode(device["configuration"]) if "configuration" in device else DEFAULTS,
             )
             for device in claim["devices"]
         ),
@@ -289,6 +299,8 @@ def _written(claim: PreparedClaim) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": device.name, "admin": device.admin}
         if device.identity is not None:
             entry |= {"uuid": device.identity.uuid, "pciAddress": device.identity.pci_address}
+        if device.configuration:
+            entry["configuration"] = device.configuration.parameters()
         devices.append(entry)
     return {
         "namespace": claim.namespace,

@@ -74,6 +74,31 @@ def test_content(vf: Device, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+def test_device_node(sysfs: SysfsTree, tmp_path: Path) -> None:
+    sysfs.add("mock0", "0000:11:00.0", window=1 << 20)
+    sysfs.add("mock1", "0000:12:00.0", window=1 << 20)
+    device = read_device(sysfs.root, "mock1")
+    spec = cdi.spec(tmp_path, device)
+    check(spec)
+    node = {"path": "/dev/mock-accel/mock1", "type": "c", "major": 240, "minor": 1}
+    edits = spec["devices"][0]["containerEdits"]
+    assert edits["deviceNodes"] == [{**node, "fileMode": 0o666, "permissions": "rw"}]
+
+
+def test_a_module_without_device_nodes(vf: Device) -> None:
+    (device,) = cdi.spec(Path("/var/run/cdi"), vf)["devices"]
+    assert "deviceNodes" not in device["containerEdits"]
+
+
+def test_another_number_after_the_module_was_loaded_again(sysfs: SysfsTree, tmp_path: Path) -> None:
+    sysfs.add("mock0", "0000:11:00.0", window=1 << 20)
+    assert cdi.write(tmp_path, read_device(sysfs.root, "mock0"))
+    sysfs.write("mock0", "dev", "241:7")
+    assert cdi.write(tmp_path, read_device(sysfs.root, "mock0"))
+    (device,) = json.loads(cdi.file_of(tmp_path, "mock0").read_text())["devices"]
+    assert [(node["major"], node["minor"]) for node in device["containerEdits"]["deviceNodes"]] == [(241, 7)]
+
+
 def test_every_runtime_has_the_mounts_and_mounts_them_read_only(vf: Device) -> None:
     """runc ignores options that it does not know until 1.1, and refuses the container since 1.2."""
     (device,) = cdi.spec(Path("/var/run/cdi"), vf)["devices"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_kernel_events_can_be_disabled() -> None:
     assert not settings.kernel_events
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("2m", 120.0), ("never", float("inf"))])
+def test_reset_after(text: str, seconds: float) -> None:
+    settings, _ = parse(["node-agent", "--reset-after", text], {"NODE_NAME": "node1"})
+    assert isinstance(settings, AgentSettings)
+    assert settings.reset_after == seconds
+
+
 def test_controller() -> None:
     assert parse(["controller", "--resync-interval=2m"], {}) == (ControllerSettings(resync_interval=120), 2)
 
@@ -48,6 +56,11 @@ def test_controller() -> None:
         (["controller"], {"V": "loud"}, "environment variable V: expected a verbosity"),
         (["controller", "--resync-interval", "soon"], {}, "expected a time from 100ms to 24h, like 30s, found 'soon'"),
         (["controller", "--resync-interval", "0s"], {}, "expected a time from 100ms"),
+        (
+            ["node-agent", "--reset-after", "no"],
+            {},
+            "expected a time from 100ms to 24h, like 30s, or never, found 'no'",
+        ),
         (["controller", "--health-port", "70000"], {}, "expected a TCP port from 0"),
         (["controller", "--api-server", "10.0.0.1"], {}, "expected an URL like https://"),
         (["node-agent", "--node-name=n", "--cdi-root=cdi"], {}, "argument --cdi-root: expected an absolute path"),
@@ -70,5 +83,9 @@ def test_outside_a_pod_the_message_names_the_missing_flag(
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr("os.umask", lambda _: 0)
-    assert main(["controller"]) == 1
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        assert main(["controller"]) == 1
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     assert "not in a pod (KUBERNETES_SERVICE_HOST is not set): say --api-server URL" in capsys.readouterr().err

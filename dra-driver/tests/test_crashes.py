@@ -40,17 +40,22 @@ class NodeRig:
             plugin_dir=folder / "p",
             registry_dir=folder / "r",
         )
-        for name, device in (("pair", "mock1"), ("other", "mock2")):
-            results = [self._result(device)] + ([self._result("mock2")] if name == "pair" else [])
-            api.add_claim(name, results)
+        parameters = {"apiVersion": "mock-accel.example.com/v1alpha1", "kind": "MockAccelConfig", "mode": "Shared"}
+        opaque = {"driver": "mock-accel.example.com", "parameters": {**parameters, "maxJobs": 4}}
+        config = [{"source": "FromClaim", "requests": ["mock1"], "opaque": opaque}]
+        api.add_claim("pair", [self._result("mock1"), self._result("mock2")], config=config)
+        api.add_claim("other", [self._result("mock2")])
+        sysfs.reset_settings("mock1")
 
     def _result(self, device: str) -> dict[str, str]:
         pool = f"{self.settings.node_name}/{device}"
-        return {"request": "r", "driver": "mock-accel.example.com", "pool": pool, "device": device}
+        return {"request": device, "driver": "mock-accel.example.com", "pool": pool, "device": device}
 
     @contextmanager
     def driver(self, failpoint: int = 0) -> Iterator[subprocess.Popen[str]]:
         """The program; it dies at failpoint number ``failpoint`` (0: never)."""
+        if not self.sysfs.status("mock1"):  # the module resets them when the device is freed
+            self.sysfs.reset_settings("mock1")
         flags = ["sysfs-root", "cdi-root", "plugin-dir", "registry-dir"]
         argv = [sys.executable, "-m", "mock_accel_dra", "node-agent", "--api-server", self.api.url]
         argv += ["--node-name", self.settings.node_name, "--health-port=0", "--kernel-events=false"]
@@ -111,6 +116,7 @@ def test_killed_at_every_write(rig: NodeRig, unprepare: bool) -> None:
                 assert "still prepared for claim default/pair" in rig.call(False, OTHER)
             assert rig.call(False, CLAIM) == ""
             assert rig.used() == PREPARED
+            assert rig.sysfs.settings("mock1") == ("shared", "4", "0")
             assert rig.call(True, CLAIM) == ""
             assert rig.used() == NOTHING
         left = [*rig.settings.cdi_root.glob(".*"), *rig.settings.plugin_dir.glob(".*")]

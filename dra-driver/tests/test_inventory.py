@@ -6,7 +6,8 @@ import io
 
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.discovery import scan
-from mock_accel_dra.inventory import NO_ANSWER, UNPLUGGED, Inventory
+from mock_accel_dra.inventory import Inventory
+from mock_accel_dra.problems import HOT, HUNG, NO_ANSWER, UNPLUGGED
 
 
 def kill(sysfs: SysfsTree, name: str) -> str:
@@ -69,3 +70,32 @@ def test_the_parent_of_an_unplugged_vf_stays_with_it(sysfs: SysfsTree) -> None:
     sysfs.remove("mock0")
     assert problems(inventory, sysfs, "mock0_vf0") == {"mock0": UNPLUGGED, "mock0_vf0": UNPLUGGED}
     assert problems(inventory, sysfs) == {}
+
+
+def test_health_of_the_module_is_a_problem(sysfs: SysfsTree, log: io.StringIO) -> None:
+    inventory = Inventory()
+    sysfs.add("mock0", "0000:11:00.0", window=1 << 20)
+    assert problems(inventory, sysfs) == {"mock0": ""}
+    assert inventory.turned == []
+    turns = []
+    for word in ("hot", "hot", "hung", "ok"):
+        sysfs.write("mock0", "health", word)
+        problems(inventory, sysfs)
+        turns += [(before, device.problem) for device, before in inventory.turned]
+    assert turns == [("", HOT), (HOT, HUNG), (HUNG, "")]
+    assert '"Device has a problem" device="mock0" problem="Hot" err="the temperature of the device' in log.getvalue()
+    assert '"Device is healthy again" device="mock0" problem="Hung"' in log.getvalue()
+
+
+def test_hung_jobs_are_noticed(sysfs: SysfsTree, log: io.StringIO) -> None:
+    inventory = Inventory()
+    sysfs.add("mock0", "0000:11:00.0", window=1 << 20)
+    sysfs.write("mock0", "hangs", "2")  # before this agent started
+    problems(inventory, sysfs)
+    assert inventory.hung == []
+    sysfs.write("mock0", "hangs", "3")
+    problems(inventory, sysfs)
+    assert [device.name for device in inventory.hung] == ["mock0"]
+    problems(inventory, sysfs)
+    assert inventory.hung == []
+    assert '"A job of a device hung" device="mock0" hangs=3' in log.getvalue()

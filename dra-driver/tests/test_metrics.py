@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mock_accel_dra.durations import BOUNDS, Durations
+from mock_accel_dra.figures import Figures
 from mock_accel_dra.metrics import AgentMetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,6 +20,16 @@ class Agent:
         self.start_seconds: float | None = None
         self.api_errors = 2
         self.state_file = state_file
+
+    def device_figures(self) -> Mapping[str, Figures]:
+        old = Figures({}, {})
+        return {"mock0": Figures({"jobs": 7, "jobs_failed": 1, "bytes": 4096}, {"temperature": 41.5}), "mock1": old}
+
+    def device_problems(self) -> Mapping[str, str]:
+        return {"mock1": "FatalError"}
+
+    def device_resets(self) -> Mapping[tuple[str, str], int]:
+        return {("mock1", "error"): 2}
 
     def devices_by_state(self) -> Mapping[str, int]:
         return {"free": 5, "allocated": 1}
@@ -85,3 +96,16 @@ def test_devices_left_out_and_fields_changed(tmp_path: Path) -> None:
         dict(labels)["field"] for (name, labels), value in found.items() if name == "mock_accel_slice_fields_changed"
     }
     assert fields == {"spec.devices[0].taints", "spec.sharedCounters"}
+
+
+def test_figures_of_devices(tmp_path: Path) -> None:
+    found = samples(Agent(tmp_path / "state.json"))
+    mock0 = (("device", "mock0"),)
+    assert found["mock_accel_device_jobs_total", mock0] == 7
+    assert found["mock_accel_device_jobs_failed_total", mock0] == 1
+    assert found["mock_accel_device_bytes_total", mock0] == 4096
+    assert found["mock_accel_device_temperature_celsius", mock0] == 41.5
+    assert found["mock_accel_device_unhealthy", (("device", "mock1"), ("problem", "FatalError"))] == 1
+    assert found["mock_accel_device_resets_total", (("device", "mock1"), ("result", "error"))] == 2
+    names = {name for name, labels in found if ("device", "mock1") in labels}
+    assert names == {"mock_accel_device_unhealthy", "mock_accel_device_resets_total"}

@@ -12,6 +12,7 @@ import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import cdi, discovery
 from mock_accel_dra.api import ApiError, ApiUnreachableError
+from mock_accel_dra.configuration import Configuration
 from mock_accel_dra.prepare import PrepareError, Preparer, Result
 from mock_accel_dra.state import State
 
@@ -188,10 +189,10 @@ def test_a_register_that_does_not_keep_its_value(rig: Rig, monkeypatch: pytest.M
 def test_failure_to_write_cdi_rolls_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     write = cdi.write
 
-    def full(folder: Path, device: discovery.Device) -> bool:
+    def full(folder: Path, device: discovery.Device, configuration: Configuration) -> bool:
         if device.name == "mock2":
             raise OSError(28, "No space left on device")
-        return write(folder, device)
+        return write(folder, device, configuration)
 
     monkeypatch.setattr(cdi, "write", full)
     claim = rig.api.add("one", result("mock1"), result("mock2"))

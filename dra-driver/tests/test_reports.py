@@ -12,7 +12,7 @@ import pytest
 from dra_fakes.agents import reported, until
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
-from mock_accel_dra import outbox, reports
+from mock_accel_dra import events, outbox, reports
 from mock_accel_dra.api import ApiUnreachableError, Client
 from mock_accel_dra.discovery import scan
 from mock_accel_dra.identity import Identity
@@ -273,6 +273,6 @@ def test_another_device_under_the_name_is_not_ready(plug: Callable[..., SysfsTre
 
 
 def test_long_message_is_truncated(api: FakeApiServer) -> None:
-    event = reports.event_of(NODE, "default", "c" * 253, "uid", "x" * 5000, "2026-01-01T00:00:00Z")
+    event = events.failure(NODE, "default", "c" * 253, "uid", "x" * 5000, "2026-01-01T00:00:00Z")
     assert len(event["message"]) == 1024
     assert len(event["metadata"]["name"]) <= 253

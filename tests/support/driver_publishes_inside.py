@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mock_accel_dra import names
+from mock_accel_dra import events, names
 from mock_accel_dra.api import CLAIMS, SLICES, ApiError, Client
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.publisher import Publisher
-from mock_accel_dra.reports import event_of
 
 from mock_device.lab.base.processes import Children
 from mock_device.lab.controlplane.bootstrap import bootstrap
@@ -103,8 +102,10 @@ def ask_names(client: Client) -> dict[str, Any]:
     for end in ("-", "."):
         long_name = f"{'c' * 199}{end}{'c' * 20}"
         uid = claim["metadata"]["uid"]
-        event = event_of("node", "default", long_name, uid, f"cut at {end}", "2026-01-01T00:00:00Z")
+        event = events.failure("node", "default", long_name, uid, f"cut at {end}", "2026-01-01T00:00:00Z")
         found[f"event at {end}"] = refusal(partial(client.create, "/api/v1/namespaces/default/events", event))
+    event = events.on_node("n" * 253, events.DEVICE_HEALTHY, "healthy again", "2026-01-01T00:00:00Z")
+    found["event on node"] = refusal(partial(client.create, "/api/v1/namespaces/default/events", event))
     body = {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaim",

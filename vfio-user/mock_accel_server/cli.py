@@ -18,7 +18,7 @@ from mock_accel_server.control_requests import Requests
 from mock_accel_server.device import Device
 from mock_accel_server.listener import ListenError
 from mock_accel_server.registers import DEFAULT_WINDOW, UUID_BYTES, Identity
-from mock_accel_server.server import Server
+from mock_accel_server.server import Server, share_evenly
 from mock_device import topology
 
 _LEAST_WINDOW = 4 << 10
@@ -218,6 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     _allow_many_fds()
     _share_heap()
     allow_interrupts()
+    share_evenly()
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _frame: stop.append(caught))

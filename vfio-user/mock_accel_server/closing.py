@@ -14,7 +14,6 @@ import queue
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -29,36 +28,30 @@ def allow_interrupts() -> None:
 
 
 class Closer:
-    """Runs each job in its own thread, so that a blocked job does not delay others.
-
-    Idle threads are reused. ``fd`` is readable when jobs are done; ``collect`` then
-    runs their callbacks in the calling thread.
-    """
+    """Runs each job in its own thread, so that a blocked job does not delay others. Idle threads are reused."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._done: deque[Callable[[], None]] = deque()
-        self._pending = 0
         self._began: dict[int, float] = {}
         """Monotonic time at which each busy thread began its job, by the thread's identifier."""
-        self._lock = threading.Lock()
-        self._ended = False
+        self._changed = threading.Condition()
+        self._unfinished = 0
         self._threads = 0
         self._start_thread()
 
     def close(self, fds: Sequence[int], done: Callable[[], None]) -> None:
-        """Close ``fds`` soon; ``collect`` calls ``done`` when all are closed."""
-        self._pending += 1
-        if self._pending > self._threads:
-            with suppress(RuntimeError):  # no more threads allowed: the job waits for an existing one
-                self._start_thread()
+        """Close ``fds`` soon; then call ``done`` in another thread. Any thread may call this."""
+        with self._changed:
+            self._unfinished += 1
+            if self._unfinished > self._threads:
+                with suppress(RuntimeError):  # no more threads allowed: the job waits for an existing one
+                    self._start_thread()
         self._jobs.put((fds, done))
 
     @property
     def busy(self) -> bool:
-        """Whether jobs are running, or done but not collected."""
-        return self._pending > 0
+        """Whether jobs are running or waiting."""
+        return self._unfinished > 0
 
     def interrupt(self, seconds: float) -> None:
         """Interrupt the close(2) of each job that has run for ``seconds``; needs ``allow_interrupts``."""
@@ -69,25 +62,12 @@ class Closer:
             if began < latest:
                 signal.pthread_kill(thread, INTERRUPT)
 
-    def collect(self) -> None:
-        """Run the callbacks of all finished jobs."""
-        with suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-        while self._done:
-            self._pending -= 1
-            self._done.popleft()()
-
     def end(self, seconds: float) -> None:
         """Wait at most ``seconds`` for running jobs; then abandon threads that are still blocked."""
-        deadline = time.monotonic() + seconds
-        while len(self._done) < self._pending and time.monotonic() < deadline:
-            time.sleep(0.001)
-        self.collect()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unfinished, seconds)
         for _ in range(self._threads):
             self._jobs.put(None)
-        with self._lock:
-            self._ended = True
-            os.close(self.fd)
 
     def _start_thread(self) -> None:
         threading.Thread(target=self._work, daemon=True, name="closer").start()
@@ -101,7 +81,7 @@ class Closer:
                 with suppress(OSError):  # even after EIO or EINTR the descriptor is closed
                     os.close(fd)
             del self._began[threading.get_ident()]
-            self._done.append(done)
-            with self._lock:
-                if not self._ended:
-                    os.eventfd_write(self.fd, 1)
+            with self._changed:
+                self._unfinished -= 1
+                self._changed.notify_all()
+            done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from mock_accel_server.timers import Timers
 
@@ -30,22 +31,26 @@ class Notices:
         self._name = name
         self._seconds = seconds
         self._window = timers.timer(seconds, self.flush)
+        self._lock = threading.Lock()
         self._written = 0
         self._left_out = 0
 
     def warning(self, text: str) -> None:
-        """Write the line, or count it as suppressed."""
-        if not self._window.running:
-            self._window.start()
-        if self._written < _LINES:
+        """Write the line, or count it as suppressed. Any thread may call this."""
+        with self._lock:
+            if not self._window.running:
+                self._window.start()
             self._written += 1
-            log.warning("%s: %s", self._name, shortened(text))
-        else:
-            self._left_out += 1
+            if self._written > _LINES:
+                self._left_out += 1
+                return
+        log.warning("%s: %s", self._name, shortened(text))
 
     def flush(self) -> None:
         """End the window and write the number of suppressed lines, if any."""
-        if self._left_out:
-            log.warning("%s: %d more messages within %g s left out", self._name, self._left_out, self._seconds)
-        self._written = self._left_out = 0
-        self._window.stop()
+        with self._lock:
+            left_out = self._left_out
+            self._written = self._left_out = 0
+            self._window.stop()
+        if left_out:
+            log.warning("%s: %d more messages within %g s left out", self._name, left_out, self._seconds)

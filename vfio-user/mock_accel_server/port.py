@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mock_accel_server.connection import Connection
 from mock_accel_server.device import Device
@@ -11,43 +12,43 @@ from mock_accel_server.listener import Listener
 from mock_accel_server.notices import Notices
 from mock_accel_server.timers import Timers
 
-
-@dataclass(frozen=True)
-class TimeLimits:
-    """Time limits for clients, in seconds."""
-
-    handshake: float = 10.0
-    """From the connection to the end of the first message."""
-    message: float = 10.0
-    """From the first byte of a message to its last, and for the client to read a reply."""
+_MAX_CLOSING = 4
+"""A device with this many running close jobs accepts no client, because they are probably blocked."""
 
 
 class Port:
-    """State of the loop for one device; ``late`` is called with the reason when a time limit is exceeded."""
+    """State of one device's socket. It belongs to the loop's thread, except the number of close jobs."""
 
     def __init__(
-        self,
-        device: Device,
-        listener: Listener,
-        timers: Timers,
-        limits: TimeLimits,
-        late: Callable[[Port, str], None],
-    ) -> None:
+        self, device: Device, listener: Listener, timers: Timers, patience: float, late: Callable[[Port], None]
+    ):
+        """``late`` is called when a client has waited ``patience`` seconds for the end of the last one."""
         self.device = device
         self.listener = listener
         self.notices = Notices(device.identity.name, timers)
         self.client: Connection | None = None
-        self.watched = 0
-        """Events of the client's socket for which the selector waits."""
+        self.thread: threading.Thread | None = None
+        """Serves ``client``."""
+        self.next: socket.socket | None = None
+        """A client that waits for the end of one that has disconnected."""
+        self.patience = timers.timer(patience, lambda: late(self))
+        self.dead = False
+        """It has no socket, by ``Server.die``."""
         self.listening = False
         """Whether the selector waits for clients."""
-        self.dead = False
-        """A fault on demand: it has no socket."""
-        self.closing = 0
-        """Number of running close jobs for this device."""
         self.out_of_fds = False
         """A client was refused because no file descriptor was free; no client is accepted until the next attempt."""
-        self.handshake = timers.timer(limits.handshake, lambda: late(self, f"no version within {limits.handshake:g} s"))
-        self.stalled = timers.timer(
-            limits.message, lambda: late(self, f"a message was not finished within {limits.message:g} s")
-        )
+        self._closing = 0
+        self._lock = threading.Lock()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether too many close jobs are running."""
+        return self._closing >= _MAX_CLOSING
+
+    def count_closing(self, change: int) -> bool:
+        """Count a close job that starts (1) or ends (-1); whether ``blocked`` has changed. Any thread may call this."""
+        with self._lock:
+            before = self.blocked
+            self._closing += change
+            return self.blocked != before

@@ -84,6 +84,9 @@ IRQ_SET = struct.Struct("=IIIII")
 REGION_ACCESS = struct.Struct("=QII")
 """Sections ``VFIO_USER_REGION_READ`` and ``VFIO_USER_REGION_WRITE``: offset, region, count; then data."""
 
+READ_MESSAGE = struct.Struct(HEADER.format + REGION_ACCESS.format.removeprefix("="))
+"""A whole ``VFIO_USER_REGION_READ``: the header, then offset, region, count."""
+
 WRITE_COUNT = struct.Struct("=Q")
 """Section ``VFIO_USER_REGION_WRITE_MULTI``: number of writes; then as many of ``SINGLE_WRITE``."""
 

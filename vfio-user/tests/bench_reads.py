@@ -43,7 +43,7 @@ server.run()
 
 
 class Target:
-    """A running server, and a client of its last device."""
+    """A running server with a client of each device, of which that of the last one reads."""
 
     def __init__(self, source: Path, devices: int, stack: ExitStack) -> None:
         self.name = f"{source}\t{devices} devices"
@@ -54,13 +54,14 @@ class Target:
         stack.callback(server.kill)
         assert server.stdout is not None and server.stdout.readline() == b"ready\n"
         self._processor_clock = ~server.pid << 3 | 2  # clock_getcpuclockid(3) of another process
-        self._client = stack.enter_context(Client(folder / f"{devices - 1}.sock"))
+        clients = [stack.enter_context(Client(folder / f"{number}.sock")) for number in range(devices)]
+        self._client = clients[-1]
         self.rates: list[float] = []
         """Reads per second in each window."""
         self.costs: list[float] = []
         """Processor time of the server per read in each window, in seconds."""
 
-    def measure(self) -> None:
+    def measure(self, seconds: float = WINDOW_SECONDS) -> None:
         """Measure one window: reads of a 32-bit register, one request at a time."""
         fixed = protocol.REGION_ACCESS.pack(0x2C, RegionIndex.BAR0, 4)
         size = protocol.HEADER.size + len(fixed)
@@ -68,7 +69,7 @@ class Target:
         connection, reply_size, count = self._client.socket, size + 4, 0
         used = time.clock_gettime(self._processor_clock)
         start = time.perf_counter()
-        while (took := time.perf_counter() - start) < WINDOW_SECONDS:
+        while (took := time.perf_counter() - start) < seconds:
             for _ in range(100):
                 connection.sendall(message)
                 assert len(connection.recv(reply_size)) == reply_size

@@ -16,6 +16,11 @@ from running_server import PF, SECRET, VF, Connect, RunningServer
 from vfio_user_client import Client
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """An error in a client's thread fails the test."""
+    item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"))
+
+
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for sockets, with a short name: a socket's path has at most 107 bytes."""

@@ -82,13 +82,10 @@ class Witness(threading.Thread):
             with Client(self._stays) as client:
                 while not self._end.wait(_CHECK_SECONDS):
                     self._ask(lambda: client.read(0, 4))
-                    self._ask(self._connect)
+                    with ExitStack() as stack:  # the connection's thread lives until its starved time is known
+                        self._ask(lambda stack=stack: stack.enter_context(Client(self._again)).read(0, 4))  # type: ignore[misc]
         except (OSError, EOFError, FuzzError) as error:
             self.failure = f"a device that is not attacked failed: {error or type(error).__name__}"
-
-    def _connect(self) -> bytes:
-        with Client(self._again) as client:
-            return client.read(0, 4)
 
     def _ask(self, question: Callable[[], bytes]) -> None:
         start = time.monotonic() - self._starved()

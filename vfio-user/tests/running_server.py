@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mock_accel_server.connection import TimeLimits
 from mock_accel_server.device import Device
-from mock_accel_server.port import TimeLimits
 from mock_accel_server.registers import Identity
 from mock_accel_server.server import Server
 from vfio_user_client import Client

@@ -30,6 +30,7 @@ class ServerProcess:
             self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, env=env)
         assert self.process.stdout is not None
         self.ready = self.process.stdout.readline().decode()
+        self._starved: dict[str, int] = {}
 
     def open_fds(self) -> int:
         """Number of open file descriptors of the process."""
@@ -44,12 +45,12 @@ class ServerProcess:
 
         A thread without a processor may hold Python's global lock, for which the others wait.
         """
-        nanoseconds = 0
         for pid in (self.process.pid, os.getpid()):
-            for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):  # exists with CONFIG_SCHED_INFO
-                with suppress(FileNotFoundError, ProcessLookupError):
-                    nanoseconds += int(file.read_text().split()[1])
-        return nanoseconds / 1e9
+            for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 (often, and there may be a hundred)
+                path = f"/proc/{pid}/task/{thread}/schedstat"  # exists with CONFIG_SCHED_INFO
+                with suppress(FileNotFoundError, ProcessLookupError), Path(path).open("rb", buffering=0) as file:
+                    self._starved[path] = int(file.read().split()[1])
+        return sum(self._starved.values()) / 1e9  # of threads that have ended, too
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from attacks import ONE_PAGE, TRIGGER_BY_EVENTFD, half_message, lingering_socket, trigger_full_eventfd
 from mock_accel_server import protocol
+from mock_accel_server.connection import TimeLimits
 from mock_accel_server.device import Device
-from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
 from running_server import PF, RunningServer, wait_until
 from server_process import ServerProcess

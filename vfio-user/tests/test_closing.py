@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import queue
 import threading
 from collections.abc import Callable, Iterator
 
@@ -37,17 +37,25 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     release.set()
 
 
-def collect(closer: Closer) -> None:
-    assert select.select([closer.fd], [], [], DEADLINE_SECONDS)[0], "not closed within the time limit"
-    closer.collect()
+class Done:
+    """Counts finished jobs."""
+
+    def __init__(self) -> None:
+        self._finished: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def __call__(self) -> None:
+        self._finished.put(None)
+
+    def wait(self) -> None:
+        """Wait for one job. Raises queue.Empty."""
+        self._finished.get(timeout=DEADLINE_SECONDS)
 
 
 def test_callback_when_all_are_closed(closer: Closer) -> None:
     fds = [os.dup(0) for _ in range(3)]
-    done: list[int] = []
-    closer.close(fds, lambda: done.append(1))
-    while not done:
-        collect(closer)
+    done = Done()
+    closer.close(fds, done)
+    done.wait()
     for fd in fds:
         with pytest.raises(OSError):
             os.fstat(fd)
@@ -59,26 +67,35 @@ def test_blocked_closes_do_not_delay_others(blocked: Callable[[int], None]) -> N
         fd = os.dup(0)
         blocked(fd)
         closer.close([fd], lambda: None)
-    done: list[int] = []
-    for number in range(20):
-        closer.close([os.dup(0)], lambda number=number: done.append(number))  # type: ignore[misc]
-        while len(done) <= number:
-            collect(closer)
+    done = Done()
+    for _ in range(20):
+        closer.close([os.dup(0)], done)
+        done.wait()
+    assert closer.busy
     closer.end(0.0)
 
 
 def test_threads_are_reused(closer: Closer) -> None:
     before = threading.active_count()
-    done: list[int] = []
-    for number in range(200):
-        closer.close([os.dup(0)], lambda: done.append(1))
-        while len(done) <= number:
-            collect(closer)
+    done = Done()
+    for _ in range(200):
+        closer.close([os.dup(0)], done)
+        done.wait()
     assert threading.active_count() <= before
 
 
+def test_any_thread_may_close(closer: Closer) -> None:
+    done = Done()
+    threads = [threading.Thread(target=lambda: closer.close([os.dup(0)], done)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        done.wait()
+    closer.end(DEADLINE_SECONDS)
+    assert not closer.busy
+
+
 def test_bad_descriptor_is_harmless(closer: Closer) -> None:
-    done: list[int] = []
-    closer.close([1 << 30], lambda: done.append(1))
-    while not done:
-        collect(closer)
+    done = Done()
+    closer.close([1 << 30], done)
+    done.wait()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from mock_accel_server import protocol
+from mock_accel_server.connection import TimeLimits
 from mock_accel_server.device import Device
-from mock_accel_server.port import TimeLimits
 from mock_accel_server.protocol import Command, RegionIndex
 from running_server import PF, Connect, RunningServer, wait_until
 from vfio_user_client import Client, version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from mock_accel_server.timers import Timers
@@ -77,6 +78,40 @@ def test_restarts_do_not_fill_the_heap() -> None:
         timer.start()
         timer.stop()
     assert len(timers._heap) == 1
+
+
+def test_loop_is_woken_for_an_earlier_timer_only() -> None:
+    woken: list[str] = []
+    timers = Timers(lambda: woken.append("woken"))
+    timers.timer(LATE, lambda: None).start()
+    assert len(woken) == 1
+    timers.timer(2 * LATE, lambda: None).start()
+    assert len(woken) == 1
+    early = timers.timer(SOON, lambda: None)
+    early.start()
+    assert len(woken) == 2
+    early.start()
+    assert len(woken) == 2, "its entry is in the heap already"
+
+
+def test_any_thread_may_start_timers() -> None:
+    timers = Timers()
+    ran: list[int] = []
+
+    def work() -> None:
+        for _ in range(200):
+            timers.timer(0.0, lambda: ran.append(1)).start()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10.0
+    while len(ran) < 800:
+        timers.run_due()
+        assert time.monotonic() < deadline
+    for thread in threads:
+        thread.join()
+    assert timers.timeout() is None
 
 
 def test_cost_of_an_event_does_not_depend_on_the_number_of_timers() -> None:

@@ -63,8 +63,12 @@ class Client:
         self._next_id = 0
         self.capabilities: dict[str, object] = {}
         if negotiate:
-            answer = self.call(Command.VERSION, version())
-            self.capabilities = json.loads(answer[4:-1])["capabilities"]
+            self.negotiate()
+
+    def negotiate(self) -> None:
+        """Agree on the version. Raises EOFError if the server has refused the client."""
+        answer = self.call(Command.VERSION, version())
+        self.capabilities = json.loads(answer[4:-1])["capabilities"]
 
     def __enter__(self) -> Client:
         return self

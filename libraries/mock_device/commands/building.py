@@ -57,6 +57,12 @@ def _driver_image() -> Path:
     return images.driver_image()
 
 
+def _tools_image() -> Path:
+    from mock_device.lab.build import images, tools_program
+
+    return images.tools_image(tools_program.program())
+
+
 def _containerd() -> Path:
     from mock_device.lab.build.gobuild import build_containerd
 
@@ -69,6 +75,7 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
     "containerd": _containerd,
     "kmod-image": _kmod_image,
     "driver-image": _driver_image,
+    "tools-image": _tools_image,
     "registry": _registry,
     "kubernetes": _kubernetes,
     "node-image": _node_image,

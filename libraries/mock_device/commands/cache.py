@@ -21,7 +21,7 @@ from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
-from mock_device.lab.build import images, kbuild
+from mock_device.lab.build import images, kbuild, tools_program
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm, build_registry
 from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
@@ -176,6 +176,7 @@ def current_builds() -> set[Path]:
         kbuild.build_test_modules,
         deploy.kmod_image,
         images.driver_image,
+        lambda: images.tools_image(tools_program.program()),
         *(partial(_node_image, name) for name in _profiles_for_guests()),
     ]
     return _requested_by(builds)

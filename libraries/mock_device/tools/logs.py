@@ -48,6 +48,7 @@ CALLS = frozenset(
         "Set status",
         "Wrote CDI file",
         "Removed CDI file",
+        "Device cannot be read, its CDI file stays",
         "Roll-back failed",
         "Device is gone, its status is not written",
         "Register of another device left alone",

@@ -158,3 +158,9 @@ def environment_of(function: Function) -> set[str]:
     """Environment variables (``NAME=value``) that describe this device to a container; their names contain its name."""
     values = {"DEVICE": function.name, "UUID": function.uuid, "PCI": function.bdf}
     return {f"MOCK_ACCEL_{key}_{function.name.upper()}={value}" for key, value in values.items()}
+
+
+def configuration_names(function: Function) -> set[str]:
+    """Names of variables that a container also has if its claim configures the device."""
+    suffixes = ("", f"_{function.name.upper()}")
+    return {f"MOCK_ACCEL_{key}{suffix}" for key in ("MODE", "MAX_JOBS", "WINDOW_SIZE") for suffix in suffixes}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mock_device.checks.nodes.cdi import environment_of
+from mock_device.checks.nodes.cdi import configuration_names, environment_of
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import pod_claims
 from mock_device.topology import Function, Node
@@ -224,6 +224,7 @@ def _environment_complaints(environment: Mapping[str, str], functions: Mapping[s
     wanted = {variable for function in functions.values() for variable in environment_of(function)}
     names = {variable.partition("=")[0] for variable in wanted}
     short = ("MOCK_ACCEL_DEVICE", "MOCK_ACCEL_UUID", "MOCK_ACCEL_PCI")
+    known = names | set(short) | {name for function in functions.values() for name in configuration_names(function)}
     has = {f"{name}={value}" for name, value in environment.items()}
     found = []
     for variable in sorted(wanted - has):
@@ -231,7 +232,7 @@ def _environment_complaints(environment: Mapping[str, str], functions: Mapping[s
         found.append(f"environment of the container: expected {variable}, found {value}")
     found += [
         f"environment of the container: {name}={environment[name]} belongs to none of its devices"
-        for name in sorted(environment.keys() - names - set(short))
+        for name in sorted(environment.keys() - known)
     ]
     # With several devices, the short variables describe one of them.
     shorts = tuple(environment.get(name) for name in short)

@@ -23,6 +23,7 @@ from mock_device.lab.build.store import Input, cached
 REPOSITORY = "localhost/mock-device"
 KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
 DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
+TOOLS_IMAGE = f"{REPOSITORY}/mock-accel-tools:dev"
 PYTHON_VERSION = "3.13"
 """Version of Python in Debian trixie, and so in the driver's image."""
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
@@ -186,7 +187,7 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
 
     def build(folder: Path) -> None:
         context = folder / "context"
-        shutil.copytree(component, context, ignore=shutil.ignore_patterns("tests", "manifests"))
+        shutil.copytree(component, context, ignore=shutil.ignore_patterns("tests", "manifests", "tools"))
         shutil.copy2(module, context / module.name)
         run([sys.executable, component / "firmware.py", context / "mock-accel.fw"], timeout=_FIRMWARE_SECONDS)
         arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
@@ -231,7 +232,7 @@ def kmod_variant(archive: Path, tag: str, files: Mapping[str, str]) -> Path:
 
 def _sources(component: Path) -> list[str | Path]:
     """Files and folders of a component that go into its image."""
-    excluded = {"tests", "manifests", "README.md", "Makefile", "__pycache__"}
+    excluded = {"tests", "manifests", "tools", "README.md", "Makefile", "__pycache__"}
     return [path for path in sorted(component.iterdir()) if path.name not in excluded]
 
 
@@ -273,3 +274,22 @@ def driver_image() -> Path:
 
     inputs: dict[str, Input] = {"sources": _sources(component), "packages": str(packages), "base": str(archive)}
     return cached("image-driver", inputs, build, what=f"image {DRIVER_IMAGE}") / _ARCHIVE
+
+
+def tools_image(program: Path) -> Path:
+    """Archive of the image with ``program``, which runs jobs on devices."""
+    base = _base("busybox")
+    archive = base_image(base)
+    containerfile = PROJECT / "kernel-driver/tools/Containerfile"
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        context.mkdir()
+        for file in (program, containerfile):
+            shutil.copy2(file, context)
+        arguments = {"BASE": base.tag}
+        _build(folder, log_path("image-tools"), tag=TOOLS_IMAGE, context=context, base=archive, arguments=arguments)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {"program": str(program), "containerfile": containerfile, "base": str(archive)}
+    return cached("image-tools", inputs, build, what=f"image {TOOLS_IMAGE}") / _ARCHIVE

@@ -61,10 +61,10 @@ def module_kernel_release() -> str:
 
 @cache
 def build_root() -> Path:
-    """Tree with compiler and headers of the nodes' exact kernel release."""
+    """Tree with compiler and headers of the nodes' exact kernel release, and the C library for programs in images."""
     release = module_kernel_release()
     source = "linux-source-" + ".".join(release.split(".")[:2])
-    packages = ("make", "gcc", "perl", "xz-utils", source, f"linux-headers-{release}")
+    packages = (*_TOOLS, "libc6-dev", "xz-utils", source, f"linux-headers-{release}")
     scripts = " ".join(
         f"{source}/scripts/{name}" for name in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
     )
