@@ -35,8 +35,8 @@ static void mock_job_end(struct mock_accel *mock, struct mock_job *job, int erro
 	job->error = error;
 	if (job->file)
 		job->file->done++;
-	/* Pairs with waiters that read this without the lock. */
-	smp_store_release(&job->done, true);
+	/* Waiters read this without the lock. */
+	WRITE_ONCE(job->done, true);
 	mock_job_put(job);
 }
 
@@ -190,7 +190,7 @@ int mock_job_wait(struct mock_file *file, u64 number, unsigned int timeout_ms, u
 		timeout = msecs_to_jiffies(MOCK_GRACE_MS) +
 			  max_t(long, job->deadline - jiffies, 0);
 	mutex_unlock(&mock->jobs_lock);
-	left = wait_event_interruptible_timeout(mock->wait, smp_load_acquire(&job->done), timeout);
+	left = wait_event_interruptible_timeout(mock->wait, READ_ONCE(job->done), timeout);
 	mutex_lock(&mock->jobs_lock);
 	if (!job->done) {
 		err = left < 0 ? -EINTR : -ETIME;

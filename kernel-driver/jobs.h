@@ -37,6 +37,7 @@ struct mock_descriptor {
 	__le32 reserved2;
 	__le64 bytes;
 };
+
 static_assert(sizeof(struct mock_descriptor) == 64);
 
 struct mock_segment {

@@ -150,7 +150,7 @@ static void mock_reset_done(struct pci_dev *pdev)
 	mutex_unlock(&mock_lock);
 }
 
-/* The PCI core's order: this, a reset of the link unless accesses still work, slot_reset, resume. */
+/* The PCI core calls this, resets the link unless accesses still work, and calls slot_reset. */
 static pci_ers_result_t mock_error_detected(struct pci_dev *pdev, pci_channel_state_t state)
 {
 	if (state == pci_channel_io_perm_failure)

@@ -96,7 +96,7 @@ struct mock_accel {
 	wait_queue_head_t wait;	/* for jobs that end, and room in the ring */
 	struct rw_semaphore present;	/* held by those who map memory for the device */
 
-	struct mutex jobs_lock;
+	struct mutex jobs_lock;	/* protects what follows */
 	char name[MOCK_NAME_LENGTH];	/* the last one */
 	struct device *notify;	/* class device to tell changes of health */
 	bool gone;		/* unbound: the hardware must not be used */

@@ -5,10 +5,11 @@
 #include <linux/firmware.h>
 #include <linux/io.h>
 #include <linux/iopoll.h>
+#include <linux/sizes.h>
 
 #include "jobs.h"
 
-#define MOCK_FIRMWARE_MAX	(1 << 20)
+#define MOCK_FIRMWARE_MAX	SZ_1M
 #define MOCK_STOP_POLL_US	200
 #define MOCK_STOP_US		USEC_PER_SEC
 
