@@ -1,7 +1,7 @@
 """Make the firmware image of the mock accelerators: ``python3 firmware.py FILE``.
 
-Format: ``vfio-user/README.md``, "Firmware image": header of 32 bytes (magic, version, size and checksum of the payload),
-then the payload, which has no meaning. Nothing of the project is imported, so that any build can run this.
+Format: ``vfio-user/DATASHEET.md``, "Firmware image": header of 32 bytes (magic, version, size and checksum of the
+payload), then the payload, which has no meaning. Nothing of the project is imported, so that any build can run this.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ static const char *mock_health_now(struct mock_accel *mock)
 		return "hung";
 	if (state == MOCK_DEAD || state & MOCK_STATE_FATAL)
 		return "fatal";
-	if (!(state & MOCK_STATE_FIRMWARE))
+	/* The device may still have the one of an earlier driver. */
+	if (!(state & MOCK_STATE_FIRMWARE) || !mock->has_firmware)
 		return "no-firmware";
 	if (!mock->ready)
 		return "fatal";

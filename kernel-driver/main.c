@@ -92,6 +92,8 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto teardown;
 	if (!mock->is_vf)
 		mock_publish_soon();
+	/* When the link is frozen, it is too late to read this. */
+	pci_save_state(pdev);
 	return 0;
 
 teardown:
@@ -148,6 +150,8 @@ static void mock_reset_done(struct pci_dev *pdev)
 		if (mock_reset_with(mock, pdev))
 			mock_reset_ends(mock);
 	mutex_unlock(&mock_lock);
+	/* The reset has used the saved state up; the next may be one of the link. */
+	pci_save_state(pdev);
 }
 
 /* The PCI core calls this, resets the link unless accesses still work, and calls slot_reset. */

@@ -102,6 +102,7 @@ struct mock_accel {
 	bool gone;		/* unbound: the hardware must not be used */
 	bool resetting;
 	bool ready;		/* the ring runs */
+	bool has_firmware;	/* loaded by this driver since the last reset */
 	bool hung;		/* from a time-out to the end of the reset */
 	unsigned int hangs;
 	unsigned int reset_tries;

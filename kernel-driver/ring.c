@@ -120,6 +120,7 @@ int mock_ring_start(struct mock_accel *mock)
 	iowrite32(mock->job_limit, mock->regs + MOCK_REG_JOB_LIMIT);
 	iowrite32(mock->window_limit, mock->regs + MOCK_REG_WINDOW_LIMIT);
 	err = mock_load_firmware(mock);
+	mock->has_firmware = !err;
 	if (err)
 		return err;
 	mock_write64(mock, MOCK_REG_RING_BASE, mock->ring_dma);

@@ -181,6 +181,11 @@ class ModuleGuest:
                 raise AssertionError(f"no event {name} within {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
             event = got and got["event"]
 
+    def inject_error(self, port: str, error: str) -> None:
+        """Let a root port report a PCI Express error, by its name in QEMU's ``pcie_aer_inject_error``."""
+        said = self._monitor.cmd("human-monitor-command", **{"command-line": f"pcie_aer_inject_error {port} {error}"})
+        assert str(said).startswith("OK"), said
+
     # Slots
 
     def plug(self, slot: Slot) -> None:
