@@ -133,7 +133,8 @@ class ModuleGuest:
 
     def read_all(self) -> dict[str, dict[str, str]]:
         """All readable single-line attributes: values by attribute by device."""
-        lines = self.ok(f"cd {CLASS}; grep -sH '' */[a-z]*").splitlines()
+        # grep complains about folders and the attribute that can only be written.
+        lines = self.ok(f"cd {CLASS} && {{ grep -sH '' */[a-z]*; :; }}").splitlines()
         found: dict[str, dict[str, str]] = {}
         for file, _, value in (line.partition(":") for line in lines):
             name, _, attribute = file.partition("/")

@@ -135,7 +135,7 @@ def state_of(api: ApiClient) -> Object:
 
 def schema(api: ApiClient) -> Object:
     """What the API server says of our Module, under another name, and of wrong ones."""
-    module, *_ = manifests.read_manifest(kmm_state.MANIFEST)
+    *_, module = manifests.read_manifest(kmm_state.MANIFEST)
     module["metadata"]["name"] = "other"
     wrong = json.loads(json.dumps(module))
     wrong["spec"]["moduleLoader"]["container"]["modprobe"]["module"] = "mock_accel"
@@ -190,7 +190,7 @@ def failures(api: ApiClient, operator: KmmStandIn, control: module_loading.KmmCo
     control.load(NODE1)
     unloaded()
     mapping = [{"regexp": "^5[.]", "containerImage": "localhost/old:1"}]
-    before, *_ = manifests.read_manifest(kmm_state.MANIFEST)
+    *_, before = manifests.read_manifest(kmm_state.MANIFEST)
     replace_module(api, kernelMappings=mapping)
     wait("mapping")
     replace_module(api, kernelMappings=before["spec"]["moduleLoader"]["container"]["kernelMappings"])
