@@ -64,7 +64,7 @@ def build_root() -> Path:
     """Tree with compiler and headers of the nodes' exact kernel release, and the C library for programs in images."""
     release = module_kernel_release()
     source = "linux-source-" + ".".join(release.split(".")[:2])
-    packages = (*_TOOLS, "libc6-dev", "xz-utils", source, f"linux-headers-{release}")
+    packages = (*_TOOLS, "libc6-dev", "sparse", "xz-utils", source, f"linux-headers-{release}")
     scripts = " ".join(
         f"{source}/scripts/{name}" for name in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
     )
@@ -232,11 +232,12 @@ def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path =
 CHECKS: Mapping[str, Callable[[], None]] = {
     "checkpatch": _check("style", "checkpatch --strict", nodes_kernel),
     "checkpatch of its tests": _check("style", "checkpatch --strict of its tests", nodes_kernel, _TEST_MODULES),
+    "sparse": _check("sparse", "sparse", nodes_kernel),
     "the nodes' kernel": _check("check", "W=1", nodes_kernel),
     "the oldest kernel": _check("check", "W=1", lambda: other_kernels()[0]),
     "the newest kernel": _check("check", "W=1", lambda: other_kernels()[1]),
 }
-"""Checks that the module must pass; each raises StepError with the output of the compiler or checkpatch."""
+"""Checks that the module must pass; each raises StepError with the output of the compiler, checkpatch or sparse."""
 
 
 @click.command("kbuild", context_settings=command_line.SETTINGS)
