@@ -91,7 +91,7 @@ def test_kmm_is_installed_for_the_module_and_removed_again(foreign: ForeignClust
     assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, *AS_ROOT, MODULE}
     assert foreign.labels == {NODE1, NODE2}
     record = AttachedPaths.of("mine").load()
-    assert (record.objects, record.labelled) == ([TESTS, SHARED, OPERATOR, *AS_ROOT, MODULE], [NODE2])
+    assert (record.objects, record.labelled) == ([TESTS, SHARED, *AS_ROOT, OPERATOR, MODULE], [NODE2])
     foreign.users = ["team/training"]
     with pytest.raises(StepError, match="devices are in use by the claims team/training"):
         detaching.detach("mine")
