@@ -163,7 +163,7 @@ def changed(operator: KmmStandIn, **faults: Any) -> Iterator[None]:
 
 
 def delete_policy(api: ApiClient) -> None:
-    """Delete the policy for KMM's worker. Foreground deletion would wait for the garbage collector, which is not here."""
+    """Delete the policy for KMM's worker. No garbage collector runs here, which would end a foreground deletion."""
     admission = client.AdmissionregistrationV1Api(api)
     admission.delete_mutating_admission_policy_binding(WORKER_POLICY, propagation_policy="Background")
     admission.delete_mutating_admission_policy(WORKER_POLICY, propagation_policy="Background")
