@@ -32,6 +32,32 @@ static void mock_insert(struct mock_accel *mock)
 	list_add_tail(&mock->node, &other->node);
 }
 
+static int mock_find_hardware(struct mock_accel *mock)
+{
+	struct pci_dev *pdev = mock->pdev;
+	u32 revision;
+	int err;
+
+	err = pcim_enable_device(pdev);
+	if (err)
+		return dev_err_probe(&pdev->dev, err, "cannot be enabled\n");
+	if (pci_resource_len(pdev, MOCK_BAR) < MOCK_BAR_SIZE)
+		return dev_err_probe(&pdev->dev, -ENODEV, "BAR %d has less than %#x bytes\n",
+				     MOCK_BAR, MOCK_BAR_SIZE);
+	/* Not exclusively: the MSI-X table is in it, too. */
+	mock->regs = devm_ioremap(&pdev->dev, pci_resource_start(pdev, MOCK_BAR), MOCK_BAR_SIZE);
+	if (!mock->regs)
+		return dev_err_probe(&pdev->dev, -ENOMEM, "cannot map BAR %d\n", MOCK_BAR);
+	if (!mock_alive(mock))
+		return dev_err_probe(&pdev->dev, -ENODEV, "id register is %#x, expected %#x\n",
+				     ioread32(mock->regs + MOCK_REG_ID), MOCK_ID);
+	revision = ioread32(mock->regs + MOCK_REG_REVISION);
+	if (revision < MOCK_REVISION)
+		return dev_err_probe(&pdev->dev, -ENODEV, "revision is %#x, expected %#x\n",
+				     revision, MOCK_REVISION);
+	return 0;
+}
+
 static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct mock_accel *mock;
@@ -42,26 +68,18 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		return -ENODEV;
 	if (pdev->device == MOCK_DEVICE_ID_VF && !pdev->is_virtfn)
 		return dev_err_probe(&pdev->dev, -ENODEV, "is not a VF that a PF enabled\n");
-	mock = devm_kzalloc(&pdev->dev, sizeof(*mock), GFP_KERNEL);
+	mock = mock_alloc(pdev);
 	if (!mock)
 		return -ENOMEM;
-	err = pcim_enable_device(pdev);
+	pci_set_drvdata(pdev, mock);
+	err = mock_find_hardware(mock);
 	if (err)
-		return dev_err_probe(&pdev->dev, err, "cannot be enabled\n");
-	if (pci_resource_len(pdev, MOCK_BAR) < MOCK_BAR_SIZE)
-		return dev_err_probe(&pdev->dev, -ENODEV, "BAR %d has less than %#x bytes\n",
-				     MOCK_BAR, MOCK_BAR_SIZE);
-	mock->regs = devm_ioremap_resource(&pdev->dev, &pdev->resource[MOCK_BAR]);
-	if (IS_ERR(mock->regs))
-		return dev_err_probe(&pdev->dev, PTR_ERR(mock->regs), "cannot map BAR %d\n",
-				     MOCK_BAR);
-	if (!mock_alive(mock))
-		return dev_err_probe(&pdev->dev, -ENODEV, "id register is %#x, expected %#x\n",
-				     ioread32(mock->regs + MOCK_REG_ID), MOCK_ID);
-	mock->pdev = pdev;
+		goto put;
 	mock->is_vf = pdev->is_virtfn;
 	mock->index = -1;
-	pci_set_drvdata(pdev, mock);
+	err = mock_jobs_setup(mock);
+	if (err)
+		goto put;
 
 	mutex_lock(&mock_lock);
 	mock->holds_module = mock_allocated(mock) && try_module_get(THIS_MODULE);
@@ -70,10 +88,20 @@ static int mock_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (err)
 		list_del(&mock->node);
 	mutex_unlock(&mock_lock);
-	if (err && mock->holds_module)
-		module_put(THIS_MODULE);
-	if (!err && !mock->is_vf)
+	if (err)
+		goto teardown;
+	if (!mock->is_vf)
 		mock_publish_soon();
+	/* When the link is frozen, it is too late to read this. */
+	pci_save_state(pdev);
+	return 0;
+
+teardown:
+	if (mock->holds_module)
+		module_put(THIS_MODULE);
+	mock_jobs_teardown(mock);
+put:
+	kref_put(&mock->ref, mock_free);
 	return err;
 }
 
@@ -90,8 +118,10 @@ static void mock_remove(struct pci_dev *pdev)
 		mock_unpublish_pf(mock);
 	list_del(&mock->node);
 	mutex_unlock(&mock_lock);
+	mock_jobs_teardown(mock);
 	if (mock->holds_module)
 		module_put(THIS_MODULE);
+	kref_put(&mock->ref, mock_free);
 }
 
 /* A reset of a PF also resets the VFs that the PCI core created for it. */
@@ -120,9 +150,31 @@ static void mock_reset_done(struct pci_dev *pdev)
 		if (mock_reset_with(mock, pdev))
 			mock_reset_ends(mock);
 	mutex_unlock(&mock_lock);
+	/* The reset has used the saved state up; the next may be one of the link. */
+	pci_save_state(pdev);
+}
+
+/* The PCI core calls this, resets the link unless accesses still work, and calls slot_reset. */
+static pci_ers_result_t mock_error_detected(struct pci_dev *pdev, pci_channel_state_t state)
+{
+	if (state == pci_channel_io_perm_failure)
+		return PCI_ERS_RESULT_DISCONNECT;
+	if (state == pci_channel_io_normal)
+		return PCI_ERS_RESULT_CAN_RECOVER;
+	mock_reset_prepare(pdev);
+	return PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t mock_slot_reset(struct pci_dev *pdev)
+{
+	pci_restore_state(pdev);
+	mock_reset_done(pdev);
+	return PCI_ERS_RESULT_RECOVERED;
 }
 
 static const struct pci_error_handlers mock_error_handlers = {
+	.error_detected = mock_error_detected,
+	.slot_reset = mock_slot_reset,
 	.reset_prepare = mock_reset_prepare,
 	.reset_done = mock_reset_done,
 };
@@ -166,9 +218,12 @@ static int __init mock_init(void)
 	err = mock_names_init();
 	if (err)
 		return err;
-	err = class_register(&mock_class);
+	err = mock_chardev_init();
 	if (err)
 		goto names_exit;
+	err = class_register(&mock_class);
+	if (err)
+		goto chardev_exit;
 	err = mock_sriov_init();
 	if (err)
 		goto unregister_class;
@@ -183,6 +238,8 @@ sriov_exit:
 	mock_sriov_exit();
 unregister_class:
 	class_unregister(&mock_class);
+chardev_exit:
+	mock_chardev_exit();
 names_exit:
 	mock_names_exit();
 	return err;
@@ -194,6 +251,7 @@ static void __exit mock_exit(void)
 	mock_sriov_exit();
 	mock_names_exit();
 	class_unregister(&mock_class);
+	mock_chardev_exit();
 }
 
 module_init(mock_init);

@@ -23,8 +23,7 @@ void mock_unpublish(struct mock_accel *mock)
 {
 	if (mock->holds_module)
 		pci_warn(mock->pdev, "%s goes away while it is allocated\n", dev_name(mock->dev));
-	device_unregister(mock->dev);
-	mock->dev = NULL;
+	mock_device_destroy(mock);
 }
 
 /* VFs are unpublished with their PF. */
@@ -35,17 +34,13 @@ void mock_unpublish_pf(struct mock_accel *pf)
 		mock_unpublish(pf);
 }
 
-/* Errors are logged. The next new device causes another attempt. */
+/* After an error the next new device causes another attempt. */
 static void mock_publish_pf(struct mock_accel *pf)
 {
-	struct device *dev;
+	char name[MOCK_NAME_LENGTH];
 
-	dev = device_create_with_groups(&mock_class, &pf->pdev->dev, MKDEV(0, 0), pf,
-					mock_pf_groups, "mock%d", pf->index);
-	if (IS_ERR(dev))
-		pci_err(pf->pdev, "cannot publish mock%d: %pe\n", pf->index, dev);
-	else
-		pf->dev = dev;
+	snprintf(name, sizeof(name), "mock%d", pf->index);
+	mock_device_create(pf, mock_pf_groups, name);
 }
 
 /* The number of the next published PF after @pf, or INT_MAX. */

@@ -40,6 +40,8 @@ int mock_set_status(struct mock_accel *mock, u32 status)
 	if (hold && !held && !try_module_get(THIS_MODULE))
 		return -ENODEV;
 	err = mock_write_status(mock, status);
+	if (!err && !hold)
+		mock_restore_defaults(mock);
 	/* If the device did not accept the status, the old one remains. */
 	mock->holds_module = err ? held : hold;
 	if ((hold || held) && !mock->holds_module)
@@ -47,11 +49,18 @@ int mock_set_status(struct mock_accel *mock, u32 status)
 	return err;
 }
 
-/* Resets may overlap: the reset of a PF also resets its VFs. */
+/*
+ * Resets may overlap: the reset of a PF also resets its VFs, whose configuration
+ * the PCI core does not save.
+ */
 void mock_reset_begins(struct mock_accel *mock)
 {
 	mock->kept = mock_status(mock);
-	mock->resets++;
+	if (mock->resets++)
+		return;
+	mock_jobs_pause(mock);
+	if (mock->is_vf)
+		pci_save_state(mock->pdev);
 }
 
 /* A reset must not free a device: restore its status and notify user space. */
@@ -64,8 +73,11 @@ void mock_reset_ends(struct mock_accel *mock)
 		return;
 	if (--mock->resets)
 		return;
+	if (mock->is_vf)
+		pci_restore_state(mock->pdev);
 	if (mock->kept != MOCK_DEAD && mock_write_status(mock, mock->kept))
 		pci_err(mock->pdev, "lost its status %u in a reset\n", mock->kept);
+	mock_jobs_resume(mock);
 	if (mock->dev)
 		kobject_uevent_env(&mock->dev->kobj, KOBJ_CHANGE, envp);
 }

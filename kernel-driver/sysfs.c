@@ -159,6 +159,7 @@ static const struct attribute_group mock_group = {
 
 const struct attribute_group *mock_groups[] = {
 	&mock_group,
+	&mock_job_group,
 	NULL
 };
 
@@ -212,11 +213,21 @@ static const struct attribute_group mock_pf_group = {
 
 const struct attribute_group *mock_pf_groups[] = {
 	&mock_group,
+	&mock_job_group,
 	&mock_pf_group,
 	NULL
 };
 
+/* Containers get nodes by CDI, others by their administrator. */
+static char *mock_devnode(MOCK_DEVNODE_CONST struct device *dev, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return kasprintf(GFP_KERNEL, "mock-accel/%s", dev_name(dev));
+}
+
 /* Not const, because class_register() of Linux 6.1 writes to it. */
 struct class mock_class = {
 	.name = "mock-accel",
+	.devnode = mock_devnode,
 };

@@ -22,16 +22,10 @@ static bool mock_is_vf_of(struct mock_accel *vf, struct mock_accel *pf)
 static int mock_publish_vf(struct mock_accel *pf, struct mock_accel *vf)
 {
 	int number = pci_iov_vf_id(vf->pdev);
-	struct device *dev;
+	char name[MOCK_NAME_LENGTH];
 
-	dev = device_create_with_groups(&mock_class, &vf->pdev->dev, MKDEV(0, 0), vf,
-					mock_groups, "mock%d_vf%d", pf->index, number);
-	if (IS_ERR(dev)) {
-		pci_err(vf->pdev, "cannot publish mock%d_vf%d: %pe\n", pf->index, number, dev);
-		return PTR_ERR(dev);
-	}
-	vf->dev = dev;
-	return 0;
+	snprintf(name, sizeof(name), "mock%d_vf%d", pf->index, number);
+	return mock_device_create(vf, mock_groups, name);
 }
 
 void mock_unpublish_vf(struct mock_accel *vf)

@@ -89,7 +89,7 @@ KMM Does Not Notice A Module That Others Unload
 
 Firmware Of The Image Is On The Node While The Module Is
     [Documentation]    ``firmwarePath`` of the Module: KMM copies the files of the image to ``/lib/firmware``.
-    ...    Skipped where the user of the image of KMM's worker is not root: KMM's worker fails then.
+    ...    Skipped where KMM's worker does not run as root, neither by its image nor by our policy: it fails then.
     ${image}    Load Image With Module    with-firmware    /firmware/mock-accel.bin    ${FIRMWARE_TEXT}
     Change Module Image And Firmware    ${image}    /firmware
     Module With Firmware Should Be Available

@@ -170,7 +170,7 @@ def unit() -> Count:
 
 
 def module() -> Count:
-    """Check the kernel module by ``checkpatch.pl --strict``, and by ``make W=1`` for each kernel."""
+    """Check the kernel module by ``checkpatch.pl --strict``, ``sparse``, and ``make W=1`` for each kernel."""
     counts = Count()
     for name, check in kbuild.CHECKS.items():
         with progress.step(f"kernel module: {name}"):

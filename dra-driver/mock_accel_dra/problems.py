@@ -22,8 +22,8 @@ _MESSAGES = {
     UNPLUGGED: "the device is not in the node's sysfs any more",
     HUNG: "a job did not end in time and the device could not be reset; its jobs do not run",
     FATAL_ERROR: "the device reported a fatal error and runs no jobs until it is reset; look at the node's dmesg",
-    NO_FIRMWARE: "the device has no firmware and runs no jobs; look at the node's dmesg and "
-    "/lib/firmware/mock-accel/mock-accel.fw on the node",
+    NO_FIRMWARE: "the device has no firmware and runs no jobs; look at the node's dmesg and for "
+    "mock-accel/mock-accel.fw in the folder of the kernel parameter firmware_class.path or in /lib/firmware",
     HOT: "the temperature of the device is above its limit; its jobs go on",
 }
 _UNKNOWN = "Unhealthy"

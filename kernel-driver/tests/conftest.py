@@ -76,8 +76,9 @@ def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[
     *others, last = node.numa_nodes
     wired = replace(node, numa_nodes=(*others, replace(last, slots=(*last.slots, spare))))
     with ExitStack() as stack:
-        stack.enter_context(serving(node.functions, folder))
+        devices = stack.enter_context(serving(node.functions, folder))
         guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder))
+        guest.served = devices
         guest.boot()
         yield guest
 

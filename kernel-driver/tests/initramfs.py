@@ -19,7 +19,8 @@ export PATH=/usr/sbin:/usr/bin:/usr/local/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-mkdir -p /tmp
+mkdir -p /tmp /lib
+ln -s /opt/lib/firmware /lib/firmware
 stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo '@@0'
@@ -58,7 +59,7 @@ def write_initramfs(target: Path, archive: Path, more: Sequence[Path] = ()) -> N
     The files ``more`` are added to the root folder.
     """
     entries: dict[str, tuple[int, bytes]] = {"init": (stat.S_IFREG | 0o755, INIT)}
-    entries |= {file.name: (stat.S_IFREG | 0o644, file.read_bytes()) for file in more}
+    entries |= {file.name: (stat.S_IFREG | 0o755, file.read_bytes()) for file in more}
     with tarfile.open(archive) as image:
         for layer in _layers(image):
             with tarfile.open(fileobj=image.extractfile(layer)) as files:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mock_accel_server.device import Device
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from mock_device.lab.build.qemu_build import Qemu
@@ -54,6 +55,7 @@ class ModuleGuest:
     def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path) -> None:
         self._folder = folder
         self.plugged: list[Slot] = []
+        self.served: dict[str, Device] = {}
         accel = accelerator()
         argv = [*qemu.system_argv, "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-no-reboot"]
         argv += ["-machine", "q35", "-accel", accel, "-cpu", cpu_model(accel)]
@@ -131,7 +133,8 @@ class ModuleGuest:
 
     def read_all(self) -> dict[str, dict[str, str]]:
         """All readable single-line attributes: values by attribute by device."""
-        lines = self.ok(f"cd {CLASS}; grep -sH '' */[a-z]*").splitlines()
+        # grep complains about folders and the attribute that can only be written.
+        lines = self.ok(f"cd {CLASS} && {{ grep -sH '' */[a-z]*; :; }}").splitlines()
         found: dict[str, dict[str, str]] = {}
         for file, _, value in (line.partition(":") for line in lines):
             name, _, attribute = file.partition("/")
@@ -178,6 +181,11 @@ class ModuleGuest:
             except TimeoutError:
                 raise AssertionError(f"no event {name} within {_WAIT_SECONDS:.0f} s; {self._evidence()}") from None
             event = got and got["event"]
+
+    def inject_error(self, port: str, error: str) -> None:
+        """Let a root port report a PCI Express error, by its name in QEMU's ``pcie_aer_inject_error``."""
+        said = self._monitor.cmd("human-monitor-command", **{"command-line": f"pcie_aer_inject_error {port} {error}"})
+        assert str(said).startswith("OK"), said
 
     # Slots
 

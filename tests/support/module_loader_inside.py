@@ -49,6 +49,7 @@ CRDS = str(DATA / "kmm" / "*.kmm.sigs.x-k8s.io.yaml")
 STAND_IN = str(DATA / "kmm" / "stand-in.yaml")
 SECONDS = 1.5
 """Time-out of waits that must fail."""
+WORKER_POLICY = "mock-accel-kmm-worker"
 
 
 class Webhook(BaseHTTPRequestHandler):
@@ -135,7 +136,7 @@ def state_of(api: ApiClient) -> Object:
 
 def schema(api: ApiClient) -> Object:
     """What the API server says of our Module, under another name, and of wrong ones."""
-    module, *_ = manifests.read_manifest(kmm_state.MANIFEST)
+    *_, module = manifests.read_manifest(kmm_state.MANIFEST)
     module["metadata"]["name"] = "other"
     wrong = json.loads(json.dumps(module))
     wrong["spec"]["moduleLoader"]["container"]["modprobe"]["module"] = "mock_accel"
@@ -159,6 +160,13 @@ def changed(operator: KmmStandIn, **faults: Any) -> Iterator[None]:
     yield
     for name, value in before.items():
         setattr(operator, name, value)
+
+
+def delete_policy(api: ApiClient) -> None:
+    """Delete the policy for KMM's worker. No garbage collector runs here, which would end a foreground deletion."""
+    admission = client.AdmissionregistrationV1Api(api)
+    admission.delete_mutating_admission_policy_binding(WORKER_POLICY, propagation_policy="Background")
+    admission.delete_mutating_admission_policy(WORKER_POLICY, propagation_policy="Background")
 
 
 def replace_module(api: ApiClient, **container: Any) -> None:
@@ -190,7 +198,7 @@ def failures(api: ApiClient, operator: KmmStandIn, control: module_loading.KmmCo
     control.load(NODE1)
     unloaded()
     mapping = [{"regexp": "^5[.]", "containerImage": "localhost/old:1"}]
-    before, *_ = manifests.read_manifest(kmm_state.MANIFEST)
+    *_, before = manifests.read_manifest(kmm_state.MANIFEST)
     replace_module(api, kernelMappings=mapping)
     wait("mapping")
     replace_module(api, kernelMappings=before["spec"]["moduleLoader"]["container"]["kernelMappings"])
@@ -278,6 +286,7 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> Object:
     report["certificate kept"] = core.read_namespaced_secret("webhook-server-cert", "kmm-stand-in").data == before
     report["planned"] = planned(api, loader, folder)
     report["control"] = control_of_one_node(api, operator)
+    delete_policy(api)
     loader.remove(cluster)
     report["removed"] = [state_of(api), sorted(operator.loaded)]
     operator.stop()

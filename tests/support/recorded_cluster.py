@@ -63,7 +63,7 @@ _ENTRY = {"modules": [{"namespace": "mock-device", "name": "mock-accel"}]}
 # KMM's objects on the same cluster, if it loads the kernel module.
 KMM = KmmState(
     served=True,
-    module=manifests.read_manifest(kmm_state.MANIFEST)[0],
+    module=manifests.read_manifest(kmm_state.MANIFEST)[-1],
     images={_IMAGE: "Exists"},
     configs={name: {"spec": _ENTRY, "status": _ENTRY} for name in (NODE1, NODE2)},
     nodes={

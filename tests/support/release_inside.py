@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -30,6 +31,11 @@ from support import DATA
 from support.api_server_inside import with_api_server
 
 HELM_SECONDS = 60.0
+POLICY_SECONDS = 30.0
+POLL_SECONDS = 0.2
+ACCOUNT = "worker"
+WORKER = {"kmm.node.kubernetes.io/worker-action": "Load"}
+"""Label that KMM gives to its workers."""
 OWNER = "meta.helm.sh/release-name"
 """Annotation by which Helm marks the objects of a release."""
 
@@ -87,6 +93,36 @@ def left(api: ApiClient) -> list[str]:
     return found
 
 
+def user_of_pod(api: ApiClient, name: str, labels: Mapping[str, str], *, privileged: bool) -> int | None:
+    """``runAsUser`` of a pod's container ``name`` after admission; nothing is created."""
+    container = client.V1Container(
+        name=name, image="localhost/worker:1", security_context=client.V1SecurityContext(privileged=privileged)
+    )
+    pod = client.V1Pod(
+        metadata=client.V1ObjectMeta(name="pod", labels=dict(labels)),
+        spec=client.V1PodSpec(containers=[container], service_account_name=ACCOUNT),
+    )
+    made: Any = client.CoreV1Api(api).create_namespaced_pod(NAMESPACE, pod, dry_run="All")
+    found: int | None = made.spec.containers[0].security_context.run_as_user
+    return found
+
+
+def users_of_pods(api: ApiClient) -> dict[str, int | None]:
+    """``runAsUser`` of a pod like KMM's worker with firmware, and of others."""
+    account = client.V1ServiceAccount(metadata=client.V1ObjectMeta(name=ACCOUNT))
+    client.CoreV1Api(api).create_namespaced_service_account(NAMESPACE, account)
+    deadline = time.monotonic() + POLICY_SECONDS
+    # The API server begins to apply a policy some time after it was made.
+    while user_of_pod(api, "worker", WORKER, privileged=True) is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return {
+        "worker": user_of_pod(api, "worker", WORKER, privileged=True),
+        "worker without firmware": user_of_pod(api, "worker", WORKER, privileged=False),
+        "other container": user_of_pod(api, "other", WORKER, privileged=True),
+        "other pod": user_of_pod(api, "worker", {}, privileged=True),
+    }
+
+
 def wait_gone(api: ApiClient, objects: Sequence[dict[str, Any]], timeout: float) -> str:
     try:
         manifests.wait_gone(api, objects, NAMESPACE, timeout)
@@ -115,6 +151,7 @@ def run(api: ApiClient, kubeconfig: Path, folder: Path) -> dict[str, Any]:
     for crd in sorted((DATA / "kmm").glob("*.kmm.sigs.x-k8s.io.yaml")):
         manifests.apply(api, crd)
     report["kmm"] = helm("upgrade", "--set=module.loader=kmm")
+    report["users of pods"] = users_of_pods(api)
     build = ["--set=module.build.sourceImage=example.com/source:1", "--set=module.loader=kmm-build"]
     report["kmm-build"] = helm("upgrade", *build, "--set=module.build.image=example.com/kmod:${KERNEL_FULL_VERSION}")
     report["with kmm"] = sorted(workloads(api))

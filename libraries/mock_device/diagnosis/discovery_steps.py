@@ -15,7 +15,7 @@ from mock_device.checks.layers import publication
 from mock_device.checks.nodes import sysfs
 from mock_device.checks.objects import slices
 from mock_device.checks.objects.pods import runs
-from mock_device.diagnosis import loader_remedies
+from mock_device.diagnosis import device_steps, loader_remedies
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
@@ -243,6 +243,7 @@ STEPS = (
     Step("devices are on the PCI bus", Issue.DISCOVERY, pci_bus, of_health=True),
     Step("kernel module drives devices", Issue.DISCOVERY, module, of_health=True),
     Step("sysfs shows devices", Issue.DISCOVERY, sysfs_class, of_health=True),
+    Step("devices are healthy", Issue.DISCOVERY, device_steps.healthy, of_health=True),
     Step("node agents run", Issue.DISCOVERY, agents),
     Step("driver may use the API", Issue.DISCOVERY, access),
     Step("all devices can be published", Issue.DISCOVERY, left_out),

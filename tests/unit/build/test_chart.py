@@ -27,6 +27,8 @@ BUILD = {
     "module.build.sourceImage": "registry.example.com/source:1",
     "module.build.image": "registry.example.com/kmod:${KERNEL_FULL_VERSION}",
 }
+AS_ROOT = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+"""Kinds of what lets KMM's worker run as root."""
 
 Object = dict[str, Any]
 Key = tuple[str, str]
@@ -150,11 +152,13 @@ class TestWithHelm:
         ("values", "kinds"),
         [
             ({"module.loader": "pod"}, {"DaemonSet"}),
-            ({"module.loader": "kmm"}, {"Module"}),
-            (BUILD, {"ConfigMap", "Module"}),
+            ({"module.loader": "kmm"}, {"Module", *AS_ROOT}),
+            ({"module.loader": "kmm", "module.kmm.workerAsRoot": "false"}, {"Module"}),
+            ({"module.loader": "kmm", "module.kmm.firmwarePath": ""}, {"Module"}),
+            (BUILD, {"ConfigMap", "Module", *AS_ROOT}),
             ({"module.loader": "none"}, set()),
         ],
-        ids=["pod", "kmm", "kmm-build", "none"],
+        ids=["pod", "kmm", "kmm-other-worker", "kmm-no-firmware", "kmm-build", "none"],
     )
     def test_loader_decides_what_loads_the_module(self, values: dict[str, str], kinds: set[str]) -> None:
         found = rendered({"driver.enabled": "false", "deviceClasses.create": "false", **values})
@@ -249,9 +253,24 @@ class TestWithHelm:
         assert hosts["registry"] == mounts["registry"] == variables["REGISTRY_DIR"] == f"{plugins}_registry"
         assert (hosts["cdi"], mounts["cdi"]) == ("/etc/cdi", "/var/run/cdi")
 
+    def test_firmware_folder_reaches_the_loader_and_its_mounts(self) -> None:
+        found = rendered({"module.pod.firmwareFolder": "/opt/firmware"})
+        pod = found["DaemonSet", "mock-accel-kmod"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert {"name": "FIRMWARE_FOLDER", "value": "/opt/firmware"} in container["env"]
+        hosts = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
+        mounts = {mount["mountPath"]: hosts[mount["name"]] for mount in container["volumeMounts"]}
+        # loader.sh has these names.
+        assert mounts == {
+            "/node-firmware": "/opt/firmware",
+            "/node-firmware-class": "/sys/module/firmware_class/parameters",
+        }
+
     @pytest.mark.parametrize(
         ("values", "message"),
         [
+            ({"module.pod.firmwareFolder": "firmware"}, r"/module/pod/firmwareFolder.*does not match"),
+            ({"module.kmm.workerAsRoot": "perhaps"}, r"/module/kmm/workerAsRoot.*want boolean"),
             ({"module.loader": "floppy"}, r"/module/loader.*'pod', 'kmm', 'kmm-build', 'none'"),
             ({"nodeAgent.verbosity": "7"}, r"/nodeAgent/verbosity.*maximum.*6"),
             ({"nodeAgent.verbosity": "high"}, r"/nodeAgent/verbosity.*want integer"),

@@ -52,7 +52,8 @@ def test_module_does_not_compile_for_older_kernels(version: int, patchlevel: int
 
 
 def test_every_source_is_part_of_the_module() -> None:
-    objects = re.search(r"^mock_accel-y := (.*)$", (SOURCE / "Makefile").read_text(), re.MULTILINE)
+    makefile = (SOURCE / "Makefile").read_text().replace("\\\n", "")
+    objects = re.search(r"^mock_accel-y := (.*)$", makefile, re.MULTILINE)
     assert objects
     assert {f"{source.stem}.o" for source in SOURCE.glob("*.c")} == set(objects[1].split())
 
@@ -60,9 +61,10 @@ def test_every_source_is_part_of_the_module() -> None:
 def test_every_attribute_in_the_source_is_described() -> None:
     """Needs no guest, unlike the tests that compare with the real attributes."""
     abi = (SOURCE / "ABI/testing/sysfs-class-mock-accel").read_text()
-    attributes = set(re.findall(r"DEVICE_ATTR_R[OW]\((\w+)\)", (SOURCE / "sysfs.c").read_text()))
+    sources = "".join(path.read_text() for path in SOURCE.glob("sysfs*.c"))
+    attributes = set(re.findall(r"DEVICE_ATTR_[RW][OW]\((\w+)\)", sources))
     described = set(re.findall(r"^What:\t\t/sys/class/mock-accel/<name>/(\w+)$", abi, re.MULTILINE))
-    assert described == attributes | {"device", "uevent"}
+    assert described == attributes | {"dev", "device", "uevent"}
     for entry in abi.split("\n\nWhat:"):
         for field in ("Date:\t\t", "KernelVersion:\t", "Contact:\t", "Description:\n\t\t"):
             assert field in entry, entry

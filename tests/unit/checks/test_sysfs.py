@@ -17,15 +17,15 @@ from mock_device.topology import DeviceId
 
 NODE = "mock-cluster-node1"
 MOCK0 = Accelerator("mock0", "NODE1-NUMA0-PF", 17179869184, 0, 0b111, 0, "0000:11:00.0")
-MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0")
+MOCK3 = Accelerator("mock3", "NODE1-NUMA1-PF", 17179869184, 1, 0b1101, 0, "0000:21:00.0", "no-firmware")
 # Output of PROBE for the tree below.
 RECORDED = """\
 module\tlive
 pci\t0000:11:00.0\t0x0001\t0\tmock_accel
 pci\t0000:11:00.1\t0x0002\t0\t
 pci\t0000:21:00.0\t0x0001\t1\tmock_accel
-accel\tmock0\tNODE1-NUMA0-PF\t17179869184\t0\t0x00000007\t0\t0000:11:00.0
-accel\tmock3\tNODE1-NUMA1-PF\t17179869184\t1\t0x0000000d\t0\t0000:21:00.0
+accel\tmock0\tNODE1-NUMA0-PF\t17179869184\t0\t0x00000007\t0\t0000:11:00.0\t
+accel\tmock3\tNODE1-NUMA1-PF\t17179869184\t1\t0x0000000d\t0\t0000:21:00.0\tno-firmware
 end
 """
 PCI = (
@@ -55,6 +55,8 @@ def tree(tmp_path: Path) -> SysfsTree:
             numa_node=device.numa_node,
         )
         (folder / "capabilities").write_text(f"{device.capabilities:#010x}\n")
+        if device.health:
+            (folder / "health").write_text(f"{device.health}\n")
     for bdf, vendor, device_id, numa_node in (
         ("0000:00:02.0", "0x1af4", "0x1000", -1),
         *((item.bdf, "0x1de5", f"{item.device_id:#06x}", item.numa_node) for item in PCI),

@@ -23,6 +23,11 @@ SHARED = ObjectId("v1", "Namespace", "mock-device", "")
 TESTS = ObjectId("v1", "Namespace", "mock-device-tests", "")
 OPERATOR = ObjectId("apps/v1", "Deployment", "operator", "kmm")
 MODULE = ObjectId("kmm.sigs.x-k8s.io/v1beta1", "Module", "mock-accel", "mock-device")
+AS_ROOT = [
+    ObjectId("admissionregistration.k8s.io/v1", kind, "mock-accel-kmm-worker", "")
+    for kind in ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
+]
+"""Let KMM's worker run as root."""
 AGENT = ObjectId("apps/v1", "DaemonSet", "mock-accel-node-agent", "mock-device")
 
 
@@ -83,10 +88,10 @@ def test_kmm_is_installed_for_the_module_and_removed_again(foreign: ForeignClust
     install_by(foreign, module="kmm", driver="none")
     foreign.labels = {NODE1}
     attach(foreign)
-    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, MODULE}
+    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, *AS_ROOT, MODULE}
     assert foreign.labels == {NODE1, NODE2}
     record = AttachedPaths.of("mine").load()
-    assert (record.objects, record.labelled) == ([TESTS, SHARED, OPERATOR, MODULE], [NODE2])
+    assert (record.objects, record.labelled) == ([TESTS, SHARED, *AS_ROOT, OPERATOR, MODULE], [NODE2])
     foreign.users = ["team/training"]
     with pytest.raises(StepError, match="devices are in use by the claims team/training"):
         detaching.detach("mine")
@@ -99,7 +104,7 @@ def test_clusters_own_kmm_is_used_and_stays(foreign: ForeignCluster) -> None:
     install_by(foreign, module="kmm", driver="none")
     foreign.has_kmm, foreign.objects = True, {OPERATOR: ""}
     attach(foreign)
-    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, MODULE}
+    assert set(foreign.objects) == {TESTS, SHARED, OPERATOR, *AS_ROOT, MODULE}
     assert detaching.detach("mine") == []
     assert foreign.objects == {OPERATOR: ""}
 

@@ -16,7 +16,7 @@ Object = dict[str, Any]
 IMAGE = "localhost/mock-device/mock-accel-kmod:dev"
 NODE, OTHER = "node1", "node2"
 LABELS = {kmm_state.NODE_LABEL: kmm_state.NODE_LABEL_VALUE, kmm_state.READY_LABEL: ""}
-(MODULE,) = manifests.read_manifest(kmm_state.MANIFEST)
+*_, MODULE = manifests.read_manifest(kmm_state.MANIFEST)
 ENTRY = {"modules": [{"namespace": "mock-device", "name": "mock-accel", "config": {"kernelVersion": "6.12"}}]}
 
 

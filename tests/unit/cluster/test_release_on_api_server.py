@@ -55,6 +55,11 @@ def test_kmm_takes_the_place_of_the_loader_pod(report: dict[str, Any]) -> None:
     assert report["with kmm"] == ["mock-accel-controller", "mock-accel-node-agent"]
 
 
+def test_worker_of_kmm_runs_as_root_where_it_copies_firmware(report: dict[str, Any]) -> None:
+    users = report["users of pods"]
+    assert users == {"worker": 0, "worker without firmware": None, "other container": None, "other pod": None}
+
+
 def test_uninstall_leaves_the_namespace_only(report: dict[str, Any]) -> None:
     assert report["uninstall"] == "done"
     assert report["left"] == ["Namespace"]

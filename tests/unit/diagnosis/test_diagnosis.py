@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import container_cases, kmm_cases
+from support import container_cases, health_cases, kmm_cases
 from support.diagnosis_cases import CASES, HEALTHY, ONE_RIGHT, REFUSED, SELECTOR, waits
 from support.recorded_cluster import NODE1, NODE2, Recorded, cdi_file, claim, pod, shown, waiting
 from support.topologies import CLUSTER
@@ -21,7 +21,7 @@ from mock_device.diagnosis.snapshot import Access, Event, check_pod
 from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import manifests
 
-ALL_CASES = CASES | container_cases.CASES | kmm_cases.CASES
+ALL_CASES = CASES | container_cases.CASES | health_cases.CASES | kmm_cases.CASES
 
 
 def test_healthy_cluster_has_no_broken_step() -> None:
@@ -29,7 +29,7 @@ def test_healthy_cluster_has_no_broken_step() -> None:
     assert found.broken is None, found.broken
     assert found.healthy and not found.remedy
     assert [step.result for step in found.steps] == [OK] * len(diagnosis.STEPS)
-    assert [step.issue for step in found.steps] == ["discovery"] * 14 + ["allocation"] * 6 + ["cdi"] * 5
+    assert [step.issue for step in found.steps] == ["discovery"] * 15 + ["allocation"] * 6 + ["cdi"] * 5
 
 
 @pytest.mark.parametrize(("changes", "step", "evidence", "remedy"), ALL_CASES.values(), ids=ALL_CASES.keys())

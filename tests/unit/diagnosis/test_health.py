@@ -175,7 +175,7 @@ def session_of(api: ApiClient, allocated: tuple[str, ...] = ()) -> Any:
     lines = ["module\tlive", *(f"pci\t{f.bdf}\t{f.device_id:#06x}\t{f.numa_node}\t{f.driver}" for f in first.pci)]
     for item in first.accelerators:
         values = (item.name, item.uuid, item.memory, item.numa_node, hex(item.capabilities), item.status, item.bdf)
-        lines.append("\t".join(["accel", *map(str, values)]))
+        lines.append("\t".join(["accel", *map(str, values), item.health]))
     reason = f"{NODE2}: no answer over SSH within 10 s"
     outputs = {NODE1: "\n".join([*lines, "end", ""])}
     return SimpleNamespace(

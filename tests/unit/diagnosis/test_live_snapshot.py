@@ -176,7 +176,7 @@ def test_guests_and_device_servers_are_read() -> None:
 
 def test_nodes_that_show_no_devices() -> None:
     """One that does not answer hides no other; what a device that is dead shows is none."""
-    dead = "module\tlive\naccel\tmock0\t\t\t\t\t\t0000:11:00.0\nend\n"
+    dead = "module\tlive\naccel\tmock0\t\t\t\t\t\t0000:11:00.0\t\nend\n"
     with api_server({}) as api:
         snapshot: Any = live(api)
         snapshot._session.answers_of_nodes = lambda _: ({NODE1: "module\tlive\nend\n"}, {NODE2: "no answer"})

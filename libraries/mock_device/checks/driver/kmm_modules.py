@@ -125,7 +125,7 @@ def wait_firmware(api: ApiClient, nodes: Sequence[str], timeout: timedelta) -> N
     """Like ``wait_available``, for a Module with firmware.
 
     Raises SkipCheck if KMM's worker may not set the kernel's firmware path: KMM starts it privileged, but as the user
-    of its image. (Seen with KMM v2.6.0 and the user of its Containerfile, 201.)
+    of its image unless our policy applies. (Seen with KMM v2.6.0 and the user of its Containerfile, 201.)
     """
 
     def complaints() -> list[str]:

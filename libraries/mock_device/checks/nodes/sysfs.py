@@ -32,13 +32,15 @@ for d in /sys/class/mock-accel/*; do
   uuid= memory= numa= capabilities= status=
   IFS= read -r uuid <"$d/uuid"; IFS= read -r memory <"$d/memory_size"; IFS= read -r numa <"$d/numa_node"
   IFS= read -r capabilities <"$d/capabilities"; IFS= read -r status <"$d/status"
+  health=; [ -e "$d/health" ] && IFS= read -r health <"$d/health"
   bdf=; cd -P "$d/device" && bdf=${{PWD##*/}}
-  printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${{d##*/}}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf"
+  printf 'accel\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' \
+    "${{d##*/}}" "$uuid" "$memory" "$numa" "$capabilities" "$status" "$bdf" "$health"
 done
 echo end
 """
 _PCI_FIELDS = 5
-_ACCEL_FIELDS = 8
+_ACCEL_FIELDS = 9
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Accelerator:
     status: int
     """0 free, 1 allocated."""
     bdf: str
+    health: str = ""
+    """``ok`` or the word for its problem; empty if the module does not say."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,9 @@ def parse(node: str, output: str) -> NodeDevices:
             elif fields[0] == "pci" and len(fields) == _PCI_FIELDS:
                 pci.append(PciFunction(fields[1], int(fields[2], 16), int(fields[3]), fields[4]))
             elif fields[0] == "accel" and len(fields) == _ACCEL_FIELDS:
-                _, name, uuid, memory, numa, capabilities, status, bdf = fields
+                _, name, uuid, memory, numa, capabilities, status, bdf, condition = fields
                 numbers = (int(memory), int(numa), int(capabilities, 16), int(status))
-                accelerators.append(Accelerator(name, uuid, *numbers, bdf))
+                accelerators.append(Accelerator(name, uuid, *numbers, bdf, condition))
             else:
                 raise ValueError("unknown line")
         except ValueError as error:

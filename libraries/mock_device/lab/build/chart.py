@@ -52,7 +52,7 @@ MANIFESTS = (
     Manifest(f"{_DRIVER}/30-node-agent.yaml", ["driver/node-agent.yaml"]),
     Manifest(f"{_DRIVER}/40-controller.yaml", ["driver/controller.yaml"]),
     Manifest(f"{_MODULE}/loader.yaml", ["namespace.yaml", "module/loader.yaml"], _WITH_NAMESPACE),
-    Manifest(f"{_MODULE}/kmm-module.yaml", ["module/kmm.yaml"], {"module.loader": "kmm"}),
+    Manifest(f"{_MODULE}/kmm-module.yaml", ["module/kmm-worker.yaml", "module/kmm.yaml"], {"module.loader": "kmm"}),
 )
 
 

@@ -5,6 +5,7 @@ An image is stored as a docker-archive tar, the format that ``ctr images import`
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -188,6 +189,8 @@ def kmod_image(module: Path, kernel_release: str) -> Path:
         context = folder / "context"
         shutil.copytree(component, context, ignore=shutil.ignore_patterns("tests", "manifests", "tools"))
         shutil.copy2(module, context / module.name)
+        firmware = runpy.run_path(str(component / "firmware.py"))
+        (context / "mock-accel.fw").write_bytes(firmware["image"]())
         arguments = {"BASE": base.tag, "KERNEL_RELEASE": kernel_release}
         _build(folder, log_path("image-kmod"), tag=KMOD_IMAGE, context=context, base=archive, arguments=arguments)
         shutil.rmtree(context)

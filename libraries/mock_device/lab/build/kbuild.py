@@ -28,6 +28,8 @@ from mock_device.lab.build.store import Input, NotCachedError, cached, only_look
 
 _SOURCE = PROJECT / "kernel-driver"
 _TEST_MODULES = _SOURCE / "tests/modules"
+_UAPI = _SOURCE / "uapi"
+_TEST_PROGRAM = "job"
 _CHECKPATCH = "/opt/checkpatch"
 """Folder of checkpatch.pl, which Debian ships only with the kernel's source."""
 OLDEST = (6, 1)
@@ -46,8 +48,10 @@ class Kernel:
     release: str
 
 
-def _sources(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.[ch]"), folder / "Makefile"])
+def _sources(folder: Path) -> dict[str, Path]:
+    """Files of a build, by their names in it; those of the tests include the header for user space."""
+    headers = {f"uapi/{path.name}" if folder != _TEST_MODULES else path.name: path for path in _UAPI.glob("*.h")}
+    return {path.name: path for path in sorted([*folder.glob("*.[ch]"), folder / "Makefile"])} | headers
 
 
 def module_kernel_release() -> str:
@@ -60,7 +64,7 @@ def build_root() -> Path:
     """Tree with compiler and headers of the nodes' exact kernel release, and the C library for programs in images."""
     release = module_kernel_release()
     source = "linux-source-" + ".".join(release.split(".")[:2])
-    packages = (*_TOOLS, "libc6-dev", "xz-utils", source, f"linux-headers-{release}")
+    packages = (*_TOOLS, "libc6-dev", "sparse", "xz-utils", source, f"linux-headers-{release}")
     scripts = " ".join(
         f"{source}/scripts/{name}" for name in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
     )
@@ -159,13 +163,14 @@ def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -
     work = kernel.root / WORK / folder.name
     work.mkdir(parents=True)
     try:
-        for source in _sources(sources):
-            shutil.copy2(source, work)
+        for name, source in _sources(sources).items():
+            (work / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(source, work / name)
         argv = ["make", "-C", f"/{WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
         argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
         # objtool of Linux 7.3 reads its resource limits from /proc.
         run(in_tree(kernel.root, argv, proc=True), log=log, timeout=Timeout.MODULE_BUILD.seconds)
-        for built in work.glob("*.ko"):
+        for built in [*work.glob("*.ko"), *work.glob(_TEST_PROGRAM)]:
             shutil.copy2(built, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -174,7 +179,7 @@ def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -
 def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> Path:
     """Folder with the modules that ``make target`` builds; built if it is not cached. Raises StepError."""
     inputs: dict[str, Input] = {
-        "sources": [*_sources(sources)],
+        "sources": [*_sources(sources).values()],
         "root": str(kernel.root),
         "release": kernel.release,
         "target": target,
@@ -212,9 +217,9 @@ def is_built_for(release: str) -> bool:
 
 
 def build_test_modules() -> list[Path]:
-    """Modules that only tests load, for the nodes' kernel; built if they are not cached. Raises StepError."""
+    """Modules and a program for tests, for the nodes' kernel; built if they are not cached. Raises StepError."""
     folder = _build("module-tests", _TEST_MODULES, nodes_kernel(), "all", "modules of the kernel module's tests")
-    return sorted(folder.glob("*.ko"))
+    return [*sorted(folder.glob("*.ko")), folder / _TEST_PROGRAM]
 
 
 def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path = _SOURCE) -> Callable[[], None]:
@@ -227,11 +232,12 @@ def _check(target: str, what: str, kernel: Callable[[], Kernel], sources: Path =
 CHECKS: Mapping[str, Callable[[], None]] = {
     "checkpatch": _check("style", "checkpatch --strict", nodes_kernel),
     "checkpatch of its tests": _check("style", "checkpatch --strict of its tests", nodes_kernel, _TEST_MODULES),
+    "sparse": _check("sparse", "sparse", nodes_kernel),
     "the nodes' kernel": _check("check", "W=1", nodes_kernel),
     "the oldest kernel": _check("check", "W=1", lambda: other_kernels()[0]),
     "the newest kernel": _check("check", "W=1", lambda: other_kernels()[1]),
 }
-"""Checks that the module must pass; each raises StepError with the output of the compiler or checkpatch."""
+"""Checks that the module must pass; each raises StepError with the output of the compiler, checkpatch or sparse."""
 
 
 @click.command("kbuild", context_settings=command_line.SETTINGS)

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A new job: checked, its memory pinned, and put into the ring. */
+
+#include <linux/fs.h>
+#include <linux/jiffies.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "jobs.h"
+
+#define MOCK_DIGEST_SIZE	32
+#define MOCK_NONCE_SIZE		64
+
+/* Bytes that a job writes, or an error. */
+static long mock_job_check(const struct mock_ioc_submit *args)
+{
+	u64 writes;
+
+	if (args->flags & ~(MOCK_JOB_SOURCE_WINDOW | MOCK_JOB_DESTINATION_WINDOW) ||
+	    !args->timeout_ms || args->timeout_ms > MOCK_MAX_TIMEOUT_MS ||
+	    !args->length || args->length > MOCK_MAX_LENGTH)
+		return -EINVAL;
+	switch (args->opcode) {
+	case MOCK_OP_FILL:
+		if (args->source || args->flags & MOCK_JOB_SOURCE_WINDOW)
+			return -EINVAL;
+		fallthrough;
+	case MOCK_OP_COPY:
+		writes = args->length;
+		break;
+	case MOCK_OP_IDENTIFY:
+		if (args->length > MOCK_NONCE_SIZE)
+			return -EINVAL;
+		fallthrough;
+	case MOCK_OP_SHA256:
+		writes = MOCK_DIGEST_SIZE;
+		break;
+	default:
+		return -EINVAL;
+	}
+	return args->destination_length >= writes ? writes : -EINVAL;
+}
+
+static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
+			    const struct mock_ioc_submit *args, size_t writes)
+{
+	struct mock_descriptor *descriptor = &job->descriptor;
+	struct device *dev = &mock->pdev->dev;
+	u16 flags = MOCK_DESC_INTERRUPT;
+	int err;
+
+	descriptor->opcode = cpu_to_le16(args->opcode);
+	descriptor->length = cpu_to_le64(args->length);
+	descriptor->argument = cpu_to_le64(args->argument);
+	if (args->flags & MOCK_JOB_SOURCE_WINDOW) {
+		flags |= MOCK_DESC_SOURCE_WINDOW;
+		descriptor->source = cpu_to_le64(args->source);
+	} else if (args->opcode != MOCK_OP_FILL) {
+		err = mock_buffer_pin(dev, &job->source, args->source, args->length,
+				      DMA_TO_DEVICE);
+		if (err)
+			return err;
+		job->pinned += args->length;
+		descriptor->source = cpu_to_le64(job->source.address);
+		if (job->source.segments) {
+			flags |= MOCK_DESC_SOURCE_LIST;
+			descriptor->source_segments = cpu_to_le32(job->source.table.nents);
+		}
+	}
+	if (args->flags & MOCK_JOB_DESTINATION_WINDOW) {
+		flags |= MOCK_DESC_DESTINATION_WINDOW;
+		descriptor->destination = cpu_to_le64(args->destination);
+	} else {
+		err = mock_buffer_pin(dev, &job->destination, args->destination, writes,
+				      DMA_FROM_DEVICE);
+		if (err)
+			return err;
+		job->pinned += writes;
+		descriptor->destination = cpu_to_le64(job->destination.address);
+		if (job->destination.segments) {
+			flags |= MOCK_DESC_DESTINATION_LIST;
+			descriptor->destination_segments =
+				cpu_to_le32(job->destination.table.nents);
+		}
+	}
+	descriptor->flags = cpu_to_le16(flags);
+	return 0;
+}
+
+static bool mock_has_room(struct mock_accel *mock, size_t pinned)
+{
+	return !mock->resetting && mock->queued < MOCK_RING_SIZE - 1 &&
+	       (!mock->queued || mock->pinned + pinned <= MOCK_MAX_PINNED);
+}
+
+/* Take jobs_lock when there is room in the ring, or when there will be none. */
+static int mock_wait_for_room(struct mock_file *file, size_t pinned, unsigned long deadline)
+{
+	struct mock_accel *mock = file->mock;
+	long left;
+
+	for (;;) {
+		mutex_lock(&mock->jobs_lock);
+		if (mock->gone || (!mock->ready && !mock->resetting))
+			return -EIO;
+		if (mock_has_room(mock, pinned))
+			return 0;
+		if (file->filp->f_flags & O_NONBLOCK)
+			return -EAGAIN;
+		mutex_unlock(&mock->jobs_lock);
+		left = max_t(long, deadline - jiffies, 0);
+		left = wait_event_interruptible_timeout(mock->wait,
+							READ_ONCE(mock->gone) ||
+							mock_has_room(mock, pinned), left);
+		if (left <= 0) {
+			mutex_lock(&mock->jobs_lock);
+			return left ? -EINTR : -ETIME;
+		}
+	}
+}
+
+/* The result is in @number: the job is in the ring, and may have ended already. */
+int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, u64 *number)
+{
+	struct mock_accel *mock = file->mock;
+	struct mock_job *job;
+	long writes;
+	int err;
+
+	writes = mock_job_check(args);
+	if (writes < 0)
+		return writes;
+	/* Buffers are mapped for a device that must not go away meanwhile. */
+	if (!down_read_trylock(&mock->present))
+		return -EIO;
+	err = -EIO;
+	if (mock->gone)
+		goto up;
+	err = -ENOMEM;
+	job = kzalloc(sizeof(*job), GFP_KERNEL_ACCOUNT);
+	if (!job)
+		goto up;
+	refcount_set(&job->ref, 2);
+	job->deadline = jiffies + msecs_to_jiffies(args->timeout_ms);
+	err = mock_job_prepare(mock, job, args, writes);
+	if (err)
+		goto release;
+	err = mock_wait_for_room(file, job->pinned, job->deadline);
+	if (!err && file->count >= MOCK_MAX_FILE_JOBS)
+		err = -EAGAIN;
+	if (err) {
+		mutex_unlock(&mock->jobs_lock);
+		goto release;
+	}
+	job->number = ++mock->last_job;
+	job->file = file;
+	list_add_tail(&job->in_file, &file->jobs);
+	file->count++;
+	list_add_tail(&job->in_queue, &mock->queue);
+	mock->queued++;
+	mock->pinned += job->pinned;
+	*number = job->number;
+	mock_ring_add(mock, job);
+	mock_jobs_arm_locked(mock);
+	mutex_unlock(&mock->jobs_lock);
+	up_read(&mock->present);
+	return 0;
+
+release:
+	mock_buffer_release(&mock->pdev->dev, &job->source);
+	mock_buffer_release(&mock->pdev->dev, &job->destination);
+	kfree(job);
+up:
+	up_read(&mock->present);
+	return err;
+}
