@@ -93,6 +93,10 @@ def test_qmp_commands_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
         cluster.guests.qmp("node9", "query-status")
 
 
+def test_secret_of_the_devices_is_a_file_of_the_cluster(paths: ClusterPaths) -> None:
+    assert attach(Control()).guests.device_key == paths.root / "device-key"
+
+
 def test_silent_guests_are_distinguished_from_errors(paths: ClusterPaths) -> None:
     answers = {NODES[0]: {"error": "no answer in 2 s", "silent": True}, NODES[1]: {"return": {"status": "running"}}}
     found = attach(Control(look=answers)).guests.look("query-status", 2)

@@ -128,6 +128,33 @@ def test_device_server_that_is_not_ready_is_an_error_with_its_log(paths: Cluster
         asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
 
 
+def test_devices_sign_with_a_secret_of_the_cluster(paths: ClusterPaths, tmp_path: Path) -> None:
+    golden = tmp_path / "golden"
+    create_pki(golden / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
+    create_ssh_keys(golden / "pki", NODES)
+    make_certificates(processes(paths, golden))
+    secret = paths.device_key.read_bytes()
+    assert (len(secret), len(bytes.fromhex(secret.decode()))) == (64, 32)
+    assert paths.device_key.stat().st_mode & 0o777 == 0o600
+    shutil.rmtree(paths.pki)
+    shutil.rmtree(paths.data)
+    paths.data.mkdir()
+    make_certificates(cluster := processes(paths, golden))
+    assert paths.device_key.read_bytes() != secret
+    commands: list[list[str]] = []
+
+    async def start(_: str, argv: list[str], **__: object) -> Any:
+        commands.append(argv)
+        output = asyncio.StreamReader()
+        output.feed_data(b"ready\t6\tnode\n")
+        return SimpleNamespace(process=SimpleNamespace(stdout=output))
+
+    cluster.children.start = start  # type: ignore[method-assign]
+    asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
+    (argv,) = commands
+    assert argv[argv.index("--key-file") + 1] == str(paths.device_key)
+
+
 def test_errors_of_unknown_slots_and_nodes_list_the_known_ones(paths: ClusterPaths) -> None:
     cluster = processes(paths)
     with pytest.raises(MonitorError, match="has no slot behind root port 'rp99'; it has rp11, rp12, rp21, rp22"):

@@ -80,6 +80,8 @@ class Guests(ABC):
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     registry_port: int
     """TCP port of the cluster's registry on this machine's loopback."""
+    device_key: Path
+    """File with the secret with which the devices sign nonces (vfio-user/DATASHEET.md, IDENTIFY)."""
 
     @abstractmethod
     def status(self) -> dict[str, Any]:
