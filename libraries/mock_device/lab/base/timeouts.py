@@ -118,6 +118,7 @@ class Timeout(Enum):
     FIRST_HOLDER = 30, "the launcher connects to the supervisor that it has started"
     CONNECT_GUEST = 10, "a guest accepts a forwarded connection"
     DEVICE_SERVER = 30, "a device server starts"
+    DEVICE_ANSWER = 10, "a device server answers a request for a fault"
     QEMU_IMG = 30, "a guest's disk is created on its base"
     LOCAL_HTTPS = 5, "a component of the control plane answers on this machine"
     ETCD = 60, "etcd is ready"

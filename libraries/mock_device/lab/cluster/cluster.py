@@ -114,6 +114,13 @@ class Guests(ABC):
     def start_device_server(self, node: str) -> None:
         """Start the device server of ``node`` again; unplug plugged devices and plug them again to reconnect them."""
 
+    @abstractmethod
+    def ask_device_server(self, node: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request to the control socket of the device server of ``node`` (vfio-user/README.md); its answer.
+
+        Raises StepError if the server refuses the request or does not answer.
+        """
+
 
 class Cluster(ABC):
     """A cluster that this process holds until ``release``, or until the process ends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,11 @@ class LabGuests(Guests):
 
     def start_device_server(self, node: str) -> None:
         self._control.request("serve_devices", node=node)
+
+    def ask_device_server(self, node: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        name = self._topology.node(node).name
+        answer: dict[str, Any] = self._control.request("ask_devices", node=name, content=dict(request))
+        return answer
 
 
 class GuestCluster(Cluster):

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mock_accel_server import control, control_client
+
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
@@ -185,6 +187,19 @@ class ClusterProcesses:
             line = b""
         if not line.startswith(b"ready\t"):
             raise StepError(f"{name}: expected 'ready', found {line.decode(errors='replace')!r}", child.log)
+
+    async def ask_device_server(self, node: Node, content: dict[str, Any]) -> dict[str, Any]:
+        """Send a request to the control socket of a node's device server. Raises StepError if it is not answered."""
+        name = f"devices-{node.name}"
+        child = self.children[name]
+        if child.process.returncode is not None:
+            raise StepError(f"{name} has ended; start the cluster again: lab down && lab up", child.log)
+        path = Path(node.name, control.NAME)
+        seconds = Timeout.DEVICE_ANSWER.seconds
+        try:
+            return await asyncio.to_thread(control_client.request, path, content, seconds)
+        except control_client.ControlError as error:
+            raise StepError(f"device server of {error}") from error
 
     def _disk(self, node: Node) -> Path:
         return self._paths.data / f"{node.name}.qcow2"
