@@ -5,7 +5,7 @@ Requests and answers: ``vfio-user/README.md``, section "Faults on demand".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -172,6 +172,13 @@ def parse(node: str, answer: Mapping[str, Any]) -> DeviceState:
         )
     except (KeyError, TypeError) as error:
         raise CheckError(f"{node}: expected the state of a device, found {str(answer)[:200]} ({error!r})") from error
+
+
+def complaints(state: DeviceState, expected: Sequence[str]) -> list[str]:
+    """Whether other faults of a device are on than ``expected``."""
+    if sorted(state.faults) == sorted(expected):
+        return []
+    return [f"{state.id}: expected faults {', '.join(expected) or 'none'}, found {', '.join(state.faults) or 'none'}"]
 
 
 def _faults(found: Mapping[str, bool | int]) -> Iterable[str]:

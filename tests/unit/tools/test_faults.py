@@ -201,3 +201,12 @@ def test_running_device_with_firmware() -> None:
         "BAD_TAIL",
         "1.2",
     )
+
+
+def test_other_faults_than_expected(session: Session) -> None:
+    state = faults.inject(session, NODE.name, "mock0", Fault.HANG_NEXT_JOB)
+    assert faults.complaints(state, ["hang-next-job"]) == []
+    assert faults.complaints(state, []) == [f"{NODE.name} mock0: expected faults none, found hang-next-job"]
+    assert faults.complaints(faults.clear(session, NODE.name, "mock0"), ["hanging"]) == [
+        f"{NODE.name} mock0: expected faults hanging, found none"
+    ]
