@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -106,18 +105,21 @@ def test_file_of_a_disk_is_not_used(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_number_of_files_is_limited(driver: Driver) -> None:
-    """Each takes a descriptor of the server, which all devices share."""
-    fds = [os.memfd_create("many") for _ in range(64)]
+    """Each takes a descriptor of the server, which all devices share. Those over the limit have faults."""
+    fds = [os.memfd_create("many") for _ in range(65)]
+    fills = []
     try:
         for number, fd in enumerate(fds):
             os.ftruncate(fd, 4096)
-            fields = protocol.DMA_MAP.pack(32, 3, 0, TARGET + (number << 12), 4096)
-            if number < 63:
-                driver.client.call(Command.DMA_MAP, fields, [fd])
-            else:
-                assert driver.client.refused(Command.DMA_MAP, fields, [fd]) == errno.ENOSPC
-        driver.unmap(TARGET, 4096)
-        driver.client.call(Command.DMA_MAP, fields, [fds[-1]])
+            driver.client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, TARGET + (number << 12), 4096), [fd])
+        for number in (62, 63, 64):
+            fills.append(driver.do(Opcode.FILL, 0, TARGET + (number << 12), 8, 5, flags=0).status)
+        assert fills == [Status.DONE, Status.DESTINATION_FAULT, Status.DESTINATION_FAULT]
+        for number in (0, 64):
+            driver.unmap(TARGET + (number << 12), 4096)
+        last = TARGET + (64 << 12)
+        driver.client.call(Command.DMA_MAP, protocol.DMA_MAP.pack(32, 3, 0, last, 4096), [fds[-1]])
+        assert driver.do(Opcode.FILL, 0, last, 8, 5, flags=0).status == Status.DONE
     finally:
         for fd in fds:
             os.close(fd)
