@@ -23,7 +23,7 @@ _VOLUME = "tmp"
 # They print the exit code in a last line: how the API reports it depends on the container runtime.
 _RUN = '"$@" 2>&1; printf "\\nexit %d\\n" $?'
 _START = f'output={FOLDER}/$1; shift; {{ "$@"; printf "\\nexit %d\\n" $?; }} </dev/null >"$output" 2>&1 &'
-_LAST_LINE = re.compile(r"\nexit (\d+)\n\Z")
+_LAST_LINE = re.compile(r"\nexit (\d+)\n?\Z")
 
 
 @dataclass(frozen=True)
