@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -127,6 +128,11 @@ def test_job_in_the_background(tmp_path: Path) -> None:
     assert output == ""
     assert job_pods.parse((tmp_path / "slow").read_text()) == Outcome(6, "a  b")
     assert job_pods.parse("working\n") is None
+    # An earlier result is gone as soon as the job has been started.
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    assert run(f'{script} cat "$output"; echo open >{gate}; wait', "slow", "cat", str(gate)) == ""
+    assert job_pods.parse((tmp_path / "slow").read_text()) == Outcome(0, "open")
 
 
 def test_pod_has_the_program_and_a_folder_for_each_container() -> None:

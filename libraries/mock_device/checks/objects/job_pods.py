@@ -22,7 +22,7 @@ _VOLUME = "tmp"
 
 # They print the exit code in a last line: how the API reports it depends on the container runtime.
 _RUN = '"$@" 2>&1; printf "\\nexit %d\\n" $?'
-_START = f'output={FOLDER}/$1; shift; {{ "$@"; printf "\\nexit %d\\n" $?; }} </dev/null >"$output" 2>&1 &'
+_START = f'output={FOLDER}/$1; : >"$output"; shift; {{ "$@"; printf "\\nexit %d\\n" $?; }} </dev/null >"$output" 2>&1 &'
 _LAST_LINE = re.compile(r"\nexit (\d+)\n?\Z")
 
 
@@ -63,15 +63,17 @@ def run(api: ApiClient, pod: str, command: Sequence[str], timeout: timedelta, co
 def start(
     api: ApiClient, pod: str, job: str, command: Sequence[str], timeout: timedelta, container: str | None = None
 ) -> None:
-    """Start ``command`` in the background of a container; ``job`` is a name of the test's choice, for ``outcome``."""
+    """Start ``command`` in the background of a container; ``job`` is a name of the test's choice, for ``outcome``.
+
+    An earlier job of that name, which must have ended, is forgotten.
+    """
     kube.execute(api, pod, ["sh", "-c", _START, "sh", job, *command], timeout, container)
 
 
 def outcome(api: ApiClient, pod: str, job: str, timeout: timedelta) -> Outcome | None:
     """How ``job`` of ``start`` has ended; None if it still runs. Any container of a pod can tell."""
     (container, *_) = pods.container_names(kube.get_pod(api, pod))
-    # The job itself makes the file, a moment after `start`.
-    return parse(kube.execute(api, pod, ["sh", "-c", f"cat {FOLDER}/{job} 2>&1 || true"], timeout, container))
+    return parse(kube.execute(api, pod, ["cat", f"{FOLDER}/{job}"], timeout, container))
 
 
 def wait_for(api: ApiClient, pod: str, job: str, timeout: timedelta) -> Outcome:

@@ -200,6 +200,7 @@ class Timeout(Enum):
     POD_COMMAND = 60, "a command in a pod"
     DRIVER_CALL = 180, "the driver answers a call like the kubelet's"
     JOB = 120, "a job that a pod runs on its device ends"
+    MEASURED_JOBS = 600, "the jobs of a measurement end, on all devices"
     NODE_STATE = 30, "sysfs, status registers or CDI files of a node show a change"
     LOG_LINE = 30, "a pod of the driver logs a change"
     CLAIM_STATE = 30, "a claim has no devices any more"
