@@ -13,7 +13,7 @@ from mock_device.checks.nodes import session
 from mock_device.lab.base.timeouts import Timeout
 
 # Set by tests; `Reset Node Agent Settings` removes them.
-_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL")
+_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL", "RESET_AFTER")
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -31,6 +31,15 @@ class NodeAgentLibrary:
         values = {"RESCAN_INTERVAL": rescan_interval, "KERNEL_EVENTS": str(kernel_events).lower()}
         current = session.current()
         driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def set_reset_delay_of_node_agents(self, delay: str, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:
+        """Let all node agents reset a hung or failed device after ``delay`` (``10s``), or ``never``.
+
+        They restart. `Reset Node Agent Settings` undoes this.
+        """
+        current = session.current()
+        driver.set_agent_environment(current.api, {"RESET_AFTER": delay}, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
     def reset_node_agent_settings(self, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:

@@ -11,9 +11,10 @@ from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.checks.nodes import session
-from mock_device.checks.performance import chart, measuring, performance
+from mock_device.checks.performance import chart, job_figures, measuring, performance
 from mock_device.checks.performance.chart import Bar
 from mock_device.checks.performance.performance import Figure, Measured
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import LIMITS
 
 
@@ -27,6 +28,18 @@ class PodFigures:
     end: Figure
     each: Figure
     """``all_run``, divided by the number of pods: comparable for different numbers."""
+
+
+@dataclass(frozen=True)
+class JobFigures:
+    """Figures of jobs, for each device while all are busy."""
+
+    latency: Figure
+    """Of a copy of 4 KiB, alone in the ring: two DMA accesses and an interrupt."""
+    rate: Figure
+    """Such copies a second."""
+    bandwidth: Figure
+    """Of copies of 1 MiB."""
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -82,6 +95,37 @@ class PerformanceLibrary:
         Also keeps the node agents' durations of prepare and unprepare.
         """
         return self._measure_pods(count, with_claims=True)
+
+    @keyword(tags=["wait"])
+    def measure_jobs(
+        self, *pods: str, by_cpu: bool = False, timeout: timedelta = Timeout.MEASURED_JOBS.nominal
+    ) -> JobFigures:
+        """Let the devices of all ``pods``, one each, copy memory at once; ``by_cpu`` lets their CPUs do the same.
+
+        The pods are of `Create Job Pod`.
+        """
+        api, suffix = session.current().api, "-by-cpu" if by_cpu else ""
+        small = job_figures.measure(api, pods, job_figures.SMALL, timeout, by_cpu=by_cpu)
+        large = job_figures.measure(api, pods, job_figures.LARGE, timeout, by_cpu=by_cpu)
+        return JobFigures(
+            self._keep(performance.figure(f"job-latency{suffix}", len(pods), [one.median for one in small])),
+            self._keep(
+                performance.figure(
+                    f"job-rate{suffix}",
+                    len(pods),
+                    [one.jobs_per_second for one in small],
+                    unit=performance.JOBS_PER_SECOND,
+                )
+            ),
+            self._keep(
+                performance.figure(
+                    f"copy-bandwidth{suffix}",
+                    len(pods),
+                    [one.bytes_per_second for one in large],
+                    unit=performance.BYTES_PER_SECOND,
+                )
+            ),
+        )
 
     @keyword
     def figure_should_be_within_limit(self, figure: Figure) -> None:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Single jobs: identify the device, hash a file, copy a file. */
+/* Single jobs: identify the device, hash a file, copy a file; the device memory. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -155,4 +155,14 @@ void copy(const struct options *options, const char *from, const char *to)
 	}
 	if (fflush(target))
 		die(EXIT_FILES, "%s cannot be written: %s", to, strerror(errno));
+}
+
+/* As far as the window's limit lets this process map it. */
+void dump(const struct options *options)
+{
+	struct device device;
+
+	open_device(&device, options);
+	fwrite(map_window(&device), 1, device.info.window_limit, stdout);
+	finish_output();
 }

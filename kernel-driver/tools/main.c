@@ -18,6 +18,7 @@ static const char usage[] =
 	"  identify           let the device sign a nonce with its key: HMAC-SHA-256\n"
 	"  sha256 FILE        let the device hash a file of at most 16 MiB; output as of sha256sum\n"
 	"  copy FROM TO       let the device copy a file\n"
+	"  dump               write the device memory to standard output\n"
 	"  bench              measure jobs: rate, throughput, latency\n"
 	"'mock-accel COMMAND --help' describes the options of a command. A FILE '-' is standard input or output.\n"
 	"\n"
@@ -80,6 +81,7 @@ static const struct command {
 	{ "identify", "", 0, "hdtn" },
 	{ "sha256", " FILE", 1, "hdtwv" },
 	{ "copy", " FROM TO", 2, "hdtwv" },
+	{ "dump", "", 0, "hd" },
 	{ "bench", "", 0, "hdtojsqcJ" },
 };
 
@@ -232,6 +234,8 @@ int main(int argc, char **argv)
 		sha256(&options, argv[0]);
 	else if (!strcmp(command->name, "copy"))
 		copy(&options, argv[0], argv[1]);
+	else if (!strcmp(command->name, "dump"))
+		dump(&options);
 	else
 		bench(&options);
 	return EXIT_SUCCESS;

@@ -63,6 +63,7 @@ void *allocate(size_t size);
 void identify(const struct options *options);
 void sha256(const struct options *options, const char *path);
 void copy(const struct options *options, const char *from, const char *to);
+void dump(const struct options *options);
 
 /* bench.c */
 void bench(const struct options *options);

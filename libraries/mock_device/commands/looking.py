@@ -29,7 +29,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @contextmanager
-def _session(name: str, who: str, *, tolerant: bool = False) -> Iterator[Session]:
+def session_of(name: str, who: str, *, tolerant: bool = False) -> Iterator[Session]:
     """Hold cluster ``name`` for the subcommand ``who``; failed checks become StepErrors.
 
     A ``tolerant`` session skips nodes that do not answer, for commands that list the content of nodes.
@@ -60,7 +60,7 @@ def _name_silent_nodes(session: Session) -> int:
 
 @click.command()
 @click.argument("node", required=False, metavar="[NODE", shell_complete=options.complete_node)
-@click.argument("device", required=False, metavar="[DEVICE]]")
+@click.argument("device", required=False, metavar="[DEVICE]]", shell_complete=options.complete_device)
 @options.as_json()
 @options.name
 def devices(node: str | None, device: str | None, as_json: bool, name: str) -> int:
@@ -68,7 +68,7 @@ def devices(node: str | None, device: str | None, as_json: bool, name: str) -> i
     from mock_device.lab.base import tables
     from mock_device.tools import devices as tool
 
-    with _session(name, "devices", tolerant=True) as session:
+    with session_of(name, "devices", tolerant=True) as session:
         tables.show(tool.read(session, node, device), tool.table, as_json=as_json)
         return _name_silent_nodes(session)
 
@@ -82,7 +82,7 @@ def slices(node: str | None, as_json: bool, name: str) -> None:
     from mock_device.lab.base import tables
     from mock_device.tools import slices as tool
 
-    with _session(name, "slices") as session:
+    with session_of(name, "slices") as session:
         tables.show(tool.read(session, node), tool.table, as_json=as_json)
 
 
@@ -96,7 +96,7 @@ def diagnose(pod: str | None, verbose: bool, as_json: bool, name: str) -> int:
     from mock_device.diagnosis import diagnosis
     from mock_device.lab.base import tables
 
-    with _session(name, "diagnose") as session:
+    with session_of(name, "diagnose") as session:
         found = diagnosis.diagnose(session, pod)
         tables.show(found, partial(diagnosis.table, details=verbose), as_json=as_json)
         return 0 if found.healthy else 1
@@ -117,7 +117,7 @@ def cdi(action: str, device: str | None, node: str | None, seconds: float | None
     from mock_device.lab.base import tables
     from mock_device.tools import cdi as tool
 
-    with _session(name, "cdi", tolerant=action in ("list", "show")) as session:
+    with session_of(name, "cdi", tolerant=action in ("list", "show")) as session:
         match action:
             case "list":
                 tables.show(tool.list_entries(session, node), tool.table, as_json=as_json)
@@ -192,7 +192,7 @@ def logs(
     from mock_device.tools import logs as tool
 
     selection = tool.Selection(_component(component), node, tool.Severity[severity.upper()], grep, calls, since)
-    with _session(name, "logs") as session, contextlib.suppress(KeyboardInterrupt):
+    with session_of(name, "logs") as session, contextlib.suppress(KeyboardInterrupt):
         for line in tool.follow(session, selection) if follow else tool.read(session, selection):
             print(tables.to_json(line, one_line=True) if as_json else line, flush=follow)
 
@@ -211,7 +211,7 @@ def verbosity(level: int, component: str | None, node: str | None, as_json: bool
     from mock_device.lab.base import tables
     from mock_device.tools import verbosity as tool
 
-    with _session(name, "verbosity") as session:
+    with session_of(name, "verbosity") as session:
         pods = tool.set_level(session, level, _component(component), node)
     if as_json:
         print(tables.to_json([{"pod": pod, "verbosity": level} for pod in pods]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,6 +12,9 @@ from click.shell_completion import CompletionItem
 from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.variables import profile_names, topology_names
+
+if TYPE_CHECKING:
+    from mock_device.topology import Node
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
@@ -34,11 +37,25 @@ def _complete_profile(_: click.Context, __: click.Parameter, incomplete: str) ->
 def _complete_cluster(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from mock_device.commands import overview
 
-    return [CompletionItem(name) for name in overview.running() if name.startswith(incomplete)]
+    return _that_begin(incomplete, overview.running())
 
 
 def complete_node(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Nodes of the running cluster that the command line names, from its copy of the topology."""
+    return _that_begin(incomplete, (node.name for node in _nodes(context)))
+
+
+def complete_device(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Devices of the node that the command line names, enabled or not."""
+    nodes = [node for node in _nodes(context) if node.name == context.params.get("node")]
+    return _that_begin(incomplete, (function.name for node in nodes for function in node.functions))
+
+
+def _that_begin(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _nodes(context: click.Context) -> Sequence[Node]:
     from mock_device import topology
     from mock_device.lab.base.spec import ClusterPaths
     from mock_device.lab.cluster import attached
@@ -46,10 +63,9 @@ def complete_node(context: click.Context, _: click.Parameter, incomplete: str) -
     name = context.params.get("name") or DEFAULT_NAME
     path = attached.AttachedPaths.of(name).topology if attached.is_attached(name) else ClusterPaths.of(name).topology
     try:
-        nodes = topology.load(path).nodes
+        return topology.load(path).nodes
     except (OSError, topology.TopologyError):
         return []
-    return [CompletionItem(node.name) for node in nodes if node.name.startswith(incomplete)]
 
 
 name = click.option(

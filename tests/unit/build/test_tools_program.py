@@ -85,7 +85,7 @@ def tool(program: Path, fake: Path, tmp_path: Path) -> Tool:
     return Tool(program, SysfsTree(tmp_path / "sys"), nodes, fake)
 
 
-COMMANDS = ("list", "identify", "sha256", "copy", "bench")
+COMMANDS = ("list", "identify", "sha256", "copy", "dump", "bench")
 
 
 def test_help_names_commands_and_exit_codes(tool: Tool) -> None:
@@ -243,6 +243,13 @@ def test_copy(tool: Tool, tmp_path: Path, options: list[str]) -> None:
     assert tool.done("copy", *options, source, target) == ""
     assert target.read_bytes() == source.read_bytes()
     assert tool.done("copy", "-", "-", data=b"mock") == "mock"
+
+
+def test_dump(tool: Tool) -> None:
+    tool.plug("mock0")
+    content = os.urandom(WINDOW)
+    (tool.nodes / "mock0").write_bytes(content)
+    assert tool.run("dump").stdout == content
 
 
 def test_copy_to_a_full_disk(tool: Tool) -> None:

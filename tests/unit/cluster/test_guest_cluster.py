@@ -93,6 +93,19 @@ def test_qmp_commands_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
         cluster.guests.qmp("node9", "query-status")
 
 
+def test_secret_of_the_devices_is_a_file_of_the_cluster(paths: ClusterPaths) -> None:
+    assert attach(Control()).guests.device_key == paths.root / "device-key"
+
+
+def test_requests_for_faults_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
+    control = Control(ask_devices={"ok": True})
+    guests = attach(control).guests
+    assert guests.ask_device_server(NODES[0], {"device": "mock0", "fault": "die"}) == {"ok": True}
+    assert control.asked == [("ask_devices", {"node": NODES[0], "content": {"device": "mock0", "fault": "die"}})]
+    with pytest.raises(KeyError, match="no node 'node9'"):
+        guests.ask_device_server("node9", {"list": True})
+
+
 def test_silent_guests_are_distinguished_from_errors(paths: ClusterPaths) -> None:
     answers = {NODES[0]: {"error": "no answer in 2 s", "silent": True}, NODES[1]: {"return": {"status": "running"}}}
     found = attach(Control(look=answers)).guests.look("query-status", 2)

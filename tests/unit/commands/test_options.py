@@ -53,6 +53,11 @@ def test_running_clusters_and_their_nodes_are_completed(complete: Complete) -> N
         assert complete("lab down --name so") == ["some"]
         assert complete("lab ssh --name some ") == nodes
         assert complete(f"lab slices --name some --node {nodes[1]}") == [nodes[1]]
+        devices = [function.name for function in CLUSTER.nodes[1].functions]
+        assert complete(f"lab devices --name some {nodes[1]} ") == devices
+        assert complete(f"lab fault --name some {nodes[1]} mock1") == [name for name in devices if "mock1" in name]
+        assert complete("lab fault --name some node9 ") == []
+        assert complete(f"lab fault --name some {nodes[1]} mock1 aer") == ["aer-correctable", "aer-fatal"]
         paths.topology.write_text("nodes: 7")
         assert complete("lab devices --name some ") == []
     finally:

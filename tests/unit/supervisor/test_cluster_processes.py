@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from mock_accel_server import control
+from mock_accel_server.control import ControlServer
 from support.fake_supervisor import SPEC
 from support.topologies import CLUSTER
 
@@ -126,6 +129,71 @@ def test_device_server_that_is_not_ready_is_an_error_with_its_log(paths: Cluster
     message = rf"devices-{NODES[0]}: expected 'ready', found {found}\n  log: .*/devices-{NODES[0]}\.log"
     with pytest.raises(StepError, match=message):
         asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
+
+
+def test_devices_sign_with_a_secret_of_the_cluster(paths: ClusterPaths, tmp_path: Path) -> None:
+    golden = tmp_path / "golden"
+    create_pki(golden / "pki", [(node.name, node.address) for node in CLUSTER.nodes])
+    create_ssh_keys(golden / "pki", NODES)
+    make_certificates(processes(paths, golden))
+    secret = paths.device_key.read_bytes()
+    assert (len(secret), len(bytes.fromhex(secret.decode()))) == (64, 32)
+    assert paths.device_key.stat().st_mode & 0o777 == 0o600
+    shutil.rmtree(paths.pki)
+    shutil.rmtree(paths.data)
+    paths.data.mkdir()
+    make_certificates(cluster := processes(paths, golden))
+    assert paths.device_key.read_bytes() != secret
+    commands: list[list[str]] = []
+
+    async def start(_: str, argv: list[str], **__: object) -> Any:
+        commands.append(argv)
+        output = asyncio.StreamReader()
+        output.feed_data(b"ready\t6\tnode\n")
+        return SimpleNamespace(process=SimpleNamespace(stdout=output))
+
+    cluster.children.start = start  # type: ignore[method-assign,assignment]
+    asyncio.run(cluster.start_device_server(CLUSTER.nodes[0]))
+    (argv,) = commands
+    assert argv[argv.index("--key-file") + 1] == str(paths.device_key)
+
+
+@pytest.fixture
+def served(paths: ClusterPaths, monkeypatch: pytest.MonkeyPatch) -> ClusterProcesses:
+    """A cluster whose first node has a device server that runs."""
+    paths.sockets.mkdir()
+    monkeypatch.chdir(paths.sockets)
+    Path(NODES[0]).mkdir()
+    cluster = processes(paths)
+    child = SimpleNamespace(process=SimpleNamespace(returncode=None), log=paths.logs / "devices.log")
+    monkeypatch.setattr(cluster, "children", {f"devices-{NODES[0]}": child})
+    return cluster
+
+
+def test_device_server_is_asked_by_its_control_socket(served: ClusterProcesses) -> None:
+    def answer(line: bytes) -> bytes:
+        return (
+            b'{"ok": true}' if json.loads(line) == {"device": "mock0", "fault": "die"} else b'{"error": "expected x"}'
+        )
+
+    server = ControlServer(Path(NODES[0], control.NAME), answer)
+    try:
+        node = CLUSTER.nodes[0]
+        assert asyncio.run(served.ask_device_server(node, {"device": "mock0", "fault": "die"})) == {"ok": True}
+        with pytest.raises(StepError, match=rf"^device server of {NODES[0]}/control.sock: expected x$"):
+            asyncio.run(served.ask_device_server(node, {}))
+    finally:
+        server.close()
+
+
+def test_device_server_that_does_not_answer(served: ClusterProcesses) -> None:
+    with pytest.raises(StepError, match="expected an answer of the device server: No such file or directory"):
+        asyncio.run(served.ask_device_server(CLUSTER.nodes[0], {"list": True}))
+    served.children[f"devices-{NODES[0]}"].process.returncode = -9  # type: ignore[misc]
+    with pytest.raises(
+        StepError, match=rf"devices-{NODES[0]} has ended; start the cluster again: .*\n  log: .*devices"
+    ):
+        asyncio.run(served.ask_device_server(CLUSTER.nodes[0], {"list": True}))
 
 
 def test_errors_of_unknown_slots_and_nodes_list_the_known_ones(paths: ClusterPaths) -> None:

@@ -279,6 +279,7 @@ def test_process_that_ends(running: Callable[..., Any], name: str, state: str, r
         ({"do": "dance"}, 'unknown request: {"do": "dance"}'),
         ({"do": "hold", "who": 7}, 'unknown request: {"do": "hold", "who": 7}'),
         ({"do": "serve_devices", "node": "node9"}, "no node 'node9' in topology single-node; it has"),
+        ({"do": "ask_devices", "node": "node9", "content": {}}, "no node 'node9' in topology single-node; it has"),
     ],
 )
 def test_bad_request_is_refused_without_side_effects(

@@ -20,6 +20,8 @@ from mock_device.lab.base.tables import Table
 
 FILE = "performance.json"
 SECONDS = "s"
+JOBS_PER_SECOND = "jobs/s"
+BYTES_PER_SECOND = "bytes/s"
 _FACTOR = "factor-without-hardware-virtualisation"
 _COLUMNS = ("figure", "size", "unit", "count", "median", "mean", "p95", "longest", "limit")
 
@@ -51,10 +53,10 @@ class Figure:
         return f"{self.name} ({self.size})"
 
 
-def figure(name: str, size: int, values: Sequence[float], limit: float | None = None) -> Figure:
+def figure(name: str, size: int, values: Sequence[float], limit: float | None = None, *, unit: str = SECONDS) -> Figure:
     """A figure of at least one single value."""
     p95 = percentile(values, 95)
-    return Figure(name, size, SECONDS, len(values), median(values), fmean(values), p95, max(values), limit)
+    return Figure(name, size, unit, len(values), median(values), fmean(values), p95, max(values), limit)
 
 
 def of_histogram(name: str, size: int, histogram: Histogram) -> Figure:

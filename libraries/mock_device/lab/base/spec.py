@@ -196,6 +196,11 @@ class ClusterPaths:
         return self.root / "pki"
 
     @property
+    def device_key(self) -> Path:
+        """Secret with which the cluster's devices sign nonces (vfio-user/DATASHEET.md, IDENTIFY), mode 0600."""
+        return self.root / "device-key"
+
+    @property
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
 

@@ -80,6 +80,8 @@ class Guests(ABC):
     """QEMU's accelerator, ``kvm`` or ``tcg``."""
     registry_port: int
     """TCP port of the cluster's registry on this machine's loopback."""
+    device_key: Path
+    """File with the secret with which the devices sign nonces (vfio-user/DATASHEET.md, IDENTIFY)."""
 
     @abstractmethod
     def status(self) -> dict[str, Any]:
@@ -111,6 +113,13 @@ class Guests(ABC):
     @abstractmethod
     def start_device_server(self, node: str) -> None:
         """Start the device server of ``node`` again; unplug plugged devices and plug them again to reconnect them."""
+
+    @abstractmethod
+    def ask_device_server(self, node: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request to the control socket of the device server of ``node`` (vfio-user/README.md); its answer.
+
+        Raises StepError if the server refuses the request or does not answer.
+        """
 
 
 class Cluster(ABC):

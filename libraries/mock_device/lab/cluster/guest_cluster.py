@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from mock_device.topology import Topology
 class LabGuests(Guests):
     """The guests of a cluster, through its supervisor."""
 
-    def __init__(self, control: Control, topology: Topology, accelerator: str, registry_port: int) -> None:
+    def __init__(
+        self, control: Control, topology: Topology, accelerator: str, registry_port: int, device_key: Path
+    ) -> None:
         self._control = control
         self._topology = topology
         self.accelerator = accelerator
         self.registry_port = registry_port
+        self.device_key = device_key
 
     def status(self) -> dict[str, Any]:
         result: dict[str, Any] = self._control.request("status")
@@ -54,6 +57,11 @@ class LabGuests(Guests):
     def start_device_server(self, node: str) -> None:
         self._control.request("serve_devices", node=node)
 
+    def ask_device_server(self, node: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        name = self._topology.node(node).name
+        answer: dict[str, Any] = self._control.request("ask_devices", node=name, content=dict(request))
+        return answer
+
 
 class GuestCluster(Cluster):
     """A running cluster of guests, held by this process until ``release`` or the end of the process."""
@@ -72,7 +80,8 @@ class GuestCluster(Cluster):
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)
-        self._guests = LabGuests(control, self.topology, spec.qemu.accelerator, access.registry_port)
+        accelerator, key = spec.qemu.accelerator, self._paths.device_key
+        self._guests = LabGuests(control, self.topology, accelerator, access.registry_port, key)
         self._ports = access.ssh_ports
         if missing := {node.name for node in self.topology.nodes} - self._ports.keys():
             raise DamagedFileError(self._paths.access, f"expected an SSH port of {', '.join(sorted(missing))}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mock_accel_server import control, control_client
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
@@ -27,6 +30,8 @@ from mock_device.lab.supervisor.node_place import NodePlace
 from mock_device.lab.supervisor.place import Place
 from mock_device.lab.supervisor.saving import set_clock
 from mock_device.topology import Node, Topology
+
+_KEY_BYTES = 32
 
 
 class Step(NamedTuple):
@@ -151,6 +156,8 @@ class ClusterProcesses:
             pki = self._place.create_pki()
             keys = create_ssh_keys(self._paths.pki, [node.name for node in self._topology.nodes])
         access = Access.load(self._paths.access)
+        # A new one at each start: saved clusters have no devices. In digits, so that a shell can pass it on.
+        write_file(self._paths.device_key, secrets.token_hex(_KEY_BYTES), 0o600)
         hosts = known_hosts(("127.0.0.1", port, keys.host(name)) for name, port in access.ssh_ports.items())
         write_file(self._paths.pki / "known_hosts", hosts)
         write_kubeconfig(self._paths.kubeconfig, pki.identity("admin"), f"https://127.0.0.1:{access.api_port}")
@@ -169,7 +176,7 @@ class ClusterProcesses:
     async def start_device_server(self, node: Node) -> None:
         """Start the process that serves all devices of ``node``, and wait until every socket listens."""
         argv = [sys.executable, "-m", "mock_accel_server", "--topology", str(self._paths.topology)]
-        argv += ["--node", node.name, "--socket-dir", node.name]
+        argv += ["--node", node.name, "--socket-dir", node.name, "--key-file", str(self._paths.device_key)]
         name = f"devices-{node.name}"
         child = await self.children.start(name, argv, cwd=self._paths.sockets, stdout=asyncio.subprocess.PIPE)
         output = child.process.stdout
@@ -180,6 +187,19 @@ class ClusterProcesses:
             line = b""
         if not line.startswith(b"ready\t"):
             raise StepError(f"{name}: expected 'ready', found {line.decode(errors='replace')!r}", child.log)
+
+    async def ask_device_server(self, node: Node, content: dict[str, Any]) -> dict[str, Any]:
+        """Send a request to the control socket of a node's device server. Raises StepError if it is not answered."""
+        name = f"devices-{node.name}"
+        child = self.children[name]
+        if child.process.returncode is not None:
+            raise StepError(f"{name} has ended; start the cluster again: lab down && lab up", child.log)
+        path = Path(node.name, control.NAME)
+        seconds = Timeout.DEVICE_ANSWER.seconds
+        try:
+            return await asyncio.to_thread(control_client.request, path, content, seconds)
+        except control_client.ControlError as error:
+            raise StepError(f"device server of {error}") from error
 
     def _disk(self, node: Node) -> Path:
         return self._paths.data / f"{node.name}.qcow2"

@@ -194,6 +194,9 @@ class Supervisor:
             case {"do": "kill_devices" | "serve_devices" as action, "node": str(node)}:
                 await self._device_server(self.topology.node(node), serve=action == "serve_devices")
                 await send(writer, result=True)
+            case {"do": "ask_devices", "node": str(node), "content": dict(content)}:
+                server = self.topology.node(node)
+                await send(writer, result=await self.processes.ask_device_server(server, content))
             case _:
                 raise ValueError(f"unknown request: {json.dumps(request)[:200]}")
 
