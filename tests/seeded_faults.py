@@ -18,7 +18,7 @@ import click
 from suites_notice.seeding import catalogue
 from suites_notice.seeding.catalogue import PARTS, Fault, Verdict
 from suites_notice.seeding.seeder import environment
-from suites_notice.seeding.trial import try_fault
+from suites_notice.seeding.trial import Trial
 
 from mock_device.lab.base import command_line, progress, tables
 from mock_device.lab.base.errors import StepError
@@ -51,6 +51,7 @@ class Worker(threading.Thread):
         self._found = found
         self._folder = folder
         self._cluster: GuestCluster | None = None
+        self._trial: Trial | None = None
         self.failure = ""
         """Why it ended before the faults did."""
 
@@ -71,11 +72,17 @@ class Worker(threading.Thread):
             with progress.one_line(f"cluster {self._cluster_name}"):
                 self._cluster = client.up(name=self._cluster_name, who="seeded faults")
         with progress.one_line(f"{fault.name}: {fault.defect}"):
-            verdict = try_fault(fault, self._cluster, self._folder)
+            self._trial = Trial(fault, self._cluster, self._folder)
+            verdict = self._trial.verdict()
         self._found[fault.name] = verdict
         progress.say(f"{fault.name}\t{verdict.caught_by}\t{_one_line(verdict.reason)}")
         if verdict.caught_by == "no verdict":
             self._release()
+
+    def cancel(self) -> None:
+        """End the tests that run; the cluster ends with this process."""
+        if self._trial:
+            self._trial.cancel()
 
     def _release(self) -> None:
         cluster, self._cluster = self._cluster, None
@@ -137,8 +144,13 @@ def seeded_faults(clusters: int, names: Sequence[str], parts: Sequence[str], lis
         workers = [Worker(number, waiting, found, Path(folder)) for number in range(1, clusters + 1)]
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
+        try:
+            for worker in workers:
+                worker.join()
+        except KeyboardInterrupt:
+            for worker in workers:
+                worker.cancel()
+            raise
     result = rows(faults, found)
     tables.show(result, table, as_json=as_json)
     for failure in filter(None, (worker.failure for worker in workers)):

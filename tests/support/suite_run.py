@@ -14,7 +14,7 @@ from robot.api import ExecutionResult
 from mock_device.lab.base.paths import PROJECT
 
 RESULTS = PROJECT / "results" / "broken-on-purpose"
-_TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,29 @@ def run_suite(
     is in ``results/broken-on-purpose/<fault>``. ``prefix`` is a command that runs the robot command after it,
     ``variables`` are added to its environment.
     """
-    folder = RESULTS / fault
-    shutil.rmtree(folder, ignore_errors=True)
-    argv = [*prefix, sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
-    argv.append(f"suites/{suite}.robot")
+    argv = [*prefix, *command(suite, fault, *options)]
     environment = {**os.environ, **(variables or {})}
     run = subprocess.run(
-        argv, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        argv, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
-    assert (folder / "output.xml").exists(), run.stdout + run.stderr
-    result = ExecutionResult(str(folder / "output.xml"))
+    return ended(fault, run.stdout + run.stderr)
+
+
+def command(suite: str, fault: str, *options: str) -> list[str]:
+    """Command that runs ``suites/<suite>.robot`` until its first failure, for ``ended``; an older report is removed."""
+    folder = RESULTS / fault
+    shutil.rmtree(folder, ignore_errors=True)
+    argv = [sys.executable, "-m", "robot", "--outputdir", str(folder), "--exitonfailure", *options]
+    return [*argv, f"suites/{suite}.robot"]
+
+
+def ended(fault: str, output: str) -> dict[str, Ended]:
+    """How each test ended, by name, from the report of a ``command`` that printed ``output``."""
+    report = RESULTS / fault / "output.xml"
+    assert report.exists(), output
     return {
         test.name: Ended(test.status, test.message)
-        for test in result.suite.all_tests
+        for test in ExecutionResult(str(report)).suite.all_tests
         if not test.tags.match("robot:exit")
     }
 
