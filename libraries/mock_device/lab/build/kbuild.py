@@ -6,7 +6,6 @@ Headers and compilers come from Debian: one tree for the nodes' kernel, one for 
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,13 +16,12 @@ from pathlib import Path
 import click
 
 from mock_device.lab.base import command_line
-from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
 from mock_device.lab.build.node_image import build_node_image
-from mock_device.lab.build.rootless import WORK, in_tree
+from mock_device.lab.build.rootless import make_in_tree
 from mock_device.lab.build.store import Input, NotCachedError, cached, only_looking
 
 _SOURCE = PROJECT / "kernel-driver"
@@ -158,24 +156,6 @@ def version(release: str) -> tuple[int, ...]:
     return tuple(map(int, re.split("[.-]", found[0]))) if found else ()
 
 
-def _make(folder: Path, sources: Path, kernel: Kernel, target: str, log: Path) -> None:
-    """Run ``make target`` inside the kernel's tree on a copy of ``sources``; copy the modules to ``folder``."""
-    work = kernel.root / WORK / folder.name
-    work.mkdir(parents=True)
-    try:
-        for name, source in _sources(sources).items():
-            (work / name).parent.mkdir(exist_ok=True)
-            shutil.copy2(source, work / name)
-        argv = ["make", "-C", f"/{WORK}/{folder.name}", f"KDIR=/lib/modules/{kernel.release}/build", target]
-        argv.append(f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl")
-        # objtool of Linux 7.3 reads its resource limits from /proc.
-        run(in_tree(kernel.root, argv, proc=True), log=log, timeout=Timeout.MODULE_BUILD.seconds)
-        for built in [*work.glob("*.ko"), *work.glob(_TEST_PROGRAM)]:
-            shutil.copy2(built, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> Path:
     """Folder with the modules that ``make target`` builds; built if it is not cached. Raises StepError."""
     inputs: dict[str, Input] = {
@@ -186,7 +166,18 @@ def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> 
     }
 
     def build(folder: Path) -> None:
-        _make(folder, sources, kernel, target, log_path(kind))
+        arguments = [f"KDIR=/lib/modules/{kernel.release}/build", f"CHECKPATCH={_CHECKPATCH}/checkpatch.pl", target]
+        # objtool of Linux 7.3 reads its resource limits from /proc.
+        make_in_tree(
+            kernel.root,
+            _sources(sources),
+            folder,
+            arguments,
+            ("*.ko", _TEST_PROGRAM),
+            log=log_path(kind),
+            timeout=Timeout.MODULE_BUILD.seconds,
+            proc=True,
+        )
 
     return cached(kind, inputs, build, what=f"{what}, Linux {kernel.release}")
 

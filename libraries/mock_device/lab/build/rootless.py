@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from mock_device.lab.base.commands import run
 
 # linux/audit.h, asm/unistd_64.h, linux/prctl.h, linux/seccomp.h, linux/bpf_common.h
 _AUDIT_ARCH_X86_64 = 0xC000003E
@@ -54,6 +57,39 @@ def in_tree(tree: Path, argv: Sequence[str], *, proc: bool = False) -> list[str 
     ``/dev`` is this machine's: a user namespace cannot create device nodes, and imported trees have none.
     """
     return as_root(_mounted(["dev", "proc"] if proc else ["dev"], tree, argv))
+
+
+def make_in_tree(
+    tree: Path,
+    files: Mapping[str, Path],
+    folder: Path,
+    arguments: Sequence[str],
+    results: Sequence[str],
+    *,
+    log: Path,
+    timeout: float,
+    where: str = ".",
+    proc: bool = False,
+) -> None:
+    """Run ``make`` with ``arguments`` in ``tree`` on copies of ``files``; copy ``results`` to ``folder``.
+
+    ``files`` are named by the copies' paths, ``where`` is their folder with the
+    Makefile, in which ``results`` are found, which are patterns. The copies are
+    removed. ``timeout`` is in seconds. Raises StepError.
+    """
+    work = tree / WORK / folder.name
+    work.mkdir(parents=True)
+    try:
+        for name, file in files.items():
+            (work / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(file, work / name)
+        argv = ["make", "-C", f"/{WORK}/{folder.name}/{where}", *arguments]
+        run(in_tree(tree, argv, proc=proc), log=log, timeout=timeout)
+        for result in results:
+            for built in (work / where).glob(result):
+                shutil.copy2(built, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _mounted(folders: Sequence[str], tree: Path, argv: Sequence[str]) -> list[str | Path]:
