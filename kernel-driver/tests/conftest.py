@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -65,19 +65,21 @@ def own_guest(node: topology.Node, spare: topology.Slot) -> Iterator[ModuleGuest
 
 
 @contextmanager
-def booted(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[ModuleGuest]:
-    """A guest with a root port per slot; the node's devices are served."""
+def booted(
+    node: topology.Node, spare: topology.Slot, folder: Path, *, more: Sequence[Path] = (), iommu: bool = False
+) -> Iterator[ModuleGuest]:
+    """A guest with a root port per slot and the files ``more``; the node's devices are served."""
     from mock_device.lab.build import kbuild
     from mock_device.lab.build.node_image import build_node_image
     from mock_device.lab.build.qemu_build import ensure_qemu
     from mock_device.lab.cluster import deploy
 
-    write_initramfs(folder / "initrd", deploy.kmod_image(), kbuild.build_test_modules())
+    write_initramfs(folder / "initrd", deploy.kmod_image(), [*kbuild.build_test_modules(), *more])
     *others, last = node.numa_nodes
     wired = replace(node, numa_nodes=(*others, replace(last, slots=(*last.slots, spare))))
     with ExitStack() as stack:
         devices = stack.enter_context(serving(node.functions, folder))
-        guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder))
+        guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder, iommu=iommu))
         guest.served = devices
         guest.boot()
         yield guest

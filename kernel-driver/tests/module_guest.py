@@ -52,7 +52,7 @@ def kernel_options(accel: str) -> str:
 class ModuleGuest:
     """Boots ``kernel`` and ``folder/initrd``; device servers listen in ``folder``. A context manager."""
 
-    def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path) -> None:
+    def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path, *, iommu: bool = False) -> None:
         self._folder = folder
         self.plugged: list[Slot] = []
         self.served: dict[str, Device] = {}
@@ -61,7 +61,8 @@ class ModuleGuest:
         argv += ["-machine", "q35", "-accel", accel, "-cpu", cpu_model(accel)]
         argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
         argv += ["-kernel", str(kernel), "-initrd", "initrd"]
-        argv += ["-append", kernel_options(accel)]
+        argv += ["-append", kernel_options(accel) + " intel_iommu=on iommu=pt" * iommu]
+        argv += ["-device", "intel-iommu,caching-mode=on"] * iommu
         argv += ["-serial", "file:console.log", "-serial", "unix:shell.sock,server=on,wait=off"]
         argv += ["-qmp", "unix:qmp.sock,server=on,wait=off", *numa_options(node)]
         with ExitStack() as stack:
