@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from mock_accel_server import protocol
@@ -194,12 +195,13 @@ class Session:
         (number,) = unpack(protocol.WRITE_COUNT, payload[:fixed])
         if number * each != len(payload) - fixed:
             raise RefusedError(f"{number} writes have {len(payload) - fixed} bytes")
-        writes = list(protocol.SINGLE_WRITE.iter_unpack(payload[fixed:]))
-        for offset, region, count, data in writes:
+        # No list of all writes: it would hold Python's global lock until it is complete.
+        writes = partial(protocol.SINGLE_WRITE.iter_unpack, payload[fixed:])
+        for offset, region, count, data in writes():
             if count > len(data):
                 raise RefusedError(f"expected a write of at most {len(data)} bytes, found {count}")
             self.device.check(region, offset, count)
-        for offset, region, count, data in writes:
+        for offset, region, count, data in writes():
             self.device.write(region, offset, data[:count])
         return protocol.WRITE_COUNT.pack(number)
 
