@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import logging
 import os
-import resource
-import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 from mock_accel_server import control
-from mock_accel_server.closing import allow_interrupts
-from mock_accel_server.control_requests import Requests
-from mock_accel_server.device import Device
-from mock_accel_server.listener import ListenError
+from mock_accel_server.plan import SERVE, Plan
 from mock_accel_server.registers import DEFAULT_WINDOW, UUID_BYTES, Identity
-from mock_accel_server.server import Server, share_evenly
 from mock_device import topology
 
 _KEY_BYTES = 16, 4096
-_M_ARENA_MAX = -8  # malloc.h
 _MAX_VFS = 7  # a slot has eight functions, one of them the PF
 _DEFAULT_MEMORY = {False: "16G", True: "2G"}
 _EPILOG = """\
@@ -156,8 +147,8 @@ def _secret(path: Path | None) -> bytes | None:
     return secret
 
 
-def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device]]]:
-    """The path for the ready line, and each socket with its device. Raises ValueError."""
+def _plan(options: argparse.Namespace) -> Plan:
+    """What the options ask for. Raises ValueError."""
     many = {"--topology": options.topology, "--node": options.node, "--socket-dir": options.socket_dir}
     single = {
         "SOCKET": options.socket,
@@ -177,7 +168,8 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
     if not given_many:
         if options.socket is None:
             raise ValueError("SOCKET is missing; or give --topology, --node and --socket-dir")
-        return options.socket, [(options.socket, Device(_identity(options), secret))]
+        devices = [(options.socket, _identity(options))]
+        return Plan(options.socket, devices, secret, options.control, options.verbose)
     if missing := [name for name in many if name not in given_many]:
         raise ValueError(f"{given_many[0]} needs {' and '.join(missing)} too")
     if not options.socket_dir.is_dir():
@@ -186,53 +178,22 @@ def _devices(options: argparse.Namespace) -> tuple[Path, list[tuple[Path, Device
         node = topology.load(options.topology).node(options.node)
     except KeyError as error:
         raise ValueError(f"--node: {error.args[0]}") from error
-    devices = [
-        (options.socket_dir / f"{function.name}.sock", Device(_of_topology(function), secret))
-        for function in node.functions
-    ]
-    return options.socket_dir, devices
+    devices = [(options.socket_dir / f"{function.name}.sock", _of_topology(function)) for function in node.functions]
+    return Plan(
+        options.socket_dir, devices, secret, options.control or options.socket_dir / control.NAME, options.verbose
+    )
 
 
-def _allow_many_fds() -> None:
-    """Raise the limit of open files: each client has a connection and may send file descriptors."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command; the exit code is described in ``--help``.
 
-
-def _share_heap() -> None:
-    """Let all threads allocate from one heap, mallopt(3): with one each, the memory of ended jobs would stay there."""
-    ctypes.CDLL(None).mallopt(ctypes.c_int(_M_ARENA_MAX), ctypes.c_int(1))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit code is described in ``--help``."""
+    The process goes on as ``serve``, without the memory that reading the options and the topology took.
+    """
     parser = _parser()
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        where, devices = _devices(options)
+        plan = _plan(options)
     except ValueError as error:  # includes TopologyError
         parser.error(str(error))
-    _allow_many_fds()
-    _share_heap()
-    allow_interrupts()
-    share_evenly()
-    stop: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, _frame: stop.append(caught))
-    with ExitStack() as stack:
-        try:
-            server = Server(devices)
-            stack.callback(server.close)
-            if where_control := options.control or (where / control.NAME if options.socket_dir else None):
-                requests = Requests([device for _, device in devices], server.die, server.revive)
-                stack.callback(control.ControlServer(where_control, requests.answer).close)
-        except ListenError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        stack.callback(signal.set_wakeup_fd, -1)
-        signal.set_wakeup_fd(server.wake_fd, warn_on_full_buffer=False)
-        if not stop:
-            print(f"ready\t{len(devices)}\t{where}", flush=True)
-            server.run()
-    return 0
+    command = [sys.executable, "-m", SERVE, str(plan.pass_on()), *(sys.argv[1:] if argv is None else argv)]
+    os.execv(command[0], command)

@@ -9,6 +9,7 @@ linux/pci_regs.h. vfio-user/DATASHEET.md lists the capabilities.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from mock_accel_server.irqs import VECTORS
 from mock_accel_server.registers import (
@@ -80,50 +81,45 @@ UNCORRECTABLE_INTERNAL = 1 << 22
 CORRECTABLE_RECEIVER = 1 << 0
 
 
-class ConfigSpace:
-    """4096 bytes with masks of the bits that can be written, and of those that a written 1 clears."""
+class _Layout:
+    """4096 bytes after power on, with masks of the bits that can be written, and of those that a written 1 clears."""
 
     SIZE = 4096
 
-    def __init__(self, identity: Identity, function_level_reset: Callable[[], None]) -> None:
-        """``function_level_reset`` is called when the guest requests it in Device Control."""
-        self._initial = bytearray(self.SIZE)
-        self._mask = bytearray(self.SIZE)
-        self._clearable = bytearray(self.SIZE)
-        self._function_level_reset = function_level_reset
-        self._header(identity)
+    def __init__(self, *, is_vf: bool, multifunction: bool, total_vfs: int, window: int) -> None:
+        self.initial, self.mask, self.clearable = (bytearray(self.SIZE) for _ in range(3))
+        self._header(is_vf=is_vf, multifunction=multifunction, window=window)
         self._express()
         self._power_management()
         self._msi()
-        if identity.total_vfs:
-            self._sriov(identity)
+        if total_vfs:
+            self._sriov(total_vfs, window)
         else:
             self._field(_FIRST, 4, _AER << 20)  # a null capability (7.9.28)
         self._error_reporting()
-        self._data = bytearray(self._initial)
 
     def _field(self, offset: int, size: int, value: int, mask: int = 0) -> None:
-        self._initial[offset : offset + size] = value.to_bytes(size, "little")
-        self._mask[offset : offset + size] = mask.to_bytes(size, "little")
+        self.initial[offset : offset + size] = value.to_bytes(size, "little")
+        self.mask[offset : offset + size] = mask.to_bytes(size, "little")
 
     def _clear_by_one(self, offset: int, size: int, bits: int) -> None:
-        self._clearable[offset : offset + size] = bits.to_bytes(size, "little")
+        self.clearable[offset : offset + size] = bits.to_bytes(size, "little")
 
     def _bar_64(self, offset: int, size: int) -> None:
         """A 64-bit, prefetchable memory BAR of ``size`` bytes, a power of two."""
         self._field(offset, 8, _BAR_64_PREFETCHABLE, (1 << 64) - size)
 
-    def _header(self, identity: Identity) -> None:
-        device_id = VF_DEVICE_ID if identity.is_vf else PF_DEVICE_ID
+    def _header(self, *, is_vf: bool, multifunction: bool, window: int) -> None:
+        device_id = VF_DEVICE_ID if is_vf else PF_DEVICE_ID
         self._field(0x00, 2, VENDOR_ID)
         self._field(0x02, 2, device_id)
         self._field(_COMMAND, 2, 0, _COMMAND_MASK)
         self._field(0x06, 2, _STATUS_CAP_LIST)
         self._field(0x08, 4, _CLASS << 8 | _REVISION_ID)
         self._field(0x0C, 1, 0, 0xFF)  # cache line size: read-write, no effect
-        self._field(0x0E, 1, _HEADER_MULTIFUNCTION if identity.multifunction else 0)
+        self._field(0x0E, 1, _HEADER_MULTIFUNCTION if multifunction else 0)
         self._field(0x10, 4, 0, _BAR_MASK)  # 32-bit memory, not prefetchable
-        self._bar_64(0x18, identity.window)
+        self._bar_64(0x18, window)
         self._field(0x2C, 2, VENDOR_ID)
         self._field(0x2E, 2, device_id)
         self._field(0x34, 1, _EXP)
@@ -162,12 +158,12 @@ class ConfigSpace:
         self._clear_by_one(_AER_CORRECTABLE, 4, _AER_CORRECTABLE_BITS)
         self._field(_AER_CORRECTABLE + 0x04, 4, _AER_CORRECTABLE_MASK_RESET, _AER_CORRECTABLE_BITS)
 
-    def _sriov(self, identity: Identity) -> None:
+    def _sriov(self, total_vfs: int, window: int) -> None:
         """A complete SR-IOV capability, whose header QEMU 10.1 to 11.1 hides; the kernel module acts on VF Enable."""
         self._field(_SRIOV, 4, _SRIOV_ID_VERSION_1 | _AER << 20)
         self._field(_SRIOV + 0x08, 2, 0, 0x0009)  # VF enable, VF memory space enable
-        self._field(_SRIOV + 0x0C, 2, identity.total_vfs)  # initial
-        self._field(_SRIOV + 0x0E, 2, identity.total_vfs)
+        self._field(_SRIOV + 0x0C, 2, total_vfs)  # initial
+        self._field(_SRIOV + 0x0E, 2, total_vfs)
         self._field(_SRIOV + 0x10, 2, 0, 0xFFFF)  # number of VFs
         self._field(_SRIOV + 0x14, 2, 1)  # first VF offset: the function after the PF
         self._field(_SRIOV + 0x16, 2, 1)  # VF stride
@@ -175,7 +171,28 @@ class ConfigSpace:
         self._field(_SRIOV + 0x1C, 4, _SRIOV_PAGE_SIZES)
         self._field(_SRIOV + 0x20, 4, 1, _SRIOV_PAGE_SIZES)
         self._field(_SRIOV + 0x24, 4, 0, _BAR_MASK)
-        self._bar_64(_SRIOV + 0x2C, identity.window)
+        self._bar_64(_SRIOV + 0x2C, window)
+
+
+_layout = cache(_Layout)
+"""Devices of a kind share theirs."""
+
+
+class ConfigSpace:
+    """The configuration space of one device."""
+
+    SIZE = _Layout.SIZE
+
+    def __init__(self, identity: Identity, function_level_reset: Callable[[], None]) -> None:
+        """``function_level_reset`` is called when the guest requests it in Device Control."""
+        self._layout = _layout(
+            is_vf=identity.is_vf,
+            multifunction=identity.multifunction,
+            total_vfs=identity.total_vfs,
+            window=identity.window,
+        )
+        self._function_level_reset = function_level_reset
+        self._data = bytearray(self._layout.initial)
 
     def read(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, both within ``SIZE``, aligned or not."""
@@ -185,8 +202,8 @@ class ConfigSpace:
         """Write within ``SIZE``; read-only bits keep their value."""
         state = self._data[_PMCSR] & _PMCSR_STATE
         for position, byte in enumerate(data, offset):
-            mask = self._mask[position]
-            self._data[position] = (self._data[position] & ~mask | byte & mask) & ~(byte & self._clearable[position])
+            mask, cleared = self._layout.mask[position], byte & self._layout.clearable[position]
+            self._data[position] = (self._data[position] & ~mask | byte & mask) & ~cleared
         if self._data[_PMCSR] & _PMCSR_STATE not in (_D0, _D3HOT):  # 7.5.2.2: a state that does not exist is ignored
             self._data[_PMCSR] = self._data[_PMCSR] & ~_PMCSR_STATE | state
         high = _EXP_DEVCTL + 1 - offset
@@ -208,5 +225,5 @@ class ConfigSpace:
     def reset(self) -> None:
         """Restore the values after power on, except sticky ones."""
         kept = self._data[_AER_STICKY]
-        self._data[:] = self._initial
+        self._data[:] = self._layout.initial
         self._data[_AER_STICKY] = kept

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 import threading
 from functools import cache
@@ -65,10 +64,11 @@ def _context() -> ctypes.c_ulong:
 
 
 def _numbers() -> tuple[int, int, int]:
+    machine = os.uname().machine
     try:
-        return _NUMBERS[platform.machine()]
+        return _NUMBERS[machine]
     except KeyError:
-        raise OSError(errno.EOPNOTSUPP, f"no system call numbers for {platform.machine()}") from None
+        raise OSError(errno.EOPNOTSUPP, f"no system call numbers for {machine}") from None
 
 
 def _call(number: int, *arguments: object) -> None:

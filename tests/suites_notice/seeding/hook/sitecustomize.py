@@ -13,7 +13,7 @@ def _file() -> Path | None:
     folder, argv = os.environ.get("SEEDED_FAULTS"), sys.orig_argv
     if not folder:
         return None
-    if "mock_accel_server" in argv and "--topology" in argv:
+    if {"mock_accel_server", "mock_accel_server.serve"} & {*argv} and "--topology" in argv:
         return Path(folder, f"server-{Path(argv[argv.index('--topology') + 1]).parent.name}.py")
     return None
 
