@@ -11,7 +11,7 @@
 #include "uapi/mock_accel_uapi.h"
 
 #define MOCK_RING_SIZE		256
-/* Memory that the waiting jobs of a device may pin. */
+/* Memory that the jobs of a device may pin, in bytes. */
 #define MOCK_MAX_PINNED		(64 << 20)
 /* Jobs of an open file, those included that were not waited for. */
 #define MOCK_MAX_FILE_JOBS	1024

@@ -113,7 +113,7 @@ struct mock_accel {
 	u32 tail;		/* next free slot of the ring */
 	struct list_head queue;	/* jobs in the ring, in its order */
 	unsigned int queued;
-	size_t pinned;		/* bytes, of these jobs */
+	size_t pinned;		/* bytes, of these jobs and of those that wait for a slot */
 	u64 last_job;		/* number */
 	struct list_head files;	/* open */
 	struct delayed_work timeout_work;

@@ -41,6 +41,16 @@ static long mock_job_check(const struct mock_ioc_submit *args)
 	return args->destination_length >= writes ? writes : -EINVAL;
 }
 
+/* Bytes that a job pins. */
+static size_t mock_job_size(const struct mock_ioc_submit *args, size_t writes)
+{
+	size_t size = args->flags & MOCK_JOB_DESTINATION_WINDOW ? 0 : writes;
+
+	if (args->opcode != MOCK_OP_FILL && !(args->flags & MOCK_JOB_SOURCE_WINDOW))
+		size += args->length;
+	return size;
+}
+
 static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 			    const struct mock_ioc_submit *args, size_t writes)
 {
@@ -60,7 +70,6 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 				      DMA_TO_DEVICE);
 		if (err)
 			return err;
-		job->pinned += args->length;
 		descriptor->source = cpu_to_le64(job->source.address);
 		if (job->source.segments) {
 			flags |= MOCK_DESC_SOURCE_LIST;
@@ -75,7 +84,6 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 				      DMA_FROM_DEVICE);
 		if (err)
 			return err;
-		job->pinned += writes;
 		descriptor->destination = cpu_to_le64(job->destination.address);
 		if (job->destination.segments) {
 			flags |= MOCK_DESC_DESTINATION_LIST;
@@ -87,14 +95,19 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 	return 0;
 }
 
-static bool mock_has_room(struct mock_accel *mock, size_t pinned)
+static bool mock_has_memory(struct mock_accel *mock, size_t size)
 {
-	return !mock->resetting && mock->queued < MOCK_RING_SIZE - 1 &&
-	       (!mock->queued || mock->pinned + pinned <= MOCK_MAX_PINNED);
+	return mock->pinned + size <= MOCK_MAX_PINNED;
 }
 
-/* Take jobs_lock when there is room in the ring, or when there will be none. */
-static int mock_wait_for_room(struct mock_file *file, size_t pinned, unsigned long deadline)
+static bool mock_has_slot(struct mock_accel *mock, size_t size)
+{
+	return !mock->resetting && mock->queued < MOCK_RING_SIZE - 1;
+}
+
+/* Take jobs_lock when @room says that there is room, or when there will be none. */
+static int mock_wait_for_room(struct mock_file *file, bool (*room)(struct mock_accel *, size_t),
+			      size_t size, unsigned long deadline)
 {
 	struct mock_accel *mock = file->mock;
 	long left;
@@ -103,20 +116,41 @@ static int mock_wait_for_room(struct mock_file *file, size_t pinned, unsigned lo
 		mutex_lock(&mock->jobs_lock);
 		if (mock->gone || (!mock->ready && !mock->resetting))
 			return -EIO;
-		if (mock_has_room(mock, pinned))
+		if (room(mock, size))
 			return 0;
 		if (file->filp->f_flags & O_NONBLOCK)
 			return -EAGAIN;
 		mutex_unlock(&mock->jobs_lock);
 		left = max_t(long, deadline - jiffies, 0);
 		left = wait_event_interruptible_timeout(mock->wait,
-							READ_ONCE(mock->gone) ||
-							mock_has_room(mock, pinned), left);
+							READ_ONCE(mock->gone) || room(mock, size),
+							left);
 		if (left <= 0) {
 			mutex_lock(&mock->jobs_lock);
 			return left ? -EINTR : -ETIME;
 		}
 	}
+}
+
+/* Reserve the memory of a job before it is pinned: those that wait for room pin none. */
+static int mock_reserve(struct mock_file *file, struct mock_job *job)
+{
+	struct mock_accel *mock = file->mock;
+	int err;
+
+	err = mock_wait_for_room(file, mock_has_memory, job->pinned, job->deadline);
+	if (!err)
+		mock->pinned += job->pinned;
+	mutex_unlock(&mock->jobs_lock);
+	return err;
+}
+
+static void mock_unreserve(struct mock_accel *mock, struct mock_job *job)
+{
+	mutex_lock(&mock->jobs_lock);
+	mock->pinned -= job->pinned;
+	mutex_unlock(&mock->jobs_lock);
+	wake_up_all(&mock->wait);
 }
 
 /* The result is in @number: the job is in the ring, and may have ended already. */
@@ -142,10 +176,14 @@ int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, 
 		goto up;
 	refcount_set(&job->ref, 2);
 	job->deadline = jiffies + msecs_to_jiffies(args->timeout_ms);
+	job->pinned = mock_job_size(args, writes);
+	err = mock_reserve(file, job);
+	if (err)
+		goto free;
 	err = mock_job_prepare(mock, job, args, writes);
 	if (err)
 		goto release;
-	err = mock_wait_for_room(file, job->pinned, job->deadline);
+	err = mock_wait_for_room(file, mock_has_slot, 0, job->deadline);
 	if (!err && file->count >= MOCK_MAX_FILE_JOBS)
 		err = -EAGAIN;
 	if (err) {
@@ -158,7 +196,6 @@ int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, 
 	file->count++;
 	list_add_tail(&job->in_queue, &mock->queue);
 	mock->queued++;
-	mock->pinned += job->pinned;
 	*number = job->number;
 	mock_ring_add(mock, job);
 	mock_jobs_arm_locked(mock);
@@ -169,6 +206,8 @@ int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, 
 release:
 	mock_buffer_release(&mock->pdev->dev, &job->source);
 	mock_buffer_release(&mock->pdev->dev, &job->destination);
+	mock_unreserve(mock, job);
+free:
 	kfree(job);
 up:
 	up_read(&mock->present);

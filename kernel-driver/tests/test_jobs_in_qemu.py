@@ -38,6 +38,13 @@ def pattern(length: int) -> bytes:
     return bytes(i % 251 for i in range(length))
 
 
+def pinned(guest: ModuleGuest) -> int:
+    """Pages that are pinned now."""
+    counters = "awk '/nr_foll_pin_(acquired|released)/ {print $2}' /proc/vmstat"
+    acquired, released = map(int, guest.ok(f"echo 1 > /proc/sys/vm/stat_refresh; {counters}").split())
+    return acquired - released
+
+
 @contextmanager
 def held(guest: ModuleGuest, name: str, jobs: int, timeout_ms: int = 20000) -> Iterator[None]:
     """Another process has the node open, with ``jobs`` jobs in the ring."""
@@ -156,13 +163,27 @@ def test_hung_job_ends_and_the_device_works_again(guest: ModuleGuest) -> None:
 def test_process_that_dies_leaves_nothing(guest: ModuleGuest) -> None:
     """Its jobs are stopped, its pages are unpinned, and its window is empty."""
     hangs = guest.read("mock1", "hangs")
-    pinned = "echo 1 > /proc/sys/vm/stat_refresh; awk '/nr_foll_pin_(acquired|released)/ {print $2}' /proc/vmstat"
     with hanging(guest.served["mock1"]), held(guest, "mock1", 3):
         pass
-    acquired, released = guest.ok(pinned).split()
-    assert acquired == released
+    assert pinned(guest) == 0
     assert job(guest, "mock1", "window", 65536) == "window"
     assert guest.read("mock1", "hangs") == hangs, "stopping it needs no reset"
+
+
+def test_processes_that_wait_for_room_pin_nothing(guest: ModuleGuest) -> None:
+    """The jobs of a device pin 64 MiB at most: two copies of 16 MiB, however many processes submit one."""
+    sleeping = "grep -l '^State:.S' $(grep -lx job /proc/[0-9]*/comm | sed s,comm,status,) | wc -l"
+    with hanging(guest.served["mock1"]):
+        guest.ok(f"for i in 1 2 3 4; do /job {NODES}/mock1 copy {16 << 20} 60000 > /tmp/many.$i 2>&1 & done")
+        guest.until(partial(guest.ok, sleeping), "4")
+        # The buffers do not begin with a page.
+        assert pinned(guest) == (64 << 20) // 4096 + 4
+        assert guest.write("mock1", "reset", "1") == DONE
+        guest.until(lambda: guest.run("cat /tmp/many.* | grep -c error").text, "2")
+    guest.until(lambda: guest.run("grep -lx job /proc/[0-9]*/comm").text, "")
+    ended = sorted(guest.ok("cat /tmp/many.*").splitlines())
+    assert ended == [str(16 << 20)] * 2 + [f"error {_ECANCELED}"] * 2
+    assert pinned(guest) == 0
 
 
 def test_reset_cancels_jobs_of_pf_and_vf(guest: ModuleGuest, node: Node) -> None:
