@@ -112,7 +112,11 @@ def test_agent_is_ready_when_all_acceptable_devices_are_published(
     with FakeKubelet(settings.registration_socket) as kubelet:
         kubelet.notify(True)
     assert running.ready()
-    assert set(running.devices_left_out()) == {"mock0", "mock1", "mock2", "mock6"}
+    # The agent knows them when it has written all slices, which the API server has a moment earlier.
+    deadline = time.monotonic() + 10
+    while set(running.devices_left_out()) != {"mock0", "mock1", "mock2", "mock6"}:
+        assert time.monotonic() < deadline, running.devices_left_out()
+        time.sleep(0.01)
     text = running._metrics().decode()
     assert 'mock_accel_devices_left_out{device="mock0",reason="attribute capabilities: expected at most' in text
 
