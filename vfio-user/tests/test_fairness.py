@@ -54,10 +54,11 @@ def test_flood_of_other_devices(folder: Path, server: ServerProcess, kind: str, 
 
 
 def test_cost_of_a_read_with_a_hundred_connected_devices() -> None:
-    """Processor time, least of short windows that alternate: independent of other load."""
+    """Processor time in short windows that alternate, so that both have the same other load beside them."""
     with ExitStack() as stack:
         one, hundred = (Target(HERE, number, stack) for number in (1, 100))
         for _ in range(WINDOWS):
             one.measure(WINDOW_SECONDS)
             hundred.measure(WINDOW_SECONDS)
-        assert min(hundred.costs) < 1.25 * min(one.costs)
+        ratios = [many / single for many, single in zip(hundred.costs, one.costs, strict=True)]
+        assert statistics.median(ratios) < 1.25
