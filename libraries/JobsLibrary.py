@@ -81,8 +81,7 @@ class JobsLibrary:
         timeout: timedelta = Timeout.JOB.nominal,
     ) -> None:
         """Check that the device's SHA-256 of ``size`` bytes is Python's. ``--window`` uses the device memory."""
-        path = f"{FOLDER}/hashed"
-        _run(pod, ["sh", "-c", jobs.pattern_command(size, path)], timeout, container)
+        path = _write_pattern(pod, size, timeout, container)
         output = _run(pod, [PROGRAM, "sha256", *options, path], timeout, container)
         fail_if_any(f"pod {pod}: {complaint}" for complaint in jobs.digest_complaints(output, size))
 
@@ -96,8 +95,7 @@ class JobsLibrary:
         timeout: timedelta = Timeout.JOB.nominal,
     ) -> None:
         """Check that the device copies ``size`` bytes without a change. ``--window`` uses the device memory."""
-        source, target = f"{FOLDER}/source", f"{FOLDER}/target"
-        _run(pod, ["sh", "-c", jobs.pattern_command(size, source)], timeout, container)
+        source, target = _write_pattern(pod, size, timeout, container), f"{FOLDER}/target"
         _run(pod, [PROGRAM, "copy", *options, source, target], timeout, container)
         _run(pod, ["cmp", source, target], timeout, container)
 
@@ -188,6 +186,13 @@ class JobsLibrary:
         """Check that since ``before`` CPUs of the device's NUMA node have handled its interrupts, and no others."""
         after = self.get_interrupts(device)
         fail_if_any(f"{device}: {complaint}" for complaint in interrupts.complaints(before, after))
+
+
+def _write_pattern(pod: str, size: int, timeout: timedelta, container: str | None) -> str:
+    """Path of a file with ``jobs.pattern`` that this writes in the pod."""
+    path = f"{FOLDER}/source"
+    _run(pod, ["sh", "-c", jobs.pattern_command(size, path)], timeout, container)
+    return path
 
 
 def _run(pod: str, command: list[str], timeout: timedelta, container: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,24 +108,14 @@ class PerformanceLibrary:
         api, suffix = session.current().api, "-by-cpu" if by_cpu else ""
         small = job_figures.measure(api, pods, job_figures.SMALL, timeout, by_cpu=by_cpu)
         large = job_figures.measure(api, pods, job_figures.LARGE, timeout, by_cpu=by_cpu)
+
+        def keep(name: str, values: Sequence[float], unit: str) -> Figure:
+            return self._keep(performance.figure(f"{name}{suffix}", len(pods), values, unit=unit))
+
         return JobFigures(
-            self._keep(performance.figure(f"job-latency{suffix}", len(pods), [one.median for one in small])),
-            self._keep(
-                performance.figure(
-                    f"job-rate{suffix}",
-                    len(pods),
-                    [one.jobs_per_second for one in small],
-                    unit=performance.JOBS_PER_SECOND,
-                )
-            ),
-            self._keep(
-                performance.figure(
-                    f"copy-bandwidth{suffix}",
-                    len(pods),
-                    [one.bytes_per_second for one in large],
-                    unit=performance.BYTES_PER_SECOND,
-                )
-            ),
+            keep("job-latency", [one.median for one in small], performance.SECONDS),
+            keep("job-rate", [one.jobs_per_second for one in small], performance.JOBS_PER_SECOND),
+            keep("copy-bandwidth", [one.bytes_per_second for one in large], performance.BYTES_PER_SECOND),
         )
 
     @keyword

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mock_accel_server.device import USUAL_TEMPERATURE, Device
-from mock_accel_server.faults import Fault
+from mock_accel_server.faults import LEAST_CELSIUS, MOST_CELSIUS, MOST_MILLISECONDS, Fault
 from mock_accel_server.registers import Event, Reg, RingError, State
 
-_MOST_MILLISECONDS = 600_000
-_CELSIUS = (-273, 1000)
 _SHOWN_CHARACTERS = 100
 _COUNTERS = {"jobs": Reg.JOBS, "jobsFailed": Reg.JOBS_FAILED, "bytes": Reg.BYTES}
 
@@ -114,7 +112,7 @@ def _apply(device: Device, fault: Fault, request: Request) -> None:
         case Fault.WRONG_RESULT:
             device.jobs.faults.wrong_next = True
         case Fault.SLOW:
-            device.jobs.faults.slow_milliseconds = int(_number(request, "milliseconds", 0, _MOST_MILLISECONDS, int))
+            device.jobs.faults.slow_milliseconds = int(_number(request, "milliseconds", 0, MOST_MILLISECONDS, int))
         case Fault.AER_CORRECTABLE:
             device.report_correctable()
         case Fault.AER_FATAL:
@@ -127,7 +125,7 @@ def _apply(device: Device, fault: Fault, request: Request) -> None:
                 raise RequestError(f"expected 'on' true or false, found {_shown(on)}")
             device.set_wrong_id(on)
         case Fault.TEMPERATURE:
-            device.set_temperature(round(_number(request, "celsius", *_CELSIUS, int | float) * 1000))
+            device.set_temperature(round(_number(request, "celsius", LEAST_CELSIUS, MOST_CELSIUS, int | float) * 1000))
         case Fault.CLEAR:
             device.jobs.clear_faults()
             device.set_wrong_id(False)

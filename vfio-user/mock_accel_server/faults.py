@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+MOST_MILLISECONDS = 600_000
+"""Of SLOW, for each job."""
+LEAST_CELSIUS, MOST_CELSIUS = -273, 1000
+"""Of TEMPERATURE."""
+
 
 class Fault(Enum):
     """Names of the faults in requests; the device itself implements all but DIE."""

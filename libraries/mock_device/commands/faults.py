@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from mock_accel_server.faults import Fault
+from mock_accel_server.faults import LEAST_CELSIUS, MOST_CELSIUS, MOST_MILLISECONDS, Fault
 
 from mock_device.commands import looking, options
 
@@ -14,8 +14,12 @@ _FAULTS = [fault.value for fault in Fault if fault is not Fault.CLEAR]
 @click.argument("node", required=False, metavar="NODE", shell_complete=options.complete_node)
 @click.argument("device", required=False, metavar="DEVICE", shell_complete=options.complete_device)
 @click.argument("fault", required=False, metavar="FAULT", type=click.Choice(_FAULTS))
-@click.option("--milliseconds", type=options.number(0, 600_000), metavar="N", help="For slow: of each job; 0 ends it.")
-@click.option("--celsius", type=click.FloatRange(-273, 1000), metavar="N", help="For temperature: hot over 95.")
+@click.option(
+    "--milliseconds", type=options.number(0, MOST_MILLISECONDS), metavar="N", help="For slow: of each job; 0 ends it."
+)
+@click.option(
+    "--celsius", type=click.FloatRange(LEAST_CELSIUS, MOST_CELSIUS), metavar="N", help="For temperature: hot over 95."
+)
 @click.option("--off", is_flag=True, help="For wrong-id: end it.")
 @click.option("--show", "wanted", flag_value="show", help="Show the device's state and faults only.")
 @click.option("--clear", "wanted", flag_value="clear", help="End all faults of the device.")

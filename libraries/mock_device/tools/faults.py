@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mock_accel_server.faults import Fault
+from mock_accel_server.faults import LEAST_CELSIUS, MOST_CELSIUS, MOST_MILLISECONDS, Fault
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
@@ -52,12 +52,16 @@ class FaultKind:
 KINDS = (
     FaultKind(Fault.HANG_NEXT_JOB, "", "the next job does not end, until a reset or --clear"),
     FaultKind(Fault.WRONG_RESULT, "", "the first byte of the next job's result is inverted; its status is DONE"),
-    FaultKind(Fault.SLOW, "--milliseconds N", "every job takes N ms longer, 0 to 600000; 0 ends it"),
+    FaultKind(Fault.SLOW, "--milliseconds N", f"every job takes N ms longer, 0 to {MOST_MILLISECONDS}; 0 ends it"),
     FaultKind(Fault.AER_CORRECTABLE, "", "the device reports a correctable error by PCI Express AER"),
     FaultKind(Fault.AER_FATAL, "", "the device reports a fatal error, and runs no job until a reset"),
     FaultKind(Fault.ERR_INTERRUPT, "", "vfio's ERR interrupt: QEMU stops the guest, and the cluster has failed"),
     FaultKind(Fault.WRONG_ID, "[--off]", "register ID reads 0xdeadbeef; --off ends it"),
-    FaultKind(Fault.TEMPERATURE, "--celsius N", "the temperature is N, -273 to 1000; the device is hot over 95"),
+    FaultKind(
+        Fault.TEMPERATURE,
+        "--celsius N",
+        f"the temperature is N, {LEAST_CELSIUS} to {MOST_CELSIUS}; the device is hot over 95",
+    ),
     FaultKind(Fault.DIE, "", "the device does not answer; after --clear its slot must be unplugged and plugged"),
 )
 """All faults but ``clear``, which ends the others."""

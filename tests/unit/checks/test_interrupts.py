@@ -35,11 +35,6 @@ def test_interrupts_of_the_device_only() -> None:
     )
 
 
-def test_lists_of_cpus() -> None:
-    assert list(interrupts.cpu_numbers("0-2,5,7-8")) == [0, 1, 2, 5, 7, 8]
-    assert list(interrupts.cpu_numbers("")) == []
-
-
 def test_where_interrupts_arrived() -> None:
     before = interrupts.parse(OUTPUT)
     near = replace(before, counts={**before.counts, 41: {0: 3, 1: 0, 2: 9, 3: 1}})

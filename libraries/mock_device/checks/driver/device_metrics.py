@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kubernetes.client import ApiClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from mock_device.checks.driver import driver, metrics
 from mock_device.checks.driver.driver import Component
@@ -23,18 +22,16 @@ def read(api: ApiClient, node: str) -> str:
 def value(text: str, name: str, device: str, **labels: str) -> float:
     """Value of ``mock_accel_device_NAME`` of ``device``; 0 if the agent has no such sample."""
     wanted = {"device": device, **labels}
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    found = [item.value for item in samples if item.name == PREFIX + name and wanted.items() <= item.labels.items()]
-    return float(sum(found))
+    found = metrics.samples(text, PREFIX + name)
+    return float(sum(item.value for item in found if wanted.items() <= item.labels.items()))
 
 
 def problem_complaints(text: str, device: str, problem: str) -> list[str]:
     """Whether the metrics name another problem of ``device`` than ``problem``, which is empty for a healthy one."""
     found = [
         sample.labels["problem"]
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == _UNHEALTHY and sample.labels["device"] == device and sample.value
+        for sample in metrics.samples(text, _UNHEALTHY)
+        if sample.labels["device"] == device and sample.value
     ]
     if found == ([problem] if problem else []):
         return []

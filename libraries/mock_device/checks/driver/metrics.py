@@ -15,6 +15,7 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client import ApiClient
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from mock_device.checks.errors import CheckError
 from mock_device.lab.base.timeouts import Timeout
@@ -81,26 +82,31 @@ def parse(text: str, name: str, **labels: str) -> Histogram:
     for family in text_string_to_metric_families(text):
         if family.name != name:
             continue
-        samples = [item for item in family.samples if labels.items() <= item.labels.items()]
-        count = sum(int(item.value) for item in samples if item.name == f"{name}_count")
-        seconds = sum(item.value for item in samples if item.name == f"{name}_sum")
+        matching = [item for item in family.samples if labels.items() <= item.labels.items()]
+        count = sum(int(item.value) for item in matching if item.name == f"{name}_count")
+        seconds = sum(item.value for item in matching if item.name == f"{name}_sum")
         within: Counter[float] = Counter()
-        for item in samples:
+        for item in matching:
             if item.name == f"{name}_bucket":
                 within[float(item.labels["le"])] += int(item.value)
         found.append(Histogram(count, seconds, dict(within)))
     return total(found)
 
 
+def samples(text: str, name: str) -> list[Sample]:
+    """All samples ``name`` of an agent's metrics."""
+    return [item for family in text_string_to_metric_families(text) for item in family.samples if item.name == name]
+
+
 def parse_value(text: str, name: str, **labels: str) -> float:
     """Value of the only sample ``name`` with ``labels``. Raises CheckError unless there is exactly one."""
-    samples = [item for family in text_string_to_metric_families(text) for item in family.samples if item.name == name]
-    found = [item.value for item in samples if labels.items() <= item.labels.items()]
+    there = samples(text, name)
+    found = [item.value for item in there if labels.items() <= item.labels.items()]
     if len(found) == 1:
         return float(found[0])
-    there = ", ".join(series(item.name, **item.labels) for item in samples) or "none of that name"
+    listed = ", ".join(series(item.name, **item.labels) for item in there) or "none of that name"
     raise CheckError(
-        f"expected {series(name, **labels)} once among the metrics, found {there}; look at the pod's log: lab logs"
+        f"expected {series(name, **labels)} once among the metrics, found {listed}; look at the pod's log: lab logs"
     )
 
 

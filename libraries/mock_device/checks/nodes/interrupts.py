@@ -5,11 +5,13 @@ Formats: /proc/interrupts (proc(5)), and the kernel's Documentation/core-api/irq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.lab.base.cpu_list import cpu_numbers
 
 
 def probe(device: str) -> str:
@@ -61,13 +63,6 @@ def parse(output: str) -> Interrupts:
     return Interrupts(cpus, counts)
 
 
-def cpu_numbers(text: str) -> Iterable[int]:
-    """CPUs of a list as the kernel writes it."""
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
 def bind(found: Interrupts) -> str:
     """Shell command that lets only the CPUs of the device's NUMA node handle its interrupts, as an administrator."""
     return " && ".join(f"echo {found.cpus} >/proc/irq/{number}/smp_affinity_list" for number in found.counts)
@@ -75,11 +70,10 @@ def bind(found: Interrupts) -> str:
 
 def complaints(before: Interrupts, after: Interrupts) -> list[str]:
     """Whether interrupts between two readings are missing, or were handled far from the device."""
-    grown = {
-        cpu: sum(after.counts[number][cpu] - before.counts.get(number, {}).get(cpu, 0) for number in after.counts)
-        for counts in after.counts.values()
-        for cpu in counts
-    }
+    grown: Counter[int] = Counter()
+    for number, counts in after.counts.items():
+        for cpu, count in counts.items():
+            grown[cpu] += count - before.counts.get(number, {}).get(cpu, 0)
     busy = {cpu: count for cpu, count in grown.items() if count}
     if not busy:
         return ["expected interrupts of the device, found none"]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mock_device.lab.base.cpu_list import cpu_ranges
 from mock_device.lab.base.errors import StepError
 from mock_device.topology.writer import FunctionFields, NumaFields, as_yaml
 
@@ -103,7 +104,7 @@ def parse(node: str, output: str) -> Found:
         try:
             match kind, fields:
                 case "numa", [number, memory, cpus]:
-                    numa[int(number)] = (int(memory) << 10, _count(cpus))
+                    numa[int(number)] = (int(memory) << 10, sum(map(len, cpu_ranges(cpus))))
                 case "pci", [bdf, device, numa_node, path]:
                     pci.append(PciDevice(bdf, int(device, 16), int(numa_node), path))
                 case "accel", [bdf, name, uuid, memory, capabilities, total, enabled]:
@@ -114,15 +115,6 @@ def parse(node: str, output: str) -> Found:
         except ValueError as error:
             raise StepError(f"{node}: expected a device or NUMA node, found {line!r} ({error})") from error
     return Found(node, numa, tuple(sorted(pci, key=lambda item: item.bdf)), shown)
-
-
-def _count(cpus: str) -> int:
-    """Number of CPUs in a list such as ``0-3,8`` (cpuset(7), List format). Raises ValueError."""
-    count = 0
-    for part in filter(None, cpus.strip().split(",")):
-        first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1
-    return count
 
 
 def numa_fields(found: Found) -> list[NumaFields]:
