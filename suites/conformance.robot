@@ -4,9 +4,7 @@ Documentation       What Kubernetes expects of a DRA driver: each test is one pr
 ...                 of the API. No test knows the driver.
 ...
 ...                 `lab conformance` makes a report of it: the tag promise-NAME names a promise, the last line of a
-...                 test's documentation its source. A skipped test is not offered by the driver.
-...                 Paths of sources are those of the modules k8s.io/kubelet, k8s.io/dynamic-resource-allocation and
-...                 k8s.io/api, v0.37.2.
+...                 test's documentation its source, a file of a module k8s.io/… of v0.37.2 or v1.37.2.
 Library             ../libraries/SecurityLibrary.py
 Resource            ../resources/conformance.resource
 Suite Setup         Borrow Cluster And Note What Is Published
@@ -19,7 +17,6 @@ Test Tags           conformance    dra
 *** Test Cases ***
 Plugin Registers With Its Services
     [Documentation]    It names the driver, an absolute path, and a version of the DRA service that the kubelet knows.
-    ...
     ...    Source: kubelet/pkg/apis/pluginregistration/v1/api.proto, PluginInfo
     [Tags]    promise-registration
     ${info}    Get Plugin Info    ${NODES}[0]
@@ -27,8 +24,7 @@ Plugin Registers With Its Services
 
 Plugin Answers The Kubelet In Time
     [Documentation]    GetInfo within a second, preparation within 45 seconds, again and again.
-    ...
-    ...    Source: kubernetes/pkg/kubelet/pluginmanager/operationexecutor, pkg/kubelet/cm/dra/plugin/dra_plugin.go
+    ...    Source: kubernetes/pkg/kubelet: pluginmanager/operationexecutor, cm/dra/plugin/dra_plugin.go
     [Tags]    promise-time-limits
     ${info}    Get Plugin Info    ${NODES}[0]
     Call Should Have Taken At Most    ${info}    1 second
@@ -38,7 +34,6 @@ Plugin Answers The Kubelet In Time
 
 Each Claim Of A Call Has Its Own Entry
     [Documentation]    One call has all claims of a pod; the answer has each of them, and no other.
-    ...
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, NodePrepareResourcesResponse
     [Tags]    promise-many-claims
     Run Pod With Claims    several    3
@@ -46,9 +41,7 @@ Each Claim Of A Call Has Its Own Entry
     Each Claim Should Have An Entry    ${prepared}
 
 Answer Names What The Scheduler Has Allocated
-    [Documentation]    Pool, device and request of each allocated device; of a prioritized request, the request's name
-    ...    without the alternative's.
-    ...
+    [Documentation]    Pool, device and request, of a prioritized request without the alternative's name.
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, Device; KEP-4816
     [Tags]    promise-allocated-devices
     ${only}    Request Devices    only
@@ -63,7 +56,6 @@ Answer Names What The Scheduler Has Allocated
 
 Preparation Can Be Repeated
     [Documentation]    A kubelet asks again after its restart: the answer is the same, and the container keeps its devices.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-retried-prepare
     Run Pod With Claims    again    2
@@ -75,7 +67,6 @@ Preparation Can Be Repeated
 
 CDI Devices Of An Answer Are Defined
     [Documentation]    A CDI file on the node defines each CDI device that the plugin names.
-    ...
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, cdi_device_ids; dynamic-resource-allocation/kubeletplugin, Device
     [Tags]    promise-cdi-devices
     Run Pod With Claim    by-cdi
@@ -84,7 +75,6 @@ CDI Devices Of An Answer Are Defined
 
 Container Has What CDI Adds
     [Documentation]    Variables, device nodes and mounts of its devices are in the container.
-    ...
     ...    Source: Container Device Interface 1.0.0, SPEC.md, containerEdits
     [Tags]    promise-container-edits
     Run Pod With Claims    inside    2
@@ -92,7 +82,6 @@ Container Has What CDI Adds
 
 Containers Have The Devices Of Their Requests
     [Documentation]    Two containers of a pod use two requests of one claim; neither has the device of the other.
-    ...
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, request_names; api/core/v1/types.go, ResourceClaim.Request
     [Tags]    promise-request-names
     ${left}    Request Devices    left
@@ -105,7 +94,6 @@ Containers Have The Devices Of Their Requests
 
 Init Container Has The Devices Of Its Claim
     [Documentation]    And so has the container that starts after it has ended.
-    ...
     ...    Source: KEP-4381, Sharing a single ResourceClaim
     [Tags]    promise-init-containers
     ${request}    Request Devices    device
@@ -117,7 +105,6 @@ Init Container Has The Devices Of Its Claim
 
 Claim Of Another UID Is Not Prepared
     [Documentation]    The kubelet names a claim that was deleted and created again meanwhile.
-    ...
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, Claim.uid; dynamic-resource-allocation/kubeletplugin
     [Tags]    promise-claim-identity
     Run Pod With Claim    replaced
@@ -126,7 +113,6 @@ Claim Of Another UID Is Not Prepared
 
 Claim Without Allocation Is Not Prepared
     [Documentation]    The driver must not choose devices itself.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-unallocated-claims
     ${request}    Request Devices    device
@@ -136,7 +122,6 @@ Claim Without Allocation Is Not Prepared
 
 Device In Use Is Not Prepared For Another Claim
     [Documentation]    The driver is the last line of defense if two claims ever have one device.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-device-in-use
     Run Pod With Claim    uses
@@ -150,14 +135,12 @@ Device In Use Is Not Prepared For Another Claim
 
 Unknown Claim Can Be Unprepared
     [Documentation]    It is no error if the claim is not prepared.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, UnprepareResourceClaims
     [Tags]    promise-unknown-claims
     Unprepare Of Unknown Claim Should Succeed    ${NODES}[0]
 
 Unpreparation Can Be Repeated
     [Documentation]    Also when the claim is gone: the kubelet has only its name and uid.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, UnprepareResourceClaims
     [Tags]    promise-retried-unprepare
     Run Pod With Claim    ends
@@ -170,7 +153,6 @@ Unpreparation Can Be Repeated
 
 Two Pods Share A Claim
     [Documentation]    The device is released with the last of them.
-    ...
     ...    Source: KEP-4381, Sharing a single ResourceClaim
     [Tags]    promise-shared-claims
     Run Pod With Claim    shared
@@ -183,7 +165,6 @@ Two Pods Share A Claim
 
 Each Pod Of A Template Has Its Own Claim
     [Documentation]    And its own device; the claims end with their pods.
-    ...
     ...    Source: KEP-4381, Ephemeral vs. persistent ResourceClaims lifecycle
     [Tags]    promise-claim-templates
     ${request}    Request Devices    device
@@ -197,7 +178,6 @@ Each Pod Of A Template Has Its Own Claim
 
 Claim Is Recreated Under Its Name
     [Documentation]    The new claim is another one: what is left of the old one does not disturb it.
-    ...
     ...    Source: kubelet/pkg/apis/dra/v1/api.proto, Claim.uid
     [Tags]    promise-recreated-claims
     Run Pod With Claim    reborn
@@ -211,7 +191,6 @@ Claim Is Recreated Under Its Name
 
 Next Pod Waits For One That Was Deleted By Force
     [Documentation]    The API server has forgotten the pod, its claim is deleted, but its container still runs.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-forced-deletion
     Start Pod With All Devices    forced    ${NODES}[0]
@@ -223,7 +202,6 @@ Next Pod Waits For One That Was Deleted By Force
 
 Admin Access Changes Nothing For Others
     [Documentation]    A claim with administrative access gets devices in use, and takes them from nobody.
-    ...
     ...    Source: KEP-5018
     [Tags]    promise-admin-access    needs-admin-access
     [Setup]    Allow Admin Access
@@ -239,7 +217,6 @@ Admin Access Changes Nothing For Others
 
 Pools Are Complete And Stay As They Are
     [Documentation]    All slices of a pool have one generation and its number of slices; an idle driver writes none.
-    ...
     ...    Source: api/resource/v1/types.go, ResourcePool
     [Tags]    promise-complete-pools
     Published Devices Should Be    ${PUBLISHED}
@@ -247,14 +224,12 @@ Pools Are Complete And Stay As They Are
 
 Standard Attributes Are Right
     [Documentation]    PCI address, NUMA node and PCIe root are those of the hardware.
-    ...
     ...    Source: dynamic-resource-allocation/deviceattribute/attribute.go
     [Tags]    promise-standard-attributes
     Standard Attributes Should Agree With Topology
 
 Deleted Slices Come Back
     [Documentation]    With all devices and attributes, and pods get devices again.
-    ...
     ...    Source: dynamic-resource-allocation/resourceslice/resourceslicecontroller.go
     [Tags]    promise-deleted-slices    needs-slice-repair
     Delete ResourceSlices Of Node    ${NODES}[0]
@@ -263,7 +238,6 @@ Deleted Slices Come Back
 
 Changed Slices Are Corrected
     [Documentation]    Somebody has removed the attributes of a device.
-    ...
     ...    Source: dynamic-resource-allocation/resourceslice/resourceslicecontroller.go
     [Tags]    promise-changed-slices    needs-slice-repair
     Change A ResourceSlice Of Node    ${NODES}[0]
@@ -271,14 +245,12 @@ Changed Slices Are Corrected
 
 Plugin Reports Health Of All Devices
     [Documentation]    The first report has every device that the plugin publishes.
-    ...
     ...    Source: kubelet/pkg/apis/dra-health/v1/api.proto; KEP-4680
     [Tags]    promise-health-reports    needs-health
     Plugin Should Report Health Of Published Devices    ${NODES}[0]
 
 Pod Shows Health Of Its Devices
     [Documentation]    In ``allocatedResourcesStatus`` of its container.
-    ...
     ...    Source: KEP-4680
     [Tags]    promise-health-of-pods    needs-health
     Run Pod With Claim    healthy
@@ -286,7 +258,6 @@ Pod Shows Health Of Its Devices
 
 Claim Shows What The Driver Knows Of Its Devices
     [Documentation]    ``status.devices`` has an entry for each allocated device.
-    ...
     ...    Source: api/resource/v1/types.go, AllocatedDeviceStatus; KEP-4817
     [Tags]    promise-device-status    needs-device-status
     Run Pod With Claim    described
@@ -294,7 +265,6 @@ Claim Shows What The Driver Knows Of Its Devices
 
 Plugin Publishes For Its Own Node Only
     [Documentation]    The API server refuses slices of another node from it: a stolen token must not harm other nodes.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/doc.go
     [Tags]    promise-own-node    needs-least-rights
     Node Agent May Publish    ${NODES}[0]    ${NODES}[0]
@@ -303,7 +273,6 @@ Plugin Publishes For Its Own Node Only
 
 Pod Starts When The Driver Comes Back
     [Documentation]    It was created while no plugin was there to prepare its claim.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/doc.go; KEP-4381, NodePrepareResource
     [Tags]    promise-prepare-while-away    long
     Send Node Agents Away
@@ -316,7 +285,6 @@ Pod Starts When The Driver Comes Back
 
 Pod Ends When The Driver Comes Back
     [Documentation]    It was deleted while no plugin was there to unprepare its claim, which stays allocated meanwhile.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/doc.go; KEP-4381, NodeUnprepareResources
     [Tags]    promise-unprepare-while-away    long
     Run Pod With Claim    late
@@ -331,7 +299,6 @@ Pod Ends When The Driver Comes Back
 
 Claim Outlives A Restart Of The Driver
     [Documentation]    The new process knows what the old one has prepared, and refuses the device to others.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, UnprepareResourceClaims
     [Tags]    promise-driver-restart    long
     Run Pod With Claim    outlives
@@ -345,7 +312,6 @@ Claim Outlives A Restart Of The Driver
 
 Claim Outlives A Restart Of The Kubelet
     [Documentation]    The kubelet deletes the node's slices when it starts; the driver publishes them again.
-    ...
     ...    Source: KEP-4381, Publishing node resources
     [Tags]    promise-kubelet-restart    long
     Run Pod With Claim    outlives
@@ -358,7 +324,6 @@ Claim Outlives A Restart Of The Kubelet
 
 Claim Outlives A Restart Of The Node
     [Documentation]    When its pod starts again, the claim is prepared again: a boot has removed the CDI files.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-node-restart    needs-power    long
     ${request}    Request Devices    device
@@ -372,7 +337,6 @@ Claim Outlives A Restart Of The Node
 
 Rolling Update Leaves No Gap
     [Documentation]    A pod that is created meanwhile starts at its first try, and the old one keeps its device.
-    ...
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, RollingUpdate
     [Tags]    promise-rolling-update    needs-rolling-update    long
     Run Pod With Claim    old

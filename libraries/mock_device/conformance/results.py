@@ -9,10 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from robot.api import ExecutionResult, TestSuite
+from robot.api import ExecutionResult
 from robot.errors import DataError
 from robot.result import Result as RobotResult
 from robot.result import TestCase
+from robot.running import TestSuite
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT

@@ -13,7 +13,9 @@ from mock_device.checks.objects.slices import PublishedId
 
 DRIVER = "any.example.com"
 INFO = Info("DRAPlugin", DRIVER, "/var/lib/kubelet/plugins/any/dra.sock", ("v1.DRAPlugin", "v1beta1.DRAPlugin"), 0.1)
-CLAIM = ClaimOnNode("node1", "default", "pair", "uid-1", (Result("left", DRIVER, "node1", "a"), Result("right", DRIVER, "node1", "b")))
+CLAIM = ClaimOnNode(
+    "node1", "default", "pair", "uid-1", (Result("left", DRIVER, "node1", "a"), Result("right", DRIVER, "node1", "b"))
+)
 LEFT = PreparedDevice("node1", "a", ("left",), ("any/x=1-a",))
 RIGHT = PreparedDevice("node1", "b", ("right",), ("any/x=1-b",))
 GOOD = Prepared((CLAIM,), {"uid-1": Answer((LEFT, RIGHT))}, 0.2)
@@ -93,7 +95,10 @@ def test_device_without_requests_belongs_to_all_that_have_it() -> None:
 @pytest.mark.parametrize(
     ("again", "found"),
     [
-        (answered(LEFT, replace(RIGHT, cdi=("any/x=2-b",))), "a of node1 for left by any/x=1-a', 'b of node1 for right"),
+        (
+            answered(LEFT, replace(RIGHT, cdi=("any/x=2-b",))),
+            "a of node1 for left by any/x=1-a', 'b of node1 for right",
+        ),
         (answered(LEFT, RIGHT, error="twice"), "error twice"),
         (replace(GOOD, answers={}), "no entry"),
     ],

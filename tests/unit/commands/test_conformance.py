@@ -30,9 +30,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return commands
 
 
-def test_driver_is_run_and_reported(
-    runs: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_driver_is_run_and_reported(runs: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["conformance", "--driver", "go-driver", "--short", "--outputdir", str(tmp_path)]) == 0
     (command,) = runs
     assert command[command.index("--exclude") + 1] == "long"

@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from robot.api import TestSuite
+from robot import running
 
 from mock_device.conformance import report, results, run
 from mock_device.conformance.results import Conformance, State
@@ -136,7 +136,9 @@ def test_files_have_all_promises(found: Conformance, tmp_path: Path) -> None:
 
 
 def test_run_with_another_driver_is_an_error(output: Path, tmp_path: Path) -> None:
-    with pytest.raises(StepError, match=r"expected a run with mock-accel\.example\.com .*, found one with any\.example"):
+    with pytest.raises(
+        StepError, match=r"expected a run with mock-accel\.example\.com .*, found one with any\.example"
+    ):
         run.read(output, "mock-accel")
     without = tmp_path / "output.xml"
     without.write_text(output.read_text().replace("any.example.com", ""))
@@ -160,7 +162,7 @@ def test_robot_without_output_is_an_error(tmp_path: Path) -> None:
 
 
 def test_each_test_of_the_suite_is_one_promise_with_a_source() -> None:
-    tests = list(TestSuite.from_file_system(str(results.SUITE)).all_tests)
+    tests = list(running.TestSuite.from_file_system(str(results.SUITE)).all_tests)
     names = [[str(tag) for tag in test.tags if str(tag).startswith("promise-")] for test in tests]
     assert [test.name for test, found in zip(tests, names, strict=True) if len(found) != 1] == []
     assert len({name for (name,) in names}) == len(tests)
@@ -168,6 +170,6 @@ def test_each_test_of_the_suite_is_one_promise_with_a_source() -> None:
 
 
 def test_needs_of_the_suite_are_known() -> None:
-    tests = TestSuite.from_file_system(str(results.SUITE)).all_tests
+    tests = running.TestSuite.from_file_system(str(results.SUITE)).all_tests
     needs = {str(tag).removeprefix("needs-") for test in tests for tag in test.tags if str(tag).startswith("needs-")}
     assert needs - description.known_offers() == {"power"}

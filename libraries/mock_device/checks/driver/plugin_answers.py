@@ -98,7 +98,9 @@ def entry_complaints(prepared: Prepared) -> list[str]:
     """Claims of a call without an entry of their own, with an error, and entries of other claims."""
     wanted = {claim.uid: claim.name for claim in prepared.claims}
     found = [
-        f"claim {name}: expected an entry in the answer" for uid, name in wanted.items() if uid not in prepared.answers
+        f"claim {name}: expected an entry in the answer, found none"
+        for uid, name in wanted.items()
+        if uid not in prepared.answers
     ]
     for uid, answer in prepared.answers.items():
         if uid not in wanted:
