@@ -152,7 +152,7 @@ class KubernetesLibrary:
         current = session.current()
         devices = kube.devices_of_pod(current.api, pod, container)
         functions = [function_of(current.topology, device) for device in devices]
-        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout, container)
+        output = kube.execute(current.api, pod, ["sh", "-c", pods.probe()], timeout, container)
         logger.info(output)
         node = current.topology.node(devices[0].node)
         where = f"pod {pod}, container {container}" if container else f"pod {pod}"

@@ -111,10 +111,20 @@ class Driver:
         }
         return self.promises | found | {name for name, value in keys.items() if value}
 
-    @property
-    def default_class(self) -> str:
-        """DeviceClass of requests that name none: of PFs, else of all devices, else of VFs."""
-        return next(self.device_classes[kind] for kind in ("pf", "all", "vf") if kind in self.device_classes)
+    def device_class(self, selected: str) -> str:
+        """DeviceClass of ``pf`` or ``vf``; of all devices instead of PFs. Raises StepError if there is none."""
+        kinds = [selected, *(["all"] if selected == "pf" else [])]
+        found = next((self.device_classes[kind] for kind in kinds if kind in self.device_classes), None)
+        if found is None:
+            raise StepError(f"{self.path}: expected the key device-classes.{selected}, found none")
+        return found
+
+    def in_cel(self, meaning: str) -> str:
+        """CEL expression of the attribute with this meaning, of ``device``. Raises StepError if it has none."""
+        if meaning not in self.attributes:
+            raise StepError(f"{self.path}: expected the key attributes.{meaning}, found none")
+        domain, _, name = self.attributes[meaning].partition("/")
+        return f'device.attributes["{domain}"].{name}'
 
     def qualified(self, name: str) -> str:
         """Add the driver's domain to the name of an attribute or capacity if it has no domain."""

@@ -17,7 +17,6 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.checks.waiting import Deadline, until_no_complaints
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 from mock_device.tools.logs import pods
 
 LEVELS = range(2, 7)
@@ -51,7 +50,7 @@ def set_level(
     names = _pods(session, component, node)
     marks = [driver.mark(session.api, pod) for pod in names]
     for pod in names:
-        kube.execute(session.api, pod, command(level), deadline.left(), namespace=deploy.NAMESPACE)
+        kube.execute(session.api, pod, command(level), deadline.left(), namespace=driver.namespace())
     for mark in marks:
         until_no_complaints(
             partial(_unconfirmed, session, mark, level),
