@@ -45,7 +45,7 @@ def set_level(
     if level not in LEVELS:
         raise CheckError(f"expected a verbosity from {LEVELS[0]} to {LEVELS[-1]}, found {level}")
     if component not in (None, *COMPONENTS):
-        raise CheckError(f"{component.value} has no verbosity; {' and '.join(item.value for item in COMPONENTS)} have")
+        raise CheckError(f"{component.title} has no verbosity; {' and '.join(item.title for item in COMPONENTS)} have")
     deadline = Deadline(timeout)
     names = _pods(session, component, node)
     marks = [driver.mark(session.api, pod) for pod in names]

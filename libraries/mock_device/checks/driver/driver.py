@@ -47,6 +47,11 @@ class Component(Enum):
         }[self]
 
     @property
+    def title(self) -> str:
+        """Name of its workload, for messages."""
+        return self.pods.workload if self.pods else self.value
+
+    @property
     def namespace(self) -> str:
         """Namespace of its pods."""
         return NAMESPACE if self is Component.MODULE_LOADER else current.driver().namespace
@@ -76,7 +81,7 @@ def pod_of(api: ApiClient, component: Component, node: str | None = None) -> str
     if len(names) != 1:
         where = f" on {node}" if node else ""
         raise CheckError(
-            f"expected one pod of {component.value}{where}, found {', '.join(names) or 'none'}; "
+            f"expected one pod of {component.title}{where}, found {', '.join(names) or 'none'}; "
             f"look at: kubectl -n {component.namespace} get pods"
         )
     return names[0]
@@ -177,5 +182,6 @@ def agent_environment(api: ApiClient) -> set[str]:
     """Names of the environment variables that the node agents' manifest sets."""
     workload = current.driver().node_agent.workload
     daemon_set: Any = client.AppsV1Api(api).read_namespaced_daemon_set(workload, namespace())
-    (container,) = daemon_set.spec.template.spec.containers
-    return {variable.name for variable in container.env or []}
+    name = current.driver().node_agent.container
+    containers = [item for item in daemon_set.spec.template.spec.containers if item.name == name]
+    return {variable.name for container in containers for variable in container.env or []}

@@ -24,8 +24,8 @@ from mock_device.lab.kube import kubeclient
 
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not match the shell that runs it."""
-_NOWHERE = {"mock-device.example.com/nowhere": "true"}
-"""Labels that no node has."""
+_NOWHERE = "mock-device.example.com/nowhere"
+"""A label that no node has."""
 AgentStarts = tuple[int, bool]
 """Restart count of a node agent's container, and whether it is ready."""
 
@@ -112,12 +112,12 @@ def start_rolling_update(api: ApiClient) -> None:
 
 def send_agents_away(api: ApiClient) -> None:
     """Let the DaemonSet of the node agents select no node."""
-    _place_agents(api, _NOWHERE)
+    _select_nodes(api, "true")
 
 
 def bring_agents_back(api: ApiClient) -> None:
-    """Let the DaemonSet of the node agents select all nodes again."""
-    _place_agents(api, None)
+    """Let the DaemonSet of the node agents select the nodes of its manifest again."""
+    _select_nodes(api, None)
 
 
 def remove_rights(api: ApiClient) -> None:
@@ -166,6 +166,6 @@ def _bind(api: ApiClient, binding: Mapping[str, Any], subjects: list[dict[str, A
     rbac.patch_cluster_role_binding(binding["metadata"]["name"], {"subjects": subjects})
 
 
-def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
-    """Run node agents on nodes with ``labels`` only, or with None on all. Does not wait for their pods."""
-    driver.patch_agents(api, {"template": {"spec": {"nodeSelector": labels}}})
+def _select_nodes(api: ApiClient, value: str | None) -> None:
+    """Run node agents only on nodes with label _NOWHERE of ``value``; None removes it. Does not wait for their pods."""
+    driver.patch_agents(api, {"template": {"spec": {"nodeSelector": {_NOWHERE: value}}}})

@@ -238,7 +238,8 @@ def _device_complaints(device: SeenDevice, function: Function, parent: Function 
 
 
 def _environment_complaints(environment: Mapping[str, str], functions: Mapping[str, Function]) -> list[str]:
-    if current.driver().environment is None:
+    names_of_variables = current.driver().environment
+    if names_of_variables is None or not (names_of_variables.device or names_of_variables.uuid):
         return []
     wanted = {variable for function in functions.values() for variable in environment_of(function)}
     names = {variable.partition("=")[0] for variable in wanted}

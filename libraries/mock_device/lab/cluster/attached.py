@@ -141,7 +141,10 @@ class ExternalCluster(Cluster):
         self.vfs_before_tests = self.record.vfs
         self.look_seconds = Timeout.LOOK_EXTERNAL.seconds
         self.topology = self._topology() if self._paths.topology.exists() else nodes_only(self.inventory)
-        self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        try:
+            self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        except ValueError as error:
+            raise StepError(f"cluster {name!r}: {self._paths.drivers} is damaged: {error}") from error
 
     def _topology(self) -> Topology:
         origin = self.inventory.topology or self._paths.topology

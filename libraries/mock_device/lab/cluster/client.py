@@ -190,7 +190,7 @@ def borrow(
         if not has_driver:
             has = ", ".join(item.name for item in cluster.drivers)
             progress.say(f"cluster {cluster.name!r} has {has}, not {chosen.name if chosen else ''}")
-        if topology and cluster.topology.path == wanted.path:
+        elif topology and cluster.topology.path == wanted.path:
             progress.say(f"{wanted.path} has changed since cluster {cluster.name!r} was started from it")
         cluster.release()
     return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who, profile, driver=driver)

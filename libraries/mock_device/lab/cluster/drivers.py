@@ -19,32 +19,34 @@ _chosen: Driver | None = None
 
 
 def choose(name: str | None) -> Driver | None:
-    """Let this process work with the driver ``name``, or with that of the environment; None if neither names one.
-
-    Raises StepError with file, line and reason.
-    """
+    """Let this process work with the driver ``name``; returns ``chosen()``. Raises StepError with file and line."""
     global _chosen  # noqa: PLW0603 - all clusters of a process have one driver
-    name = name or os.environ.get(VARIABLE)
-    _chosen = description.load(name) if name else None
-    if _chosen:
-        current.use(_chosen)
-    return _chosen
+    if name:
+        _chosen = description.load(name)
+    if found := chosen():
+        current.use(found)
+    return found
 
 
 def chosen() -> Driver | None:
-    """The driver that the user of this process has named; None if the cluster's own will do. Raises StepError."""
-    return _chosen or choose(None)
+    """The driver that the user of this process has named, by an option or in the environment; None if the cluster's
+    own will do. Raises StepError.
+    """
+    name = os.environ.get(VARIABLE)
+    return _chosen or (description.load(name) if name else None)
 
 
 def deployed(record: Path) -> list[Driver]:
     """Drivers that a cluster has, the first of them by default, from the file where ``write`` has recorded them.
 
-    Raises StepError.
+    Without that file, which older versions did not write, it is this project's. Raises ValueError for a damaged file,
+    StepError for a driver whose description cannot be read any more.
     """
-    try:
-        paths: list[str] = json.loads(record.read_text())
-    except (OSError, ValueError) as error:
-        raise StepError(f"{record} is damaged: {error}") from error
+    if not record.exists():
+        return [description.load(description.DEFAULT)]
+    paths = json.loads(record.read_text())
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise ValueError(f"expected a list of paths, found {paths!r}")
     return [description.read(Path(path)) for path in paths]
 
 
@@ -54,8 +56,9 @@ def write(record: Path, drivers: Sequence[Driver]) -> None:
 
 
 def use_of_cluster(record: Path, topology: Topology) -> list[Driver]:
-    """Work with the chosen driver of a cluster, else with its first one; returns all that it has. Raises StepError.
+    """Work with the chosen driver of a cluster, else with its first one; returns all that it has.
 
+    Raises as ``deployed``.
     A driver that is chosen need not be deployed yet: see ``check_deployed``.
     """
     found = deployed(record)

@@ -79,7 +79,10 @@ class GuestCluster(Cluster):
         spec = ClusterSpec.load(self._paths.spec)
         timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
-        self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        try:
+            self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        except ValueError as error:
+            raise DamagedFileError(self._paths.drivers, str(error)) from error
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)
