@@ -15,6 +15,7 @@ from mock_device.checks.objects import churn, kube, namespaces, pods, runtime_ha
 from mock_device.checks.objects.claims import DeviceClass
 from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import Deadline
+from mock_device.driver import current
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
 
@@ -99,7 +100,7 @@ class KubernetesLibrary:
 
         The resource is ``deviceclass.resource.kubernetes.io/CLASS``. The scheduler creates the claim.
         """
-        resources = {f"{EXTENDED_RESOURCE_PREFIX}{device_class.value}": count}
+        resources = {f"{EXTENDED_RESOURCE_PREFIX}{device_class.object_name}": count}
         kube.create_pod(session.current().api, pods.build(name, [], None, kube.LABELS, resources=resources))
 
     @keyword(tags=["wait"])
@@ -161,13 +162,19 @@ class KubernetesLibrary:
         They must show exactly the container's devices, with the topology's names,
         UUIDs, PCI addresses, NUMA nodes and parents of VFs. ``container`` is optional
         for a pod with one container.
+
+        What the driver does not promise is not judged: variables that it does not
+        describe (``environment``), and the view of sysfs (``sysfs-view``).
         """
-        current = session.current()
-        devices = kube.devices_of_pod(current.api, pod, container)
-        functions = [function_of(current.topology, device) for device in devices]
-        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout, container)
+        used = session.current()
+        devices = kube.devices_of_pod(used.api, pod, container)
+        if not current.driver().offers & {"environment", "sysfs-view"}:
+            logger.info(f"{current.driver().name} promises nothing of what a container sees")
+            return
+        functions = [function_of(used.topology, device) for device in devices]
+        output = kube.execute(used.api, pod, ["sh", "-c", pods.probe()], timeout, container)
         logger.info(output)
-        node = current.topology.node(devices[0].node)
+        node = used.topology.node(devices[0].node)
         where = f"pod {pod}, container {container}" if container else f"pod {pod}"
         complaints = pods.view_complaints(pods.parse_view(output), node, functions)
         fail_if_any(f"{where}: {complaint}" for complaint in complaints)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from mock_device.driver import description
-from mock_device.driver.description import Driver
+from collections.abc import Mapping
+from typing import Any
 
-_current: Driver | None = None
+from mock_device.driver import description, published
+from mock_device.driver.description import Driver
+from mock_device.topology import Topology
+
+_driver: Driver | None = None
+_names: published.Names = {}
 
 
 def driver() -> Driver:
-    """The driver in use; this project's until ``use`` has named another one. Raises StepError if it has no file."""
-    return _current or description.load(description.DEFAULT)
+    """The driver in use; this project's until ``use`` has named another one. Raises StepError for a wrong file."""
+    global _driver  # noqa: PLW0603 - all clusters of a process have one driver
+    if _driver is None:
+        _driver = description.load(description.DEFAULT)
+    return _driver
 
 
-def use(chosen: Driver | None) -> None:
-    """Let this process work with a driver; None for this project's."""
-    global _current  # noqa: PLW0603 - all clusters of a process have one driver
-    _current = chosen
+def use(chosen: Driver | None, topology: Topology | None = None) -> None:
+    """Let this process work with a driver on a topology's devices; None for this project's."""
+    global _driver, _names  # noqa: PLW0603
+    _driver = chosen
+    _names = published.names(topology) if topology else {}
+
+
+def name_in_sysfs(item: Mapping[str, Any], device: Mapping[str, Any]) -> str:
+    """Name in sysfs of a ``device`` of a ResourceSlice ``item`` of the driver in use (API's JSON)."""
+    return published.name_in_sysfs(driver(), _names, item, device)

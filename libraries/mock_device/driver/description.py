@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,10 @@ from mock_device.topology import yaml_lines
 
 DEFAULT = "mock-accel"
 """Name of the description of this project's driver."""
+
+
+class MissingOfferError(StepError):
+    """The driver does not offer what a test needs."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class Environment:
     pci_address: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Driver:
-    """The description of a driver."""
+    """The description of a driver; each file has one."""
 
     path: Path
     """Its file."""
@@ -104,17 +108,33 @@ class Driver:
         found = {f"attribute-{meaning}" for meaning in self.attributes}
         found |= {f"capacity-{meaning}" for meaning in self.capacities}
         found |= {f"class-{selected}" for selected in self.device_classes}
-        keys = {
-            "cdi": self.cdi,
-            "environment": self.environment,
-            "controller": self.controller,
-        }
+        keys = {"cdi": self.cdi, "environment": self.environment, "controller": self.controller}
         return self.promises | found | {name for name, value in keys.items() if value}
 
+    def check_offers(self, needed: Collection[str]) -> None:
+        """Raise MissingOfferError if the driver lacks some of the ``needed`` offers."""
+        if missing := sorted(set(needed) - self.offers):
+            raise MissingOfferError(f"driver {self.name} does not offer {', '.join(missing)} ({self.path})")
+
+    def device_class(self, selected: str) -> str:
+        """DeviceClass of ``pf`` or ``vf``; of all devices instead of PFs. Raises StepError if there is none."""
+        kinds = [selected, *(["all"] if selected == "pf" else [])]
+        found = next((self.device_classes[kind] for kind in kinds if kind in self.device_classes), None)
+        if found is None:
+            raise StepError(f"{self.path}: expected the key device-classes.{selected}, found none")
+        return found
+
+    def in_cel(self, meaning: str) -> str:
+        """CEL expression of the attribute with this meaning, of ``device``. Raises StepError if it has none."""
+        if meaning not in self.attributes:
+            raise StepError(f"{self.path}: expected the key attributes.{meaning}, found none")
+        return _in_cel("attributes", self.attributes[meaning])
+
     @property
-    def default_class(self) -> str:
-        """DeviceClass of requests that name none: of PFs, else of all devices, else of VFs."""
-        return next(self.device_classes[kind] for kind in ("pf", "all", "vf") if kind in self.device_classes)
+    def cel(self) -> dict[str, str]:
+        """CEL expressions of all attributes and capacities of ``device`` by their meaning."""
+        found = {meaning: _in_cel("attributes", name) for meaning, name in self.attributes.items()}
+        return found | {f"capacity-{meaning}": _in_cel("capacity", name) for meaning, name in self.capacities.items()}
 
     def qualified(self, name: str) -> str:
         """Add the driver's domain to the name of an attribute or capacity if it has no domain."""
@@ -140,7 +160,7 @@ def load(name: str) -> Driver:
 
     Raises StepError, which names file, line and reason.
     """
-    return read(driver_path(name))
+    return read(driver_path(name).resolve())
 
 
 @cache
@@ -229,6 +249,11 @@ def _error(path: Path, line: int, reason: str) -> StepError:
 
 def _qualified(driver: str, name: str) -> str:
     return name if "/" in name else f"{driver}/{name}"
+
+
+def _in_cel(kind: str, qualified: str) -> str:
+    domain, _, name = qualified.partition("/")
+    return f'device.{kind}["{domain}"].{name}'
 
 
 def _pods(fields: Mapping[str, Any]) -> Pods:

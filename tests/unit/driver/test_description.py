@@ -34,9 +34,10 @@ def test_drivers_of_the_project_can_be_read(name: str) -> None:
 def test_driver_of_the_project() -> None:
     driver = description.load(description.DEFAULT)
     assert driver.name == "mock-accel.example.com"
-    assert driver.default_class == driver.device_classes["pf"] == "mock-accel-pf"
+    assert driver.device_class("pf") == "mock-accel-pf"
     assert driver.attributes["numa-node"] == "mock-accel.example.com/numaNode"
     assert driver.attributes["pci-root"] == "resource.kubernetes.io/pcieRoot"
+    assert driver.in_cel("pci-root") == 'device.attributes["resource.kubernetes.io"].pcieRoot'
     assert driver.manifests == tuple(sorted((PROJECT / "dra-driver" / "manifests").glob("*.yaml")))
     assert driver.builds == ("driver-image",)
     assert {"status-register", "attribute-numa-node", "class-vf", "environment", "controller"} <= driver.offers
@@ -44,7 +45,11 @@ def test_driver_of_the_project() -> None:
 
 def test_smallest_driver(tmp_path: Path) -> None:
     driver = read(tmp_path, SMALLEST)
-    assert driver.default_class == "gpu.example.com"
+    assert driver.device_class("pf") == "gpu.example.com"
+    with pytest.raises(StepError, match="expected the key device-classes.vf, found none"):
+        driver.device_class("vf")
+    with pytest.raises(StepError, match="expected the key attributes.numa-node, found none"):
+        driver.in_cel("numa-node")
     assert driver.node_agent.selector == "app=gpu,part=plugin"
     assert driver.node_agent.service_account == "plugin"
     assert driver.offers == {"class-all"}

@@ -14,9 +14,8 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.checks.driver import driver
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
-from mock_device.lab.cluster import deploy
+from mock_device.driver import current
 from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
 
 _TOKEN_SECONDS = 600
 """The shortest lifetime of a token that the API server accepts."""
@@ -29,10 +28,10 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
     token``. Raises CheckError.
     """
     if not node:
-        return _as_account(api, deploy.NODE_AGENT)
+        return _as_account(api, current.driver().node_agent.service_account)
     pod = driver.pods(api, Component.NODE_AGENT, node)[driver.pod_of(api, Component.NODE_AGENT, node)]
     reference = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
-    return _as_account(api, deploy.NODE_AGENT, boundObjectRef=reference)
+    return _as_account(api, current.driver().node_agent.service_account, boundObjectRef=reference)
 
 
 def as_default_account(api: ApiClient) -> ApiClient:
@@ -44,7 +43,7 @@ def _as_account(api: ApiClient, account: str, **bound: dict[str, Any]) -> ApiCli
     spec = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS, **bound}
     request: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     core = client.CoreV1Api(api)
-    answer: Any = core.create_namespaced_service_account_token(account, deploy.NAMESPACE, request)
+    answer: Any = core.create_namespaced_service_account_token(account, driver.namespace(), request)
     settings = copy.copy(api.configuration)
     settings.cert_file = settings.key_file = None
     settings.api_key = {"authorization": answer.status.token}
@@ -68,13 +67,14 @@ def refusal(what: str, call: Callable[[], object]) -> str:
 
 def slice_for(node: str) -> Any:
     """A ResourceSlice with a fake device of ``node``."""
-    name = f"{DRIVER}-{node}-pretended"
+    driver_name = current.driver().name
+    name = f"{driver_name}-{node}-pretended"
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceSlice",
         "metadata": {"name": name},
         "spec": {
-            "driver": DRIVER,
+            "driver": driver_name,
             "nodeName": node,
             "pool": {"name": f"{node}/pretended", "generation": 1, "resourceSliceCount": 1},
             "devices": [{"name": "pretended"}],
