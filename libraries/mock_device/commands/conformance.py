@@ -7,17 +7,11 @@ from pathlib import Path
 import click
 
 from mock_device.commands import options
-from mock_device.driver.description import DEFAULT
 from mock_device.lab.base.paths import PROJECT
 
 
 @click.command()
-@click.option(
-    "--driver",
-    default=DEFAULT,
-    metavar="NAME-OR-FILE",
-    help=f"Name in variables/drivers, or the path of a .yaml file (default: {DEFAULT}).",
-)
+@options.driver
 @click.option("--short", is_flag=True, help="Leave out what restarts the driver, the kubelet or the node.")
 @click.option("--topology", default="", metavar="NAME-OR-FILE", help="Of a cluster that is started, if none fits.")
 @click.option(
@@ -29,19 +23,23 @@ from mock_device.lab.base.paths import PROJECT
 )
 @options.outputdir(PROJECT / "results" / "conformance")
 @options.as_json()
-def conformance(driver: str, short: bool, topology: str, recorded: Path | None, outputdir: Path, as_json: bool) -> None:
+def conformance(
+    driver: str | None, short: bool, topology: str, recorded: Path | None, outputdir: Path, as_json: bool
+) -> None:
     """Check a DRA driver against the kubelet plugin contract and the API; report in results/conformance/.
 
-    Runs suites/conformance.robot on the cluster of `lab up`, or on one that it starts.
+    Runs suites/conformance.robot on the cluster of `lab up`, or on one that it starts; without --driver, with this
+    project's driver.
     """
     from mock_device.conformance import report, run
     from mock_device.conformance.results import State
     from mock_device.driver import description
     from mock_device.lab.base import tables
     from mock_device.lab.base.tables import Note, Table
+    from mock_device.lab.cluster import drivers
 
     # A mistake in the file must not wait for a cluster.
-    described = description.load(driver)
+    described = drivers.choose(driver) or description.load(description.DEFAULT)
     folder = outputdir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     output = recorded or run.run(run.argv(str(described.path), folder, short=short, topology=topology), folder)

@@ -10,8 +10,9 @@ from kubernetes.client import ApiClient, ApiException
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claim_objects, kube
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
+DRIVER = current.driver().name
 RESULTS = [{"request": "r", "driver": DRIVER, "pool": "p", "device": name} for name in ("a", "b")]
 ALLOCATION = {"devices": {"results": RESULTS}}
 

@@ -25,9 +25,10 @@ from mock_device.checks.errors import CheckError, SkipCheck
 from mock_device.checks.objects import kube, slices
 from mock_device.checks.objects.claim_forms import Result
 from mock_device.checks.objects.slices import PublishedId
+from mock_device.driver import current
 from mock_device.lab.cluster.cluster import NodeAccess
-from mock_device.names import DRIVER
 
+DRIVER = current.driver().name
 RESULT = {"request": "r", "driver": DRIVER, "pool": "node1/mock1", "device": "mock1"}
 PAIR = ClaimOnNode("node1", "default", "pair", "uid-pair", (Result("r", DRIVER, "node1/mock1", "mock1"),))
 ACCESS = NodeAccess("node1", "127.0.0.1", 2201, "root", Path("/pki/key"), Path("/pki/known_hosts"))

@@ -103,9 +103,7 @@ def test_files_of_each_device_must_have_its_name(tmp_path: Path) -> None:
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(
-        StepError, match="no driver 'gpu'; available: go-driver, mock-accel, or the path of a .yaml file"
-    ):
+    with pytest.raises(StepError, match="no driver 'gpu'; available: go-driver, mock-accel, or the path"):
         description.load("gpu")
 
 
