@@ -34,7 +34,7 @@ def table(found: Conformance) -> Table:
     """One row per promise, then the counts."""
     rows: list[Row] = [(str(item.state), item.title, _short(item)) for item in found.promises]
     rows += [Note(name, text) for name, text in _about(found)]
-    styles = {State.PASSED: "green", State.FAILED: "red", State.NOT_CHECKED: "yellow"}
+    styles = {str(State.PASSED): "green", str(State.FAILED): "red", str(State.NOT_CHECKED): "yellow"}
     return Table(("state", "promise", "reason"), rows, wraps=("promise", "reason"), styles=styles)
 
 
