@@ -62,7 +62,7 @@ class ClaimsLibrary:
         """Create a claim of one or more `Request Devices` or `Request First Available`.
 
         All its devices have the same value of attribute ``match_attribute``, a name in the
-        driver's domain (``numaNode``) or a full name (``resource.kubernetes.io/pcieRoot``).
+        driver's domain (``model``) or a full name (``resource.kubernetes.io/pcieRoot``).
         """
         body = claims.build(name, requests, match_attribute, kube.LABELS)
         kube.create_claim(session.current().api, body)
