@@ -184,7 +184,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(
-        StepError, match="no profile 'cloud'; available: alpha, control-plane-on-node, embedded"
-    ):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: alpha, control-plane-on-node, embedded"):
         profile.load("cloud")

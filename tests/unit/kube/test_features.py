@@ -128,8 +128,8 @@ def test_what_is_on_and_served_is_enough() -> None:
     [
         (
             Needed(frozenset({"DRAResourcePoolStatus"}), since=Version(1, 36)),
-            r"^feature gate DRAResourcePoolStatus \(alpha\) of Kubernetes v1\.37\.2 is off; turn it on by feature-gates: "
-            r"\{DRAResourcePoolStatus: true\} in the cluster's profile, .*PROFILE:alpha$",
+            r"^feature gate DRAResourcePoolStatus \(alpha\) of Kubernetes v1\.37\.2 is off; turn it on by "
+            r"feature-gates: \{DRAResourcePoolStatus: true\} in the cluster's profile, .*PROFILE:alpha$",
         ),
         (
             Needed(api_versions=frozenset({"resource.k8s.io/v1alpha3"}), since=Version(1, 36)),
