@@ -102,9 +102,9 @@ class SecurityLibrary:
 
     @keyword
     def driver_may_not_write_status_of_claim(self, driver: str, claim: str) -> str:
-        """Check that a driver called ``driver``, with all rights of its own, may not write ``status.devices`` of ``claim``.
+        """Check that a driver called ``driver`` may not write ``status.devices`` of ``claim``.
 
-        Returns the API server's reason, which names the right that is missing.
+        It has all rights for its own devices. Returns the API server's reason, which names the right that is missing.
         """
         api = session.current().api
         item = kube.get_claim(api, claim)

@@ -111,15 +111,21 @@ def request(**status: Any) -> dict[str, Any]:
     return {"metadata": {"name": "ask"}, "spec": {"driver": "mock-accel.example.com"}, **status}
 
 
+def served(**status: Any) -> tuple[int, dict[str, Any]]:
+    """An answer to both requests, to create and to list."""
+    code, found = listing(request(**status))
+    return code, request() | found
+
+
 def test_request_is_answered() -> None:
-    with api_server({REQUESTS: listing(request(status=answer()))}) as api:
+    with api_server({REQUESTS: served(status=answer())}) as api:
         assert pool_status.complaints(pool_status.ask(api, "ask", timedelta(seconds=2)), {"node1/mock1": FREE}) == []
 
 
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ({REQUESTS: listing(request())}, "expected an answer within 1 s, found none; look at the log"),
+        ({REQUESTS: served()}, "expected an answer within 1 s, found none; look at the log"),
         ({REQUESTS: (404, {"message": "not served"})}, "ResourcePoolStatusRequest 'ask': 404: not served"),
     ],
 )

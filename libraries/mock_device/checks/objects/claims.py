@@ -39,7 +39,7 @@ class DeviceRequest:
     admin_access: bool = False
     """Whether devices of other claims are acceptable, too; the namespace must allow it."""
     every: bool = False
-    """Whether all devices of a node that meet the selectors are wanted (``allocationMode: All``); ``count`` is unused."""
+    """Whether all devices of a node that meet the selectors are wanted (``allocationMode: All``)."""
     tolerations: tuple[Toleration, ...] = ()
 
     def __str__(self) -> str:
