@@ -36,6 +36,8 @@ class FakeApiServer:
         """Status with which every request is refused."""
         self.refused: dict[str, int] = {}
         """Status with which writes of an object are refused, by a part of the object's name."""
+        self.refused_fields: set[str] = set()
+        """Fields of slices because of which a slice is refused with 422, as by an API server that validates it."""
         self.gates_off: set[str] = set()
         """Disabled feature gates (names in ``strategy``)."""
         self.watch_ends_at_once = False
@@ -194,6 +196,8 @@ class FakeApiServer:
             if part in body["metadata"]["name"]:
                 return status, {"message": f"{body['metadata']['name']} is refused on purpose"}
         is_slice = path.startswith(SLICES)
+        if is_slice and any(f'"{field}"' in json.dumps(body) for field in self.refused_fields):
+            return 422, {"message": f"expected none of {sorted(self.refused_fields)}"}
         if is_slice and (message := strategy.undecodable(body)):
             return 400, {"message": message}
         found = [*(strategy.complaints if is_slice else strategy.named)(body)]

@@ -99,9 +99,7 @@ def test_two_claims_share_a_device_and_a_third_has_no_room(rig: Rig) -> None:
     # Half of the window, then a quarter of it: offset, size, jobs, minor number.
     assert rig.kernel() == ["a 0 524288 15 256", "b 524288 262144 15 257"]
     assert rig.sysfs.read("mock0", "mode") == "shared"
-    with pytest.raises(
-        PrepareError, match="other claims have 12Gi; it cannot give 8Gi more"
-    ):
+    with pytest.raises(PrepareError, match="other claims have 12Gi; it cannot give 8Gi more"):
         rig.prepare("three", result(8 * GIB, "c"))
     assert rig.state.get("uid-three") is None
     rig.unprepare("one")
