@@ -70,6 +70,8 @@ class Attacher:
         self._failed: dict[str, str] = {}
         """Problems of devices that could not be attached, by their names."""
         self._lock = threading.Lock()
+        self.wake = Wake()
+        """Call it so that ``run`` looks at once."""
 
     def marked(self, devices: Iterable[Device]) -> list[Device]:
         """``devices``, those that could not be attached with the reason; forgets those whose problem has ended."""
@@ -81,12 +83,11 @@ class Attacher:
 
     def run(self, stopping: threading.Event, interval: float) -> None:
         """Look at claims whenever one changes, and every ``interval`` seconds, until ``stopping`` is set."""
-        wake = Wake()
-        arguments = (self._client, CLAIMS, {}, wake, stopping)
+        arguments = (self._client, CLAIMS, {}, self.wake, stopping)
         threading.Thread(target=follow, args=arguments, name="claims", daemon=True).start()
         timeout = 0.0
         while not stopping.is_set():
-            wake.wait(timeout)
+            self.wake.wait(timeout)
             if stopping.is_set() or self._replaced():
                 timeout = interval
                 continue

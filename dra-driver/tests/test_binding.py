@@ -156,7 +156,7 @@ def test_it_waits_for_changes_of_claims_and_repeats_after_errors(rig: Rig) -> No
         until(lambda: rig.conditions().get(ATTACHED) == "True", "the device is attached")
     finally:
         stopping.set()
-        rig.api.add_claim("two", None)
+        rig.attacher.wake()
         thread.join(20)
     assert not thread.is_alive()
 
