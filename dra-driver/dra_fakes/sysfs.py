@@ -111,7 +111,7 @@ class SysfsTree:
         return (self.classes / name / attribute).read_text().strip()
 
     def write(self, name: str, attribute: str, value: str) -> None:
-        """Change an attribute behind the driver's back."""
+        """Change an attribute behind the driver's back; for the driver, the folder is another one then."""
         # By rename, because a reader must not see an empty file.
         beside = self.root / f"{name}.{attribute}"
         beside.write_text(f"{value}\n")

@@ -25,7 +25,7 @@ from mock_accel_dra import binding, discovery, figures, klog, problems, rpc, soc
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_events import DeviceEvents
 from mock_accel_dra.device_health import HealthFeed
-from mock_accel_dra.discovery import Device, DeviceError, Scan
+from mock_accel_dra.discovery import Constants, Device, DeviceError, Scan
 from mock_accel_dra.durations import Durations, since_process_start
 from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.kubelet import Presence
@@ -62,6 +62,7 @@ class NodeAgent:
         self._reporting = threading.Lock()
         self._events = DeviceEvents(self._reporter, self._state)
         self._devices: list[Device] | None = None
+        self._constants: dict[str, Constants] = {}
         self._unreadable: dict[str, str] = {}
         """Devices that were never read successfully, with the reason."""
         self.claim_durations = Durations(("operation", "result"))
@@ -210,7 +211,7 @@ class NodeAgent:
         again = []
         for name in sorted(names):
             try:
-                device = discovery.read_device(self._settings.sysfs_root, name)
+                device = discovery.read_device(self._settings.sysfs_root, name, self._constants)
             except (OSError, DeviceError):
                 return False
             if (before := known.get(name)) is None:
@@ -225,7 +226,7 @@ class NodeAgent:
 
     def _publish(self) -> bool:
         begin = time.monotonic()
-        scan = discovery.scan(self._settings.sysfs_root)
+        scan = discovery.scan(self._settings.sysfs_root, self._constants)
         seconds = time.monotonic() - begin
         self.scan_durations.observe(seconds)
         devices = self._inventory.update(scan, self._state.prepared())
