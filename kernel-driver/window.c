@@ -23,11 +23,14 @@ static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 	struct mock_accel *mock = file->mock;
 	vm_fault_t result = VM_FAULT_SIGBUS;
 	unsigned long address, pfn;
+	resource_size_t start;
 
 	mutex_lock(&mock->jobs_lock);
-	if (mock->gone)
+	if (mock->gone || (file->share && file->share->removed))
 		goto unlock;
-	pfn = (pci_resource_start(mock->pdev, MOCK_WINDOW_BAR) >> PAGE_SHIFT) + vma->vm_pgoff;
+	mock_file_window(file, &start);
+	start += pci_resource_start(mock->pdev, MOCK_WINDOW_BAR);
+	pfn = (start >> PAGE_SHIFT) + vma->vm_pgoff;
 	for (address = vma->vm_start; address < vma->vm_end; address += PAGE_SIZE) {
 		result = vmf_insert_pfn(vma, address, pfn++);
 		if (result != VM_FAULT_NOPAGE)
@@ -47,15 +50,17 @@ int mock_mmap(struct file *filp, struct vm_area_struct *vma)
 	struct mock_file *file = filp->private_data;
 	struct mock_accel *mock = file->mock;
 	unsigned long pages = vma_pages(vma);
-	resource_size_t limit;
+	resource_size_t limit, start;
 	int err = 0;
 
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 	mutex_lock(&mock->jobs_lock);
-	limit = (mock->window_limit ?: mock->window_size) >> PAGE_SHIFT;
+	limit = mock_file_window(file, &start) >> PAGE_SHIFT;
 	if (mock->gone)
 		err = -EIO;
+	else if (file->share && file->share->removed)
+		err = -ENODEV;
 	else if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
 		err = -EINVAL;
 	mutex_unlock(&mock->jobs_lock);

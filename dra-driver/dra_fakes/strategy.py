@@ -15,6 +15,8 @@ from typing import Any
 Object = dict[str, Any]
 PARTITIONABLE_DEVICES = "DRAPartitionableDevices"
 DEVICE_TAINTS = "DRADeviceTaints"
+CONSUMABLE_CAPACITY = "DRAConsumableCapacity"
+BINDING_CONDITIONS = "DRADeviceBindingConditions"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _TIME = "2026-01-01T00:00:00Z"
@@ -33,6 +35,15 @@ def admitted(item: Object, before: Object | None, gates_off: set[str]) -> Object
         spec.pop("sharedCounters", None)
         for device in devices:
             device.pop("consumesCounters", None)
+    if CONSUMABLE_CAPACITY in gates_off and not _has(before, "allowMultipleAllocations"):
+        for device in devices:
+            device.pop("allowMultipleAllocations", None)
+            for capacity in device["capacity"].values():
+                capacity.pop("requestPolicy", None)
+    if BINDING_CONDITIONS in gates_off and not _has(before, "bindingConditions"):
+        for device in devices:
+            for field in ("bindsToNode", "bindingConditions", "bindingFailureConditions"):
+                device.pop(field, None)
     for device in devices:
         for taint in device.get("taints") or []:
             taint.setdefault("timeAdded", _TIME)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mock_accel_dra import failpoints, klog, problems
+from mock_accel_dra import failpoints, klog, problems, window_shares
+from mock_accel_dra.window_shares import WindowShare
 
 CLASS_PATH = "class/mock-accel"
 _TO_SYSFS = "../" * (CLASS_PATH.count("/") + 2)
@@ -74,6 +75,10 @@ class Device:
     """Major and minor number of ``/dev/mock-accel/<name>``; None if the kernel module makes no device node."""
     hangs: int = 0
     """Jobs that did not end in time since the module was loaded."""
+    shares: tuple[WindowShare, ...] | None = None
+    """Shares that the kernel module has; None if it cannot enforce any."""
+    detached: str = ""
+    """Why it could not be attached to a node for a claim; empty if no claim needed that, or it was."""
 
     @property
     def is_vf(self) -> bool:
@@ -178,6 +183,7 @@ def read_device(root: Path, name: str, known: dict[str, Constants] | None = None
             number=_device_number(folder / "dev"),
             problem=problems.of_health(_optional(folder / "health")),
             hangs=optional_number(folder / "hangs") or 0,
+            shares=read_shares(root, name),
         )
         if known is not None:
             known[name] = constants
@@ -201,6 +207,15 @@ def read_settings(root: Path, name: str) -> DeviceSettings:
         job_limit=optional_number(folder / "job_limit"),
         window_limit=optional_number(folder / "window_limit"),
     )
+
+
+def read_shares(root: Path, name: str) -> tuple[WindowShare, ...] | None:
+    """Shares of a device in the kernel module; None if it has none to offer. Raises OSError, DeviceError."""
+    text = _optional(class_folder(root) / name / window_shares.ATTRIBUTE)
+    try:
+        return None if text is None else window_shares.parse(text)
+    except ValueError as error:
+        raise DeviceError(f"attribute {window_shares.ATTRIBUTE} of {name}: {error}") from None
 
 
 def set_attribute(root: Path, name: str, attribute: str, text: str) -> None:
