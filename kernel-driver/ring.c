@@ -32,8 +32,10 @@ static int mock_load_image(struct mock_accel *mock, const struct firmware *image
 	if (!image->size || image->size > MOCK_FIRMWARE_MAX)
 		return -EFBIG;
 	copy = dma_alloc_coherent(dev, image->size, &address, GFP_KERNEL);
-	if (!copy)
+	if (!copy) {
+		pci_err(mock->pdev, "has no memory for firmware %s\n", MOCK_FIRMWARE);
 		return -ENOMEM;
+	}
 	memcpy(copy, image->data, image->size);
 	mock_write64(mock, MOCK_REG_FIRMWARE_ADDRESS, address);
 	iowrite32(image->size, mock->regs + MOCK_REG_FIRMWARE_SIZE);

@@ -232,12 +232,16 @@ const struct attribute_group *mock_pf_groups[] = {
 	NULL
 };
 
-/* Containers get nodes by CDI, others by their administrator. */
+/*
+ * Containers get nodes by CDI, others by their administrator. Without a name from
+ * here the driver core would make the node outside of the folder, and later not
+ * find it to remove it.
+ */
 static char *mock_devnode(MOCK_DEVNODE_CONST struct device *dev, umode_t *mode)
 {
 	if (mode)
 		*mode = 0600;
-	return kasprintf(GFP_KERNEL, "mock-accel/%s", dev_name(dev));
+	return kasprintf(GFP_KERNEL | __GFP_NOFAIL, "mock-accel/%s", dev_name(dev));
 }
 
 /* Not const, because class_register() of Linux 6.1 writes to it. */
