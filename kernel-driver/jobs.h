@@ -91,7 +91,7 @@ int mock_buffer_pin(struct device *dev, struct mock_buffer *buffer, u64 start, s
 void mock_buffer_release(struct device *dev, struct mock_buffer *buffer);
 
 /* ring.c: need jobs_lock */
-int mock_ring_start(struct mock_accel *mock);
+int mock_ring_start(struct mock_accel *mock, const struct firmware *image);
 int mock_ring_stop(struct mock_accel *mock);
 void mock_ring_run(struct mock_accel *mock);
 void mock_ring_add(struct mock_accel *mock, struct mock_job *job);

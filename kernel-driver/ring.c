@@ -48,20 +48,22 @@ static int mock_load_image(struct mock_accel *mock, const struct firmware *image
 	return -EINVAL;
 }
 
-static int mock_load_firmware(struct mock_accel *mock)
+/*
+ * Read the firmware, which is the same for all devices; NULL if there is none.
+ * That may take long: call this without locks, but keep @pdev bound. The caller
+ * releases the image.
+ */
+const struct firmware *mock_firmware_read(struct pci_dev *pdev)
 {
 	const struct firmware *image;
 	int err;
 
-	err = firmware_request_nowarn(&image, MOCK_FIRMWARE, &mock->pdev->dev);
-	if (err) {
-		pci_warn(mock->pdev, "has no firmware %s, and runs no jobs: %pe\n",
-			 MOCK_FIRMWARE, ERR_PTR(err));
-		return err;
-	}
-	err = mock_load_image(mock, image);
-	release_firmware(image);
-	return err;
+	err = firmware_request_nowarn(&image, MOCK_FIRMWARE, &pdev->dev);
+	if (!err)
+		return image;
+	pci_warn(pdev, "has no firmware %s, and runs no jobs: %pe\n", MOCK_FIRMWARE,
+		 ERR_PTR(err));
+	return NULL;
 }
 
 static void mock_ring_put(struct mock_accel *mock, struct mock_job *job)
@@ -112,8 +114,8 @@ int mock_ring_stop(struct mock_accel *mock)
 				 mock->regs + MOCK_REG_STATE);
 }
 
-/* After power on and resets: load the firmware, write all registers, run. */
-int mock_ring_start(struct mock_accel *mock)
+/* After power on and resets: load the firmware @image, if any, write all registers, run. */
+int mock_ring_start(struct mock_accel *mock, const struct firmware *image)
 {
 	u32 state;
 	int err;
@@ -121,7 +123,7 @@ int mock_ring_start(struct mock_accel *mock)
 	mock->ready = false;
 	iowrite32(mock->job_limit, mock->regs + MOCK_REG_JOB_LIMIT);
 	iowrite32(mock->window_limit, mock->regs + MOCK_REG_WINDOW_LIMIT);
-	err = mock_load_firmware(mock);
+	err = image ? mock_load_image(mock, image) : -ENOENT;
 	mock->has_firmware = !err;
 	if (err)
 		return err;

@@ -11,11 +11,12 @@
 #include <linux/kernel_read_file.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/uio.h>
 #include <linux/vmalloc.h>
 
 #define SLOW_FIRMWARE_MAGIC	0x510f1e1d
-#define SLOW_FIRMWARE_MAX	(1 << 20)
+#define SLOW_FIRMWARE_MAX	SZ_1M
 #define SLOW_FIRMWARE_POLL_MS	10
 
 static char *file;
