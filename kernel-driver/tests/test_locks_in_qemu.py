@@ -62,7 +62,7 @@ def test_nothing_waits_for_the_firmware_after_a_reset(guest: ModuleGuest, node: 
         hold(True)
         guest.ok(f"(echo 1 > {PCI}/{pfs(node)['mock1']}/reset) &")
         guest.until(lambda: waits(guest), True)
-        for operation in ("info", "map 0"):
+        for operation in ("info", "map 4096"):
             works(guest, f"/job /dev/mock-accel/mock1 {operation}")
         for attribute in ("mock1/health", "mock1/hangs", "mock2/status"):
             works(guest, f"cat {CLASS}/{attribute}")

@@ -88,6 +88,7 @@ class Timeout(Enum):
     GO_BUILD = 2400, "a Go program is compiled, its modules downloaded"
     BUILD_END = 30, "a build in another process ends after Ctrl-C"
     MODULE_BUILD = 300, "the kernel module is compiled or checked"
+    KERNEL_BUILD = 3600, "the debug kernel is configured or compiled"
     IMAGE_BUILD = 600, "a step of a container image is built"
     PIP = 600, "pip downloads the driver's packages"
     CHART = 120, "Helm renders the chart"
