@@ -27,6 +27,7 @@ def device(item: Device, *on: Feature, vfs: int = 0) -> dict[str, Any]:
         for number in range(vfs)
     ]
     pool = desired("n", "uid", [item, *others], frozenset(on))["n/mock0"]
+    found: dict[str, Any]
     (found,) = (entry for part in pool for entry in part["spec"].get("devices", ()) if entry["name"] == "mock0")
     return found
 

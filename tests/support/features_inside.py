@@ -22,6 +22,7 @@ from mock_device.checks.driver import identity
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import (
     claims,
+    clean_up,
     kube,
     namespaces,
     pod_claims,
@@ -244,9 +245,9 @@ def ask(api: ApiClient, admin: Identity) -> Object:
             report[name] = case(api)
         except CheckError as error:
             report[name] = str(error)
-        for pod in client.CoreV1Api(api).list_namespaced_pod("default").items:
-            force(api, pod.metadata.name)
-        kube.delete_everything(api, WAIT)
+        for pod in client.CoreV1Api(api).list_namespaced_pod("default").to_dict()["items"]:
+            force(api, pod["metadata"]["name"])
+        clean_up.delete_everything(api, WAIT)
     return report
 
 

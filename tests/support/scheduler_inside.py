@@ -207,7 +207,7 @@ def run(api: ApiClient, admin: Identity) -> Object:
 
 
 async def on_control_plane(
-    binaries: Path, folder: Path, work: Callable[[ApiClient, Identity], Object], **settings: str
+    binaries: Path, folder: Path, work: Callable[[ApiClient, Identity], Object], **settings: Any
 ) -> Object:
     """What ``work`` reports of a control plane with ``settings``, which has no node yet."""
     await asyncio.to_thread(set_up_network)
