@@ -13,11 +13,12 @@ from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
 
 from mock_device.acceptance.pool_server import Membership
-from mock_device.acceptance.suite_tags import needed, runs_alone
+from mock_device.acceptance.suite_tags import needed, needed_of_kubernetes, runs_alone
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
+from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import health
 from mock_device.driver import current
@@ -29,6 +30,8 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
 from mock_device.lab.cluster.cluster import Cluster, MissingCapabilityError
+from mock_device.lab.kube import features
+from mock_device.lab.kube.features import MissingFeatureError
 from mock_device.topology.features import Feature
 
 
@@ -53,7 +56,7 @@ class ClusterLibrary:
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
         if session.active():
-            _skip_without_needs(data)
+            _skip_without_what_it_needs(data)
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
                     f"robot: {data.parent.name if data.parent else ''} / {data.name}"
@@ -73,7 +76,9 @@ class ClusterLibrary:
         file; if empty, the cluster's own. Sets ``${DRIVER_NAME}``, and by meanings such as
         ``numa_node`` the dictionaries ``&{ATTRIBUTE}`` with names of the driver's
         attributes, ``&{CEL}`` with expressions of them and of capacities, and
-        ``&{DEVICE_CLASS}`` with its DeviceClasses; ``${AGENT_WORKLOAD}`` is the DaemonSet of its node agents.
+        ``&{DEVICE_CLASS}`` with its DeviceClasses. ``&{EXTENDED_RESOURCE}`` has the names of
+        extended resources that the classes give, and ``by_class`` that of the class of PFs;
+        ``${AGENT_WORKLOAD}`` is the DaemonSet of its node agents.
         """
         builtin = BuiltIn()
         profile = str(builtin.get_variable_value("${PROFILE}") or DEFAULT_PROFILE)
@@ -178,6 +183,8 @@ def _set_names_of_driver(driver: Driver) -> None:
     builtin.set_suite_variable("&{CEL}", *_by_meaning(driver.cel))
     classes = {"pf": driver.device_class("pf"), **driver.device_classes}
     builtin.set_suite_variable("&{DEVICE_CLASS}", *_by_meaning(classes))
+    resources = {"by-class": f"{EXTENDED_RESOURCE_PREFIX}{classes['pf']}", **driver.extended_resources}
+    builtin.set_suite_variable("&{EXTENDED_RESOURCE}", *_by_meaning(resources))
     builtin.set_suite_variable("${AGENT_WORKLOAD}", driver.node_agent.workload)
 
 
@@ -186,14 +193,18 @@ def _by_meaning(names: Mapping[str, str]) -> list[str]:
     return [f"{meaning.replace('-', '_')}={name}" for meaning, name in names.items()]
 
 
-def _skip_without_needs(test: running.TestCase) -> None:
-    """Replace the steps of ``test`` by a skip with the reason if the cluster or the driver lacks what it needs."""
+def _skip_without_what_it_needs(test: running.TestCase) -> None:
+    """Replace the steps of ``test`` by a skip with the reason if its cluster or its driver lacks what it needs."""
+    used = session.current()
     try:
         needs = needed(test.tags)
-        session.current().cluster.check_offers(needs.capabilities)
+        used.cluster.check_offers(needs.capabilities)
         current.driver().check_offers(needs.offers)
+        if wanted := needed_of_kubernetes(test.tags):
+            features.check(used.kubernetes, wanted)
     except StepError as error:
-        reason, step = str(error), "Skip" if isinstance(error, MissingCapabilityError | MissingOfferError) else "Fail"
+        skips = isinstance(error, MissingCapabilityError | MissingFeatureError | MissingOfferError)
+        reason, step = str(error), "Skip" if skips else "Fail"
     else:
         return
     test.setup = test.teardown = None

@@ -24,6 +24,7 @@ from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.checks.objects import kube, pod_claims, pods
 from mock_device.diagnosis import folders
 from mock_device.diagnosis.folders import Folder
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
 from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
@@ -337,20 +338,3 @@ class LiveSnapshot:
 def ahead(clock: float, before: float, after: float) -> float:
     """Seconds by which ``clock``, read between ``before`` and ``after``, is ahead; negative if it is behind."""
     return clock - after if clock > after else min(0.0, clock - before)
-
-
-def granted(objects: Sequence[Object]) -> list[Access]:
-    """Permissions that a manifest's ClusterRoles grant to the service accounts of its ClusterRoleBindings."""
-    roles = {item["metadata"]["name"]: item["rules"] or () for item in objects if item["kind"] == "ClusterRole"}
-    return [
-        Access(subject["name"], verb, group, resource, name)
-        for binding in objects
-        if binding["kind"] == "ClusterRoleBinding"
-        for subject in binding["subjects"]
-        if subject["kind"] == "ServiceAccount"
-        for rule in roles.get(binding["roleRef"]["name"], ())
-        for group in rule.get("apiGroups", ())
-        for resource in rule.get("resources", ())
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames", [""])
-    ]

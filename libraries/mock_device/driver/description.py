@@ -96,6 +96,8 @@ class Driver:
     """Qualified names (``DOMAIN/NAME``) by meaning: ``numa-node``, ``pci-address``, …"""
     capacities: Mapping[str, str] = field(default_factory=dict)
     """Qualified names by meaning: ``memory``."""
+    extended_resources: Mapping[str, str] = field(default_factory=dict)
+    """Names that the DeviceClasses give extended resources, by what the class selects."""
     cdi: Cdi | None = None
     environment: Environment | None = None
     checkpoint: str = ""
@@ -108,6 +110,7 @@ class Driver:
         found = {f"attribute-{meaning}" for meaning in self.attributes}
         found |= {f"capacity-{meaning}" for meaning in self.capacities}
         found |= {f"class-{selected}" for selected in self.device_classes}
+        found |= {f"extended-resource-{selected}" for selected in self.extended_resources}
         keys = {"cdi": self.cdi, "environment": self.environment, "controller": self.controller}
         return self.promises | found | {name for name, value in keys.items() if value}
 
@@ -150,7 +153,12 @@ def promises() -> dict[str, str]:
 def known_offers() -> frozenset[str]:
     """Everything that a test can need of a driver."""
     properties = _schema()["properties"]
-    groups = {"attribute": "attributes", "capacity": "capacities", "class": "device-classes"}
+    groups = {
+        "attribute": "attributes",
+        "capacity": "capacities",
+        "class": "device-classes",
+        "extended-resource": "extended-resources",
+    }
     parts = {f"{word}-{name}" for word, key in groups.items() for name in properties[key]["properties"]}
     return frozenset({*promises(), *parts, "cdi", "environment", "controller"})
 
@@ -185,6 +193,7 @@ def read(path: Path) -> Driver:
         builds=tuple(image["build"] for image in images if not isinstance(image, str)),
         attributes={key: _qualified(name, value) for key, value in fields.get("attributes", {}).items()},
         capacities={key: _qualified(name, value) for key, value in fields.get("capacities", {}).items()},
+        extended_resources=dict(fields.get("extended-resources", {})),
         cdi=Cdi(**fields["cdi"]) if "cdi" in fields else None,
         environment=_environment(fields["environment"]) if "environment" in fields else None,
         checkpoint=fields.get("checkpoint", ""),

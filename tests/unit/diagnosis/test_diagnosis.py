@@ -16,7 +16,7 @@ from support.topologies import CLUSTER
 from mock_device.checks.errors import CheckError
 from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.diagnosis import BROKEN, NOT_REACHED, OK
-from mock_device.diagnosis.live_snapshot import granted
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import Access, Event, check_pod
 from mock_device.driver import current
 from mock_device.lab.cluster import deploy

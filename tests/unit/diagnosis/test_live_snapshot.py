@@ -20,7 +20,8 @@ from support.topologies import CLUSTER
 from mock_device.checks.driver import driver
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis import live_snapshot
-from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead, granted
+from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import Event
 from mock_device.driver import current
 from mock_device.lab.base.errors import StepError

@@ -120,12 +120,12 @@ def remove_driver(cluster: Cluster, driver: Driver) -> list[str]:
 
 
 def _selects(api: ApiClient, device_class: str, driver: Driver) -> bool:
-    """Whether a DeviceClass of the cluster names the driver in its selectors; also if there is no such class."""
+    """Whether a DeviceClass of the cluster may select the driver's devices: by name, or because it has no selector."""
     classes: Any = client.ResourceV1Api(api).list_device_class(field_selector=f"metadata.name={device_class}")
     expressions = [
         selector.cel.expression for item in classes.items for selector in item.spec.selectors or () if selector.cel
     ]
-    return not classes.items or any(f'"{driver.name}"' in expression for expression in expressions)
+    return not expressions or any(f'"{driver.name}"' in expression for expression in expressions)
 
 
 def _ensure_namespace(api: ApiClient, name: str) -> None:
