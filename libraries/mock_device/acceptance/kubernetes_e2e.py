@@ -52,7 +52,8 @@ def gates_on(metrics: str) -> frozenset[str]:
 def label_filter(tests: Sequence[Test], on: frozenset[str]) -> str:
     """ginkgo's label filter of the tests whose feature gates are all on."""
     known = sorted({gate for test in tests for gate in test.gates} & on)
-    return f"FeatureGate: isSubsetOf {{{', '.join(known)}}}"
+    # ginkgo refuses an empty set.
+    return f"FeatureGate: isSubsetOf {{{', '.join(known)}}}" if known else "FeatureGate: isEmpty"
 
 
 def suite_command(
@@ -228,7 +229,10 @@ def _on(
         problem = run_suite(argv, folder, minutes * 60 + Timeout.E2E_END.seconds)
     if not (folder / REPORT).is_file():
         raise StepError(f"the tests left no report: {problem or 'ginkgo ended without it'}", folder / _LOG)
-    report = ginkgo_report.read(folder / REPORT)
+    try:
+        report = ginkgo_report.read(folder / REPORT)
+    except StepError as error:
+        raise StepError(str(error), folder / _LOG) from error
     problems = [*report.problems, *([problem] if problem else [])]
     if not any(test.state in (State.PASSED, State.FAILED) for test in report.tests):
         problems.append("no test ran; look at --focus and --skip")
