@@ -71,8 +71,15 @@ def suite_command(
 
 def all_tests(programs: Path, folder: Path) -> Report:
     """All tests of the suite, none of which runs. Raises StepError."""
-    argv = [programs / kubernetes_e2e.GINKGO, "run", "--dry-run", "--no-color", "--silence-skips", "--label-filter=DRA"]
-    argv += [f"--json-report={REPORT}", f"--output-dir={folder}", programs / kubernetes_e2e.SUITE]
+    argv = [
+        str(programs / kubernetes_e2e.GINKGO),
+        "run",
+        "--dry-run",
+        "--no-color",
+        "--silence-skips",
+        "--label-filter=DRA",
+    ]
+    argv += [f"--json-report={REPORT}", f"--output-dir={folder}", str(programs / kubernetes_e2e.SUITE)]
     run(argv, log=folder / _LOG, timeout=Timeout.E2E_ANSWER.seconds)
     return ginkgo_report.read(folder / REPORT)
 
@@ -145,7 +152,7 @@ def load_images(cluster: Cluster) -> None:
 def feature_gates(cluster: Cluster) -> frozenset[str]:
     """Feature gates that are on in ``cluster``. Raises StepError."""
     kubectl = gobuild.build_embedded_k8s() / "kubectl"
-    argv = [kubectl, "--kubeconfig", cluster.kubeconfig, "get", "--raw", "/metrics"]
+    argv = [str(kubectl), "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", "/metrics"]
     return gates_on(run(argv, timeout=Timeout.E2E_GATES.seconds).decode())
 
 

@@ -16,7 +16,11 @@ from mock_device.lab.build import gobuild, images, kubernetes_e2e
 from mock_device.lab.build.kubernetes_e2e import SOURCE, TestImage
 
 KUBERNETES = PROJECT / "embedded-k8s"
-NAMES = {"busybox": "r.example/busybox:1", "hostpathplugin": "r.example/host:2", "sample-device-plugin": "r.example/p:3"}
+NAMES = {
+    "busybox": "r.example/busybox:1",
+    "hostpathplugin": "r.example/host:2",
+    "sample-device-plugin": "r.example/p:3",
+}
 # Builds a program that prints the names, whatever its arguments are.
 GO = [
     "path = sys.argv[sys.argv.index('-o') + 1]",
