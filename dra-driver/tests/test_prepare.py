@@ -13,7 +13,8 @@ from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import cdi, discovery
 from mock_accel_dra.api import ApiError, ApiUnreachableError
 from mock_accel_dra.configuration import Configuration
-from mock_accel_dra.prepare import PrepareError, Preparer, Result
+from mock_accel_dra.prepare import PrepareError, Preparer
+from mock_accel_dra.requested import Result
 from mock_accel_dra.state import State
 
 NODE = "mock-cluster-node1"

@@ -27,6 +27,7 @@ def device(item: Device, *on: Feature, vfs: int = 0) -> dict[str, Any]:
         for number in range(vfs)
     ]
     pool = desired("n", "uid", [item, *others], frozenset(on))["n/mock0"]
+    found: dict[str, Any]
     (found,) = (entry for part in pool for entry in part["spec"].get("devices", ()) if entry["name"] == "mock0")
     return found
 
@@ -212,4 +213,14 @@ def test_a_list_that_is_refused_without_its_gate_becomes_a_number(
     publisher = Publisher(Client(api.url), node.name, ALL)
     assert [publisher.publish(shared) for _ in range(3)] == [1, 0, 0]
     (item,) = api.slices().values()
-    assert item["spec"]["devices"][0]["attributes"]["resource.kubernetes.io/numaNode"] == {"int": 0}
+    (found,) = item["spec"]["devices"]
+    assert found["attributes"]["resource.kubernetes.io/numaNode"] == {"int": 0}
+    assert found["allowMultipleAllocations"], "other features stay"
+
+
+def test_lists_and_another_field_that_are_refused(api: FakeApiServer, node: Any, shared: list[Device]) -> None:
+    api.refused_fields = {"ints", "requestPolicy"}
+    publisher = Publisher(Client(api.url), node.name, ALL)
+    assert [publisher.publish(shared) for _ in range(3)] == [1, 0, 0]
+    refused = api.requests.count(("POST", "/apis/resource.k8s.io/v1/resourceslices"))
+    assert refused == 3, "with all, without lists, with none"
