@@ -8,12 +8,13 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dra_fakes import strategy
+from dra_fakes.applied import merged
 
 Object = dict[str, Any]
 Answer = tuple[int, Object, dict[str, str]]
@@ -263,7 +264,7 @@ class FakeApiServer:
             self._applied.pop(path, None)
         applied = self._applied.setdefault(path, {})
         applied[manager] = body["status"].get("devices") or []
-        status = {**before.get("status", {}), **body["status"], "devices": _merged(applied.values())}
+        status = {**before.get("status", {}), **body["status"], "devices": merged(applied.values())}
         self._store(path, {**before, "status": status}, "MODIFIED")
         return 200, self.objects[path]
 
@@ -280,17 +281,6 @@ class FakeApiServer:
         item = {**item, "metadata": {**item["metadata"], "resourceVersion": str(next(self._versions))}}
         self._events.append((kind, path, item))
         self._changed.notify_all()
-
-
-def _merged(applied: Iterable[list[Object]]) -> list[Object]:
-    found: dict[tuple[str, ...], Object] = {}
-    for devices in applied:
-        for device in devices:
-            key = tuple(device.get(name) or "" for name in ("driver", "pool", "device", "shareID"))
-            before = found.get(key, {})
-            conditions = {item["type"]: item for item in [*before.get("conditions", ()), *device["conditions"]]}
-            found[key] = {**before, **device, "conditions": list(conditions.values())}
-    return list(found.values())
 
 
 def _selected(item: Object, query: Mapping[str, str]) -> bool:
