@@ -2,6 +2,7 @@
 /* /dev/mock-accel/<name>; uapi/mock_accel_uapi.h is its interface. */
 
 #include <linux/cdev.h>
+#include <linux/firmware.h>
 #include <linux/fs.h>
 #include <linux/idr.h>
 #include <linux/io.h>
@@ -115,13 +116,30 @@ static int mock_open_locked(struct mock_accel *mock, struct mock_file *file)
 		return -ENODEV;
 	if (mock->mode == MOCK_MODE_EXCLUSIVE && !list_empty(&mock->files))
 		return -EBUSY;
-	/* The firmware may have been installed meanwhile. */
-	if (!mock->ready && !mock->resetting) {
-		mock_ring_start(mock);
-		mock_health_locked(mock);
-	}
 	list_add_tail(&file->node, &mock->files);
 	return 0;
+}
+
+/* The firmware may have been installed meanwhile. */
+static void mock_start_again(struct mock_accel *mock)
+{
+	const struct firmware *image;
+
+	/* The device is going away. */
+	if (!down_read_trylock(&mock->present))
+		return;
+	if (READ_ONCE(mock->gone) || READ_ONCE(mock->ready) || READ_ONCE(mock->resetting))
+		goto up;
+	image = mock_firmware_read(mock->pdev);
+	mutex_lock(&mock->jobs_lock);
+	if (!mock->gone && !mock->ready && !mock->resetting) {
+		mock_ring_start(mock, image);
+		mock_health_locked(mock);
+	}
+	mutex_unlock(&mock->jobs_lock);
+	release_firmware(image);
+up:
+	up_read(&mock->present);
 }
 
 static int mock_open(struct inode *inode, struct file *filp)
@@ -147,6 +165,7 @@ static int mock_open(struct inode *inode, struct file *filp)
 		kfree(file);
 		goto put;
 	}
+	mock_start_again(mock);
 	filp->private_data = file;
 	return nonseekable_open(inode, filp);
 

@@ -5,6 +5,7 @@
 #define MOCK_JOBS_H
 
 #include <linux/refcount.h>
+#include <linux/rwsem.h>
 #include <linux/scatterlist.h>
 
 #include "mock_accel.h"
@@ -91,7 +92,8 @@ struct mock_share {
 	u32 size;			/* constant */
 	u32 job_limit;			/* constant; 0: none */
 	unsigned int queued;		/* jobs in the ring */
-	bool removed;
+	struct rw_semaphore present;	/* held by page faults, which do not take jobs_lock */
+	bool removed;			/* written with both locks */
 };
 
 struct mock_file {
@@ -109,7 +111,9 @@ int mock_buffer_pin(struct device *dev, struct mock_buffer *buffer, u64 start, s
 		    enum dma_data_direction direction);
 void mock_buffer_release(struct device *dev, struct mock_buffer *buffer);
 
-/* shares.c: mock_file_window() needs jobs_lock */
+/* shares.c */
+bool mock_share_hold(struct mock_share *share);
+void mock_share_let_go(struct mock_share *share);
 void mock_share_put(struct mock_share *share);
 resource_size_t mock_file_window(struct mock_file *file, resource_size_t *start);
 
@@ -118,7 +122,7 @@ int mock_share_minor_get(struct mock_share *share);
 void mock_share_minor_put(struct mock_share *share);
 
 /* ring.c: need jobs_lock */
-int mock_ring_start(struct mock_accel *mock);
+int mock_ring_start(struct mock_accel *mock, const struct firmware *image);
 int mock_ring_stop(struct mock_accel *mock);
 void mock_ring_run(struct mock_accel *mock);
 void mock_ring_add(struct mock_accel *mock, struct mock_job *job);

@@ -24,11 +24,30 @@ void mock_share_put(struct mock_share *share)
 		kref_put(&share->ref, mock_share_free);
 }
 
-/* The part of the window that @file may use, from *@start; returns its size. Needs jobs_lock. */
+/* Keep a share from being removed in a page fault; false if it was. NULL: the whole device. */
+bool mock_share_hold(struct mock_share *share)
+{
+	if (!share)
+		return true;
+	if (!down_read_trylock(&share->present))
+		return false;
+	if (!share->removed)
+		return true;
+	up_read(&share->present);
+	return false;
+}
+
+void mock_share_let_go(struct mock_share *share)
+{
+	if (share)
+		up_read(&share->present);
+}
+
+/* The part of the window that @file may use, from *@start; returns its size. */
 resource_size_t mock_file_window(struct mock_file *file, resource_size_t *start)
 {
 	struct mock_accel *mock = file->mock;
-	resource_size_t end = mock->window_limit ?: mock->window_size;
+	resource_size_t end = READ_ONCE(mock->window_limit) ?: mock->window_size;
 
 	*start = 0;
 	if (file->share) {
@@ -45,7 +64,10 @@ static void mock_share_remove_locked(struct mock_share *share)
 	struct mock_file *file;
 
 	mock_share_minor_put(share);
-	share->removed = true;
+	/* Page faults that have not seen it end first: later nothing is mapped any more. */
+	down_write(&share->present);
+	WRITE_ONCE(share->removed, true);
+	up_write(&share->present);
 	list_del(&share->node);
 	list_for_each_entry(file, &mock->files, node) {
 		if (file->share != share)
@@ -105,6 +127,7 @@ static int mock_share_add(struct mock_accel *mock, const char *id, u64 offset, u
 	if (!share)
 		return -ENOMEM;
 	kref_init(&share->ref);
+	init_rwsem(&share->present);
 	share->mock = mock;
 	strscpy(share->id, id, sizeof(share->id));
 	share->offset = offset;

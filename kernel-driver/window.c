@@ -15,6 +15,9 @@
 /*
  * Pages are mapped at the first access: then the mapping is known to the file,
  * so that mock_unmap_windows() finds it, also if the device goes away now.
+ *
+ * The address space of the process is locked, so nothing here may wait for the
+ * device: jobs_lock is held while it stops or loads its firmware.
  */
 static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 {
@@ -25,9 +28,10 @@ static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 	unsigned long address, pfn;
 	resource_size_t start;
 
-	mutex_lock(&mock->jobs_lock);
-	if (mock->gone || (file->share && file->share->removed))
-		goto unlock;
+	if (!down_read_trylock(&mock->present))
+		return VM_FAULT_SIGBUS;
+	if (READ_ONCE(mock->gone) || !mock_share_hold(file->share))
+		goto up;
 	mock_file_window(file, &start);
 	start += pci_resource_start(mock->pdev, MOCK_WINDOW_BAR);
 	pfn = (start >> PAGE_SHIFT) + vma->vm_pgoff;
@@ -36,8 +40,9 @@ static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 		if (result != VM_FAULT_NOPAGE)
 			break;
 	}
-unlock:
-	mutex_unlock(&mock->jobs_lock);
+	mock_share_let_go(file->share);
+up:
+	up_read(&mock->present);
 	return result;
 }
 
@@ -51,21 +56,16 @@ int mock_mmap(struct file *filp, struct vm_area_struct *vma)
 	struct mock_accel *mock = file->mock;
 	unsigned long pages = vma_pages(vma);
 	resource_size_t limit, start;
-	int err = 0;
 
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	mutex_lock(&mock->jobs_lock);
+	if (READ_ONCE(mock->gone))
+		return -EIO;
+	if (file->share && READ_ONCE(file->share->removed))
+		return -ENODEV;
 	limit = mock_file_window(file, &start) >> PAGE_SHIFT;
-	if (mock->gone)
-		err = -EIO;
-	else if (file->share && file->share->removed)
-		err = -ENODEV;
-	else if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
-		err = -EINVAL;
-	mutex_unlock(&mock->jobs_lock);
-	if (err)
-		return err;
+	if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
+		return -EINVAL;
 	mock_vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 	vma->vm_ops = &mock_window_ops;

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dra_fakes import strategy
-from dra_fakes.applied import merged
 
 Object = dict[str, Any]
 Answer = tuple[int, Object, dict[str, str]]
@@ -264,7 +263,7 @@ class FakeApiServer:
             self._applied.pop(path, None)
         applied = self._applied.setdefault(path, {})
         applied[manager] = body["status"].get("devices") or []
-        status = {**before.get("status", {}), **body["status"], "devices": merged(applied.values())}
+        status = {**before.get("status", {}), **body["status"], "devices": strategy.merged(applied.values())}
         self._store(path, {**before, "status": status}, "MODIFIED")
         return 200, self.objects[path]
 

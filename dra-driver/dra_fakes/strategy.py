@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Object = dict[str, Any]
@@ -120,3 +120,15 @@ def _canonical(values: Object | None) -> None:
         while number % 1024 == 0 and power + 1 < len(_SUFFIXES):
             number, power = number // 1024, power + 1
         item["value"] = f"{number}{_SUFFIXES[power]}"
+
+
+def merged(applied: Iterable[list[Object]]) -> list[Object]:
+    """``status.devices`` of all field managers: one entry a device, with the conditions of all."""
+    found: dict[tuple[str, ...], Object] = {}
+    for devices in applied:
+        for device in devices:
+            key = tuple(device.get(name) or "" for name in ("driver", "pool", "device", "shareID"))
+            before = found.get(key, {})
+            conditions = {item["type"]: item for item in [*before.get("conditions", ()), *device["conditions"]]}
+            found[key] = {**before, **device, "conditions": list(conditions.values())}
+    return list(found.values())

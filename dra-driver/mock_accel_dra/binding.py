@@ -83,9 +83,8 @@ class Attacher:
 
     def run(self, stopping: threading.Event, interval: float) -> None:
         """Look at claims whenever one changes, and every ``interval`` seconds, until ``stopping`` is set."""
-        threading.Thread(
-            target=follow, args=(self._client, CLAIMS, {}, self.wake, stopping), name="claims", daemon=True
-        ).start()
+        arguments: tuple[object, ...] = (self._client, CLAIMS, {}, self.wake, stopping)
+        threading.Thread(target=follow, args=arguments, name="claims", daemon=True).start()
         timeout = 0.0
         while not stopping.is_set():
             self.wake.wait(timeout)

@@ -2,7 +2,7 @@
 
 Each is named like the feature gate of Kubernetes that it needs, without ``DRA``
 (``pkg/features/kube_features.go``). All are off by default, so that slices stay the
-same. Reasons: docs/decisions/0040-driver-features.md.
+same. Reasons: docs/decisions/0044-driver-features.md.
 """
 
 from __future__ import annotations
