@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -51,17 +52,7 @@ class PluginLibrary:
     def prepare_claims_of_pod(self, pod: str) -> Prepared:
         """Ask the plugin to prepare all claims of a pod in one call, as the kubelet does again after its restart."""
         api = session.current().api
-        return self.prepare_claims(*pods.claim_names(kube.get_pod(api, pod)))
-
-    @keyword
-    def prepare_claims(self, *claims: str) -> Prepared:
-        """Ask the plugin to prepare allocated ``claims`` of one node in one call, and return its answer."""
-        current = session.current()
-        named = [plugin_calls.claim_on_node(current.api, claim) for claim in claims]
-        with plugin_calls.plugin(current, named[0].node, drivers.driver().name) as plugin:
-            prepared = plugin.prepare(named)
-        logger.info(prepared)
-        return prepared
+        return _prepare(pods.claim_names(kube.get_pod(api, pod)))
 
     @keyword
     def each_claim_should_have_an_entry(self, prepared: Prepared) -> None:
@@ -109,7 +100,7 @@ class PluginLibrary:
     @keyword
     def prepare_should_be_refused(self, claim: str) -> str:
         """Check that the plugin does not prepare ``claim``, and return its reason."""
-        return _logged(plugin_calls.refusal(f"claim {claim!r}", lambda: self.prepare_claims(claim)))
+        return _logged(plugin_calls.refusal(f"claim {claim!r}", lambda: _prepare([claim])))
 
     @keyword
     def prepare_of_another_uid_should_be_refused(self, claim: str) -> str:
@@ -173,6 +164,18 @@ class PluginLibrary:
         logger.info(reported)
         published = [item.published_id for item in slices.published(current.api) if item.node == node]
         fail_if_any(plugin_answers.health_complaints(reported, published))
+
+
+def _prepare(claims: Sequence[str]) -> Prepared:
+    """Ask the plugin to prepare allocated ``claims`` of one node in one call, and return its answer."""
+    current = session.current()
+    named = [plugin_calls.claim_on_node(current.api, claim) for claim in claims]
+    if not named:
+        raise CheckError("expected a pod with claims, found none")
+    with plugin_calls.plugin(current, named[0].node, drivers.driver().name) as plugin:
+        prepared = plugin.prepare(named)
+    logger.info(prepared)
+    return prepared
 
 
 def _edits_on(node: str) -> dict[str, cdi_edits.Edits]:

@@ -13,14 +13,13 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        30 minutes
-Test Tags           features    dra    long
+Test Tags           features    dra    long    needs-attribute-pci-address
 
 
 *** Test Cases ***
 Extended Resource By The Name That Its Class Gives It
     [Documentation]    A pod without a claim of its own asks for ``DRIVER/pf: 2``.
-    [Tags]    gate-draextendedresource    since-1.34
-    ...    needs-extended-resources    needs-extended-resource-pf    needs-attribute-pci-address
+    [Tags]    gate-draextendedresource    ...    since-1.34    needs-extended-resources    needs-extended-resource-pf
     Create Pod With Extended Resource    by-name    ${EXTENDED_RESOURCE.pf}    2
     Pod Should Be Running    by-name
     Pod Should Name No Claim    by-name
@@ -30,8 +29,12 @@ Extended Resource By The Name That Its Class Gives It
 
 Extended Resource By The Name Of Its Class
     [Documentation]    Every class offers ``deviceclass.resource.kubernetes.io/CLASS``. Each container gets its own.
-    [Tags]    gate-draextendedresource    since-1.34    needs-extended-resources    needs-attribute-pci-address
-    Create Pod With Extended Resource    by-class    ${EXTENDED_RESOURCE.by_class}    1    containers=${{ ["first", "second"] }}
+    [Tags]    gate-draextendedresource    since-1.34    needs-extended-resources
+    Create Pod With Extended Resource
+    ...    by-class
+    ...    ${EXTENDED_RESOURCE.by_class}
+    ...    1
+    ...    containers=${{ ["first", "second"] }}
     Pod Should Be Running    by-class
     Pod Should Name No Claim    by-class
     Devices Of Pod Should Be Of Class    by-class    PF    count=2
@@ -41,8 +44,7 @@ Extended Resource By The Name Of Its Class
 
 Admin Access Sees All Devices Of A Node And Changes Nothing
     [Documentation]    In use or not. Register, CDI file and container of the pod that uses one stay as they were.
-    [Tags]    gate-draadminaccess    since-1.32
-    ...    needs-admin-access    needs-attribute-numa-node    needs-attribute-pci-address
+    [Tags]    gate-draadminaccess    ...    since-1.32    needs-admin-access    needs-attribute-numa-node
     [Setup]    Allow Admin Access
     Run Pod On NUMA Node    works    ${NODES}[0]    ${NUMA_NODES}[0]
     ${all}    Request All Devices    all    admin_access=True
@@ -102,8 +104,7 @@ Toleration Seconds Delay The Eviction
 
 Taint Of One Device Leaves The Others
     [Documentation]    A rule for a single device of a node: a claim for all others is met, one for it is not.
-    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
-    ...    needs-attribute-uuid    needs-attribute-pci-address
+    [Tags]    gate-dradevicetaints    ...    gate-dradevicetaintrules    since-1.37    needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     Taint Devices By Rule    one    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
@@ -117,7 +118,7 @@ Taint Of One Device Leaves The Others
 
 Alternatives With Several Counts And Classes
     [Documentation]    Neither more PFs than there are nor a VF while none is enabled, but two PFs.
-    [Tags]    gate-draprioritizedlist    since-1.33    needs-class-vf    needs-attribute-pci-address
+    [Tags]    gate-draprioritizedlist    since-1.33    needs-class-vf
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     ${too_many}    Request Devices    too-many    count=${{ len($pfs) + 1 }}
@@ -131,8 +132,7 @@ Alternatives With Several Counts And Classes
 
 Alternative Of Another Class Comes First When It Can
     [Documentation]    The same list when VFs are enabled: the VF is taken.
-    [Tags]    gate-draprioritizedlist    since-1.33    sriov
-    ...    needs-class-vf    needs-follows-devices    needs-attribute-pci-address
+    [Tags]    gate-draprioritizedlist    ...    since-1.33    sriov    needs-class-vf    needs-follows-devices
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
     ${vf}    Request Devices    vf    device_class=VF
@@ -145,8 +145,11 @@ Alternative Of Another Class Comes First When It Can
 
 Status Of A Device Belongs To Its Driver
     [Documentation]    Another driver may not write it, whatever rights it has for its own devices.
-    [Tags]    gate-draresourceclaimdevicestatus    gate-draresourceclaimgranularstatusauthorization    since-1.36
-    ...    needs-device-status
+    [Tags]    gate-draresourceclaimdevicestatus
+    ...       ...
+    ...       gate-draresourceclaimgranularstatusauthorization
+    ...       since-1.36
+    ...       needs-device-status
     Run Pod With Claim    reported
     Claim Should Report Condition    reported    Ready    True    Prepared
     Driver May Write Status Of Claim    ${DRIVER_NAME}    reported
@@ -156,8 +159,13 @@ Status Of A Device Belongs To Its Driver
 
 Status Of A Device Belongs To Its Node
     [Documentation]    The driver on another node may not write it.
-    [Tags]    gate-draresourceclaimdevicestatus    gate-draresourceclaimgranularstatusauthorization    since-1.36
-    ...    needs-device-status    needs-least-rights    needs-attribute-numa-node
+    [Tags]    gate-draresourceclaimdevicestatus
+    ...       ...
+    ...       gate-draresourceclaimgranularstatusauthorization
+    ...       since-1.36
+    ...       needs-device-status
+    ...       needs-least-rights
+    ...       needs-attribute-numa-node
     Skip If    len($NODES) < 2    no second node in this topology
     Run Pod On NUMA Node    elsewhere    ${NODES}[1]    ${NUMA_NODES}[0]
     ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
@@ -166,8 +174,12 @@ Status Of A Device Belongs To Its Node
 
 Pool Status Agrees With Slices And Claims
     [Documentation]    Of free, allocated and tainted devices. A device with admin access only counts as free.
-    [Tags]    gate-draresourcepoolstatus    api-resource.k8s.io/v1alpha3    since-1.37
-    ...    needs-attribute-uuid    needs-admin-access
+    [Tags]    gate-draresourcepoolstatus
+    ...       ...
+    ...       api-resource.k8s.io/v1alpha3
+    ...       since-1.37
+    ...       needs-attribute-uuid
+    ...       needs-admin-access
     [Setup]    Allow Admin Access
     Pool Status Should Agree    all-free
     @{pfs}    Get PFs    ${NODES}[0]
@@ -194,7 +206,7 @@ Pods Of A Group Share A Claim
 
 All Devices Of A Node In One Claim
     [Documentation]    Allocation mode All waits for the last device that another claim has.
-    [Tags]    since-1.34    needs-attribute-uuid    needs-attribute-pci-address
+    [Tags]    since-1.34    needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
     Run Pod With Selected Devices    has-one    ${CEL.uuid} == "${pfs[0].uuid}"    node=${NODES}[0]
     ${all}    Request All Devices    all
@@ -208,8 +220,7 @@ All Devices Of A Node In One Claim
 
 Devices Of Different NUMA Nodes
     [Documentation]    ``distinctAttribute`` is met by one device of each NUMA node, and by no more.
-    [Tags]    gate-draconsumablecapacity    since-1.34    numa
-    ...    needs-attribute-numa-node    needs-attribute-pci-address
+    [Tags]    gate-draconsumablecapacity    ...    since-1.34    numa    needs-attribute-numa-node
     Skip If    len($NUMA_NODES) < 2    no two NUMA nodes with devices in this topology
     ${each}    Request Devices    each    count=${{ len($NUMA_NODES) }}
     Create Claim    spread    ${each}    distinct_attribute=${ATTRIBUTE.numa_node}
@@ -223,7 +234,7 @@ Devices Of Different NUMA Nodes
 
 Several Requests With One Attribute In Common
     [Documentation]    ``matchAttribute`` over two requests: a PF of any kind and the largest one, on one NUMA node.
-    [Tags]    since-1.34    numa    needs-attribute-numa-node    needs-attribute-pci-address    needs-capacity-memory
+    [Tags]    since-1.34    numa    needs-attribute-numa-node    needs-capacity-memory
     ${memory}    Get Largest Memory    ${NODES}[0]
     ${largest}    Request Devices    largest    cel=${CEL.capacity_memory}.compareTo(quantity("${memory}")) >= 0
     ${any}    Request Devices    any
@@ -236,8 +247,14 @@ Several Requests With One Attribute In Common
 
 Several Requests Share Counters
     [Documentation]    All VFs of a card in two requests, with its PF as common attribute. The PF itself then waits.
-    [Tags]    gate-drapartitionabledevices    since-1.33    sriov
-    ...    needs-class-vf    needs-partitionable    needs-follows-devices    needs-attribute-parent    needs-attribute-pci-address
+    [Tags]    gate-drapartitionabledevices
+    ...       ...
+    ...       since-1.33
+    ...       sriov
+    ...       needs-class-vf
+    ...       needs-partitionable
+    ...       needs-follows-devices
+    ...       needs-attribute-parent
     ${pf}    Get PF With VFs    ${NODES}[0]
     Skip If    ${pf.total_vfs} < 2    no PF with two VFs in this topology
     Enable And Publish VFs    ${NODES}[0]    ${pf}
@@ -252,8 +269,15 @@ Several Requests Share Counters
 
 Claim For A PF And Its Own VF Is Never Met
     [Documentation]    Both take from the card's counters.
-    [Tags]    gate-drapartitionabledevices    since-1.33    sriov
-    ...    needs-class-vf    needs-pf-vf-exclusion    needs-follows-devices    needs-attribute-parent    needs-attribute-uuid
+    [Tags]    gate-drapartitionabledevices
+    ...       ...
+    ...       since-1.33
+    ...       sriov
+    ...       needs-class-vf
+    ...       needs-pf-vf-exclusion
+    ...       needs-follows-devices
+    ...       needs-attribute-parent
+    ...       needs-attribute-uuid
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
     ${parent}    Request Devices    parent    cel=${CEL.uuid} == "${pf.uuid}"
@@ -266,8 +290,12 @@ Claim For A PF And Its Own VF Is Never Met
 
 Health Of A Device Has A Message In The Pod
     [Documentation]    An overheated device: the pod's status says what is wrong, in words.
-    [Tags]    gate-resourcehealthstatus    gate-resourcehealthstatusmessage    since-1.36    needs-device-server
-    ...    needs-health
+    [Tags]    gate-resourcehealthstatus
+    ...       ...
+    ...       gate-resourcehealthstatusmessage
+    ...       since-1.36
+    ...       needs-device-server
+    ...       needs-health
     Run Pod With Claim    hot
     ${devices}    Get Devices Of Pod    hot
     Pod Should Report Health    hot    Healthy

@@ -10,8 +10,12 @@ Suite Teardown      Return Cluster
 Test Setup          Choose PF With VFs
 Test Teardown       Clean Up And Restore Devices
 Test Timeout        30 minutes
-Test Tags           sriov    dra
-...                 needs-class-vf    needs-follows-devices    needs-attribute-pci-address    needs-attribute-uuid
+Test Tags    sriov
+...          dra
+...          needs-class-vf
+...          needs-follows-devices
+...          needs-attribute-pci-address
+...          needs-attribute-uuid
 
 
 *** Test Cases ***

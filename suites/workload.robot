@@ -9,8 +9,7 @@ Suite Setup         Borrow Cluster For Jobs
 Suite Teardown      Return Cluster
 Test Teardown       End Faults And Clean Up
 Test Timeout        30 minutes
-Test Tags           workload    dra    long
-...                 needs-device-node    needs-attribute-uuid    needs-attribute-pci-address
+Test Tags           workload    dra    long    needs-device-node    needs-attribute-uuid    needs-attribute-pci-address
 
 
 *** Test Cases ***

@@ -39,7 +39,7 @@ def conformance(
     from mock_device.lab.cluster import drivers
 
     # A mistake in the file must not wait for a cluster.
-    described = drivers.choose(driver) or description.load(description.DEFAULT)
+    described = description.load(driver) if driver else drivers.chosen() or description.load(description.DEFAULT)
     folder = outputdir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     output = recorded or run.run(run.argv(str(described.path), folder, short=short, topology=topology), folder)

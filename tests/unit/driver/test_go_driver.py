@@ -48,7 +48,7 @@ def test_pods_are_those_of_the_manifest() -> None:
 
 def test_class_selects_devices_of_the_driver() -> None:
     device_class = objects()["DeviceClass"]
-    assert device_class["metadata"]["name"] == DRIVER.default_class
+    assert device_class["metadata"]["name"] == DRIVER.device_class("pf")
     (selector,) = device_class["spec"]["selectors"]
     assert f'device.driver == "{DRIVER.name}"' in selector["cel"]["expression"]
 
