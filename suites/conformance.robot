@@ -55,7 +55,7 @@ Answer Names What The Scheduler Has Allocated
     Prepared Devices Should Be Those Allocated    ${prepared}
 
 Preparation Can Be Repeated
-    [Documentation]    A kubelet asks again after its restart: the answer is the same, and the container keeps its devices.
+    [Documentation]    A kubelet asks again after its restart: the answer is the same, and the pod keeps its devices.
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
     [Tags]    promise-retried-prepare
     Run Pod With Claims    again    2
@@ -213,7 +213,7 @@ Admin Access Changes Nothing For Others
     ${after}    Prepare Claims Of Pod    uses
     Answers Should Be The Same    ${before}    ${after}
     Pod Should Have Its Devices    uses
-    [Teardown]    Clean Up And Forbid Admin Access
+    [Teardown]    Clean Up And Take Admin Access Away
 
 Pools Are Complete And Stay As They Are
     [Documentation]    All slices of a pool have one generation and its number of slices; an idle driver writes none.
