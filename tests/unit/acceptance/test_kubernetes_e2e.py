@@ -17,7 +17,6 @@ import yaml
 from mock_device.acceptance import ginkgo_report
 from mock_device.acceptance import kubernetes_e2e as command
 from mock_device.acceptance.ginkgo_report import Report, State, Test
-from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import kubernetes_e2e
