@@ -244,16 +244,13 @@ def ask(api: ApiClient, admin: Identity) -> Object:
             report[name] = case(api)
         except CheckError as error:
             report[name] = str(error)
-        for pod in client.CoreV1Api(api).list_namespaced_pod("default").items:
-            force(api, pod.metadata.name)
+        left: Any = client.CoreV1Api(api).list_namespaced_pod("default")
+        force(api, *(pod.metadata.name for pod in left.items))
         kube.delete_everything(api, WAIT)
     return report
 
 
 if __name__ == "__main__":
     chosen = profile.load(sys.argv[3])
-    settings = {
-        "feature_gates": profile.flag(chosen.feature_gates),
-        "runtime_config": profile.flag(chosen.runtime_config),
-    }
-    print(json.dumps(asyncio.run(on_control_plane(Path(sys.argv[1]), Path(sys.argv[2]), ask, **settings))))
+    gates, served = profile.flag(chosen.feature_gates), profile.flag(chosen.runtime_config)
+    print(json.dumps(asyncio.run(on_control_plane(Path(sys.argv[1]), Path(sys.argv[2]), ask, gates, served))))

@@ -12,6 +12,8 @@ from kubernetes.client import ApiClient, ApiException
 
 from mock_device.checks.driver import identity, node_agents
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base.timeouts import Timeout
+from mock_device.lab.kube import manifests
 
 
 def answers(status: int, message: str) -> Any:
@@ -66,8 +68,8 @@ def test_rights_of_the_manifest() -> None:
 def test_another_driver_has_its_own_rights_only(monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[Any] = []
     deleted: list[Any] = []
-    monkeypatch.setattr(identity.manifests, "apply_objects", lambda _, objects: applied.extend(objects))
-    monkeypatch.setattr(identity.manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
+    monkeypatch.setattr(manifests, "apply_objects", lambda _, objects: applied.extend(objects))
+    monkeypatch.setattr(manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
     monkeypatch.setattr(identity, "_as_account", lambda _, account: account)
     monkeypatch.setattr(identity, "rights", lambda _: identity.rights_of(applied[1]["rules"]))
     with identity.as_driver(ApiClient(), "other.example.com") as account:
@@ -83,11 +85,11 @@ def test_another_driver_has_its_own_rights_only(monkeypatch: pytest.MonkeyPatch)
 
 def test_account_goes_also_when_its_rights_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     deleted: list[Any] = []
-    monkeypatch.setattr(identity.manifests, "apply_objects", lambda *_: None)
-    monkeypatch.setattr(identity.manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
+    monkeypatch.setattr(manifests, "apply_objects", lambda *_: None)
+    monkeypatch.setattr(manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
     monkeypatch.setattr(identity, "_as_account", lambda *_: None)
     monkeypatch.setattr(identity, "rights", lambda _: set())
-    monkeypatch.setattr(identity.Timeout.RIGHTS, "nominal", timedelta(0))
+    monkeypatch.setattr(Timeout.RIGHTS, "nominal", timedelta(0))
     with (
         pytest.raises(CheckError, match="expected patch resourceclaims/status"),
         identity.as_driver(ApiClient(), "other.example.com"),

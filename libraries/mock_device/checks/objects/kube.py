@@ -270,13 +270,14 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
     for delete, _ in kinds.values():
         delete(namespace_of_tests(api), label_selector=_SELECTOR)
     client.NodeV1Api(api).delete_collection_runtime_class(label_selector=_SELECTOR)
-    for delete in (
+    new_kinds: list[Callable[..., object]] = [
         resource.delete_collection_device_taint_rule,
         client.ResourceV1alpha3Api(api).delete_collection_resource_pool_status_request,
         # Its claim goes with it, once its pods are gone.
         partial(client.SchedulingV1beta1Api(api).delete_collection_namespaced_pod_group, namespace_of_tests(api)),
-    ):
-        _delete_where_served(delete)
+    ]
+    for deletion in new_kinds:
+        _delete_where_served(deletion)
     for what, (_, lister) in kinds.items():
         _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
 

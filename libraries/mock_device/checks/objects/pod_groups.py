@@ -40,9 +40,9 @@ def build(name: str, template: str, at_once: int) -> Object:
 
 def create(api: ApiClient, body: Object) -> None:
     """Create a group. Raises CheckError with the API server's reason."""
-    groups = client.SchedulingV1beta1Api(api)
+    group: Any = client.V1beta1PodGroup.from_dict(body)
     try:
-        groups.create_namespaced_pod_group(namespace_of_tests(api), client.V1beta1PodGroup.from_dict(body))
+        client.SchedulingV1beta1Api(api).create_namespaced_pod_group(namespace_of_tests(api), group)
     except ApiException as error:
         what = f"PodGroup {body['metadata']['name']!r}"
         raise CheckError(f"{what}: the API server refuses it, {kubeclient.refusal(error)}") from error

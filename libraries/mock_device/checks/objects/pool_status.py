@@ -100,8 +100,9 @@ def ask(api: ApiClient, name: str, timeout: timedelta) -> Object:
     """Create a request ``name`` for the driver's pools, and return its status (API's JSON). Raises CheckError."""
     resource = client.ResourceV1alpha3Api(api)
     body = {"metadata": {"name": name, "labels": dict(kube.LABELS)}, "spec": {"driver": DRIVER, "limit": 1000}}
+    request: Any = client.V1alpha3ResourcePoolStatusRequest.from_dict(body)
     try:
-        resource.create_resource_pool_status_request(client.V1alpha3ResourcePoolStatusRequest.from_dict(body))
+        resource.create_resource_pool_status_request(request)
     except ApiException as error:
         raise CheckError(f"ResourcePoolStatusRequest {name!r}: {kubeclient.refusal(error)}") from error
 

@@ -63,8 +63,9 @@ def build(name: str, effect: Effect, device: PublishedId | None = None) -> Objec
 
 def create(api: ApiClient, body: Object) -> None:
     """Create a rule. Raises CheckError with the API server's reason."""
+    rule: Any = client.V1DeviceTaintRule.from_dict(body)
     try:
-        client.ResourceV1Api(api).create_device_taint_rule(client.V1DeviceTaintRule.from_dict(body))
+        client.ResourceV1Api(api).create_device_taint_rule(rule)
     except ApiException as error:
         what = f"DeviceTaintRule {body['metadata']['name']!r}"
         raise CheckError(f"{what}: the API server refuses it, {kubeclient.refusal(error)}") from error
