@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +14,7 @@ from kubernetes.client import ApiClient, ApiException
 from kubernetes.stream import stream
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.objects import claims, pod_claims, pods, slices
+from mock_device.checks.objects import claims, new_kinds, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.base import timeouts
@@ -270,25 +269,9 @@ def delete_everything(api: ApiClient, timeout: timedelta) -> None:
     for delete, _ in kinds.values():
         delete(namespace_of_tests(api), label_selector=_SELECTOR)
     client.NodeV1Api(api).delete_collection_runtime_class(label_selector=_SELECTOR)
-    new_kinds: list[Callable[..., object]] = [
-        resource.delete_collection_device_taint_rule,
-        client.ResourceV1alpha3Api(api).delete_collection_resource_pool_status_request,
-        # Its claim goes with it, once its pods are gone.
-        partial(client.SchedulingV1beta1Api(api).delete_collection_namespaced_pod_group, namespace_of_tests(api)),
-    ]
-    for deletion in new_kinds:
-        _delete_where_served(deletion)
+    new_kinds.delete_all(api, namespace_of_tests(api), _SELECTOR)
     for what, (_, lister) in kinds.items():
         _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
-
-
-def _delete_where_served(delete: Callable[..., object]) -> None:
-    """Delete objects of tests, of a kind that an API server need not serve: it is new, or its feature gate is off."""
-    try:
-        delete(label_selector=_SELECTOR)
-    except ApiException as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
 
 
 def _wait_gone(
