@@ -12,7 +12,7 @@ from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import churn, kube, namespaces, pod_claims, pods, runtime_handlers
+from mock_device.checks.objects import churn, clean_up, kube, namespaces, pod_claims, pods, runtime_handlers
 from mock_device.checks.waiting import Deadline
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
@@ -173,7 +173,7 @@ class KubernetesLibrary:
     @keyword(tags=["wait"])
     def delete_everything_made_by_tests(self, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Delete all that tests of this run and of earlier runs made, and wait until it is gone."""
-        kube.delete_everything(session.current().api, timeout)
+        clean_up.delete_everything(session.current().api, timeout)
 
     @keyword
     def start_deleting_pod(self, name: str) -> None:

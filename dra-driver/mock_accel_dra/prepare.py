@@ -11,18 +11,22 @@ import http.client
 import os
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import allocations, cdi, configuration, device_configuration, discovery, identity, klog
+from mock_accel_dra import allocations, device_configuration, discovery, klog
 from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.claimed_devices import ClaimedDevices
-from mock_accel_dra.configuration import DEFAULTS, Configuration, ConfigurationError
+from mock_accel_dra.configuration import DEFAULTS
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
-from mock_accel_dra.exclusion import overlapping
+from mock_accel_dra.exclusion import incompatible, overlapping
+from mock_accel_dra.features import Feature
+from mock_accel_dra.metadata_files import MetadataFiles
 from mock_accel_dra.names import is_pool_of
+from mock_accel_dra.requested import Requested, RequestError, Result
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
 
@@ -51,18 +55,6 @@ class ClaimReader(Protocol):
         """Read an object; raises ApiError."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """A device of a prepared claim, for the kubelet."""
-
-    request: str
-    """Name of the request, without the subrequest."""
-    pool: str
-    device: str
-    cdi_id: str
-    share_id: str | None = None
-
-
 def _waits() -> bool:
     """``given_up`` of a caller that waits as long as it takes."""
     return False
@@ -71,11 +63,24 @@ def _waits() -> bool:
 class Preparer:
     """Prepares and unprepares claims on one node; thread-safe."""
 
-    def __init__(self, *, api: ClaimReader, node: str, sysfs: Path, cdi_folder: Path, state: State) -> None:
+    def __init__(
+        self,
+        *,
+        api: ClaimReader,
+        node: str,
+        sysfs: Path,
+        cdi_folder: Path,
+        state: State,
+        features: AbstractSet[Feature] = frozenset(),
+        metadata: MetadataFiles | None = None,
+    ) -> None:
+        """``metadata`` are the files for containers; None for none."""
         self._api = api
         self._node = node
         self._sysfs = sysfs
         self._state = state
+        self._features = features
+        self._metadata = metadata
         self._devices = ClaimedDevices(sysfs=sysfs, cdi_folder=cdi_folder, state=state)
         self.on_stale: Callable[[], object] = lambda: None
         """Called when a stale claim holds a requested device."""
@@ -95,27 +100,14 @@ class Preparer:
 
     def _prepare(self, namespace: str, name: str, claim: dict[str, Any], given_up: Callable[[], bool]) -> list[Result]:
         uid = claim["metadata"]["uid"]
-        parts = _parts(f"{namespace}/{name} (uid {uid})", claim)
         with self._locked():
-            devices: dict[str, Device] = {}
-            shared: dict[str, bool] = {}
-            configured: dict[str, Configuration] = {}
-            results = []
-            for item in allocations.own_results(claim):
-                device = self._find(item["pool"], item["device"])
-                devices[device.name] = device
-                shared[device.name] = shared.get(device.name, True) and bool(item.get("adminAccess"))
-                if not item.get("adminAccess"):
-                    found = configuration.of_request(parts, str(item["request"]))
-                    configured[device.name] = found.over(configured.get(device.name, DEFAULTS))
-                request = str(item["request"]).partition("/")[0]
-                share = item.get("shareID")
-                results.append(Result(request, item["pool"], item["device"], cdi.device_id(device.name), share))
-            entries = tuple(
-                PreparedDevice(name, admin, identity.of(devices[name]), configured.get(name, DEFAULTS))
-                for name, admin in shared.items()
-            )
-            before = self._state.get(uid)
+            try:
+                requested = Requested(f"{namespace}/{name} (uid {uid})", claim, self._find)
+                devices = requested.devices
+                before = self._state.get(uid)
+                entries = requested.entries(lambda device: self._state.shares(device, but=uid), before)
+            except RequestError as error:
+                raise PrepareError(str(error)) from error
             prepared = PreparedClaim(
                 uid=uid,
                 namespace=namespace,
@@ -131,7 +123,13 @@ class Preparer:
                     raise PrepareError(f"the configuration of claim {prepared} cannot be applied: {reason}")
             # After every wait and before the first change.
             _check_waits(prepared, given_up)
-            self._apply(prepared, devices)
+            results = self._with_metadata(claim, requested)
+            try:
+                self._apply(prepared, devices)
+            except PrepareError:
+                if before is None:
+                    self._remove_metadata(uid)
+                raise
         klog.info(klog.STATE, "Prepared claim", claim=f"{namespace}/{name}", uid=uid, devices=list(devices))
         return results
 
@@ -175,9 +173,26 @@ class Preparer:
         try:
             if self._state.get(claim.uid) is not None:  # else only remembered from an earlier boot
                 self._devices.release(claim, claim.devices)
+            self._remove_metadata(claim.uid)
             self._state.forget(claim.uid)
         except OSError as error:
             raise PrepareError(f"claim {claim} cannot be released: {error}") from error
+
+    def _with_metadata(self, claim: dict[str, Any], requested: Requested) -> list[Result]:
+        """Write the files with the attributes of the claim's devices; the results with these files."""
+        if self._metadata is None:
+            return requested.results
+        try:
+            ids = self._metadata.write(claim, requested.devices)
+        except OSError as error:
+            raise PrepareError(f"the metadata of the claim's devices cannot be written: {error}") from error
+        # The first device of each request brings the file.
+        more = [(ids.pop(item.request),) if item.request in ids else () for item in requested.results]
+        return [replace(item, more_ids=names) for item, names in zip(requested.results, more, strict=True)]
+
+    def _remove_metadata(self, uid: str) -> None:
+        if self._metadata is not None:
+            self._metadata.remove(uid)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -220,6 +235,9 @@ class Preparer:
         if name is None or not is_pool_of(pool, self._node):
             there = ", ".join(sorted(names)) or "none (is the kernel module loaded?)"
             raise PrepareError(f"device {published} of pool {pool} is not on node {self._node}; devices here: {there}")
+        return self._read_device(name)
+
+    def _read_device(self, name: str) -> Device:
         try:
             return discovery.read_device(self._sysfs, name)
         except (OSError, DeviceError) as error:
@@ -241,19 +259,28 @@ class Preparer:
     def _check_free(self, claim: PreparedClaim, entry: PreparedDevice, device: Device) -> None:
         if entry.admin:
             return
+        is_shared = False
         for other, used in self._state.holders(device, but=claim.uid):
-            if not used.admin:
+            if used.admin:
+                continue
+            # Whether there is room for both was checked when the shares got their places.
+            if not (entry.shares and used.shares and used.is_device(device)):
                 raise _HeldError(entry.name, claim, other)
+            is_shared = True
         before = self._state.get(claim.uid)
         recorded = before.device(entry.name) if before else None
         ours = recorded is not None and not recorded.admin
-        if device.status != FREE and not (ours and device.status == ALLOCATED):
+        if device.status != FREE and not ((ours or is_shared) and device.status == ALLOCATED):
             raise PrepareError(
                 f"device {entry.name} for claim {claim}: expected status {FREE}, found {device.status}, "
                 f"and no claim prepared here has it; look at {discovery.CLASS_PATH}/{entry.name}/status on {self._node}"
             )
         if reason := overlapping(self._state.claims(), claim, entry):
             raise PrepareError(reason)
+        if Feature.DEVICE_COMPATIBILITY_GROUPS in self._features and device.is_vf:
+            reason = incompatible(self._state.claims(), claim, device, self._read_device)
+            if reason:
+                raise PrepareError(reason)
 
     def _explain(self, held: _HeldError) -> str:
         """Name the claim that holds the device, and what must happen before the device is free."""
@@ -302,24 +329,13 @@ class Preparer:
             raise PrepareError(f"claim {claim} cannot be prepared: {error}") from error
 
 
-def _parts(claim: str, found: dict[str, Any]) -> list[configuration.Part]:
-    """Parts of the configuration of claim ``found``, called ``claim`` in messages. Raises PrepareError."""
-    try:
-        return configuration.of_claim(found)
-    except ConfigurationError as error:
-        raise PrepareError(
-            f"claim {claim} has a bad configuration: {error}; correct it in the claim or its device class and create "
-            "the claim again"
-        ) from error
-
-
 def _keeps(claim: PreparedClaim, before: PreparedDevice) -> bool:
     """Whether ``claim`` keeps a device as it was prepared ``before``; else it must be released first.
 
     To free a device is the only way to undo its configuration.
     """
     entry = claim.device(before.name)
-    if entry is None or entry.admin != before.admin:
+    if entry is None or entry.admin != before.admin or entry.shares != before.shares:
         return False
     return before.configuration in (DEFAULTS, entry.configuration)
 

@@ -22,6 +22,7 @@ from mock_device.checks.driver import identity
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import (
     claims,
+    clean_up,
     kube,
     namespaces,
     pod_claims,
@@ -244,13 +245,16 @@ def ask(api: ApiClient, admin: Identity) -> Object:
             report[name] = case(api)
         except CheckError as error:
             report[name] = str(error)
-        left: Any = client.CoreV1Api(api).list_namespaced_pod("default")
-        force(api, *(pod.metadata.name for pod in left.items))
-        kube.delete_everything(api, WAIT)
+        for pod in client.CoreV1Api(api).list_namespaced_pod("default").to_dict()["items"]:
+            force(api, pod["metadata"]["name"])
+        clean_up.delete_everything(api, WAIT)
     return report
 
 
 if __name__ == "__main__":
     chosen = profile.load(sys.argv[3])
-    gates, served = profile.flag(chosen.feature_gates), profile.flag(chosen.runtime_config)
-    print(json.dumps(asyncio.run(on_control_plane(Path(sys.argv[1]), Path(sys.argv[2]), ask, gates, served))))
+    settings = {
+        "feature_gates": profile.flag(chosen.feature_gates),
+        "runtime_config": profile.flag(chosen.runtime_config),
+    }
+    print(json.dumps(asyncio.run(on_control_plane(Path(sys.argv[1]), Path(sys.argv[2]), ask, **settings))))

@@ -207,16 +207,16 @@ def run(api: ApiClient, admin: Identity) -> Object:
 
 
 async def on_control_plane(
-    binaries: Path, folder: Path, work: Callable[[ApiClient, Identity], Object], gates: str = "", served: str = ""
+    binaries: Path, folder: Path, work: Callable[[ApiClient, Identity], Object], **settings: Any
 ) -> Object:
-    """What ``work`` reports of a control plane without nodes, with feature ``gates``, and APIs ``served``."""
+    """What ``work`` reports of a control plane with ``settings``, which has no node yet."""
     await asyncio.to_thread(set_up_network)
     pki = create_pki(folder / "pki", ADDRESSES)
     admin = pki.identity("admin")
     logs = folder / "logs"
     logs.mkdir()
     children = Children(logs, lambda child: None)
-    plane = ControlPlane(binaries, folder / "control-plane", pki, gates, NODE1, runtime_config=served)
+    plane = ControlPlane(binaries, folder / "control-plane", pki, proxy_node=NODE1, **settings)
     plane.prepare()
     components = {component.name: component for component in plane.components()}
     for name in ("etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"):

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiClient, ApiException
+from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.objects import claim_forms
+from mock_device.checks.objects import claim_forms, kube
 from mock_device.checks.objects.kube import LABELS, namespace_of_tests
 from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient
@@ -40,12 +40,7 @@ def build(name: str, template: str, at_once: int) -> Object:
 
 def create(api: ApiClient, body: Object) -> None:
     """Create a group. Raises CheckError with the API server's reason."""
-    group: Any = client.V1beta1PodGroup.from_dict(body)
-    try:
-        client.SchedulingV1beta1Api(api).create_namespaced_pod_group(namespace_of_tests(api), group)
-    except ApiException as error:
-        what = f"PodGroup {body['metadata']['name']!r}"
-        raise CheckError(f"{what}: the API server refuses it, {kubeclient.refusal(error)}") from error
+    kube.create(api, client.SchedulingV1beta1Api(api).create_namespaced_pod_group, client.V1beta1PodGroup, body)
 
 
 def delete(api: ApiClient, name: str) -> None:

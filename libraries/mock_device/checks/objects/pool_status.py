@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiClient, ApiException
+from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms, kube, slices
@@ -99,12 +99,18 @@ def complaints(status: Object, wanted: Mapping[str, PoolCounts]) -> list[str]:
 def ask(api: ApiClient, name: str, timeout: timedelta) -> Object:
     """Create a request ``name`` for the driver's pools, and return its status (API's JSON). Raises CheckError."""
     resource = client.ResourceV1alpha3Api(api)
-    body = {"metadata": {"name": name, "labels": dict(kube.LABELS)}, "spec": {"driver": DRIVER, "limit": 1000}}
-    request: Any = client.V1alpha3ResourcePoolStatusRequest.from_dict(body)
-    try:
-        resource.create_resource_pool_status_request(request)
-    except ApiException as error:
-        raise CheckError(f"ResourcePoolStatusRequest {name!r}: {kubeclient.refusal(error)}") from error
+    body = {
+        "kind": "ResourcePoolStatusRequest",
+        "metadata": {"name": name, "labels": dict(kube.LABELS)},
+        "spec": {"driver": DRIVER, "limit": 1000},
+    }
+    kube.create(
+        api,
+        resource.create_resource_pool_status_request,
+        client.V1alpha3ResourcePoolStatusRequest,
+        body,
+        namespaced=False,
+    )
 
     def answered(found: Mapping[str, Any]) -> bool:
         return name in found and found[name].status is not None

@@ -13,9 +13,10 @@ from enum import Enum
 from typing import Any
 
 from kubernetes import client
-from kubernetes.client import ApiClient, ApiException
+from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
+from mock_device.checks.objects import kube
 from mock_device.checks.objects.kube import LABELS, namespace_of_tests
 from mock_device.checks.objects.slices import PublishedId
 from mock_device.lab.base import timeouts
@@ -63,12 +64,9 @@ def build(name: str, effect: Effect, device: PublishedId | None = None) -> Objec
 
 def create(api: ApiClient, body: Object) -> None:
     """Create a rule. Raises CheckError with the API server's reason."""
-    rule: Any = client.V1DeviceTaintRule.from_dict(body)
-    try:
-        client.ResourceV1Api(api).create_device_taint_rule(rule)
-    except ApiException as error:
-        what = f"DeviceTaintRule {body['metadata']['name']!r}"
-        raise CheckError(f"{what}: the API server refuses it, {kubeclient.refusal(error)}") from error
+    kube.create(
+        api, client.ResourceV1Api(api).create_device_taint_rule, client.V1DeviceTaintRule, body, namespaced=False
+    )
 
 
 def delete(api: ApiClient, name: str) -> None:
