@@ -70,7 +70,11 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
     metadata = {"name": _OTHER_DRIVER, "labels": dict(MADE_BY_TESTS)}
     authorization = "rbac.authorization.k8s.io"
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": driver.namespace()}},
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {**metadata, "namespace": current.driver().namespace},
+        },
         {
             "apiVersion": f"{authorization}/v1",
             "kind": "ClusterRole",
@@ -82,7 +86,7 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
             "kind": "ClusterRoleBinding",
             "metadata": metadata,
             "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": _OTHER_DRIVER},
-            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": driver.namespace()}],
+            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": current.driver().namespace}],
         },
     ]
 
