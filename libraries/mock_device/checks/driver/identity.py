@@ -86,7 +86,7 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
             "kind": "ClusterRoleBinding",
             "metadata": metadata,
             "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": _OTHER_DRIVER},
-            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": current.driver().namespace}],
+            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": namespace}],
         },
     ]
 
