@@ -69,11 +69,12 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
     """Service account, role and binding of a driver of a test."""
     metadata = {"name": _OTHER_DRIVER, "labels": dict(MADE_BY_TESTS)}
     authorization = "rbac.authorization.k8s.io"
+    namespace = current.driver().namespace
     return [
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": {**metadata, "namespace": current.driver().namespace},
+            "metadata": {**metadata, "namespace": namespace},
         },
         {
             "apiVersion": f"{authorization}/v1",
