@@ -101,9 +101,9 @@ def test_bad_topology_is_refused_with_its_line(tmp_path: Path, capsys: pytest.Ca
 
 def test_bad_driver_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_text("name: gpu.example.org\nimages: gpu.tar\n")
+    path.write_text("name: gpu.example.org\n")
     assert cli.main(["--driver", str(path), "--outputdir", str(tmp_path)]) == 1
-    assert f"{path}:2: images: expected a list, found 'gpu.tar'" in capsys.readouterr().err
+    assert f"{path}:1: expected the key namespace, device-classes or pods" in capsys.readouterr().err
 
 
 def test_rerun_without_failures_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
