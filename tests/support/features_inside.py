@@ -37,7 +37,7 @@ from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, 
 from mock_device.checks.objects.taint_rules import Effect
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.driver import current
-from mock_device.lab.cluster import deploy, profile
+from mock_device.lab.cluster import profile
 from mock_device.lab.controlplane.pki import Identity
 from mock_device.lab.kube import features, manifests
 from support.recorded_cluster import NODE1
@@ -178,7 +178,7 @@ def ask_attributes(api: ApiClient) -> Object:
 
 def ask_status(api: ApiClient) -> Object:
     manifests.apply(
-        api, yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": deploy.NAMESPACE}})
+        api, yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": current.driver().namespace}})
     )
     run(api, "reported", DeviceRequest("device"))
     claim = kube.get_claim(api, "reported")

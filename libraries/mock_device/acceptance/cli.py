@@ -137,8 +137,8 @@ def acceptance(
     if rerun and not _anything_to_run_again(first):
         return 0
     found = [topologies.load(topology_path(name)) for name in topology or _TOPOLOGIES]
-    check_memory(found, clusters)
     chosen = drivers.choose(driver)
+    check_memory(found, clusters)
     _prepare(found, profile, cold)
     folder = outputdir / _AGAIN if rerun else outputdir
     if rerun:

@@ -21,7 +21,7 @@ from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
-from mock_device.lab.build import images, kbuild, tools_program
+from mock_device.lab.build import images, kbuild, kubernetes_e2e, tools_program
 from mock_device.lab.build.gobuild import (
     build_containerd,
     build_embedded_k8s,
@@ -197,8 +197,11 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    # Not exported, because most machines do not need them: the outer guest of `make test-kvm`, the example in Go.
-    return current_builds() | _requested_by([*goldens, build_outer_guest, _go_driver_image])
+    # What `make test-kvm` and `make kubernetes-e2e` need, and the example in Go, are not exported: most machines do not
+    # need them.
+    return current_builds() | _requested_by(
+        [*goldens, build_outer_guest, kubernetes_e2e.build_images, _go_driver_image]
+    )
 
 
 def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:

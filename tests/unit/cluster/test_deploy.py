@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kubernetes import client
 from support import recorded_cluster
 from support.topologies import CLUSTER
 
@@ -74,7 +75,7 @@ def test_driver_is_removed_without_what_others_use(
     monkeypatch.setattr(kubeclient, "connect", lambda _: None)
     monkeypatch.setattr(manifests, "delete_objects", delete)
     monkeypatch.setattr(
-        deploy.client,
+        client,
         "ResourceV1Api",
         lambda _: SimpleNamespace(list_device_class=lambda field_selector: SimpleNamespace(items=classes)),
     )

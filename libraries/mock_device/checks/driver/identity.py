@@ -69,8 +69,13 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
     """Service account, role and binding of a driver of a test."""
     metadata = {"name": _OTHER_DRIVER, "labels": dict(MADE_BY_TESTS)}
     authorization = "rbac.authorization.k8s.io"
+    namespace = current.driver().namespace
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": driver.namespace()}},
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {**metadata, "namespace": namespace},
+        },
         {
             "apiVersion": f"{authorization}/v1",
             "kind": "ClusterRole",
@@ -82,7 +87,7 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
             "kind": "ClusterRoleBinding",
             "metadata": metadata,
             "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": _OTHER_DRIVER},
-            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": driver.namespace()}],
+            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": namespace}],
         },
     ]
 
