@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
 	"k8s.io/dynamic-resource-allocation/resourceslice"
 	"k8s.io/klog/v2"
@@ -36,11 +38,20 @@ func main() {
 	pod := flag.String("pod-uid", os.Getenv("POD_UID"), "UID of the driver's pod, for rolling updates")
 	sysfs := flag.String("sysfs", "/sys", "where sysfs is mounted")
 	cdi := flag.String("cdi", "/var/run/cdi", "folder of the CDI files")
+	kubelet := flag.String("kubelet", "/var/lib/kubelet", "folder of the kubelet's data")
+	kubeconfig := flag.String("kubeconfig", "", "file for the API server, outside of a pod")
 	ready := flag.String("ready", ":8081", "address that answers /readyz")
 	klog.InitFlags(nil)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, &driver{node: *node, sysfs: *sysfs, cdi: *cdi, stop: stop}, types.UID(*pod), *ready)
+	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	if err == nil {
+		d := &driver{node: *node, sysfs: *sysfs, cdi: *cdi, stop: stop}
+		err = run(ctx, d, config, *ready,
+			kubeletplugin.RollingUpdate(types.UID(*pod)),
+			kubeletplugin.RegistrarDirectoryPath(filepath.Join(*kubelet, "plugins_registry")),
+			kubeletplugin.PluginDataDirectoryPath(filepath.Join(*kubelet, "plugins", driverName)))
+	}
 	stop()
 	klog.Flush()
 	if err != nil {
@@ -50,13 +61,11 @@ func main() {
 }
 
 // run serves the kubelet and publishes devices until ctx ends.
-func run(ctx context.Context, d *driver, pod types.UID, ready string) error {
+func run(
+	ctx context.Context, d *driver, config *rest.Config, ready string, options ...kubeletplugin.Option,
+) error {
 	if d.node == "" {
 		return errors.New("expected the node's name in --node or NODE_NAME")
-	}
-	config, err := rest.InClusterConfig()
-	if err != nil {
-		return err
 	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -67,11 +76,10 @@ func run(ctx context.Context, d *driver, pod types.UID, ready string) error {
 	if err != nil {
 		return err
 	}
-	helper, err := kubeletplugin.Start(ctx, d,
+	helper, err := kubeletplugin.Start(ctx, d, append(options,
 		kubeletplugin.DriverName(driverName),
 		kubeletplugin.KubeClient(client),
-		kubeletplugin.NodeName(d.node),
-		kubeletplugin.RollingUpdate(pod))
+		kubeletplugin.NodeName(d.node))...)
 	if err != nil {
 		return err
 	}
