@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-_END = "-- end --"
+END = "-- end --"
+"""Last line of complete output."""
 # Files that are being written have other names (SPEC.md, "CDI JSON Specification").
 FILES_PROBE = rf"""
 for f in /etc/cdi/*.json /etc/cdi/*.yaml /var/run/cdi/*.json /var/run/cdi/*.yaml; do
@@ -19,13 +20,13 @@ for f in /etc/cdi/*.json /etc/cdi/*.yaml /var/run/cdi/*.json /var/run/cdi/*.yaml
   printf 'file\t%s\n' "$f"
   while IFS= read -r line || [ -n "$line" ]; do printf '+%s\n' "$line"; done <"$f"
 done
-echo '{_END}'
+echo '{END}'
 """
 CONTAINER_PROBE = rf"""
 env | while IFS= read -r line; do printf 'env\t%s\n' "$line"; done
 find /dev ! -type d 2>/dev/null | while IFS= read -r path; do printf 'path\t%s\n' "$path"; done
 while read -r _ path _; do printf 'path\t%s\n' "$path"; done </proc/mounts
-echo '{_END}'
+echo '{END}'
 """
 
 
@@ -107,7 +108,7 @@ def parse_container(name: str, output: str) -> Container:
 
 def _lines(where: str, output: str) -> list[str]:
     lines = output.splitlines()
-    if not lines or lines[-1] != _END:
+    if not lines or lines[-1] != END:
         raise ValueError(f"{where}: expected complete output, found {output[-200:]!r}")
     return lines[:-1]
 
