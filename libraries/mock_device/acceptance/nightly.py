@@ -54,7 +54,7 @@ OTHER_CLUSTERS = {
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
-    "go-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
+    "other-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
 }
 """Clusters of other makes on which suites run as well, by the names of their rounds."""
 _FAILED = 1
