@@ -69,6 +69,7 @@ def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
         qemu_img=qemu.img_argv,
         image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
         binaries="",
+        kubernetes="",
         feature_gates="",
         default_runtime=cluster_profile.default_runtime,
         k3s=None,

@@ -16,14 +16,24 @@ _INTERVAL_SECONDS = 1.0
 @click.command()
 @options.topologies(default=DEFAULT_TOPOLOGY)
 @options.profile
+@options.kubernetes
 @options.module_loader
 @click.option("--cold", is_flag=True, help="Boot the cluster instead of restoring a saved one.")
 @options.internet
 @options.name
-def up(topology: str, profile: str, module_loader: str | None, cold: bool, internet: bool, name: str) -> None:
+def up(
+    topology: str,
+    profile: str,
+    kubernetes: str | None,
+    module_loader: str | None,
+    cold: bool,
+    internet: bool,
+    name: str,
+) -> None:
     """Start a cluster with kernel module, DRA driver and devices; it runs until 'lab down'."""
     from mock_device.diagnosis import health
     from mock_device.lab.base import progress, tables
+    from mock_device.lab.base.kubernetes_version import KubernetesVersion
     from mock_device.lab.base.tables import Note, Table
     from mock_device.lab.build import prerequisites
     from mock_device.lab.cluster import client
@@ -32,7 +42,15 @@ def up(topology: str, profile: str, module_loader: str | None, cold: bool, inter
     prerequisites.check()
     with progress.step(f"cluster {name} ({topology})"):
         loader = LoaderKind(module_loader) if module_loader else None
-        cluster = client.up(topology, name, profile=profile, cold=cold, internet=internet, module_loader=loader)
+        cluster = client.up(
+            topology,
+            name,
+            profile=profile,
+            cold=cold,
+            internet=internet,
+            module_loader=loader,
+            kubernetes=KubernetesVersion(kubernetes) if kubernetes else None,
+        )
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])
     tables.print_tables(*health.tables(health.status_of(cluster)), places)

@@ -21,7 +21,7 @@ from mock_device.checks.objects import others, pods
 from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
-from mock_device.diagnosis.snapshot import Snapshot
+from mock_device.diagnosis.snapshot import Object, Snapshot
 from mock_device.diagnosis.steps import of_cluster, take
 from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
@@ -47,6 +47,8 @@ class NodeStatus:
     """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
     ready: str
     """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
+    kubelet: str
+    """Release of the kubelet, such as ``v1.37.2``, as it reported it last; empty if it never did."""
     module: bool
     devices: dict[str, str]
     """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
@@ -78,6 +80,8 @@ class ClusterStatus:
 
     name: str
     topology: str
+    kubernetes: str
+    """Release that the API server runs, such as ``v1.37.2``."""
     state: str
     holders: list[str]
     nodes: list[NodeStatus]
@@ -142,6 +146,7 @@ def collect(session: Session) -> ClusterStatus:
     return ClusterStatus(
         name=session.cluster.name,
         topology=session.topology.name,
+        kubernetes=snapshot.release,
         state=state,
         holders=holders,
         nodes=_nodes(snapshot),
@@ -170,7 +175,7 @@ def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
             node,
             snapshot.guest_answers[node.name] if snapshot.has_guests else None,
             memory.get(f"qemu-{node.name}", 0),
-            condition(snapshot.nodes[node.name], "Ready") if node.name in snapshot.nodes else "absent",
+            snapshot.nodes.get(node.name),
             shown.get(node.name),
             snapshot.silent.get(node.name, "").removeprefix(f"{node.name}: "),
         )
@@ -179,7 +184,7 @@ def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
 
 
 def _node(
-    node: Node, guest: GuestAnswer | None, memory: int, ready: str, shown: NodeDevices | None, silent: str
+    node: Node, guest: GuestAnswer | None, memory: int, known: Object | None, shown: NodeDevices | None, silent: str
 ) -> NodeStatus:
     virtual = {function.name for function in node.functions if function.is_vf}
     devices = {device.name: str(device.status) for device in shown.accelerators} if shown else {}
@@ -187,13 +192,19 @@ def _node(
         name=node.name,
         guest=_guest_state(guest),
         memory=memory,
-        ready=ready,
+        ready=condition(known, "Ready") if known else "absent",
+        kubelet=_kubelet(known) if known else "",
         module=shown is not None and shown.module != MODULE_ABSENT,
         devices=devices,
         expected_devices=len(node.pfs),
         error=silent or (guest.error if guest else ""),
         vfs=tuple(name for name in devices if name in virtual),
     )
+
+
+def _kubelet(node: Object) -> str:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return str(info.get("kubeletVersion") or "")
 
 
 def _guest_state(guest: GuestAnswer | None) -> str:
@@ -207,7 +218,7 @@ def tables(status: ClusterStatus) -> list[Table]:
     return [
         Table((), [_cluster_row(status)]),
         Table(
-            ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
+            ("node", "guest", "memory", "ready", "kubelet", "module", "devices", "allocated"),
             [_node_row(node) for node in status.nodes],
             right=("memory",),
             # The error of a node has no heading.
@@ -223,7 +234,7 @@ def tables(status: ClusterStatus) -> list[Table]:
 
 def _cluster_row(status: ClusterStatus) -> tuple[str, ...]:
     slices, loader = f"slices {status.slices}", f"module loader {status.module_loader}"
-    return ("cluster", status.name, status.topology, status.state, slices, loader)
+    return ("cluster", status.name, status.topology, f"Kubernetes {status.kubernetes}", status.state, slices, loader)
 
 
 def _node_row(node: NodeStatus) -> tuple[str, ...]:
@@ -233,6 +244,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
         node.guest,
         mebibytes(node.memory),
         node.ready,
+        node.kubelet or "-",
         "loaded" if node.module else "absent",
         f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else ""),
         ",".join(allocated) or "-",

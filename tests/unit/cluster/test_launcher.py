@@ -14,6 +14,7 @@ import pytest
 
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec
 from mock_device.lab.base.timeouts import Timeout
@@ -70,7 +71,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     qemu = SimpleNamespace(system_argv=["qemu"], img_argv=["qemu-img"], env={})
     image = SimpleNamespace(disk="/disk", disk_format="raw", kernel="/kernel", initrd="/initrd")
     monkeypatch.setattr(launcher, "ensure_qemu", lambda: qemu)
-    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda: Path("/binaries"))
+    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda version: Path("/binaries", version))
     monkeypatch.setattr(launcher, "build_registry", lambda: Path("/lab-registry"))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
     monkeypatch.setattr(launcher, "Control", no_supervisor)
@@ -82,6 +83,8 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     profile: Any = SimpleNamespace(
         accelerator="tcg",
         feature_gates={},
+        kubernetes=KubernetesVersion.V1_36,
+        programs=KubernetesVersion.V1_36,
         default_runtime="crun",
         kubelet_drop_in=lambda: "",
         k3s=None,
@@ -93,4 +96,6 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")
     assert ClusterPaths.of("some").topology.read_text() == text
-    assert ClusterSpec.load(ClusterPaths.of("some").spec).timeout_factor == 2.5
+    spec = ClusterSpec.load(ClusterPaths.of("some").spec)
+    assert spec.timeout_factor == 2.5
+    assert (spec.kubernetes, spec.binaries) == ("v1.36", "/binaries/v1.36")

@@ -69,6 +69,8 @@ class ClusterSpec:
     image: ImageSpec
     binaries: str
     """Folder of the embedded Kubernetes."""
+    kubernetes: str
+    """Its version, such as ``v1.37``; empty if the nodes run a k3s of the user's."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
     default_runtime: str

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.cluster.ssh import JumpHost
 from mock_device.topology import Topology
 
@@ -128,6 +129,8 @@ class Cluster(ABC):
     name: str
     topology: Topology
     capabilities: frozenset[Capability] = ALWAYS
+    kubernetes: KubernetesVersion | None = None
+    """Which of the lab's versions of Kubernetes it was started with; None if it runs another Kubernetes."""
     default_runtime: str = ""
     """OCI runtime that the profile makes the nodes' default; empty if the nodes choose."""
     loads_module: bool = True

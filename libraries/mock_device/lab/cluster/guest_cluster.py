@@ -9,6 +9,7 @@ from typing import Any
 
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess
 from mock_device.lab.cluster.control import Control
@@ -77,6 +78,7 @@ class GuestCluster(Cluster):
         spec = ClusterSpec.load(self._paths.spec)
         timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
+        self.kubernetes = KubernetesVersion(spec.kubernetes) if spec.kubernetes else None
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)

@@ -237,6 +237,7 @@ class Supervisor:
         return {
             "name": self.spec.name,
             "topology": str(self.topology.path),
+            "kubernetes": self.spec.kubernetes,
             "state": self.state,
             "reason": self.reason,
             "step": self._step.name if self._step and self.state == "starting" else "",
