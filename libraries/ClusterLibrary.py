@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 from datetime import timedelta
 
+from kubernetes.client import ApiException
 from robot import result, running
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
+from urllib3.exceptions import HTTPError
 
 from mock_device.acceptance.pool_server import Membership
-from mock_device.acceptance.suite_tags import needed, runs_alone
+from mock_device.acceptance.suite_tags import first_version, needed, runs_alone, too_old
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
@@ -50,7 +52,7 @@ class ClusterLibrary:
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
         if session.active():
-            _skip_without_capabilities(data)
+            _skip_if_it_cannot_pass(data)
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
                     f"robot: {data.parent.name if data.parent else ''} / {data.name}"
@@ -157,13 +159,18 @@ class ClusterLibrary:
         until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
 
 
-def _skip_without_capabilities(test: running.TestCase) -> None:
-    """Replace the steps of ``test`` by a skip with the reason if the cluster lacks a capability that it needs."""
+def _skip_if_it_cannot_pass(test: running.TestCase) -> None:
+    """Replace the steps of ``test`` by a skip with the reason if the cluster lacks a capability or is too old."""
+    current, step = session.current(), "Skip"
     try:
-        session.current().cluster.check_offers(needed(test.tags))
-    except StepError as error:
-        reason, step = str(error), "Skip" if isinstance(error, MissingCapabilityError) else "Fail"
-    else:
+        current.cluster.check_offers(needed(test.tags))
+        first = first_version(test.tags)
+        reason = too_old(first, current.release) if first else ""
+    except MissingCapabilityError as error:
+        reason = str(error)
+    except (StepError, ApiException, HTTPError) as error:
+        reason, step = str(error), "Fail"
+    if not reason:
         return
     test.setup = test.teardown = None
     test.body.clear()

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from robot.running import TestSuite
 
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import minor
 from mock_device.lab.cluster.cluster import Capability
 
 _ALONE = "alone"
 _LONG = "long"
 _NEEDS = "needs-"
+_SINCE = "since-"
 
 
 def runs_alone(suite: TestSuite) -> bool:
@@ -33,3 +35,19 @@ def needed(tags: Iterable[str]) -> set[Capability]:
     if unknown := names - {*Capability}:
         raise StepError(f"expected a tag {_NEEDS} with {', '.join(Capability)}, found {', '.join(sorted(unknown))}")
     return set(map(Capability, names))
+
+
+def first_version(tags: Iterable[str]) -> str:
+    """First version of Kubernetes on which a test with ``tags`` can pass (``since-v1.36``); empty without such a tag.
+
+    Raises StepError for a tag that names no version.
+    """
+    versions = [tag.removeprefix(_SINCE) for tag in tags if tag.startswith(_SINCE)]
+    return max(versions, key=minor, default="")
+
+
+def too_old(first: str, release: str) -> str:
+    """Why a test that needs ``first`` or later cannot pass on ``release`` of Kubernetes; empty if it can."""
+    if not first or minor(release) >= minor(first):
+        return ""
+    return f"needs Kubernetes {first} or later, the cluster has {release}"

@@ -108,8 +108,7 @@ class LiveSnapshot:
     @cached_property
     def release(self) -> str:
         """Release of Kubernetes that the API server runs, such as ``v1.37.2``."""
-        version: Any = client.VersionApi(self._api).get_code()
-        return str(version.git_version)
+        return kubeclient.release(self._api)
 
     @cached_property
     def nodes(self) -> Mapping[str, Object]:

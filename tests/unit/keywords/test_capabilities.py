@@ -1,4 +1,4 @@
-"""Tests that need what a cluster lacks are skipped, by Robot Framework itself."""
+"""Tests that need what a cluster lacks, or a later Kubernetes, are skipped, by Robot Framework itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dra_fakes.answers import api_server
 from robot.running import TestSuite
 from support.topologies import CLUSTER
 
@@ -32,6 +33,28 @@ Reads
 Flies
     [Tags]    needs-wings
     Log    flew
+"""
+
+OF_VERSIONS = f"""
+*** Settings ***
+Library    {PROJECT}/libraries/ClusterLibrary.py
+
+*** Test Cases ***
+Old
+    [Tags]    since-v1.35
+    Log    read
+
+Same
+    [Tags]    since-v1.36    needs-api
+    Log    read
+
+New
+    [Tags]    since-v1.37    since-v1.35
+    Fail    it ran
+
+Wrong
+    [Tags]    since-yesterday
+    Log    read
 """
 
 
@@ -65,3 +88,33 @@ def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: 
     assert reads.status == "PASS"
     assert flies.status == "FAIL"
     assert flies.message.startswith("expected a tag needs- with api, nodes, topology, hotplug,")
+
+
+def test_test_for_a_later_kubernetes_is_skipped_with_the_reason() -> None:
+    current = Session(cluster_with(ALWAYS), lambda _: SimpleNamespace())
+    current.__dict__["release"] = "v1.36.3"
+    session.begin(current)
+    try:
+        result = TestSuite.from_string(OF_VERSIONS).run(output=None, console="none")
+    finally:
+        session.end()
+    old, same, new, wrong = result.suite.tests
+    assert (old.status, same.status) == ("PASS", "PASS")
+    assert (new.status, new.message) == ("SKIP", "needs Kubernetes v1.37 or later, the cluster has v1.36.3")
+    assert (wrong.status, wrong.message) == (
+        "FAIL",
+        "expected a version of Kubernetes such as v1.37, found 'yesterday'",
+    )
+
+
+def test_cluster_that_does_not_tell_its_version_fails_the_test() -> None:
+    with api_server({}) as api:
+        current = Session(cluster_with(ALWAYS), lambda _: SimpleNamespace())
+        current.__dict__["api"] = api
+        session.begin(current)
+        try:
+            result = TestSuite.from_string(OF_VERSIONS).run(output=None, console="none")
+        finally:
+            session.end()
+    assert {test.status for test in result.suite.tests} == {"FAIL"}
+    assert "404" in result.suite.tests[0].message

@@ -54,6 +54,11 @@ class Session:
         """Client of the API server, with the cluster administrator's rights."""
         return kubeclient.connect(self.cluster.kubeconfig)
 
+    @cached_property
+    def release(self) -> str:
+        """Release of Kubernetes that the API server ran at the first look, such as ``v1.37.2``."""
+        return kubeclient.release(self.api)
+
     @property
     def node_names(self) -> list[str]:
         return [node.name for node in self.topology.nodes]
