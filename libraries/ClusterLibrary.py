@@ -13,6 +13,7 @@ from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
 from urllib3.exceptions import HTTPError
 
+from mock_device.acceptance.compatibility import RELEASE
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import first_version, needed, runs_alone, too_old
 from mock_device.checks.errors import CheckError
@@ -138,11 +139,13 @@ class ClusterLibrary:
 
         For a suite's setup.
         """
-        cluster = session.current().cluster
+        current = session.current()
+        cluster = current.cluster
         builtin = BuiltIn()
         place = f", value set {self._value_set}" if self._value_set else ""
         builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
+        builtin.set_suite_metadata(RELEASE, current.release)
         if self._replaces:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")

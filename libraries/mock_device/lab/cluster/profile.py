@@ -27,6 +27,10 @@ _SCHEMA: dict[str, Any] = json.loads(PROFILE_SCHEMA.read_text())
 """The schema that editors use as well."""
 
 
+class NoVersionError(StepError):
+    """A profile whose cluster is not of the lab's Kubernetes was asked for a version of it."""
+
+
 @dataclass(frozen=True)
 class Profile:
     """A cluster profile."""
@@ -112,7 +116,7 @@ def _version(
     if k3s is None or k3s.is_stand_in:
         return KubernetesVersion(wanted or DEFAULT_KUBERNETES)
     if wanted:
-        raise StepError(
+        raise NoVersionError(
             f"{path}: kubernetes: a k3s is of the version of its binary, found {wanted}; choose the binary: "
             "k3s.binary, k3s.version, or K3S_BINARY"
         )
