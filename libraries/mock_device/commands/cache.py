@@ -39,6 +39,8 @@ from mock_device.topology import TopologyError
 
 _BLOCK_BYTES = 512
 _NOT_ARTIFACTS = {"attached", "clusters", "logs"}
+_NOT_HERE = (NotCachedError, MissingFilesError, NoBinaryError, NoKvmError, NoVersionError, TopologyError)
+"""Why a build that is only looked at has no key."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,7 @@ def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:
     with only_looking() as asked_for:
         for build in builds:
             # Files of a module loader, and k3s, are the user's, who may not have them any more.
-            with contextlib.suppress(
-                NotCachedError, MissingFilesError, NoBinaryError, NoKvmError, NoVersionError, TopologyError
-            ):
+            with contextlib.suppress(*_NOT_HERE):
                 build()
     return set(asked_for)
 
