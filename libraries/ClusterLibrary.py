@@ -128,10 +128,11 @@ class ClusterLibrary:
         if complaint:
             BuiltIn().set_suite_metadata("Cluster left unhealthy", complaint)
             logger.warn(f"{_suite()} leaves cluster {session.current().cluster.name} unhealthy: {complaint}")
+        upgraded = session.current().cluster.upgraded
         session.end()
         if self._membership and self._value_set:
             self._value_set = ""
-            self._membership.release(complaint)
+            self._membership.release(complaint or ("its Kubernetes was upgraded" if upgraded else ""))
 
     @keyword
     def show_cluster_in_report(self) -> None:

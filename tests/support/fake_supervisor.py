@@ -41,6 +41,7 @@ SPEC = ClusterSpec(
     image=ImageSpec("disk", "raw", "kernel", "initrd"),
     binaries="/b",
     kubernetes="v1.37",
+    profile="/embedded.yaml",
     feature_gates="",
     default_runtime="crun",
     kubelet_config="maxPods: 200\n",

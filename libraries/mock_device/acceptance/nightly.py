@@ -49,9 +49,9 @@ class OtherCluster:
     """Whether it is attached as if somebody else had made it."""
 
 
-_OTHER_VERSIONS = [version for version in KubernetesVersion if version is not DEFAULT_KUBERNETES]
+_OTHER_VERSIONS = [f"kubernetes-{version}" for version in KubernetesVersion if version is not DEFAULT_KUBERNETES]
 OTHER_CLUSTERS = {
-    **{name: OtherCluster(name, _ALL) for name in (f"kubernetes-{version}" for version in _OTHER_VERSIONS)},
+    **{name: OtherCluster(name, (*_ALL, "upgrade")) for name in _OTHER_VERSIONS},
     "control-plane-on-node": OtherCluster("control-plane-on-node", _SHORT),
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),

@@ -58,6 +58,27 @@ def up(
 
 @click.command()
 @options.name
+def upgrade(name: str) -> None:
+    """Bring a running cluster to the next version of Kubernetes: the control plane, then the nodes one by one."""
+    from mock_device.lab.base import progress
+    from mock_device.lab.base.errors import StepError
+    from mock_device.lab.cluster import client
+    from mock_device.lab.cluster import upgrade as upgrading
+    from mock_device.lab.cluster.guest_cluster import GuestCluster
+
+    cluster = client.attach(name, "lab upgrade")
+    if not isinstance(cluster, GuestCluster):
+        raise StepError(f"cluster {name!r} is attached, the lab does not run its nodes; upgrade it by its own means")
+    with progress.step("control plane", cluster.log_dir):
+        version = upgrading.control_plane(cluster)
+    for node in cluster.topology.nodes:
+        with progress.step(node.name, cluster.log_dir):
+            upgrading.node(cluster, node.name)
+    print(f"{name}\tKubernetes {version}")
+
+
+@click.command()
+@options.name
 def down(name: str) -> None:
     """Stop a cluster; only its logs are kept."""
     from mock_device.lab.base.errors import StepError

@@ -18,6 +18,10 @@ def test_versions_are_in_ascending_order() -> None:
     assert max(KubernetesVersion) == DEFAULT_KUBERNETES
 
 
+def test_clusters_are_upgraded_version_by_version() -> None:
+    assert [version.next for version in KubernetesVersion] == [*list(KubernetesVersion)[1:], None]
+
+
 def test_profiles_can_name_all_of_them() -> None:
     key = json.loads(PROFILE_SCHEMA.read_text())["properties"]["kubernetes"]
     assert (key["enum"], key["default"]) == (list(KubernetesVersion), DEFAULT_KUBERNETES)

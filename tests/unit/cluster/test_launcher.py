@@ -84,6 +84,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
         accelerator="tcg",
         feature_gates={},
         kubernetes=KubernetesVersion.V1_36,
+        path=Path("/mine.yaml"),
         programs=KubernetesVersion.V1_36,
         default_runtime="crun",
         kubelet_drop_in=lambda: "",

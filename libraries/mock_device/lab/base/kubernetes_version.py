@@ -21,6 +21,11 @@ class KubernetesVersion(StrEnum):
         """Minor version as a number, such as 37."""
         return minor(self)
 
+    @property
+    def next(self) -> KubernetesVersion | None:
+        """The version after this one, to which a cluster can be upgraded; None for the last one."""
+        return next((version for version in KubernetesVersion if version.number == self.number + 1), None)
+
     @classmethod
     def of(cls, release: str) -> Self | None:
         """The version of ``release`` (``v1.36.3``, ``v1.36.3+k3s1``); None if the lab does not build it."""

@@ -71,6 +71,8 @@ class ClusterSpec:
     """Folder of the embedded Kubernetes."""
     kubernetes: str
     """Its version, such as ``v1.37``; empty if the nodes run a k3s of the user's."""
+    profile: str
+    """The user's profile, from which an upgrade takes its settings."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
     default_runtime: str

@@ -33,6 +33,8 @@ class Capability(StrEnum):
     """Nodes can lose their power."""
     CONSOLE = "console"
     """Each node's console is a log file."""
+    UPGRADE = "upgrade"
+    """The lab has the next version of Kubernetes, and can bring control plane and nodes to it."""
 
 
 ALWAYS = frozenset({Capability.API, Capability.NODES, Capability.TOPOLOGY})
@@ -44,7 +46,10 @@ class MissingCapabilityError(StepError):
 
     def __init__(self, cluster: str, missing: Collection[Capability]) -> None:
         names = ", ".join(sorted(missing))
-        super().__init__(f"cluster {cluster!r} has no {names}, which only clusters have whose nodes the lab runs")
+        who = "clusters have whose nodes the lab runs"
+        if Capability.UPGRADE in missing:
+            who = f"{who}, of a version before {max(KubernetesVersion)}: lab up --kubernetes"
+        super().__init__(f"cluster {cluster!r} has no {names}, which only {who}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class Cluster(ABC):
     """Which of the lab's versions of Kubernetes it was started with; None if it runs another Kubernetes."""
     default_runtime: str = ""
     """OCI runtime that the profile makes the nodes' default; empty if the nodes choose."""
+    upgraded: bool = False
+    """Whether this process has upgraded it, so that it is not what its profile says any more."""
     loads_module: bool = True
     """Whether the lab, or an operator that it knows, loads the kernel module; else the nodes do so themselves."""
     vfs_before_tests: Mapping[str, Mapping[str, int]] = MappingProxyType({})
@@ -157,7 +164,15 @@ class Cluster(ABC):
     @property
     def guests(self) -> Guests:
         """The nodes as guests of the lab. Raises MissingCapabilityError where the lab does not run them."""
-        raise MissingCapabilityError(self.name, frozenset(Capability) - self.capabilities)
+        raise MissingCapabilityError(self.name, frozenset(Capability) - self.capabilities - {Capability.UPGRADE})
+
+    def upgrade_control_plane(self, programs: Path, version: KubernetesVersion, feature_gates: str) -> None:
+        """Replace the control plane by that of the folder ``programs``, on the same data; wait until it is ready.
+
+        ``feature_gates`` is the value of ``--feature-gates``. Raises MissingCapabilityError, or StepError, after which
+        the cluster has failed.
+        """
+        raise MissingCapabilityError(self.name, {Capability.UPGRADE})
 
     def check_offers(self, needed: Collection[Capability]) -> None:
         """Raise MissingCapabilityError if the cluster lacks some of the ``needed`` capabilities."""

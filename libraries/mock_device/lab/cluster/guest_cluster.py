@@ -67,8 +67,6 @@ class LabGuests(Guests):
 class GuestCluster(Cluster):
     """A running cluster of guests, held by this process until ``release`` or the end of the process."""
 
-    capabilities = frozenset(Capability)
-
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
         """The cluster at the other end of ``control``. Raises DamagedFileError."""
         self._control = control
@@ -78,7 +76,11 @@ class GuestCluster(Cluster):
         spec = ClusterSpec.load(self._paths.spec)
         timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
+        self.profile = spec.profile
+        """The user's profile, by its path."""
         self.kubernetes = KubernetesVersion(spec.kubernetes) if spec.kubernetes else None
+        upgradable = self.kubernetes and self.kubernetes.next and not spec.k3s
+        self.capabilities = frozenset(Capability) - (frozenset() if upgradable else {Capability.UPGRADE})
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)
@@ -107,6 +109,12 @@ class GuestCluster(Cluster):
     @property
     def guests(self) -> Guests:
         return self._guests
+
+    def upgrade_control_plane(self, programs: Path, version: KubernetesVersion, feature_gates: str) -> None:
+        self.check_offers({Capability.UPGRADE})
+        self.upgraded = True
+        self._control.request("upgrade", binaries=str(programs), kubernetes=version, feature_gates=feature_gates)
+        self.kubernetes = version
 
     def alive(self) -> bool:
         """Whether the supervisor answers and all processes that it watches run."""
