@@ -4,6 +4,7 @@
  * /sys/class/mock-accel and lets user space mark it as allocated.
  */
 
+#include <linux/firmware.h>
 #include <linux/io.h>
 #include <linux/module.h>
 
@@ -143,13 +144,15 @@ static void mock_reset_prepare(struct pci_dev *pdev)
 
 static void mock_reset_done(struct pci_dev *pdev)
 {
+	const struct firmware *image = mock_firmware_read(pdev);
 	struct mock_accel *mock;
 
 	mutex_lock(&mock_lock);
 	list_for_each_entry(mock, &mock_devices, node)
 		if (mock_reset_with(mock, pdev))
-			mock_reset_ends(mock);
+			mock_reset_ends(mock, image);
 	mutex_unlock(&mock_lock);
+	release_firmware(image);
 	/* The reset has used the saved state up; the next may be one of the link. */
 	pci_save_state(pdev);
 }

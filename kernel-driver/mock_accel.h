@@ -69,6 +69,7 @@
 /* Value of any register of a device that is gone. */
 #define MOCK_DEAD		U32_MAX
 
+struct firmware;
 struct mock_descriptor;
 
 /*
@@ -94,7 +95,7 @@ struct mock_accel {
 	dma_addr_t ring_dma;	/* constant */
 	int vectors;		/* constant */
 	wait_queue_head_t wait;	/* for jobs that end, and room in the ring */
-	struct rw_semaphore present;	/* held by those who map memory for the device */
+	struct rw_semaphore present;	/* held by those who use the device without jobs_lock */
 
 	struct mutex jobs_lock;	/* protects what follows */
 	char name[MOCK_NAME_LENGTH];	/* the last one */
@@ -116,6 +117,7 @@ struct mock_accel {
 	size_t pinned;		/* bytes, of these jobs and of those that wait for a slot */
 	u64 last_job;		/* number */
 	struct list_head files;	/* open */
+	struct list_head shares;
 	struct delayed_work timeout_work;
 	struct delayed_work reset_work;
 };
@@ -129,7 +131,7 @@ u32 mock_status(struct mock_accel *mock);
 bool mock_allocated(struct mock_accel *mock);
 int mock_set_status(struct mock_accel *mock, u32 status);
 void mock_reset_begins(struct mock_accel *mock);
-void mock_reset_ends(struct mock_accel *mock);
+void mock_reset_ends(struct mock_accel *mock, const struct firmware *image);
 
 /* sysfs.c */
 extern struct class mock_class;
@@ -150,19 +152,26 @@ bool mock_sriov_hidden(struct pci_dev *pdev);
 int mock_sriov_init(void);
 void mock_sriov_exit(void);
 
+/* ring.c */
+const struct firmware *mock_firmware_read(struct pci_dev *pdev);
+
 /* setup.c */
 struct mock_accel *mock_alloc(struct pci_dev *pdev);
 void mock_free(struct kref *ref);
 int mock_jobs_setup(struct mock_accel *mock);
 void mock_jobs_teardown(struct mock_accel *mock);
 void mock_jobs_pause(struct mock_accel *mock);
-void mock_jobs_resume(struct mock_accel *mock);
+void mock_jobs_resume(struct mock_accel *mock, const struct firmware *image);
 void mock_reset_soon_locked(struct mock_accel *mock);
 void mock_hung_locked(struct mock_accel *mock);
 
 /* health.c: need jobs_lock */
 void mock_health_locked(struct mock_accel *mock);
 void mock_events_locked(struct mock_accel *mock);
+
+/* shares.c: needs jobs_lock */
+extern struct device_attribute dev_attr_shares;
+void mock_shares_clear_locked(struct mock_accel *mock);
 
 /* sysfs_jobs.c */
 extern u32 mock_default_mode;

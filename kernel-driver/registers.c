@@ -64,7 +64,7 @@ void mock_reset_begins(struct mock_accel *mock)
 }
 
 /* A reset must not free a device: restore its status and notify user space. */
-void mock_reset_ends(struct mock_accel *mock)
+void mock_reset_ends(struct mock_accel *mock, const struct firmware *image)
 {
 	static char *envp[2] = { "RESET=1" };
 
@@ -77,7 +77,7 @@ void mock_reset_ends(struct mock_accel *mock)
 		pci_restore_state(mock->pdev);
 	if (mock->kept != MOCK_DEAD && mock_write_status(mock, mock->kept))
 		pci_err(mock->pdev, "lost its status %u in a reset\n", mock->kept);
-	mock_jobs_resume(mock);
+	mock_jobs_resume(mock, image);
 	if (mock->dev)
 		kobject_uevent_env(&mock->dev->kobj, KOBJ_CHANGE, envp);
 }

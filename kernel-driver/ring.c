@@ -32,8 +32,10 @@ static int mock_load_image(struct mock_accel *mock, const struct firmware *image
 	if (!image->size || image->size > MOCK_FIRMWARE_MAX)
 		return -EFBIG;
 	copy = dma_alloc_coherent(dev, image->size, &address, GFP_KERNEL);
-	if (!copy)
+	if (!copy) {
+		pci_err(mock->pdev, "has no memory for firmware %s\n", MOCK_FIRMWARE);
 		return -ENOMEM;
+	}
 	memcpy(copy, image->data, image->size);
 	mock_write64(mock, MOCK_REG_FIRMWARE_ADDRESS, address);
 	iowrite32(image->size, mock->regs + MOCK_REG_FIRMWARE_SIZE);
@@ -46,20 +48,22 @@ static int mock_load_image(struct mock_accel *mock, const struct firmware *image
 	return -EINVAL;
 }
 
-static int mock_load_firmware(struct mock_accel *mock)
+/*
+ * Read the firmware, which is the same for all devices; NULL if there is none.
+ * That may take long: call this without locks, but keep @pdev bound. The caller
+ * releases the image.
+ */
+const struct firmware *mock_firmware_read(struct pci_dev *pdev)
 {
 	const struct firmware *image;
 	int err;
 
-	err = firmware_request_nowarn(&image, MOCK_FIRMWARE, &mock->pdev->dev);
-	if (err) {
-		pci_warn(mock->pdev, "has no firmware %s, and runs no jobs: %pe\n",
-			 MOCK_FIRMWARE, ERR_PTR(err));
-		return err;
-	}
-	err = mock_load_image(mock, image);
-	release_firmware(image);
-	return err;
+	err = firmware_request_nowarn(&image, MOCK_FIRMWARE, &pdev->dev);
+	if (!err)
+		return image;
+	pci_warn(pdev, "has no firmware %s, and runs no jobs: %pe\n", MOCK_FIRMWARE,
+		 ERR_PTR(err));
+	return NULL;
 }
 
 static void mock_ring_put(struct mock_accel *mock, struct mock_job *job)
@@ -110,8 +114,8 @@ int mock_ring_stop(struct mock_accel *mock)
 				 mock->regs + MOCK_REG_STATE);
 }
 
-/* After power on and resets: load the firmware, write all registers, run. */
-int mock_ring_start(struct mock_accel *mock)
+/* After power on and resets: load the firmware @image, if any, write all registers, run. */
+int mock_ring_start(struct mock_accel *mock, const struct firmware *image)
 {
 	u32 state;
 	int err;
@@ -119,7 +123,7 @@ int mock_ring_start(struct mock_accel *mock)
 	mock->ready = false;
 	iowrite32(mock->job_limit, mock->regs + MOCK_REG_JOB_LIMIT);
 	iowrite32(mock->window_limit, mock->regs + MOCK_REG_WINDOW_LIMIT);
-	err = mock_load_firmware(mock);
+	err = image ? mock_load_image(mock, image) : -ENOENT;
 	mock->has_firmware = !err;
 	if (err)
 		return err;

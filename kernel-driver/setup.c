@@ -2,6 +2,7 @@
 /* What a bound function needs to run jobs: window, ring, interrupts; and how it ends. */
 
 #include <linux/dma-mapping.h>
+#include <linux/firmware.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
 #include <linux/slab.h>
@@ -101,7 +102,7 @@ void mock_jobs_pause(struct mock_accel *mock)
 }
 
 /* The reset has ended: the device does not access memory. */
-void mock_jobs_resume(struct mock_accel *mock)
+void mock_jobs_resume(struct mock_accel *mock, const struct firmware *image)
 {
 	mutex_lock(&mock->jobs_lock);
 	cancel_delayed_work(&mock->reset_work);
@@ -110,7 +111,7 @@ void mock_jobs_resume(struct mock_accel *mock)
 	pci_set_master(mock->pdev);
 	mock_jobs_end_all_locked(mock, mock_alive(mock) ? -ECANCELED : -EIO);
 	if (mock_alive(mock))
-		mock_ring_start(mock);
+		mock_ring_start(mock, image);
 	else
 		mock->ready = false;
 	mock_health_locked(mock);
@@ -158,6 +159,7 @@ static void mock_free_irqs(struct mock_accel *mock)
 int mock_jobs_setup(struct mock_accel *mock)
 {
 	struct pci_dev *pdev = mock->pdev;
+	const struct firmware *image;
 	int err;
 
 	mock->window_size = pci_resource_len(pdev, MOCK_WINDOW_BAR);
@@ -181,12 +183,14 @@ int mock_jobs_setup(struct mock_accel *mock)
 	if (err)
 		return err;
 	pci_set_master(pdev);
+	image = mock_firmware_read(pdev);
 	mutex_lock(&mock->jobs_lock);
 	/* An earlier driver may have left it running. */
 	mock_ring_stop(mock);
-	mock_ring_start(mock);
+	mock_ring_start(mock, image);
 	mock_health_locked(mock);
 	mutex_unlock(&mock->jobs_lock);
+	release_firmware(image);
 	return 0;
 }
 
@@ -201,15 +205,20 @@ void mock_jobs_teardown(struct mock_accel *mock)
 		pci_err(pdev, "does not stop\n");
 	pci_clear_master(pdev);
 	mock_jobs_end_all_locked(mock, -EIO);
+	mutex_unlock(&mock->jobs_lock);
+	cancel_delayed_work_sync(&mock->timeout_work);
+	cancel_delayed_work_sync(&mock->reset_work);
+	/*
+	 * Submitters have buffers that are mapped for the device, faults map its
+	 * window, and those who open it read firmware. After this none begins.
+	 */
+	down_write(&mock->present);
+	up_write(&mock->present);
+	mutex_lock(&mock->jobs_lock);
 	mock_unmap_windows(mock);
 	/* Files that are still open do it no more. */
 	memset_io(mock->window, 0, mock->window_size);
 	mutex_unlock(&mock->jobs_lock);
-	cancel_delayed_work_sync(&mock->timeout_work);
-	cancel_delayed_work_sync(&mock->reset_work);
-	/* Submitters have buffers that are mapped for the device. */
-	down_write(&mock->present);
-	up_write(&mock->present);
 	mock_free_irqs(mock);
 }
 
@@ -229,6 +238,7 @@ struct mock_accel *mock_alloc(struct pci_dev *pdev)
 	init_waitqueue_head(&mock->wait);
 	INIT_LIST_HEAD(&mock->queue);
 	INIT_LIST_HEAD(&mock->files);
+	INIT_LIST_HEAD(&mock->shares);
 	INIT_DELAYED_WORK(&mock->timeout_work, mock_jobs_timeout);
 	INIT_DELAYED_WORK(&mock->reset_work, mock_reset_work);
 	return mock;

@@ -221,7 +221,8 @@ void mock_sriov_exit(void)
 	mock_restore_ops();
 	/*
 	 * Accesses may have begun with our operations: without a lock (x86 has
-	 * PCI_LOCKLESS_CONFIG), but they never sleep.
+	 * PCI_LOCKLESS_CONFIG), but they never sleep. Nor does the end of
+	 * sriov_numvfs_store(), whose attribute may have been removed.
 	 */
 	synchronize_rcu_tasks();
 	list_for_each_entry_safe(mb, next, &mock_buses, node) {

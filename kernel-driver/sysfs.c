@@ -4,7 +4,8 @@
  * describes them.
  *
  * Unpublishing holds the lock while it waits for running attribute methods, so
- * these must not wait for the lock, but restart the system call.
+ * these must not wait for the lock, but restart the system call. The exception,
+ * sriov_numvfs_store(), is one for which unpublishing does not wait.
  */
 
 #include <linux/ctype.h>
@@ -184,19 +185,32 @@ static ssize_t sriov_numvfs_show(struct device *dev, struct device_attribute *at
 	return sysfs_emit(buf, "%u\n", number);
 }
 
+/*
+ * VFs take the lock when they are bound and removed. So this method gives up the
+ * protection of its attribute from removal: otherwise whoever unpublishes the PF,
+ * to give it another name, waits for this method with the lock held. The lock of
+ * the PCI device keeps the PF bound; mock_sriov_exit() waits for the rest.
+ */
 static ssize_t sriov_numvfs_store(struct device *dev, struct device_attribute *attr,
 				  const char *buf, size_t count)
 {
 	struct mock_accel *pf = dev_get_drvdata(dev);
+	struct pci_dev *pdev = pf->pdev;
+	struct kernfs_node *node;
 	u32 number;
 	int err;
 
 	if (kstrtou32(buf, 10, &number))
 		return -EINVAL;
-	if (!device_trylock(&pf->pdev->dev))
+	if (!device_trylock(&pdev->dev))
 		return mock_restart_later();
-	err = mock_set_numvfs(pf, number);
-	device_unlock(&pf->pdev->dev);
+	pci_dev_get(pdev);
+	node = sysfs_break_active_protection(&dev->kobj, &attr->attr);
+	err = node ? mock_set_numvfs(pf, number) : -ENODEV;
+	if (node)
+		sysfs_unbreak_active_protection(node);
+	device_unlock(&pdev->dev);
+	pci_dev_put(pdev);
 	return err ?: count;
 }
 static DEVICE_ATTR_RW(sriov_numvfs);
@@ -218,12 +232,16 @@ const struct attribute_group *mock_pf_groups[] = {
 	NULL
 };
 
-/* Containers get nodes by CDI, others by their administrator. */
+/*
+ * Containers get nodes by CDI, others by their administrator. Without a name from
+ * here the driver core would make the node outside of the folder, and later not
+ * find it to remove it.
+ */
 static char *mock_devnode(MOCK_DEVNODE_CONST struct device *dev, umode_t *mode)
 {
 	if (mode)
 		*mode = 0600;
-	return kasprintf(GFP_KERNEL, "mock-accel/%s", dev_name(dev));
+	return kasprintf(GFP_KERNEL | __GFP_NOFAIL, "mock-accel/%s", dev_name(dev));
 }
 
 /* Not const, because class_register() of Linux 6.1 writes to it. */

@@ -15,6 +15,9 @@
 /*
  * Pages are mapped at the first access: then the mapping is known to the file,
  * so that mock_unmap_windows() finds it, also if the device goes away now.
+ *
+ * The address space of the process is locked, so nothing here may wait for the
+ * device: jobs_lock is held while it stops or loads its firmware.
  */
 static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 {
@@ -23,18 +26,23 @@ static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 	struct mock_accel *mock = file->mock;
 	vm_fault_t result = VM_FAULT_SIGBUS;
 	unsigned long address, pfn;
+	resource_size_t start;
 
-	mutex_lock(&mock->jobs_lock);
-	if (mock->gone)
-		goto unlock;
-	pfn = (pci_resource_start(mock->pdev, MOCK_WINDOW_BAR) >> PAGE_SHIFT) + vma->vm_pgoff;
+	if (!down_read_trylock(&mock->present))
+		return VM_FAULT_SIGBUS;
+	if (READ_ONCE(mock->gone) || !mock_share_hold(file->share))
+		goto up;
+	mock_file_window(file, &start);
+	start += pci_resource_start(mock->pdev, MOCK_WINDOW_BAR);
+	pfn = (start >> PAGE_SHIFT) + vma->vm_pgoff;
 	for (address = vma->vm_start; address < vma->vm_end; address += PAGE_SIZE) {
 		result = vmf_insert_pfn(vma, address, pfn++);
 		if (result != VM_FAULT_NOPAGE)
 			break;
 	}
-unlock:
-	mutex_unlock(&mock->jobs_lock);
+	mock_share_let_go(file->share);
+up:
+	up_read(&mock->present);
 	return result;
 }
 
@@ -47,20 +55,17 @@ int mock_mmap(struct file *filp, struct vm_area_struct *vma)
 	struct mock_file *file = filp->private_data;
 	struct mock_accel *mock = file->mock;
 	unsigned long pages = vma_pages(vma);
-	resource_size_t limit;
-	int err = 0;
+	resource_size_t limit, start;
 
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
-	mutex_lock(&mock->jobs_lock);
-	limit = (mock->window_limit ?: mock->window_size) >> PAGE_SHIFT;
-	if (mock->gone)
-		err = -EIO;
-	else if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
-		err = -EINVAL;
-	mutex_unlock(&mock->jobs_lock);
-	if (err)
-		return err;
+	if (READ_ONCE(mock->gone))
+		return -EIO;
+	if (file->share && READ_ONCE(file->share->removed))
+		return -ENODEV;
+	limit = mock_file_window(file, &start) >> PAGE_SHIFT;
+	if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
+		return -EINVAL;
 	mock_vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_page_prot = pgprot_writecombine(vma->vm_page_prot);
 	vma->vm_ops = &mock_window_ops;

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 from datetime import timedelta
 
-from kubernetes.client import ApiException
 from robot import result, running
 from robot.api import SkipExecution, logger
 from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
-from urllib3.exceptions import HTTPError
 
 from mock_device.acceptance.compatibility import RELEASE
 from mock_device.acceptance.pool_server import Membership
-from mock_device.acceptance.suite_tags import first_version, needed, runs_alone, too_old
+from mock_device.acceptance.suite_tags import needed, needed_of_kubernetes, runs_alone
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
@@ -29,6 +27,8 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
 from mock_device.lab.cluster.cluster import Cluster, MissingCapabilityError
+from mock_device.lab.kube import features, kubeclient
+from mock_device.lab.kube.features import MissingFeatureError
 from mock_device.topology.features import Feature
 
 
@@ -53,7 +53,7 @@ class ClusterLibrary:
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
         if session.active():
-            _skip_if_it_cannot_pass(data)
+            _skip_without_what_it_needs(data)
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
                     f"robot: {data.parent.name if data.parent else ''} / {data.name}"
@@ -146,7 +146,7 @@ class ClusterLibrary:
         place = f", value set {self._value_set}" if self._value_set else ""
         builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
-        builtin.set_suite_metadata(RELEASE, current.release)
+        builtin.set_suite_metadata(RELEASE, kubeclient.release(current.api))
         if self._replaces:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")
@@ -163,18 +163,17 @@ class ClusterLibrary:
         until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
 
 
-def _skip_if_it_cannot_pass(test: running.TestCase) -> None:
-    """Replace the steps of ``test`` by a skip with the reason if the cluster lacks a capability or is too old."""
-    current, step = session.current(), "Skip"
+def _skip_without_what_it_needs(test: running.TestCase) -> None:
+    """Replace the steps of ``test`` by a skip with the reason if its cluster lacks a capability or a feature."""
+    current = session.current()
     try:
         current.cluster.check_offers(needed(test.tags))
-        first = first_version(test.tags)
-        reason = too_old(first, current.release) if first else ""
-    except MissingCapabilityError as error:
-        reason = str(error)
-    except (StepError, ApiException, HTTPError) as error:
-        reason, step = str(error), "Fail"
-    if not reason:
+        if wanted := needed_of_kubernetes(test.tags):
+            features.check(current.kubernetes, wanted)
+    except StepError as error:
+        skips = isinstance(error, MissingCapabilityError | MissingFeatureError)
+        reason, step = str(error), "Skip" if skips else "Fail"
+    else:
         return
     test.setup = test.teardown = None
     test.body.clear()

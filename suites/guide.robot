@@ -46,7 +46,7 @@ A Container In Your Own Namespace
     [Teardown]    End Series And Clean Up
 
 Links Of All Devices In A Container
-    [Tags]    since-v1.35
+    [Tags]    since-1.35
     Get PF With VFs    ${NODES}[0]
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs

@@ -21,7 +21,7 @@ ${AT_ONCE}          25 seconds
 *** Test Cases ***
 Device Is Unplugged While Allocated
     [Documentation]    The device is tainted, and pod and claim report it, until the device is plugged in again.
-    [Tags]    needs-hotplug    since-v1.36
+    [Tags]    needs-hotplug    since-1.36
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
@@ -35,7 +35,7 @@ Device Is Unplugged While Allocated
 
 Device Server Is Killed
     [Documentation]    No device of the node answers: all are tainted, until the server runs again.
-    [Tags]    needs-device-server    since-v1.36
+    [Tags]    needs-device-server    since-1.36
     Kill Device Server    ${NODES}[0]
     All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]

@@ -16,6 +16,9 @@ UNLOAD = "/usr/sbin/modprobe -d /opt -r mock_accel"
 DRIVER = "/sys/bus/pci/drivers/mock_accel"
 _BIND = "d=${v%/vendor}; test -e $d/driver || echo ${d##*/} | tee /sys/bus/pci/drivers_probe"
 LOADER = "/usr/local/bin/loader"
+FIRMWARE = "/opt/lib/firmware/mock-accel"
+SLOW_FIRMWARE = "/sys/module/slow_firmware/parameters"
+"""``hold`` and ``waiting`` of tests/modules/slow_firmware.c."""
 INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
 # Lines by which the kernel reports a bug.
 COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
@@ -53,6 +56,23 @@ def restore(guest: ModuleGuest, node: Node) -> None:
     if missing or guest.devices() != pfs(node):
         guest.ok(f"{UNLOAD}; {LOAD}")
         assert guest.devices() == pfs(node)
+
+
+@contextmanager
+def slow_firmware(guest: ModuleGuest) -> Iterator[Callable[[bool], None]]:
+    """Whoever reads the firmware waits while a function, which this yields, was last called with True."""
+    options = f"file={FIRMWARE}/mock-accel.fw"
+    guest.ok(f"insmod /slow_firmware.ko {options} && mount -t slow_firmware none {FIRMWARE}")
+
+    def hold(value: bool) -> None:
+        guest.ok(f"echo {int(value)} > {SLOW_FIRMWARE}/hold")
+
+    try:
+        yield hold
+    finally:
+        hold(False)
+        guest.until(lambda: guest.run(f"umount {FIRMWARE}").code, 0)
+        guest.ok("rmmod slow_firmware")
 
 
 @contextmanager

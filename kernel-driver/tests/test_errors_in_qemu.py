@@ -60,3 +60,19 @@ def test_vf_that_cannot_be_published_is_not_bound(guest: ModuleGuest, node: Node
         assert guest.read(first.name, "status") == "0"
     guest.ok(f"echo {second.bdf} > {DRIVER}/bind")
     assert guest.devices() == pfs(node) | published([first, second])
+
+
+def test_nodes_have_their_names_without_memory(guest: ModuleGuest, node: Node) -> None:
+    """A name that the driver cannot make would be another one: a node outside of the folder, which stays."""
+    pf, vf, _ = card(node).functions
+    nodes = "cd /dev; find . -type c -name 'mock*' | sort"
+    before = guest.ok(nodes).splitlines()
+    guest.ok("insmod /no_memory.ko")
+    try:
+        assert guest.write(pf.name, "sriov_numvfs", "1") == DONE
+        assert guest.ok(nodes).splitlines() == sorted([*before, f"./mock-accel/{vf.name}"])
+        assert guest.ok(f"stat -c '%a %u:%g' /dev/mock-accel/{vf.name}") == "600 0:0"
+    finally:
+        guest.ok("rmmod no_memory")
+    assert guest.write(pf.name, "sriov_numvfs", "0") == DONE
+    assert guest.ok(nodes).splitlines() == before

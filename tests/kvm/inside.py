@@ -72,6 +72,7 @@ def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
         kubernetes="",
         profile="",
         feature_gates="",
+        runtime_config="",
         default_runtime=cluster_profile.default_runtime,
         k3s=None,
         golden="",

@@ -43,6 +43,7 @@ SPEC = ClusterSpec(
     kubernetes="v1.37",
     profile="/embedded.yaml",
     feature_gates="",
+    runtime_config="",
     default_runtime="crun",
     kubelet_config="maxPods: 200\n",
     k3s=None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from robot.running import TestSuite
 
-from mock_device.acceptance.suite_tags import first_version, needed, runs_alone, too_old
+from mock_device.acceptance.suite_tags import needed, needed_of_kubernetes, runs_alone
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.cluster import Capability
+from mock_device.lab.kube.features import Needed, Version
 
 
 @pytest.mark.parametrize(
@@ -22,21 +23,27 @@ def test_all_tests_of_a_suite_need_the_tag(tags: list[list[str]], alone: bool) -
 
 def test_capabilities_are_tags() -> None:
     assert needed(["numa", "needs-hotplug", "needs-device-server"]) == {Capability.HOTPLUG, Capability.DEVICE_SERVER}
-    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* console, found wings"):
+    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* upgrade, found wings"):
         needed(["needs-wings"])
 
 
-def test_first_version_of_kubernetes_is_a_tag() -> None:
-    assert first_version(["numa", "needs-power"]) == ""
-    assert first_version(["since-v1.9", "numa", "since-v1.36", "since-v1.35"]) == "v1.36"
-    with pytest.raises(StepError, match="expected a version of Kubernetes such as v1.37, found '2026'"):
-        first_version(["since-2026"])
+def test_gates_apis_and_first_version_are_tags() -> None:
+    tags = ["dra", "gate-DRAResourcePoolStatus", "api-resource.k8s.io/v1alpha3", "since-1.36", "needs-hotplug"]
+    found = needed_of_kubernetes(tags)
+    gates, apis = frozenset({"DRAResourcePoolStatus"}), frozenset({"resource.k8s.io/v1alpha3"})
+    assert found == Needed(gates, apis, Version(1, 36))
+    assert found
+    assert not needed_of_kubernetes(["dra", "needs-hotplug"])
 
 
-@pytest.mark.parametrize("release", ["v1.36.3", "v1.37.0", "v1.36.3+k3s1"])
-def test_version_that_is_new_enough(release: str) -> None:
-    assert too_old("v1.36", release) == too_old("", release) == ""
-
-
-def test_version_that_is_too_old() -> None:
-    assert too_old("v1.36", "v1.35.4") == "needs Kubernetes v1.36 or later, the cluster has v1.35.4"
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        (["gate-DRANext"], "expected one tag since- with the first version that has DRANext, found none"),
+        (["api-some/v1", "since-1.36", "since-1.37"], "the first version that has some/v1, found 1.36, 1.37"),
+        (["since-soon"], "tag since-: expected a version of Kubernetes such as 1.37, found 'soon'"),
+    ],
+)
+def test_gate_without_a_first_version_is_refused(tags: list[str], reason: str) -> None:
+    with pytest.raises(StepError, match=reason):
+        needed_of_kubernetes(tags)

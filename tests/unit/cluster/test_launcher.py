@@ -86,6 +86,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
         kubernetes=KubernetesVersion.V1_36,
         path=Path("/mine.yaml"),
         programs=KubernetesVersion.V1_36,
+        runtime_config={"resource.k8s.io/v1alpha3": True},
         default_runtime="crun",
         kubelet_drop_in=lambda: "",
         k3s=None,
@@ -98,5 +99,5 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
         launcher.launch("some", loaded, profile, "test")
     assert ClusterPaths.of("some").topology.read_text() == text
     spec = ClusterSpec.load(ClusterPaths.of("some").spec)
-    assert spec.timeout_factor == 2.5
+    assert (spec.timeout_factor, spec.runtime_config) == (2.5, "resource.k8s.io/v1alpha3=true")
     assert (spec.kubernetes, spec.binaries) == ("v1.36", "/binaries/v1.36")

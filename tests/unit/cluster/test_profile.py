@@ -43,12 +43,28 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     assert found.default_runtime == "crun"
 
 
+def test_profile_alpha_turns_on_more_gates_and_apis() -> None:
+    default, found = profile.load("embedded"), profile.load("alpha")
+    assert found.feature_gates.items() > default.feature_gates.items()
+    assert found.runtime_config.items() > default.runtime_config.items()
+    gates, versions = default.feature_gates, default.runtime_config
+    assert replace(found, path=default.path, feature_gates=gates, runtime_config=versions) == default
+
+
+def test_api_versions_become_a_flag(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, runtime-config: {resource.k8s.io/v1alpha3: true, apps/v1: false}}")
+    assert profile.flag(profile.load(str(path)).runtime_config) == "apps/v1=false,resource.k8s.io/v1alpha3=true"
+
+
 def test_stand_in_has_the_settings_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
     real, stand_in = profile.load("k3s"), profile.load("control-plane-on-node")
     assert real.k3s and stand_in.k3s
     assert stand_in.kind == real.kind == "k3s"
     assert stand_in.k3s.spec == real.k3s.spec
-    assert stand_in.feature_gates == profile.load("embedded").feature_gates
+    embedded = profile.load("embedded")
+    assert stand_in.feature_gates == embedded.feature_gates
+    assert stand_in.runtime_config == embedded.runtime_config
     assert stand_in.k3s.find_binary() is None
     monkeypatch.delenv("K3S_BINARY", raising=False)
     with pytest.raises(StepError, match="no binary of k3s"):
@@ -113,8 +129,25 @@ def test_cluster_gets_gates_that_its_version_knows(name: str) -> None:
         KubernetesVersion.V1_34: "KubeletCrashLoopBackOffMax=true,ResourceHealthStatus=true",
         KubernetesVersion.V1_35: later,
         KubernetesVersion.V1_36: later,
-        KubernetesVersion.V1_37: later,
+        KubernetesVersion.V1_37: (
+            "DRAPartitionableDevices=true,DRAWorkloadResourceClaims=true,GenericWorkload=true,ResourceHealthStatus=true"
+        ),
     }
+
+
+@pytest.mark.parametrize("name", ["embedded", "control-plane-on-node"])
+def test_api_server_gets_api_versions_that_it_has(name: str) -> None:
+    """It ends if it does not know one of them."""
+    found = {version: profile.flag(profile.load(name, version).runtime_config) for version in KubernetesVersion}
+    last = max(KubernetesVersion)
+    assert found == {**dict.fromkeys(KubernetesVersion, ""), last: "scheduling.k8s.io/v1beta1=true"}
+
+
+@pytest.mark.parametrize("version", KubernetesVersion)
+def test_profile_with_what_is_alpha_is_for_all_versions(version: KubernetesVersion) -> None:
+    gates = profile.load("alpha", version).feature_gates
+    assert gates.items() >= profile.load("embedded", version).feature_gates.items()
+    assert ("DRAResourcePoolStatus" in gates) is (version >= KubernetesVersion.V1_36)
 
 
 def test_gate_that_the_version_does_not_know_is_refused_with_file_and_reason(tmp_path: Path) -> None:
@@ -205,6 +238,8 @@ BAD_SHAPE = [
     ("{kind: embedded, kubernetes: v1.33}", "kubernetes: expected v1.34, v1.35, v1.36 or v1.37, found 'v1.33'"),
     ("{kind: embedded, kubernetes: 1.36}", "kubernetes: expected v1.34, v1.35, v1.36 or v1.37, found 1.36"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, runtime-config: {resource.k8s.io: true}}", "runtime-config: expected text that matches"),
+    ("{kind: embedded, runtime-config: {apps/v1: 'yes'}}", "runtime-config.apps/v1: expected true or false"),
     ("{kind: embedded, k3s: {}}", "k3s: this key is not allowed here"),
     ("{kind: k3s}", "expected the key k3s"),
     ("{kind: k3s, k3s: {version: v1.37.2+k3s1}}", "k3s: 'sha256' is a dependency of 'version'"),
@@ -247,5 +282,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: control-plane-on-node, embedded, external"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: alpha, control-plane-on-node, embedded"):
         profile.load("cloud")

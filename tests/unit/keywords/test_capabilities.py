@@ -1,4 +1,4 @@
-"""Tests that need what a cluster lacks, or a later Kubernetes, are skipped, by Robot Framework itself."""
+"""Tests that need what a cluster or its Kubernetes lacks are skipped, by Robot Framework itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dra_fakes.answers import api_server
 from robot.running import TestSuite
 from support.topologies import CLUSTER
 
@@ -15,6 +14,7 @@ from mock_device.checks.nodes import session
 from mock_device.checks.nodes.session import Session
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.cluster.cluster import ALWAYS, Capability, Cluster
+from mock_device.lab.kube.features import Gate, Offered
 
 SUITE = f"""
 *** Settings ***
@@ -33,29 +33,27 @@ Reads
 Flies
     [Tags]    needs-wings
     Log    flew
+
+Counts Pools
+    [Tags]    gate-DRAResourcePoolStatus    since-1.36
+    Log    counted
+
+Looks
+    [Tags]    gate-DRAAdminAccess    api-resource.k8s.io/v1    since-1.34
+    Log    looked
+
+Guesses
+    [Tags]    gate-DRATypo    since-1.34
+    Log    guessed
 """
-
-OF_VERSIONS = f"""
-*** Settings ***
-Library    {PROJECT}/libraries/ClusterLibrary.py
-
-*** Test Cases ***
-Old
-    [Tags]    since-v1.35
-    Log    read
-
-Same
-    [Tags]    since-v1.36    needs-api
-    Log    read
-
-New
-    [Tags]    since-v1.37    since-v1.35
-    Fail    it ran
-
-Wrong
-    [Tags]    since-yesterday
-    Log    read
-"""
+OFFERED = Offered(
+    "v1.37.2",
+    {
+        "DRAAdminAccess": Gate("DRAAdminAccess", "GA", True),
+        "DRAResourcePoolStatus": Gate("DRAResourcePoolStatus", "alpha", False),
+    },
+    {"resource.k8s.io/v1"},
+)
 
 
 def cluster_with(capabilities: frozenset[Capability]) -> Any:
@@ -72,14 +70,16 @@ def cluster_with(capabilities: frozenset[Capability]) -> Any:
 
 @pytest.fixture(params=[ALWAYS, frozenset(Capability)], ids=["foreign", "guests"])
 def capabilities(request: pytest.FixtureRequest) -> Iterator[frozenset[Capability]]:
-    session.begin(Session(cluster_with(request.param), lambda _: SimpleNamespace()))
+    current = Session(cluster_with(request.param), lambda _: SimpleNamespace())
+    current.kubernetes = OFFERED
+    session.begin(current)
     yield request.param
     session.end()
 
 
 def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: frozenset[Capability]) -> None:
     result = TestSuite.from_string(SUITE).run(output=None, console="none")
-    plugs, reads, flies = result.suite.tests
+    plugs, reads, flies, counts, looks, guesses = result.suite.tests
     if Capability.POWER in capabilities:
         assert (plugs.status, plugs.message) == ("FAIL", "it ran")
     else:
@@ -88,33 +88,12 @@ def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: 
     assert reads.status == "PASS"
     assert flies.status == "FAIL"
     assert flies.message.startswith("expected a tag needs- with api, nodes, topology, hotplug,")
-
-
-def test_test_for_a_later_kubernetes_is_skipped_with_the_reason() -> None:
-    current = Session(cluster_with(ALWAYS), lambda _: SimpleNamespace())
-    current.__dict__["release"] = "v1.36.3"
-    session.begin(current)
-    try:
-        result = TestSuite.from_string(OF_VERSIONS).run(output=None, console="none")
-    finally:
-        session.end()
-    old, same, new, wrong = result.suite.tests
-    assert (old.status, same.status) == ("PASS", "PASS")
-    assert (new.status, new.message) == ("SKIP", "needs Kubernetes v1.37 or later, the cluster has v1.36.3")
-    assert (wrong.status, wrong.message) == (
-        "FAIL",
-        "expected a version of Kubernetes such as v1.37, found 'yesterday'",
+    assert counts.status == "SKIP"
+    assert counts.message.startswith(
+        "feature gate DRAResourcePoolStatus (alpha) of Kubernetes v1.37.2 is off; turn it on"
     )
-
-
-def test_cluster_that_does_not_tell_its_version_fails_the_test() -> None:
-    with api_server({}) as api:
-        current = Session(cluster_with(ALWAYS), lambda _: SimpleNamespace())
-        current.__dict__["api"] = api
-        session.begin(current)
-        try:
-            result = TestSuite.from_string(OF_VERSIONS).run(output=None, console="none")
-        finally:
-            session.end()
-    assert {test.status for test in result.suite.tests} == {"FAIL"}
-    assert "404" in result.suite.tests[0].message
+    assert looks.status == "PASS"
+    assert (guesses.status, guesses.message.partition(";")[0]) == (
+        "FAIL",
+        "expected a feature gate of Kubernetes v1.37.2, found DRATypo",
+    )

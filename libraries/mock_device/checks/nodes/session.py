@@ -15,7 +15,8 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.lab.kube import kubeclient
+from mock_device.lab.kube import features, kubeclient
+from mock_device.lab.kube.features import Offered
 from mock_device.topology import Topology
 
 Result = TypeVar("Result")
@@ -55,9 +56,9 @@ class Session:
         return kubeclient.connect(self.cluster.kubeconfig)
 
     @cached_property
-    def release(self) -> str:
-        """Release of Kubernetes that the API server ran at the first look, such as ``v1.37.2``."""
-        return kubeclient.release(self.api)
+    def kubernetes(self) -> Offered:
+        """What of Kubernetes the cluster has, read once. Raises StepError."""
+        return features.read(self.api)
 
     @property
     def node_names(self) -> list[str]:

@@ -45,6 +45,8 @@ class Profile:
     """Feature gates of all control plane components and kubelets."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
+    runtime_config: Mapping[str, bool] = field(default_factory=dict)
+    """API versions that the API server serves or not, beside its defaults (``resource.k8s.io/v1alpha3``)."""
     kubernetes: KubernetesVersion | None = DEFAULT_KUBERNETES
     """Which of the lab's versions the cluster runs; None if it runs a k3s of the user's."""
     kubelet_config: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +98,7 @@ def load(name: str, kubernetes: KubernetesVersion | None = None) -> Profile:
         accelerator=accelerator() if wanted == "auto" else wanted,
         accelerator_found=wanted == "auto",
         feature_gates=_gates(path, fields.get("feature-gates") or {}, k3s, version),
+        runtime_config=feature_gates.in_range(fields.get("runtime-config") or {}, _reference(k3s, version)),
         kubernetes=version,
         default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
         kubelet_config=fields.get("kubelet-config") or {},
@@ -130,10 +133,15 @@ def _gates(
     try:
         if version:
             return feature_gates.of_version(wanted, version)
-        found = KubernetesVersion.of(k3s.version) if k3s else None
-        return feature_gates.in_range(wanted, found or DEFAULT_KUBERNETES)
+        return feature_gates.in_range(wanted, _reference(k3s, version))
     except StepError as error:
         raise StepError(f"{path}: {error}") from error
+
+
+def _reference(k3s: K3s | None, version: KubernetesVersion | None) -> KubernetesVersion:
+    """The version by which ranges are judged; for a k3s of the user's the one to be downloaded, or the default."""
+    downloaded = KubernetesVersion.of(k3s.version) if k3s else None
+    return version or downloaded or DEFAULT_KUBERNETES
 
 
 def timeout_factor(fields: Mapping[str, Any]) -> float:
@@ -179,6 +187,6 @@ def _yaml(path: Path) -> Any:
         raise StepError(f"{path}: cannot be read: {error}") from error
 
 
-def flag(gates: Mapping[str, bool]) -> str:
-    """Format ``gates`` as the value of ``--feature-gates``."""
-    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))
+def flag(values: Mapping[str, bool]) -> str:
+    """Format ``values`` as the value of ``--feature-gates`` or ``--runtime-config``."""
+    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(values.items()))
