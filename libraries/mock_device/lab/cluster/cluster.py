@@ -69,6 +69,19 @@ class NodeAccess:
 
 
 @dataclass(frozen=True)
+class UpgradeTarget:
+    """What a cluster is upgraded to."""
+
+    version: KubernetesVersion
+    programs: Path
+    """Folder with the program and a link for each component."""
+    feature_gates: str
+    """Value of ``--feature-gates`` of all components."""
+    runtime_config: str
+    """Value of ``--runtime-config`` of the API server."""
+
+
+@dataclass(frozen=True)
 class GuestAnswer:
     """QEMU's answer to a QMP command."""
 
@@ -166,11 +179,10 @@ class Cluster(ABC):
         """The nodes as guests of the lab. Raises MissingCapabilityError where the lab does not run them."""
         raise MissingCapabilityError(self.name, frozenset(Capability) - self.capabilities - {Capability.UPGRADE})
 
-    def upgrade_control_plane(self, programs: Path, version: KubernetesVersion, feature_gates: str) -> None:
-        """Replace the control plane by that of the folder ``programs``, on the same data; wait until it is ready.
+    def upgrade_control_plane(self, target: UpgradeTarget) -> None:
+        """Replace the control plane by that of ``target``, on the same data; wait until it is ready.
 
-        ``feature_gates`` is the value of ``--feature-gates``. Raises MissingCapabilityError, or StepError, after which
-        the cluster has failed.
+        Raises MissingCapabilityError, or StepError, after which the cluster has failed.
         """
         raise MissingCapabilityError(self.name, {Capability.UPGRADE})
 

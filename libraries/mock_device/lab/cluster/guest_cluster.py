@@ -11,7 +11,7 @@ from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
-from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess
+from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess, UpgradeTarget
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
 from mock_device.lab.cluster.profile import Profile
@@ -110,11 +110,12 @@ class GuestCluster(Cluster):
     def guests(self) -> Guests:
         return self._guests
 
-    def upgrade_control_plane(self, programs: Path, version: KubernetesVersion, feature_gates: str) -> None:
+    def upgrade_control_plane(self, target: UpgradeTarget) -> None:
         self.check_offers({Capability.UPGRADE})
         self.upgraded = True
-        self._control.request("upgrade", binaries=str(programs), kubernetes=version, feature_gates=feature_gates)
-        self.kubernetes = version
+        settings = {"feature_gates": target.feature_gates, "runtime_config": target.runtime_config}
+        self._control.request("upgrade", binaries=str(target.programs), kubernetes=target.version, **settings)
+        self.kubernetes = target.version
 
     def alive(self) -> bool:
         """Whether the supervisor answers and all processes that it watches run."""

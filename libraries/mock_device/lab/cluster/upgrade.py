@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -20,7 +19,7 @@ from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.build.node_image import kubelet_config
 from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster import ssh
-from mock_device.lab.cluster.cluster import Capability, MissingCapabilityError
+from mock_device.lab.cluster.cluster import Capability, MissingCapabilityError, UpgradeTarget
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.profile import flag
 
@@ -31,21 +30,11 @@ _DROP_IN = "/etc/systemd/system/kubelet.service.d/upgrade.conf"
 _DROP_IN_CONTENT = f"[Service]\nEnvironmentFile={_ENVIRONMENT}\n"
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a cluster is upgraded to."""
-
-    version: KubernetesVersion
-    programs: Path
-    """Folder with the program and a link for each component."""
-    feature_gates: str
-    """Value of ``--feature-gates`` of all components."""
-
-
-def target(cluster: GuestCluster, version: KubernetesVersion) -> Target:
+def target(cluster: GuestCluster, version: KubernetesVersion) -> UpgradeTarget:
     """What a cluster of ``version`` by the profile of ``cluster`` runs; built if it is not cached. Raises StepError."""
-    gates = profiles.load(cluster.profile, version).feature_gates
-    return Target(version, build_embedded_k8s(version), flag(gates))
+    profile = profiles.load(cluster.profile, version)
+    gates, served = flag(profile.feature_gates), flag(profile.runtime_config)
+    return UpgradeTarget(version, build_embedded_k8s(version), gates, served)
 
 
 def control_plane(cluster: GuestCluster) -> KubernetesVersion:
@@ -53,8 +42,7 @@ def control_plane(cluster: GuestCluster) -> KubernetesVersion:
     wanted = cluster.kubernetes and cluster.kubernetes.next
     if wanted is None:
         raise MissingCapabilityError(cluster.name, {Capability.UPGRADE})
-    found = target(cluster, wanted)
-    cluster.upgrade_control_plane(found.programs, found.version, found.feature_gates)
+    cluster.upgrade_control_plane(target(cluster, wanted))
     return wanted
 
 

@@ -188,8 +188,15 @@ class Supervisor:
                 self.state = "saved"
                 await self.processes.save(Path(folder))
                 await send(writer, result=True)
-            case {"do": "upgrade", "binaries": str(programs), "kubernetes": str(version), "feature_gates": str(gates)}:
-                changed = replace(self.spec, binaries=programs, kubernetes=version, feature_gates=gates)
+            case {
+                "do": "upgrade",
+                "binaries": str(programs),
+                "kubernetes": str(version),
+                "feature_gates": str(gates),
+                "runtime_config": str(served),
+            }:
+                program = {"binaries": programs, "kubernetes": version}
+                changed = replace(self.spec, **program, feature_gates=gates, runtime_config=served)
                 await self._upgrade(changed, writer)
                 await send(writer, result=True)
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
