@@ -190,6 +190,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
     assert status == {
         "name": "some",
         "topology": str(SINGLE_NODE.path),
+        "kubernetes": "v1.37",
         "state": "running",
         "reason": "",
         "step": "",
