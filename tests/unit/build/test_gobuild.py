@@ -48,7 +48,7 @@ def test_release_comes_from_the_module_of_the_version(version: KubernetesVersion
 def test_default_version_is_that_of_the_source() -> None:
     """Its cache key has no more than the source; other versions add neither code nor files."""
     assert gobuild.kubernetes_modules(DEFAULT_KUBERNETES) == PROJECT / "embedded-k8s/go.mod"
-    folders = {path.parent.relative_to(PROJECT).as_posix() for path in gobuild.kubernetes_code()}
+    folders = {path.parent.relative_to(PROJECT).as_posix() for path in gobuild.kubernetes_sources(DEFAULT_KUBERNETES)}
     assert folders == {"embedded-k8s", "embedded-k8s/standin"}
 
 

@@ -69,17 +69,25 @@ def version_flags(version: str) -> str:
     return " ".join(f"-X {package}.{name}={value}" for package in packages for name, value in values.items())
 
 
-def kubernetes_code() -> list[Path]:
-    """Go files of the program, which are the same for all versions of Kubernetes."""
-    code = [path for path in sorted(_SOURCE.rglob("*.go")) if not path.name.endswith("_test.go")]
-    return [path for path in code if not path.is_relative_to(VERSIONS)]
+def module_sources(module: Path) -> list[Path]:
+    """Files that a build of the Go module in the folder ``module`` reads: without tests and modules inside it."""
+    inner = [file.parent for file in module.rglob("go.mod") if file.parent != module]
+    code = [path for path in sorted(module.rglob("*.go")) if not path.name.endswith("_test.go")]
+    own = [path for path in code if not any(folder in path.parents for folder in inner)]
+    return [module / "go.mod", module / "go.sum", *own]
+
+
+def kubernetes_sources(version: KubernetesVersion) -> list[Path]:
+    """Files from which ``version`` is built; the Go code is the same for all versions."""
+    modules = kubernetes_modules(version)
+    code = [path for path in module_sources(_SOURCE) if path.suffix == ".go" and not path.is_relative_to(VERSIONS)]
+    return [modules, modules.with_suffix(".sum"), *code]
 
 
 @cache
 def build_embedded_k8s(version: KubernetesVersion = DEFAULT_KUBERNETES) -> Path:
     """Folder with ``embedded-k8s`` and a link per component; built if it is not cached. Raises StepError."""
-    modules = kubernetes_modules(version)
-    sources = [modules, modules.with_suffix(".sum"), *kubernetes_code()]
+    modules, sources = kubernetes_modules(version), kubernetes_sources(version)
     release = kubernetes_release(version)
 
     def build(folder: Path) -> None:
