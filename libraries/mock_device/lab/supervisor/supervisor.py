@@ -195,9 +195,8 @@ class Supervisor:
                 "feature_gates": str(gates),
                 "runtime_config": str(served),
             }:
-                program = {"binaries": programs, "kubernetes": version}
-                changed = replace(self.spec, **program, feature_gates=gates, runtime_config=served)
-                await self._upgrade(changed, writer)
+                changed = replace(self.spec, binaries=programs, kubernetes=version)
+                await self._upgrade(replace(changed, feature_gates=gates, runtime_config=served), writer)
                 await send(writer, result=True)
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
                 await self.processes.plug(node, slot, action == "plug")
