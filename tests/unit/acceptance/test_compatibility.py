@@ -23,7 +23,7 @@ SUITE = """\
     Fails Now And Then
         Should Be Equal    ${ROUND}    2
     Is Skipped
-        Skip    needs Kubernetes v1.37 or later,\n    ...    the cluster has ${RELEASE}
+        Skip    expected Kubernetes 1.37 or newer, found ${RELEASE}
     Is Skipped First
         Skip If    ${ROUND} == 1    not yet
     """
