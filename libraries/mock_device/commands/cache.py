@@ -192,7 +192,7 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     files = {*map(topology_path, topology_names()), *golden.topology_files()}
     # None: the version of the profile.
-    for made in product(files, _profiles_for_guests(), LoaderKind, [None, *KubernetesVersion]):
+    for made in product(files, _profiles_for_guests(), LoaderKind, [None, *_built_versions()]):
         goldens.append(partial(_golden, *made))
     # The outer guest of `make test-kvm` is not exported: most machines do not need it.
     return current_builds() | _requested_by([*goldens, build_outer_guest])
@@ -205,6 +205,18 @@ def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:
             with contextlib.suppress(*_NOT_HERE):
                 build()
     return set(asked_for)
+
+
+def _built_versions() -> list[KubernetesVersion]:
+    """Versions of Kubernetes that are cached; clusters of others cannot be."""
+    return [version for version in KubernetesVersion if _is_cached(partial(build_embedded_k8s, version))]
+
+
+def _is_cached(build: Callable[[], object]) -> bool:
+    with only_looking(), contextlib.suppress(NotCachedError):
+        build()
+        return True
+    return False
 
 
 def _profiles_for_guests() -> list[str]:
