@@ -3,15 +3,26 @@ Name                Faults
 Documentation       Each fault on demand (``lab fault --list``) is seen where users look, and is gone when it has ended.
 ...
 ...                 In sysfs, in the pod's status, in the claim, in the ResourceSlice, in a metric. The fault
-...                 ``err-interrupt`` is missing here: QEMU stops the guest, which no one can undo. Before Kubernetes 1.36,
-...                 taints are alpha and off.
+...                 ``err-interrupt`` is missing here: QEMU stops the guest, which no one can undo. Before
+...                 Kubernetes 1.36, taints are alpha and off.
 Resource            ../resources/jobs.resource
 Suite Setup         Borrow Cluster For Jobs
 Suite Teardown      Return Cluster
 Test Setup          Run Pod With A Device That Works
 Test Teardown       End Faults And Clean Up
 Test Timeout        45 minutes
-Test Tags           faults    dra    long    needs-device-server
+Test Tags    faults
+...          dra
+...          long
+...          needs-device-server
+...          needs-device-node
+...          needs-taints
+...          needs-health
+...          needs-device-status
+...          needs-events
+...          needs-metrics
+...          needs-attribute-uuid
+...          needs-attribute-pci-address
 
 
 *** Test Cases ***

@@ -2,8 +2,9 @@
 Name                SR-IOV
 Documentation       ``sriov_numvfs`` enables and disables virtual functions, which pods get instead of their parent.
 ...
-...                 The topology says which PFs have VFs, and how many. Kubernetes 1.34 has no shared counters as the driver
-...                 needs them, so that it publishes a PF or its VFs, not both: most tests are for later versions.
+...                 The topology says which PFs have VFs, and how many. Kubernetes 1.34 has no shared counters as
+...                 the driver needs them, so that it publishes a PF or its VFs, not both: most tests are for later
+...                 versions.
 Resource            ../resources/cluster.resource
 Resource            ../resources/sriov.resource
 Suite Setup         Borrow Cluster    sriov
@@ -11,7 +12,12 @@ Suite Teardown      Return Cluster
 Test Setup          Choose PF With VFs
 Test Teardown       Clean Up And Restore Devices
 Test Timeout        30 minutes
-Test Tags           sriov    dra
+Test Tags    sriov
+...          dra
+...          needs-class-vf
+...          needs-follows-devices
+...          needs-attribute-pci-address
+...          needs-attribute-uuid
 
 
 *** Test Cases ***
@@ -52,7 +58,7 @@ PF Without VFs Refuses To Enable One
 
 VFs Stay While One Is Allocated
     [Documentation]    Disabling is refused with "Device or resource busy", and the pod keeps its device.
-    [Tags]    since-1.35
+    [Tags]    needs-status-register    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    keeps-vf    ${NODES}[0]    VF    ${VFS[0].uuid}
     Number Of VFs Should Be Refused    ${NODES}[0]    ${PF}    0    because=IN_USE
@@ -67,19 +73,19 @@ Two VFs Of One Parent
     [Documentation]    ``docs/examples/sriov-vf-allocation.yaml``, as a reader would apply it.
     ...
     ...    The container finds the parent behind ``device/physfn``.
-    [Tags]    since-1.35
+    [Tags]    needs-examples    since-1.35
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    sriov-vf-allocation
     Pod Should Be Running    sriov-vf-test
     Devices Of Pod Should Be Of Class    sriov-vf-test    VF    count=2
-    Devices Of Pod Should Share Attribute    sriov-vf-test    physfn
+    Devices Of Pod Should Share Attribute    sriov-vf-test    ${ATTRIBUTE.parent}
     Container Should See Exactly Its Devices    sriov-vf-test
     Nodes Should Agree With Allocations
 
 PF And VF Of Different Cards
     [Documentation]    ``docs/examples/mixed-pf-vf.yaml``: one claim has a PF, and a VF of another PF.
-    [Tags]    since-1.35
+    [Tags]    needs-examples    since-1.35
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    mixed-pf-vf
@@ -91,7 +97,7 @@ PF And VF Of Different Cards
     Nodes Should Agree With Allocations
 
 PF Of An Allocated VF Is Not Allocated
-    [Tags]    since-1.35
+    [Tags]    needs-pf-vf-exclusion    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    has-vf    ${NODES}[0]    VF    ${VFS[-1].uuid}
     Start Pod With Device    wants-pf    ${NODES}[0]    PF    ${PF.uuid}
@@ -104,7 +110,7 @@ PF Of An Allocated VF Is Not Allocated
 
 VFs Of An Allocated PF Are Not Allocated
     [Documentation]    Not even when they are enabled after the PF was allocated.
-    [Tags]    since-1.35
+    [Tags]    needs-pf-vf-exclusion    since-1.35
     Run Pod With Device    has-pf    ${NODES}[0]    PF    ${PF.uuid}
     Enable And Publish VFs    ${NODES}[0]    ${PF}
     Start Pod With Device    wants-vf    ${NODES}[0]    VF    ${VFS[0].uuid}

@@ -17,6 +17,7 @@ _INTERVAL_SECONDS = 1.0
 @options.topologies(default=DEFAULT_TOPOLOGY)
 @options.profile
 @options.kubernetes
+@options.driver
 @options.module_loader
 @click.option("--cold", is_flag=True, help="Boot the cluster instead of restoring a saved one.")
 @options.internet
@@ -25,6 +26,7 @@ def up(
     topology: str,
     profile: str,
     kubernetes: str | None,
+    driver: str | None,
     module_loader: str | None,
     cold: bool,
     internet: bool,
@@ -50,6 +52,7 @@ def up(
             internet=internet,
             module_loader=loader,
             kubernetes=KubernetesVersion(kubernetes) if kubernetes else None,
+            driver=driver,
         )
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])

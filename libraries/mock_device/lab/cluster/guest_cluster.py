@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
+from mock_device.lab.cluster import drivers
 from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess, UpgradeTarget
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
@@ -81,6 +83,10 @@ class GuestCluster(Cluster):
         self.kubernetes = KubernetesVersion(spec.kubernetes) if spec.kubernetes else None
         upgradable = self.kubernetes and self.kubernetes.next and not spec.k3s
         self.capabilities = frozenset(Capability) - (frozenset() if upgradable else {Capability.UPGRADE})
+        try:
+            self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        except ValueError as error:
+            raise DamagedFileError(self._paths.drivers, str(error)) from error
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)
@@ -123,6 +129,10 @@ class GuestCluster(Cluster):
             return bool(self._guests.status()["state"] == "running")
         except StepError:
             return False
+
+    def record_drivers(self, found: Sequence[Driver]) -> None:
+        drivers.write(self._paths.drivers, found)
+        self.drivers = found
 
     @contextmanager
     def failing_fast(self) -> Iterator[None]:
