@@ -155,13 +155,13 @@ class ClusterLibrary:
 
         For a suite's setup.
         """
-        current = session.current()
-        cluster = current.cluster
+        borrowed = session.current()
+        cluster = borrowed.cluster
         builtin = BuiltIn()
         place = f", value set {self._value_set}" if self._value_set else ""
         builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
-        builtin.set_suite_metadata(RELEASE, kubeclient.release(current.api))
+        builtin.set_suite_metadata(RELEASE, kubeclient.release(borrowed.api))
         builtin.set_suite_metadata("Driver", current.driver().name)
         if self._replaces:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)

@@ -21,7 +21,12 @@ ${AT_ONCE}          25 seconds
 *** Test Cases ***
 Device Is Unplugged While Allocated
     [Documentation]    The device is tainted, and pod and claim report it, until the device is plugged in again.
-    [Tags]    needs-hotplug    needs-taints    needs-health    needs-device-status    needs-attribute-uuid    since-1.36
+    [Tags]    needs-hotplug
+    ...       needs-taints
+    ...       needs-health
+    ...       needs-device-status
+    ...       needs-attribute-uuid
+    ...       since-1.36
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}

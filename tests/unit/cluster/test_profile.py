@@ -130,7 +130,8 @@ def test_cluster_gets_gates_that_its_version_knows(name: str) -> None:
         KubernetesVersion.V1_35: later,
         KubernetesVersion.V1_36: later,
         KubernetesVersion.V1_37: (
-            "DRAPartitionableDevices=true,DRAWorkloadResourceClaims=true,GenericWorkload=true,ResourceHealthStatus=true"
+            "DRAFractionalCapacityRange=true,DRAPartitionableDevices=true,DRAWorkloadResourceClaims=true,"
+            "GenericWorkload=true,ResourceHealthStatus=true"
         ),
     }
 

@@ -12,7 +12,7 @@ import pytest
 
 from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.variables import profile_path
-from mock_device.lab.cluster import ssh, upgrade
+from mock_device.lab.cluster import profile, ssh, upgrade
 from mock_device.lab.cluster.cluster import MissingCapabilityError, UpgradeTarget
 
 V1_34, V1_35, V1_36, V1_37 = KubernetesVersion
@@ -50,24 +50,17 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("version", "gates", "served"),
-    [
-        (V1_34, "DRAPartitionableDevices=true,ResourceHealthStatus=true", ""),
-        (
-            V1_36,
-            "DRAPartitionableDevices=true,DRAWorkloadResourceClaims=true,GenericWorkload=true,ResourceHealthStatus=true",
-            "scheduling.k8s.io/v1beta1=true",
-        ),
-    ],
-)
+@pytest.mark.parametrize("version", [V1_34, V1_35, V1_36])
 def test_control_plane_gets_programs_and_settings_of_the_next_version(
-    version: KubernetesVersion, gates: str, served: str, programs: Path
+    version: KubernetesVersion, programs: Path
 ) -> None:
     cluster = cluster_of(version)
     wanted = upgrade.control_plane(cluster)
     assert wanted is version.next
+    expected = profile.load("embedded", wanted)
+    gates, served = profile.flag(expected.feature_gates), profile.flag(expected.runtime_config)
     assert cluster.targets == [UpgradeTarget(wanted, programs / wanted, gates, served)]
+    assert gates != profile.flag(profile.load("embedded", version).feature_gates) or version is V1_35
 
 
 @pytest.mark.parametrize("version", [V1_37, None])
