@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm kubernetes-e2e seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table compatibility test test-kvm kubernetes-e2e seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -76,6 +76,9 @@ soak: setup ## run the short suites five times in random order, every second tim
 
 nightly-table: venv ## make that table again from results/nightly/, for example of several machines
 	@$(NIGHTLY) --table $(ARGS)
+
+compatibility: venv ## write docs/compatibility.md from the rounds in results/nightly/: suites by version of Kubernetes
+	@python -m mock_device.acceptance.compatibility results/nightly/*/output.xml
 
 test: setup ## run every check and every suite; ends with `N passed, N failed`
 	@python tests/run.py

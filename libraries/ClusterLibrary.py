@@ -12,6 +12,7 @@ from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
 
+from mock_device.acceptance.compatibility import RELEASE
 from mock_device.acceptance.pool_server import Membership
 from mock_device.acceptance.suite_tags import needed, needed_of_kubernetes, runs_alone
 from mock_device.checks.errors import CheckError
@@ -30,7 +31,7 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
 from mock_device.lab.cluster.cluster import Cluster, MissingCapabilityError
-from mock_device.lab.kube import features
+from mock_device.lab.kube import features, kubeclient
 from mock_device.lab.kube.features import MissingFeatureError
 from mock_device.topology.features import Feature
 
@@ -142,10 +143,11 @@ class ClusterLibrary:
         if complaint:
             BuiltIn().set_suite_metadata("Cluster left unhealthy", complaint)
             logger.warn(f"{_suite()} leaves cluster {session.current().cluster.name} unhealthy: {complaint}")
+        upgraded = session.current().cluster.upgraded
         session.end()
         if self._membership and self._value_set:
             self._value_set = ""
-            self._membership.release(complaint)
+            self._membership.release(complaint or ("its Kubernetes was upgraded" if upgraded else ""))
 
     @keyword
     def show_cluster_in_report(self) -> None:
@@ -153,11 +155,13 @@ class ClusterLibrary:
 
         For a suite's setup.
         """
-        cluster = session.current().cluster
+        borrowed = session.current()
+        cluster = borrowed.cluster
         builtin = BuiltIn()
         place = f", value set {self._value_set}" if self._value_set else ""
         builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
+        builtin.set_suite_metadata(RELEASE, kubeclient.release(borrowed.api))
         builtin.set_suite_metadata("Driver", current.driver().name)
         if self._replaces:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)

@@ -3,7 +3,8 @@ Name                Faults
 Documentation       Each fault on demand (``lab fault --list``) is seen where users look, and is gone when it has ended.
 ...
 ...                 In sysfs, in the pod's status, in the claim, in the ResourceSlice, in a metric. The fault
-...                 ``err-interrupt`` is missing here: QEMU stops the guest, which no one can undo.
+...                 ``err-interrupt`` is missing here: QEMU stops the guest, which no one can undo. Before
+...                 Kubernetes 1.36, taints are alpha and off.
 Resource            ../resources/jobs.resource
 Suite Setup         Borrow Cluster For Jobs
 Suite Teardown      Return Cluster
@@ -63,6 +64,7 @@ Corrected Error Is Logged
 
 Fatal Error Is Seen Until A Reset
     [Documentation]    Nothing resets the device but the administrator of this test.
+    [Tags]    since-1.36
     [Setup]    Run Pod With A Device That Is Not Reset
     Cause Fault    ${USED.node}    ${USED.name}    AER_FATAL
     Problem Should Be Visible    ${POD}    ${USED}    fatal    FatalError
@@ -71,6 +73,7 @@ Fatal Error Is Seen Until A Reset
     No Problem Should Be Visible    ${POD}    ${USED}
 
 Driver Resets A Device After A Fatal Error
+    [Tags]    since-1.36
     ${resets}    Get Number Of Successful Resets    ${USED.node}    ${USED.name}
     Cause Fault    ${USED.node}    ${USED.name}    AER_FATAL
     Device Should Be Tainted    ${USED.node}    ${USED.name}    FatalError
@@ -80,6 +83,7 @@ Driver Resets A Device After A Fatal Error
 
 Hot Device Is Seen, And Works
     [Documentation]    Over 95 °C. It is healthy again when it has cooled down.
+    [Tags]    since-1.36
     Cause Fault    ${USED.node}    ${USED.name}    TEMPERATURE    celsius=96
     Problem Should Be Visible    ${POD}    ${USED}    hot    Hot
     Device Attribute Should Be    ${USED.node}    ${USED.name}    temp1_input    96000
@@ -91,7 +95,7 @@ Hot Device Is Seen, And Works
 
 Dead Device Is Seen Until It Is Plugged Again
     [Documentation]    It does not answer. Its pod's jobs end with an error.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    since-1.36
     [Setup]    Choose Slot
     Run Job Pod    dies    ${SLOT.node}    ${SLOT.functions[0].uuid}
     Cause Fault    ${SLOT.node}    ${SLOT.functions[0].name}    DIE

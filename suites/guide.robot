@@ -46,6 +46,7 @@ A Container In Your Own Namespace
     [Teardown]    End Series And Clean Up
 
 Links Of All Devices In A Container
+    [Tags]    since-1.35
     Get PF With VFs    ${NODES}[0]
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs

@@ -3,7 +3,7 @@ Name                Resilience Devices
 Documentation       Devices are unplugged, reset or changed by others, or their server is killed.
 ...
 ...                 No claim is lost, no device has two claims, nothing is left. docs/driver.md says what the driver
-...                 does in each case.
+...                 does in each case. Before Kubernetes 1.36, taints are alpha and off.
 Resource            ../resources/crashes.resource
 Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
@@ -21,7 +21,12 @@ ${AT_ONCE}          25 seconds
 *** Test Cases ***
 Device Is Unplugged While Allocated
     [Documentation]    The device is tainted, and pod and claim report it, until the device is plugged in again.
-    [Tags]    needs-hotplug    needs-taints    needs-health    needs-device-status    needs-attribute-uuid
+    [Tags]    needs-hotplug
+    ...       needs-taints
+    ...       needs-health
+    ...       needs-device-status
+    ...       needs-attribute-uuid
+    ...       since-1.36
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
@@ -35,7 +40,7 @@ Device Is Unplugged While Allocated
 
 Device Server Is Killed
     [Documentation]    No device of the node answers: all are tainted, until the server runs again.
-    [Tags]    needs-device-server    needs-taints
+    [Tags]    needs-device-server    needs-taints    since-1.36
     Kill Device Server    ${NODES}[0]
     All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]

@@ -2,7 +2,9 @@
 Name                SR-IOV
 Documentation       ``sriov_numvfs`` enables and disables virtual functions, which pods get instead of their parent.
 ...
-...                 The topology says which PFs have VFs, and how many.
+...                 The topology says which PFs have VFs, and how many. Kubernetes 1.34 has no shared counters as
+...                 the driver needs them, so that it publishes a PF or its VFs, not both: most tests are for later
+...                 versions.
 Resource            ../resources/cluster.resource
 Resource            ../resources/sriov.resource
 Suite Setup         Borrow Cluster    sriov
@@ -25,6 +27,7 @@ PFs Say How Many VFs They Can Have
 
 Exactly The Enabled VFs Are Published
     [Documentation]    In sysfs, with links ``physfn`` and ``virtfnN``, and in ResourceSlices, with all attributes.
+    [Tags]    since-1.35
     [Template]    Enabled VFs Should Be Published
     ${NODES}[0]    ${PF}    1
     ${NODES}[0]    ${PF}    ${PF.total_vfs}
@@ -32,6 +35,7 @@ Exactly The Enabled VFs Are Published
 
 Number Of Enabled VFs Changes Only From And To Zero
     [Documentation]    As the kernel documents it: any other change is refused with "Device or resource busy".
+    [Tags]    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Skip If    ${PF.total_vfs} < 2    no PF with two VFs in this topology
     Number Of VFs Should Be Refused    ${NODES}[0]    ${PF}    1    because=IN_USE
@@ -40,6 +44,7 @@ Number Of Enabled VFs Changes Only From And To Zero
 
 Number Out Of Range Is Refused
     [Documentation]    With "Invalid argument"; enabled VFs stay enabled.
+    [Tags]    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     [Template]    Number Out Of Range Should Be Refused
     ${{ $PF.total_vfs + 1 }}
@@ -53,7 +58,7 @@ PF Without VFs Refuses To Enable One
 
 VFs Stay While One Is Allocated
     [Documentation]    Disabling is refused with "Device or resource busy", and the pod keeps its device.
-    [Tags]    needs-status-register
+    [Tags]    needs-status-register    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    keeps-vf    ${NODES}[0]    VF    ${VFS[0].uuid}
     Number Of VFs Should Be Refused    ${NODES}[0]    ${PF}    0    because=IN_USE
@@ -68,7 +73,7 @@ Two VFs Of One Parent
     [Documentation]    ``docs/examples/sriov-vf-allocation.yaml``, as a reader would apply it.
     ...
     ...    The container finds the parent behind ``device/physfn``.
-    [Tags]    needs-examples
+    [Tags]    needs-examples    since-1.35
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    sriov-vf-allocation
@@ -80,7 +85,7 @@ Two VFs Of One Parent
 
 PF And VF Of Different Cards
     [Documentation]    ``docs/examples/mixed-pf-vf.yaml``: one claim has a PF, and a VF of another PF.
-    [Tags]    needs-examples
+    [Tags]    needs-examples    since-1.35
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    mixed-pf-vf
@@ -92,7 +97,7 @@ PF And VF Of Different Cards
     Nodes Should Agree With Allocations
 
 PF Of An Allocated VF Is Not Allocated
-    [Tags]    needs-pf-vf-exclusion
+    [Tags]    needs-pf-vf-exclusion    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    has-vf    ${NODES}[0]    VF    ${VFS[-1].uuid}
     Start Pod With Device    wants-pf    ${NODES}[0]    PF    ${PF.uuid}
@@ -105,7 +110,7 @@ PF Of An Allocated VF Is Not Allocated
 
 VFs Of An Allocated PF Are Not Allocated
     [Documentation]    Not even when they are enabled after the PF was allocated.
-    [Tags]    needs-pf-vf-exclusion
+    [Tags]    needs-pf-vf-exclusion    since-1.35
     Run Pod With Device    has-pf    ${NODES}[0]    PF    ${PF.uuid}
     Enable And Publish VFs    ${NODES}[0]    ${PF}
     Start Pod With Device    wants-vf    ${NODES}[0]    VF    ${VFS[0].uuid}
@@ -118,6 +123,7 @@ VFs Of An Allocated PF Are Not Allocated
     Nodes Should Agree With Allocations
 
 Claim For A VF Waits Until VFs Are Enabled
+    [Tags]    since-1.35
     Start Pod With Device    early    ${NODES}[0]    VF    ${VFS[0].uuid}
     Pod Should Stay Pending    early
     Enable And Publish VFs    ${NODES}[0]    ${PF}
@@ -127,6 +133,7 @@ Claim For A VF Waits Until VFs Are Enabled
 
 VFs Of One Parent Go To Different Pods
     [Documentation]    VFs exclude their parent, but not each other.
+    [Tags]    since-1.35
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    first    ${NODES}[0]    VF    ${VFS[0].uuid}
     Run Pod With Device    last    ${NODES}[0]    VF    ${VFS[-1].uuid}

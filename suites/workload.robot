@@ -69,7 +69,7 @@ Two Containers Share A Device
 
 VFs And Their Siblings Work
     [Documentation]    Two VFs of one PF, each with its own key.
-    [Tags]    sriov    needs-device-server
+    [Tags]    sriov    needs-device-server    since-1.35
     ${pf}    Get PF With VFs    ${NODES}[0]
     ${vfs}    Get VFs Of    ${NODES}[0]    ${pf}
     Skip If    len($vfs) < 2    no PF with two VFs in this topology

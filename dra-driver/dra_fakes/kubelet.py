@@ -14,7 +14,7 @@ import grpc
 from mock_accel_dra.protos import dra_health_v1_pb2 as health
 from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
-from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICE, REGISTRATION_SERVICE
+from mock_accel_dra.rpc import DRA_SERVICE, HEALTH_SERVICES, REGISTRATION_SERVICE
 
 _TIMEOUT_SECONDS = 45.0
 """The kubelet's time limit for a call. On a busy machine a driver takes more than 10 s to start."""
@@ -74,10 +74,10 @@ class FakeKubelet:
         request = dra.NodeUnprepareResourcesRequest(claims=_claims(claims))
         return self._start("NodeUnprepareResources", request, dra.NodeUnprepareResourcesResponse, timeout)
 
-    def watch_health(self) -> Any:
+    def watch_health(self, service: str = HEALTH_SERVICES[0]) -> Any:
         """Health messages for all devices, until the connection is closed (an iterator and grpc.Call)."""
         call: Any = self._channel.unary_stream(
-            f"/{HEALTH_SERVICE}/NodeWatchResources",
+            f"/{service}/NodeWatchResources",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=health.NodeWatchResourcesResponse.FromString,
         )

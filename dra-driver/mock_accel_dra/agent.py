@@ -155,7 +155,9 @@ class NodeAgent:
         service = rpc.serve(
             settings.service_socket,
             rpc.dra_handler(preparer, self.claim_durations, self),
-            rpc.health_handler(self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS, self._kubelet),
+            *rpc.health_handlers(
+                self._health, _HEALTH_SCANS * settings.rescan_interval + _HEALTH_SECONDS, self._kubelet
+            ),
         )
         registration: grpc.Server | None = None
         try:

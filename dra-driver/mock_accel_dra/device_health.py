@@ -1,4 +1,4 @@
-"""Health of this node's devices, for the kubelet's service v1.DRAResourceHealth."""
+"""Health of this node's devices, for the kubelet's service DRAResourceHealth."""
 
 from __future__ import annotations
 

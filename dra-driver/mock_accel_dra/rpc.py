@@ -27,9 +27,10 @@ from mock_accel_dra.protos import dra_v1_pb2 as dra
 from mock_accel_dra.protos import pluginregistration_v1_pb2 as registration
 
 DRA_SERVICE = "k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin"
-HEALTH_SERVICE = "v1.DRAResourceHealth"
+HEALTH_SERVICES = ("v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth")
+"""The kubelet calls the second one before Kubernetes 1.37; the messages are the same, down to the field numbers."""
 REGISTRATION_SERVICE = "pluginregistration.Registration"
-SUPPORTED_VERSIONS = ("v1.DRAPlugin", HEALTH_SERVICE)
+SUPPORTED_VERSIONS = ("v1.DRAPlugin", *HEALTH_SERVICES)
 _LONGEST_SOCKET_PATH = 107
 """sun_path of unix(7) without its terminating NUL."""
 _WORKERS = 6
@@ -131,8 +132,8 @@ def _log_given_up(request: Any, claim: Any, error: GivenUpError) -> None:
     klog.warning("Call was given up", claim=place, uid=claim.uid, claimsOfCall=names, err=error)
 
 
-def health_handler(feed: HealthFeed, timeout: float, kubelet: Presence) -> grpc.GenericRpcHandler[Any, Any]:
-    """The DRAResourceHealth service: a message with all devices after each scan.
+def health_handlers(feed: HealthFeed, timeout: float, kubelet: Presence) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    """The DRAResourceHealth service in all its versions: a message with all devices after each scan.
 
     After ``timeout`` seconds without a message the kubelet considers a device's health
     unknown. ``kubelet`` is notified while a stream is open.
@@ -167,7 +168,7 @@ def health_handler(feed: HealthFeed, timeout: float, kubelet: Presence) -> grpc.
             response_serializer=lambda answer: answer.SerializeToString(),
         )
     }
-    return grpc.method_handlers_generic_handler(HEALTH_SERVICE, methods)
+    return [grpc.method_handlers_generic_handler(service, methods) for service in HEALTH_SERVICES]
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_registration(running: NodeAgent, settings: AgentSettings, api: FakeApiS
         assert info.type == "DRAPlugin"
         assert info.name == "mock-accel.example.com"
         assert info.endpoint == str(settings.service_socket)
-        assert list(info.supported_versions) == ["v1.DRAPlugin", "v1.DRAResourceHealth"]
+        assert list(info.supported_versions) == ["v1.DRAPlugin", "v1.DRAResourceHealth", "v1alpha1.DRAResourceHealth"]
         assert not running.ready()
         kubelet.notify(True)
         assert running.ready()

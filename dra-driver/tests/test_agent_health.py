@@ -15,6 +15,7 @@ from dra_fakes.kubelet import FakeKubelet
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import discovery, recovery
 from mock_accel_dra.agent import NodeAgent
+from mock_accel_dra.rpc import HEALTH_SERVICES
 from mock_accel_dra.settings import AgentSettings
 
 from mock_device.topology import Node
@@ -57,6 +58,21 @@ def ready(item: dict[str, Any]) -> tuple[str, str]:
         for condition in device["conditions"]:
             return condition["reason"], condition["message"]
     return "", ""
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("service", HEALTH_SERVICES)
+def test_kubelets_of_all_versions_get_the_health(sysfs: SysfsTree, place: AgentSettings, service: str) -> None:
+    with FakeKubelet(place.service_socket) as kubelet:
+        reports = (
+            {item.device.device_name: (item.health, item.message) for item in report.devices}
+            for report in kubelet.watch_health(service)
+        )
+        assert next(reports)["mock9"] == (1, "")
+        sysfs.write("mock9", "health", "hot")
+        changed = next(report["mock9"] for report in reports if report["mock9"][0] != 1)
+    assert changed[0] == 2
+    assert "temperature" in changed[1]
 
 
 @pytest.mark.usefixtures("agent")

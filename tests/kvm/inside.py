@@ -69,6 +69,8 @@ def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
         qemu_img=qemu.img_argv,
         image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
         binaries="",
+        kubernetes="",
+        profile="",
         feature_gates="",
         runtime_config="",
         default_runtime=cluster_profile.default_runtime,

@@ -21,6 +21,7 @@ PROCESSES = [
 ]
 STATUS: dict[str, Any] = {
     "topology": "/some/numa-cluster.yaml",
+    "kubernetes": "v1.37",
     "state": "running",
     "reason": "",
     "step": "",
@@ -39,6 +40,8 @@ SPEC = ClusterSpec(
     qemu_img=["qemu-img"],
     image=ImageSpec("disk", "raw", "kernel", "initrd"),
     binaries="/b",
+    kubernetes="v1.37",
+    profile="/embedded.yaml",
     feature_gates="",
     runtime_config="",
     default_runtime="crun",

@@ -186,7 +186,7 @@ def kubernetes_e2e_command(
     tests = all_tests(programs, folder).tests
     if gone := known_failures.unknown_tests(known, [test.name for test in tests]):
         raise StepError(
-            f"{failures}: expected names of tests of Kubernetes {gobuild.kubernetes_version()}, found {gone}"
+            f"{failures}: expected names of tests of Kubernetes {gobuild.kubernetes_release()}, found {gone}"
         )
     selection = [*(f"--focus={item}" for item in focus), *(f"--skip={item}" for item in skip)]
     cluster = client.borrow(topology or DEFAULT_TOPOLOGY, who=f"make {NAME}", profile=profile)
@@ -234,7 +234,7 @@ def _on(
         problems.append("no test ran; look at --focus and --skip")
     judged = known_failures.judge(report.tests, known, on)
     return Run(
-        kubernetes=gobuild.kubernetes_version(),
+        kubernetes=gobuild.kubernetes_release(),
         cluster=cluster.name,
         topology=cluster.topology.name,
         seconds=report.seconds,

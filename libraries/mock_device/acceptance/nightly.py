@@ -24,7 +24,8 @@ from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
 from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.commands import interrupt
-from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.timeouts import Timeout
@@ -34,11 +35,13 @@ _SHORT = ("environment", "numa", "allocation")
 _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
 _ANY_DRIVER = ("conformance", "environment", "numa", "pcie", "allocation")
 _NO_HOTPLUG = (*_SHORT, "security", "discovery", "sriov", "pcie", "operation", "guide")
+_LONG = ("debugging", "faults", "images", "resilience-devices", "resilience-driver", "resilience-nodes", "workload")
+_ALL = (*_NO_HOTPLUG, *_LONG, "helm")
 
 
 @dataclass(frozen=True)
 class OtherCluster:
-    """A cluster of another make, of the default topology."""
+    """A cluster of another make, or of another Kubernetes, of the default topology."""
 
     profile: str
     suites: Sequence[str]
@@ -49,14 +52,16 @@ class OtherCluster:
     """Name of its DRA driver in ``variables/drivers``; empty for this project's."""
 
 
+_OTHER_VERSIONS = [f"kubernetes-{version}" for version in KubernetesVersion if version is not DEFAULT_KUBERNETES]
 OTHER_CLUSTERS = {
+    **{name: OtherCluster(name, (*_ALL, "upgrade")) for name in _OTHER_VERSIONS},
     "control-plane-on-node": OtherCluster("control-plane-on-node", _SHORT),
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
     "other-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
 }
-"""Clusters of other makes on which suites run as well, by the names of their rounds."""
+"""Clusters of other makes or versions on which suites run as well, by the names of their rounds."""
 _FAILED = 1
 _LOG = "acceptance.log"
 

@@ -13,6 +13,7 @@ from mock_device.commands import options
 
 if TYPE_CHECKING:
     from mock_device.lab.base.tables import Table
+    from mock_device.lab.cluster.cluster import Cluster
     from mock_device.lab.cluster.image_loading import Loaded
     from mock_device.lab.cluster.registry import Registry
 
@@ -56,9 +57,13 @@ _words = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[A
 @click.pass_context
 def kubectl(context: click.Context, name: str, command: Sequence[str]) -> int:
     """Run kubectl as an administrator."""
+    from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
     from mock_device.lab.build import gobuild
 
-    return _run_on(context, name, lambda: str(gobuild.build_embedded_k8s() / "kubectl"), command)
+    def of_cluster(cluster: Cluster) -> str:
+        return str(gobuild.build_embedded_k8s(cluster.kubernetes or DEFAULT_KUBERNETES) / "kubectl")
+
+    return _run_on(context, name, of_cluster, command)
 
 
 @click.command(context_settings=_PASS_ON)
@@ -69,10 +74,10 @@ def helm(context: click.Context, name: str, command: Sequence[str]) -> int:
     """Run Helm as an administrator: that of HELM, else the lab's own."""
     from mock_device.lab.build import chart
 
-    return _run_on(context, name, chart.helm_program, command)
+    return _run_on(context, name, lambda _: chart.helm_program(), command)
 
 
-def _run_on(context: click.Context, name: str, program: Callable[[], str], command: Sequence[str]) -> int:
+def _run_on(context: click.Context, name: str, program: Callable[[Cluster], str], command: Sequence[str]) -> int:
     """Run a client of the API on cluster ``name``; its exit code."""
     if command[:1] == ("-h",):
         click.echo(context.get_help())
@@ -80,7 +85,7 @@ def _run_on(context: click.Context, name: str, program: Callable[[], str], comma
     from mock_device.lab.cluster import client
 
     cluster = client.attach(name, f"lab {context.info_name}")
-    return _hand_over([program(), *command], KUBECONFIG=str(cluster.kubeconfig))
+    return _hand_over([program(cluster), *command], KUBECONFIG=str(cluster.kubeconfig))
 
 
 def _hand_over(command: Sequence[str], **environment: str) -> int:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mock_device.commands import options
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 
 if TYPE_CHECKING:
     from mock_device.commands.cache import Entry
@@ -27,10 +29,10 @@ def _qemu() -> str:
     return ensure_qemu().version
 
 
-def _kubernetes() -> Path:
+def _kubernetes(version: KubernetesVersion = DEFAULT_KUBERNETES) -> Path:
     from mock_device.lab.build.gobuild import build_embedded_k8s
 
-    return build_embedded_k8s()
+    return build_embedded_k8s(version)
 
 
 def _registry() -> Path:
@@ -39,10 +41,10 @@ def _registry() -> Path:
     return build_registry()
 
 
-def _node_image() -> Path:
+def _node_image(version: KubernetesVersion = DEFAULT_KUBERNETES) -> Path:
     from mock_device.lab.build.node_image import build_node_image
 
-    return build_node_image().disk
+    return build_node_image(version).disk
 
 
 def _kmod_image() -> Path:
@@ -89,6 +91,8 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
 # No cluster needs them; built only if they are named.
 _EXAMPLES: dict[str, Callable[[], Path | str]] = {"go-driver-image": _go_driver_image}
 _KUBERNETES = "kubernetes"
+_BY_VERSION = {_KUBERNETES: _kubernetes, "node-image": _node_image}
+"""Parts that are of a version of Kubernetes."""
 
 
 @contextmanager
@@ -124,7 +128,12 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
 @click.command()
 @click.argument("what", nargs=-1, type=click.Choice([*_BUILDS, *_EXAMPLES]))
 @click.option("--kernel", metavar="RELEASE", help="kmod-image only: for this kernel of Debian, as uname -r prints it.")
-def build(what: Sequence[str], kernel: str | None) -> None:
+@click.option(
+    "--kubernetes",
+    type=click.Choice([version.value for version in KubernetesVersion]),
+    help=f"kubernetes and node-image only: of this version (default: {DEFAULT_KUBERNETES}).",
+)
+def build(what: Sequence[str], kernel: str | None, kubernetes: str | None) -> None:
     """Build what a cluster needs, all or the named parts; cached artifacts are not built again."""
     from mock_device.lab.build import images, kbuild, prerequisites
 
@@ -133,6 +142,12 @@ def build(what: Sequence[str], kernel: str | None) -> None:
         if list(what) != ["kmod-image"]:
             raise click.UsageError("--kernel is for kmod-image only")
         print(f"kmod-image\t{images.kmod_image(kbuild.build_module_for(kernel), kernel)}")
+        return
+    if kubernetes:
+        if not what or not set(what) <= _BY_VERSION.keys():
+            raise click.UsageError(f"--kubernetes is for {' and '.join(_BY_VERSION)} only")
+        for name in what:
+            print(f"{name}\t{_BY_VERSION[name](KubernetesVersion(kubernetes))}")
         return
     names = what or list(_BUILDS)
     with _kubernetes_meanwhile(names):

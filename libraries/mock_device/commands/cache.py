@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from mock_device import topology as topologies
 from mock_device.commands import overview
 from mock_device.lab.base.files import remove_tree
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
@@ -38,10 +40,13 @@ from mock_device.lab.cluster import deploy, golden, inventory, kvm, profile
 from mock_device.lab.cluster.kvm import NoKvmError
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.operator_files import MissingFilesError
+from mock_device.lab.cluster.profile import NoVersionError
 from mock_device.topology import TopologyError
 
 _BLOCK_BYTES = 512
 _NOT_ARTIFACTS = {"attached", "clusters", "logs"}
+_NOT_HERE = (NotCachedError, MissingFilesError, NoBinaryError, NoKvmError, NoVersionError, TopologyError)
+"""Why a build that is only looked at has no key."""
 
 
 @dataclass(frozen=True)
@@ -193,10 +198,12 @@ def _go_driver_image() -> Path:
 
 
 def _current() -> set[Path]:
-    """Artifacts of the current inputs: every profile with each topology of the project and of a golden cluster."""
+    """Artifacts of the current inputs: every profile and version with each topology, also that of a golden cluster."""
     goldens: list[Callable[[], object]] = []
-    for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
-        goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
+    files = {*map(topology_path, topology_names()), *golden.topology_files()}
+    # None: the version of the profile.
+    for made in product(files, _profiles_for_guests(), LoaderKind, [None, *_built_versions()]):
+        goldens.append(partial(_golden, *made))
     # What `make test-kvm` and `make kubernetes-e2e` need, and the example in Go, are not exported: most machines do not
     # need them.
     return current_builds() | _requested_by(
@@ -208,9 +215,21 @@ def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:
     with only_looking() as asked_for:
         for build in builds:
             # Files of a module loader, and k3s, are the user's, who may not have them any more.
-            with contextlib.suppress(NotCachedError, MissingFilesError, NoBinaryError, NoKvmError, TopologyError):
+            with contextlib.suppress(*_NOT_HERE):
                 build()
     return set(asked_for)
+
+
+def _built_versions() -> list[KubernetesVersion]:
+    """Versions of Kubernetes that are cached; clusters of others cannot be."""
+    return [version for version in KubernetesVersion if _is_cached(partial(build_embedded_k8s, version))]
+
+
+def _is_cached(build: Callable[[], object]) -> bool:
+    with only_looking(), contextlib.suppress(NotCachedError):
+        build()
+        return True
+    return False
 
 
 def _profiles_for_guests() -> list[str]:
@@ -221,6 +240,6 @@ def _node_image(profile_name: str) -> None:
     profile.load(profile_name).node_image()
 
 
-def _golden(topology: Path, profile_name: str, loader: LoaderKind) -> None:
-    chosen = replace(kvm.with_working_accelerator(profile.load(profile_name)), module_loader=loader)
+def _golden(topology: Path, profile_name: str, loader: LoaderKind, version: KubernetesVersion | None) -> None:
+    chosen = replace(kvm.with_working_accelerator(profile.load(profile_name, version)), module_loader=loader)
     golden.with_driver(topologies.load(topology), chosen)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from urllib3.exceptions import HTTPError
 
 _SECTIONS: Mapping[str, Sequence[click.Command]] = {
-    "Clusters": (clusters.up, clusters.down, clusters.status, clusters.clusters),
+    "Clusters": (clusters.up, clusters.upgrade, clusters.down, clusters.status, clusters.clusters),
     "A cluster that exists": (attaching.attach, attaching.detach, attaching.topology),
     "Use a cluster": (
         access.ssh,

@@ -16,17 +16,26 @@ _INTERVAL_SECONDS = 1.0
 @click.command()
 @options.topologies(default=DEFAULT_TOPOLOGY)
 @options.profile
+@options.kubernetes
 @options.driver
 @options.module_loader
 @click.option("--cold", is_flag=True, help="Boot the cluster instead of restoring a saved one.")
 @options.internet
 @options.name
 def up(
-    topology: str, profile: str, driver: str | None, module_loader: str | None, cold: bool, internet: bool, name: str
+    topology: str,
+    profile: str,
+    kubernetes: str | None,
+    driver: str | None,
+    module_loader: str | None,
+    cold: bool,
+    internet: bool,
+    name: str,
 ) -> None:
     """Start a cluster with kernel module, DRA driver and devices; it runs until 'lab down'."""
     from mock_device.diagnosis import health
     from mock_device.lab.base import progress, tables
+    from mock_device.lab.base.kubernetes_version import KubernetesVersion
     from mock_device.lab.base.tables import Note, Table
     from mock_device.lab.build import prerequisites
     from mock_device.lab.cluster import client
@@ -36,11 +45,39 @@ def up(
     with progress.step(f"cluster {name} ({topology})"):
         loader = LoaderKind(module_loader) if module_loader else None
         cluster = client.up(
-            topology, name, profile=profile, cold=cold, internet=internet, module_loader=loader, driver=driver
+            topology,
+            name,
+            profile=profile,
+            cold=cold,
+            internet=internet,
+            module_loader=loader,
+            kubernetes=KubernetesVersion(kubernetes) if kubernetes else None,
+            driver=driver,
         )
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])
     tables.print_tables(*health.tables(health.status_of(cluster)), places)
+
+
+@click.command()
+@options.name
+def upgrade(name: str) -> None:
+    """Bring a running cluster to the next version of Kubernetes: the control plane, then the nodes one by one."""
+    from mock_device.lab.base import progress
+    from mock_device.lab.base.errors import StepError
+    from mock_device.lab.cluster import client
+    from mock_device.lab.cluster import upgrade as upgrading
+    from mock_device.lab.cluster.guest_cluster import GuestCluster
+
+    cluster = client.attach(name, "lab upgrade")
+    if not isinstance(cluster, GuestCluster):
+        raise StepError(f"cluster {name!r} is attached, the lab does not run its nodes; upgrade it by its own means")
+    with progress.step("control plane", cluster.log_dir):
+        version = upgrading.control_plane(cluster)
+    for node in cluster.topology.nodes:
+        with progress.step(node.name, cluster.log_dir):
+            upgrading.node(cluster, node.name)
+    print(f"{name}\tKubernetes {version}")
 
 
 @click.command()

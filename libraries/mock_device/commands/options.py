@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES, DEFAULT_NAME, DEFAULT_PROFILE
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.variables import driver_names, profile_names, topology_names
 
@@ -97,6 +98,11 @@ module_loader = click.option(
     "--module-loader",
     type=click.Choice(["pod", "kmm"]),
     help="What loads the kernel module: pods of this project, or the KMM operator (default: the profile's).",
+)
+kubernetes = click.option(
+    "--kubernetes",
+    type=click.Choice([version.value for version in KubernetesVersion]),
+    help=f"Version of Kubernetes (default: the profile's, normally {DEFAULT_KUBERNETES}).",
 )
 node = click.option("--node", metavar="NODE", shell_complete=complete_node, help="Only this node.")
 of_node = click.argument("node", metavar="NODE", shell_complete=complete_node)

@@ -46,6 +46,8 @@ class ClusterView:
 
     name: str
     topology: str
+    kubernetes: str
+    """The lab's version with which it was started, such as ``v1.37``; empty for another Kubernetes."""
     state: str
     """``starting``, ``running``, ``failed``, ``saved``, ``stopping``, or ``no answer``; ``attaching``, ``attached`` or
     ``detaching`` for a cluster that exists."""
@@ -94,6 +96,7 @@ def view(status: Mapping[str, Any]) -> ClusterView:
     return ClusterView(
         name=status["name"],
         topology=Path(status["topology"]).stem,
+        kubernetes=status["kubernetes"],
         state=status["state"],
         detail=status["reason"] or status.get("step", ""),
         started=status["started"],
@@ -113,7 +116,7 @@ class _Supervisor:
     """A connection to one supervisor. It stays open, so that a hanging supervisor gets one request only."""
 
     def __init__(self, name: str) -> None:
-        self._known = ClusterView(name, _topology_of(name), "no answer")
+        self._known = ClusterView(name, *_specified(name), "no answer")
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._asked: asyncio.Task[dict[str, Any]] | None = None
         self._since = 0.0
@@ -169,12 +172,13 @@ def _forget(asked: asyncio.Task[dict[str, Any]]) -> None:
         asked.exception()
 
 
-def _topology_of(name: str) -> str:
-    """Topology in the cluster's spec; empty if the spec is not written yet, or damaged."""
+def _specified(name: str) -> tuple[str, str]:
+    """Topology and version of Kubernetes in the cluster's spec; empty if it is not written yet, or damaged."""
     try:
-        return Path(ClusterSpec.load(ClusterPaths.of(name).spec).topology).stem
+        spec = ClusterSpec.load(ClusterPaths.of(name).spec)
     except DamagedFileError:
-        return ""
+        return "", ""
+    return Path(spec.topology).stem, spec.kubernetes
 
 
 class Overview:
@@ -211,8 +215,8 @@ def _attached(name: str) -> ClusterView:
     try:
         record = AttachedPaths.of(name).load()
     except StepError as error:
-        return ClusterView(name, "", "damaged", str(error))
-    return ClusterView(name, "external", record.state, f"by {record.profile}")
+        return ClusterView(name, "", "", "damaged", str(error))
+    return ClusterView(name, "external", "", record.state, f"by {record.profile}")
 
 
 def look() -> list[ClusterView]:

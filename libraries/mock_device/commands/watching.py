@@ -18,7 +18,18 @@ from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.tables import Table, for_people, to_json
 
 NOTHING_RUNS = "no cluster runs; start one: lab up"
-_HEADINGS = ("cluster", "topology", "state", "since", "held by", "memory", "guests", "control plane", "died")
+_HEADINGS = (
+    "cluster",
+    "topology",
+    "Kubernetes",
+    "state",
+    "since",
+    "held by",
+    "memory",
+    "guests",
+    "control plane",
+    "died",
+)
 _STYLES = {"running": "green", "starting": "yellow", "failed": "red", "no answer": "red"}
 
 Show = Callable[[Sequence[ClusterView]], None]
@@ -36,6 +47,7 @@ def _table(clusters: Sequence[ClusterView], since: Callable[[ClusterView], str])
             for cell in (
                 cluster.name,
                 cluster.topology,
+                cluster.kubernetes,
                 _state(cluster),
                 since(cluster),
                 _holders(cluster),

@@ -22,7 +22,7 @@ from mock_device.checks.objects import kube, others, pods
 from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
-from mock_device.diagnosis.snapshot import Snapshot
+from mock_device.diagnosis.snapshot import Object, Snapshot
 from mock_device.diagnosis.steps import of_cluster, take
 from mock_device.driver import current
 from mock_device.lab.base.disk import mebibytes
@@ -48,6 +48,8 @@ class NodeStatus:
     """Memory of the guest's QEMU on this machine, bytes; see ``lab.base.processes.ProcessState``."""
     ready: str
     """Condition Ready in the API: ``True``, ``False``, ``Unknown``, or ``absent``."""
+    kubelet: str
+    """Release of the kubelet, such as ``v1.37.2``, as it reported it last; empty if it never did."""
     module: bool
     devices: dict[str, str]
     """Status register by device name: ``0`` free, ``1`` allocated, as sysfs shows it."""
@@ -79,6 +81,8 @@ class ClusterStatus:
 
     name: str
     topology: str
+    kubernetes: str
+    """Release that the API server runs, such as ``v1.37.2``."""
     state: str
     holders: list[str]
     nodes: list[NodeStatus]
@@ -151,6 +155,7 @@ def collect(session: Session) -> ClusterStatus:
     return ClusterStatus(
         name=session.cluster.name,
         topology=session.topology.name,
+        kubernetes=snapshot.release,
         state=state,
         holders=holders,
         nodes=_nodes(snapshot),
@@ -179,7 +184,7 @@ def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
             node,
             snapshot.guest_answers[node.name] if snapshot.has_guests else None,
             memory.get(f"qemu-{node.name}", 0),
-            condition(snapshot.nodes[node.name], "Ready") if node.name in snapshot.nodes else "absent",
+            snapshot.nodes.get(node.name),
             shown.get(node.name),
             snapshot.silent.get(node.name, "").removeprefix(f"{node.name}: "),
         )
@@ -188,7 +193,7 @@ def _nodes(snapshot: LiveSnapshot) -> list[NodeStatus]:
 
 
 def _node(
-    node: Node, guest: GuestAnswer | None, memory: int, ready: str, shown: NodeDevices | None, silent: str
+    node: Node, guest: GuestAnswer | None, memory: int, known: Object | None, shown: NodeDevices | None, silent: str
 ) -> NodeStatus:
     virtual = {function.name for function in node.functions if function.is_vf}
     devices = {device.name: str(device.status) for device in shown.accelerators} if shown else {}
@@ -196,13 +201,19 @@ def _node(
         name=node.name,
         guest=_guest_state(guest),
         memory=memory,
-        ready=ready,
+        ready=condition(known, "Ready") if known else "absent",
+        kubelet=_kubelet(known) if known else "",
         module=shown is not None and shown.module != MODULE_ABSENT,
         devices=devices,
         expected_devices=len(node.pfs),
         error=silent or (guest.error if guest else ""),
         vfs=tuple(name for name in devices if name in virtual),
     )
+
+
+def _kubelet(node: Object) -> str:
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return str(info.get("kubeletVersion") or "")
 
 
 def _guest_state(guest: GuestAnswer | None) -> str:
@@ -216,7 +227,7 @@ def tables(status: ClusterStatus) -> list[Table]:
     return [
         Table((), [_cluster_row(status)]),
         Table(
-            ("node", "guest", "memory", "ready", "module", "devices", "allocated"),
+            ("node", "guest", "memory", "ready", "kubelet", "module", "devices", "allocated"),
             [_node_row(node) for node in status.nodes],
             right=("memory",),
             # The error of a node has no heading.
@@ -232,7 +243,7 @@ def tables(status: ClusterStatus) -> list[Table]:
 
 def _cluster_row(status: ClusterStatus) -> tuple[str, ...]:
     slices, loader = f"slices {status.slices}", f"module loader {status.module_loader}"
-    return ("cluster", status.name, status.topology, status.state, slices, loader)
+    return ("cluster", status.name, status.topology, f"Kubernetes {status.kubernetes}", status.state, slices, loader)
 
 
 def _node_row(node: NodeStatus) -> tuple[str, ...]:
@@ -242,6 +253,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
         node.guest,
         mebibytes(node.memory),
         node.ready,
+        node.kubelet or "-",
         "loaded" if node.module else "absent",
         f"{len(node.pfs)} of {node.expected_devices}" + (f" and {len(node.vfs)} VFs" if node.vfs else ""),
         ",".join(allocated) or "-",

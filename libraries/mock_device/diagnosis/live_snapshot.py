@@ -58,7 +58,7 @@ class LiveSnapshot:
 
         Raises StepError, ApiException or HTTPError if the supervisor or the API server does not answer.
         """
-        needed = ["_look", "nodes", "driver_pods", "slices", "loader"]
+        needed = ["_look", "nodes", "driver_pods", "slices", "loader", "release"]
         if self.has_guests:
             _ = self.supervisor  # first and alone: its connection handles one request at a time
             needed.append("guest_answers")
@@ -105,6 +105,11 @@ class LiveSnapshot:
         before = time.time()
         outputs = self._session.on_nodes(CLOCK_PROBE)
         return {node: ahead(float(output), before, time.time()) for node, output in outputs.items()}
+
+    @cached_property
+    def release(self) -> str:
+        """Release of Kubernetes that the API server runs, such as ``v1.37.2``."""
+        return kubeclient.release(self._api)
 
     @cached_property
     def nodes(self) -> Mapping[str, Object]:

@@ -94,7 +94,7 @@ def _installs_kmm(inventory: Inventory) -> bool:
 def _api(inventory: Inventory) -> Iterator[Check]:
     try:
         api = connect(inventory)
-        version: Any = client.VersionApi(api).get_code()
+        release = kubeclient.release(api)
     except StepError as error:
         yield Check("API", "kubeconfig", str(error), "correct kubeconfig and context in the profile")
         return
@@ -106,7 +106,7 @@ def _api(inventory: Inventory) -> Iterator[Check]:
     except ApiException as error:
         yield Check("API", "answers", kubeclient.refusal(error), "check the credentials in the kubeconfig")
         return
-    yield Check("API", "answers", f"Kubernetes {version.git_version}")
+    yield Check("API", "answers", f"Kubernetes {release}")
     try:
         yield from _rights(api)
         yield from _dra(api)

@@ -198,6 +198,16 @@ def test_other_driver_runs_the_suites_that_know_no_driver() -> None:
     assert "--driver" not in nightly.command("runc", 1, Path("/r"), [])
 
 
+@pytest.mark.parametrize("version", ["v1.34", "v1.35", "v1.36"])
+def test_all_suites_that_measure_nothing_run_on_each_version_of_kubernetes(version: str) -> None:
+    line = " ".join(nightly.command(f"kubernetes-{version}", 1, Path("/r"), []))
+    assert f" --topology numa-cluster --profile kubernetes-{version} --outputdir /r -- " in line
+    suites = {Path(word).stem for word in line.partition(" -- ")[2].split()}
+    every = {path.stem for path in (PROJECT / "suites").glob("*.robot")}
+    # These need a topology or an operator of their own, or measure.
+    assert every - suites == {"dense", "kmm", "performance", "performance-dense", "performance-jobs"}
+
+
 def test_profiles_and_drivers_of_other_makes_exist() -> None:
     assert {cluster.driver for cluster in nightly.OTHER_CLUSTERS.values()} - {""} <= set(driver_names())
     assert {cluster.profile for cluster in nightly.OTHER_CLUSTERS.values()} <= set(profile_names())

@@ -25,7 +25,7 @@ def test_capabilities_and_offers_of_the_driver_are_tags() -> None:
     found = needed(["numa", "needs-hotplug", "needs-device-server", "needs-health", "needs-attribute-numa-node"])
     assert found.capabilities == {Capability.HOTPLUG, Capability.DEVICE_SERVER}
     assert found.offers == {"health", "attribute-numa-node"}
-    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* console, admin-access, .*, found wings"):
+    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* upgrade, admin-access, .*, found wings"):
         needed(["needs-wings"])
 
 

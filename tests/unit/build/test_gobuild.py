@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from support.fake_command import FakeCommand, fake_command
 
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import gobuild
 from mock_device.lab.build.node_image import NODE_PROGRAMS
@@ -31,17 +33,31 @@ def go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCommand:
     return fake_command(monkeypatch, tmp_path, "go", GO)
 
 
-def test_version_comes_from_the_module() -> None:
-    version = gobuild.kubernetes_version()
-    assert re.fullmatch(r"v1\.37\.\d+", version)
-    assert f"k8s.io/kubernetes {version}\n" in (PROJECT / "embedded-k8s/go.mod").read_text()
+@pytest.mark.parametrize("version", KubernetesVersion)
+def test_release_comes_from_the_module_of_the_version(version: KubernetesVersion) -> None:
+    release = gobuild.kubernetes_release(version)
+    assert re.fullmatch(rf"{re.escape(version)}\.\d+", release)
+    modules = gobuild.kubernetes_modules(version)
+    text, sums = modules.read_text(), modules.with_suffix(".sum").read_text()
+    assert f"k8s.io/kubernetes {release} h1:" in sums
+    # Of one version of Kubernetes only: its staging modules are released together with it.
+    staging = dict(re.findall(r"^\s+(k8s\.io/\S+) => \1 (\S+)$", text, re.MULTILINE))
+    assert len(staging) > 25
+    assert set(staging.values()) == {f"v0{release.removeprefix('v1')}"}
+
+
+def test_default_version_is_that_of_the_source() -> None:
+    """Its cache key has no more than the source; other versions add neither code nor files."""
+    assert gobuild.kubernetes_modules(DEFAULT_KUBERNETES) == PROJECT / "embedded-k8s/go.mod"
+    folders = {path.parent.relative_to(PROJECT).as_posix() for path in gobuild.kubernetes_sources(DEFAULT_KUBERNETES)}
+    assert folders == {"embedded-k8s", "embedded-k8s/standin"}
 
 
 def test_module_without_kubernetes_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module x\n\nrequire (\n\tk8s.io/kubernetes/staging v1.0.0\n)\n")
     monkeypatch.setattr(gobuild, "_SOURCE", tmp_path)
     with pytest.raises(StepError, match=r"go\.mod does not require k8s\.io/kubernetes"):
-        gobuild.kubernetes_version()
+        gobuild.kubernetes_release()
 
 
 def test_version_is_stamped_for_servers_and_clients() -> None:
@@ -60,12 +76,21 @@ def test_kubernetes_is_one_binary_with_a_link_for_each_component(go: FakeCommand
     (call,) = go.calls
     assert call["cwd"] == str(PROJECT / "embedded-k8s")
     assert call["env"]["CGO_ENABLED"] == "0"
-    assert gobuild.version_flags(gobuild.kubernetes_version()) in call["argv"][call["argv"].index("-ldflags") + 1]
+    assert gobuild.version_flags(gobuild.kubernetes_release()) in call["argv"][call["argv"].index("-ldflags") + 1]
 
 
 def test_kubernetes_is_built_once(go: FakeCommand) -> None:
     assert gobuild.build_embedded_k8s.__wrapped__() == gobuild.build_embedded_k8s.__wrapped__()
     assert len(go.calls) == 1
+
+
+def test_each_version_is_built_from_its_modules_under_a_key_of_its_own(go: FakeCommand) -> None:
+    folders = {gobuild.build_embedded_k8s.__wrapped__(version) for version in KubernetesVersion}
+    assert len(folders) == len(go.calls) == len(KubernetesVersion)
+    for version, call in zip(KubernetesVersion, go.calls, strict=True):
+        assert f"-modfile={gobuild.kubernetes_modules(version)}" in call["argv"]
+        assert f"gitVersion={gobuild.kubernetes_release(version)} " in " ".join(call["argv"])
+        assert call["cwd"] == str(PROJECT / "embedded-k8s")
 
 
 def test_containerd_has_its_shim_and_its_client(go: FakeCommand) -> None:

@@ -62,7 +62,7 @@ def test_programs_are_built_like_kubernetes(go: FakeCommand) -> None:
         assert call["cwd"] == str(SOURCE)
         assert call["env"]["CGO_ENABLED"] == "0"
         assert "-trimpath" in call["argv"]
-        assert gobuild.version_flags(gobuild.kubernetes_version()) in call["argv"][call["argv"].index("-ldflags") + 1]
+        assert gobuild.version_flags(gobuild.kubernetes_release()) in call["argv"][call["argv"].index("-ldflags") + 1]
 
 
 def test_images_have_the_names_for_which_the_tests_ask(programs: Path) -> None:

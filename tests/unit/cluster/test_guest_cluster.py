@@ -19,9 +19,10 @@ from mock_device.driver import current, description
 from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
+from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError, K3sSpec
 from mock_device.lab.cluster import guest_cluster as module
-from mock_device.lab.cluster.cluster import Capability, Cluster, MissingCapabilityError, NodeAccess
+from mock_device.lab.cluster.cluster import Capability, Cluster, MissingCapabilityError, NodeAccess, UpgradeTarget
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.kube import kubeclient
 
@@ -164,7 +165,7 @@ def test_release_waits_for_the_end_of_a_cluster_that_ends_with_it(
 
 
 def test_cluster_of_guests_has_every_capability(paths: ClusterPaths) -> None:
-    attach(Control()).check_offers(list(Capability))
+    attach(Control()).check_offers(set(Capability) - {Capability.UPGRADE})
 
 
 def test_failed_cluster_ends_the_wait_with_the_supervisors_reason(paths: ClusterPaths) -> None:
@@ -233,3 +234,26 @@ def test_cluster_without_guests_says_what_it_lacks() -> None:
         foreign.check_offers({Capability.API, Capability.POWER})
     with pytest.raises(MissingCapabilityError, match="'theirs' has no console, device-server, hotplug, power, which"):
         _ = foreign.guests
+
+
+def of_version(paths: ClusterPaths, **changes: Any) -> GuestCluster:
+    """A cluster whose specification has ``changes``."""
+    replace(ClusterSpec.load(paths.spec), **changes).save(paths.spec)
+    return attach(Control())
+
+
+def test_cluster_of_an_older_version_can_be_upgraded(paths: ClusterPaths) -> None:
+    of_version(paths, kubernetes="v1.36").check_offers({Capability.UPGRADE})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kubernetes": "v1.37"}, {"kubernetes": ""}, {"kubernetes": "v1.36", "k3s": K3sSpec(server={}, nodes={})}],
+    ids=["last version", "k3s", "control plane on a node"],
+)
+def test_other_clusters_cannot_be_upgraded(paths: ClusterPaths, changes: dict[str, Any]) -> None:
+    found = of_version(paths, **changes)
+    reason = r"no upgrade, which only clusters have whose nodes the lab runs, of a version before v1\.37: lab up"
+    with pytest.raises(MissingCapabilityError, match=reason):
+        found.upgrade_control_plane(UpgradeTarget(KubernetesVersion.V1_37, Path("/programs"), "", ""))
+    assert not found.upgraded

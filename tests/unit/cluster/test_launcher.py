@@ -14,6 +14,7 @@ import pytest
 
 from mock_device import topology
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec
 from mock_device.lab.base.timeouts import Timeout
@@ -70,7 +71,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     qemu = SimpleNamespace(system_argv=["qemu"], img_argv=["qemu-img"], env={})
     image = SimpleNamespace(disk="/disk", disk_format="raw", kernel="/kernel", initrd="/initrd")
     monkeypatch.setattr(launcher, "ensure_qemu", lambda: qemu)
-    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda: Path("/binaries"))
+    monkeypatch.setattr(launcher, "build_embedded_k8s", lambda version: Path("/binaries", version))
     monkeypatch.setattr(launcher, "build_registry", lambda: Path("/lab-registry"))
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
     monkeypatch.setattr(launcher, "Control", no_supervisor)
@@ -82,6 +83,9 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     profile: Any = SimpleNamespace(
         accelerator="tcg",
         feature_gates={},
+        kubernetes=KubernetesVersion.V1_36,
+        path=Path("/mine.yaml"),
+        programs=KubernetesVersion.V1_36,
         runtime_config={"resource.k8s.io/v1alpha3": True},
         default_runtime="crun",
         kubelet_drop_in=lambda: "",
@@ -96,3 +100,4 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     assert ClusterPaths.of("some").topology.read_text() == text
     spec = ClusterSpec.load(ClusterPaths.of("some").spec)
     assert (spec.timeout_factor, spec.runtime_config) == (2.5, "resource.k8s.io/v1alpha3=true")
+    assert (spec.kubernetes, spec.binaries) == ("v1.36", "/binaries/v1.36")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from support.schema_check import objections
 
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
 from mock_device.lab.base.errors import StepError
-from mock_device.lab.base.variables import PROFILE_SCHEMA
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
+from mock_device.lab.base.variables import PROFILE_SCHEMA, profile_names
 from mock_device.lab.cluster import profile
 from mock_device.lab.cluster.loader_settings import CertKind, KmmSettings, LoaderKind
 from mock_device.lab.guest.accelerator import accelerator
@@ -32,9 +35,11 @@ def test_profile_runc_differs_in_the_runtime_only() -> None:
 
 def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("{kind: embedded, accelerator: tcg, feature-gates: {B: false, A: true}}")
+    gates = "{ResourceHealthStatus: false, DRAConsumableCapacity: true}"
+    path.write_text(f"{{kind: embedded, accelerator: tcg, feature-gates: {gates}}}")
     found = profile.load(str(path))
-    assert (found.accelerator, profile.flag(found.feature_gates)) == ("tcg", "A=true,B=false")
+    assert found.accelerator == "tcg"
+    assert profile.flag(found.feature_gates) == "DRAConsumableCapacity=true,ResourceHealthStatus=false"
     assert found.default_runtime == "crun"
 
 
@@ -90,11 +95,97 @@ def test_containers_that_end_again_and_again_are_soon_started_again(name: str) -
 
 
 def test_profile_that_extends_another_changes_single_keys(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("{kind: embedded, accelerator: tcg, feature-gates: {A: true}}")
+    gates = "{DRADeviceTaints: true, ResourceHealthStatus: {since: v1.36}}"
+    (tmp_path / "base.yaml").write_text(f"{{kind: embedded, accelerator: tcg, feature-gates: {gates}}}")
     path = tmp_path / "mine.yaml"
-    path.write_text("{kind: embedded, extends: base.yaml, feature-gates: {B: true}}")
+    path.write_text("{kind: embedded, extends: base.yaml, feature-gates: {DRADeviceTaints: false}}")
     found = profile.load(str(path))
-    assert (found.accelerator, found.feature_gates) == ("tcg", {"A": True, "B": True})
+    assert found.accelerator == "tcg"
+    assert found.feature_gates == {"DRADeviceTaints": False, "ResourceHealthStatus": True}
+
+
+def test_kubernetes_is_the_default_version_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, kubernetes: v1.35}")
+    assert profile.load("embedded").kubernetes is DEFAULT_KUBERNETES
+    assert profile.load(str(path)).kubernetes is KubernetesVersion.V1_35
+    assert profile.load(str(path), KubernetesVersion.V1_36).kubernetes is KubernetesVersion.V1_36
+    assert profile.load("control-plane-on-node", KubernetesVersion.V1_34).kubernetes is KubernetesVersion.V1_34
+
+
+def test_each_other_version_has_a_profile_like_the_default_one() -> None:
+    others = [version for version in KubernetesVersion if version is not DEFAULT_KUBERNETES]
+    assert [name for name in profile_names() if name.startswith("kubernetes-")] == [f"kubernetes-{v}" for v in others]
+    for version in others:
+        found = profile.load(f"kubernetes-{version}")
+        assert found == replace(profile.load("embedded", version), path=found.path)
+
+
+@pytest.mark.parametrize("name", ["embedded", "control-plane-on-node"])
+def test_cluster_gets_gates_that_its_version_knows(name: str) -> None:
+    found = {version: profile.flag(profile.load(name, version).feature_gates) for version in KubernetesVersion}
+    later = "DRAPartitionableDevices=true,ResourceHealthStatus=true"
+    assert found == {
+        KubernetesVersion.V1_34: "KubeletCrashLoopBackOffMax=true,ResourceHealthStatus=true",
+        KubernetesVersion.V1_35: later,
+        KubernetesVersion.V1_36: later,
+        KubernetesVersion.V1_37: (
+            "DRAFractionalCapacityRange=true,DRAPartitionableDevices=true,DRAWorkloadResourceClaims=true,"
+            "GenericWorkload=true,ResourceHealthStatus=true"
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["embedded", "control-plane-on-node"])
+def test_api_server_gets_api_versions_that_it_has(name: str) -> None:
+    """It ends if it does not know one of them."""
+    found = {version: profile.flag(profile.load(name, version).runtime_config) for version in KubernetesVersion}
+    last = max(KubernetesVersion)
+    assert found == {**dict.fromkeys(KubernetesVersion, ""), last: "scheduling.k8s.io/v1beta1=true"}
+
+
+@pytest.mark.parametrize("version", KubernetesVersion)
+def test_profile_with_what_is_alpha_is_for_all_versions(version: KubernetesVersion) -> None:
+    gates = profile.load("alpha", version).feature_gates
+    assert gates.items() >= profile.load("embedded", version).feature_gates.items()
+    assert ("DRAResourcePoolStatus" in gates) is (version >= KubernetesVersion.V1_36)
+
+
+def test_gate_that_the_version_does_not_know_is_refused_with_file_and_reason(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, kubernetes: v1.36, feature-gates: {DRADerivedAttributes: true}}")
+    with pytest.raises(StepError, match=r"mine\.yaml: feature-gates\.DRADerivedAttributes: Kubernetes v1\.36 has no"):
+        profile.load(str(path))
+    assert profile.load(str(path), KubernetesVersion.V1_37).feature_gates == {"DRADerivedAttributes": True}
+
+
+@pytest.mark.parametrize(
+    ("k3s", "gates"), [("version: v1.35.4+k3s1, sha256: " + "a" * 64, {"A": True}), ("binary: /k3s", {"B": True})]
+)
+def test_k3s_has_the_version_of_its_binary(k3s: str, gates: dict[str, bool], tmp_path: Path) -> None:
+    """Its gates are unknown here; ranges are judged by the version that is to be downloaded, else by the default."""
+    path = tmp_path / "mine.yaml"
+    text = f"kind: k3s, k3s: {{{k3s}}}, feature-gates: {{A: {{until: v1.35}}, B: {{since: v1.36}}}}"
+    path.write_text(f"{{{text}}}")
+    found = profile.load(str(path))
+    assert (found.kubernetes, found.programs, found.feature_gates) == (None, DEFAULT_KUBERNETES, gates)
+    reason = (
+        r"mine\.yaml: kubernetes: a k3s is of the version of its binary, found v1\.36; choose the binary: k3s\.binary"
+    )
+    with pytest.raises(StepError, match=reason):
+        profile.load(str(path), KubernetesVersion.V1_36)
+    path.write_text(f"{{{text}, kubernetes: v1.36}}")
+    with pytest.raises(StepError, match=reason):
+        profile.load(str(path))
+
+
+def test_nodes_and_programs_are_of_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(profile, "build_node_image", asked.append)
+    monkeypatch.setattr(profile, "k3s_image", lambda *arguments: asked.append(arguments))
+    profile.load("kubernetes-v1.35").node_image()
+    profile.load("control-plane-on-node", KubernetesVersion.V1_36).node_image()
+    assert asked == [KubernetesVersion.V1_35, (None, KubernetesVersion.V1_36)]
 
 
 def test_guests_reach_the_outside_only_if_the_profile_says_so(tmp_path: Path) -> None:
@@ -136,9 +227,17 @@ BAD_SHAPE = [
     ("kind: cloud", "kind: expected embedded, k3s or external, found 'cloud'"),
     ("accelerator: tcg", "expected the key kind"),
     ("{kind: embedded, accelerator: fast}", "accelerator: expected auto, kvm or tcg, found 'fast'"),
-    ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, default-runtime, feature-gates"),
+    ("{kind: embedded, gates: {}}", "unknown keys gates; expected kind, accelerator, default-runtime, kubernetes"),
     ("{kind: embedded, default-runtime: kata}", "default-runtime: expected crun or runc, found 'kata'"),
-    ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
+    ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false or a mapping, found"),
+    (
+        "{kind: embedded, feature-gates: {A: {from: v1.36}}}",
+        "feature-gates.A: unknown keys from; expected since, until",
+    ),
+    ("{kind: embedded, feature-gates: {A: {since: 1.36}}}", "feature-gates.A.since: expected text, found 1.36"),
+    ("{kind: embedded, feature-gates: {A: {}}}", "feature-gates.A: "),
+    ("{kind: embedded, kubernetes: v1.33}", "kubernetes: expected v1.34, v1.35, v1.36 or v1.37, found 'v1.33'"),
+    ("{kind: embedded, kubernetes: 1.36}", "kubernetes: expected v1.34, v1.35, v1.36 or v1.37, found 1.36"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
     ("{kind: embedded, runtime-config: {resource.k8s.io: true}}", "runtime-config: expected text that matches"),
     ("{kind: embedded, runtime-config: {apps/v1: 'yes'}}", "runtime-config.apps/v1: expected true or false"),

@@ -95,3 +95,23 @@ def test_other_process_ends_with_a_failure_here(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(building._BUILDS, "qemu", fails)
     assert cli.main(["build"]) == 1
     assert builds.children[0].poll() is not None
+
+
+@pytest.mark.parametrize("parts", [["kubernetes"], ["node-image", "kubernetes"]])
+def test_parts_of_a_version_are_built_for_it(
+    parts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prerequisites, "check", lambda: None)
+    by_version = {name: lambda version, name=name: Path(f"/{version}", name) for name in building._BY_VERSION}
+    monkeypatch.setattr(building, "_BY_VERSION", by_version)
+    assert cli.main(["build", "--kubernetes", "v1.35", *parts]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{name}\t/v1.35/{name}" for name in parts]
+
+
+@pytest.mark.parametrize("parts", [[], ["qemu"], ["kubernetes", "qemu"]])
+def test_other_parts_have_no_version(
+    parts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prerequisites, "check", lambda: None)
+    assert cli.main(["build", "--kubernetes", "v1.35", *parts]) == 2
+    assert "--kubernetes is for kubernetes and node-image only" in capsys.readouterr().err

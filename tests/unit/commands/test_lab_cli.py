@@ -54,6 +54,7 @@ def test_kubectl_and_helm_get_all_following_words(
 
     class Cluster:
         kubeconfig = "kubeconfig"
+        kubernetes = None
 
     def attach(name: str, _: str) -> Cluster:
         found.append((name, []))
@@ -64,7 +65,7 @@ def test_kubectl_and_helm_get_all_following_words(
         return type("Ended", (), {"returncode": 7})
 
     monkeypatch.setattr(client, "attach", attach)
-    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: Path("/bin"))
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda _: Path("/bin"))
     monkeypatch.setenv("HELM", "/bin/helm")
     monkeypatch.setattr(subprocess, "run", run)
     assert cli.main(argv) == 7
@@ -110,7 +111,7 @@ def test_kubectl_gets_descriptors_of_the_shell(
     kubectl = tmp_path / "kubectl"
     kubectl.write_text('#!/bin/sh\n[ -n "$KUBECONFIG" ] && cat "$3"\n')
     kubectl.chmod(0o755)
-    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda: tmp_path)
+    monkeypatch.setattr(gobuild, "build_embedded_k8s", lambda _: tmp_path)
     assert cli.main(["kubectl", "--name", "some", "apply", "-f", pipe_with(b"kind: Pod\n", stack)]) == 0
     assert capfd.readouterr().out == "kind: Pod\n"
 

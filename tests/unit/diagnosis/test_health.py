@@ -22,9 +22,9 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 
-NODE = NodeStatus("node1", "running", 1 << 30, "True", True, {"mock0": "1", "mock1": "0"}, 2)
+NODE = NodeStatus("node1", "running", 1 << 30, "True", "v1.36.3", True, {"mock0": "1", "mock1": "0"}, 2)
 POD = PodStatus("agent-1", "node1", "Running", True)
-STATUS = ClusterStatus("default", "small", "running", ["robot"], [NODE], [POD], 2, [])
+STATUS = ClusterStatus("default", "small", "v1.37.2", "running", ["robot"], [NODE], [POD], 2, [])
 OF_HEALTH = {step.name for step in health.STEPS}
 FIRST, SECOND = HEALTHY.devices
 VF = next(function for function in CLUSTER.nodes[1].functions if function.is_vf)
@@ -129,21 +129,21 @@ def test_healthy_cluster() -> None:
     assert health.complaints(HEALTHY) == []
     assert STATUS.healthy and not replace(STATUS, complaints=["no pods"]).healthy
     lines = as_text(STATUS).splitlines()
-    assert lines[0] == "cluster\tdefault\tsmall\trunning\tslices 2\tmodule loader pod"
-    assert lines[2] == "node1\trunning\t1024 MiB\tTrue\tloaded\t2 of 2\tmock0"
+    assert lines[0] == "cluster\tdefault\tsmall\tKubernetes v1.37.2\trunning\tslices 2\tmodule loader pod"
+    assert lines[2] == "node1\trunning\t1024 MiB\tTrue\tv1.36.3\tloaded\t2 of 2\tmock0"
     assert lines[4] == "agent-1\tnode1\tRunning\tyes"
 
 
 def test_node_that_does_not_answer_is_shown_with_the_reason() -> None:
     node = replace(NODE, module=False, devices={}, error="no answer over SSH")
     line = as_text(replace(STATUS, nodes=[node])).splitlines()[2]
-    assert line == "node1\trunning\t1024 MiB\tTrue\tabsent\t0 of 2\t-\tno answer over SSH"
+    assert line == "node1\trunning\t1024 MiB\tTrue\tv1.36.3\tabsent\t0 of 2\t-\tno answer over SSH"
 
 
 def test_enabled_vfs_are_counted_beside_the_devices_of_the_topology() -> None:
     devices = {"mock0": "0", "mock0_vf0": "1", "mock0_vf1": "0", "mock1": "0"}
     status = replace(STATUS, nodes=[replace(NODE, devices=devices, vfs=("mock0_vf0", "mock0_vf1"))])
-    assert as_text(status).splitlines()[2] == "node1\trunning\t1024 MiB\tTrue\tloaded\t2 of 2 and 2 VFs\tmock0_vf0"
+    assert as_text(status).splitlines()[2].endswith("\tloaded\t2 of 2 and 2 VFs\tmock0_vf0")
 
 
 class Supervisor:
@@ -188,10 +188,13 @@ def session_of(api: ApiClient, allocated: tuple[str, ...] = ()) -> Any:
 
 
 def node_of(name: str, ready: str) -> Object:
-    return {"metadata": {"name": name}, "status": {"conditions": [{**READY[0], "status": ready}]}}
+    info = {"kubeletVersion": "v1.36.3"}
+    return {"metadata": {"name": name}, "status": {"conditions": [{**READY[0], "status": ready}], "nodeInfo": info}}
 
 
+VERSION = dict.fromkeys(("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "platform"), "-")
 ANSWERS: Answers = {
+    "/version/": (200, {**VERSION, "gitVersion": "v1.37.2", "major": "1", "minor": "37"}),
     "/api/v1/nodes": listing(node_of(NODE1, "True"), node_of(NODE2, "Unknown")),
     "/api/v1/namespaces/mock-device/pods": listing(pod_of("agent", NODE1)),
     "/apis/resource.k8s.io/v1/resourceslices": listing(*published()),
@@ -205,6 +208,7 @@ def test_stopped_guest_is_named_and_the_others_are_shown() -> None:
         status = health.collect(session)
     first, second = status.nodes
     assert session.cluster.asked == [10]
+    assert (status.kubernetes, first.kubelet) == ("v1.37.2", "v1.36.3")
     assert (first.guest, first.module, len(first.pfs), first.memory) == ("running", True, 6, 7)
     assert (second.guest, second.ready, second.memory) == ("silent", "Unknown", 0)
     assert second.error == "no answer over SSH within 10 s"

@@ -190,6 +190,7 @@ def test_status_of_a_cluster(running: Callable[..., Any]) -> None:
     assert status == {
         "name": "some",
         "topology": str(SINGLE_NODE.path),
+        "kubernetes": "v1.37",
         "state": "running",
         "reason": "",
         "step": "",
@@ -291,3 +292,55 @@ def test_bad_request_is_refused_without_side_effects(
             assert (await client.ask(do="status"))["state"] in {"starting", "running"}
 
     asyncio.run(asyncio.wait_for(check(), TIMEOUT_SECONDS))
+
+
+UPGRADE = {
+    "do": "upgrade",
+    "binaries": "/new",
+    "kubernetes": "v1.37",
+    "feature_gates": "B=true",
+    "runtime_config": "some/v1=true",
+}
+
+
+def test_upgrade_is_in_status_and_specification(running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that waits for a long upgrade gets signs of life."""
+    monkeypatch.setattr(module, "_SIGN_OF_LIFE_SECONDS", 0.05)
+
+    async def check() -> None:
+        asked: list[ClusterSpec] = []
+
+        async def upgrade(spec: ClusterSpec) -> None:
+            asked.append(spec)
+            await asyncio.sleep(0.3)
+
+        async with running() as cluster, await cluster.client() as client:
+            cluster.processes.upgrade = upgrade
+            await client.ask(do="hold", who="test")
+            await client.send(**UPGRADE)
+            assert await client.message() == {"event": {}}
+            while (message := await client.message()) == {"event": {}}:
+                pass
+            assert message == {"result": True}
+            (spec,) = asked
+            assert (spec.binaries, spec.feature_gates, spec.runtime_config) == ("/new", "B=true", "some/v1=true")
+            assert ClusterSpec.load(cluster.supervisor.paths.spec) == spec
+            assert (await client.ask(do="status"))["kubernetes"] == "v1.37"
+
+    asyncio.run(check())
+
+
+def test_cluster_has_failed_after_an_upgrade_that_failed(running: Callable[..., Any]) -> None:
+    async def check() -> None:
+        async def upgrade(_: ClusterSpec) -> None:
+            raise StepError("etcd is not ready after 60 s")
+
+        async with running() as cluster, await cluster.client() as client:
+            cluster.processes.upgrade = upgrade
+            await client.ask(do="hold", who="test")
+            assert await client.ask(**UPGRADE) == "etcd is not ready after 60 s"
+            status = await client.ask(do="status")
+            assert (status["state"], status["kubernetes"]) == ("failed", SPEC.kubernetes)
+            assert status["reason"] == "upgrade to Kubernetes v1.37: etcd is not ready after 60 s"
+
+    asyncio.run(check())

@@ -82,7 +82,7 @@ def test_lines_are_selected_by_calls_and_text() -> None:
 def test_calls_match_the_messages_of_the_driver() -> None:
     folder = PROJECT / "dra-driver" / "mock_accel_dra"
     prepare = "".join((folder / name).read_text() for name in ("prepare.py", "claimed_devices.py"))
-    calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handler")
+    calls, _, _ = (folder / "rpc.py").read_text().partition("def health_handlers")
     said = set(re.findall(r'klog\.(?:info|warning|error)\((?:klog\.\w+, )?"([^"]+)"', prepare + calls))
     assert said == CALLS
 

@@ -25,6 +25,11 @@ def restart_containerd(session: Session, node: str, timeout: timedelta) -> None:
 def restart_kubelet(session: Session, node: str, timeout: timedelta) -> None:
     """Restart the kubelet of ``node``, and wait until it lists all its pods again. Raises CheckError."""
     session.on_node(node, lambda found: f"systemctl restart {found.kubelet_service}")
+    wait_kubelet_lists_pods(session, node, timeout)
+
+
+def wait_kubelet_lists_pods(session: Session, node: str, timeout: timedelta) -> None:
+    """Wait until the kubelet of ``node`` lists all its pods. Raises CheckError."""
     _wait_kubelet_runs(session, node, "pods", timeout)
 
 

@@ -69,6 +69,10 @@ class ClusterSpec:
     image: ImageSpec
     binaries: str
     """Folder of the embedded Kubernetes."""
+    kubernetes: str
+    """Its version, such as ``v1.37``; empty if the nodes run a k3s of the user's."""
+    profile: str
+    """The user's profile, from which an upgrade takes its settings."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
     runtime_config: str

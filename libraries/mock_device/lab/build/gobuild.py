@@ -7,7 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.store import Input, cached
@@ -29,15 +31,22 @@ _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 _SHIM_TAGS = "no_grpc"
 _CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
 _SOURCE = PROJECT / "embedded-k8s"
+VERSIONS = _SOURCE / "versions"
+"""Folder with what depends on the version of Kubernetes: modules of all but the default one, and feature gates."""
 GO_DRIVER = PROJECT / "docs" / "examples" / "go-driver"
 """The example of a DRA driver in Go."""
 _HELM = "helm.sh/helm/v4"
 _HELM_SOURCE = Path(__file__).parent / "data" / "helm"
 
 
-def kubernetes_version() -> str:
-    """Version of Kubernetes in ``embedded-k8s/go.mod``, such as ``v1.37.2``."""
-    return _required(_SOURCE / "go.mod", "k8s.io/kubernetes")
+def kubernetes_modules(version: KubernetesVersion) -> Path:
+    """The go.mod that pins ``version``; its go.sum is beside it. The default version's is the source's own."""
+    return (_SOURCE if version is DEFAULT_KUBERNETES else VERSIONS / version) / "go.mod"
+
+
+def kubernetes_release(version: KubernetesVersion = DEFAULT_KUBERNETES) -> str:
+    """Release of Kubernetes that ``version`` stands for, such as ``v1.37.2``. Raises StepError."""
+    return _required(kubernetes_modules(version), "k8s.io/kubernetes")
 
 
 def helm_version() -> str:
@@ -70,22 +79,29 @@ def module_sources(module: Path) -> list[Path]:
     return [module / "go.mod", module / "go.sum", *own]
 
 
+def kubernetes_sources(version: KubernetesVersion) -> list[Path]:
+    """Files from which ``version`` is built; the Go code is the same for all versions."""
+    modules = kubernetes_modules(version)
+    code = [path for path in module_sources(_SOURCE) if path.suffix == ".go" and not path.is_relative_to(VERSIONS)]
+    return [modules, modules.with_suffix(".sum"), *code]
+
+
 @cache
-def build_embedded_k8s() -> Path:
-    """Folder with ``embedded-k8s`` and a link per component; built if it is not cached."""
-    sources = module_sources(_SOURCE)
-    version = kubernetes_version()
+def build_embedded_k8s(version: KubernetesVersion = DEFAULT_KUBERNETES) -> Path:
+    """Folder with ``embedded-k8s`` and a link per component; built if it is not cached. Raises StepError."""
+    modules, sources = kubernetes_modules(version), kubernetes_sources(version)
+    release = kubernetes_release(version)
 
     def build(folder: Path) -> None:
-        argv = ["go", "build", "-trimpath", "-ldflags", f"-s -w {version_flags(version)}"]
-        argv += ["-o", str(folder / "embedded-k8s"), "."]
+        argv = ["go", "build", "-trimpath", "-ldflags", f"-s -w {version_flags(release)}"]
+        argv += [f"-modfile={modules}", "-o", str(folder / "embedded-k8s"), "."]
         environment = {"CGO_ENABLED": "0"}
         run(argv, cwd=_SOURCE, env=environment, log=log_path("kubernetes"), timeout=Timeout.GO_BUILD.seconds)
         for name in COMPONENTS:
             (folder / name).symlink_to("embedded-k8s")
 
     inputs: dict[str, Input] = {"sources": sources, "components": COMPONENTS}
-    return cached("kubernetes", inputs, build, what=f"build Kubernetes {version} (about 10 minutes, once)")
+    return cached("kubernetes", inputs, build, what=f"build Kubernetes {release} (about 10 minutes, once)")
 
 
 @cache

@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.images import build_base_images
@@ -140,9 +142,12 @@ def complaints(log: str) -> list[str]:
     return [line for line in said if "Ext2 directory already exists" not in line]
 
 
-def k3s_image(binary: Path | None) -> NodeImage:
-    """The node image with ``binary`` as k3s, or with the stand-in; built if it is not cached. Raises StepError."""
-    image = build_node_image()
+def k3s_image(binary: Path | None, version: KubernetesVersion = DEFAULT_KUBERNETES) -> NodeImage:
+    """The node image with ``binary`` as k3s, or with the stand-in for ``version``; built if it is not cached.
+
+    Raises StepError.
+    """
+    image = build_node_image(version)
     archives = build_base_images()
 
     def build(folder: Path) -> None:

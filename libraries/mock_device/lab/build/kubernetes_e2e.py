@@ -45,7 +45,7 @@ class TestImage:
 @cache
 def build_programs() -> Path:
     """Folder with the tests, the ginkgo command that runs them, and programs of their images; built if not cached."""
-    version = gobuild.kubernetes_version()
+    version = gobuild.kubernetes_release()
 
     def build(folder: Path) -> None:
         for name, package in _PACKAGES.items():

@@ -12,14 +12,16 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
 
 from mock_device.lab.base.commands import run
+from mock_device.lab.base.defaults import DEFAULT_KUBERNETES
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
@@ -95,9 +97,9 @@ class NodeImage:
     kernel_release: str
 
 
-def kubelet_config() -> dict[str, object]:
+def kubelet_config(version: KubernetesVersion = DEFAULT_KUBERNETES) -> dict[str, object]:
     """KubeletConfiguration (kubelet.config.k8s.io/v1beta1) of every node."""
-    return {
+    config: dict[str, object] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
@@ -114,9 +116,6 @@ def kubelet_config() -> dict[str, object]:
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DNS_DOMAIN,
         "resolvConf": "/etc/resolv.conf",
-        # By default the kubelet pulls an image that is on the node again when it pulled the same content under another
-        # name before. `lab load-image` puts images on nodes under names that no registry has.
-        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "maxPods": 200,
         # The default is 2 min. Without hardware virtualisation, a hundred pods that end at once take longer, and the
         # kubelet would repeat each timed-out call while containerd is still working on the first.
@@ -125,6 +124,12 @@ def kubelet_config() -> dict[str, object]:
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "32Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     }
+    # By default the kubelet pulls an image that is on the node again when it pulled the same content under another
+    # name before. `lab load-image` puts images on nodes under names that no registry has. An older kubelet does not
+    # verify, and refuses the key.
+    if version >= KubernetesVersion.V1_35:
+        config["imagePullCredentialsVerificationPolicy"] = "NeverVerify"
+    return config
 
 
 def kube_proxy_config() -> dict[str, object]:
@@ -147,10 +152,10 @@ def _skip_sysctl_for_pods(tree: Path) -> None:
     write_file(tree / "etc/udev/rules.d/99-systemd.rules", rules.replace(found, found.replace('"lo"', '"lo|veth*"')))
 
 
-def _install_files(tree: Path) -> None:
+def _install_files(tree: Path, version: KubernetesVersion) -> None:
     shutil.copytree(DATA, tree, dirs_exist_ok=True)
     (tree / "etc/kubernetes").mkdir()
-    for name, config in (("kubelet", kubelet_config()), ("kube-proxy", kube_proxy_config())):
+    for name, config in (("kubelet", kubelet_config(version)), ("kube-proxy", kube_proxy_config())):
         write_file(tree / "etc/kubernetes" / f"{name}.yaml", yaml.safe_dump(config))
     _skip_sysctl_for_pods(tree)
     for unit in ON_DEMAND:
@@ -162,7 +167,7 @@ def _install_files(tree: Path) -> None:
     for key in (tree / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     programs = tree / "usr/local/bin"
-    shutil.copy2(build_embedded_k8s() / "embedded-k8s", programs)
+    shutil.copy2(build_embedded_k8s(version) / "embedded-k8s", programs)
     for name in NODE_PROGRAMS:
         (programs / name).symlink_to("embedded-k8s")
     for program in build_containerd().iterdir():
@@ -244,11 +249,11 @@ def take_boot_files(tree: Path, folder: Path) -> str:
     return release
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, version: KubernetesVersion) -> None:
     log = log_path("node-image")
     tree = folder / "tree"
     run(as_root(["cp", "-a", build_node_packages(), tree]), log=log, timeout=Timeout.NODE_IMAGE_DISK.seconds)
-    _install_files(tree)
+    _install_files(tree, version)
     _set_up_boot(tree, log)
     # Not below ``folder``: the path of a socket is limited to 107 bytes.
     with tempfile.TemporaryDirectory(prefix="mock-device-") as work:
@@ -262,18 +267,19 @@ def _build(folder: Path) -> None:
 
 
 @cache
-def build_node_image() -> NodeImage:
-    """The image of all nodes; built if it is not cached. Raises StepError."""
+def build_node_image(version: KubernetesVersion = DEFAULT_KUBERNETES) -> NodeImage:
+    """The image of all nodes that run ``version``; built if it is not cached. Raises StepError."""
     inputs: dict[str, Input] = {
         "source": Path(__file__),
         "files": DATA,
         "debian": Path(debian.__file__),
-        "kubelet": yaml.safe_dump(kubelet_config()),
+        "kubelet": yaml.safe_dump(kubelet_config(version)),
         "kube-proxy": yaml.safe_dump(kube_proxy_config()),
-        "kubernetes": str(build_embedded_k8s()),
+        "kubernetes": str(build_embedded_k8s(version)),
         "containerd": str(build_containerd()),
         "images": [str(archive) for archive in build_base_images()],
     }
-    folder = cached("node-image", inputs, _build, what="node image (Debian, containerd, Kubernetes)")
+    what = f"node image (Debian, containerd, Kubernetes {version})"
+    folder = cached("node-image", inputs, partial(_build, version=version), what=what)
     release = (folder / "kernel-release").read_text()
     return NodeImage(folder / "disk.raw", "raw", folder / "vmlinuz", folder / "initrd", release)

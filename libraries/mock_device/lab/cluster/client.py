@@ -16,6 +16,7 @@ from mock_device.lab.base import progress, timeouts
 from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.variables import topology_names, topology_path
 from mock_device.lab.cluster import attached, deploy, drivers, golden, inventory, kvm
 from mock_device.lab.cluster import profile as profiles
@@ -43,6 +44,7 @@ def up(
     cold: bool = False,
     internet: bool = False,
     module_loader: LoaderKind | None = None,
+    kubernetes: KubernetesVersion | None = None,
     driver: str | None = None,
 ) -> GuestCluster:
     """Start a cluster with kernel module, driver and devices, held by this process.
@@ -50,7 +52,7 @@ def up(
     It is restored from a matching golden cluster, which is built first if it is
     not cached; ``cold`` boots the cluster instead. ``topology`` is a name in
     ``variables/topologies`` or the path of a file, ``profile`` a name in
-    ``variables`` or a path; ``module_loader`` takes precedence over the profile's.
+    ``variables`` or a path; ``module_loader`` and ``kubernetes`` take precedence over the profile's.
     ``driver`` is a name in ``variables/drivers`` or a path; without it, the one of
     the environment, else this project's.
     Guests reach the outside with ``internet``, or if the profile says so.
@@ -61,7 +63,7 @@ def up(
         raise StepError(f"{loaded.path}: describes nodes that exist (external: true), which lab up cannot start")
     if attached.is_attached(name):
         raise StepError(f"{name!r} is a cluster that is attached; use another name, or: lab detach --name {name}")
-    loaded_profile = profiles.load(profile)
+    loaded_profile = profiles.load(profile, kubernetes)
     timeouts.use_profile(loaded_profile.timeout_factor)
     if internet:
         loaded_profile = replace(loaded_profile, internet=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from mock_device.driver.description import Driver
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.cluster.ssh import JumpHost
 from mock_device.topology import Topology
 
@@ -33,6 +34,8 @@ class Capability(StrEnum):
     """Nodes can lose their power."""
     CONSOLE = "console"
     """Each node's console is a log file."""
+    UPGRADE = "upgrade"
+    """The lab has the next version of Kubernetes, and can bring control plane and nodes to it."""
 
 
 ALWAYS = frozenset({Capability.API, Capability.NODES, Capability.TOPOLOGY})
@@ -44,7 +47,10 @@ class MissingCapabilityError(StepError):
 
     def __init__(self, cluster: str, missing: Collection[Capability]) -> None:
         names = ", ".join(sorted(missing))
-        super().__init__(f"cluster {cluster!r} has no {names}, which only clusters have whose nodes the lab runs")
+        who = "clusters have whose nodes the lab runs"
+        if Capability.UPGRADE in missing:
+            who = f"{who}, of a version before {max(KubernetesVersion)}: lab up --kubernetes"
+        super().__init__(f"cluster {cluster!r} has no {names}, which only {who}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,19 @@ class NodeAccess:
     """The server through which the node is reached; None if it is reached directly."""
     sudo: bool = False
     """Whether ``user`` gets root's rights by ``sudo``, without a password."""
+
+
+@dataclass(frozen=True)
+class UpgradeTarget:
+    """What a cluster is upgraded to."""
+
+    version: KubernetesVersion
+    programs: Path
+    """Folder with the program and a link for each component."""
+    feature_gates: str
+    """Value of ``--feature-gates`` of all components."""
+    runtime_config: str
+    """Value of ``--runtime-config`` of the API server."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +148,12 @@ class Cluster(ABC):
     name: str
     topology: Topology
     capabilities: frozenset[Capability] = ALWAYS
+    kubernetes: KubernetesVersion | None = None
+    """Which of the lab's versions of Kubernetes it was started with; None if it runs another Kubernetes."""
     default_runtime: str = ""
     """OCI runtime that the profile makes the nodes' default; empty if the nodes choose."""
+    upgraded: bool = False
+    """Whether this process has upgraded it, so that it is not what its profile says any more."""
     loads_module: bool = True
     """Whether the lab, or an operator that it knows, loads the kernel module; else the nodes do so themselves."""
     vfs_before_tests: Mapping[str, Mapping[str, int]] = MappingProxyType({})
@@ -157,7 +180,14 @@ class Cluster(ABC):
     @property
     def guests(self) -> Guests:
         """The nodes as guests of the lab. Raises MissingCapabilityError where the lab does not run them."""
-        raise MissingCapabilityError(self.name, frozenset(Capability) - self.capabilities)
+        raise MissingCapabilityError(self.name, frozenset(Capability) - self.capabilities - {Capability.UPGRADE})
+
+    def upgrade_control_plane(self, target: UpgradeTarget) -> None:
+        """Replace the control plane by that of ``target``, on the same data; wait until it is ready.
+
+        Raises MissingCapabilityError, or StepError, after which the cluster has failed.
+        """
+        raise MissingCapabilityError(self.name, {Capability.UPGRADE})
 
     def check_offers(self, needed: Collection[Capability]) -> None:
         """Raise MissingCapabilityError if the cluster lacks some of the ``needed`` capabilities."""

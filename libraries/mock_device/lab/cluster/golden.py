@@ -82,7 +82,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         # It affects the command line with which the guests' kernels boot.
         "vcpus": emulated_vcpus(len(topology.nodes)) if profile.accelerator == "tcg" else "",
         "qemu": ensure_qemu().version,
-        "kubernetes": str(build_embedded_k8s()),
+        "kubernetes": str(build_embedded_k8s(profile.programs)),
         "image": str(profile.node_image().disk),
         "code": _CODE,
         # The saved disks name the disks below them by absolute paths.

@@ -10,9 +10,10 @@ from typing import Any
 from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
+from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.cluster import drivers
-from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess
+from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess, UpgradeTarget
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
 from mock_device.lab.cluster.profile import Profile
@@ -68,8 +69,6 @@ class LabGuests(Guests):
 class GuestCluster(Cluster):
     """A running cluster of guests, held by this process until ``release`` or the end of the process."""
 
-    capabilities = frozenset(Capability)
-
     def __init__(self, control: Control, *, ends_here: bool = False) -> None:
         """The cluster at the other end of ``control``. Raises DamagedFileError."""
         self._control = control
@@ -79,6 +78,11 @@ class GuestCluster(Cluster):
         spec = ClusterSpec.load(self._paths.spec)
         timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
+        self.profile = spec.profile
+        """The user's profile, by its path."""
+        self.kubernetes = KubernetesVersion(spec.kubernetes) if spec.kubernetes else None
+        upgradable = self.kubernetes and self.kubernetes.next and not spec.k3s
+        self.capabilities = frozenset(Capability) - (frozenset() if upgradable else {Capability.UPGRADE})
         try:
             self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
         except ValueError as error:
@@ -111,6 +115,13 @@ class GuestCluster(Cluster):
     @property
     def guests(self) -> Guests:
         return self._guests
+
+    def upgrade_control_plane(self, target: UpgradeTarget) -> None:
+        self.check_offers({Capability.UPGRADE})
+        self.upgraded = True
+        settings = {"feature_gates": target.feature_gates, "runtime_config": target.runtime_config}
+        self._control.request("upgrade", binaries=str(target.programs), kubernetes=target.version, **settings)
+        self.kubernetes = target.version
 
     def alive(self) -> bool:
         """Whether the supervisor answers and all processes that it watches run."""

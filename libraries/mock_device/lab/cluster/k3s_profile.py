@@ -25,9 +25,14 @@ class K3s:
     """Checksum of the binary, as its release publishes it."""
     spec: K3sSpec
 
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether the nodes run the project's own program, which is of one of the lab's versions of Kubernetes."""
+        return self.binary == STAND_IN
+
     def find_binary(self) -> Path | None:
         """The user's binary of k3s; None: the nodes run the stand-in. Raises StepError."""
-        return None if self.binary == STAND_IN else find_binary(self.binary, self.version, self.sha256)
+        return None if self.is_stand_in else find_binary(self.binary, self.version, self.sha256)
 
 
 def parse(settings: Mapping[str, Any]) -> K3s:

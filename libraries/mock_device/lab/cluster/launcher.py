@@ -114,7 +114,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
     full. After an error, nothing keeps running.
     """
     qemu = ensure_qemu()
-    binaries, registry = build_embedded_k8s(), build_registry()
+    binaries, registry = build_embedded_k8s(cluster_profile.programs), build_registry()
     image = cluster_profile.node_image()
     paths = ClusterPaths.of(name)
     prune_runs(paths.root.parent)
@@ -139,6 +139,8 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
             qemu_img=qemu.img_argv,
             image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
             binaries=str(binaries),
+            kubernetes=cluster_profile.kubernetes or "",
+            profile=str(cluster_profile.path),
             feature_gates=profile.flag(cluster_profile.feature_gates),
             runtime_config=profile.flag(cluster_profile.runtime_config),
             default_runtime=cluster_profile.default_runtime,

@@ -97,7 +97,7 @@ def parse_gates(text: str) -> dict[str, Gate]:
 def read(api: ApiClient) -> Offered:
     """Ask the API server. Raises StepError if it does not answer, or refuses an answer."""
     try:
-        version = client.VersionApi(api).get_code().git_version
+        version = kubeclient.release(api)
         groups = client.ApisApi(api).get_api_versions().groups
         gates = parse_gates(kubeclient.get_text(api, "/metrics"))
     except ApiException as error:

@@ -82,6 +82,12 @@ def connect(kubeconfig: Path) -> ApiClient:
     return api
 
 
+def release(api: ApiClient) -> str:
+    """Release of Kubernetes that the API server runs, such as ``v1.37.2``. Raises ApiException, HTTPError."""
+    version: Any = client.VersionApi(api).get_code()
+    return str(version.git_version)
+
+
 def namespace_of(api: ApiClient) -> str:
     """Namespace of the context that ``api`` was connected by."""
     return api.namespace if isinstance(api, BoundedApiClient) else DEFAULT_NAMESPACE

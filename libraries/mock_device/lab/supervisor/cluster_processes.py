@@ -248,6 +248,11 @@ class ClusterProcesses:
         await asyncio.gather(*(set_clock(Path(node, "clock.sock")) for node in self._monitors))
         await self._place.resumed()
 
+    async def upgrade(self, spec: ClusterSpec) -> None:
+        """Replace the control plane by that of ``spec``, which differs in its programs and feature gates only."""
+        await self._place.upgrade(spec)
+        self._spec = spec
+
     async def save(self, folder: Path) -> None:
         """Stop guests and control plane, and save them to ``folder``. Raises MonitorError, OSError."""
         addresses = {node.address for node in self._topology.nodes}

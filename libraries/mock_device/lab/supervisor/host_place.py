@@ -57,8 +57,15 @@ class HostPlace:
     async def resumed(self) -> None:
         """The API server has answered since ``restore``."""
 
-    async def _start(self, proxy_node: str, golden: Path | None) -> None:
-        """Start all components; wait for those that the nodes need."""
+    async def upgrade(self, spec: ClusterSpec) -> None:
+        await self.end()
+        self._spec = spec
+        # All nodes are registered, as in a restored cluster, and the first objects are in etcd's data.
+        await self._start(self._topology.nodes[0].name, None, new=False)
+        await self.complete()
+
+    async def _start(self, proxy_node: str, golden: Path | None, *, new: bool = True) -> None:
+        """Start all components; wait for those that the nodes need. A ``new`` cluster gets its first objects."""
         pki = self.pki()
         spec = self._spec
         plane = ControlPlane(
@@ -74,7 +81,7 @@ class HostPlace:
                 continue
             await self._start_component(component)
             await self._wait_ready(component)
-        if not golden:
+        if new and not golden:
             await asyncio.to_thread(bootstrap, pki, dns="coredns" in self._components)
         after = [component for component in components if component.after == ("kube-apiserver",)]
         for component in after:

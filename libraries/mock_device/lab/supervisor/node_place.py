@@ -94,6 +94,9 @@ class NodePlace:
             component = self._dns.component()
             await self._children.start(DNS, component.argv, cwd=self._spec.paths.data, env=component.env)
 
+    async def upgrade(self, spec: ClusterSpec) -> None:
+        raise StepError(f"the control plane of cluster {spec.name!r} runs on a node, where the lab cannot upgrade it")
+
     async def end(self) -> None:
         """Connections between guests are saved with them, both ends at once; those of the DNS server are not."""
         if self._dns:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from mock_device.lab.base.spec import ClusterSpec
 from mock_device.lab.controlplane.pki import Pki
 from mock_device.lab.controlplane.sshkeys import SshKeys
 from mock_device.lab.guest.guest import GuestFile
@@ -42,6 +43,9 @@ class Place(Protocol):
 
     async def resumed(self) -> None:
         """Return when the API server answers, after the guests were resumed and their clocks set."""
+
+    async def upgrade(self, spec: ClusterSpec) -> None:
+        """End the control plane, and start that of ``spec`` on the same data; return when it is ready."""
 
     async def end(self) -> None:
         """End what runs on this machine, before the guests are saved."""

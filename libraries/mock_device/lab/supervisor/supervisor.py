@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,16 @@ class Supervisor:
                 self.state = "saved"
                 await self.processes.save(Path(folder))
                 await send(writer, result=True)
+            case {
+                "do": "upgrade",
+                "binaries": str(programs),
+                "kubernetes": str(version),
+                "feature_gates": str(gates),
+                "runtime_config": str(served),
+            }:
+                changed = replace(self.spec, binaries=programs, kubernetes=version)
+                await self._upgrade(replace(changed, feature_gates=gates, runtime_config=served), writer)
+                await send(writer, result=True)
             case {"do": "plug" | "unplug" as action, "node": str(node), "slot": str(slot)}:
                 await self.processes.plug(node, slot, action == "plug")
                 await send(writer, result=True)
@@ -199,6 +209,21 @@ class Supervisor:
                 await send(writer, result=await self.processes.ask_device_server(server, content))
             case _:
                 raise ValueError(f"unknown request: {json.dumps(request)[:200]}")
+
+    async def _upgrade(self, spec: ClusterSpec, writer: asyncio.StreamWriter) -> None:
+        """Replace the control plane; an empty event shows the client that it goes on. After an error it has failed."""
+        work = asyncio.create_task(self.processes.upgrade(spec))
+        try:
+            while not (await asyncio.wait([work], timeout=_SIGN_OF_LIFE_SECONDS))[0]:
+                await send(writer, event={})
+            await work
+        except StepError as error:
+            self._fail(f"upgrade to Kubernetes {spec.kubernetes}: {error}")
+            raise
+        finally:
+            work.cancel()
+        self.spec = spec
+        spec.save(self.paths.spec)
 
     async def _device_server(self, node: Node, *, serve: bool) -> None:
         """Kill the device server of ``node``, as a crash would, or start it again if it has ended."""
@@ -237,6 +262,7 @@ class Supervisor:
         return {
             "name": self.spec.name,
             "topology": str(self.topology.path),
+            "kubernetes": self.spec.kubernetes,
             "state": self.state,
             "reason": self.reason,
             "step": self._step.name if self._step and self.state == "starting" else "",
