@@ -41,11 +41,14 @@ class DeviceRequest:
     every: bool = False
     """Whether all devices of a node that meet the selectors are wanted (``allocationMode: All``)."""
     tolerations: tuple[Toleration, ...] = ()
+    capacity: tuple[tuple[str, str], ...] = ()
+    """Names and quantities of the capacities that are wanted of each device, for a device that claims share."""
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
         admin = " (adminAccess)" if self.admin_access else ""
-        return f"{'all' if self.every else self.count} of {self.device_class.value}{admin}{where}"
+        parts = f" with {', '.join(f'{name} {amount}' for name, amount in self.capacity)}" if self.capacity else ""
+        return f"{'all' if self.every else self.count} of {self.device_class.value}{admin}{where}{parts}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ def _request(request: Request) -> Object:
 def _wanted(request: DeviceRequest) -> Object:
     wanted: Object = {"deviceClassName": request.device_class.value}
     wanted |= {"allocationMode": "All"} if request.every else {"allocationMode": "ExactCount", "count": request.count}
+    if request.capacity:
+        wanted["capacity"] = {"requests": dict(request.capacity)}
     if request.tolerations:
         wanted["tolerations"] = [_toleration(item) for item in request.tolerations]
     if request.admin_access:
