@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mock_device.names import DRIVER
 from mock_device.topology import DeviceId, Function
 
 VERSION = "0.8.0"
@@ -47,6 +48,10 @@ class CdiFile:
     """Targets of the links in the device's folder beside the file; None if there is no folder."""
 
 
+_METADATA = f"{FOLDER}/{DRIVER}_metadata_"
+"""Beginning of the paths of CDI files that mount files with the attributes of a claim's devices."""
+
+
 def path_of(device: str) -> str:
     """Path of the CDI file of the device named ``device`` in sysfs."""
     return f"{FOLDER}/{PREFIX}{device}.json"
@@ -55,6 +60,16 @@ def path_of(device: str) -> str:
 def links_of(device: str) -> str:
     """Path of the folder of links beside the device's CDI file, which is mounted into containers."""
     return f"{FOLDER}/{PREFIX}{device}.links"
+
+
+def name_of(path: str) -> str:
+    """Name of the CDI device of the file at ``path``: that of a device, or ``mock0-<share id>``."""
+    return path.removeprefix(f"{FOLDER}/{PREFIX}").removesuffix(".json")
+
+
+def _device_of(path: str) -> str:
+    """Name in sysfs of the device that the file at ``path`` describes, or of which it describes a share."""
+    return name_of(path).partition("-")[0]
 
 
 def parse(node: str, output: str) -> list[CdiFile]:
@@ -94,20 +109,19 @@ def complaints(
 ) -> list[str]:
     """How the CDI files differ from those expected for the devices ``allocated``.
 
-    Devices of ``others`` may have any.
+    Devices of ``others`` may have any. A device that claims share has a file for each share.
     """
     result = []
     missing = {key: function for key, function in allocated.items() if key not in others}
-    ignored = {(key.node, path_of(key.name)) for key in others}
-    expected = {(key.node, path_of(key.name)): key for key in allocated}
+    nodes = {key.node for key in allocated}
     for file in files:
-        if (file.node, file.path) in ignored:
+        key = DeviceId(file.node, _device_of(file.path))
+        if key in others or (file.path.startswith(_METADATA) and file.node in nodes):
             continue
-        key = expected.get((file.node, file.path))
-        if key is None:
+        if (function := allocated.get(key)) is None:
             result.append(f"{file.node}: {file.path} is unexpected: no allocated device belongs to it")
             continue
-        function = missing.pop(key)
+        missing.pop(key, None)
         result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]
     result += [
         f"{key} ({function.bdf}): is allocated, but the node has no {path_of(key.name)}; look at the node agent's log"
@@ -130,11 +144,12 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
     for field, expected in (("cdiVersion", VERSION), ("kind", KIND)):
         if spec.get(field) != expected:
             found.append(f"expected {field} {expected!r}, found {spec.get(field)!r}")
-    if names != [function.name]:
-        found.append(f"expected device {function.name!r} alone, found {names}")
+    name = name_of(file.path)
+    if names != [name]:
+        found.append(f"expected device {name!r} alone, found {names}")
     if lacking := sorted(environment_of(function) - environment):
         found.append(f"expected environment {', '.join(lacking)}, found {', '.join(sorted(environment)) or 'none'}")
-    if (path := links_of(function.name)) in sources:
+    if (path := links_of(name)) in sources:
         found += [f"{path}: {complaint}" for complaint in _link_complaints(file.links, function)]
     return found
 
