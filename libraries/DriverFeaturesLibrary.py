@@ -10,6 +10,7 @@ from mock_device.checks.errors import fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import claim_forms, kube, shares
 from mock_device.checks.objects.claims import DeviceRequest
+from mock_device.driver import current
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology import Function
 
@@ -21,7 +22,7 @@ class DriverFeaturesLibrary:
     @keyword
     def request_share_of_device(self, name: str, device: Function, parts: int) -> DeviceRequest:
         """Return a request for `Create Claim` of ``parts`` sixteenths of the memory of ``device``."""
-        selector = f'device.attributes["mock-accel.example.com"].uuid == "{device.uuid}"'
+        selector = f'{current.driver().in_cel("uuid")} == "{device.uuid}"'
         return DeviceRequest(name, selectors=(selector,), capacity=(("memory", shares.memory(device, parts)),))
 
     @keyword

@@ -12,7 +12,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Turn Off Features
 Test Timeout        30 minutes
-Test Tags           features    dra    long
+Test Tags           features    dra    long    needs-project-agent    needs-attribute-uuid
 
 
 *** Test Cases ***

@@ -13,10 +13,11 @@ from support.topologies import CLUSTER
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import claim_forms, claims, shares
 from mock_device.checks.objects.claims import DeviceRequest
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 Object = dict[str, Any]
 PF = CLUSTER.nodes[0].pfs[0]
+DRIVER = current.driver().name
 _PUBLISHED = publish(PF)
 DEVICE = replace(_PUBLISHED, attributes={**_PUBLISHED.attributes, f"{DRIVER}/uuid": PF.uuid})
 

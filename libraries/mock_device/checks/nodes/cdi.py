@@ -6,24 +6,24 @@ Format: Container Device Interface specification 0.8.0, SPEC.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mock_device.names import DRIVER
+from mock_device.checks.errors import CheckError
+from mock_device.driver import current
 from mock_device.topology import DeviceId, Function
 
 VERSION = "0.8.0"
-KIND = "example.com/mock-accel"
 FOLDER = "/var/run/cdi"
-PREFIX = "example.com_mock-accel-"
 _TO_DEVICES = "../../../devices/"
 """From a device's folder in the class."""
 
-# Lists all files and folders of the driver, even temporary ones, with the content of the files that the runtime reads
-# and the targets of the links in the folders.
-PROBE = rf"""
-for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
+# Lists files and folders, even temporary ones, with the content of the files that the runtime reads and the targets of
+# the links in the folders.
+_PROBE = r"""
+for f in {patterns}; do
   [ -e "$f" ] || [ -h "$f" ] || continue
   if [ -d "$f" ]; then
     printf 'folder\t%s\n' "$f"
@@ -37,6 +37,27 @@ echo end
 """
 
 
+def _files() -> str:
+    """Path of the driver's files with their placeholders. Raises CheckError if it describes none."""
+    driver = current.driver()
+    if driver.cdi is None:
+        raise CheckError(f"{driver.path}: expected the key cdi, found none")
+    return driver.cdi.files
+
+
+def probe() -> str:
+    """Shell command that lists the driver's files and folders, for ``parse``; of none, if the driver describes none.
+
+    A file that is being written has a name around that of the file, such as ``.NAME.json.tmp``.
+    """
+    driver = current.driver()
+    if driver.cdi is None:
+        return "echo end"
+    folder, _, name = driver.cdi.files.rpartition("/")
+    stem = re.sub(r"\{\w+\}", "*", name).removesuffix(".json").rstrip("*") or "*"
+    return _PROBE.replace("{patterns}", f"{folder}/{stem}* {folder}/.{stem}*")
+
+
 @dataclass(frozen=True)
 class CdiFile:
     """A file of the driver in the CDI folder of a node."""
@@ -48,23 +69,26 @@ class CdiFile:
     """Targets of the links in the device's folder beside the file; None if there is no folder."""
 
 
-_METADATA = f"{FOLDER}/{DRIVER}_metadata_"
-"""Beginning of the paths of CDI files that mount files with the attributes of a claim's devices."""
-
-
 def path_of(device: str) -> str:
     """Path of the CDI file of the device named ``device`` in sysfs."""
-    return f"{FOLDER}/{PREFIX}{device}.json"
+    return _files().replace("{device}", device)
+
+
+def around_device() -> tuple[str, str]:
+    """What stands before and after a device's name in the path of its file."""
+    start, _, end = _files().partition("{device}")
+    return start, end
 
 
 def links_of(device: str) -> str:
     """Path of the folder of links beside the device's CDI file, which is mounted into containers."""
-    return f"{FOLDER}/{PREFIX}{device}.links"
+    return f"{path_of(device).removesuffix('.json')}.links"
 
 
 def name_of(path: str) -> str:
     """Name of the CDI device of the file at ``path``: that of a device, or ``mock0-<share id>``."""
-    return path.removeprefix(f"{FOLDER}/{PREFIX}").removesuffix(".json")
+    start, end = around_device()
+    return path.removeprefix(start).removesuffix(end)
 
 
 def _device_of(path: str) -> str:
@@ -72,8 +96,13 @@ def _device_of(path: str) -> str:
     return name_of(path).partition("-")[0]
 
 
+def _is_metadata(path: str) -> bool:
+    """Whether the file mounts one with the attributes of a claim's devices, as upstream's helper names it."""
+    return path.rpartition("/")[2].startswith(f"{current.driver().name}_metadata_")
+
+
 def parse(node: str, output: str) -> list[CdiFile]:
-    """Parse the output of PROBE on ``node``; a folder without a file becomes an entry without text.
+    """Parse the output of ``probe()`` on ``node``; a folder without a file becomes an entry without text.
 
     Raises ValueError with the invalid line.
     """
@@ -109,14 +138,17 @@ def complaints(
 ) -> list[str]:
     """How the CDI files differ from those expected for the devices ``allocated``.
 
-    Devices of ``others`` may have any. A device that claims share has a file for each share.
+    Devices of ``others`` may have any. A device that claims share has a file for each share. Drivers that promise no
+    file for each device are not judged.
     """
+    if "cdi-file-a-device" not in current.driver().promises:
+        return []
     result = []
     missing = {key: function for key, function in allocated.items() if key not in others}
     nodes = {key.node for key in allocated}
     for file in files:
         key = DeviceId(file.node, _device_of(file.path))
-        if key in others or (file.path.startswith(_METADATA) and file.node in nodes):
+        if key in others or (_is_metadata(file.path) and file.node in nodes):
             continue
         if (function := allocated.get(key)) is None:
             result.append(f"{file.node}: {file.path} is unexpected: no allocated device belongs to it")
@@ -141,7 +173,9 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return [f"expected a CDI specification, found {file.text[:200]!r} ({error!r})"]
     found = []
-    for field, expected in (("cdiVersion", VERSION), ("kind", KIND)):
+    described = current.driver().cdi
+    kind = described.kind if described else ""
+    for field, expected in (("cdiVersion", VERSION), ("kind", kind)):
         if spec.get(field) != expected:
             found.append(f"expected {field} {expected!r}, found {spec.get(field)!r}")
     name = name_of(file.path)
@@ -171,11 +205,27 @@ def _link_complaints(links: Mapping[str, str] | None, function: Function) -> lis
 
 def environment_of(function: Function) -> set[str]:
     """Environment variables (``NAME=value``) that describe this device to a container; their names contain its name."""
-    values = {"DEVICE": function.name, "UUID": function.uuid, "PCI": function.bdf}
-    return {f"MOCK_ACCEL_{key}_{function.name.upper()}={value}" for key, value in values.items()}
+    return {
+        f"{name.replace('{DEVICE}', function.name.upper())}={value}"
+        for names, value in described(function)
+        for name in names
+        if "{DEVICE}" in name
+    }
+
+
+def described(function: Function) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Names of variables, with ``{DEVICE}``, by the value that they have for this device."""
+    names = current.driver().environment
+    if names is None:
+        return ()
+    return (names.device, function.name), (names.uuid, function.uuid), (names.pci_address, function.bdf)
 
 
 def configuration_names(function: Function) -> set[str]:
-    """Names of variables that a container also has if its claim configures the device."""
+    """Names of variables that a container also has if its claim configures the device (docs/driver.md)."""
+    driver = current.driver()
+    if driver.environment is None or "claim-configuration" not in driver.promises:
+        return set()
     suffixes = ("", f"_{function.name.upper()}")
-    return {f"MOCK_ACCEL_{key}{suffix}" for key in ("MODE", "MAX_JOBS", "WINDOW_SIZE") for suffix in suffixes}
+    keys = ("MODE", "MAX_JOBS", "WINDOW_SIZE")
+    return {f"{driver.environment.prefix}{key}{suffix}" for key in keys for suffix in suffixes}

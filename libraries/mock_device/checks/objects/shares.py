@@ -9,7 +9,7 @@ from typing import Any
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects.claim_forms import Claim
 from mock_device.checks.objects.claims import AllocatedDevice
-from mock_device.names import DRIVER
+from mock_device.driver import current
 from mock_device.topology import Function
 
 Object = dict[str, Any]
@@ -84,7 +84,7 @@ def window_complaints(output: str, expected: int) -> list[str]:
 
 def metadata_path(claim: str, request: str) -> str:
     """Path in a container of the file with the attributes of a claim's devices for ``request``."""
-    return f"{_IN_CONTAINER}/{claim}/{request}/{DRIVER}-metadata.json"
+    return f"{_IN_CONTAINER}/{claim}/{request}/{current.driver().name}-metadata.json"
 
 
 def metadata_complaints(text: str, claim: str, devices: Sequence[AllocatedDevice]) -> list[str]:
@@ -100,7 +100,7 @@ def metadata_complaints(text: str, claim: str, devices: Sequence[AllocatedDevice
     except (ValueError, KeyError, TypeError) as error:
         raise CheckError(f"expected an object DeviceMetadata, found {text[-300:]!r} ({error!r})") from error
     expected = {
-        (DRIVER, device.published.pool, device.published.device): device.published.attribute("uuid")
+        (current.driver().name, device.published.pool, device.published.device): device.published.attribute("uuid")
         for device in devices
     }
     complaints = [] if found == expected else [f"expected the devices {expected}, found {found}"]
