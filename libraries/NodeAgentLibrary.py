@@ -14,7 +14,7 @@ from mock_device.driver import current as in_use
 from mock_device.lab.base.timeouts import Timeout
 
 # Set by tests; `Reset Node Agent Settings` removes them.
-_SETTINGS = ("FAILPOINT", "KERNEL_EVENTS", "RESCAN_INTERVAL", "RESET_AFTER")
+_SETTINGS = ("FAILPOINT", "FEATURES", "KERNEL_EVENTS", "RESCAN_INTERVAL", "RESET_AFTER")
 
 
 @library(scope="GLOBAL", auto_keywords=False)
@@ -41,6 +41,17 @@ class NodeAgentLibrary:
         """
         current = session.current()
         driver.set_agent_environment(current.api, {"RESET_AFTER": delay}, len(current.node_names), timeout)
+
+    @keyword(tags=["wait"])
+    def set_features_of_node_agents(self, *features: str, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:
+        """Turn on optional features of the driver, like ``ConsumableCapacity`` (docs/driver.md), and no others.
+
+        The node agents restart. They get no further rights, so they see new claims only when they rescan, every second.
+        `Reset Node Agent Settings` undoes this.
+        """
+        values = {"FEATURES": ",".join(features), "RESCAN_INTERVAL": "1s"}
+        current = session.current()
+        driver.set_agent_environment(current.api, values, len(current.node_names), timeout)
 
     @keyword(tags=["wait"])
     def reset_node_agent_settings(self, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:

@@ -321,13 +321,6 @@ Taint By The Driver Keeps New Pods Off
 
 
 *** Keywords ***
-Delete Pod And Its Claim
-    [Documentation]    Deletes pod and claim ``name``, and waits until the claim has no devices.
-    [Arguments]    ${name}
-    Delete Pod    ${name}
-    Claim Should Have No Devices    ${name}
-    Delete Claim    ${name}
-
 Start And Check That It Waits
     [Documentation]    Creates a pod ``name`` with a claim for one device, which the scheduler does not give it.
     [Arguments]    ${name}    ${node}    ${device_class}    ${uuid}

@@ -17,6 +17,7 @@ PARTITIONABLE_DEVICES = "DRAPartitionableDevices"
 DEVICE_TAINTS = "DRADeviceTaints"
 CONSUMABLE_CAPACITY = "DRAConsumableCapacity"
 BINDING_CONDITIONS = "DRADeviceBindingConditions"
+COMPATIBILITY_GROUPS = "DRADeviceCompatibilityGroups"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _TIME = "2026-01-01T00:00:00Z"
@@ -40,6 +41,10 @@ def admitted(item: Object, before: Object | None, gates_off: set[str]) -> Object
             device.pop("allowMultipleAllocations", None)
             for capacity in device["capacity"].values():
                 capacity.pop("requestPolicy", None)
+    if COMPATIBILITY_GROUPS in gates_off and not _has(before, "compatibilityGroups"):
+        for device in devices:
+            for consumed in device.get("consumesCounters") or []:
+                consumed.pop("compatibilityGroups", None)
     if BINDING_CONDITIONS in gates_off and not _has(before, "bindingConditions"):
         for device in devices:
             for field in ("bindsToNode", "bindingConditions", "bindingFailureConditions"):

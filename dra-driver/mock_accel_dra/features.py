@@ -32,6 +32,8 @@ class Feature(StrEnum):
     """Containers find a file with the attributes of their devices. It needs no gate."""
 
 
+IN_SLICES = frozenset(Feature) - {Feature.DEVICE_METADATA}
+"""Features that change slices."""
 _REQUIRES = {Feature.FRACTIONAL_CAPACITY_RANGE: Feature.CONSUMABLE_CAPACITY}
 
 

@@ -17,7 +17,7 @@ from mock_accel_dra import DRIVER_NAME, klog, limits
 from mock_accel_dra.api import NODES, SLICES, ApiError, Client
 from mock_accel_dra.differences import paths, view
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.features import Feature, shown
+from mock_accel_dra.features import IN_SLICES, Feature, shown
 from mock_accel_dra.refusals import REFUSED, Refusals
 from mock_accel_dra.repeats import Repeats
 from mock_accel_dra.slices import (
@@ -61,7 +61,7 @@ class Publisher:
     def __init__(self, client: Client, node: str, features: AbstractSet[Feature] = frozenset()) -> None:
         self._client = client
         self._node = node
-        self._features = features
+        self._features = features & IN_SLICES
         self._node_uid = ""
         self._reduced: dict[str, tuple[int, float]] = {}
         """Pools that are published with fewer features: how many steps less, and until when."""
@@ -166,10 +166,12 @@ class Publisher:
         """Slices of each pool, with fewer optional features for a pool of which the API server refuses a slice.
 
         Gates that are off drop most fields. A list as attribute is dropped, too, and then the attribute without a
-        value is refused. So lists are left out first, then all features.
+        value is refused. Resources of a node are refused if its kubelet does not declare the feature. So these are left
+        out first, then all features.
         """
-        steps = [self._features, self._features - {Feature.LIST_TYPE_ATTRIBUTES}, frozenset[Feature]()]
-        steps = [features for index, features in enumerate(steps) if features not in steps[:index]]
+        lists, resources = {Feature.LIST_TYPE_ATTRIBUTES}, {Feature.NODE_ALLOCATABLE_RESOURCES}
+        less = [frozenset[Feature](), lists, resources, lists | resources, self._features]
+        steps = list(dict.fromkeys(self._features - without for without in less))
         by_step = [desired(self._node, self._node_uid, devices, features) for features in steps]
         pools, now = {}, time.monotonic()
         for pool in by_step[0]:
@@ -233,7 +235,8 @@ class Publisher:
                 self._written += 1
                 self._refusals.taken(item)
                 self._compare(item, answer)
-                if any(name in path for path in self._fields.get(name_of(item), ()) for name in _COUNTERS):
+                # Not of a field within them, as of compatibility groups.
+                if any(path.endswith(_COUNTERS) for path in self._fields.get(name_of(item), ())):
                     # Until now the pool is incomplete, and the scheduler allocates no device of it.
                     klog.warning("The API server drops counters; PF and VFs are not published together", pool=pool)
                     self._countless[pool] = self._names[pool]

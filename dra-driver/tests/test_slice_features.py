@@ -112,6 +112,19 @@ def test_a_slice_that_is_refused_with_its_features_is_published_without(
     assert not publisher.left_out
 
 
+def test_groups_that_are_dropped_leave_the_counters(api: FakeApiServer, node: Any, sysfs: SysfsTree) -> None:
+    """PF and VFs stay published together."""
+    sysfs.add("mock0", "0000:11:00.0", total_vfs=1)
+    sysfs.add("mock0_vf0", "0000:11:00.1", physfn="0000:11:00.0")
+    api.gates_off = {"DRADeviceCompatibilityGroups"}
+    publisher = Publisher(Client(api.url), node.name, ALL)
+    assert [publisher.publish(scan(sysfs.root).devices) for _ in range(3)] == [3, 0, 0]
+    assert api.published() == {"mock0", "mock0-vf0"}
+    assert [field for _, field in publisher.fields_changed] == [
+        "spec.devices[0].consumesCounters[0].compatibilityGroups"
+    ]
+
+
 def test_features_by_name() -> None:
     assert features.parse("") == frozenset()
     assert features.parse("ConsumableCapacity,BindingConditions") == {
@@ -223,4 +236,15 @@ def test_lists_and_another_field_that_are_refused(api: FakeApiServer, node: Any,
     publisher = Publisher(Client(api.url), node.name, ALL)
     assert [publisher.publish(shared) for _ in range(3)] == [1, 0, 0]
     refused = api.requests.count(("POST", "/apis/resource.k8s.io/v1/resourceslices"))
-    assert refused == 3, "with all, without lists, with none"
+    assert refused == 5, "with all, without lists, without resources of the node, without both, with none"
+
+
+def test_resources_of_a_node_that_does_not_declare_the_feature(
+    api: FakeApiServer, node: Any, shared: list[Device]
+) -> None:
+    """Admission refuses them with 403."""
+    api.refused_fields = {"nodeAllocatableResources"}
+    publisher = Publisher(Client(api.url), node.name, ALL)
+    assert [publisher.publish(shared) for _ in range(3)] == [1, 0, 0]
+    (item,) = api.slices().values()
+    assert item["spec"]["devices"][0]["attributes"]["resource.kubernetes.io/numaNode"] == {"ints": [0]}

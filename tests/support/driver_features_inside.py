@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dra_fakes.sysfs import SysfsTree
+from mock_accel_dra import klog
 from mock_accel_dra.api import CLAIMS, SLICES, Client
 from mock_accel_dra.binding import Attacher
 from mock_accel_dra.discovery import scan
@@ -76,6 +77,13 @@ class Cluster:
         """A claim and its pod."""
         self.client.create(self.claims, claim(name, devices))
         self.client.create(PODS, pod(name, [name], node, host_memory))
+
+    def is_complete(self) -> bool:
+        """Whether pods are accepted and can be placed: the controller manager makes their account, and nodes ready."""
+        accounts = self.client.get("/api/v1/namespaces/default/serviceaccounts", {})["items"] or []
+        nodes = self.client.get("/api/v1/nodes", {})["items"] or []
+        has_account = any(item["metadata"]["name"] == "default" for item in accounts)
+        return has_account and not any(item["spec"].get("taints") for item in nodes)
 
     def judged(self, name: str) -> str:
         """``bound``, or the scheduler's reason against it, when there is one or the other."""
@@ -161,7 +169,7 @@ def attach(cluster: Cluster, folder: Path) -> Object:
     publish()
     found["second"] = until(lambda: [item["device"] for item in cluster.results("fails") if item["device"] != "mock0"])
     attacher.look()
-    found["at last"] = cluster.judged("fails")
+    found["at last"] = bool(until(lambda: cluster.is_bound("fails")))
     found["status"] = [
         [item["device"], *(f"{entry['type']}={entry['status']}" for entry in item["conditions"])]
         for item in cluster.client.get(f"{cluster.claims}/fails")["status"].get("devices") or []
@@ -187,10 +195,15 @@ def publish(client: Client) -> Object:
 
 
 def run(client: Client, admin: Identity, folder: Path, with_scheduler: bool) -> Object:
+    # As a kubelet with the gate does: else admission refuses the resources in slices of its node.
+    declared = "DRANodeAllocatableResources" if with_scheduler else ""
     for name, address in NODES:
         labels = {"kubernetes.io/hostname": name}
         call("/api/v1/nodes", admin, "POST", {"metadata": {"name": name, "labels": labels}})
-        call(f"/api/v1/nodes/{name}/status", admin, "PATCH", healthy(address), "merge")
+        status = healthy(address)
+        if declared:
+            status["status"]["declaredFeatures"] = [declared]
+        call(f"/api/v1/nodes/{name}/status", admin, "PATCH", status, "merge")
     report = {"published": publish(client)}
     if not with_scheduler:
         return report
@@ -199,10 +212,12 @@ def run(client: Client, admin: Identity, folder: Path, with_scheduler: bool) -> 
         item = {"metadata": {"name": f"mock-accel-{kind}"}, "spec": {"selectors": selector}}
         client.create("/apis/resource.k8s.io/v1/deviceclasses", item)
     cluster = Cluster(client)
+    until(cluster.is_complete)
     return {**report, **allocate(cluster), "memory": bring_memory(cluster), "attach": attach(cluster, folder / "sys")}
 
 
 async def main(binaries: Path, folder: Path, gates: str, names: Sequence[str]) -> Mapping[str, Any]:
+    klog.configure(klog.STATE)  # why a slice is refused
     await asyncio.to_thread(set_up_network)
     pki = create_pki(folder / "pki", NODES)
     admin = pki.identity("admin")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from mock_accel_dra import cdi as driver
+from mock_accel_dra.shares import Share
 from support.driver_device import device_of
 from support.topologies import CLUSTER
 
@@ -175,3 +176,21 @@ def test_links_are_only_required_if_they_are_mounted() -> None:
 def test_file_other_than_a_cdi_specification_is_reported(text: str, error: str) -> None:
     (message,) = cdi.complaints([CdiFile(NODE, PATH, text)], ALLOCATED)
     assert message.startswith(f"{NODE}: {PATH}: expected a CDI specification, found {text!r} ({error}")
+
+
+def test_each_share_of_a_device_has_a_file() -> None:
+    share = Share("3f1d", 1 << 30, 0, 4096, 15)
+    device = device_of(CLUSTER.node(NODE), PF)
+    path = "/var/run/cdi/example.com_mock-accel-mock0-3f1d.json"
+    file = CdiFile(NODE, path, json.dumps(driver.spec(Path(cdi.FOLDER), device, share=share)), LINKS)
+    assert cdi.complaints([file], ALLOCATED) == []
+    assert cdi.complaints([file], {}) == [f"{NODE}: {path} is unexpected: no allocated device belongs to it"]
+    (complaint,) = cdi.complaints([CdiFile(NODE, path, json.dumps(content(PF)), LINKS)], ALLOCATED)
+    assert complaint == f"{NODE}: {path}: expected device 'mock0-3f1d' alone, found ['mock0']"
+
+
+def test_metadata_of_a_claim_is_expected_where_devices_are_allocated() -> None:
+    path = "/var/run/cdi/mock-accel.example.com_metadata_uid_gpu.json"
+    files = [file_with(content(PF)), CdiFile(NODE, path, "{}", None)]
+    assert cdi.complaints(files, ALLOCATED) == []
+    assert cdi.complaints(files[1:], {}) == [f"{NODE}: {path} is unexpected: no allocated device belongs to it"]

@@ -85,6 +85,22 @@ def links_of(device: str) -> str:
     return f"{path_of(device).removesuffix('.json')}.links"
 
 
+def name_of(path: str) -> str:
+    """Name of the CDI device of the file at ``path``: that of a device, or ``mock0-<share id>``."""
+    start, end = around_device()
+    return path.removeprefix(start).removesuffix(end)
+
+
+def _device_of(path: str) -> str:
+    """Name in sysfs of the device that the file at ``path`` describes, or of which it describes a share."""
+    return name_of(path).partition("-")[0]
+
+
+def _is_metadata(path: str) -> bool:
+    """Whether the file mounts one with the attributes of a claim's devices, as upstream's helper names it."""
+    return path.rpartition("/")[2].startswith(f"{current.driver().name}_metadata_")
+
+
 def parse(node: str, output: str) -> list[CdiFile]:
     """Parse the output of ``probe()`` on ``node``; a folder without a file becomes an entry without text.
 
@@ -122,22 +138,22 @@ def complaints(
 ) -> list[str]:
     """How the CDI files differ from those expected for the devices ``allocated``.
 
-    Devices of ``others`` may have any. Drivers that promise no file for each device are not judged.
+    Devices of ``others`` may have any. A device that claims share has a file for each share. Drivers that promise no
+    file for each device are not judged.
     """
     if "cdi-file-a-device" not in current.driver().promises:
         return []
     result = []
     missing = {key: function for key, function in allocated.items() if key not in others}
-    ignored = {(key.node, path_of(key.name)) for key in others}
-    expected = {(key.node, path_of(key.name)): key for key in allocated}
+    nodes = {key.node for key in allocated}
     for file in files:
-        if (file.node, file.path) in ignored:
+        key = DeviceId(file.node, _device_of(file.path))
+        if key in others or (_is_metadata(file.path) and file.node in nodes):
             continue
-        key = expected.get((file.node, file.path))
-        if key is None:
+        if (function := allocated.get(key)) is None:
             result.append(f"{file.node}: {file.path} is unexpected: no allocated device belongs to it")
             continue
-        function = missing.pop(key)
+        missing.pop(key, None)
         result += [f"{file.node}: {file.path}: {complaint}" for complaint in _content_complaints(file, function)]
     result += [
         f"{key} ({function.bdf}): is allocated, but the node has no {path_of(key.name)}; look at the node agent's log"
@@ -162,11 +178,12 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
     for field, expected in (("cdiVersion", VERSION), ("kind", kind)):
         if spec.get(field) != expected:
             found.append(f"expected {field} {expected!r}, found {spec.get(field)!r}")
-    if names != [function.name]:
-        found.append(f"expected device {function.name!r} alone, found {names}")
+    name = name_of(file.path)
+    if names != [name]:
+        found.append(f"expected device {name!r} alone, found {names}")
     if lacking := sorted(environment_of(function) - environment):
         found.append(f"expected environment {', '.join(lacking)}, found {', '.join(sorted(environment)) or 'none'}")
-    if (path := links_of(function.name)) in sources:
+    if (path := links_of(name)) in sources:
         found += [f"{path}: {complaint}" for complaint in _link_complaints(file.links, function)]
     return found
 

@@ -47,11 +47,14 @@ class DeviceRequest:
     every: bool = False
     """Whether all devices of a node that meet the selectors are wanted (``allocationMode: All``)."""
     tolerations: tuple[Toleration, ...] = ()
+    capacity: tuple[tuple[str, str], ...] = ()
+    """Names and quantities of the capacities that are wanted of each device, for a device that claims share."""
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
         admin = " (adminAccess)" if self.admin_access else ""
-        return f"{'all' if self.every else self.count} of {self.device_class.object_name}{admin}{where}"
+        parts = f" with {', '.join(f'{name} {amount}' for name, amount in self.capacity)}" if self.capacity else ""
+        return f"{'all' if self.every else self.count} of {self.device_class.object_name}{admin}{where}{parts}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def _request(request: Request) -> Object:
 def _wanted(request: DeviceRequest) -> Object:
     wanted: Object = {"deviceClassName": request.device_class.object_name}
     wanted |= {"allocationMode": "All"} if request.every else {"allocationMode": "ExactCount", "count": request.count}
+    if request.capacity:
+        wanted["capacity"] = {"requests": dict(request.capacity)}
     if request.tolerations:
         wanted["tolerations"] = [_toleration(item) for item in request.tolerations]
     if request.admin_access:
