@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm test-debug-kernel seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,10 +63,12 @@ ROUNDS ?= 3
 NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
 TEST_KVM = python tests/kvm_in_emulation.py
+TEST_DEBUG_KERNEL = python tests/debug_kernel.py
 
-nightly: setup ## run all suites on all topologies ROUNDS=3 times, and test-kvm; table of flaky tests in results/nightly/
+nightly: setup ## run all suites on all topologies ROUNDS=3 times, test-kvm and test-debug-kernel; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS); code=$$?; \
-	$(if $(TOPOLOGIES),,[ $$code = 130 ] || $(TEST_KVM) >&2 || { kvm=$$?; [ $$code != 0 ] || code=$$kvm; };) exit $$code
+	$(if $(TOPOLOGIES),,for more in '$(TEST_KVM)' '$(TEST_DEBUG_KERNEL)'; do \
+	  [ $$code = 130 ] || $$more >&2 || { failed=$$?; [ $$code != 0 ] || code=$$failed; }; done;) exit $$code
 
 soak: setup ## run the short suites five times in random order, every second time beside a busy neighbour
 	@python -m mock_device.acceptance.soak --clusters $(CLUSTERS) $(ARGS)
@@ -79,6 +81,9 @@ test: setup ## run every check and every suite; ends with `N passed, N failed`
 
 test-kvm: setup ## run the lab on KVM inside an emulated guest, 25 minutes at most; ARGS=--cluster runs a whole cluster
 	@$(TEST_KVM) $(ARGS)
+
+test-debug-kernel: prerequisites ## run the module's tests in a kernel with KASAN, lockdep and fault injection; ARGS='-k locks' selects tests
+	@$(TEST_DEBUG_KERNEL) $(ARGS)
 
 seeded-faults: setup ## seed each fault of tests/suites_notice/faults.yaml; table of the tests that notice them; CLUSTERS=2
 	@python tests/seeded_faults.py --clusters $(CLUSTERS) $(ARGS)
