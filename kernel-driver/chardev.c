@@ -13,18 +13,37 @@
 
 #include "jobs.h"
 
+/* Of devices; those of shares follow. */
 #define MOCK_MINORS		256
+#define MOCK_ALL_MINORS		(2 * MOCK_MINORS)
 
 static dev_t mock_first_dev;
 static struct cdev mock_cdev;
 /* Published devices by minor number. */
 static DEFINE_IDR(mock_minors);
+static DEFINE_IDR(mock_share_minors);
 static DEFINE_MUTEX(mock_minors_lock);
 
 static void mock_minor_put(struct mock_accel *mock)
 {
 	mutex_lock(&mock_minors_lock);
 	idr_remove(&mock_minors, mock->minor);
+	mutex_unlock(&mock_minors_lock);
+}
+
+int mock_share_minor_get(struct mock_share *share)
+{
+	mutex_lock(&mock_minors_lock);
+	share->minor = idr_alloc(&mock_share_minors, share, MOCK_MINORS, MOCK_ALL_MINORS,
+				 GFP_KERNEL);
+	mutex_unlock(&mock_minors_lock);
+	return min(share->minor, 0);
+}
+
+void mock_share_minor_put(struct mock_share *share)
+{
+	mutex_lock(&mock_minors_lock);
+	idr_remove(&mock_share_minors, share->minor);
 	mutex_unlock(&mock_minors_lock);
 }
 
@@ -67,17 +86,24 @@ void mock_device_destroy(struct mock_accel *mock)
 	mock_minor_put(mock);
 	mutex_lock(&mock->jobs_lock);
 	mock->notify = NULL;
+	mock_shares_clear_locked(mock);
 	mutex_unlock(&mock->jobs_lock);
 	device_unregister(mock->dev);
 	mock->dev = NULL;
 }
 
-static struct mock_accel *mock_by_minor(unsigned int minor)
+/* The device, and the share if it is that of one, with a reference to each. */
+static struct mock_accel *mock_by_minor(unsigned int minor, struct mock_share **share)
 {
 	struct mock_accel *mock;
 
 	mutex_lock(&mock_minors_lock);
 	mock = idr_find(&mock_minors, minor);
+	*share = idr_find(&mock_share_minors, minor);
+	if (*share) {
+		kref_get(&(*share)->ref);
+		mock = (*share)->mock;
+	}
 	if (mock)
 		kref_get(&mock->ref);
 	mutex_unlock(&mock_minors_lock);
@@ -86,7 +112,7 @@ static struct mock_accel *mock_by_minor(unsigned int minor)
 
 static int mock_open_locked(struct mock_accel *mock, struct mock_file *file)
 {
-	if (mock->gone)
+	if (mock->gone || (file->share && file->share->removed))
 		return -ENODEV;
 	if (mock->mode == MOCK_MODE_EXCLUSIVE && !list_empty(&mock->files))
 		return -EBUSY;
@@ -118,18 +144,18 @@ up:
 
 static int mock_open(struct inode *inode, struct file *filp)
 {
-	struct mock_accel *mock = mock_by_minor(iminor(inode));
+	struct mock_share *share;
+	struct mock_accel *mock = mock_by_minor(iminor(inode), &share);
 	struct mock_file *file;
-	int err;
+	int err = -ENOMEM;
 
 	if (!mock)
 		return -ENODEV;
 	file = kzalloc(sizeof(*file), GFP_KERNEL_ACCOUNT);
-	if (!file) {
-		kref_put(&mock->ref, mock_free);
-		return -ENOMEM;
-	}
+	if (!file)
+		goto put;
 	file->mock = mock;
+	file->share = share;
 	file->filp = filp;
 	INIT_LIST_HEAD(&file->jobs);
 	mutex_lock(&mock->jobs_lock);
@@ -137,12 +163,16 @@ static int mock_open(struct inode *inode, struct file *filp)
 	mutex_unlock(&mock->jobs_lock);
 	if (err) {
 		kfree(file);
-		kref_put(&mock->ref, mock_free);
-		return err;
+		goto put;
 	}
 	mock_start_again(mock);
 	filp->private_data = file;
 	return nonseekable_open(inode, filp);
+
+put:
+	mock_share_put(share);
+	kref_put(&mock->ref, mock_free);
+	return err;
 }
 
 /* Also when the process died: its jobs end, and the last user leaves an empty window. */
@@ -157,6 +187,7 @@ static int mock_release(struct inode *inode, struct file *filp)
 	if (list_empty(&mock->files) && !mock->gone)
 		memset_io(mock->window, 0, mock->window_size);
 	mutex_unlock(&mock->jobs_lock);
+	mock_share_put(file->share);
 	kfree(file);
 	kref_put(&mock->ref, mock_free);
 	return 0;
@@ -185,6 +216,8 @@ static int mock_ioctl_info(struct mock_file *file, void __user *argument)
 {
 	struct mock_accel *mock = file->mock;
 	struct mock_ioc_info info;
+	resource_size_t start;
+	u32 jobs;
 	int err;
 
 	err = mock_copy_in(&info, sizeof(info), argument);
@@ -201,9 +234,11 @@ static int mock_ioctl_info(struct mock_file *file, void __user *argument)
 	memcpy_fromio(info.uuid, mock->regs + MOCK_REG_UUID, MOCK_UUID_SIZE);
 	strscpy(info.name, mock->name, sizeof(info.name));
 	info.window_size = mock->window_size;
-	info.window_limit = mock->window_limit ?: mock->window_size;
+	info.window_limit = mock_file_window(file, &start);
 	info.mode = mock->mode;
-	info.job_limit = mock->job_limit ?: MOCK_RING_SIZE - 1;
+	jobs = mock->job_limit ?: MOCK_RING_SIZE - 1;
+	info.job_limit = file->share && file->share->job_limit ?
+			 min(jobs, file->share->job_limit) : jobs;
 	info.firmware_version = ioread32(mock->regs + MOCK_REG_FIRMWARE_VERSION);
 	info.flags = (mock->is_vf ? MOCK_INFO_VF : 0) | (mock->ready ? MOCK_INFO_FIRMWARE : 0);
 	mutex_unlock(&mock->jobs_lock);
@@ -310,20 +345,21 @@ int mock_chardev_init(void)
 {
 	int err;
 
-	err = alloc_chrdev_region(&mock_first_dev, 0, MOCK_MINORS, KBUILD_MODNAME);
+	err = alloc_chrdev_region(&mock_first_dev, 0, MOCK_ALL_MINORS, KBUILD_MODNAME);
 	if (err)
 		return err;
 	cdev_init(&mock_cdev, &mock_fops);
 	mock_cdev.owner = THIS_MODULE;
-	err = cdev_add(&mock_cdev, mock_first_dev, MOCK_MINORS);
+	err = cdev_add(&mock_cdev, mock_first_dev, MOCK_ALL_MINORS);
 	if (err)
-		unregister_chrdev_region(mock_first_dev, MOCK_MINORS);
+		unregister_chrdev_region(mock_first_dev, MOCK_ALL_MINORS);
 	return err;
 }
 
 void mock_chardev_exit(void)
 {
 	cdev_del(&mock_cdev);
-	unregister_chrdev_region(mock_first_dev, MOCK_MINORS);
+	unregister_chrdev_region(mock_first_dev, MOCK_ALL_MINORS);
 	idr_destroy(&mock_minors);
+	idr_destroy(&mock_share_minors);
 }

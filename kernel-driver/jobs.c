@@ -29,6 +29,10 @@ static void mock_job_end(struct mock_accel *mock, struct mock_job *job, int erro
 
 	list_del_init(&job->in_queue);
 	mock->queued--;
+	if (job->share)
+		job->share->queued--;
+	mock_share_put(job->share);
+	job->share = NULL;
 	mock->pinned -= job->pinned;
 	mock_buffer_release(dev, &job->source);
 	mock_buffer_release(dev, &job->destination);

@@ -5,6 +5,7 @@
 #define MOCK_JOBS_H
 
 #include <linux/refcount.h>
+#include <linux/rwsem.h>
 #include <linux/scatterlist.h>
 
 #include "mock_accel.h"
@@ -62,6 +63,7 @@ struct mock_job {
 	refcount_t ref;			/* of the queue, of the file, and of waiters */
 	u64 number;
 	struct mock_file *file;		/* NULL after it was closed */
+	struct mock_share *share;	/* while it is in the queue; NULL: the whole device */
 	struct list_head in_queue;	/* empty when it has ended */
 	struct list_head in_file;
 	struct mock_descriptor descriptor;
@@ -76,8 +78,27 @@ struct mock_job {
 	u64 bytes;
 };
 
+/* A UUID and the terminating NUL. */
+#define MOCK_SHARE_ID_LENGTH	37
+
+/* A part of a device for one user. jobs_lock of the device protects what is not constant. */
+struct mock_share {
+	struct kref ref;		/* of the device, open files and jobs */
+	struct list_head node;
+	struct mock_accel *mock;	/* constant; valid until it is removed */
+	char id[MOCK_SHARE_ID_LENGTH];	/* constant */
+	int minor;			/* constant */
+	u32 offset;			/* in the window; constant */
+	u32 size;			/* constant */
+	u32 job_limit;			/* constant; 0: none */
+	unsigned int queued;		/* jobs in the ring */
+	struct rw_semaphore present;	/* held by page faults, which do not take jobs_lock */
+	bool removed;			/* written with both locks */
+};
+
 struct mock_file {
 	struct mock_accel *mock;
+	struct mock_share *share;	/* NULL: the whole device */
 	struct file *filp;
 	struct list_head node;
 	struct list_head jobs;
@@ -89,6 +110,16 @@ struct mock_file {
 int mock_buffer_pin(struct device *dev, struct mock_buffer *buffer, u64 start, size_t length,
 		    enum dma_data_direction direction);
 void mock_buffer_release(struct device *dev, struct mock_buffer *buffer);
+
+/* shares.c */
+bool mock_share_hold(struct mock_share *share);
+void mock_share_let_go(struct mock_share *share);
+void mock_share_put(struct mock_share *share);
+resource_size_t mock_file_window(struct mock_file *file, resource_size_t *start);
+
+/* chardev.c */
+int mock_share_minor_get(struct mock_share *share);
+void mock_share_minor_put(struct mock_share *share);
 
 /* ring.c: need jobs_lock */
 int mock_ring_start(struct mock_accel *mock, const struct firmware *image);

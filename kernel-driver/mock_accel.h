@@ -117,6 +117,7 @@ struct mock_accel {
 	size_t pinned;		/* bytes, of these jobs and of those that wait for a slot */
 	u64 last_job;		/* number */
 	struct list_head files;	/* open */
+	struct list_head shares;
 	struct delayed_work timeout_work;
 	struct delayed_work reset_work;
 };
@@ -167,6 +168,10 @@ void mock_hung_locked(struct mock_accel *mock);
 /* health.c: need jobs_lock */
 void mock_health_locked(struct mock_accel *mock);
 void mock_events_locked(struct mock_accel *mock);
+
+/* shares.c: needs jobs_lock */
+extern struct device_attribute dev_attr_shares;
+void mock_shares_clear_locked(struct mock_accel *mock);
 
 /* sysfs_jobs.c */
 extern u32 mock_default_mode;

@@ -238,6 +238,7 @@ struct mock_accel *mock_alloc(struct pci_dev *pdev)
 	init_waitqueue_head(&mock->wait);
 	INIT_LIST_HEAD(&mock->queue);
 	INIT_LIST_HEAD(&mock->files);
+	INIT_LIST_HEAD(&mock->shares);
 	INIT_DELAYED_WORK(&mock->timeout_work, mock_jobs_timeout);
 	INIT_DELAYED_WORK(&mock->reset_work, mock_reset_work);
 	return mock;

@@ -51,10 +51,30 @@ static size_t mock_job_size(const struct mock_ioc_submit *args, size_t writes)
 	return size;
 }
 
-static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
+/*
+ * Where in the device's window a place in the window of @file is. The device refuses
+ * one beyond its window, so a place beyond the window of @file becomes such a one.
+ */
+static __le64 mock_window_place(struct mock_file *file, u64 place, u64 length)
+{
+	struct mock_accel *mock = file->mock;
+	resource_size_t start, size;
+
+	if (!file->share)
+		return cpu_to_le64(place);
+	mutex_lock(&mock->jobs_lock);
+	size = mock_file_window(file, &start);
+	mutex_unlock(&mock->jobs_lock);
+	if (place > size || length > size - place)
+		return cpu_to_le64(mock->window_size);
+	return cpu_to_le64(start + place);
+}
+
+static int mock_job_prepare(struct mock_file *file, struct mock_job *job,
 			    const struct mock_ioc_submit *args, size_t writes)
 {
 	struct mock_descriptor *descriptor = &job->descriptor;
+	struct mock_accel *mock = file->mock;
 	struct device *dev = &mock->pdev->dev;
 	u16 flags = MOCK_DESC_INTERRUPT;
 	int err;
@@ -64,7 +84,7 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 	descriptor->argument = cpu_to_le64(args->argument);
 	if (args->flags & MOCK_JOB_SOURCE_WINDOW) {
 		flags |= MOCK_DESC_SOURCE_WINDOW;
-		descriptor->source = cpu_to_le64(args->source);
+		descriptor->source = mock_window_place(file, args->source, args->length);
 	} else if (args->opcode != MOCK_OP_FILL) {
 		err = mock_buffer_pin(dev, &job->source, args->source, args->length,
 				      DMA_TO_DEVICE);
@@ -78,7 +98,7 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 	}
 	if (args->flags & MOCK_JOB_DESTINATION_WINDOW) {
 		flags |= MOCK_DESC_DESTINATION_WINDOW;
-		descriptor->destination = cpu_to_le64(args->destination);
+		descriptor->destination = mock_window_place(file, args->destination, writes);
 	} else {
 		err = mock_buffer_pin(dev, &job->destination, args->destination, writes,
 				      DMA_FROM_DEVICE);
@@ -95,18 +115,23 @@ static int mock_job_prepare(struct mock_accel *mock, struct mock_job *job,
 	return 0;
 }
 
-static bool mock_has_memory(struct mock_accel *mock, size_t size)
+static bool mock_has_memory(struct mock_file *file, size_t size)
 {
-	return mock->pinned + size <= MOCK_MAX_PINNED;
+	return file->mock->pinned + size <= MOCK_MAX_PINNED;
 }
 
-static bool mock_has_slot(struct mock_accel *mock, size_t size)
+static bool mock_has_slot(struct mock_file *file, size_t size)
 {
+	struct mock_accel *mock = file->mock;
+	struct mock_share *share = file->share;
+
+	if (share && share->job_limit && share->queued >= share->job_limit)
+		return false;
 	return !mock->resetting && mock->queued < MOCK_RING_SIZE - 1;
 }
 
 /* Take jobs_lock when @room says that there is room, or when there will be none. */
-static int mock_wait_for_room(struct mock_file *file, bool (*room)(struct mock_accel *, size_t),
+static int mock_wait_for_room(struct mock_file *file, bool (*room)(struct mock_file *, size_t),
 			      size_t size, unsigned long deadline)
 {
 	struct mock_accel *mock = file->mock;
@@ -116,14 +141,16 @@ static int mock_wait_for_room(struct mock_file *file, bool (*room)(struct mock_a
 		mutex_lock(&mock->jobs_lock);
 		if (mock->gone || (!mock->ready && !mock->resetting))
 			return -EIO;
-		if (room(mock, size))
+		if (file->share && file->share->removed)
+			return -ENODEV;
+		if (room(file, size))
 			return 0;
 		if (file->filp->f_flags & O_NONBLOCK)
 			return -EAGAIN;
 		mutex_unlock(&mock->jobs_lock);
 		left = max_t(long, deadline - jiffies, 0);
 		left = wait_event_interruptible_timeout(mock->wait,
-							READ_ONCE(mock->gone) || room(mock, size),
+							READ_ONCE(mock->gone) || room(file, size),
 							left);
 		if (left <= 0) {
 			mutex_lock(&mock->jobs_lock);
@@ -180,7 +207,7 @@ int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, 
 	err = mock_reserve(file, job);
 	if (err)
 		goto free;
-	err = mock_job_prepare(mock, job, args, writes);
+	err = mock_job_prepare(file, job, args, writes);
 	if (err)
 		goto release;
 	err = mock_wait_for_room(file, mock_has_slot, 0, job->deadline);
@@ -196,6 +223,11 @@ int mock_job_submit(struct mock_file *file, const struct mock_ioc_submit *args, 
 	file->count++;
 	list_add_tail(&job->in_queue, &mock->queue);
 	mock->queued++;
+	if (file->share) {
+		kref_get(&file->share->ref);
+		job->share = file->share;
+		job->share->queued++;
+	}
 	*number = job->number;
 	mock_ring_add(mock, job);
 	mock_jobs_arm_locked(mock);

@@ -52,6 +52,7 @@ void mock_restore_defaults(struct mock_accel *mock)
 	mock->window_limit = 0;
 	iowrite32(0, mock->regs + MOCK_REG_JOB_LIMIT);
 	iowrite32(0, mock->regs + MOCK_REG_WINDOW_LIMIT);
+	mock_shares_clear_locked(mock);
 	mutex_unlock(&mock->jobs_lock);
 }
 
@@ -267,6 +268,7 @@ static struct attribute *mock_job_attrs[] = {
 	&dev_attr_job_limit.attr,
 	&dev_attr_window_size.attr,
 	&dev_attr_window_limit.attr,
+	&dev_attr_shares.attr,
 	&dev_attr_firmware_version.attr,
 	&dev_attr_jobs.attr,
 	&dev_attr_jobs_failed.attr,

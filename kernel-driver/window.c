@@ -26,17 +26,21 @@ static vm_fault_t mock_window_fault(struct vm_fault *vmf)
 	struct mock_accel *mock = file->mock;
 	vm_fault_t result = VM_FAULT_SIGBUS;
 	unsigned long address, pfn;
+	resource_size_t start;
 
 	if (!down_read_trylock(&mock->present))
 		return VM_FAULT_SIGBUS;
-	if (READ_ONCE(mock->gone))
+	if (READ_ONCE(mock->gone) || !mock_share_hold(file->share))
 		goto up;
-	pfn = (pci_resource_start(mock->pdev, MOCK_WINDOW_BAR) >> PAGE_SHIFT) + vma->vm_pgoff;
+	mock_file_window(file, &start);
+	start += pci_resource_start(mock->pdev, MOCK_WINDOW_BAR);
+	pfn = (start >> PAGE_SHIFT) + vma->vm_pgoff;
 	for (address = vma->vm_start; address < vma->vm_end; address += PAGE_SIZE) {
 		result = vmf_insert_pfn(vma, address, pfn++);
 		if (result != VM_FAULT_NOPAGE)
 			break;
 	}
+	mock_share_let_go(file->share);
 up:
 	up_read(&mock->present);
 	return result;
@@ -51,14 +55,15 @@ int mock_mmap(struct file *filp, struct vm_area_struct *vma)
 	struct mock_file *file = filp->private_data;
 	struct mock_accel *mock = file->mock;
 	unsigned long pages = vma_pages(vma);
-	resource_size_t limit;
+	resource_size_t limit, start;
 
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 	if (READ_ONCE(mock->gone))
 		return -EIO;
-	limit = READ_ONCE(mock->window_limit) ?: mock->window_size;
-	limit >>= PAGE_SHIFT;
+	if (file->share && READ_ONCE(file->share->removed))
+		return -ENODEV;
+	limit = mock_file_window(file, &start) >> PAGE_SHIFT;
 	if (vma->vm_pgoff > limit || pages > limit - vma->vm_pgoff)
 		return -EINVAL;
 	mock_vm_flags_set(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP);

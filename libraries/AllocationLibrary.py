@@ -93,6 +93,14 @@ class AllocationLibrary:
         _check(pod, allocation.not_one("NUMA node", found, topology))
         return next(iter(found.values()))
 
+    @keyword(name="Devices Of Pod Should Be On Different NUMA Nodes")
+    def devices_of_pod_should_be_on_different_numa_nodes(self, pod: str) -> None:
+        """Check by the topology that no two devices of the pod are on the same NUMA node."""
+        topology = session.current().topology
+        _check(
+            pod, allocation.not_different("NUMA node", allocation.numa_nodes(topology, self.get_devices_of_pod(pod)))
+        )
+
     @keyword(name="Devices Of Pod Should Be On NUMA Node")
     def devices_of_pod_should_be_on_numa_node(self, pod: str, numa_node: int, request: str | None = None) -> None:
         """Check by the topology that all devices of the pod, or of one ``request``, are on ``numa_node``."""

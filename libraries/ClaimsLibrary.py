@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from robot.api import logger
@@ -10,8 +11,10 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import refusal
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import claims, kube, namespaces
+from mock_device.checks.objects import claims, kube, namespaces, taint_rules
+from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, DeviceRequest
+from mock_device.checks.objects.taint_rules import Effect
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.base.timeouts import Timeout
 
@@ -41,6 +44,32 @@ class ClaimsLibrary:
         return DeviceRequest(name, count, device_class, tuple(selectors), admin_access)
 
     @keyword
+    def request_all_devices(
+        self,
+        name: str,
+        device_class: DeviceClass = DeviceClass.PF,
+        cel: str | None = None,
+        admin_access: bool = False,
+    ) -> DeviceRequest:
+        """Return a request for `Create Claim` of all devices of a node, of those that meet ``cel`` if it is given.
+
+        Allocation mode All: without ``admin_access``, none of them may be another claim's.
+        """
+        selectors = (cel,) if cel else ()
+        return DeviceRequest(name, 1, device_class, selectors, admin_access, every=True)
+
+    @keyword
+    def tolerate_taints_of_tests(
+        self, request: DeviceRequest, effect: Effect | None = None, seconds: int | None = None
+    ) -> DeviceRequest:
+        """Return ``request``, which also takes devices with a taint of `Taint Devices By Rule`.
+
+        With ``effect``, taints of that effect only. It tolerates NoExecute for ``seconds``, or as long as it lasts.
+        """
+        toleration = Toleration(taint_rules.KEY, "Exists", effect=effect.value if effect else "", seconds=seconds)
+        return replace(request, tolerations=(*request.tolerations, toleration))
+
+    @keyword
     def allow_admin_access(self) -> None:
         """Allow admin access to claims of the tests' namespace, until `Forbid Admin Access`."""
         namespaces.allow_admin_access(session.current().api, allowed=True)
@@ -57,14 +86,19 @@ class ClaimsLibrary:
 
     @keyword
     def create_claim(
-        self, name: str, *requests: DeviceRequest | AlternativeRequests, match_attribute: str | None = None
+        self,
+        name: str,
+        *requests: DeviceRequest | AlternativeRequests,
+        match_attribute: str | None = None,
+        distinct_attribute: str | None = None,
     ) -> None:
-        """Create a claim of one or more `Request Devices` or `Request First Available`.
+        """Create a claim of one or more `Request Devices`, `Request All Devices` or `Request First Available`.
 
         All its devices have the same value of attribute ``match_attribute``, a name in the
-        driver's domain (``numaNode``) or a full name (``resource.kubernetes.io/pcieRoot``).
+        driver's domain (``numaNode``) or a full name (``resource.kubernetes.io/pcieRoot``),
+        and different values of ``distinct_attribute``.
         """
-        body = claims.build(name, requests, match_attribute, kube.LABELS)
+        body = claims.build(name, requests, match_attribute, kube.LABELS, distinct_attribute)
         kube.create_claim(session.current().api, body)
         logger.info(claims.describe(body))
 

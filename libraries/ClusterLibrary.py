@@ -12,7 +12,7 @@ from robot.libraries.BuiltIn import BuiltIn
 from robot.utils import timestr_to_secs
 
 from mock_device.acceptance.pool_server import Membership
-from mock_device.acceptance.suite_tags import needed, runs_alone
+from mock_device.acceptance.suite_tags import needed, needed_of_kubernetes, runs_alone
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
@@ -26,6 +26,8 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import client
 from mock_device.lab.cluster.client import NoTopologyError
 from mock_device.lab.cluster.cluster import Cluster, MissingCapabilityError
+from mock_device.lab.kube import features
+from mock_device.lab.kube.features import MissingFeatureError
 from mock_device.topology.features import Feature
 
 
@@ -50,7 +52,7 @@ class ClusterLibrary:
     def _start_test(self, data: running.TestCase, _: result.TestCase) -> None:
         """Skip a test that needs what the cluster lacks; show others to those who watch the cluster."""
         if session.active():
-            _skip_without_capabilities(data)
+            _skip_without_what_it_needs(data)
             with contextlib.suppress(StepError):
                 session.current().cluster.report_activity(
                     f"robot: {data.parent.name if data.parent else ''} / {data.name}"
@@ -157,12 +159,16 @@ class ClusterLibrary:
         until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
 
 
-def _skip_without_capabilities(test: running.TestCase) -> None:
-    """Replace the steps of ``test`` by a skip with the reason if the cluster lacks a capability that it needs."""
+def _skip_without_what_it_needs(test: running.TestCase) -> None:
+    """Replace the steps of ``test`` by a skip with the reason if its cluster lacks a capability or a feature."""
+    current = session.current()
     try:
-        session.current().cluster.check_offers(needed(test.tags))
+        current.cluster.check_offers(needed(test.tags))
+        if wanted := needed_of_kubernetes(test.tags):
+            features.check(current.kubernetes, wanted)
     except StepError as error:
-        reason, step = str(error), "Skip" if isinstance(error, MissingCapabilityError) else "Fail"
+        skips = isinstance(error, MissingCapabilityError | MissingFeatureError)
+        reason, step = str(error), "Skip" if skips else "Fail"
     else:
         return
     test.setup = test.teardown = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from robot.api import logger
@@ -11,9 +12,7 @@ from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import churn, kube, namespaces, pods, runtime_handlers
-from mock_device.checks.objects.claims import DeviceClass
-from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
+from mock_device.checks.objects import churn, clean_up, kube, namespaces, pod_claims, pods, runtime_handlers
 from mock_device.checks.waiting import Deadline
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
@@ -49,6 +48,7 @@ class KubernetesLibrary:
         restart: bool = False,
         as_root: bool = False,
         runtime: str | None = None,
+        group: str | None = None,
     ) -> None:
         """Create a pod with one idle container that uses all devices of ``claims``.
 
@@ -57,7 +57,8 @@ class KubernetesLibrary:
         has its own user namespace. With ``restart``, its container restarts whenever
         it ends, for example after a reboot of the node. With ``as_root`` it runs as
         user 0, without the restrictions that other pods of tests have. ``runtime`` is
-        an OCI runtime that the node has beside its default.
+        an OCI runtime that the node has beside its default. ``group`` is the pod's
+        PodGroup, with which it shares the claim from ``template`` if the group names it, too.
         """
         api = session.current().api
         body = pods.build(
@@ -70,6 +71,7 @@ class KubernetesLibrary:
             restart=restart,
             as_root=as_root,
             runtime_class=runtime_handlers.apply_class(api, runtime) if runtime else None,
+            group=group,
         )
         kube.create_pod(api, body)
 
@@ -81,13 +83,22 @@ class KubernetesLibrary:
         kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
 
     @keyword
-    def create_pod_with_extended_resource(self, name: str, device_class: DeviceClass, count: int) -> None:
-        """Create a pod that requests ``count`` devices of a DeviceClass as an extended resource, without a claim.
+    def create_pod_with_extended_resource(
+        self, name: str, resource: str, count: int, containers: Sequence[str] = ("main",)
+    ) -> None:
+        """Create a pod whose ``containers`` request ``count`` each of the extended ``resource``, without a claim.
 
-        The resource is ``deviceclass.resource.kubernetes.io/CLASS``. The scheduler creates the claim.
+        A DeviceClass offers it by its own name for it, ``mock-accel.example.com/pf``, or as
+        ``deviceclass.resource.kubernetes.io/CLASS``. The scheduler creates the claim.
         """
-        resources = {f"{EXTENDED_RESOURCE_PREFIX}{device_class.value}": count}
-        kube.create_pod(session.current().api, pods.build(name, [], None, kube.LABELS, resources=resources))
+        used: dict[str, list[str]] = {container: [] for container in containers}
+        body = pods.build(name, [], None, kube.LABELS, containers=used, resources={resource: count})
+        kube.create_pod(session.current().api, body)
+
+    @keyword
+    def pod_should_name_no_claim(self, name: str) -> None:
+        """Check that no claim is in the pod's specification: the scheduler made its claims from extended resources."""
+        fail_if_any(f"pod {name!r}: {complaint}" for complaint in pod_claims.named_complaints(_pod(name)))
 
     @keyword(tags=["wait"])
     def pod_should_be_running(self, name: str, timeout: timedelta = Timeout.POD.nominal) -> None:
@@ -162,7 +173,7 @@ class KubernetesLibrary:
     @keyword(tags=["wait"])
     def delete_everything_made_by_tests(self, timeout: timedelta = Timeout.DELETED.nominal) -> None:
         """Delete all that tests of this run and of earlier runs made, and wait until it is gone."""
-        kube.delete_everything(session.current().api, timeout)
+        clean_up.delete_everything(session.current().api, timeout)
 
     @keyword
     def start_deleting_pod(self, name: str) -> None:
@@ -199,11 +210,20 @@ class KubernetesLibrary:
 
     @keyword(tags=["wait"])
     def pod_should_report_health(
-        self, pod: str, health: str, timeout: timedelta = Timeout.CLAIM_REPORT.nominal
+        self, pod: str, health: str, message: str = "", timeout: timedelta = Timeout.CLAIM_REPORT.nominal
     ) -> None:
-        """Wait until the pod's status reports ``health`` (Healthy, Unhealthy or Unknown) for all its devices."""
+        """Wait until the pod's status reports ``health`` (Healthy, Unhealthy or Unknown) for all its devices.
+
+        With ``message``, the status must also have that text in the message of each device.
+        """
 
         def done(item: kube.Object) -> bool:
-            return set(device_conditions.device_health(item)) == {health}
+            says = all(message in text for text in device_conditions.device_messages(item))
+            return says and set(device_conditions.device_health(item)) == {health}
 
-        kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}")
+        about = f" ({message})" if message else ""
+        kube.wait_pod(session.current().api, pod, done, timeout, f"with devices that are {health}{about}")
+
+
+def _pod(name: str) -> kube.Object:
+    return kube.get_pod(session.current().api, name)

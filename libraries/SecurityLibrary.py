@@ -93,6 +93,29 @@ class SecurityLibrary:
         return _logged(identity.refusal(what, lambda: identity.write_claim_status(api, item)))
 
     @keyword
+    def driver_may_write_status_of_claim(self, driver: str, claim: str) -> None:
+        """Check that a driver called ``driver`` may write ``status.devices`` of ``claim``, by a dry run."""
+        api = session.current().api
+        item = kube.get_claim(api, claim)
+        with identity.as_driver(api, driver) as other:
+            identity.write_claim_status(other, item)
+
+    @keyword
+    def driver_may_not_write_status_of_claim(self, driver: str, claim: str) -> str:
+        """Check that a driver called ``driver`` may not write ``status.devices`` of ``claim``.
+
+        It has all rights for its own devices. Returns the API server's reason, which names the right that is missing.
+        """
+        api = session.current().api
+        item = kube.get_claim(api, claim)
+        what = f"driver {driver} writes the status of claim {claim}"
+        with identity.as_driver(api, driver) as other:
+            reason = identity.refusal(what, lambda: identity.write_claim_status(other, item))
+        if "resourceclaims/driver" not in reason:
+            raise CheckError(f"{what}: expected it to be refused because of resourceclaims/driver, found {reason}")
+        return _logged(reason)
+
+    @keyword
     def node_agent_should_not_prepare_claim_of_another_uid(self, node: str, claim: str) -> str:
         """Ask the node agent of ``node`` to prepare ``claim`` with the uid of a claim that does not exist.
 

@@ -192,11 +192,6 @@ CEL That Fails For A Device Is Reported
 
 
 *** Keywords ***
-Clean Up And Forbid Admin Access
-    [Documentation]    Deletes everything first: claims with admin access may need the namespace's label until they end.
-    Clean Up And Check That Nothing Leaks
-    Forbid Admin Access
-
 Run Pods That Take All Devices
     [Documentation]    Runs a pod for each NUMA node of each node, with all its devices; returns the names of the pods.
     VAR    @{pods}    @{EMPTY}

@@ -32,7 +32,7 @@ Device Of A Running Pod Is Shown As Allocated
 
 Pod With An Extended Resource Is Shown Like Any Other
     [Documentation]    The scheduler creates its claim. Tools and container find its devices through the pod's status.
-    Create Pod With Extended Resource    extended    PF    2
+    Create Pod With Extended Resource    extended    ${PF_BY_CLASS}    2
     Pod Should Be Running    extended
     Pod Should Have Devices    extended    2
     ${devices}    Get Devices Of Pod    extended
@@ -159,7 +159,7 @@ More Devices Than A Node Has Are Named
 More Extended Resources Than A Node Has Are Named
     [Documentation]    The pod names no claim, and the scheduler creates none until devices are free.
     ${all}    Count PFs
-    Create Pod With Extended Resource    many    PF    ${all + 1}
+    Create Pod With Extended Resource    many    ${PF_BY_CLASS}    ${all + 1}
     Diagnosis Should Name
     ...    claims can be met
     ...    evidence=/mock-accel-pf of main: ${all + 1} of mock-accel-pf on one node, at most

@@ -36,9 +36,13 @@ class FakeApiServer:
         """Status with which every request is refused."""
         self.refused: dict[str, int] = {}
         """Status with which writes of an object are refused, by a part of the object's name."""
+        self.refused_fields: set[str] = set()
+        """Fields of slices because of which a slice is refused with 422, as by an API server that validates it."""
         self.gates_off: set[str] = set()
         """Disabled feature gates (names in ``strategy``)."""
         self.watch_ends_at_once = False
+        self._applied: dict[str, dict[str, list[Object]]] = {}
+        """``status.devices`` that each field manager has applied to an object, by its path."""
         self.retry_after: int | None = None
         """Seconds in the header Retry-After of refusals by ``broken``."""
         self.before: Callable[[str, str], Answer | None] = lambda method, path: None
@@ -156,7 +160,7 @@ class FakeApiServer:
             if body and (refusal := self._refusal(path, query, body)):
                 return refusal
             if method == "PATCH" and body:
-                return self._apply(path.removesuffix("/status"), body)
+                return self._apply(path.removesuffix("/status"), body, query.get("fieldManager", ""))
             match = _COLLECTION.fullmatch(path)
             if match is None:
                 return 404, {"message": f"no such path {path}"}
@@ -192,6 +196,8 @@ class FakeApiServer:
             if part in body["metadata"]["name"]:
                 return status, {"message": f"{body['metadata']['name']} is refused on purpose"}
         is_slice = path.startswith(SLICES)
+        if is_slice and any(f'"{field}"' in json.dumps(body) for field in self.refused_fields):
+            return 422, {"message": f"expected none of {sorted(self.refused_fields)}"}
         if is_slice and (message := strategy.undecodable(body)):
             return 400, {"message": message}
         found = [*(strategy.complaints if is_slice else strategy.named)(body)]
@@ -244,13 +250,21 @@ class FakeApiServer:
         self._store(path, body, "MODIFIED")
         return 200, self.objects[path]
 
-    def _apply(self, path: str, body: Object) -> tuple[int, Object]:
-        """Server-side apply of a status; supports one field manager."""
+    def _apply(self, path: str, body: Object, manager: str) -> tuple[int, Object]:
+        """Server-side apply of a status: entries of ``devices`` by their key, conditions in them by type."""
         if (before := self.objects.get(path)) is None:
             return 404, {"message": "not found"}
         if body["metadata"].get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
             return 409, {"message": "the uid is another one"}
-        self._store(path, {**before, "status": {**before.get("status", {}), **body["status"]}}, "MODIFIED")
+        version = before["metadata"]["resourceVersion"]
+        if body["metadata"].get("resourceVersion", version) != version:
+            return 409, {"message": "the object has been modified"}
+        if not before.get("status", {}).get("devices"):
+            self._applied.pop(path, None)
+        applied = self._applied.setdefault(path, {})
+        applied[manager] = body["status"].get("devices") or []
+        status = {**before.get("status", {}), **body["status"], "devices": strategy.merged(applied.values())}
+        self._store(path, {**before, "status": status}, "MODIFIED")
         return 200, self.objects[path]
 
     def _store(self, path: str, item: Object, kind: str) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Object = dict[str, Any]
 PARTITIONABLE_DEVICES = "DRAPartitionableDevices"
 DEVICE_TAINTS = "DRADeviceTaints"
+CONSUMABLE_CAPACITY = "DRAConsumableCapacity"
+BINDING_CONDITIONS = "DRADeviceBindingConditions"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _TIME = "2026-01-01T00:00:00Z"
@@ -33,6 +35,15 @@ def admitted(item: Object, before: Object | None, gates_off: set[str]) -> Object
         spec.pop("sharedCounters", None)
         for device in devices:
             device.pop("consumesCounters", None)
+    if CONSUMABLE_CAPACITY in gates_off and not _has(before, "allowMultipleAllocations"):
+        for device in devices:
+            device.pop("allowMultipleAllocations", None)
+            for capacity in device["capacity"].values():
+                capacity.pop("requestPolicy", None)
+    if BINDING_CONDITIONS in gates_off and not _has(before, "bindingConditions"):
+        for device in devices:
+            for field in ("bindsToNode", "bindingConditions", "bindingFailureConditions"):
+                device.pop(field, None)
     for device in devices:
         for taint in device.get("taints") or []:
             taint.setdefault("timeAdded", _TIME)
@@ -109,3 +120,15 @@ def _canonical(values: Object | None) -> None:
         while number % 1024 == 0 and power + 1 < len(_SUFFIXES):
             number, power = number // 1024, power + 1
         item["value"] = f"{number}{_SUFFIXES[power]}"
+
+
+def merged(applied: Iterable[list[Object]]) -> list[Object]:
+    """``status.devices`` of all field managers: one entry a device, with the conditions of all."""
+    found: dict[tuple[str, ...], Object] = {}
+    for devices in applied:
+        for device in devices:
+            key = tuple(device.get(name) or "" for name in ("driver", "pool", "device", "shareID"))
+            before = found.get(key, {})
+            conditions = {item["type"]: item for item in [*before.get("conditions", ()), *device["conditions"]]}
+            found[key] = {**before, **device, "conditions": list(conditions.values())}
+    return list(found.values())

@@ -42,11 +42,13 @@ class SysfsTree:
         total_vfs: int | None = None,
         bridges: str = "",
         window: int | None = None,
+        shares: bool = False,
     ) -> Path:
         """Add a device; ``physfn`` is the PCI address of a VF's parent. Returns the folder of its attributes.
 
         ``bridges`` overrides the folders between ``devices`` and the device, which otherwise follow ``root_bus``.
         ``window`` are the bytes of its memory; with it the device has the attributes of a module that runs jobs.
+        With ``shares`` the module enforces shares of the device, too.
         """
         bridges = bridges or f"pci0000:{root_bus:02x}/0000:{root_bus:02x}:00.0"
         pci = self.root / "devices" / bridges / address
@@ -75,6 +77,8 @@ class SysfsTree:
                 "bytes": "0",
                 "hangs": "0",
             }
+        if shares:
+            values["shares"] = ""
         for attribute, value in values.items():
             (folder / attribute).write_text(f"{value}\n")
         (folder / "device").symlink_to("../../../" + address)
@@ -107,7 +111,7 @@ class SysfsTree:
         return (self.classes / name / attribute).read_text().strip()
 
     def write(self, name: str, attribute: str, value: str) -> None:
-        """Change an attribute behind the driver's back."""
+        """Change an attribute behind the driver's back; for the driver, the folder is another one then."""
         # By rename, because a reader must not see an empty file.
         beside = self.root / f"{name}.{attribute}"
         beside.write_text(f"{value}\n")
@@ -121,6 +125,23 @@ class SysfsTree:
         """Set the attributes that a claim can configure to DEFAULTS, as the module does when the device is freed."""
         for attribute, value in DEFAULTS.items():
             self.write(name, attribute, value)
+        if (self.classes / name / "shares").exists():
+            self.write(name, "shares", "")
+
+    def change_shares(self, name: str, text: str) -> None:
+        """Change the shares of a device as the module does when ``text`` is written. Raises OSError."""
+        lines = [line.split() for line in self.read(name, "shares").splitlines()]
+        there = {line[0]: line for line in lines}
+        words = text.split()
+        if (words[1] in there) == (words[0] == "add"):
+            raise OSError(22, "Invalid argument")
+        if words[0] == "remove":
+            del there[words[1]]
+        else:
+            minors = {int(line[4]) for line in lines}
+            minor = next(number for number in range(256, 512) if number not in minors)
+            there[words[1]] = [*words[1:], str(minor)]
+        self.write(name, "shares", "\n".join(" ".join(line) for line in there.values()))
 
     def names(self) -> list[str]:
         """Names of all devices."""

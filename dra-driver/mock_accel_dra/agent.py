@@ -17,14 +17,15 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 
-from mock_accel_dra import discovery, figures, klog, problems, rpc, sockets, uevents
+from mock_accel_dra import binding, discovery, figures, klog, problems, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_events import DeviceEvents
 from mock_accel_dra.device_health import HealthFeed
-from mock_accel_dra.discovery import Device, DeviceError, Scan
+from mock_accel_dra.discovery import Constants, Device, DeviceError, Scan
 from mock_accel_dra.durations import Durations, since_process_start
 from mock_accel_dra.inventory import Inventory
 from mock_accel_dra.kubelet import Presence
@@ -51,7 +52,7 @@ class NodeAgent:
     def __init__(self, settings: AgentSettings, client: Client) -> None:
         self._settings = settings
         self._client = client
-        self._publisher = Publisher(client, settings.node_name)
+        self._publisher = Publisher(client, settings.node_name, settings.features)
         self._state = State(settings.state_file)
         self._inventory = Inventory()
         self._health = HealthFeed(settings.node_name)
@@ -61,12 +62,14 @@ class NodeAgent:
         self._reporting = threading.Lock()
         self._events = DeviceEvents(self._reporter, self._state)
         self._devices: list[Device] | None = None
+        self._constants: dict[str, Constants] = {}
         self._unreadable: dict[str, str] = {}
         """Devices that were never read successfully, with the reason."""
         self.claim_durations = Durations(("operation", "result"))
         self.scan_durations = Durations()
         self.start_seconds: float | None = None
         """From the start of the process until the kubelet first registered it."""
+        self._attacher: binding.Attacher | None = None
         self._wake = Wake()
         self._stopping = threading.Event()
         self._published = False
@@ -133,20 +136,10 @@ class NodeAgent:
         self._recovery = Recovery(
             sysfs=settings.sysfs_root, state=self._state, observer=self._events, delay=settings.reset_after
         )
-        preparer = Preparer(
-            api=self._client,
-            node=settings.node_name,
-            sysfs=settings.sysfs_root,
-            cdi_folder=settings.cdi_root,
-            state=self._state,
-        )
-        self._reconciler = Reconciler(
-            api=self._client,
-            node=settings.node_name,
-            sysfs=settings.sysfs_root,
-            cdi_folder=settings.cdi_root,
-            state=self._state,
-        )
+        place: dict[str, Any] = {"api": self._client, "node": settings.node_name, "state": self._state}
+        place |= {"sysfs": settings.sysfs_root, "cdi_folder": settings.cdi_root}
+        preparer = Preparer(**place)
+        self._reconciler = Reconciler(**place)
         self._stale_claims = StaleClaims(
             api=self._client,
             node=settings.node_name,
@@ -218,12 +211,13 @@ class NodeAgent:
         again = []
         for name in sorted(names):
             try:
-                device = discovery.read_device(self._settings.sysfs_root, name)
+                device = discovery.read_device(self._settings.sysfs_root, name, self._constants)
             except (OSError, DeviceError):
                 return False
             if (before := known.get(name)) is None:
                 return False
-            if replace(device, status=before.status, settings=before.settings) != before:
+            same = replace(before, status=device.status, settings=device.settings, shares=device.shares, detached="")
+            if device != same:
                 return False
             again.append(device)
         self._repair(Scan(tuple(again), {}))
@@ -232,10 +226,11 @@ class NodeAgent:
 
     def _publish(self) -> bool:
         begin = time.monotonic()
-        scan = discovery.scan(self._settings.sysfs_root)
+        scan = discovery.scan(self._settings.sysfs_root, self._constants)
         seconds = time.monotonic() - begin
         self.scan_durations.observe(seconds)
         devices = self._inventory.update(scan, self._state.prepared())
+        devices = self._attacher.marked(devices) if self._attacher else devices
         self._health.update(devices)
         self._unreadable = self._inventory.unreadable
         known = None if self._devices is None else [device.name for device in self._devices]
@@ -329,6 +324,9 @@ class NodeAgent:
         if self._settings.kernel_events:
             self._listen_to_kernel()
         selector = self._publisher.selector
+        self._attacher = binding.start(
+            self._settings, self._client, failed=self._wake, replaced=self._is_replaced, stopping=self._stopping
+        )
         self._thread("slices", lambda: follow(self._client, SLICES, selector, self._wake, self._stopping))
 
     def _metrics(self) -> bytes:

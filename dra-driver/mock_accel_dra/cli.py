@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import failpoints, klog
+from mock_accel_dra import failpoints, features, klog
 from mock_accel_dra.settings import AgentSettings, ControllerSettings
 
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -126,6 +126,7 @@ _AGENT = (
     _Flag("rescan-interval", _seconds, "how often to scan for devices without a kernel event (default 30s)"),
     _Flag("kernel-events", _boolean, "scan at once when the kernel announces a change (default true)"),
     _Flag("reset-after", _seconds_or_never, "how long to wait before a hung or failed device is reset (default 10s)"),
+    _Flag("features", features.parse, f"features of {', '.join(features.Feature)}, with commas (default none)"),
 )
 _CONTROLLER = (_Flag("resync-interval", _seconds, "how often to take the inventory without a change (default 60s)"),)
 _COMMANDS = {"node-agent": (*_AGENT, *_COMMON), "controller": (*_CONTROLLER, *_COMMON)}

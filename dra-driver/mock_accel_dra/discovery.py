@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mock_accel_dra import failpoints, klog, problems
+from mock_accel_dra import failpoints, klog, problems, window_shares
+from mock_accel_dra.window_shares import WindowShare
 
 CLASS_PATH = "class/mock-accel"
 _TO_SYSFS = "../" * (CLASS_PATH.count("/") + 2)
@@ -74,6 +75,10 @@ class Device:
     """Major and minor number of ``/dev/mock-accel/<name>``; None if the kernel module makes no device node."""
     hangs: int = 0
     """Jobs that did not end in time since the module was loaded."""
+    shares: tuple[WindowShare, ...] | None = None
+    """Shares that the kernel module has; None if it cannot enforce any."""
+    detached: str = ""
+    """Why it could not be attached to a node for a claim; empty if no claim needed that, or it was."""
 
     @property
     def is_vf(self) -> bool:
@@ -91,6 +96,18 @@ def published_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Constants:
+    """Values of registers that a device keeps as long as it is plugged in."""
+
+    folder: tuple[int, int]
+    """Inode number and change time of its folder. sysfs numbers each folder once, so this is never true of another
+    device in the same slot. If the kernel drops the inode from memory, the time changes, too, and all is read again."""
+    uuid: str
+    memory: int
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scan:
     """Result of one scan of sysfs."""
 
@@ -105,18 +122,25 @@ def class_folder(root: Path) -> Path:
     return root / CLASS_PATH
 
 
-def scan(root: Path) -> Scan:
-    """All devices. A device that vanishes while it is read is left out and logged."""
+def scan(root: Path, known: dict[str, Constants] | None = None) -> Scan:
+    """All devices. A device that vanishes while it is read is left out and logged.
+
+    ``known`` are constants by the names of devices, from earlier scans; they are not read again, because each register
+    costs a message to the device server. The scan updates it.
+    """
     folder = class_folder(root)
     try:
         names = sorted(os.listdir(folder), key=_natural)  # noqa: PTH208 - names are all that is wanted
     except FileNotFoundError:
         klog.info(klog.SCAN, "No device class: the kernel module is not loaded", folder=folder)
         return Scan((), {})
+    known = {} if known is None else known
+    for name in known.keys() - set(names):
+        del known[name]
     devices, broken = [], {}
     for name in names:
         try:
-            device = read_device(root, name)
+            device = read_device(root, name, known)
         except (OSError, DeviceError) as error:
             if (folder / name / "device").exists():
                 broken[name] = str(error)
@@ -127,9 +151,11 @@ def scan(root: Path) -> Scan:
     return Scan(tuple(devices), broken)
 
 
-def read_device(root: Path, name: str) -> Device:
+def read_device(root: Path, name: str, known: dict[str, Constants] | None = None) -> Device:
     """Read device ``name`` below the sysfs mounted at ``root``.
 
+    Constants are taken from ``known``, by the names of devices, or are added to it. Status and health are always read,
+    so a device that does not respond is not mistaken for a healthy one.
     Raises OSError if it does not exist (any longer), DeviceError if a value
     violates the module's ABI (`kernel-driver/ABI/testing/sysfs-class-mock-accel`).
     """
@@ -139,12 +165,13 @@ def read_device(root: Path, name: str) -> Device:
     physfn = pci_folder / "physfn"
     try:
         parent = physfn.resolve(strict=True).name if physfn.is_symlink() else None
-        return Device(
+        constants = _constants(folder, known.get(name) if known else None)
+        device = Device(
             name=name,
-            uuid=_read(folder / "uuid"),
-            memory=_number(folder / "memory_size"),
+            uuid=constants.uuid,
+            memory=constants.memory,
             numa_node=_number(folder / "numa_node"),
-            capabilities=capability_names(_number(folder / "capabilities", base=16)),
+            capabilities=constants.capabilities,
             status=_number(folder / "status"),
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),
             pcie_root=_pcie_root(pci_folder),
@@ -156,7 +183,11 @@ def read_device(root: Path, name: str) -> Device:
             number=_device_number(folder / "dev"),
             problem=problems.of_health(_optional(folder / "health")),
             hangs=optional_number(folder / "hangs") or 0,
+            shares=read_shares(root, name),
         )
+        if known is not None:
+            known[name] = constants
+        return device
     except RuntimeError as error:  # pathlib raises it for a loop of symbolic links
         raise DeviceError(str(error)) from error
 
@@ -176,6 +207,15 @@ def read_settings(root: Path, name: str) -> DeviceSettings:
         job_limit=optional_number(folder / "job_limit"),
         window_limit=optional_number(folder / "window_limit"),
     )
+
+
+def read_shares(root: Path, name: str) -> tuple[WindowShare, ...] | None:
+    """Shares of a device in the kernel module; None if it has none to offer. Raises OSError, DeviceError."""
+    text = _optional(class_folder(root) / name / window_shares.ATTRIBUTE)
+    try:
+        return None if text is None else window_shares.parse(text)
+    except ValueError as error:
+        raise DeviceError(f"attribute {window_shares.ATTRIBUTE} of {name}: {error}") from None
 
 
 def set_attribute(root: Path, name: str, attribute: str, text: str) -> None:
@@ -213,6 +253,20 @@ def _links(folder: Path) -> tuple[tuple[str, str], ...]:
     place = PurePosixPath(CLASS_PATH) / folder.readlink()
     targets = {path.name: place / (path.readlink() if path.is_symlink() else path.name) for path in folder.iterdir()}
     return tuple(sorted((name, _TO_SYSFS + posixpath.normpath(target)) for name, target in targets.items()))
+
+
+def _constants(folder: Path, known: Constants | None) -> Constants:
+    """``known`` if it is of this folder, else what the registers have."""
+    stat = folder.stat()
+    identity = (stat.st_ino, stat.st_ctime_ns)
+    if known is not None and known.folder == identity:
+        return known
+    return Constants(
+        folder=identity,
+        uuid=_read(folder / "uuid"),
+        memory=_number(folder / "memory_size"),
+        capabilities=capability_names(_number(folder / "capabilities", base=16)),
+    )
 
 
 def _number(path: Path, base: int = 10) -> int:

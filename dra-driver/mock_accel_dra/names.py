@@ -56,6 +56,11 @@ def field_manager(node: str) -> str:
     return shortened(f"{DRIVER_NAME}-{node}", FIELD_MANAGER)
 
 
+def attach_manager(node: str) -> str:
+    """Field manager that applies the binding conditions of claims from ``node``, beside the rest of their status."""
+    return shortened(f"{DRIVER_NAME}-attach-{node}", FIELD_MANAGER)
+
+
 def event_name(claim: str, digest: str) -> str:
     """Name of an event on ``claim``; ``digest`` distinguishes it from others on the same claim."""
     return f"{_ended(claim[:_CLAIM])}.{digest}"

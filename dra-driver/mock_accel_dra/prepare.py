@@ -12,17 +12,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mock_accel_dra import allocations, cdi, configuration, device_configuration, discovery, identity, klog
+from mock_accel_dra import allocations, device_configuration, discovery, klog
 from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.claimed_devices import ClaimedDevices
-from mock_accel_dra.configuration import DEFAULTS, Configuration, ConfigurationError
+from mock_accel_dra.configuration import DEFAULTS
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
 from mock_accel_dra.exclusion import overlapping
 from mock_accel_dra.names import is_pool_of
+from mock_accel_dra.requested import Requested, RequestError, Result
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
 
 
@@ -49,18 +49,6 @@ class ClaimReader(Protocol):
 
     def get(self, path: str) -> dict[str, Any]:
         """Read an object; raises ApiError."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A device of a prepared claim, for the kubelet."""
-
-    request: str
-    """Name of the request, without the subrequest."""
-    pool: str
-    device: str
-    cdi_id: str
-    share_id: str | None = None
 
 
 def _waits() -> bool:
@@ -95,27 +83,14 @@ class Preparer:
 
     def _prepare(self, namespace: str, name: str, claim: dict[str, Any], given_up: Callable[[], bool]) -> list[Result]:
         uid = claim["metadata"]["uid"]
-        parts = _parts(f"{namespace}/{name} (uid {uid})", claim)
         with self._locked():
-            devices: dict[str, Device] = {}
-            shared: dict[str, bool] = {}
-            configured: dict[str, Configuration] = {}
-            results = []
-            for item in allocations.own_results(claim):
-                device = self._find(item["pool"], item["device"])
-                devices[device.name] = device
-                shared[device.name] = shared.get(device.name, True) and bool(item.get("adminAccess"))
-                if not item.get("adminAccess"):
-                    found = configuration.of_request(parts, str(item["request"]))
-                    configured[device.name] = found.over(configured.get(device.name, DEFAULTS))
-                request = str(item["request"]).partition("/")[0]
-                share = item.get("shareID")
-                results.append(Result(request, item["pool"], item["device"], cdi.device_id(device.name), share))
-            entries = tuple(
-                PreparedDevice(name, admin, identity.of(devices[name]), configured.get(name, DEFAULTS))
-                for name, admin in shared.items()
-            )
-            before = self._state.get(uid)
+            try:
+                requested = Requested(f"{namespace}/{name} (uid {uid})", claim, self._find)
+                devices = requested.devices
+                before = self._state.get(uid)
+                entries = requested.entries(lambda device: self._state.shares(device, but=uid), before)
+            except RequestError as error:
+                raise PrepareError(str(error)) from error
             prepared = PreparedClaim(
                 uid=uid,
                 namespace=namespace,
@@ -133,7 +108,7 @@ class Preparer:
             _check_waits(prepared, given_up)
             self._apply(prepared, devices)
         klog.info(klog.STATE, "Prepared claim", claim=f"{namespace}/{name}", uid=uid, devices=list(devices))
-        return results
+        return requested.results
 
     def unprepare(self, namespace: str, name: str, uid: str, given_up: Callable[[], bool] = _waits) -> None:
         """Undo ``prepare``; succeeds if the claim is not prepared. Raises PrepareError; then call again.
@@ -241,13 +216,18 @@ class Preparer:
     def _check_free(self, claim: PreparedClaim, entry: PreparedDevice, device: Device) -> None:
         if entry.admin:
             return
+        is_shared = False
         for other, used in self._state.holders(device, but=claim.uid):
-            if not used.admin:
+            if used.admin:
+                continue
+            # Whether there is room for both was checked when the shares got their places.
+            if not (entry.shares and used.shares and used.is_device(device)):
                 raise _HeldError(entry.name, claim, other)
+            is_shared = True
         before = self._state.get(claim.uid)
         recorded = before.device(entry.name) if before else None
         ours = recorded is not None and not recorded.admin
-        if device.status != FREE and not (ours and device.status == ALLOCATED):
+        if device.status != FREE and not ((ours or is_shared) and device.status == ALLOCATED):
             raise PrepareError(
                 f"device {entry.name} for claim {claim}: expected status {FREE}, found {device.status}, "
                 f"and no claim prepared here has it; look at {discovery.CLASS_PATH}/{entry.name}/status on {self._node}"
@@ -302,24 +282,13 @@ class Preparer:
             raise PrepareError(f"claim {claim} cannot be prepared: {error}") from error
 
 
-def _parts(claim: str, found: dict[str, Any]) -> list[configuration.Part]:
-    """Parts of the configuration of claim ``found``, called ``claim`` in messages. Raises PrepareError."""
-    try:
-        return configuration.of_claim(found)
-    except ConfigurationError as error:
-        raise PrepareError(
-            f"claim {claim} has a bad configuration: {error}; correct it in the claim or its device class and create "
-            "the claim again"
-        ) from error
-
-
 def _keeps(claim: PreparedClaim, before: PreparedDevice) -> bool:
     """Whether ``claim`` keeps a device as it was prepared ``before``; else it must be released first.
 
     To free a device is the only way to undo its configuration.
     """
     entry = claim.device(before.name)
-    if entry is None or entry.admin != before.admin:
+    if entry is None or entry.admin != before.admin or entry.shares != before.shares:
         return False
     return before.configuration in (DEFAULTS, entry.configuration)
 

@@ -16,6 +16,7 @@ from mock_accel_dra import DRIVER_NAME, klog, limits
 from mock_accel_dra.api import NODES, SLICES, ApiError, Client
 from mock_accel_dra.differences import paths, view
 from mock_accel_dra.discovery import Device
+from mock_accel_dra.features import Feature
 from mock_accel_dra.refusals import REFUSED, Refusals
 from mock_accel_dra.repeats import Repeats
 from mock_accel_dra.slices import (
@@ -54,9 +55,10 @@ _PF_IS_IN_USE = "the API server drops counters (DRAPartitionableDevices), and a 
 class Publisher:
     """Publishes for one node. Not thread-safe, except for its properties."""
 
-    def __init__(self, client: Client, node: str) -> None:
+    def __init__(self, client: Client, node: str, features: AbstractSet[Feature] = frozenset()) -> None:
         self._client = client
         self._node = node
+        self._features = features
         self._node_uid = ""
         self._written = 0
         self.follows_claims = False
@@ -144,7 +146,7 @@ class Publisher:
             self._read_node_uid()
         published = self._client.get(SLICES, self.selector)["items"] or []
         left_out = orphans(devices)
-        pools = desired(self._node, self._node_uid, devices)
+        pools = self._desired(devices)
         self._names = {pool: {name_of(item) for item in items} for pool, items in pools.items()}
         self._refusals.keep(set().union(*self._names.values()))
         self._countless = {pool: had for pool, had in self._countless.items() if had == self._names.get(pool)}
@@ -154,6 +156,20 @@ class Publisher:
             raise denied  # the role is wrong, not the devices: delete nothing, and the agent is not ready
         self._forget_answers(item for items in possible.values() for item in items)
         return possible, changes(possible, published, self._settled)
+
+    def _desired(self, devices: Sequence[Device]) -> dict[str, list[Object]]:
+        """Slices of each pool; without optional features for a pool of which the API server refuses a slice with them.
+
+        Gates drop most fields. A list as attribute is dropped, too, and then the attribute without a value is refused.
+        """
+        pools = desired(self._node, self._node_uid, devices, self._features)
+        if not self._features:
+            return pools
+        plain = desired(self._node, self._node_uid, devices)
+        for pool, items in pools.items():
+            if items != plain[pool] and any(self._refusals.waiting(item) for item in items):
+                pools[pool] = plain[pool]
+        return pools
 
     def _possible(
         self, pool: str, items: Sequence[Object], held: AbstractSet[str], left_out: dict[str, str]

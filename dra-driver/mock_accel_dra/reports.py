@@ -19,6 +19,8 @@ from mock_accel_dra.discovery import Device
 from mock_accel_dra.identity import of
 from mock_accel_dra.names import field_manager, pool_name
 from mock_accel_dra.outbox import Outbox
+from mock_accel_dra.quantities import quantity
+from mock_accel_dra.shares import Share
 from mock_accel_dra.slices import owners
 from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
@@ -41,15 +43,13 @@ def device_statuses(node: str, claim: PreparedClaim, devices: Sequence[Device]) 
     for entry in claim.devices:
         if (device := known.get(entry.name)) is None:
             continue
-        found.append(
-            {
-                "driver": DRIVER_NAME,
-                "pool": pool_name(node, pools[device.name]),
-                "device": device.published_name,
-                "conditions": [_ready(entry, device)],
-                "data": _data(entry, device, node),
-            }
-        )
+        key = {"driver": DRIVER_NAME, "pool": pool_name(node, pools[device.name]), "device": device.published_name}
+        conditions = {"conditions": [_ready(entry, device)]}
+        if not entry.shares:
+            found.append({**key, **conditions, "data": _data(entry, device, node)})
+        for share in entry.shares:
+            data = {**_data(entry, device, node), "share": _share(share)}
+            found.append({**key, "shareID": share.id, **conditions, "data": data})
     return found
 
 
@@ -67,6 +67,11 @@ def _data(entry: PreparedDevice, device: Device, node: str) -> Object:
     identity = entry.identity or of(device)
     data = {"uuid": identity.uuid, "pciAddress": identity.pci_address, "node": node}
     return data | ({"configuration": entry.configuration.parameters()} if entry.configuration else {})
+
+
+def _share(share: Share) -> Object:
+    limits = {} if share.is_whole else {"windowOffset": quantity(share.offset), "windowSize": quantity(share.size)}
+    return {"memory": quantity(share.memory), **limits, **({"maxJobs": share.jobs} if share.jobs else {})}
 
 
 def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
@@ -89,23 +94,26 @@ def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) 
 
 
 def shows(present: Sequence[Object], statuses: Sequence[Object]) -> bool:
-    """Whether ``present`` (``status.devices``) contains all of ``statuses``, ignoring times."""
+    """Whether ``present`` (``status.devices``) contains all of ``statuses``, ignoring times.
+
+    A device may have more conditions, of another field manager (`binding`).
+    """
     found = {_key(item): item for item in present}
     return all(
         (item := found.get(_key(status)))
         and item.get("data") == status["data"]
-        and _without_times(item.get("conditions") or ()) == _without_times(status["conditions"])
+        and _without_times(item.get("conditions") or ()) >= _without_times(status["conditions"])
         for status in statuses
     )
 
 
-def _key(status: Mapping[str, Any]) -> tuple[str, str, str]:
-    return status["driver"], status["pool"], status["device"]
+def _key(status: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return status["driver"], status["pool"], status["device"], status.get("shareID") or ""
 
 
-def _without_times(conditions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+def _without_times(conditions: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
     fields = ("type", "status", "reason", "message")
-    return sorted(tuple(str(item.get(field)) for field in fields) for item in conditions)  # type: ignore[misc]
+    return {tuple(str(item.get(field)) for field in fields) for item in conditions}
 
 
 class Reporter:

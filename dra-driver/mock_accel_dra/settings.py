@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mock_accel_dra import DRIVER_NAME
+from mock_accel_dra.features import Feature
 
 _UID_CHARACTERS = 8
 """Enough to recognize the pod that owns a socket."""
@@ -27,6 +28,7 @@ class AgentSettings:
     """Rescan at once when the kernel announces a change."""
     reset_after: float = 10.0
     """Seconds from a problem that a reset may end until the reset; infinite for no resets."""
+    features: frozenset[Feature] = frozenset()
     api_server: str = ""
     """URL; empty in a pod, which finds the API server by its environment."""
     health_port: int = 8080

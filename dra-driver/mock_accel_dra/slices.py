@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from mock_accel_dra import DRIVER_NAME
 from mock_accel_dra.differences import view
 from mock_accel_dra.discovery import Device
+from mock_accel_dra.features import Feature
 from mock_accel_dra.names import node_label, pool_name, slice_name
 from mock_accel_dra.quantities import quantity
+from mock_accel_dra.slice_features import extend
 
 Object = dict[str, Any]
 COUNTER_SET = "vf-slots"
@@ -67,7 +70,9 @@ def orphans(devices: Iterable[Device]) -> dict[str, str]:
     }
 
 
-def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, list[Object]]:
+def desired(
+    node: str, node_uid: str, devices: Iterable[Device], features: AbstractSet[Feature] = frozenset()
+) -> dict[str, list[Object]]:
     """Slices of each pool, by the pool's name, still without generation and count.
 
     A pool is a PF with its VFs. If there are VFs, one more slice has the counters
@@ -80,7 +85,7 @@ def desired(node: str, node_uid: str, devices: Iterable[Device]) -> dict[str, li
         if device.physfn in vfs:
             vfs[device.physfn].append(device)
     return {
-        pool_name(node, pf.published_name): _pool(node, node_uid, pf, vfs[address])
+        pool_name(node, pf.published_name): _pool(node, node_uid, pf, vfs[address], features)
         for address, pf in by_address.items()
     }
 
@@ -178,7 +183,7 @@ def _has_vf(item: Object) -> bool:
     return any("physfn" in device["attributes"] for device in item["spec"]["devices"])
 
 
-def _pool(node: str, node_uid: str, pf: Device, vfs: Sequence[Device]) -> list[Object]:
+def _pool(node: str, node_uid: str, pf: Device, vfs: Sequence[Device], features: AbstractSet[Feature]) -> list[Object]:
     slots = max(pf.total_vfs, len(vfs))
     items = []
     if vfs:
@@ -188,6 +193,7 @@ def _pool(node: str, node_uid: str, pf: Device, vfs: Sequence[Device]) -> list[O
     for device in (pf, *vfs):
         labels = {"driver": DRIVER_NAME, "device": device.name}
         spec = _device(device, consumes=0 if not vfs else 1 if device.is_vf else slots)
+        extend(spec, device, features, has_vfs=bool(vfs))
         items.append(_slice(node, node_uid, pf, device.published_name, labels, {"devices": [spec]}))
     return items
 

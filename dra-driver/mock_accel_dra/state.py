@@ -21,15 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mock_accel_dra import klog
+from mock_accel_dra import klog, shares
 from mock_accel_dra.configuration import DEFAULTS, Configuration, decode
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.files import remove_half_written, write_atomically
 from mock_accel_dra.identity import Identity, of
+from mock_accel_dra.shares import Share
 
-VERSION = 2
-_READABLE = (1, VERSION)
-"""Version 1 had no boot id.
+VERSION, WITH_SHARES = 2, 3
+_READABLE = (1, VERSION, WITH_SHARES)
+"""Version 1 had no boot id. Version 3 is written while a claim has a share of a device: an older driver would take its
+other claims for a second use of the device, and remove the CDI files of shares.
 
 Version 2 later got optional fields that its first drivers ignore: identities and configuration of devices, times,
 ``earlier``. Increase
@@ -54,6 +56,13 @@ class PreparedDevice:
     """None if an older driver recorded it."""
     configuration: Configuration = DEFAULTS
     """Empty for adminAccess, and if an older driver recorded it."""
+    shares: tuple[Share, ...] = ()
+    """Shares of the device that the claim has; empty if the device cannot be shared."""
+
+    @property
+    def cdi_names(self) -> list[str]:
+        """Names of its CDI devices."""
+        return [shares.cdi_name(self.name, share.id) for share in self.shares] or [self.name]
 
     def is_device(self, device: Device) -> bool:
         """Whether ``device`` is this one, under whatever name."""
@@ -165,9 +174,13 @@ class State:
         ]
 
     def configuration(self, device: str, *, but: str = "") -> Configuration:
-        """Configuration of the device named ``device`` by the claim that has it, unless its uid is ``but``."""
-        holding = (entry for _, entry in self.users(device, but=but) if not entry.admin)
+        """Configuration of the device named ``device`` by the claim that has all of it, unless its uid is ``but``."""
+        holding = (entry for _, entry in self.users(device, but=but) if not entry.admin and not entry.shares)
         return next((entry.configuration for entry in holding), DEFAULTS)
+
+    def shares(self, device: str, *, but: str) -> list[Share]:
+        """Shares of the device named ``device`` that claims have, except the claim with uid ``but``."""
+        return [share for _, entry in self.users(device, but=but) for share in entry.shares]
 
     def put(self, claim: PreparedClaim) -> None:
         """Record ``claim``. Raises OSError and then records nothing."""
@@ -227,7 +240,7 @@ class State:
 
     def _save(self, claims: dict[str, PreparedClaim], earlier: dict[str, PreparedClaim], lost: bool) -> None:
         content = {
-            "version": VERSION,
+            "version": WITH_SHARES if _any_share(claims) or _any_share(earlier) else VERSION,
             "bootID": self._boot_id,
             "lost": lost,
             "claims": {uid: _written(claim) for uid, claim in claims.items()},
@@ -285,6 +298,7 @@ def _read_claim(uid: str, claim: dict[str, Any]) -> PreparedClaim:
                 admin=bool(device["admin"]),
                 identity=Identity(device["uuid"], device["pciAddress"]) if "uuid" in device else None,
                 configuration=decode(device["configuration"]) if "configuration" in device else DEFAULTS,
+                shares=tuple(map(shares.of_record, device.get("shares", ()))),
             )
             for device in claim["devices"]
         ),
@@ -301,6 +315,8 @@ def _written(claim: PreparedClaim) -> dict[str, Any]:
             entry |= {"uuid": device.identity.uuid, "pciAddress": device.identity.pci_address}
         if device.configuration:
             entry["configuration"] = device.configuration.parameters()
+        if device.shares:
+            entry["shares"] = [share.record() for share in device.shares]
         devices.append(entry)
     return {
         "namespace": claim.namespace,
@@ -309,6 +325,10 @@ def _written(claim: PreparedClaim) -> dict[str, Any]:
         "since": claim.since,
         "allocated": claim.allocated,
     }
+
+
+def _any_share(claims: dict[str, PreparedClaim]) -> bool:
+    return any(device.shares for claim in claims.values() for device in claim.devices)
 
 
 def _without(claims: dict[str, PreparedClaim], uid: str) -> dict[str, PreparedClaim]:

@@ -103,11 +103,11 @@ def test_agent_is_ready_when_all_acceptable_devices_are_published(
     running: NodeAgent, settings: AgentSettings, api: FakeApiServer, sysfs: SysfsTree
 ) -> None:
     api.wait_for_slices(ALL)
-    (sysfs.classes / "mock0" / "capabilities").write_text("0x3ff\n")
-    (sysfs.classes / "mock1" / "memory_size").write_text(f"{1 << 63}\n")
+    sysfs.write("mock0", "capabilities", "0x3ff")
+    sysfs.write("mock1", "memory_size", f"{1 << 63}")
     (sysfs.add("mock6", "0000:19:00.0") / "uuid").write_bytes(b"\xff\n")
     api.refused = {"mock2": 422}
-    (sysfs.classes / "mock2" / "uuid").write_text("ANOTHER\n")
+    sysfs.write("mock2", "uuid", "ANOTHER")
     api.wait_for_slices(published("mock3 mock4 mock5"))
     with FakeKubelet(settings.registration_socket) as kubelet:
         kubelet.notify(True)

@@ -121,7 +121,7 @@ def test_all_devices_are_scanned_when_one_comes_or_goes(message: bytes, kernel: 
 
 @pytest.mark.usefixtures("agent")
 def test_changed_attribute_is_published(sysfs: SysfsTree, api: FakeApiServer, kernel: Kernel) -> None:
-    (sysfs.root / "class/mock-accel/mock1/memory_size").write_text(f"{5 << 30}\n")
+    sysfs.write("mock1", "memory_size", f"{5 << 30}")
     kernel.announced.put(event("mock1"))
     until(
         lambda: f'"{5 << 30}"' in str(api.slices()).replace("'", '"') or "5Gi" in str(api.slices()), "5 GiB in a slice"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import discovery
-from mock_accel_dra.discovery import DeviceError, capability_names, read_device, scan
+from mock_accel_dra.discovery import Constants, DeviceError, capability_names, read_device, scan
 
 from mock_device.topology import Node
 
@@ -50,7 +50,7 @@ def test_a_device_that_vanishes_while_it_is_read_is_left_out(
     sysfs.add("mock1", "0000:12:00.0")
     read = discovery.read_device
 
-    def unplugged(root: object, name: str) -> discovery.Device:
+    def unplugged(root: object, name: str, _: object) -> discovery.Device:
         if name == "mock0":
             sysfs.remove("mock0")
         return read(sysfs.root, name)
@@ -114,3 +114,37 @@ def test_an_attribute_that_is_not_ascii_breaks_one_device_only(sysfs: SysfsTree)
     found = scan(sysfs.root)
     assert [device.name for device in found.devices] == ["mock1"]
     assert "expected ASCII" in found.broken["mock0"]
+
+
+def test_constants_are_read_once_while_a_device_is_plugged_in(sysfs: SysfsTree) -> None:
+    folder = sysfs.add("mock0", "0000:11:00.0", uuid="FIRST")
+    known: dict[str, Constants] = {}
+    (before,) = scan(sysfs.root, known).devices
+    for attribute in ("uuid", "memory_size", "capabilities"):
+        # Without a change of the folder, as a register would change.
+        (folder / attribute).write_text("77\n")
+    (folder / "status").write_text("1\n")
+    (after,) = scan(sysfs.root, known).devices
+    assert (after.uuid, after.memory, after.capabilities) == (before.uuid, before.memory, before.capabilities)
+    assert (before.status, after.status) == (0, 1)
+    assert scan(sysfs.root).devices[0].uuid == "77"
+
+
+def test_constants_of_another_device_under_the_same_name_are_read(sysfs: SysfsTree) -> None:
+    known: dict[str, Constants] = {}
+    for uuid in ("FIRST", "SECOND"):
+        sysfs.add("mock0", "0000:11:00.0", uuid=uuid)
+        assert [device.uuid for device in scan(sysfs.root, known).devices] == [uuid]
+        sysfs.remove("mock0")
+    assert scan(sysfs.root, known).devices == ()
+    assert known == {}
+
+
+def test_a_device_that_no_longer_responds_is_broken_although_its_constants_are_known(sysfs: SysfsTree) -> None:
+    folder = sysfs.add("mock0", "0000:11:00.0")
+    known: dict[str, Constants] = {}
+    scan(sysfs.root, known)
+    (folder / "status").write_text("")
+    found = scan(sysfs.root, known)
+    assert found.devices == ()
+    assert "status" in found.broken["mock0"]

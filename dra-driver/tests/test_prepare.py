@@ -13,7 +13,8 @@ from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra import cdi, discovery
 from mock_accel_dra.api import ApiError, ApiUnreachableError
 from mock_accel_dra.configuration import Configuration
-from mock_accel_dra.prepare import PrepareError, Preparer, Result
+from mock_accel_dra.prepare import PrepareError, Preparer
+from mock_accel_dra.requested import Result
 from mock_accel_dra.state import State
 
 NODE = "mock-cluster-node1"
@@ -87,10 +88,10 @@ def rig(plug: Callable[..., SysfsTree], tmp_path: Path) -> Rig:
 
 
 def test_prepare_and_unprepare(rig: Rig) -> None:
-    claim = rig.api.add("pair", result("mock0-vf0", "small/first"), result("mock1", "big", shareID="share"))
+    claim = rig.api.add("pair", result("mock0-vf0", "small/first"), result("mock1", "big"))
     assert rig.prepare(claim) == [
         Result("small", f"{NODE}/mock0", "mock0-vf0", "example.com/mock-accel=mock0_vf0"),
-        Result("big", f"{NODE}/mock1", "mock1", "example.com/mock-accel=mock1", "share"),
+        Result("big", f"{NODE}/mock1", "mock1", "example.com/mock-accel=mock1"),
     ]
     assert rig.used() == ({"mock0_vf0", "mock1"}, {"mock0_vf0", "mock1"}, {"uid-pair"})
     rig.unprepare(claim)

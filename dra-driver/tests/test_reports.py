@@ -227,7 +227,7 @@ def test_a_dropped_status_is_written_once(
 ) -> None:
     """Feature gate DRAResourceClaimDeviceStatus is off: the answer is 200, and the field is dropped."""
     api.add_claim("pair", [])
-    monkeypatch.setattr(api, "_apply", lambda path, _: (200, api.objects[path]))
+    monkeypatch.setattr(api, "_apply", lambda path, *_: (200, api.objects[path]))
     devices = scan(plug(vfs=True).root).devices
     reporter = Reporter(Client(api.url), NODE)
     for _ in range(5):

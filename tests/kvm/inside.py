@@ -70,6 +70,7 @@ def spec_of(name: str, cluster_profile: Profile) -> ClusterSpec:
         image=ImageSpec(str(image.disk), image.disk_format, str(image.kernel), str(image.initrd)),
         binaries="",
         feature_gates="",
+        runtime_config="",
         default_runtime=cluster_profile.default_runtime,
         k3s=None,
         golden="",

@@ -19,7 +19,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from support import SUPPORT
 
-from mock_device.checks.objects import kube, pods
+from mock_device.checks.objects import clean_up, kube, pods
 from mock_device.lab.build import images
 from mock_device.lab.cluster.cluster import Cluster
 from mock_device.lab.kube import kubeclient, manifests
@@ -104,7 +104,7 @@ def objects(certificate: bytes, key: bytes) -> list[dict[str, Any]]:
 def api(cluster: Cluster) -> Iterator[ApiClient]:
     """A cluster with the webhook on its last node, and an idle pod on the first."""
     api = kubeclient.connect(cluster.kubeconfig)
-    kube.delete_everything(api, TIMEOUT)
+    clean_up.delete_everything(api, TIMEOUT)
     first, last = cluster.topology.nodes[0].name, cluster.topology.nodes[-1].name
     made = yaml.safe_dump_all(objects(*self_signed()))
     volumes = {"tls": {"secret": {"secretName": SERVICE}}, "code": {"configMap": {"name": SERVICE}}}
@@ -119,7 +119,7 @@ def api(cluster: Cluster) -> Iterator[ApiClient]:
         yield api
     finally:
         manifests.delete(api, made, DEFAULT_NAMESPACE)
-        kube.delete_everything(api, TIMEOUT)
+        clean_up.delete_everything(api, TIMEOUT)
 
 
 def test_pod_reaches_a_service_of_another_node_by_its_name(api: ApiClient) -> None:

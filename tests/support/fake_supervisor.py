@@ -40,6 +40,7 @@ SPEC = ClusterSpec(
     image=ImageSpec("disk", "raw", "kernel", "initrd"),
     binaries="/b",
     feature_gates="",
+    runtime_config="",
     default_runtime="crun",
     kubelet_config="maxPods: 200\n",
     k3s=None,

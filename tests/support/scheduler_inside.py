@@ -12,7 +12,7 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -180,7 +180,7 @@ def keep_ready(admin: Identity) -> None:
         call(f"/api/v1/nodes/{name}/status", admin, "PATCH", status, "merge")
 
 
-def run(api: ApiClient, admin: Identity) -> Object:
+def add_nodes(admin: Identity) -> None:
     for name, _ in ADDRESSES:
         node = {
             "apiVersion": "v1",
@@ -189,6 +189,10 @@ def run(api: ApiClient, admin: Identity) -> Object:
         }
         call("/api/v1/nodes", admin, "POST", node)
     keep_ready(admin)
+
+
+def run(api: ApiClient, admin: Identity) -> Object:
+    add_nodes(admin)
     apply(api, list(base()))
     report = {}
     for name, stages in CASES.items():
@@ -202,14 +206,17 @@ def run(api: ApiClient, admin: Identity) -> Object:
     return report
 
 
-async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
+async def on_control_plane(
+    binaries: Path, folder: Path, work: Callable[[ApiClient, Identity], Object], **settings: Any
+) -> Object:
+    """What ``work`` reports of a control plane with ``settings``, which has no node yet."""
     await asyncio.to_thread(set_up_network)
     pki = create_pki(folder / "pki", ADDRESSES)
     admin = pki.identity("admin")
     logs = folder / "logs"
     logs.mkdir()
     children = Children(logs, lambda child: None)
-    plane = ControlPlane(binaries, folder / "control-plane", pki, proxy_node=NODE1)
+    plane = ControlPlane(binaries, folder / "control-plane", pki, proxy_node=NODE1, **settings)
     plane.prepare()
     components = {component.name: component for component in plane.components()}
     for name in ("etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"):
@@ -219,10 +226,10 @@ async def main(binaries: Path, folder: Path) -> Mapping[str, Any]:
         if name == "kube-apiserver":
             await asyncio.to_thread(bootstrap, pki, dns=False)
     kubeconfig = write_kubeconfig(folder / "kubeconfig", admin, API_SERVER)
-    report = await asyncio.to_thread(run, kubeclient.connect(kubeconfig), admin)
+    report = await asyncio.to_thread(work, kubeclient.connect(kubeconfig), admin)
     await children.kill_all()
     return report
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))))
+    print(json.dumps(asyncio.run(on_control_plane(Path(sys.argv[1]), Path(sys.argv[2]), run))))

@@ -265,6 +265,30 @@ static void use_window(int file, unsigned long size)
 	say("window\n");
 }
 
+static void fill(int file, unsigned long offset, unsigned long length)
+{
+	struct mock_ioc_run run = job(MOCK_OP_FILL, 0, (void *)offset, length, length, 20000);
+
+	run.flags = MOCK_JOB_DESTINATION_WINDOW;
+	finish(file, &run);
+	say_number(run.bytes);
+}
+
+/* A job and a mapping when the file @path exists: how they fail. */
+static void after(int file, const char *path)
+{
+	struct mock_ioc_run run = job(MOCK_OP_FILL, 0, 0, 8, 8, 20000);
+
+	*window(file, 4096) = 0x55;
+	say("mapped\n");
+	while (call(__NR_open, (long)path, O_RDWR, 0, 0, 0, 0) < 0)
+		call(__NR_poll, 0, 0, 50, 0, 0, 0);
+	run.flags = MOCK_JOB_DESTINATION_WINDOW;
+	say("error ");
+	say_number(-control(file, MOCK_IOC_RUN, &run));
+	window(file, 4096);
+}
+
 /* Many jobs at once, then poll() and MOCK_IOC_WAIT for each. */
 static void many(int file, unsigned int count, unsigned long length)
 {
@@ -393,6 +417,10 @@ __attribute__((used)) static void start(long *stack)
 		use_window(file, first);
 	else if (same(command, "map"))
 		*window(file, first) = 1;
+	else if (same(command, "fill"))
+		fill(file, first, second);
+	else if (same(command, "after") && argc > 3)
+		after(file, argv[3]);
 	else if (same(command, "many"))
 		many(file, first, second);
 	else if (same(command, "hold"))

@@ -8,10 +8,14 @@ from robot.running import TestSuite
 
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.cluster import Capability
+from mock_device.lab.kube.features import Needed, Version
 
 _ALONE = "alone"
 _LONG = "long"
 _NEEDS = "needs-"
+_GATE = "gate-"
+_API = "api-"
+_SINCE = "since-"
 
 
 def runs_alone(suite: TestSuite) -> bool:
@@ -29,7 +33,31 @@ def needed(tags: Iterable[str]) -> set[Capability]:
 
     Raises StepError for a capability that does not exist.
     """
-    names = {tag.removeprefix(_NEEDS) for tag in tags if tag.startswith(_NEEDS)}
+    names = _of(_NEEDS, tags)
     if unknown := names - {*Capability}:
         raise StepError(f"expected a tag {_NEEDS} with {', '.join(Capability)}, found {', '.join(sorted(unknown))}")
     return set(map(Capability, names))
+
+
+def needed_of_kubernetes(tags: Iterable[str]) -> Needed:
+    """What a test with ``tags`` needs of Kubernetes.
+
+    ``gate-DRAExtendedResource`` is a feature gate that must be on, ``api-resource.k8s.io/v1alpha3`` an API that must be
+    served, ``since-1.37`` the first version that has all of them. Raises StepError for a gate or API without a version,
+    and for what is no version.
+    """
+    tags = list(tags)
+    gates, apis, versions = (_of(prefix, tags) for prefix in (_GATE, _API, _SINCE))
+    if (gates or apis) and len(versions) != 1:
+        names = ", ".join(sorted(gates | apis))
+        found = ", ".join(sorted(versions)) or "none"
+        raise StepError(f"expected one tag {_SINCE} with the first version that has {names}, found {found}")
+    try:
+        since = max(map(Version.parse, versions), default=None)
+    except ValueError as error:
+        raise StepError(f"tag {_SINCE}: {error}") from error
+    return Needed(gates, apis, since)
+
+
+def _of(prefix: str, tags: Iterable[str]) -> frozenset[str]:
+    return frozenset(tag.removeprefix(prefix) for tag in tags if tag.startswith(prefix))

@@ -46,6 +46,8 @@ CALLS = frozenset(
         "Claim is not prepared",
         "Forgetting a stale claim of an earlier boot",
         "Set status",
+        "Added share",
+        "Removed share",
         "Wrote CDI file",
         "Removed CDI file",
         "Device cannot be read, its CDI file stays",

@@ -164,3 +164,13 @@ def test_pods_that_share_a_claim_have_the_same_devices() -> None:
     assert allocation.different_devices({"a": devices("mock0"), "b": []}) == [
         f"expected the same devices for all pods, found a: {NODE} mock0; b: none"
     ]
+
+
+def test_devices_are_at_different_places() -> None:
+    assert allocation.not_different("NUMA node", {"a": 0, "b": 1}) == []
+    assert allocation.not_different("NUMA node", {"a": 0, "b": 0}) == [
+        "expected its devices on different NUMA nodes, found a on 0, b on 0"
+    ]
+    assert allocation.not_different("NUMA node", {}) == [
+        "expected its devices on different NUMA nodes, found no device"
+    ]

@@ -11,7 +11,8 @@ from support.published_devices import DRIVER, NODE, publish
 from support.topologies import CLUSTER
 
 from mock_device.checks.errors import CheckError
-from mock_device.checks.objects import claims
+from mock_device.checks.objects import claim_forms, claims
+from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.claims import AllocatedDevice, AlternativeRequests, DeviceClass, DeviceRequest
 from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.lab.base.paths import PROJECT
@@ -218,3 +219,34 @@ def test_allocation_and_reservation_of_a_claim_are_reported() -> None:
     ]
     del held["status"]["allocation"]
     assert claims.allocation_complaints(held) == ["it is reserved for pods user"]
+
+
+def test_claim_can_ask_for_all_devices_and_tolerate_taints() -> None:
+    tolerations = (Toleration("key", "Exists", effect="NoExecute", seconds=9), Toleration("other", "Equal", "value"))
+    request = DeviceRequest("all", admin_access=True, every=True, tolerations=tolerations)
+    body = claims.build("c", [request], None, {})
+    assert body["spec"]["devices"]["requests"] == [
+        {
+            "name": "all",
+            "exactly": {
+                "deviceClassName": "mock-accel-pf",
+                "allocationMode": "All",
+                "adminAccess": True,
+                "tolerations": [
+                    {"operator": "Exists", "key": "key", "effect": "NoExecute", "tolerationSeconds": 9},
+                    {"operator": "Equal", "key": "other", "value": "value"},
+                ],
+            },
+        }
+    ]
+    assert str(request) == "all of mock-accel-pf (adminAccess)"
+    (wanted,) = claim_forms.parse({"metadata": {"name": "c"}, "spec": body["spec"]}).requests[0].alternatives
+    assert (wanted.is_all, wanted.tolerations) == (True, tolerations)
+
+
+def test_devices_can_have_different_values_of_an_attribute() -> None:
+    body = claims.build("c", [DeviceRequest("a"), DeviceRequest("b")], "physfn", {}, "numaNode")
+    assert body["spec"]["devices"]["constraints"] == [
+        {"requests": ["a", "b"], "matchAttribute": f"{DRIVER}/physfn"},
+        {"requests": ["a", "b"], "distinctAttribute": f"{DRIVER}/numaNode"},
+    ]

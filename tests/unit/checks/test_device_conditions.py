@@ -56,3 +56,13 @@ def test_wrong_conditions_are_reported() -> None:
     assert device_conditions.condition_complaints({}, "Ready", "True", "Prepared") == [
         "status.devices has no device of the driver"
     ]
+
+
+def test_message_of_a_device_is_read_from_the_status_of_a_pod() -> None:
+    resources = [
+        {"resourceID": "example.com/mock-accel=mock0", "health": "Unhealthy", "message": "too hot"},
+        {"resourceID": "example.com/mock-accel=mock1", "health": "Healthy"},
+    ]
+    statuses = [{"name": "claim:c/device", "resources": resources}]
+    pod = {"status": {"containerStatuses": [{"allocatedResourcesStatus": statuses}]}}
+    assert device_conditions.device_messages(pod) == ["too hot", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from kubernetes.client import ApiClient, ApiException
 
 from mock_device.checks.driver import identity, node_agents
 from mock_device.checks.errors import CheckError
+from mock_device.lab.base.timeouts import Timeout
+from mock_device.lab.kube import manifests
 
 
 def answers(status: int, message: str) -> Any:
@@ -60,3 +63,36 @@ def test_rights_of_the_manifest() -> None:
     found = identity.rights_of(node_agents.rules())
     assert {"get nodes", "create resourceslices.resource.k8s.io"} < found
     assert "associated-node:patch resourceclaims/driver.resource.k8s.io (mock-accel.example.com)" in found
+
+
+def test_another_driver_has_its_own_rights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[Any] = []
+    deleted: list[Any] = []
+    monkeypatch.setattr(manifests, "apply_objects", lambda _, objects: applied.extend(objects))
+    monkeypatch.setattr(manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
+    monkeypatch.setattr(identity, "_as_account", lambda _, account: account)
+    monkeypatch.setattr(identity, "rights", lambda _: identity.rights_of(applied[1]["rules"]))
+    with identity.as_driver(ApiClient(), "other.example.com") as account:
+        assert not deleted
+    assert [item["kind"] for item in applied] == ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]
+    assert deleted == applied
+    assert applied[2]["subjects"][0]["name"] == applied[0]["metadata"]["name"] == account
+    assert identity.rights_of(applied[1]["rules"]) == {
+        "patch resourceclaims/status.resource.k8s.io",
+        "arbitrary-node:patch resourceclaims/driver.resource.k8s.io (other.example.com)",
+    }
+
+
+def test_account_goes_also_when_its_rights_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[Any] = []
+    monkeypatch.setattr(manifests, "apply_objects", lambda *_: None)
+    monkeypatch.setattr(manifests, "delete_objects", lambda _, objects: deleted.extend(objects))
+    monkeypatch.setattr(identity, "_as_account", lambda *_: None)
+    monkeypatch.setattr(identity, "rights", lambda _: set())
+    monkeypatch.setattr(Timeout.RIGHTS, "nominal", timedelta(0))
+    with (
+        pytest.raises(CheckError, match="expected patch resourceclaims/status"),
+        identity.as_driver(ApiClient(), "other.example.com"),
+    ):
+        pass
+    assert len(deleted) == 3

@@ -107,3 +107,12 @@ def test_newest_class_of_an_extended_resource_is_used() -> None:
     assert pod_claims.class_of_resource(PF, named) == "b"
     assert pod_claims.class_of_resource("deviceclass.resource.kubernetes.io/z", named) == "z"
     assert pod_claims.class_of_resource("deviceclass.resource.kubernetes.io/gone", named) is None
+
+
+def test_pod_with_extended_resources_names_no_claim() -> None:
+    made = {"extendedResourceClaimStatus": {"resourceClaimName": "c", "requestMappings": []}}
+    assert pod_claims.named_complaints({"spec": {}, "status": made}) == []
+    assert pod_claims.named_complaints({"spec": {"resourceClaims": [{"name": "own"}]}, "status": {}}) == [
+        "expected no claim in its specification, found own",
+        "expected a claim for its extended resources in its status, found none",
+    ]

@@ -82,6 +82,7 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     profile: Any = SimpleNamespace(
         accelerator="tcg",
         feature_gates={},
+        runtime_config={"resource.k8s.io/v1alpha3": True},
         default_runtime="crun",
         kubelet_drop_in=lambda: "",
         k3s=None,
@@ -93,4 +94,5 @@ def test_cluster_keeps_the_topology_as_it_was_read(tmp_path: Path, monkeypatch: 
     with pytest.raises(NoClusterError):
         launcher.launch("some", loaded, profile, "test")
     assert ClusterPaths.of("some").topology.read_text() == text
-    assert ClusterSpec.load(ClusterPaths.of("some").spec).timeout_factor == 2.5
+    spec = ClusterSpec.load(ClusterPaths.of("some").spec)
+    assert (spec.timeout_factor, spec.runtime_config) == (2.5, "resource.k8s.io/v1alpha3=true")

@@ -38,12 +38,28 @@ def test_profile_is_read_from_a_file(tmp_path: Path) -> None:
     assert found.default_runtime == "crun"
 
 
+def test_profile_alpha_turns_on_more_gates_and_apis() -> None:
+    default, found = profile.load("embedded"), profile.load("alpha")
+    assert found.feature_gates.items() > default.feature_gates.items()
+    assert found.runtime_config.items() > default.runtime_config.items()
+    gates, versions = default.feature_gates, default.runtime_config
+    assert replace(found, path=default.path, feature_gates=gates, runtime_config=versions) == default
+
+
+def test_api_versions_become_a_flag(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("{kind: embedded, runtime-config: {resource.k8s.io/v1alpha3: true, apps/v1: false}}")
+    assert profile.flag(profile.load(str(path)).runtime_config) == "apps/v1=false,resource.k8s.io/v1alpha3=true"
+
+
 def test_stand_in_has_the_settings_of_k3s(monkeypatch: pytest.MonkeyPatch) -> None:
     real, stand_in = profile.load("k3s"), profile.load("control-plane-on-node")
     assert real.k3s and stand_in.k3s
     assert stand_in.kind == real.kind == "k3s"
     assert stand_in.k3s.spec == real.k3s.spec
-    assert stand_in.feature_gates == profile.load("embedded").feature_gates
+    embedded = profile.load("embedded")
+    assert stand_in.feature_gates == embedded.feature_gates
+    assert stand_in.runtime_config == embedded.runtime_config
     assert stand_in.k3s.find_binary() is None
     monkeypatch.delenv("K3S_BINARY", raising=False)
     with pytest.raises(StepError, match="no binary of k3s"):
@@ -124,6 +140,8 @@ BAD_SHAPE = [
     ("{kind: embedded, default-runtime: kata}", "default-runtime: expected crun or runc, found 'kata'"),
     ("{kind: embedded, feature-gates: {A: 'yes'}}", "feature-gates.A: expected true or false, found 'yes'"),
     ("{kind: embedded, feature-gates: {'A=true,B': true}}", "feature-gates: expected text that matches"),
+    ("{kind: embedded, runtime-config: {resource.k8s.io: true}}", "runtime-config: expected text that matches"),
+    ("{kind: embedded, runtime-config: {apps/v1: 'yes'}}", "runtime-config.apps/v1: expected true or false"),
     ("{kind: embedded, k3s: {}}", "k3s: this key is not allowed here"),
     ("{kind: k3s}", "expected the key k3s"),
     ("{kind: k3s, k3s: {version: v1.37.2+k3s1}}", "k3s: 'sha256' is a dependency of 'version'"),
@@ -166,5 +184,5 @@ def test_schema_rejects_invalid_profiles(text: str, reason: str) -> None:
 
 
 def test_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(StepError, match="no profile 'cloud'; available: control-plane-on-node, embedded, external"):
+    with pytest.raises(StepError, match="no profile 'cloud'; available: alpha, control-plane-on-node, embedded"):
         profile.load("cloud")

@@ -38,6 +38,14 @@ def test_api_server_accepts_only_certificates(tmp_path: Path) -> None:
     assert not [option for option in argv if option.startswith("--token-auth-file")]
 
 
+def test_api_server_serves_more_api_versions_if_told(tmp_path: Path) -> None:
+    pki = create_pki(tmp_path / "pki", [])
+    for served, option in (("", None), ("some/v1=true", "--runtime-config=some/v1=true")):
+        plane = ControlPlane(tmp_path / "bin", tmp_path / "data", pki, runtime_config=served)
+        found = {item.name: [arg for arg in item.argv if "runtime-config" in arg] for item in plane.components()}
+        assert {name: args for name, args in found.items() if args} == ({"kube-apiserver": [option]} if option else {})
+
+
 @pytest.mark.parametrize(
     ("internet", "others"), [(False, "template ANY ANY {\n        rcode NXDOMAIN"), (True, "forward . 203.0.113.3")]
 )

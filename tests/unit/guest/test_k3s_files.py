@@ -35,7 +35,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(pki: Path, number: int, gates: str = "A=true,B=false") -> dict[str, GuestFile]:
     node = CLUSTER.nodes[number - 1]
-    spec = replace(SPEC, feature_gates=gates, default_runtime="runc")
+    spec = replace(SPEC, feature_gates=gates, runtime_config="some/v1=true", default_runtime="runc")
     found = k3s_files(node, number, SERVER, spec, K3S, Pki(pki, "server-ca"), SshKeys(pki), "secret")
     return {file.path: file for file in found}
 
@@ -60,7 +60,7 @@ def test_server_gets_its_own_flags_those_of_nodes_and_the_labs_networks(pki: Pat
         "cluster-domain": "cluster.local",
         "kubelet-arg": ["v=2", gates],
         "kube-proxy-arg": gates,
-        "kube-apiserver-arg": gates,
+        "kube-apiserver-arg": [gates, "runtime-config=some/v1=true"],
         "kube-controller-manager-arg": gates,
         "kube-scheduler-arg": gates,
     }

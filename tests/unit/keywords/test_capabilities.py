@@ -1,4 +1,4 @@
-"""Tests that need what a cluster lacks are skipped, by Robot Framework itself."""
+"""Tests that need what a cluster or its Kubernetes lacks are skipped, by Robot Framework itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mock_device.checks.nodes import session
 from mock_device.checks.nodes.session import Session
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.cluster.cluster import ALWAYS, Capability, Cluster
+from mock_device.lab.kube.features import Gate, Offered
 
 SUITE = f"""
 *** Settings ***
@@ -32,7 +33,27 @@ Reads
 Flies
     [Tags]    needs-wings
     Log    flew
+
+Counts Pools
+    [Tags]    gate-DRAResourcePoolStatus    since-1.36
+    Log    counted
+
+Looks
+    [Tags]    gate-DRAAdminAccess    api-resource.k8s.io/v1    since-1.34
+    Log    looked
+
+Guesses
+    [Tags]    gate-DRATypo    since-1.34
+    Log    guessed
 """
+OFFERED = Offered(
+    "v1.37.2",
+    {
+        "DRAAdminAccess": Gate("DRAAdminAccess", "GA", True),
+        "DRAResourcePoolStatus": Gate("DRAResourcePoolStatus", "alpha", False),
+    },
+    {"resource.k8s.io/v1"},
+)
 
 
 def cluster_with(capabilities: frozenset[Capability]) -> Any:
@@ -49,14 +70,16 @@ def cluster_with(capabilities: frozenset[Capability]) -> Any:
 
 @pytest.fixture(params=[ALWAYS, frozenset(Capability)], ids=["foreign", "guests"])
 def capabilities(request: pytest.FixtureRequest) -> Iterator[frozenset[Capability]]:
-    session.begin(Session(cluster_with(request.param), lambda _: SimpleNamespace()))
+    current = Session(cluster_with(request.param), lambda _: SimpleNamespace())
+    current.kubernetes = OFFERED
+    session.begin(current)
     yield request.param
     session.end()
 
 
 def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: frozenset[Capability]) -> None:
     result = TestSuite.from_string(SUITE).run(output=None, console="none")
-    plugs, reads, flies = result.suite.tests
+    plugs, reads, flies, counts, looks, guesses = result.suite.tests
     if Capability.POWER in capabilities:
         assert (plugs.status, plugs.message) == ("FAIL", "it ran")
     else:
@@ -65,3 +88,12 @@ def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: 
     assert reads.status == "PASS"
     assert flies.status == "FAIL"
     assert flies.message.startswith("expected a tag needs- with api, nodes, topology, hotplug,")
+    assert counts.status == "SKIP"
+    assert counts.message.startswith(
+        "feature gate DRAResourcePoolStatus (alpha) of Kubernetes v1.37.2 is off; turn it on"
+    )
+    assert looks.status == "PASS"
+    assert (guesses.status, guesses.message.partition(";")[0]) == (
+        "FAIL",
+        "expected a feature gate of Kubernetes v1.37.2, found DRATypo",
+    )

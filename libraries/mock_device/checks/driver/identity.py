@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -14,12 +15,16 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.checks.driver import driver
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
+from mock_device.checks.waiting import until_no_complaints
+from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy
-from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
+from mock_device.lab.kube import kubeclient, manifests
+from mock_device.names import DRIVER, MADE_BY_TESTS
 
 _TOKEN_SECONDS = 600
 """The shortest lifetime of a token that the API server accepts."""
+_OTHER_DRIVER = "mock-device-suites-driver"
+"""Name of the account and the role of ``as_driver``."""
 
 
 def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
@@ -38,6 +43,66 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
 def as_default_account(api: ApiClient) -> ApiClient:
     """A client with a token of the namespace's service account ``default``, which has the rights of every account."""
     return _as_account(api, "default")
+
+
+@contextmanager
+def as_driver(api: ApiClient, driver: str) -> Iterator[ApiClient]:
+    """A client of a driver called ``driver``, which may write what it has prepared on any node, and nothing else.
+
+    Its account and role exist in this block only. Raises CheckError if the API server does not know its rights in time.
+    """
+    objects = _account_of_driver(driver)
+    manifests.apply_objects(api, objects)
+    try:
+        client_of_driver = _as_account(api, _OTHER_DRIVER)
+        until_no_complaints(
+            lambda: [f"expected {right}" for right in sorted(_rights_of_driver(driver) - rights(client_of_driver))],
+            Timeout.RIGHTS.nominal,
+            f"rights of driver {driver}",
+        )
+        yield client_of_driver
+    finally:
+        manifests.delete_objects(api, objects)
+
+
+def _account_of_driver(driver: str) -> list[dict[str, Any]]:
+    """Service account, role and binding of a driver of a test."""
+    metadata = {"name": _OTHER_DRIVER, "labels": dict(MADE_BY_TESTS)}
+    authorization = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": deploy.NAMESPACE}},
+        {
+            "apiVersion": f"{authorization}/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata,
+            "rules": _rules_of_driver(driver),
+        },
+        {
+            "apiVersion": f"{authorization}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": _OTHER_DRIVER},
+            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": deploy.NAMESPACE}],
+        },
+    ]
+
+
+def _rules_of_driver(driver: str) -> list[dict[str, Any]]:
+    """Rules by which a driver writes ``status.devices``: of the claim, and of its own devices in it."""
+    group = ["resource.k8s.io"]
+    return [
+        {"apiGroups": group, "resources": ["resourceclaims/status"], "verbs": ["patch"]},
+        {
+            "apiGroups": group,
+            "resources": ["resourceclaims/driver"],
+            "resourceNames": [driver],
+            "verbs": ["arbitrary-node:patch"],
+        },
+    ]
+
+
+def _rights_of_driver(driver: str) -> set[str]:
+    return rights_of(_rules_of_driver(driver))
 
 
 def _as_account(api: ApiClient, account: str, **bound: dict[str, Any]) -> ApiClient:

@@ -88,6 +88,13 @@ def not_one(what: str, places: Mapping[str, Value], topology: Topology) -> list[
     return [f"expected its devices on one {what}, found {_pairs(places, ' on ')} by topology {topology.name}"]
 
 
+def not_different(what: str, places: Mapping[str, Value]) -> list[str]:
+    """A message if two devices have the same place: ``places`` by device, ``what`` names the kind of place."""
+    if len(set(places.values())) == len(places) > 0:
+        return []
+    return [f"expected its devices on different {what}s, found {_pairs(places, ' on ')}"]
+
+
 def on_other_bus(topology: Topology, devices: Iterable[AllocatedDevice], bus: str) -> list[str]:
     """A message if the topology has some ``devices`` on another PCI bus than ``bus`` (``0000:12``)."""
     wrong = [device for device in devices if bus_of(function_of(topology, device)) != bus]

@@ -30,8 +30,17 @@ def device_health(pod: Mapping[str, Any]) -> list[str]:
 
     core/v1, ContainerStatus.allocatedResourcesStatus: ``Healthy``, ``Unhealthy`` or ``Unknown``.
     """
+    return [str(resource.get("health")) for resource in _own_resources(pod)]
+
+
+def device_messages(pod: Mapping[str, Any]) -> list[str]:
+    """Messages beside ``device_health``, for people; empty where the driver, or Kubernetes, has none."""
+    return [str(resource.get("message") or "") for resource in _own_resources(pod)]
+
+
+def _own_resources(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [
-        str(resource.get("health"))
+        resource
         for container in (pod.get("status") or {}).get("containerStatuses") or []
         for status in container.get("allocatedResourcesStatus") or []
         if status["name"].startswith("claim:")

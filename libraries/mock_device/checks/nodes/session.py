@@ -15,7 +15,8 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import node_runtime
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.lab.kube import kubeclient
+from mock_device.lab.kube import features, kubeclient
+from mock_device.lab.kube.features import Offered
 from mock_device.topology import Topology
 
 Result = TypeVar("Result")
@@ -53,6 +54,11 @@ class Session:
     def api(self) -> ApiClient:
         """Client of the API server, with the cluster administrator's rights."""
         return kubeclient.connect(self.cluster.kubeconfig)
+
+    @cached_property
+    def kubernetes(self) -> Offered:
+        """What of Kubernetes the cluster has, read once. Raises StepError."""
+        return features.read(self.api)
 
     @property
     def node_names(self) -> list[str]:

@@ -25,6 +25,8 @@ class Toleration:
     operator: str = "Equal"
     value: str = ""
     effect: str = ""
+    seconds: int | None = None
+    """How long a taint with effect NoExecute is tolerated; None: as long as it lasts."""
 
     def tolerates(self, taint: Taint) -> bool:
         """Same rules as ``resourceclaim.ToleratesTaint`` of k8s.io/dynamic-resource-allocation."""
@@ -267,6 +269,7 @@ def _wanted(name: str, item: Object) -> Wanted:
                 toleration.get("operator") or "Equal",
                 toleration.get("value") or "",
                 toleration.get("effect") or "",
+                toleration.get("tolerationSeconds"),
             )
             for toleration in item.get("tolerations") or []
         ),

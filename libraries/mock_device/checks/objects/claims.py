@@ -13,6 +13,7 @@ from typing import Any
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms
+from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
 from mock_device.names import DRIVER
 from mock_device.topology import DeviceId
@@ -37,11 +38,14 @@ class DeviceRequest:
     selectors: tuple[str, ...] = ()
     admin_access: bool = False
     """Whether devices of other claims are acceptable, too; the namespace must allow it."""
+    every: bool = False
+    """Whether all devices of a node that meet the selectors are wanted (``allocationMode: All``)."""
+    tolerations: tuple[Toleration, ...] = ()
 
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
         admin = " (adminAccess)" if self.admin_access else ""
-        return f"{self.count} of {self.device_class.value}{admin}{where}"
+        return f"{'all' if self.every else self.count} of {self.device_class.value}{admin}{where}"
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,23 @@ def numa_selector(numa_node: int) -> str:
     return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
 
 
-def build(name: str, requests: Sequence[Request], match_attribute: str | None, labels: Mapping[str, str]) -> Object:
-    """A ResourceClaim (API's JSON). Devices of all requests must have the same value of ``match_attribute``."""
+def build(
+    name: str,
+    requests: Sequence[Request],
+    match_attribute: str | None,
+    labels: Mapping[str, str],
+    distinct_attribute: str | None = None,
+) -> Object:
+    """A ResourceClaim (API's JSON).
+
+    Devices of all requests must have the same value of ``match_attribute``, and different values of
+    ``distinct_attribute``.
+    """
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaim",
         "metadata": {"name": name, "labels": dict(labels)},
-        "spec": _spec(requests, match_attribute),
+        "spec": _spec(requests, match_attribute, distinct_attribute),
     }
 
 
@@ -116,11 +130,13 @@ def build_template(
     }
 
 
-def _spec(requests: Sequence[Request], match_attribute: str | None) -> Object:
+def _spec(requests: Sequence[Request], match_attribute: str | None, distinct_attribute: str | None = None) -> Object:
     devices: Object = {"requests": [_request(request) for request in requests]}
-    if match_attribute:
-        constraint = {"requests": [request.name for request in requests], "matchAttribute": qualified(match_attribute)}
-        devices["constraints"] = [constraint]
+    wanted = {"matchAttribute": match_attribute, "distinctAttribute": distinct_attribute}
+    names = [request.name for request in requests]
+    constraints = [{"requests": names, kind: qualified(name)} for kind, name in wanted.items() if name]
+    if constraints:
+        devices["constraints"] = constraints
     return {"devices": devices}
 
 
@@ -132,16 +148,21 @@ def _request(request: Request) -> Object:
 
 
 def _wanted(request: DeviceRequest) -> Object:
-    wanted: Object = {
-        "deviceClassName": request.device_class.value,
-        "allocationMode": "ExactCount",
-        "count": request.count,
-    }
+    wanted: Object = {"deviceClassName": request.device_class.value}
+    wanted |= {"allocationMode": "All"} if request.every else {"allocationMode": "ExactCount", "count": request.count}
+    if request.tolerations:
+        wanted["tolerations"] = [_toleration(item) for item in request.tolerations]
     if request.admin_access:
         wanted["adminAccess"] = True
     if request.selectors:
         wanted["selectors"] = [{"cel": {"expression": expression}} for expression in request.selectors]
     return wanted
+
+
+def _toleration(toleration: Toleration) -> Object:
+    fields = {"key": toleration.key, "value": toleration.value, "effect": toleration.effect}
+    seconds = {} if toleration.seconds is None else {"tolerationSeconds": toleration.seconds}
+    return {"operator": toleration.operator, **{name: text for name, text in fields.items() if text}, **seconds}
 
 
 class NotPublishedError(CheckError):

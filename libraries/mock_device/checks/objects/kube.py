@@ -23,7 +23,7 @@ from mock_device.lab.kube import kubeclient, kubeexplain, manifests
 from mock_device.names import MADE_BY_TESTS
 
 LABELS = MADE_BY_TESTS
-_SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 
 Object = dict[str, Any]
 
@@ -35,23 +35,25 @@ def namespace_of_tests(api: ApiClient) -> str:
 
 def create_claim(api: ApiClient, body: Object) -> None:
     """Create a ResourceClaim. Raises CheckError with the API server's reason."""
-    _create(api, client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
+    create(api, client.ResourceV1Api(api).create_namespaced_resource_claim, client.ResourceV1ResourceClaim, body)
 
 
 def create_claim_template(api: ApiClient, body: Object) -> None:
     """Create a ResourceClaimTemplate. Raises CheckError with the API server's reason."""
-    create = client.ResourceV1Api(api).create_namespaced_resource_claim_template
-    _create(api, create, client.V1ResourceClaimTemplate, body)
+    create(
+        api, client.ResourceV1Api(api).create_namespaced_resource_claim_template, client.V1ResourceClaimTemplate, body
+    )
 
 
 def create_pod(api: ApiClient, body: Object) -> None:
     """Create a pod. Raises CheckError with the API server's reason."""
-    _create(api, client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
+    create(api, client.CoreV1Api(api).create_namespaced_pod, client.V1Pod, body)
 
 
-def _create(api: ApiClient, create: Callable[..., Any], model: Any, body: Object) -> None:
+def create(api: ApiClient, call: Callable[..., Any], model: Any, body: Object, *, namespaced: bool = True) -> None:
+    """Create an object by the client's ``call`` and class ``model``. Raises CheckError with the API server's reason."""
     try:
-        create(namespace_of_tests(api), model.from_dict(body))
+        call(*[namespace_of_tests(api)] * namespaced, model.from_dict(body))
     except ApiException as error:
         name = f"{body['kind']} {body['metadata']['name']!r}"
         if error.status == HTTPStatus.CONFLICT:
@@ -245,37 +247,13 @@ def wait_pod_gone(api: ApiClient, name: str, timeout: timedelta) -> None:
     """Wait until a pod that is being deleted is gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
     selection = {"field_selector": f"metadata.name={name}"}
-    _wait_gone(api, "pods", lister, selection, time.monotonic() + timeouts.seconds(timeout))
+    wait_gone(api, "pods", lister, selection, time.monotonic() + timeouts.seconds(timeout))
 
 
-def delete_everything(api: ApiClient, timeout: timedelta) -> None:
-    """Delete all objects that tests created, in this run or an earlier one, and wait until they are gone.
-
-    ``timeout`` is for everything together; when it expires, CheckError names the remaining objects.
-    """
-    deadline = time.monotonic() + timeouts.seconds(timeout)
-    core, resource = client.CoreV1Api(api), client.ResourceV1Api(api)
-    kinds = {
-        "pods": (core.delete_collection_namespaced_pod, core.list_namespaced_pod),
-        "resource claims": (
-            resource.delete_collection_namespaced_resource_claim,
-            resource.list_namespaced_resource_claim,
-        ),
-        "resource claim templates": (
-            resource.delete_collection_namespaced_resource_claim_template,
-            resource.list_namespaced_resource_claim_template,
-        ),
-    }
-    for delete, _ in kinds.values():
-        delete(namespace_of_tests(api), label_selector=_SELECTOR)
-    client.NodeV1Api(api).delete_collection_runtime_class(label_selector=_SELECTOR)
-    for what, (_, lister) in kinds.items():
-        _wait_gone(api, what, lister, {"label_selector": _SELECTOR}, deadline)
-
-
-def _wait_gone(
+def wait_gone(
     api: ApiClient, what: str, lister: Callable[..., Any], selection: Mapping[str, str], deadline: float
 ) -> None:
+    """Wait until no object that ``lister`` finds by ``selection`` is left. Raises CheckError with those that are."""
     # Check at least once, even if earlier waits have used up the time.
     seconds = max(deadline - time.monotonic(), 1.0)
     remaining = kubeclient.watch_until(

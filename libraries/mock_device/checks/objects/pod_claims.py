@@ -47,6 +47,15 @@ def of_pod(pod: Object) -> list[PodClaim]:
     return found
 
 
+def named_complaints(pod: Object) -> list[str]:
+    """Claims that the specification of ``pod`` names; also if the scheduler has made none for extended resources."""
+    entries = (pod.get("spec") or {}).get("resourceClaims") or []
+    found = [f"expected no claim in its specification, found {entry['name']}" for entry in entries]
+    if not (pod.get("status") or {}).get("extendedResourceClaimStatus"):
+        found.append("expected a claim for its extended resources in its status, found none")
+    return found
+
+
 def uses(pod: Object, container: str) -> set[tuple[str, str | None]]:
     """ResourceClaims that ``container`` of ``pod`` uses, each with the request, or None for all requests.
 

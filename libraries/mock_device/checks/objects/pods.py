@@ -81,6 +81,7 @@ def build(
     as_root: bool = False,
     runtime_class: str | None = None,
     resources: Mapping[str, int] | None = None,
+    group: str | None = None,
 ) -> Object:
     """A pod with idle containers; by default a single one with the devices of all ``claims``.
 
@@ -91,7 +92,7 @@ def build(
     capabilities that the runtime gives by default. With ``node`` the scheduler may only use that node
     (spec.nodeName would bypass the scheduler). Without ``host_users`` the pod gets
     its own user namespace. With ``restart`` containers that end are restarted, for
-    example after a reboot of the node.
+    example after a reboot of the node. ``group`` is the PodGroup of the pod.
     """
     entries = [{"name": claim, "resourceClaimName": claim} for claim in claims]
     if template:
@@ -115,6 +116,8 @@ def build(
         spec["hostUsers"] = False
     if runtime_class:
         spec["runtimeClassName"] = runtime_class
+    if group:
+        spec["schedulingGroup"] = {"podGroupName": group}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 

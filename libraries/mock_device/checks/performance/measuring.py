@@ -18,7 +18,7 @@ from mock_device.checks.driver.metrics import Histogram
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
-from mock_device.checks.objects import claims, kube, pods
+from mock_device.checks.objects import claims, clean_up, kube, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.base import timeouts
@@ -137,7 +137,7 @@ def run_pods(session: Session, count: int, with_claims: bool, limit: timedelta) 
         return _counted(lambda: _claim_figures(session.api)[operation], before[operation], expected, what)
 
     prepared, unprepared = counted("prepare"), counted("unprepare")
-    kube.delete_everything(session.api, timeouts.exactly(limit))
+    clean_up.delete_everything(session.api, timeouts.exactly(limit))
     return PodTimes(list(starts.values()), all_run, list(ends.values()), prepared, unprepared)
 
 

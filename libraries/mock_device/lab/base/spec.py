@@ -71,6 +71,8 @@ class ClusterSpec:
     """Folder of the embedded Kubernetes."""
     feature_gates: str
     """Value of ``--feature-gates`` for every component and the kubelets."""
+    runtime_config: str
+    """Value of ``--runtime-config`` for the API server."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
     kubelet_config: str

@@ -72,6 +72,7 @@ def with_nodes(topology: Topology, profile: Profile) -> Path:
         "profile": [
             profile.accelerator,
             flag(profile.feature_gates),
+            flag(profile.runtime_config),
             profile.default_runtime,
             profile.kubelet_drop_in(),
             *_of_k3s(profile),

@@ -38,6 +38,8 @@ class Profile:
     """Feature gates of all control plane components and kubelets."""
     default_runtime: str
     """OCI runtime of containers whose pods name no RuntimeClass."""
+    runtime_config: Mapping[str, bool] = field(default_factory=dict)
+    """API versions that the API server serves or not, beside its defaults (``resource.k8s.io/v1alpha3``)."""
     kubelet_config: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the KubeletConfiguration of every node, beside those of the node image."""
     module_loader: LoaderKind = LoaderKind.POD
@@ -75,6 +77,7 @@ def load(name: str) -> Profile:
         accelerator=accelerator() if wanted == "auto" else wanted,
         accelerator_found=wanted == "auto",
         feature_gates=fields.get("feature-gates") or {},
+        runtime_config=fields.get("runtime-config") or {},
         default_runtime=fields.get("default-runtime", _SCHEMA["properties"]["default-runtime"]["default"]),
         kubelet_config=fields.get("kubelet-config") or {},
         module_loader=LoaderKind(fields.get("module-loader", LoaderKind.POD.value)),
@@ -129,6 +132,6 @@ def _yaml(path: Path) -> Any:
         raise StepError(f"{path}: cannot be read: {error}") from error
 
 
-def flag(gates: Mapping[str, bool]) -> str:
-    """Format ``gates`` as the value of ``--feature-gates``."""
-    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))
+def flag(values: Mapping[str, bool]) -> str:
+    """Format ``values`` as the value of ``--feature-gates`` or ``--runtime-config``."""
+    return ",".join(f"{name}={str(value).lower()}" for name, value in sorted(values.items()))

@@ -42,7 +42,8 @@ class ControlPlane:
     that node and then starts without it. A node that is registered with its address
     (in a restored cluster) saves the wait, but kube-proxy ends when that node is
     deleted or changes its address.
-    ``feature_gates`` is the value of ``--feature-gates`` for every component.
+    ``feature_gates`` is the value of ``--feature-gates`` for every component,
+    ``runtime_config`` that of ``--runtime-config`` for the API server.
     With ``internet``, names outside the cluster are resolved.
     """
 
@@ -52,6 +53,7 @@ class ControlPlane:
     feature_gates: str = ""
     proxy_node: str = PROXY_NODE
     internet: bool = False
+    runtime_config: str = ""
 
     def prepare(self) -> None:
         """Write configuration files and kubeconfigs. Secrets among them are readable by their owner only."""
@@ -146,6 +148,7 @@ class ControlPlane:
             "service-account-signing-key-file": pki.service_account_key,
             "service-cluster-ip-range": SERVICE_CIDR,
             "profiling": "false",
+            **({"runtime-config": self.runtime_config} if self.runtime_config else {}),
             **self._common_options(),
         }
         readiness = Readiness(f"{API_SERVER}/readyz", pki.identity("admin"), Timeout.API_SERVER.seconds)

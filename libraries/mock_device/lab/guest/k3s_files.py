@@ -57,7 +57,8 @@ def config(node: Node, spec: ClusterSpec, k3s: K3sSpec, *, server: bool) -> dict
             "cluster-dns": [DNS_ADDRESS],
             "cluster-domain": [DNS_DOMAIN],
         }
-        parts += [k3s.server, networks, _gates("server", spec.feature_gates)]
+        served = {"kube-apiserver-arg": [f"runtime-config={spec.runtime_config}"]} if spec.runtime_config else {}
+        parts += [k3s.server, networks, _gates("server", spec.feature_gates), served]
     merged: dict[str, list[str]] = {}
     for part in parts:
         for key, values in part.items():

@@ -114,6 +114,16 @@ def refusal(error: ApiException) -> str:
     return f"{error.status}: {message}"
 
 
+def get_text(api: ApiClient, path: str) -> str:
+    """Body of the API server's answer to a GET of ``path``, such as ``/metrics``. Raises ApiException."""
+    method, url, headers, *_ = api.param_serialize("GET", path, auth_settings=["BearerToken"])
+    answer: Any = api.call_api(method, url, headers)
+    body = str(answer.read() or b"", "utf-8")
+    if answer.status != HTTPStatus.OK:
+        raise ApiException(status=answer.status, reason=answer.reason, body=body)
+    return body
+
+
 def wait_nodes_ready(api: ApiClient, names: Sequence[str], timeout: float) -> None:
     """Wait until the nodes ``names`` are Ready; StepError says why each of the others is not.
 

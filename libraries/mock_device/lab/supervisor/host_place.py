@@ -61,7 +61,9 @@ class HostPlace:
         """Start all components; wait for those that the nodes need."""
         pki = self.pki()
         spec = self._spec
-        plane = ControlPlane(Path(spec.binaries), self._data, pki, spec.feature_gates, proxy_node, spec.internet)
+        plane = ControlPlane(
+            Path(spec.binaries), self._data, pki, spec.feature_gates, proxy_node, spec.internet, spec.runtime_config
+        )
         await asyncio.to_thread(plane.prepare)
         if golden:
             await asyncio.to_thread(shutil.copytree, golden / "control-plane", self._data, dirs_exist_ok=True)
