@@ -40,7 +40,7 @@ static void inversion(void)
 static void sleep(void)
 {
 	spin_lock(&lock);
-	msleep(1);
+	msleep(20);
 	spin_unlock(&lock);
 }
 
