@@ -188,7 +188,7 @@ def _current() -> set[Path]:
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
     # What `make test-kvm` and `make test-debug-kernel` boot is not exported: most machines do not need it.
-    rare = [build_outer_guest, debug_kernel.module_image, debug_kernel.test_modules]
+    rare: list[Callable[[], object]] = [build_outer_guest, debug_kernel.module_image, debug_kernel.test_modules]
     return current_builds() | _requested_by([*goldens, *rare])
 
 
