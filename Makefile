@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm test-debug-kernel seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table test test-kvm test-debug-kernel kubernetes-e2e seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,11 +64,13 @@ NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGI
 
 TEST_KVM = python tests/kvm_in_emulation.py
 TEST_DEBUG_KERNEL = python tests/debug_kernel.py
+KUBERNETES_E2E = python -m mock_device.acceptance.kubernetes_e2e
 
-nightly: setup ## run all suites on all topologies ROUNDS=3 times, test-kvm and test-debug-kernel; table of flaky tests in results/nightly/
+nightly: setup ## run all suites on all topologies ROUNDS=3 times, test-kvm, test-debug-kernel, kubernetes-e2e; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS); code=$$?; \
-	$(if $(TOPOLOGIES),,for more in '$(TEST_KVM)' '$(TEST_DEBUG_KERNEL)'; do \
-	  [ $$code = 130 ] || $$more >&2 || { failed=$$?; [ $$code != 0 ] || code=$$failed; }; done;) exit $$code
+	$(if $(TOPOLOGIES),,for step in "$(TEST_KVM)" "$(TEST_DEBUG_KERNEL)" "$(KUBERNETES_E2E)"; do \
+	  [ $$code = 130 ] || $$step >&2 || { last=$$?; [ $$code != 0 ] && [ $$last != 130 ] || code=$$last; }; \
+	done;) exit $$code
 
 soak: setup ## run the short suites five times in random order, every second time beside a busy neighbour
 	@python -m mock_device.acceptance.soak --clusters $(CLUSTERS) $(ARGS)
@@ -84,6 +86,9 @@ test-kvm: setup ## run the lab on KVM inside an emulated guest, 25 minutes at mo
 
 test-debug-kernel: prerequisites ## run the module's tests in a kernel with KASAN, lockdep and fault injection; ARGS='-k locks' selects tests
 	@$(TEST_DEBUG_KERNEL) $(ARGS)
+
+kubernetes-e2e: setup ## run Kubernetes' own tests of DRA, at most three hours; ARGS="--focus REGEX" runs some; table in results/
+	@$(KUBERNETES_E2E) $(ARGS)
 
 seeded-faults: setup ## seed each fault of tests/suites_notice/faults.yaml; table of the tests that notice them; CLUSTERS=2
 	@python tests/seeded_faults.py --clusters $(CLUSTERS) $(ARGS)

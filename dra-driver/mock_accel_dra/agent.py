@@ -21,7 +21,7 @@ from typing import Any
 
 import grpc
 
-from mock_accel_dra import binding, discovery, figures, klog, problems, rpc, sockets, uevents
+from mock_accel_dra import binding, discovery, figures, klog, metadata_files, problems, rpc, sockets, uevents
 from mock_accel_dra.api import SLICES, ApiError, Client
 from mock_accel_dra.device_events import DeviceEvents
 from mock_accel_dra.device_health import HealthFeed
@@ -138,7 +138,8 @@ class NodeAgent:
         )
         place: dict[str, Any] = {"api": self._client, "node": settings.node_name, "state": self._state}
         place |= {"sysfs": settings.sysfs_root, "cdi_folder": settings.cdi_root}
-        preparer = Preparer(**place)
+        files = metadata_files.of(settings, self._state)
+        preparer = Preparer(**place, features=settings.features, metadata=files)
         self._reconciler = Reconciler(**place)
         self._stale_claims = StaleClaims(
             api=self._client,

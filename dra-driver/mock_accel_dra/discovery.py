@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mock_accel_dra import failpoints, klog, problems, window_shares
+from mock_accel_dra import failpoints, klog, numa, problems, window_shares
 from mock_accel_dra.window_shares import WindowShare
 
 CLASS_PATH = "class/mock-accel"
@@ -77,6 +77,8 @@ class Device:
     """Jobs that did not end in time since the module was loaded."""
     shares: tuple[WindowShare, ...] | None = None
     """Shares that the kernel module has; None if it cannot enforce any."""
+    near_nodes: tuple[int, ...] = ()
+    """Its NUMA node and those as near to it (``numa``); empty if the platform does not report one."""
     detached: str = ""
     """Why it could not be attached to a node for a claim; empty if no claim needed that, or it was."""
 
@@ -166,11 +168,13 @@ def read_device(root: Path, name: str, known: dict[str, Constants] | None = None
     try:
         parent = physfn.resolve(strict=True).name if physfn.is_symlink() else None
         constants = _constants(folder, known.get(name) if known else None)
+        numa_node = _number(folder / "numa_node")
         device = Device(
             name=name,
             uuid=constants.uuid,
             memory=constants.memory,
-            numa_node=_number(folder / "numa_node"),
+            numa_node=numa_node,
+            near_nodes=numa.near(root, numa_node) if numa_node >= 0 else (),
             capabilities=constants.capabilities,
             status=_number(folder / "status"),
             pci_address=_checked(_PCI_ADDRESS, pci_address, f"a PCI address as target of {folder}/device"),

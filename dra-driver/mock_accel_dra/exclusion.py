@@ -7,8 +7,10 @@ API server drops the counters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from mock_accel_dra.discovery import Device
+from mock_accel_dra.slice_features import group
 from mock_accel_dra.state import PreparedClaim, PreparedDevice
 
 
@@ -22,6 +24,26 @@ def overlapping(claims: Iterable[PreparedClaim], claim: PreparedClaim, entry: Pr
                 return (
                     f"device {entry.name} shares its hardware with {used.name}, which is still prepared for claim "
                     f"{other}, so claim {claim} cannot have it"
+                )
+    return ""
+
+
+def incompatible(
+    claims: Iterable[PreparedClaim], claim: PreparedClaim, vf: Device, read: Callable[[str], Device]
+) -> str:
+    """Why ``claim`` cannot have ``vf`` while others use VFs of its PF of another compatibility group; empty if it can.
+
+    ``read`` returns the device of a name in sysfs. The groups in the slices keep the scheduler from allocating both.
+    """
+    pf = vf.name.partition("_vf")[0]
+    for other in claims:
+        for used in other.devices:
+            if other.uid == claim.uid or used.admin or not used.name.startswith(f"{pf}_vf") or used.name == vf.name:
+                continue
+            if (found := group(read(used.name))) != group(vf):
+                return (
+                    f"device {vf.name} is of the compatibility group {group(vf)}, but {used.name} of the group {found} "
+                    f"is still prepared for claim {other}, so claim {claim} cannot have it"
                 )
     return ""
 

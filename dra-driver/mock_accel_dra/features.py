@@ -20,6 +20,16 @@ class Feature(StrEnum):
     """Shares of a device are also requested as a fraction, capacity ``compute``."""
     BINDING_CONDITIONS = "BindingConditions"
     """A pod is bound after the node agent has attached its devices."""
+    PARTITIONABLE_DEVICES_TYPE = "PartitionableDevicesType"
+    """VFs are partitions of their PF by memory, with a type."""
+    DEVICE_COMPATIBILITY_GROUPS = "DeviceCompatibilityGroups"
+    """VFs of one PF are used with peer-to-peer DMA or without, not both at the same time."""
+    LIST_TYPE_ATTRIBUTES = "ListTypeAttributes"
+    """NUMA nodes near a device, and its capabilities, are lists."""
+    NODE_ALLOCATABLE_RESOURCES = "NodeAllocatableResources"
+    """A device brings the host memory that its jobs need."""
+    DEVICE_METADATA = "DeviceMetadata"
+    """Containers find a file with the attributes of their devices. It needs no gate."""
 
 
 _REQUIRES = {Feature.FRACTIONAL_CAPACITY_RANGE: Feature.CONSUMABLE_CAPACITY}

@@ -11,7 +11,9 @@ import http.client
 import os
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,9 @@ from mock_accel_dra.api import ApiError, claim_path
 from mock_accel_dra.claimed_devices import ClaimedDevices
 from mock_accel_dra.configuration import DEFAULTS
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
-from mock_accel_dra.exclusion import overlapping
+from mock_accel_dra.exclusion import incompatible, overlapping
+from mock_accel_dra.features import Feature
+from mock_accel_dra.metadata_files import MetadataFiles
 from mock_accel_dra.names import is_pool_of
 from mock_accel_dra.requested import Requested, RequestError, Result
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
@@ -59,11 +63,24 @@ def _waits() -> bool:
 class Preparer:
     """Prepares and unprepares claims on one node; thread-safe."""
 
-    def __init__(self, *, api: ClaimReader, node: str, sysfs: Path, cdi_folder: Path, state: State) -> None:
+    def __init__(
+        self,
+        *,
+        api: ClaimReader,
+        node: str,
+        sysfs: Path,
+        cdi_folder: Path,
+        state: State,
+        features: AbstractSet[Feature] = frozenset(),
+        metadata: MetadataFiles | None = None,
+    ) -> None:
+        """``metadata`` are the files for containers; None for none."""
         self._api = api
         self._node = node
         self._sysfs = sysfs
         self._state = state
+        self._features = features
+        self._metadata = metadata
         self._devices = ClaimedDevices(sysfs=sysfs, cdi_folder=cdi_folder, state=state)
         self.on_stale: Callable[[], object] = lambda: None
         """Called when a stale claim holds a requested device."""
@@ -106,9 +123,15 @@ class Preparer:
                     raise PrepareError(f"the configuration of claim {prepared} cannot be applied: {reason}")
             # After every wait and before the first change.
             _check_waits(prepared, given_up)
-            self._apply(prepared, devices)
+            results = self._with_metadata(claim, requested)
+            try:
+                self._apply(prepared, devices)
+            except PrepareError:
+                if before is None:
+                    self._remove_metadata(uid)
+                raise
         klog.info(klog.STATE, "Prepared claim", claim=f"{namespace}/{name}", uid=uid, devices=list(devices))
-        return requested.results
+        return results
 
     def unprepare(self, namespace: str, name: str, uid: str, given_up: Callable[[], bool] = _waits) -> None:
         """Undo ``prepare``; succeeds if the claim is not prepared. Raises PrepareError; then call again.
@@ -150,9 +173,26 @@ class Preparer:
         try:
             if self._state.get(claim.uid) is not None:  # else only remembered from an earlier boot
                 self._devices.release(claim, claim.devices)
+            self._remove_metadata(claim.uid)
             self._state.forget(claim.uid)
         except OSError as error:
             raise PrepareError(f"claim {claim} cannot be released: {error}") from error
+
+    def _with_metadata(self, claim: dict[str, Any], requested: Requested) -> list[Result]:
+        """Write the files with the attributes of the claim's devices; the results with these files."""
+        if self._metadata is None:
+            return requested.results
+        try:
+            ids = self._metadata.write(claim, requested.devices)
+        except OSError as error:
+            raise PrepareError(f"the metadata of the claim's devices cannot be written: {error}") from error
+        # The first device of each request brings the file.
+        more = [(ids.pop(item.request),) if item.request in ids else () for item in requested.results]
+        return [replace(item, more_ids=names) for item, names in zip(requested.results, more, strict=True)]
+
+    def _remove_metadata(self, uid: str) -> None:
+        if self._metadata is not None:
+            self._metadata.remove(uid)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -195,6 +235,9 @@ class Preparer:
         if name is None or not is_pool_of(pool, self._node):
             there = ", ".join(sorted(names)) or "none (is the kernel module loaded?)"
             raise PrepareError(f"device {published} of pool {pool} is not on node {self._node}; devices here: {there}")
+        return self._read_device(name)
+
+    def _read_device(self, name: str) -> Device:
         try:
             return discovery.read_device(self._sysfs, name)
         except (OSError, DeviceError) as error:
@@ -234,6 +277,10 @@ class Preparer:
             )
         if reason := overlapping(self._state.claims(), claim, entry):
             raise PrepareError(reason)
+        if Feature.DEVICE_COMPATIBILITY_GROUPS in self._features and device.is_vf:
+            reason = incompatible(self._state.claims(), claim, device, self._read_device)
+            if reason:
+                raise PrepareError(reason)
 
     def _explain(self, held: _HeldError) -> str:
         """Name the claim that holds the device, and what must happen before the device is free."""

@@ -9,6 +9,7 @@ together with its VFs, because nothing would make them exclude each other.
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -16,7 +17,7 @@ from mock_accel_dra import DRIVER_NAME, klog, limits
 from mock_accel_dra.api import NODES, SLICES, ApiError, Client
 from mock_accel_dra.differences import paths, view
 from mock_accel_dra.discovery import Device
-from mock_accel_dra.features import Feature
+from mock_accel_dra.features import Feature, shown
 from mock_accel_dra.refusals import REFUSED, Refusals
 from mock_accel_dra.repeats import Repeats
 from mock_accel_dra.slices import (
@@ -47,6 +48,8 @@ _AWAY = (
 """Statuses after which the next request would fail, too."""
 _LONGEST_REASON = 300
 """Characters; the reason is a label value of a metric."""
+_REDUCED_SECONDS = 600.0
+"""After this time, optional features that the API server has refused are tried again."""
 _COUNTERS = ("sharedCounters", "consumesCounters")
 _VFS_ARE_PUBLISHED = "the API server drops counters (DRAPartitionableDevices), so its VFs are published without it"
 _PF_IS_IN_USE = "the API server drops counters (DRAPartitionableDevices), and a claim has its PF"
@@ -60,6 +63,8 @@ class Publisher:
         self._node = node
         self._features = features
         self._node_uid = ""
+        self._reduced: dict[str, tuple[int, float]] = {}
+        """Pools that are published with fewer features: how many steps less, and until when."""
         self._written = 0
         self.follows_claims = False
         """Whether which slices were published last depends on the devices that claims have."""
@@ -158,17 +163,24 @@ class Publisher:
         return possible, changes(possible, published, self._settled)
 
     def _desired(self, devices: Sequence[Device]) -> dict[str, list[Object]]:
-        """Slices of each pool; without optional features for a pool of which the API server refuses a slice with them.
+        """Slices of each pool, with fewer optional features for a pool of which the API server refuses a slice.
 
-        Gates drop most fields. A list as attribute is dropped, too, and then the attribute without a value is refused.
+        Gates that are off drop most fields. A list as attribute is dropped, too, and then the attribute without a
+        value is refused. So lists are left out first, then all features.
         """
-        pools = desired(self._node, self._node_uid, devices, self._features)
-        if not self._features:
-            return pools
-        plain = desired(self._node, self._node_uid, devices)
-        for pool, items in pools.items():
-            if items != plain[pool] and any(self._refusals.waiting(item) for item in items):
-                pools[pool] = plain[pool]
+        steps = [self._features, self._features - {Feature.LIST_TYPE_ATTRIBUTES}, frozenset[Feature]()]
+        steps = [features for index, features in enumerate(steps) if features not in steps[:index]]
+        by_step = [desired(self._node, self._node_uid, devices, features) for features in steps]
+        pools, now = {}, time.monotonic()
+        for pool in by_step[0]:
+            step, until = self._reduced.get(pool, (0, now))
+            step = 0 if now >= until else min(step, len(steps) - 1)
+            while step + 1 < len(steps) and any(map(self._refusals.waiting, by_step[step][pool])):
+                step += 1
+                self._reduced[pool] = step, now + _REDUCED_SECONDS
+                lost = shown(self._features - steps[step])
+                klog.warning("The API server refuses optional features of a pool", pool=pool, without=lost)
+            pools[pool] = by_step[step][pool]
         return pools
 
     def _possible(

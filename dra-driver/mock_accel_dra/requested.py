@@ -27,6 +27,8 @@ class Result:
     device: str
     cdi_id: str
     share_id: str | None = None
+    more_ids: tuple[str, ...] = ()
+    """More CDI devices that come with it."""
 
 
 class Requested:

@@ -81,7 +81,7 @@ def dra_handler(preparer: Preparer, durations: Durations, observer: ClaimObserve
                     request_names=[result.request],
                     pool_name=result.pool,
                     device_name=result.device,
-                    cdi_device_ids=[result.cdi_id],
+                    cdi_device_ids=[result.cdi_id, *result.more_ids],
                 )
                 if result.share_id is not None:
                     device.share_id = result.share_id

@@ -20,6 +20,11 @@ ATTACHED, ATTACH_FAILED = f"{DRIVER_NAME}/Attached", f"{DRIVER_NAME}/AttachFaile
 """Conditions of a claim's device: it may be used, or the pod needs another one."""
 NOT_ATTACHED = f"{DRIVER_NAME}/attach-failed"
 """Key of the taint on a device that could not be attached; the taint's value is the problem."""
+PARTITION_TYPE = "partitionType"
+"""Attribute of devices that consume counters."""
+_STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
+_JOBS_MEMORY = 64 << 20
+"""Bytes that the kernel module pins for the jobs of a device at most: MOCK_MAX_PINNED in ``kernel-driver/jobs.h``."""
 _JOBS = [MOST_JOBS // shares.UNITS * factor for factor in (1, 2, 4, 8)] + [MOST_JOBS]
 """Numbers of jobs that a claim can have."""
 _FRACTION = "50m"
@@ -30,11 +35,54 @@ def extend(spec: Object, device: Device, features: AbstractSet[Feature], *, has_
     """Add to ``spec``, an entry of a slice's devices, what ``features`` say of ``device``."""
     if Feature.CONSUMABLE_CAPACITY in features and not has_vfs and shares.can_share(device):
         _share(spec, device, with_fractions=Feature.FRACTIONAL_CAPACITY_RANGE in features)
+    if Feature.LIST_TYPE_ATTRIBUTES in features:
+        _list(spec, device)
+    if Feature.NODE_ALLOCATABLE_RESOURCES in features:
+        spec["nodeAllocatableResources"] = {"memory": {"overhead": {"perPod": quantity(_JOBS_MEMORY)}}}
+    if has_vfs:
+        _partition(spec, device, features)
     if Feature.BINDING_CONDITIONS in features:
         spec |= {"bindsToNode": True, "bindingConditions": [ATTACHED], "bindingFailureConditions": [ATTACH_FAILED]}
         if device.detached:
             taint = {"key": NOT_ATTACHED, "value": device.detached, "effect": "NoSchedule"}
             spec["taints"] = [*spec.get("taints", ()), taint]
+
+
+def counters(pf: Device, features: AbstractSet[Feature]) -> Object:
+    """What ``features`` add to the counters that ``pf`` and its VFs share."""
+    if Feature.PARTITIONABLE_DEVICES_TYPE not in features:
+        return {}
+    return {shares.MEMORY: {"value": quantity(pf.memory)}}
+
+
+def of_slice(has_vfs: bool, features: AbstractSet[Feature]) -> Object:
+    """What ``features`` add to the slice of a device."""
+    if not has_vfs or Feature.PARTITIONABLE_DEVICES_TYPE not in features:
+        return {}
+    return {"partitionTypeAttribute": f"{DRIVER_NAME}/{PARTITION_TYPE}"}
+
+
+def group(device: Device) -> str:
+    """Compatibility group of a VF: the VFs of a PF that are in use at the same time are of one group."""
+    return "p2p-dma" if "p2p-dma" in device.capabilities else "isolated"
+
+
+def _partition(spec: Object, device: Device, features: AbstractSet[Feature]) -> None:
+    """Complete what a PF with VFs, or one of its VFs, consumes of their counters."""
+    (consumed,) = spec["consumesCounters"]
+    if Feature.PARTITIONABLE_DEVICES_TYPE in features:
+        consumed["counters"][shares.MEMORY] = {"value": quantity(device.memory)}
+        kind = f"vf-{quantity(device.memory)}" if device.is_vf else "full"
+        spec["attributes"][PARTITION_TYPE] = {"string": kind}
+    if Feature.DEVICE_COMPATIBILITY_GROUPS in features and device.is_vf:
+        consumed["compatibilityGroups"] = [group(device)]
+
+
+def _list(spec: Object, device: Device) -> None:
+    if device.near_nodes:
+        spec["attributes"][_STANDARD_NUMA_NODE] = {"ints": list(device.near_nodes)}
+    if device.capabilities:
+        spec["attributes"]["capabilityNames"] = {"strings": list(device.capabilities)}
 
 
 def _share(spec: Object, device: Device, *, with_fractions: bool) -> None:

@@ -19,7 +19,8 @@ from mock_accel_dra.discovery import Device
 from mock_accel_dra.features import Feature
 from mock_accel_dra.names import node_label, pool_name, slice_name
 from mock_accel_dra.quantities import quantity
-from mock_accel_dra.slice_features import extend
+from mock_accel_dra.slice_features import counters as more_counters
+from mock_accel_dra.slice_features import extend, of_slice
 
 Object = dict[str, Any]
 COUNTER_SET = "vf-slots"
@@ -187,14 +188,16 @@ def _pool(node: str, node_uid: str, pf: Device, vfs: Sequence[Device], features:
     slots = max(pf.total_vfs, len(vfs))
     items = []
     if vfs:
-        counters = [{"name": COUNTER_SET, "counters": {COUNTER: {"value": quantity(slots)}}}]
+        values = {COUNTER: {"value": quantity(slots)}, **more_counters(pf, features)}
+        counters = [{"name": COUNTER_SET, "counters": values}]
         name = f"{pf.published_name}-counters"
         items.append(_slice(node, node_uid, pf, name, {}, {"sharedCounters": counters}))
     for device in (pf, *vfs):
         labels = {"driver": DRIVER_NAME, "device": device.name}
         spec = _device(device, consumes=0 if not vfs else 1 if device.is_vf else slots)
         extend(spec, device, features, has_vfs=bool(vfs))
-        items.append(_slice(node, node_uid, pf, device.published_name, labels, {"devices": [spec]}))
+        content = {"devices": [spec], **of_slice(bool(vfs), features)}
+        items.append(_slice(node, node_uid, pf, device.published_name, labels, content))
     return items
 
 
@@ -210,8 +213,9 @@ def _slice(node: str, node_uid: str, pf: Device, name: str, labels: dict[str, st
     }
 
 
-def _device(device: Device, consumes: int) -> Object:
-    attributes: dict[str, Object] = {
+def attributes(device: Device) -> dict[str, Object]:
+    """Attributes of ``device`` by name, without those of optional features."""
+    found: dict[str, Object] = {
         "uuid": {"string": device.uuid},
         "memory": {"int": device.memory},
         "deviceType": {"string": "vf" if device.is_vf else "pf"},
@@ -220,15 +224,19 @@ def _device(device: Device, consumes: int) -> Object:
         f"{_STANDARD}/pciBusID": {"string": device.pci_address},
     }
     if device.pcie_root:
-        attributes[f"{_STANDARD}/pcieRoot"] = {"string": device.pcie_root}
+        found[f"{_STANDARD}/pcieRoot"] = {"string": device.pcie_root}
     if device.numa_node >= 0:
-        attributes["numaNode"] = {"int": device.numa_node}
-        attributes[f"{_STANDARD}/numaNode"] = {"int": device.numa_node}
+        found["numaNode"] = {"int": device.numa_node}
+        found[f"{_STANDARD}/numaNode"] = {"int": device.numa_node}
     if device.physfn is not None:
-        attributes["physfn"] = {"string": device.physfn}
+        found["physfn"] = {"string": device.physfn}
+    return found
+
+
+def _device(device: Device, consumes: int) -> Object:
     spec: Object = {
         "name": device.published_name,
-        "attributes": attributes,
+        "attributes": attributes(device),
         "capacity": {"memory": {"value": quantity(device.memory)}},
     }
     if consumes:

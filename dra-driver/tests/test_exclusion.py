@@ -10,7 +10,8 @@ import pytest
 from dra_fakes.apiserver import FakeApiServer
 from dra_fakes.sysfs import SysfsTree
 from mock_accel_dra.api import Client
-from mock_accel_dra.exclusion import overlapping
+from mock_accel_dra.discovery import Device
+from mock_accel_dra.exclusion import incompatible, overlapping
 from mock_accel_dra.names import pool_name
 from mock_accel_dra.prepare import PrepareError, Preparer
 from mock_accel_dra.state import PreparedClaim, PreparedDevice, State
@@ -81,3 +82,18 @@ def test_devices_of_a_node_with_a_long_name_are_prepared(
     assert preparer(node).prepare(*allocate(api, "one", "mock1", node))
     with pytest.raises(PrepareError, match="is not on node"):
         preparer("n" * 252 + "x").prepare(*allocate(api, "two", "mock2", node))
+
+
+def test_vfs_of_different_groups_exclude_each_other() -> None:
+    def read(name: str) -> Device:
+        capabilities = ("compute", "p2p-dma") if name.endswith("vf1") else ("compute",)
+        return Device(name, "U", 1, 0, capabilities, 1, "0000:11:00.1", "", physfn="0000:11:00.0")
+
+    def has(uid: str, *names: str, admin: bool = False) -> PreparedClaim:
+        return PreparedClaim(uid, "default", uid, tuple(PreparedDevice(name, admin) for name in names))
+
+    ours = has("ours", "mock0_vf1")
+    for others in ([has("a", "mock0_vf1")], [has("a", "mock1_vf0")], [has("a", "mock0_vf0", admin=True)], [ours]):
+        assert incompatible(others, ours, read("mock0_vf1"), read) == ""
+    reason = incompatible([has("a", "mock0_vf0")], ours, read("mock0_vf1"), read)
+    assert "mock0_vf1 is of the compatibility group p2p-dma, but mock0_vf0 of the group isolated" in reason

@@ -9,7 +9,7 @@ import pytest
 from module_guest import DONE, ModuleGuest
 from module_state import BUSY, INVALID
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
+pytestmark = pytest.mark.slow
 
 _EINVAL, _ENODEV = 22, 19
 _PAGE = 4096
@@ -18,7 +18,7 @@ _WINDOW_RANGE = 8
 
 
 @pytest.fixture(autouse=True)
-def allocated(guest: ModuleGuest) -> Iterator[None]:
+def allocated(guest: ModuleGuest, known_state: None) -> Iterator[None]:
     """mock1 has a user; at the end it has none, and no shares."""
     assert guest.write("mock1", "status", "1") == DONE
     yield

@@ -126,7 +126,10 @@ def test_request_is_answered() -> None:
     ("answers", "reason"),
     [
         ({REQUESTS: served()}, "expected an answer within 1 s, found none; look at the log"),
-        ({REQUESTS: (404, {"message": "not served"})}, "ResourcePoolStatusRequest 'ask': the API server refuses it, 404: not served"),
+        (
+            {REQUESTS: (404, {"message": "not served"})},
+            "ResourcePoolStatusRequest 'ask': the API server refuses it, 404: not served",
+        ),
     ],
 )
 def test_request_without_an_answer_is_an_error(answers: Any, reason: str) -> None:

@@ -86,3 +86,38 @@ def test_driver_is_deployed_on_the_shells_cluster(
     for target, line in expected.items():
         done = make(PROJECT / "dra-driver", "-s", target, f"VENV={tmp_path}", *arguments, **environment)
         assert (done.stdout, done.stderr) == (f"{cluster}| {line}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("codes", "ran", "code"),
+    [
+        ("0 0 0", "nightly kvm e2e", 0),
+        ("1 0 0", "nightly kvm e2e", 1),
+        ("0 1 0", "nightly kvm e2e", 1),
+        ("0 0 1", "nightly kvm e2e", 1),
+        ("130 0 0", "nightly", 130),
+        ("1 130 0", "nightly kvm", 130),
+    ],
+)
+def test_a_night_runs_all_its_parts_unless_it_is_interrupted(tmp_path: Path, codes: str, ran: str, code: int) -> None:
+    folder = checkout(tmp_path / "checkout")
+    nightly, kvm, e2e = codes.split()
+    log = tmp_path / "log"
+    parts = {"*nightly*": ("nightly", nightly), "*kvm*": ("kvm", kvm), "*kubernetes_e2e*": ("e2e", e2e)}
+    cases = " ".join(f"{words}) echo {name} >>{log}; exit {end};;" for words, (name, end) in parts.items())
+    script(folder / ".venv/bin/python", f'case "$*" in {cases} esac')
+    script(folder / ".venv/bin/lab", "")
+    (folder / ".venv/.complete").touch()
+    done = make(folder, "nightly")
+    assert log.read_text().split() == ran.split()
+    assert done.returncode == (2 if code else 0)  # make's own; its message has the command's
+    assert not code or f"Error {code}" in done.stderr
+
+
+def test_a_night_of_some_topologies_has_only_rounds(tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "checkout")
+    script(folder / ".venv/bin/python", f'echo "$*" >>{tmp_path}/log')
+    script(folder / ".venv/bin/lab", "")
+    (folder / ".venv/.complete").touch()
+    assert make(folder, "nightly", "TOPOLOGIES=dense").returncode == 0
+    assert not [line for line in (tmp_path / "log").read_text().splitlines() if "kvm" in line or "e2e" in line]

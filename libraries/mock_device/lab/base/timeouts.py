@@ -92,6 +92,7 @@ class Timeout(Enum):
     IMAGE_BUILD = 600, "a step of a container image is built"
     PIP = 600, "pip downloads the driver's packages"
     CHART = 120, "Helm renders the chart"
+    E2E_ANSWER = 120, "Kubernetes' own tests name their images, or themselves"
     IMAGE_PULL = 1800, "an image is pulled from a registry"
     IMAGE_PUSH = 60, "an image is pushed to the cluster's registry"
     K3S_DOWNLOAD = 600, "the connection from which k3s is downloaded answers"
@@ -140,6 +141,9 @@ class Timeout(Enum):
     API_REFUSES = 10, "an API server that restarts accepts connections again; else the cluster has ended"
     API_REQUEST = 30, "the API server answers a request that names no other time-out"
     API_DELETE = 60, "deleted objects are gone"
+
+    E2E_GATES = 60, "the API server shows its feature gates to Kubernetes' own tests"
+    E2E_END = 300, "Kubernetes' own tests clean up and report after their time is over, or after Ctrl-C"
 
     # Start, stop and installation of a cluster.
     NAME_FREE = 5, "a cluster of the same name that is being stopped ends"

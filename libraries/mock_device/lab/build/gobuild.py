@@ -60,11 +60,18 @@ def version_flags(version: str) -> str:
     return " ".join(f"-X {package}.{name}={value}" for package in packages for name, value in values.items())
 
 
+def module_sources(module: Path) -> list[Path]:
+    """Files that a build of the Go module in the folder ``module`` reads: without tests and modules inside it."""
+    inner = [file.parent for file in module.rglob("go.mod") if file.parent != module]
+    code = [path for path in sorted(module.rglob("*.go")) if not path.name.endswith("_test.go")]
+    own = [path for path in code if not any(folder in path.parents for folder in inner)]
+    return [module / "go.mod", module / "go.sum", *own]
+
+
 @cache
 def build_embedded_k8s() -> Path:
     """Folder with ``embedded-k8s`` and a link per component; built if it is not cached."""
-    code = [path for path in sorted(_SOURCE.rglob("*.go")) if not path.name.endswith("_test.go")]
-    sources = [_SOURCE / "go.mod", _SOURCE / "go.sum", *code]
+    sources = module_sources(_SOURCE)
     version = kubernetes_version()
 
     def build(folder: Path) -> None:

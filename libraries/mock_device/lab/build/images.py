@@ -294,3 +294,27 @@ def tools_image(program: Path) -> Path:
 
     inputs: dict[str, Input] = {"program": str(program), "containerfile": containerfile, "base": str(archive)}
     return cached("image-tools", inputs, build, what=f"image {TOOLS_IMAGE}") / _ARCHIVE
+
+
+def program_image(name: str, program: Path, path: str) -> Path:
+    """Archive of an image that runs the static ``program`` at ``path``, beside a shell; ``name`` is that of its build.
+
+    The image's own name is ``localhost/mock-device/NAME:dev``.
+    """
+    base = _base("busybox")
+    archive = base_image(base)
+    tag = f"{REPOSITORY}/{name}:dev"
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        file = context / path.lstrip("/")
+        file.parent.mkdir(parents=True)
+        shutil.copy2(program, file)
+        containerfile = folder / "Containerfile"
+        containerfile.write_text(f'FROM {base.tag}\nCOPY . /\nENTRYPOINT ["{path}"]\n')
+        log = log_path(f"image-{name}")
+        _build(folder, log, tag=tag, context=context, containerfile=containerfile, base=archive)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {"program": program, "path": path, "tag": tag, "base": str(archive)}
+    return cached(f"image-{name}", inputs, build, what=f"image {tag}") / _ARCHIVE
