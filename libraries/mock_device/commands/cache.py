@@ -187,7 +187,7 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    # What the nightly targets `make test-…` and `make kubernetes-e2e` need is not exported: most machines do not need it.
+    # What `make test-…` and `make kubernetes-e2e` of a night need is not exported: most machines do not need it.
     rare: list[Callable[[], object]] = [
         build_outer_guest,
         debug_kernel.module_image,
