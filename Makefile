@@ -13,7 +13,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table compatibility test test-kvm kubernetes-e2e seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
+.PHONY: help venv prerequisites setup numa acceptance all-tests rerun nightly soak nightly-table compatibility test test-kvm test-debug-kernel kubernetes-e2e seeded-faults fuzz bench-lab quick lint unit-fast unit docs manifests build-image load-image deploy undeploy up down status clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,11 +63,12 @@ ROUNDS ?= 3
 NIGHTLY = python -m mock_device.acceptance.nightly --rounds $(ROUNDS) $(TOPOLOGIES:%=--topology %)
 
 TEST_KVM = python tests/kvm_in_emulation.py
+TEST_DEBUG_KERNEL = python tests/debug_kernel.py
 KUBERNETES_E2E = python -m mock_device.acceptance.kubernetes_e2e
 
-nightly: setup ## run all suites on all topologies ROUNDS=3 times, test-kvm, kubernetes-e2e; table of flaky tests in results/nightly/
+nightly: setup ## run all suites on all topologies ROUNDS=3 times, test-kvm, test-debug-kernel, kubernetes-e2e; table of flaky tests in results/nightly/
 	@$(NIGHTLY) --clusters $(CLUSTERS) $(ARGS); code=$$?; \
-	$(if $(TOPOLOGIES),,for step in "$(TEST_KVM)" "$(KUBERNETES_E2E)"; do \
+	$(if $(TOPOLOGIES),,for step in "$(TEST_KVM)" "$(TEST_DEBUG_KERNEL)" "$(KUBERNETES_E2E)"; do \
 	  [ $$code = 130 ] || $$step >&2 || { last=$$?; [ $$code != 0 ] && [ $$last != 130 ] || code=$$last; }; \
 	done;) exit $$code
 
@@ -85,6 +86,9 @@ test: setup ## run every check and every suite; ends with `N passed, N failed`
 
 test-kvm: setup ## run the lab on KVM inside an emulated guest, 25 minutes at most; ARGS=--cluster runs a whole cluster
 	@$(TEST_KVM) $(ARGS)
+
+test-debug-kernel: prerequisites ## run the module's tests in a kernel with KASAN, lockdep and fault injection; ARGS='-k locks' selects tests
+	@$(TEST_DEBUG_KERNEL) $(ARGS)
 
 kubernetes-e2e: setup ## run Kubernetes' own tests of DRA, at most three hours; ARGS="--focus REGEX" runs some; table in results/
 	@$(KUBERNETES_E2E) $(ARGS)

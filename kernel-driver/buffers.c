@@ -28,6 +28,14 @@ static int mock_buffer_list(struct device *dev, struct mock_buffer *buffer)
 	return 0;
 }
 
+/* The largest segment that can be mapped for the device, in bytes. */
+static unsigned int mock_segment_size(struct device *dev)
+{
+	size_t most = min_t(size_t, dma_max_mapping_size(dev), dma_get_max_seg_size(dev));
+
+	return max_t(unsigned int, rounddown(most, PAGE_SIZE), PAGE_SIZE);
+}
+
 /*
  * A job may take a minute: such a pin must not hold pages that the kernel needs
  * to move, hence FOLL_LONGTERM.
@@ -54,8 +62,9 @@ int mock_buffer_pin(struct device *dev, struct mock_buffer *buffer, u64 start, s
 		err = pinned < 0 ? pinned : -EFAULT;
 		goto release;
 	}
-	err = sg_alloc_table_from_pages(&buffer->table, buffer->pages, count, offset, length,
-					GFP_KERNEL_ACCOUNT);
+	/* Bounce buffers are short. */
+	err = sg_alloc_table_from_pages_segment(&buffer->table, buffer->pages, count, offset,
+						length, mock_segment_size(dev), GFP_KERNEL_ACCOUNT);
 	if (err)
 		goto release;
 	err = dma_map_sgtable(dev, &buffer->table, direction, 0);

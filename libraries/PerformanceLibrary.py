@@ -12,7 +12,7 @@ from robot.api.deco import keyword, library
 from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.checks.nodes import session
-from mock_device.checks.performance import chart, job_figures, measuring, performance
+from mock_device.checks.performance import chart, interrupt_latency, job_figures, measuring, performance
 from mock_device.checks.performance.chart import Bar
 from mock_device.checks.performance.performance import Figure, Measured
 from mock_device.lab.base.timeouts import Timeout
@@ -117,6 +117,16 @@ class PerformanceLibrary:
             keep("job-rate", [one.jobs_per_second for one in small], performance.JOBS_PER_SECOND),
             keep("copy-bandwidth", [one.bytes_per_second for one in large], performance.BYTES_PER_SECOND),
         )
+
+    @keyword(tags=["wait"])
+    def measure_interrupts(self, pod: str, timeout: timedelta = Timeout.MEASURED_JOBS.nominal) -> Figure:
+        """Let the device of ``pod`` run small jobs one by one, and measure each interrupt on the pod's node.
+
+        From the doorbell of a job to the module's interrupt handler, by events of the node's kernel. The pod is of
+        `Create Job Pod`; no other device of its node may work meanwhile.
+        """
+        values = interrupt_latency.measure(session.current(), pod, timeout)
+        return self._keep(performance.figure("interrupt-latency", 1, values))
 
     @keyword
     def figure_should_be_within_limit(self, figure: Figure) -> None:

@@ -18,6 +18,8 @@ Jobs Of One Device
     ${pods}    Run Job Pods    1
     ${device}    Measure Jobs    @{pods}
     ${cpu}    Measure Jobs    @{pods}    by_cpu=True
+    ${interrupt}    Measure Interrupts    ${pods}[0]
+    Show Chart    Latency of an interrupt, median    ${interrupt}
     Show Chart    Latency of a copy of 4 KiB, median    ${device.latency}    ${cpu.latency}
     Show Chart    Copies of 4 KiB a second    ${device.rate}    ${cpu.rate}
     Show Chart    Bandwidth of copies of 1 MiB    ${device.bandwidth}    ${cpu.bandwidth}

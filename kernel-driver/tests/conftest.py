@@ -14,22 +14,23 @@ import pytest
 
 from mock_device import topology
 
-sys.path.insert(0, str(Path(__file__).parent))  # for module_guest, initramfs, device_servers
+sys.path.insert(0, str(Path(__file__).parent))  # for module_guest, initramfs, and others
 
 from device_servers import serving
+from guest_kernels import DEBUG, NUMA_NODE_MEMORY, guest_kernel
 from initramfs import write_initramfs
+from kernel_log import reports
 from module_guest import ModuleGuest
-from module_state import COMPLAINT, restore
+from module_state import restore
 
 TOPOLOGY = Path(__file__).resolve().parents[2] / "variables/topologies/numa-cluster.yaml"
-_NUMA_NODE_MEMORY = 192 << 20  # enough for a kernel and a shell
 
 
 @pytest.fixture(scope="session")
 def node() -> topology.Node:
     """The first node of the default topology, with less memory."""
     node = topology.load(TOPOLOGY).nodes[0]
-    return replace(node, numa_nodes=tuple(replace(numa, memory=_NUMA_NODE_MEMORY) for numa in node.numa_nodes))
+    return replace(node, numa_nodes=tuple(replace(numa, memory=NUMA_NODE_MEMORY) for numa in node.numa_nodes))
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,8 @@ def guest(node: topology.Node, spare: topology.Slot, folder: Path) -> Iterator[M
     """A booted guest without plugged devices and without the module."""
     with booted(node, spare, folder) as guest:
         yield guest
+        # After its first report lockdep is silent.
+        assert not DEBUG or "debug_locks: 1" in " ".join(guest.ok("cat /proc/lockdep_stats").split())
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +69,28 @@ def own_guest(node: topology.Node, spare: topology.Slot) -> Iterator[ModuleGuest
 
 @contextmanager
 def booted(
-    node: topology.Node, spare: topology.Slot, folder: Path, *, more: Sequence[Path] = (), iommu: bool = False
+    node: topology.Node,
+    spare: topology.Slot,
+    folder: Path,
+    *,
+    more: Sequence[Path] = (),
+    iommu: bool = False,
+    options: str = "",
 ) -> Iterator[ModuleGuest]:
-    """A guest with a root port per slot and the files ``more``; the node's devices are served."""
-    from mock_device.lab.build import kbuild
-    from mock_device.lab.build.node_image import build_node_image
-    from mock_device.lab.build.qemu_build import ensure_qemu
-    from mock_device.lab.cluster import deploy
+    """A guest with a root port per slot and the files ``more``; the node's devices are served.
 
-    write_initramfs(folder / "initrd", deploy.kmod_image(), [*kbuild.build_test_modules(), *more])
+    ``options`` are added to the kernel's command line.
+    """
+    from mock_device.lab.build.qemu_build import ensure_qemu
+
+    kernel = guest_kernel()
+    write_initramfs(folder / "initrd", kernel.archive, [*kernel.more, *more])
     *others, last = node.numa_nodes
     wired = replace(node, numa_nodes=(*others, replace(last, slots=(*last.slots, spare))))
     with ExitStack() as stack:
         devices = stack.enter_context(serving(node.functions, folder))
-        guest = stack.enter_context(ModuleGuest(ensure_qemu(), build_node_image().kernel, wired, folder, iommu=iommu))
+        started = ModuleGuest(ensure_qemu(), kernel.image, wired, folder, iommu=iommu, options=options)
+        guest = stack.enter_context(started)
         guest.served = devices
         guest.boot()
         yield guest
@@ -96,4 +107,4 @@ def known_state(guest: ModuleGuest, node: topology.Node) -> Iterator[None]:
     """A test starts with all PFs, no VF and all devices free; it fails if the kernel logs a warning."""
     restore(guest, node)
     yield
-    assert not [line for line in guest.ok("dmesg -c").splitlines() if COMPLAINT.search(line)]
+    assert not reports(guest.ok("dmesg -c"))

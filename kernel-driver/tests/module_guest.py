@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from mock_accel_server.device import Device
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
+from mock_device.lab.base.timeouts import seconds
 from mock_device.lab.build.qemu_build import Qemu
 from mock_device.lab.guest.accelerator import accelerator, cpu_model
 from mock_device.lab.guest.guest import TIMER_OPTION, numa_options
@@ -26,9 +28,9 @@ from mock_device.topology import Node, Slot
 CLASS = "/sys/class/mock-accel"
 DONE = ""
 """Result of a successful ``write``."""
-_BOOT_SECONDS = 90.0
-_ANSWER_SECONDS = 30.0
-_WAIT_SECONDS = 30.0
+# Wall time; LAB_TIMEOUT_FACTOR makes it longer, for a kernel that is slow.
+_BOOT_SECONDS = seconds(timedelta(seconds=90))
+_ANSWER_SECONDS = _WAIT_SECONDS = seconds(timedelta(seconds=30))
 _POLL_SECONDS = 0.05
 _EVIDENCE_BYTES = 3000
 
@@ -52,7 +54,9 @@ def kernel_options(accel: str) -> str:
 class ModuleGuest:
     """Boots ``kernel`` and ``folder/initrd``; device servers listen in ``folder``. A context manager."""
 
-    def __init__(self, qemu: Qemu, kernel: Path, node: Node, folder: Path, *, iommu: bool = False) -> None:
+    def __init__(
+        self, qemu: Qemu, kernel: Path, node: Node, folder: Path, *, iommu: bool = False, options: str = ""
+    ) -> None:
         self._folder = folder
         self.plugged: list[Slot] = []
         self.served: dict[str, Device] = {}
@@ -61,7 +65,7 @@ class ModuleGuest:
         argv += ["-machine", "q35", "-accel", accel, "-cpu", cpu_model(accel)]
         argv += ["-smp", f"{node.cpus},sockets={node.cpus}", "-m", f"{node.memory >> 20}M"]
         argv += ["-kernel", str(kernel), "-initrd", "initrd"]
-        argv += ["-append", kernel_options(accel) + " intel_iommu=on iommu=pt" * iommu]
+        argv += ["-append", f"{kernel_options(accel)} {options}" + " intel_iommu=on iommu=pt" * iommu]
         argv += ["-device", "intel-iommu,caching-mode=on"] * iommu
         argv += ["-serial", "file:console.log", "-serial", "unix:shell.sock,server=on,wait=off"]
         argv += ["-qmp", "unix:qmp.sock,server=on,wait=off", *numa_options(node)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,8 +19,6 @@ FIRMWARE = "/opt/lib/firmware/mock-accel"
 SLOW_FIRMWARE = "/sys/module/slow_firmware/parameters"
 """``hold`` and ``waiting`` of tests/modules/slow_firmware.c."""
 INVALID, BUSY, IO_ERROR = "Invalid argument", "Device or resource busy", "Input/output error"
-# Lines by which the kernel reports a bug.
-COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|Call Trace|refcount_t|sysfs: cannot|kobject|use-after-free|INFO: task")
 
 
 def published(functions: list[Function] | tuple[Function, ...]) -> dict[str, str]:

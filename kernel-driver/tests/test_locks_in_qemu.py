@@ -11,6 +11,9 @@ from module_state import DRIVER, FIRMWARE, LOAD, PCI, SLOW_FIRMWARE, UNLOAD, car
 
 from mock_device.topology import Function, Node
 
+SLOW_BIND = "/sys/module/slow_bind/parameters"
+"""``hold`` and ``waiting`` of tests/modules/slow_bind.c."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("known_state")]
 
 
@@ -26,20 +29,27 @@ def not_yet_bound(guest: ModuleGuest, pf: Function) -> Iterator[None]:
         guest.ok(f"echo > {override}; test -e {PCI}/{pf.bdf}/driver || echo {pf.bdf} > /sys/bus/pci/drivers_probe")
 
 
+@contextmanager
+def slow_vfs(guest: ModuleGuest) -> Iterator[None]:
+    """Whoever binds a VF waits until the end."""
+    guest.ok("insmod /slow_bind.ko hold=1")
+    try:
+        yield
+    finally:
+        guest.ok(f"echo 0 > {SLOW_BIND}/hold; rmmod slow_bind")
+
+
 def test_number_of_vfs_changes_while_names_change(guest: ModuleGuest, node: Node) -> None:
     """The writer waits for a VF that is being bound, which needs the lock of those who give names."""
     pf, vf, _ = card(node).functions
     late = next(function for function in node.functions if not function.is_vf and function.bdf > pf.bdf)
-    with slow_firmware(guest) as hold, not_yet_bound(guest, late):
-        # Names change 200 ms after the new PF was bound; the writer is there before.
-        write = f"echo 1 > {CLASS}/{pf.name}/sriov_numvfs; echo $? > /tmp/wrote"
-        guest.ok(
-            f"rm -f /tmp/wrote; echo > {PCI}/{late.bdf}/driver_override; echo {late.bdf} > {DRIVER}/bind; "
-            f"echo 1 > {SLOW_FIRMWARE}/hold; ({write}) &"
-        )
-        guest.until(lambda: guest.run(f"cat {SLOW_FIRMWARE}/waiting").text, "Y")
-        guest.until(guest.devices, pfs(node))
-        hold(False)
+    with not_yet_bound(guest, late):
+        with slow_vfs(guest):
+            write = f"echo 1 > {CLASS}/{pf.name}/sriov_numvfs; echo $? > /tmp/wrote"
+            guest.ok(f"rm -f /tmp/wrote; ({write}) &")
+            guest.until(lambda: guest.run(f"cat {SLOW_BIND}/waiting").text, "Y")
+            guest.ok(f"echo > {PCI}/{late.bdf}/driver_override; echo {late.bdf} > {DRIVER}/bind")
+            guest.until(guest.devices, pfs(node))
         guest.until(lambda: guest.run("cat /tmp/wrote").text, "0")
     guest.until(guest.devices, pfs(node) | published([vf]))
 

@@ -2,8 +2,12 @@
 /*
  * For tests: uses /dev/mock-accel/<name> in a guest, which has no C library.
  *
- * job FILE COMMAND [NUMBER...]; prints the result, or "error N" (errno) and
- * ends with 1. Buffers begin at an odd address, so that jobs have lists.
+ * job FILE [nth N] COMMAND [NUMBER...]; prints the result, or "error N" (errno)
+ * and ends with 1. Buffers begin at an odd address, so that jobs have lists.
+ *
+ * With "nth N", the Nth thing that can fail in the kernel from then on does, an
+ * allocation or a copy (Documentation/fault-injection). At the end it prints
+ * "left M": 0 if that has happened, else less than N did what can fail.
  */
 
 #include <asm/unistd.h>
@@ -14,6 +18,8 @@ typedef unsigned long long __u64;
 #define _UAPI_LINUX_TYPES_H
 #include "mock_accel_uapi.h"
 
+#define O_RDONLY	0
+#define O_WRONLY	1
 #define O_RDWR		2
 #define O_NONBLOCK	04000
 #define PROT_RW		3
@@ -37,19 +43,49 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
 	return result;
 }
 
+static int nth_file = -1;
+
+static unsigned long length_of(const char *text)
+{
+	unsigned long length = 0;
+
+	while (text[length])
+		length++;
+	return length;
+}
+
+static void fail_nth(const char *nth)
+{
+	nth_file = call(__NR_open, (long)"/proc/self/fail-nth", O_RDWR, 0, 0, 0, 0);
+	call(__NR_write, nth_file, (long)nth, length_of(nth), 0, 0, 0);
+}
+
+/* Reading the number and ending it can fail, too, but only once. */
+static void say_left(void)
+{
+	char left[16];
+	long length;
+
+	do
+		length = call(__NR_pread64, nth_file, (long)left, sizeof(left), 0, 0, 0);
+	while (length < 0);
+	while (call(__NR_pwrite64, nth_file, (long)"0", 1, 0, 0, 0) < 0)
+		;
+	call(__NR_write, 1, (long)"left ", 5, 0, 0, 0);
+	call(__NR_write, 1, (long)left, length, 0, 0, 0);
+}
+
 static void quit(int code)
 {
+	if (nth_file >= 0)
+		say_left();
 	for (;;)
 		call(__NR_exit_group, code, 0, 0, 0, 0, 0);
 }
 
 static void say(const char *text)
 {
-	unsigned long length = 0;
-
-	while (text[length])
-		length++;
-	call(__NR_write, 1, (long)text, length, 0, 0, 0);
+	call(__NR_write, 1, (long)text, length_of(text), 0, 0, 0);
 }
 
 static void say_number(__u64 number)
@@ -331,17 +367,44 @@ static void refused(int file)
 	say_number(-control(file, MOCK_IOC_INFO + 77, &longer));
 }
 
+/* FILE is an attribute or a module, not a device. */
+static void use_file(const char *path, const char *command, const char *value)
+{
+	int file;
+
+	if (same(command, "load")) {
+		file = check(call(__NR_open, (long)path, O_RDONLY, 0, 0, 0, 0));
+		check(call(__NR_finit_module, file, (long)"", 0, 0, 0, 0));
+	} else {
+		file = check(call(__NR_open, (long)path, O_WRONLY, 0, 0, 0, 0));
+		check(call(__NR_write, file, (long)value, length_of(value), 0, 0, 0));
+	}
+}
+
 __attribute__((used)) static void start(long *stack)
 {
 	char **argv = (char **)(stack + 1);
 	long argc = *stack;
-	const char *command = argc > 2 ? argv[2] : "";
-	__u64 first = argc > 3 ? parse(argv[3]) : 0, second = argc > 4 ? parse(argv[4]) : 0;
+	const char *path = argc > 1 ? argv[1] : "", *command, *value;
+	__u64 first, second;
 	int file;
 
+	if (argc > 4 && same(argv[2], "nth")) {
+		fail_nth(argv[3]);
+		argv += 2;
+		argc -= 2;
+	}
 	if (argc < 3)
 		quit(2);
-	file = check(call(__NR_open, (long)argv[1], O_RDWR, 0, 0, 0, 0));
+	command = argv[2];
+	value = argc > 3 ? argv[3] : "";
+	if (same(command, "write") || same(command, "load")) {
+		use_file(path, command, value);
+		quit(0);
+	}
+	first = argc > 3 ? parse(argv[3]) : 0;
+	second = argc > 4 ? parse(argv[4]) : 0;
+	file = check(call(__NR_open, (long)path, O_RDWR, 0, 0, 0, 0));
 	if (same(command, "info"))
 		info(file);
 	else if (same(command, "sha256"))

@@ -23,7 +23,7 @@ from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
-from mock_device.lab.build import images, kbuild, kubernetes_e2e, tools_program
+from mock_device.lab.build import debug_kernel, images, kbuild, kubernetes_e2e, tools_program
 from mock_device.lab.build.gobuild import (
     build_containerd,
     build_embedded_k8s,
@@ -204,11 +204,15 @@ def _current() -> set[Path]:
     # None: the version of the profile.
     for made in product(files, _profiles_for_guests(), LoaderKind, [None, *_built_versions()]):
         goldens.append(partial(_golden, *made))
-    # What `make test-kvm` and `make kubernetes-e2e` need, and the example in Go, are not exported: most machines do not
-    # need them.
-    return current_builds() | _requested_by(
-        [*goldens, build_outer_guest, kubernetes_e2e.build_images, _go_driver_image]
-    )
+    # What `make test-…` and `make kubernetes-e2e` of a night need, and the example in Go, are not exported: most machines do not need it.
+    rare: list[Callable[[], object]] = [
+        _go_driver_image,
+        build_outer_guest,
+        debug_kernel.module_image,
+        debug_kernel.test_modules,
+        kubernetes_e2e.build_images,
+    ]
+    return current_builds() | _requested_by([*goldens, *rare])
 
 
 def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:

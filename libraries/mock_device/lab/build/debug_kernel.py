@@ -17,8 +17,8 @@ from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import log_path
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.build import debian
-from mock_device.lab.build.kbuild import Kernel, module_kernel_release, version
+from mock_device.lab.build import debian, images, kbuild
+from mock_device.lab.build.kbuild import Kernel
 from mock_device.lab.build.rootless import in_tree
 from mock_device.lab.build.store import Input, cached
 
@@ -93,7 +93,7 @@ def _reduce(source: Path) -> None:
 @cache
 def build_debug_kernel() -> DebugKernel:
     """The debug kernel; compiled if it is not cached. Raises StepError."""
-    package = "linux-source-" + ".".join(map(str, version(module_kernel_release())[:2]))
+    package = "linux-source-" + ".".join(map(str, kbuild.version(kbuild.module_kernel_release())[:2]))
     packages = (*_TOOLS, package)
     excluded = " ".join(f"--exclude='*/{pattern}'" for pattern in _UNNEEDED)
     hooks = (
@@ -124,3 +124,14 @@ def build_debug_kernel() -> DebugKernel:
     }
     folder = cached("debug-kernel", inputs, build, what="debug kernel (KASAN, lockdep, fault injection)")
     return DebugKernel(folder / "vmlinuz", Kernel(folder / "root", (folder / "kernel-release").read_text()))
+
+
+def module_image() -> Path:
+    """Archive of the module's image for the debug kernel. Raises StepError."""
+    kernel = build_debug_kernel().kernel
+    return images.kmod_image(kbuild.build_module_with(kernel), kernel.release)
+
+
+def test_modules() -> list[Path]:
+    """Modules and a program for the module's tests in the debug kernel. Raises StepError."""
+    return kbuild.build_test_modules(build_debug_kernel().kernel)

@@ -184,7 +184,7 @@ def _build(kind: str, sources: Path, kernel: Kernel, target: str, what: str) -> 
 
 def build_module() -> Path:
     """``mock_accel.ko`` for the nodes' kernel; built if it is not cached. Raises StepError."""
-    return _build("module", _SOURCE, nodes_kernel(), "all", "kernel module") / "mock_accel.ko"
+    return build_module_with(nodes_kernel())
 
 
 def build_module_from(sources: Path) -> Path:
@@ -194,7 +194,12 @@ def build_module_from(sources: Path) -> Path:
 
 def build_module_for(release: str) -> Path:
     """``mock_accel.ko`` for the kernel ``release``; built if it is not cached. Raises StepError."""
-    return _build("module", _SOURCE, kernel_of(release), "all", "kernel module") / "mock_accel.ko"
+    return build_module_with(kernel_of(release))
+
+
+def build_module_with(kernel: Kernel) -> Path:
+    """``mock_accel.ko`` for ``kernel``; built if it is not cached. Raises StepError."""
+    return _build("module", _SOURCE, kernel, "all", "kernel module") / "mock_accel.ko"
 
 
 def is_built_for(release: str) -> bool:
@@ -207,9 +212,10 @@ def is_built_for(release: str) -> bool:
     return True
 
 
-def build_test_modules() -> list[Path]:
-    """Modules and a program for tests, for the nodes' kernel; built if they are not cached. Raises StepError."""
-    folder = _build("module-tests", _TEST_MODULES, nodes_kernel(), "all", "modules of the kernel module's tests")
+def build_test_modules(kernel: Kernel | None = None) -> list[Path]:
+    """Modules and a program for tests, by default for the nodes' kernel; built if not cached. Raises StepError."""
+    what = "modules of the kernel module's tests"
+    folder = _build("module-tests", _TEST_MODULES, kernel or nodes_kernel(), "all", what)
     return [*sorted(folder.glob("*.ko")), folder / _TEST_PROGRAM]
 
 
