@@ -53,4 +53,5 @@ def main(binaries: Path, programs: Path, folder: Path, focus: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), sys.argv[4])
+    _, binaries, programs, folder, focus = sys.argv
+    main(Path(binaries), Path(programs), Path(folder), focus)
