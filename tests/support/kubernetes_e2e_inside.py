@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from kubernetes.client import ApiClient
 
@@ -29,11 +30,11 @@ def run(programs: Path, folder: Path, focus: str, admin: Identity) -> dict[str, 
     results = folder / "results"
     results.mkdir()
     said: list[str] = []
-    progress.say = said.append
     argv = kubernetes_e2e.suite_command(
         programs, results, folder / "kubeconfig", [f"--focus={focus}"], processes=2, minutes=SECONDS / 60
     )
-    problem = kubernetes_e2e.run_suite(argv, results, 2 * SECONDS)
+    with patch.object(progress, "say", said.append):
+        problem = kubernetes_e2e.run_suite(argv, results, 2 * SECONDS)
     report = ginkgo_report.read(results / kubernetes_e2e.REPORT)
     return {
         "problem": "; ".join([*report.problems, problem]).strip("; "),
