@@ -73,6 +73,7 @@ func runSpecs() bool {
 	gomega.RegisterFailHandler(framework.Fail)
 	suite, reporter := framework.CreateGinkgoConfig()
 	result := &outcome{}
+	reportProgress()
 	passed := ginkgo.RunSpecs(result, "Kubernetes e2e suite: DRA", suite, reporter)
 	return passed && !result.failed
 }

@@ -24,17 +24,21 @@ type ended struct {
 	Seconds float64 `json:"seconds"`
 }
 
-var _ = ginkgo.ReportBeforeSuite(func(report ginkgo.Report) {
-	appendLine(planned{report.PreRunStats.SpecsThatWillRun})
-})
-
-var _ = ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
-	// Tests that a filter has left out come here, too.
-	if report.State.Is(types.SpecStatePending) || (report.State.Is(types.SpecStateSkipped) && report.Failure.Message == "") {
-		return
-	}
-	appendLine(ended{report.FullText(), report.State.String(), report.RunTime.Seconds()})
-})
+// reportProgress lets the suite report, to be called before it runs. Nodes of a
+// package would report the framework's preview of the suite, and of these the
+// preview drops those that run after each test.
+func reportProgress() {
+	ginkgo.ReportBeforeSuite(func(report ginkgo.Report) {
+		appendLine(planned{report.PreRunStats.SpecsThatWillRun})
+	})
+	ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
+		// Tests that a filter has left out come here, too.
+		if report.State.Is(types.SpecStatePending) || (report.State.Is(types.SpecStateSkipped) && report.Failure.Message == "") {
+			return
+		}
+		appendLine(ended{report.FullText(), report.State.String(), report.RunTime.Seconds()})
+	})
+}
 
 // appendLine writes the line by one system call, so that lines of several
 // processes do not mix. Progress is not worth a failed test.

@@ -151,6 +151,7 @@ def test_inputs_of_the_project_are_resolved_with_an_empty_cache(root: Path) -> N
     (root / "old" / "0123").mkdir(parents=True)
     (entry,) = cache.entries()
     assert (entry.kind, entry.needed_by) == ("old", [])
+    assert {"kubernetes", "kubernetes-e2e", "outer-guest"} <= {path.parent.name for path in store._requested}
 
 
 def test_command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,8 +182,3 @@ def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     assert cache.disk_usage(tmp_path) < 1 << 20
-
-
-def test_what_tests_of_kubernetes_need_is_current(root: Path) -> None:
-    kinds = {path.parent.name for path in cache._current()}
-    assert {"kubernetes-e2e", "outer-guest", "kubernetes"} <= kinds
