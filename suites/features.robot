@@ -19,7 +19,7 @@ Test Tags           features    dra    long
 *** Test Cases ***
 Extended Resource By The Name That Its Class Gives It
     [Documentation]    A pod without a claim of its own asks for ``mock-accel.example.com/pf: 2``.
-    [Tags]    gate-draextendedresource    since-1.34
+    [Tags]    gate-DRAExtendedResource    since-1.34
     Create Pod With Extended Resource    by-name    ${PF_BY_NAME}    2
     Pod Should Be Running    by-name
     Pod Should Name No Claim    by-name
@@ -29,7 +29,7 @@ Extended Resource By The Name That Its Class Gives It
 
 Extended Resource By The Name Of Its Class
     [Documentation]    Every class offers ``deviceclass.resource.kubernetes.io/CLASS``. Each container gets its own.
-    [Tags]    gate-draextendedresource    since-1.34
+    [Tags]    gate-DRAExtendedResource    since-1.34
     Create Pod With Extended Resource    by-class    ${PF_BY_CLASS}    1    containers=${{ ["first", "second"] }}
     Pod Should Be Running    by-class
     Pod Should Name No Claim    by-class
@@ -40,7 +40,7 @@ Extended Resource By The Name Of Its Class
 
 Admin Access Sees All Devices Of A Node And Changes Nothing
     [Documentation]    In use or not. Register, CDI file and container of the pod that uses one stay as they were.
-    [Tags]    gate-draadminaccess    since-1.32
+    [Tags]    gate-DRAAdminAccess    since-1.32
     [Setup]    Allow Admin Access
     Run Pod On NUMA Node    works    ${NODES}[0]    ${NUMA_NODES}[0]
     ${all}    Request All Devices    all    admin_access=True
@@ -55,7 +55,7 @@ Admin Access Sees All Devices Of A Node And Changes Nothing
     [Teardown]    Clean Up And Forbid Admin Access
 
 Admin Access Is Refused Where The Namespace Does Not Allow It
-    [Tags]    gate-draadminaccess    since-1.32
+    [Tags]    gate-DRAAdminAccess    since-1.32
     [Setup]    Forbid Admin Access
     ${all}    Request All Devices    all    admin_access=True
     ${reason}    Create Claim Should Be Refused    monitor    ${all}    because=admin access to devices requires
@@ -63,7 +63,7 @@ Admin Access Is Refused Where The Namespace Does Not Allow It
 
 Taint By Rule Keeps New Pods Off
     [Documentation]    NoSchedule: who has a device keeps it, who tolerates the taint gets one, all others wait.
-    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
+    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
     Run Pod With Claim    has-one
     Taint Devices By Rule    maintenance    NO_SCHEDULE
     Start Pod With Claim    waits
@@ -76,21 +76,42 @@ Taint By Rule Keeps New Pods Off
 
 Taint By Rule Evicts Pods
     [Documentation]    NoExecute: only who tolerates the taint stays, and the rule reports the eviction.
-    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
+    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    Run Pod With Claim    must-go
+    Run Pod With Toleration    stays    ${NODES}[0]    effect=NO_EXECUTE
+    Taint Devices By Rule    broken    NO_EXECUTE
+    Pod Should Be Evicted    must-go
+    Taint Rule Should Report    broken    False    Completed
+    Wait Until Pod Is Gone    must-go
+    Pod Should Not Be Evicted    stays
+    Container Should See Exactly Its Devices    stays
+    Claim Should Have No Devices    must-go
+    Nodes Should Agree With Allocations
+
+Taint By Rule Evicts A Pod With An Extended Resource
+    [Documentation]    Its claim is in the pod's status only.
+    [Tags]    gate-DRAExtendedResource    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    Create Pod With Extended Resource    extended    ${PF_BY_NAME}    1
+    Pod Should Be Running    extended
+    Taint Devices By Rule    broken    NO_EXECUTE
+    Pod Should Be Evicted    extended
+    Wait Until Pod Is Gone    extended
+
+Toleration Of All Effects Tolerates An Eviction
+    [Documentation]    By the API, an empty effect matches all effects. Kubernetes 1.37.2 gives such a claim the tainted
+    ...    device, and evicts its pod.
+    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37    upstream
     Run Pod With Claim    must-go
     Run Pod With Toleration    stays    ${NODES}[0]
     Taint Devices By Rule    broken    NO_EXECUTE
     Pod Should Be Evicted    must-go
     Taint Rule Should Report    broken    False    Completed
-    Wait Until Pod Is Gone    must-go
-    Pod Should Be Running    stays
-    Container Should See Exactly Its Devices    stays
-    Claim Should Have No Devices    must-go
-    Nodes Should Agree With Allocations
+    Expect Failure Of Kubernetes
+    ...    kubernetes/enhancements#5055, no issue of its own    Pod Should Not Be Evicted    stays
 
 Toleration Seconds Delay The Eviction
     [Documentation]    A pod that tolerates NoExecute for a while runs that long, by the API server's clock.
-    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
+    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
     Run Pod With Toleration    ends-later    ${NODES}[0]    effect=NO_EXECUTE    seconds=30
     Taint Devices By Rule    ending    NO_EXECUTE
     Taint Rule Should Report    ending    True    PodsPendingEviction
@@ -100,7 +121,7 @@ Toleration Seconds Delay The Eviction
 
 Taint Of One Device Leaves The Others
     [Documentation]    A rule for a single device of a node: a claim for all others is met, one for it is not.
-    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
+    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     Taint Devices By Rule    one    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
@@ -114,7 +135,7 @@ Taint Of One Device Leaves The Others
 
 Alternatives With Several Counts And Classes
     [Documentation]    Neither more PFs than there are nor a VF while none is enabled, but two PFs.
-    [Tags]    gate-draprioritizedlist    since-1.33
+    [Tags]    gate-DRAPrioritizedList    since-1.33
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     ${too_many}    Request Devices    too-many    count=${{ len($pfs) + 1 }}
@@ -128,7 +149,7 @@ Alternatives With Several Counts And Classes
 
 Alternative Of Another Class Comes First When It Can
     [Documentation]    The same list when VFs are enabled: the VF is taken.
-    [Tags]    gate-draprioritizedlist    since-1.33    sriov
+    [Tags]    gate-DRAPrioritizedList    since-1.33    sriov
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
     ${vf}    Request Devices    vf    device_class=VF
@@ -141,7 +162,7 @@ Alternative Of Another Class Comes First When It Can
 
 Status Of A Device Belongs To Its Driver
     [Documentation]    Another driver may not write it, whatever rights it has for its own devices.
-    [Tags]    gate-draresourceclaimdevicestatus    gate-draresourceclaimgranularstatusauthorization    since-1.36
+    [Tags]    gate-DRAResourceClaimDeviceStatus    gate-DRAResourceClaimGranularStatusAuthorization    since-1.36
     Run Pod With Claim    reported
     Claim Should Report Condition    reported    Ready    True    Prepared
     Driver May Write Status Of Claim    mock-accel.example.com    reported
@@ -151,7 +172,7 @@ Status Of A Device Belongs To Its Driver
 
 Status Of A Device Belongs To Its Node
     [Documentation]    The driver on another node may not write it.
-    [Tags]    gate-draresourceclaimdevicestatus    gate-draresourceclaimgranularstatusauthorization    since-1.36
+    [Tags]    gate-DRAResourceClaimDeviceStatus    gate-DRAResourceClaimGranularStatusAuthorization    since-1.36
     Skip If    len($NODES) < 2    no second node in this topology
     Run Pod On NUMA Node    elsewhere    ${NODES}[1]    ${NUMA_NODES}[0]
     ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
@@ -160,7 +181,7 @@ Status Of A Device Belongs To Its Node
 
 Pool Status Agrees With Slices And Claims
     [Documentation]    Of free, allocated and tainted devices. A device with admin access only counts as free.
-    [Tags]    gate-draresourcepoolstatus    api-resource.k8s.io/v1alpha3    since-1.37
+    [Tags]    gate-DRAResourcePoolStatus    api-resource.k8s.io/v1alpha3    since-1.37
     [Setup]    Allow Admin Access
     Pool Status Should Agree    all-free
     @{pfs}    Get PFs    ${NODES}[0]
@@ -172,9 +193,18 @@ Pool Status Agrees With Slices And Claims
     Pool Status Should Agree    some-in-use
     [Teardown]    Clean Up And Forbid Admin Access
 
+Allocated Device With A Taint Is Not Also Unavailable
+    [Documentation]    By the API, ``unavailableDevices`` has no allocated ones. Kubernetes 1.37.2 counts them twice.
+    [Tags]    gate-DRAResourcePoolStatus    api-resource.k8s.io/v1alpha3    since-1.37    upstream
+    @{pfs}    Get PFs    ${NODES}[0]
+    Run Pod With Selected Devices    has-one    ${DEVICE}.uuid == "${pfs[0].uuid}"    node=${NODES}[0]
+    Taint Devices By Rule    one-off    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
+    Expect Failure Of Kubernetes
+    ...    kubernetes/enhancements#5677, no issue of its own    Pool Status Should Agree    tainted
+
 Pods Of A Group Share A Claim
     [Documentation]    The claim of a PodGroup is reserved for the group. It stays until the group ends, then goes.
-    [Tags]    gate-genericworkload    gate-draworkloadresourceclaims    api-scheduling.k8s.io/v1beta1    since-1.37
+    [Tags]    gate-GenericWorkload    gate-DRAWorkloadResourceClaims    api-scheduling.k8s.io/v1beta1    since-1.37
     ${request}    Request Devices    device
     Create Claim Template    of-group    ${request}
     Create Pod Group    team    of-group    at_once=2
@@ -201,7 +231,7 @@ All Devices Of A Node In One Claim
 
 Devices Of Different NUMA Nodes
     [Documentation]    ``distinctAttribute`` is met by one device of each NUMA node, and by no more.
-    [Tags]    gate-draconsumablecapacity    since-1.34    numa
+    [Tags]    gate-DRAConsumableCapacity    since-1.34    numa
     Skip If    len($NUMA_NODES) < 2    no two NUMA nodes with devices in this topology
     ${each}    Request Devices    each    count=${{ len($NUMA_NODES) }}
     Create Claim    spread    ${each}    distinct_attribute=numaNode
@@ -228,7 +258,7 @@ Several Requests With One Attribute In Common
 
 Several Requests Share Counters
     [Documentation]    All VFs of a card in two requests, with its PF as common attribute. The PF itself then waits.
-    [Tags]    gate-drapartitionabledevices    since-1.33    sriov
+    [Tags]    gate-DRAPartitionableDevices    since-1.33    sriov
     ${pf}    Get PF With VFs    ${NODES}[0]
     Skip If    ${pf.total_vfs} < 2    no PF with two VFs in this topology
     Enable And Publish VFs    ${NODES}[0]    ${pf}
@@ -243,7 +273,7 @@ Several Requests Share Counters
 
 Claim For A PF And Its Own VF Is Never Met
     [Documentation]    Both take from the card's counters.
-    [Tags]    gate-drapartitionabledevices    since-1.33    sriov
+    [Tags]    gate-DRAPartitionableDevices    since-1.33    sriov
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
     ${parent}    Request Devices    parent    cel=${DEVICE}.uuid == "${pf.uuid}"
@@ -256,7 +286,7 @@ Claim For A PF And Its Own VF Is Never Met
 
 Health Of A Device Has A Message In The Pod
     [Documentation]    An overheated device: the pod's status says what is wrong, in words.
-    [Tags]    gate-resourcehealthstatus    gate-resourcehealthstatusmessage    since-1.36    needs-device-server
+    [Tags]    gate-ResourceHealthStatus    gate-ResourceHealthStatusMessage    since-1.36    needs-device-server
     Run Pod With Claim    hot
     ${devices}    Get Devices Of Pod    hot
     Pod Should Report Health    hot    Healthy
@@ -268,7 +298,7 @@ Health Of A Device Has A Message In The Pod
 
 Taint By The Driver Keeps New Pods Off
     [Documentation]    The driver taints a device that is too hot with NoSchedule: its pod goes on, others wait.
-    [Tags]    gate-dradevicetaints    since-1.36    needs-device-server
+    [Tags]    gate-DRADeviceTaints    since-1.36    needs-device-server
     @{pfs}    Get PFs    ${NODES}[0]
     Cause Fault    ${NODES}[0]    ${pfs[0].name}    TEMPERATURE    celsius=96
     Device Should Be Tainted    ${NODES}[0]    ${pfs[0].name}    Hot
