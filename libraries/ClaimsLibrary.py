@@ -95,7 +95,7 @@ class ClaimsLibrary:
         """Create a claim of one or more `Request Devices`, `Request All Devices` or `Request First Available`.
 
         All its devices have the same value of attribute ``match_attribute``, a name in the
-        driver's domain (``numaNode``) or a full name (``resource.kubernetes.io/pcieRoot``),
+        driver's domain (``model``) or a full name (``resource.kubernetes.io/pcieRoot``),
         and different values of ``distinct_attribute``.
         """
         body = claims.build(name, requests, match_attribute, kube.LABELS, distinct_attribute)

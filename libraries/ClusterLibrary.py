@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from datetime import timedelta
 
 from robot import result, running
@@ -17,8 +18,11 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
+from mock_device.checks.objects.pod_claims import EXTENDED_RESOURCE_PREFIX
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import health
+from mock_device.driver import current
+from mock_device.driver.description import Driver, MissingOfferError
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.errors import StepError
@@ -67,10 +71,20 @@ class ClusterLibrary:
         that fits; otherwise it starts one by ``${PROFILE}``, which ends with this
         process. If ``${PROFILE}`` describes a cluster that exists, it is that one,
         which must be attached. Skips the suite when the topology lacks a feature.
+
+        ``${DRIVER}`` names the DRA driver, of ``variables/drivers`` or by the path of a
+        file; if empty, the cluster's own. Sets ``${DRIVER_NAME}``, and by meanings such as
+        ``numa_node`` the dictionaries ``&{ATTRIBUTE}`` with names of the driver's
+        attributes, ``&{CEL}`` with expressions of them and of capacities, and
+        ``&{DEVICE_CLASS}`` with its DeviceClasses. ``&{EXTENDED_RESOURCE}`` has the names of
+        extended resources that the classes give, and ``by_class`` that of the class of PFs;
+        ``${AGENT_WORKLOAD}`` is the DaemonSet of its node agents.
         """
-        profile = str(BuiltIn().get_variable_value("${PROFILE}") or DEFAULT_PROFILE)
+        builtin = BuiltIn()
+        profile = str(builtin.get_variable_value("${PROFILE}") or DEFAULT_PROFILE)
+        driver = builtin.get_variable_value("${DRIVER}") or None
         try:
-            cluster = client.borrow(topology or None, features, f"robot: {_suite()}", profile)
+            cluster = client.borrow(topology or None, features, f"robot: {_suite()}", profile, driver)
         except NoTopologyError as error:
             raise SkipExecution(str(error)) from error
         self._begin(cluster)
@@ -104,6 +118,7 @@ class ClusterLibrary:
     def _begin(self, cluster: Cluster) -> None:
         """Use ``cluster`` in all keywords. Its profile may make all time-outs longer, also those of the tests."""
         session.begin(Session(cluster, NodeShell))
+        _set_names_of_driver(current.driver())
         for test, nominal in self._test_timeouts:
             test.timeout = _multiplied(nominal)
 
@@ -143,6 +158,7 @@ class ClusterLibrary:
         place = f", value set {self._value_set}" if self._value_set else ""
         builtin.set_suite_metadata("Cluster", f"{cluster.name} (topology {cluster.topology.name}{place})")
         builtin.set_suite_metadata("Cluster logs", str(cluster.log_dir))
+        builtin.set_suite_metadata("Driver", current.driver().name)
         if self._replaces:
             builtin.set_suite_metadata("Cluster replaces", self._replaces)
         builtin.set_tags(f"cluster:{cluster.name}")
@@ -155,19 +171,39 @@ class ClusterLibrary:
         Guests, nodes, kernel module, driver pods, and every device of the
         topology in sysfs and in the ResourceSlices.
         """
-        current = session.current()
-        until_no_complaints(lambda: health.complaints_of(current), timeout, "the cluster is not healthy")
+        found = session.current()
+        until_no_complaints(lambda: health.complaints_of(found), timeout, "the cluster is not healthy")
+
+
+def _set_names_of_driver(driver: Driver) -> None:
+    """Set suite variables with the names by which the suites use the driver."""
+    builtin = BuiltIn()
+    builtin.set_suite_variable("${DRIVER_NAME}", driver.name)
+    builtin.set_suite_variable("&{ATTRIBUTE}", *_by_meaning(driver.attributes))
+    builtin.set_suite_variable("&{CEL}", *_by_meaning(driver.cel))
+    classes = {"pf": driver.device_class("pf"), **driver.device_classes}
+    builtin.set_suite_variable("&{DEVICE_CLASS}", *_by_meaning(classes))
+    resources = {"by-class": f"{EXTENDED_RESOURCE_PREFIX}{classes['pf']}", **driver.extended_resources}
+    builtin.set_suite_variable("&{EXTENDED_RESOURCE}", *_by_meaning(resources))
+    builtin.set_suite_variable("${AGENT_WORKLOAD}", driver.node_agent.workload)
+
+
+def _by_meaning(names: Mapping[str, str]) -> list[str]:
+    """Items of a dictionary variable: ``numa_node=...``."""
+    return [f"{meaning.replace('-', '_')}={name}" for meaning, name in names.items()]
 
 
 def _skip_without_what_it_needs(test: running.TestCase) -> None:
-    """Replace the steps of ``test`` by a skip with the reason if its cluster lacks a capability or a feature."""
-    current = session.current()
+    """Replace the steps of ``test`` by a skip with the reason if its cluster or its driver lacks what it needs."""
+    used = session.current()
     try:
-        current.cluster.check_offers(needed(test.tags))
+        needs = needed(test.tags)
+        used.cluster.check_offers(needs.capabilities)
+        current.driver().check_offers(needs.offers)
         if wanted := needed_of_kubernetes(test.tags):
-            features.check(current.kubernetes, wanted)
+            features.check(used.kubernetes, wanted)
     except StepError as error:
-        skips = isinstance(error, MissingCapabilityError | MissingFeatureError)
+        skips = isinstance(error, MissingCapabilityError | MissingFeatureError | MissingOfferError)
         reason, step = str(error), "Skip" if skips else "Fail"
     else:
         return

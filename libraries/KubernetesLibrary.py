@@ -14,6 +14,7 @@ from mock_device.checks.layers.allocation import function_of
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import churn, clean_up, kube, namespaces, pod_claims, pods, runtime_handlers
 from mock_device.checks.waiting import Deadline
+from mock_device.driver import current
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
 
@@ -88,7 +89,7 @@ class KubernetesLibrary:
     ) -> None:
         """Create a pod whose ``containers`` request ``count`` each of the extended ``resource``, without a claim.
 
-        A DeviceClass offers it by its own name for it, ``mock-accel.example.com/pf``, or as
+        A DeviceClass offers it by its own name for it (``&{EXTENDED_RESOURCE}``), or as
         ``deviceclass.resource.kubernetes.io/CLASS``. The scheduler creates the claim.
         """
         used: dict[str, list[str]] = {container: [] for container in containers}
@@ -159,13 +160,19 @@ class KubernetesLibrary:
         They must show exactly the container's devices, with the topology's names,
         UUIDs, PCI addresses, NUMA nodes and parents of VFs. ``container`` is optional
         for a pod with one container.
+
+        What the driver does not promise is not judged: variables that it does not
+        describe (``environment``), and the view of sysfs (``sysfs-view``).
         """
-        current = session.current()
-        devices = kube.devices_of_pod(current.api, pod, container)
-        functions = [function_of(current.topology, device) for device in devices]
-        output = kube.execute(current.api, pod, ["sh", "-c", pods.PROBE], timeout, container)
+        used = session.current()
+        devices = kube.devices_of_pod(used.api, pod, container)
+        if not current.driver().offers & {"environment", "sysfs-view"}:
+            logger.info(f"{current.driver().name} promises nothing of what a container sees")
+            return
+        functions = [function_of(used.topology, device) for device in devices]
+        output = kube.execute(used.api, pod, ["sh", "-c", pods.probe()], timeout, container)
         logger.info(output)
-        node = current.topology.node(devices[0].node)
+        node = used.topology.node(devices[0].node)
         where = f"pod {pod}, container {container}" if container else f"pod {pod}"
         complaints = pods.view_complaints(pods.parse_view(output), node, functions)
         fail_if_any(f"{where}: {complaint}" for complaint in complaints)

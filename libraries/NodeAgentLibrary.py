@@ -10,6 +10,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.driver import driver, node_agents
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes import session
+from mock_device.driver import current as in_use
 from mock_device.lab.base.timeouts import Timeout
 
 # Set by tests; `Reset Node Agent Settings` removes them.
@@ -43,7 +44,12 @@ class NodeAgentLibrary:
 
     @keyword(tags=["wait"])
     def reset_node_agent_settings(self, timeout: timedelta = Timeout.AGENT_SETTINGS.nominal) -> None:
-        """Give the node agents the settings of their manifest; they restart if they had others."""
+        """Give the node agents the settings of their manifest; they restart if they had others.
+
+        Those of other drivers than this project's (``project-agent``) have none of these settings.
+        """
+        if "project-agent" not in in_use.driver().promises:
+            return
         current = session.current()
         told = driver.agent_environment(current.api) & set(_SETTINGS)
         if told:

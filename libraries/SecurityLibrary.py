@@ -20,7 +20,7 @@ class SecurityLibrary:
 
     @keyword
     def container_should_have_no_device_of_its_own(self, pod: str) -> None:
-        """Check that the container has no ``MOCK_ACCEL_*`` variable and no mount on ``/sys/class/mock-accel``."""
+        """Check that the container has no variable of the driver and no mount on ``/sys/class/mock-accel``."""
         api = session.current().api
         output = kube.execute(api, pod, ["sh", "-c", isolation.DEVICES_PROBE], Timeout.POD_COMMAND.nominal)
         _judge(f"pod {pod!r}", isolation.device_complaints(output))

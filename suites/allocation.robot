@@ -16,6 +16,7 @@ Test Tags           allocation    dra
 *** Test Cases ***
 One Device For A Pod
     [Documentation]    ``docs/examples/basic-allocation.yaml``, as a reader would apply it.
+    [Tags]    needs-examples
     Apply Example    basic-allocation
     Pod Should Be Running    basic-allocation-test
     Devices Of Pod Should Be Of Class    basic-allocation-test    PF    count=1
@@ -37,6 +38,7 @@ Device Is Released When The Pod Is Deleted
 
 Claim Reports Its Device Status Again For A New Pod
     [Documentation]    ``status.devices`` of a claim is removed with its allocation, and filled again with the next one.
+    [Tags]    needs-device-status
     Run Pod With Claim    again
     Claim Should Report Condition    again    Ready    True    Prepared
     Delete Pod    again
@@ -47,6 +49,7 @@ Claim Reports Its Device Status Again For A New Pod
 
 Claim With Admin Access Reports Its Device Status Again For A New Pod
     [Documentation]    As above, for a claim with administrative access to a device, which may be another claim's.
+    [Tags]    needs-admin-access    needs-device-status
     [Setup]    Allow Admin Access
     ${request}    Request Devices    device    admin_access=True
     Run Pod With Request    looks    ${request}
@@ -106,6 +109,7 @@ Two Containers Of A Pod Have A Claim Each
     Nodes Should Agree With Allocations
 
 All Devices At Once, And One More Claim Waits
+    [Tags]    needs-attribute-numa-node
     ${all}    Count PFs
     @{pods}    Run Pods That Take All Devices
     ${devices}    Get Allocated Devices
@@ -118,32 +122,36 @@ All Devices At Once, And One More Claim Waits
     Pod Should Be Running    one-more
 
 Selector By UUID Picks That Device
+    [Tags]    needs-attribute-uuid    needs-attribute-pci-address
     ${pfs}    Get PFs    ${NODES}[-1]
-    Run Pod With Selected Devices    by-uuid    ${DEVICE}.uuid == "${pfs[-1].uuid}"
+    Run Pod With Selected Devices    by-uuid    ${CEL.uuid} == "${pfs[-1].uuid}"
     Devices Of Pod Should Be    by-uuid    ${pfs}[-1]
     Container Should See Exactly Its Devices    by-uuid
 
 Selector By Memory Picks The Largest Devices
     [Documentation]    The claim gets exactly the largest devices of one node. ``capacity`` is compared as a quantity.
+    [Tags]    needs-capacity-memory    needs-attribute-pci-address
     ${memory}    Get Largest Memory    ${NODES}[0]
     @{largest}    Get PFs    ${NODES}[0]    memory=${memory}
-    VAR    ${cel}    ${CAPACITY}.memory.compareTo(quantity("${memory}")) >= 0
+    VAR    ${cel}    ${CEL.capacity_memory}.compareTo(quantity("${memory}")) >= 0
     Run Pod With Selected Devices    by-memory    ${cel}    count=${{ len($largest) }}    node=${NODES}[0]
     Devices Of Pod Should Be    by-memory    @{largest}
     Container Should See Exactly Its Devices    by-memory
 
 Selector By Capability Picks The Devices That Have It
     [Documentation]    The claim gets exactly the devices of one node that have the capability.
+    [Tags]    needs-attribute-capabilities    needs-attribute-pci-address
     ${capability}    Get Distinguishing Capability    ${NODES}[0]
     @{capable}    Get PFs    ${NODES}[0]    capability=${capability}
-    VAR    ${cel}    "${capability}" in ${DEVICE}.capabilities.split(",")
+    VAR    ${cel}    "${capability}" in ${CEL.capabilities}.split(",")
     Run Pod With Selected Devices    by-capability    ${cel}    count=${{ len($capable) }}    node=${NODES}[0]
     Devices Of Pod Should Be    by-capability    @{capable}
     Container Should See Exactly Its Devices    by-capability
 
 First Available Alternative Is Taken
+    [Tags]    needs-attribute-uuid    needs-attribute-pci-address
     ${pfs}    Get PFs    ${NODES}[0]
-    ${first}    Request Devices    first    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
+    ${first}    Request Devices    first    cel=${CEL.uuid} == "${pfs[0].uuid}"
     ${second}    Request Devices    second
     ${request}    Request First Available    either    ${first}    ${second}
     Run Pod With Request    first-choice    ${request}
@@ -154,10 +162,11 @@ First Available Alternative Is Taken
 
 Second Alternative Is Taken When The First Is Allocated
     [Documentation]    ``firstAvailable``: another pod has the device of the first alternative.
+    [Tags]    needs-attribute-uuid    needs-attribute-pci-address
     ${pfs}    Get PFs    ${NODES}[0]
-    ${first}    Request Devices    first    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
+    ${first}    Request Devices    first    cel=${CEL.uuid} == "${pfs[0].uuid}"
     Run Pod With Request    takes-first    ${first}
-    ${second}    Request Devices    second    cel=${DEVICE}.uuid == "${pfs[-1].uuid}"
+    ${second}    Request Devices    second    cel=${CEL.uuid} == "${pfs[-1].uuid}"
     ${request}    Request First Available    either    ${first}    ${second}
     Run Pod With Request    second-choice    ${request}
     Alternative Of Pod Should Be    second-choice    either    second
@@ -167,7 +176,7 @@ Second Alternative Is Taken When The First Is Allocated
 
 Claim That Can Never Be Met Stays Pending
     [Documentation]    The report has the scheduler's reason.
-    ${request}    Request Devices    impossible    cel=${DEVICE}.uuid == "NOBODY-HAS-THIS"
+    ${request}    Request Devices    impossible    cel=device.driver == "nobody.example.com"
     Create Claim    impossible    ${request}
     Create Pod    impossible    impossible
     ${reason}    Pod Should Stay Pending    impossible
@@ -177,13 +186,13 @@ Claim That Can Never Be Met Stays Pending
 
 CEL That Does Not Compile Is Refused
     [Documentation]    The API server names the position in the expression.
-    ${request}    Request Devices    broken    cel=${DEVICE}.uuid ==
+    ${request}    Request Devices    broken    cel=device.driver ==
     ${reason}    Create Claim Should Be Refused    broken    ${request}    because=compilation failed
     Set Test Message    The API server says: ${reason}
 
 CEL That Fails For A Device Is Reported
     [Documentation]    No device has the attribute: the scheduler reports the CEL error, not just a lack of devices.
-    ${request}    Request Devices    fails    cel=${DEVICE}.color == "red"
+    ${request}    Request Devices    fails    cel=device.attributes["${DRIVER_NAME}"].color == "red"
     Create Claim    fails    ${request}
     Create Pod    fails    fails
     ${reason}    Pod Should Stay Pending    fails    because=CEL runtime error

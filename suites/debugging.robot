@@ -20,6 +20,7 @@ Devices Are Shown As In The Topology
 
 Device Of A Running Pod Is Shown As Allocated
     [Documentation]    ``lab devices NODE DEVICE``, ``lab slices``, ``lab cdi list``, ``lab cdi check``
+    [Tags]    needs-status-register    needs-cdi-file-a-device
     Run Pod With Claim    shown
     ${devices}    Get Devices Of Pod    shown
     Device Status Should Be    ${devices[0].node}    ${devices[0].name}    allocated
@@ -32,7 +33,8 @@ Device Of A Running Pod Is Shown As Allocated
 
 Pod With An Extended Resource Is Shown Like Any Other
     [Documentation]    The scheduler creates its claim. Tools and container find its devices through the pod's status.
-    Create Pod With Extended Resource    extended    ${PF_BY_CLASS}    2
+    [Tags]    needs-extended-resources
+    Create Pod With Extended Resource    extended    ${EXTENDED_RESOURCE.by_class}    2
     Pod Should Be Running    extended
     Pod Should Have Devices    extended    2
     ${devices}    Get Devices Of Pod    extended
@@ -47,6 +49,7 @@ Unknown Device Is Refused With The Known Names
 
 CDI Files Are Watched As They Come And Go
     [Documentation]    ``lab cdi watch``
+    [Tags]    needs-cdi-file-a-device
     Start Watching CDI Files
     Run Pod With Claim    watched
     ${devices}    Get Devices Of Pod    watched
@@ -57,6 +60,7 @@ CDI Files Are Watched As They Come And Go
 
 Log Shows The Calls For A Claim
     [Documentation]    ``lab logs --calls``
+    [Tags]    needs-log-lines
     Run Pod With Claim    called
     ${devices}    Get Devices Of Pod    called
     Delete Pod    called
@@ -64,6 +68,7 @@ Log Shows The Calls For A Claim
 
 Verbosity Is Changed While The Driver Runs
     [Documentation]    ``lab verbosity``: from 5 on, routine scans are logged. The pod does not restart.
+    [Tags]    needs-log-lines
     ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
     Set Log Verbosity    5    NODE_AGENT    ${NODES}[0]
     Log Should Show Scans At Verbosity    ${log}    5    timeout=60 seconds
@@ -124,21 +129,23 @@ Missing Node Agents Are Named
     ${patch}    Get Patch That Removes    /spec/template/spec/nodeSelector
     Diagnosis Should Name
     ...    node agents run
-    ...    evidence=no pod of mock-accel-node-agent; its DaemonSet selects nodes with
+    ...    evidence=no pod of ${AGENT_WORKLOAD}; its DaemonSet selects nodes with
     ...    remedy=${patch}
     [Teardown]    Undo And Diagnose    Bring Node Agents Back
 
 Missing Rights Are Named
+    [Tags]    needs-least-rights
     Remove Rights Of Node Agents
     Diagnosis Should Name
     ...    driver may use the API
-    ...    evidence=mock-accel-node-agent may not get nodes
+    ...    evidence=may not get nodes
     ...    remedy=lab deploy
     [Teardown]    Undo And Diagnose    Restore Rights Of Node Agents
 
 Impossible CEL Is Named
     [Documentation]    There are free devices, but none meets the selector.
-    ${request}    Request Devices    impossible    cel=${DEVICE}.uuid == "NOBODY-HAS-THIS"
+    [Tags]    needs-attribute-uuid
+    ${request}    Request Devices    impossible    cel=${CEL.uuid} == "NOBODY-HAS-THIS"
     Create Claim    impossible    ${request}
     Create Pod    impossible    impossible
     Diagnosis Should Name
@@ -153,21 +160,21 @@ More Devices Than A Node Has Are Named
     Create Pod    many    many
     Diagnosis Should Name
     ...    claims can be met
-    ...    evidence=${all + 1} of mock-accel-pf on one node, at most
+    ...    evidence=${all + 1} of ${DEVICE_CLASS.pf} on one node, at most
     ...    remedy=lab slices
 
 More Extended Resources Than A Node Has Are Named
     [Documentation]    The pod names no claim, and the scheduler creates none until devices are free.
     ${all}    Count PFs
-    Create Pod With Extended Resource    many    ${PF_BY_CLASS}    ${all + 1}
+    Create Pod With Extended Resource    many    ${EXTENDED_RESOURCE.by_class}    ${all + 1}
     Diagnosis Should Name
     ...    claims can be met
-    ...    evidence=/mock-accel-pf of main: ${all + 1} of mock-accel-pf on one node, at most
+    ...    evidence=/${DEVICE_CLASS.pf} of main: ${all + 1} of ${DEVICE_CLASS.pf} on one node, at most
     ...    remedy=lab slices
 
 Hidden CDI Folder Is Named
     [Documentation]    The pod's container starts when the folder can be read again.
-    [Tags]    needs-power
+    [Tags]    needs-power    needs-project-agent
     Cover CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    no-cdi    ${NODES}[0]    ${NUMA_NODES}[0]
     Diagnosis Should Name

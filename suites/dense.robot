@@ -27,7 +27,7 @@ Sysfs Agrees With Topology
     Sysfs Should Agree With Topology On NUMA Nodes
 
 ResourceSlices Agree With Topology
-    [Tags]    agreement
+    [Tags]    agreement    needs-attribute-numa-node    needs-attribute-pci-address
     ResourceSlices Should Agree With Topology On NUMA Nodes
 
 As Many Devices As A Claim May Have
@@ -41,4 +41,5 @@ As Many Devices As A Claim May Have
     Nodes Should Agree With Allocations
 
 Full NUMA Node Makes The Next Claim Wait
+    [Tags]    needs-attribute-numa-node    needs-attribute-pci-address
     Full NUMA Node Should Make The Next Claim Wait    ${NODES}[0]    ${NUMA_NODES}[-1]

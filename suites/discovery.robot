@@ -25,20 +25,22 @@ Sysfs Describes Every Device
 
 Every Device Has One ResourceSlice
     [Documentation]    Name, pool, labels, all attributes and capacities are those of sysfs; nothing else is published.
+    [Tags]    needs-attribute-pci-address
     ResourceSlices Should Follow Sysfs
 
 ResourceSlices Are Found By Label
-    [Documentation]    ``-l driver=mock-accel.example.com`` finds one for each PF; label ``node`` selects a node's.
+    [Documentation]    ``-l driver=NAME`` finds one for each PF; label ``node`` selects a node's.
+    [Tags]    needs-one-slice-a-device
     ${all}    Count PFs
-    ${by_driver}    Count ResourceSlices    driver=mock-accel.example.com
+    ${by_driver}    Count ResourceSlices    driver=${DRIVER_NAME}
     Should Be Equal As Integers    ${by_driver}    ${all}
     @{pfs}    Get PFs    ${NODES}[0]
-    ${by_node}    Count ResourceSlices    driver=mock-accel.example.com,node=${NODES}[0]
+    ${by_node}    Count ResourceSlices    driver=${DRIVER_NAME},node=${NODES}[0]
     Length Should Be    ${pfs}    ${by_node}
 
 ResourceSlices Follow A Device That Is Unplugged And Plugged Again
     [Documentation]    The kernel announces the change, so it is found before the next rescan.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    needs-follows-devices    needs-log-lines    needs-attribute-pci-address
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${log}    Mark Log    NODE_AGENT    ${NODES}[0]
     Unplug Slot    ${slot}
@@ -52,6 +54,7 @@ ResourceSlices Follow A Device That Is Unplugged And Plugged Again
 
 ResourceSlices Follow The Kernel Module
     [Documentation]    Unloading it on one node removes that node's devices only; loading it brings them back.
+    [Tags]    needs-follows-devices    needs-log-lines    needs-attribute-pci-address
     ${log}    Mark Log    NODE_AGENT    ${NODES}[-1]
     Unload Kernel Module    ${NODES}[-1]
     Sysfs Should Show No Devices    ${NODES}[-1]
@@ -63,7 +66,7 @@ ResourceSlices Follow The Kernel Module
 
 Rescan Finds Devices Without Kernel Events
     [Documentation]    The node agents run with ``--kernel-events=false --rescan-interval=2s``.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    needs-follows-devices    needs-project-agent
     [Setup]    Set Node Agent Settings    rescan_interval=2s    kernel_events=False
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${log}    Start Of Log    NODE_AGENT    ${NODES}[0]
@@ -77,20 +80,22 @@ Rescan Finds Devices Without Kernel Events
     Log Should Show No Kernel Event    ${log}
 
 Deleted ResourceSlice Comes Back
+    [Tags]    needs-slice-repair    needs-one-slice-a-device
     ${pfs}    Get PFs    ${NODES}[0]
     Delete ResourceSlice Of Device    ${NODES}[0]    ${pfs[0].name}
     ResourceSlices Should Follow Sysfs    within=${AT_ONCE}
 
 Nothing Is Published Twice When The Node Agent Restarts
+    [Tags]    needs-one-slice-a-device
     Restart Driver Pod    NODE_AGENT    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     ${all}    Count PFs
-    ${by_driver}    Count ResourceSlices    driver=mock-accel.example.com
+    ${by_driver}    Count ResourceSlices    driver=${DRIVER_NAME}
     Should Be Equal As Integers    ${by_driver}    ${all}
 
 Controller Logs The Number Of Devices
     [Documentation]    ``Discovered N devices`` when it starts, ``Device count changed: A -> B`` for each change.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    needs-device-count-log    needs-follows-devices
     ${all}    Count PFs
     Restart Driver Pod    CONTROLLER
     ${log}    Start Of Log    CONTROLLER

@@ -10,7 +10,18 @@ Suite Teardown      Return Cluster
 Test Setup          Run Pod With A Device That Works
 Test Teardown       End Faults And Clean Up
 Test Timeout        45 minutes
-Test Tags           faults    dra    long    needs-device-server
+Test Tags    faults
+...          dra
+...          long
+...          needs-device-server
+...          needs-device-node
+...          needs-taints
+...          needs-health
+...          needs-device-status
+...          needs-events
+...          needs-metrics
+...          needs-attribute-uuid
+...          needs-attribute-pci-address
 
 
 *** Test Cases ***

@@ -13,14 +13,14 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        30 minutes
-Test Tags           features    dra    long
+Test Tags           features    dra    long    needs-attribute-pci-address
 
 
 *** Test Cases ***
 Extended Resource By The Name That Its Class Gives It
-    [Documentation]    A pod without a claim of its own asks for ``mock-accel.example.com/pf: 2``.
-    [Tags]    gate-DRAExtendedResource    since-1.34
-    Create Pod With Extended Resource    by-name    ${PF_BY_NAME}    2
+    [Documentation]    A pod without a claim of its own asks for ``DRIVER/pf: 2``.
+    [Tags]    gate-draextendedresource    since-1.34    needs-extended-resources    needs-extended-resource-pf
+    Create Pod With Extended Resource    by-name    ${EXTENDED_RESOURCE.pf}    2
     Pod Should Be Running    by-name
     Pod Should Name No Claim    by-name
     Devices Of Pod Should Be Of Class    by-name    PF    count=2
@@ -29,8 +29,12 @@ Extended Resource By The Name That Its Class Gives It
 
 Extended Resource By The Name Of Its Class
     [Documentation]    Every class offers ``deviceclass.resource.kubernetes.io/CLASS``. Each container gets its own.
-    [Tags]    gate-DRAExtendedResource    since-1.34
-    Create Pod With Extended Resource    by-class    ${PF_BY_CLASS}    1    containers=${{ ["first", "second"] }}
+    [Tags]    gate-draextendedresource    since-1.34    needs-extended-resources
+    Create Pod With Extended Resource
+    ...    by-class
+    ...    ${EXTENDED_RESOURCE.by_class}
+    ...    1
+    ...    containers=${{ ["first", "second"] }}
     Pod Should Be Running    by-class
     Pod Should Name No Claim    by-class
     Devices Of Pod Should Be Of Class    by-class    PF    count=2
@@ -40,7 +44,7 @@ Extended Resource By The Name Of Its Class
 
 Admin Access Sees All Devices Of A Node And Changes Nothing
     [Documentation]    In use or not. Register, CDI file and container of the pod that uses one stay as they were.
-    [Tags]    gate-DRAAdminAccess    since-1.32
+    [Tags]    gate-draadminaccess    since-1.32    needs-admin-access    needs-attribute-numa-node
     [Setup]    Allow Admin Access
     Run Pod On NUMA Node    works    ${NODES}[0]    ${NUMA_NODES}[0]
     ${all}    Request All Devices    all    admin_access=True
@@ -55,7 +59,7 @@ Admin Access Sees All Devices Of A Node And Changes Nothing
     [Teardown]    Clean Up And Forbid Admin Access
 
 Admin Access Is Refused Where The Namespace Does Not Allow It
-    [Tags]    gate-DRAAdminAccess    since-1.32
+    [Tags]    gate-draadminaccess    since-1.32
     [Setup]    Forbid Admin Access
     ${all}    Request All Devices    all    admin_access=True
     ${reason}    Create Claim Should Be Refused    monitor    ${all}    because=admin access to devices requires
@@ -63,7 +67,7 @@ Admin Access Is Refused Where The Namespace Does Not Allow It
 
 Taint By Rule Keeps New Pods Off
     [Documentation]    NoSchedule: who has a device keeps it, who tolerates the taint gets one, all others wait.
-    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
     Run Pod With Claim    has-one
     Taint Devices By Rule    maintenance    NO_SCHEDULE
     Start Pod With Claim    waits
@@ -76,7 +80,7 @@ Taint By Rule Keeps New Pods Off
 
 Taint By Rule Evicts Pods
     [Documentation]    NoExecute: only who tolerates the taint stays, and the rule reports the eviction.
-    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
     Run Pod With Claim    must-go
     Run Pod With Toleration    stays    ${NODES}[0]    effect=NO_EXECUTE
     Taint Devices By Rule    broken    NO_EXECUTE
@@ -90,8 +94,13 @@ Taint By Rule Evicts Pods
 
 Taint By Rule Evicts A Pod With An Extended Resource
     [Documentation]    Its claim is in the pod's status only.
-    [Tags]    gate-DRAExtendedResource    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
-    Create Pod With Extended Resource    extended    ${PF_BY_NAME}    1
+    [Tags]    gate-draextendedresource
+    ...       gate-dradevicetaints
+    ...       gate-dradevicetaintrules
+    ...       since-1.37
+    ...       needs-extended-resources
+    ...       needs-extended-resource-pf
+    Create Pod With Extended Resource    extended    ${EXTENDED_RESOURCE.pf}    1
     Pod Should Be Running    extended
     Taint Devices By Rule    broken    NO_EXECUTE
     Pod Should Be Evicted    extended
@@ -100,7 +109,7 @@ Taint By Rule Evicts A Pod With An Extended Resource
 Toleration Of All Effects Tolerates An Eviction
     [Documentation]    By the API, an empty effect matches all effects. Kubernetes 1.37.2 gives such a claim the tainted
     ...    device, and evicts its pod.
-    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37    upstream
+    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37    upstream
     Run Pod With Claim    must-go
     Run Pod With Toleration    stays    ${NODES}[0]
     Taint Devices By Rule    broken    NO_EXECUTE
@@ -111,7 +120,7 @@ Toleration Of All Effects Tolerates An Eviction
 
 Toleration Seconds Delay The Eviction
     [Documentation]    A pod that tolerates NoExecute for a while runs that long, by the API server's clock.
-    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37
     Run Pod With Toleration    ends-later    ${NODES}[0]    effect=NO_EXECUTE    seconds=30
     Taint Devices By Rule    ending    NO_EXECUTE
     Taint Rule Should Report    ending    True    PodsPendingEviction
@@ -121,7 +130,7 @@ Toleration Seconds Delay The Eviction
 
 Taint Of One Device Leaves The Others
     [Documentation]    A rule for a single device of a node: a claim for all others is met, one for it is not.
-    [Tags]    gate-DRADeviceTaints    gate-DRADeviceTaintRules    since-1.37
+    [Tags]    gate-dradevicetaints    gate-dradevicetaintrules    since-1.37    needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     Taint Devices By Rule    one    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
@@ -135,7 +144,7 @@ Taint Of One Device Leaves The Others
 
 Alternatives With Several Counts And Classes
     [Documentation]    Neither more PFs than there are nor a VF while none is enabled, but two PFs.
-    [Tags]    gate-DRAPrioritizedList    since-1.33
+    [Tags]    gate-draprioritizedlist    since-1.33    needs-class-vf
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
     ${too_many}    Request Devices    too-many    count=${{ len($pfs) + 1 }}
@@ -149,7 +158,7 @@ Alternatives With Several Counts And Classes
 
 Alternative Of Another Class Comes First When It Can
     [Documentation]    The same list when VFs are enabled: the VF is taken.
-    [Tags]    gate-DRAPrioritizedList    since-1.33    sriov
+    [Tags]    gate-draprioritizedlist    since-1.33    sriov    needs-class-vf    needs-follows-devices
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
     ${vf}    Request Devices    vf    device_class=VF
@@ -162,17 +171,25 @@ Alternative Of Another Class Comes First When It Can
 
 Status Of A Device Belongs To Its Driver
     [Documentation]    Another driver may not write it, whatever rights it has for its own devices.
-    [Tags]    gate-DRAResourceClaimDeviceStatus    gate-DRAResourceClaimGranularStatusAuthorization    since-1.36
+    [Tags]    gate-draresourceclaimdevicestatus
+    ...       gate-draresourceclaimgranularstatusauthorization
+    ...       since-1.36
+    ...       needs-device-status
     Run Pod With Claim    reported
     Claim Should Report Condition    reported    Ready    True    Prepared
-    Driver May Write Status Of Claim    mock-accel.example.com    reported
+    Driver May Write Status Of Claim    ${DRIVER_NAME}    reported
     ${reason}    Driver May Not Write Status Of Claim    other.example.com    reported
     Claim Should Report Condition    reported    Ready    True    Prepared
     Set Test Message    The API server says: ${reason}
 
 Status Of A Device Belongs To Its Node
     [Documentation]    The driver on another node may not write it.
-    [Tags]    gate-DRAResourceClaimDeviceStatus    gate-DRAResourceClaimGranularStatusAuthorization    since-1.36
+    [Tags]    gate-draresourceclaimdevicestatus
+    ...       gate-draresourceclaimgranularstatusauthorization
+    ...       since-1.36
+    ...       needs-device-status
+    ...       needs-least-rights
+    ...       needs-attribute-numa-node
     Skip If    len($NODES) < 2    no second node in this topology
     Run Pod On NUMA Node    elsewhere    ${NODES}[1]    ${NUMA_NODES}[0]
     ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
@@ -181,21 +198,29 @@ Status Of A Device Belongs To Its Node
 
 Pool Status Agrees With Slices And Claims
     [Documentation]    Of free, allocated and tainted devices. A device with admin access only counts as free.
-    [Tags]    gate-DRAResourcePoolStatus    api-resource.k8s.io/v1alpha3    since-1.37
+    [Tags]    gate-draresourcepoolstatus
+    ...       api-resource.k8s.io/v1alpha3
+    ...       since-1.37
+    ...       needs-attribute-uuid
+    ...       needs-admin-access
     [Setup]    Allow Admin Access
     Pool Status Should Agree    all-free
     @{pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 3    no node with three PFs in this topology
-    Run Pod With Selected Devices    has-one    ${DEVICE}.uuid == "${pfs[0].uuid}"    node=${NODES}[0]
+    Run Pod With Selected Devices    has-one    ${CEL.uuid} == "${pfs[0].uuid}"    node=${NODES}[0]
     Taint Devices By Rule    one-off    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[-1]
-    ${watched}    Request Devices    watched    cel=${DEVICE}.uuid == "${pfs[1].uuid}"    admin_access=True
+    ${watched}    Request Devices    watched    cel=${CEL.uuid} == "${pfs[1].uuid}"    admin_access=True
     Run Pod With Request    watches    ${watched}
     Pool Status Should Agree    some-in-use
     [Teardown]    Clean Up And Forbid Admin Access
 
 Allocated Device With A Taint Is Not Also Unavailable
     [Documentation]    By the API, ``unavailableDevices`` has no allocated ones. Kubernetes 1.37.2 counts them twice.
-    [Tags]    gate-DRAResourcePoolStatus    api-resource.k8s.io/v1alpha3    since-1.37    upstream
+    [Tags]    gate-draresourcepoolstatus
+    ...       api-resource.k8s.io/v1alpha3
+    ...       since-1.37
+    ...       upstream
+    ...       needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
     Run Pod With Selected Devices    has-one    ${DEVICE}.uuid == "${pfs[0].uuid}"    node=${NODES}[0]
     Taint Devices By Rule    one-off    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
@@ -204,7 +229,7 @@ Allocated Device With A Taint Is Not Also Unavailable
 
 Pods Of A Group Share A Claim
     [Documentation]    The claim of a PodGroup is reserved for the group. It stays until the group ends, then goes.
-    [Tags]    gate-GenericWorkload    gate-DRAWorkloadResourceClaims    api-scheduling.k8s.io/v1beta1    since-1.37
+    [Tags]    gate-genericworkload    gate-draworkloadresourceclaims    api-scheduling.k8s.io/v1beta1    since-1.37
     ${request}    Request Devices    device
     Create Claim Template    of-group    ${request}
     Create Pod Group    team    of-group    at_once=2
@@ -217,9 +242,9 @@ Pods Of A Group Share A Claim
 
 All Devices Of A Node In One Claim
     [Documentation]    Allocation mode All waits for the last device that another claim has.
-    [Tags]    since-1.34
+    [Tags]    since-1.34    needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
-    Run Pod With Selected Devices    has-one    ${DEVICE}.uuid == "${pfs[0].uuid}"    node=${NODES}[0]
+    Run Pod With Selected Devices    has-one    ${CEL.uuid} == "${pfs[0].uuid}"    node=${NODES}[0]
     ${all}    Request All Devices    all
     Create Claim    wants-all    ${all}
     Create Pod    wants-all    wants-all    node=${NODES}[0]
@@ -231,25 +256,25 @@ All Devices Of A Node In One Claim
 
 Devices Of Different NUMA Nodes
     [Documentation]    ``distinctAttribute`` is met by one device of each NUMA node, and by no more.
-    [Tags]    gate-DRAConsumableCapacity    since-1.34    numa
+    [Tags]    gate-draconsumablecapacity    since-1.34    numa    needs-attribute-numa-node
     Skip If    len($NUMA_NODES) < 2    no two NUMA nodes with devices in this topology
     ${each}    Request Devices    each    count=${{ len($NUMA_NODES) }}
-    Create Claim    spread    ${each}    distinct_attribute=numaNode
+    Create Claim    spread    ${each}    distinct_attribute=${ATTRIBUTE.numa_node}
     Create Pod    spread    spread    node=${NODES}[0]
     Pod Should Be Running    spread
     Devices Of Pod Should Be On Different NUMA Nodes    spread
     ${one_more}    Request Devices    each    count=${{ len($NUMA_NODES) + 1 }}
-    Create Claim    too-many    ${one_more}    distinct_attribute=numaNode
+    Create Claim    too-many    ${one_more}    distinct_attribute=${ATTRIBUTE.numa_node}
     Create Pod    too-many    too-many    node=${NODES}[0]
     Pod Should Stay Pending    too-many
 
 Several Requests With One Attribute In Common
     [Documentation]    ``matchAttribute`` over two requests: a PF of any kind and the largest one, on one NUMA node.
-    [Tags]    since-1.34    numa
+    [Tags]    since-1.34    numa    needs-attribute-numa-node    needs-capacity-memory
     ${memory}    Get Largest Memory    ${NODES}[0]
-    ${largest}    Request Devices    largest    cel=${CAPACITY}.memory.compareTo(quantity("${memory}")) >= 0
+    ${largest}    Request Devices    largest    cel=${CEL.capacity_memory}.compareTo(quantity("${memory}")) >= 0
     ${any}    Request Devices    any
-    Create Claim    together    ${largest}    ${any}    match_attribute=numaNode
+    Create Claim    together    ${largest}    ${any}    match_attribute=${ATTRIBUTE.numa_node}
     Create Pod    together    together    node=${NODES}[0]
     Pod Should Be Running    together
     Pod Should Have Devices    together    2
@@ -258,13 +283,19 @@ Several Requests With One Attribute In Common
 
 Several Requests Share Counters
     [Documentation]    All VFs of a card in two requests, with its PF as common attribute. The PF itself then waits.
-    [Tags]    gate-DRAPartitionableDevices    since-1.33    sriov
+    [Tags]    gate-drapartitionabledevices
+    ...       since-1.33
+    ...       sriov
+    ...       needs-class-vf
+    ...       needs-partitionable
+    ...       needs-follows-devices
+    ...       needs-attribute-parent
     ${pf}    Get PF With VFs    ${NODES}[0]
     Skip If    ${pf.total_vfs} < 2    no PF with two VFs in this topology
     Enable And Publish VFs    ${NODES}[0]    ${pf}
-    ${one}    Request Devices    one    device_class=VF    cel=${DEVICE}.physfn == "${pf.bdf}"
+    ${one}    Request Devices    one    device_class=VF    cel=${CEL.parent} == "${pf.bdf}"
     ${rest}    Request Devices    rest    count=${{ $pf.total_vfs - 1 }}    device_class=VF
-    Create Claim    vfs    ${one}    ${rest}    match_attribute=physfn
+    Create Claim    vfs    ${one}    ${rest}    match_attribute=${ATTRIBUTE.parent}
     Create Pod    vfs    vfs    node=${NODES}[0]
     Pod Should Be Running    vfs
     Devices Of Pod Should Be Of Class    vfs    VF    count=${pf.total_vfs}
@@ -273,11 +304,18 @@ Several Requests Share Counters
 
 Claim For A PF And Its Own VF Is Never Met
     [Documentation]    Both take from the card's counters.
-    [Tags]    gate-DRAPartitionableDevices    since-1.33    sriov
+    [Tags]    gate-drapartitionabledevices
+    ...       since-1.33
+    ...       sriov
+    ...       needs-class-vf
+    ...       needs-pf-vf-exclusion
+    ...       needs-follows-devices
+    ...       needs-attribute-parent
+    ...       needs-attribute-uuid
     ${pf}    Get PF With VFs    ${NODES}[0]
     Enable And Publish VFs    ${NODES}[0]    ${pf}
-    ${parent}    Request Devices    parent    cel=${DEVICE}.uuid == "${pf.uuid}"
-    ${child}    Request Devices    child    device_class=VF    cel=${DEVICE}.physfn == "${pf.bdf}"
+    ${parent}    Request Devices    parent    cel=${CEL.uuid} == "${pf.uuid}"
+    ${child}    Request Devices    child    device_class=VF    cel=${CEL.parent} == "${pf.bdf}"
     Create Claim    both    ${parent}    ${child}
     Create Pod    both    both    node=${NODES}[0]
     ${reason}    Pod Should Stay Pending    both
@@ -286,7 +324,11 @@ Claim For A PF And Its Own VF Is Never Met
 
 Health Of A Device Has A Message In The Pod
     [Documentation]    An overheated device: the pod's status says what is wrong, in words.
-    [Tags]    gate-ResourceHealthStatus    gate-ResourceHealthStatusMessage    since-1.36    needs-device-server
+    [Tags]    gate-resourcehealthstatus
+    ...       gate-resourcehealthstatusmessage
+    ...       since-1.36
+    ...       needs-device-server
+    ...       needs-health
     Run Pod With Claim    hot
     ${devices}    Get Devices Of Pod    hot
     Pod Should Report Health    hot    Healthy
@@ -298,7 +340,7 @@ Health Of A Device Has A Message In The Pod
 
 Taint By The Driver Keeps New Pods Off
     [Documentation]    The driver taints a device that is too hot with NoSchedule: its pod goes on, others wait.
-    [Tags]    gate-DRADeviceTaints    since-1.36    needs-device-server
+    [Tags]    gate-dradevicetaints    since-1.36    needs-device-server    needs-taints
     @{pfs}    Get PFs    ${NODES}[0]
     Cause Fault    ${NODES}[0]    ${pfs[0].name}    TEMPERATURE    celsius=96
     Device Should Be Tainted    ${NODES}[0]    ${pfs[0].name}    Hot

@@ -8,7 +8,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        15 minutes
-Test Tags           guide    dra
+Test Tags           guide    dra    needs-examples
 
 
 *** Test Cases ***
@@ -24,7 +24,7 @@ Request Of A Claim
 Selector In CEL
     Old Listing Should Be Refused    A selector in CEL    compilation failed
     Listing Should Print    A selector in CEL    created
-    VAR    ${cel}    device.attributes["mock-accel.example.com/numaNode"].intValue == 0
+    VAR    ${cel}    device.attributes["${ATTRIBUTE.numa_node}"].intValue == 0
     ${request}    Request Devices    device    cel=${cel}
     Create Claim    old-selector    ${request}
     Create Pod    old-selector    old-selector

@@ -11,7 +11,7 @@ Test Setup          Release Should Be Installed    ${ALL_AT_ONCE}
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        30 minutes
 # needs-console: only where the lab has deployed the driver, which is replaced here.
-Test Tags           helm    dra    long    needs-console
+Test Tags           helm    dra    long    needs-console    needs-project-chart    needs-attribute-numa-node
 
 
 *** Test Cases ***

@@ -8,7 +8,7 @@ Suite Setup         Borrow Cluster With KMM    two-nodes
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Put Module Back
 Test Timeout        45 minutes
-Test Tags           kmm    long
+Test Tags           kmm    long    needs-follows-devices    needs-status-register    needs-attribute-pci-address
 
 
 *** Variables ***

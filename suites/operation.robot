@@ -20,28 +20,34 @@ API Server Is Alive And Ready
 
 Node Agents Are Alive And Ready
     [Documentation]    Ready (``/readyz``) means: registered with the kubelet, and devices published.
+    [Tags]    needs-metrics
     [Template]    Node Agents Should Be Healthy
     /healthz
     /readyz
 
 Controller Is Alive And Ready
+    [Tags]    needs-metrics    needs-controller
     [Template]    Controller Should Be Healthy
     /healthz
     /readyz
 
 Unknown Path Is Answered With The Known Paths
+    [Tags]    needs-metrics    needs-controller
     ${answer}    Ask Controller    /status    status=404
     Should Contain    ${answer}    /healthz, /readyz or /metrics
 
 Node Agents Count The Devices Of The Topology
+    [Tags]    needs-metrics
     Node Agents Should Count All Devices As Free
 
 Controller Counts The Devices Of The Topology
+    [Tags]    needs-metrics    needs-controller
     ${figures}    Ask Controller    /metrics
     Controller Should Count All Devices    ${figures}
 
 Claim Shows In The Figures Of Its Node Agent
     [Documentation]    It counts one allocated device and one prepared claim more, until the device is free again.
+    [Tags]    needs-metrics    needs-attribute-numa-node
     ${before}    Ask Node Agent    ${NODES}[0]    /metrics
     ${prepared}    Get Number Of Prepared Claims    ${before}
     Run Pod On NUMA Node    counted    ${NODES}[0]    ${NUMA_NODES}[0]
@@ -55,6 +61,7 @@ Claim Shows In The Figures Of Its Node Agent
 
 Slices Stay As They Are On An Idle Cluster
     [Documentation]    For twenty seconds, no ResourceSlice is written and no request of the driver fails.
+    [Tags]    needs-metrics    needs-controller
     [Setup]    ResourceSlices Should Follow Sysfs
     ${before}    Count Failed Requests
     ResourceSlices Should Stay As They Are    duration=20 seconds

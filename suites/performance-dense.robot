@@ -7,7 +7,7 @@ Suite Setup         Borrow Cluster    dense
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        2 hours
-Test Tags           performance    alone    dense    dra    long
+Test Tags           performance    alone    dense    dra    long    needs-metrics    needs-project-agent
 
 
 *** Variables ***

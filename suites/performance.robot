@@ -9,7 +9,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Leaks
 Test Timeout        30 minutes
-Test Tags           performance    alone    dra    long
+Test Tags           performance    alone    dra    long    needs-metrics    needs-project-agent
 
 
 *** Variables ***

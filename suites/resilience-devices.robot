@@ -21,7 +21,7 @@ ${AT_ONCE}          25 seconds
 *** Test Cases ***
 Device Is Unplugged While Allocated
     [Documentation]    The device is tainted, and pod and claim report it, until the device is plugged in again.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    needs-taints    needs-health    needs-device-status    needs-attribute-uuid
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     Run Pod With Device    loses    ${NODES}[0]    PF    ${slot.functions[0].uuid}
     Unplug Slot    ${slot}
@@ -35,7 +35,7 @@ Device Is Unplugged While Allocated
 
 Device Server Is Killed
     [Documentation]    No device of the node answers: all are tainted, until the server runs again.
-    [Tags]    needs-device-server
+    [Tags]    needs-device-server    needs-taints
     Kill Device Server    ${NODES}[0]
     All Devices Should Be Tainted    ${NODES}[0]    NoAnswer
     Restart Device Server    ${NODES}[0]
@@ -45,6 +45,7 @@ Device Server Is Killed
 
 Changed Status Registers Are Corrected
     [Documentation]    On the kernel's event, for a device in use and for a free one.
+    [Tags]    needs-status-register    needs-attribute-uuid
     ${pfs}    Get PFs    ${NODES}[0]
     Run Pod With Device    keeps    ${NODES}[0]    PF    ${pfs[0].uuid}
     ${devices}    Get Devices Of Pod    keeps
@@ -56,6 +57,7 @@ Changed Status Registers Are Corrected
 
 Device Reset Keeps An Allocation
     [Documentation]    ``echo 1 > device/reset`` of an allocated device. After its pod, the module can be unloaded.
+    [Tags]    needs-status-register    needs-attribute-numa-node
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     ${devices}    Get Devices Of Pod    keeps
     Reset Device    ${devices}[0]
@@ -66,6 +68,7 @@ Device Reset Keeps An Allocation
     Unload Kernel Module    ${NODES}[0]
 
 Kernel Module Stays While A Device Is In Use
+    [Tags]    needs-status-register    needs-attribute-numa-node
     Run Pod On NUMA Node    uses    ${NODES}[0]    ${NUMA_NODES}[0]
     Kernel Module Should Refuse To Unload    ${NODES}[0]
     Pod Should Still Work    uses

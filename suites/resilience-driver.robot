@@ -9,11 +9,12 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        45 minutes
-Test Tags           resilience    dra    long
+Test Tags           resilience    dra    long    needs-recovery
 
 
 *** Test Cases ***
 Node Agent Is Killed While A Pod Has A Device
+    [Tags]    needs-project-agent    needs-attribute-numa-node
     Run Pod On NUMA Node    keeps    ${NODES}[0]    ${NUMA_NODES}[0]
     Kill Node Agent    ${NODES}[0]
     Driver Pods Should Be Running
@@ -22,6 +23,7 @@ Node Agent Is Killed While A Pod Has A Device
 
 Node Agent Is Killed While It Prepares
     [Documentation]    Before, between and after its writes: in each run it dies at its N-th write.
+    [Tags]    needs-project-agent    needs-attribute-numa-node
     [Template]    Pod Should Start Though The Node Agent Dies At Write
     2
     5
@@ -30,6 +32,7 @@ Node Agent Is Killed While It Prepares
 
 Pod Is Deleted While The Node Agent Is Away
     [Documentation]    When the agent runs again, the pod is gone and its device is released.
+    [Tags]    needs-attribute-numa-node
     Run Pod On NUMA Node    outlives    ${NODES}[0]    ${NUMA_NODES}[0]
     Send Node Agents Away
     Wait Until No Node Agent Runs
@@ -42,6 +45,7 @@ Pod Is Deleted While The Node Agent Is Away
 
 Pod Is Deleted By Force
     [Documentation]    The next pod for the same device waits until the first one's container has ended.
+    [Tags]    needs-attribute-uuid    needs-attribute-pci-address
     ${pfs}    Get PFs    ${NODES}[0]
     Run Pod With Device    forced    ${NODES}[0]    PF    ${pfs[0].uuid}
     Delete Pod By Force    forced
@@ -59,7 +63,7 @@ Namespace Is Deleted With All In It
 
 CDI Folder Cannot Be Written
     [Documentation]    The pod waits, its claim has an event, and the pod starts when the folder is writable again.
-    [Tags]    needs-power
+    [Tags]    needs-power    needs-events    needs-attribute-numa-node
     Protect CDI Folder    ${NODES}[0]
     Start Pod On NUMA Node    waits    ${NODES}[0]    ${NUMA_NODES}[0]
     Claim Should Have Event    waits    PrepareFailed    cannot be prepared
@@ -69,6 +73,7 @@ CDI Folder Cannot Be Written
 
 Checkpoint Is Lost
     [Documentation]    The driver rebuilds it from claims, CDI files and status registers.
+    [Tags]    needs-checkpoint    needs-project-agent    needs-attribute-numa-node
     [Template]    Pod Should Outlive Checkpoint
     EMPTY
     TRUNCATED
@@ -76,15 +81,18 @@ Checkpoint Is Lost
 
 Driver Is Upgraded With Claims In Use
     [Documentation]    From a driver that wrote checkpoint version 1, without a gap: pods start during the update.
+    [Tags]    needs-checkpoint    needs-rolling-update    needs-attribute-numa-node
     Pod Should Outlive Update From Checkpoint Version    1
     [Teardown]    Undo And Check    Reset Node Agent Settings
 
 Driver Is Downgraded With Claims In Use
     [Documentation]    From a driver whose checkpoint this one cannot read: it is rebuilt, and nothing is lost.
+    [Tags]    needs-checkpoint    needs-rolling-update    needs-attribute-numa-node
     Pod Should Outlive Update From Checkpoint Version    3
     [Teardown]    Undo And Check    Reset Node Agent Settings
 
 Changed ResourceSlices Are Corrected
+    [Tags]    needs-slice-repair    needs-one-slice-a-device
     ${pfs}    Get PFs    ${NODES}[0]
     Delete ResourceSlice Of Device    ${NODES}[0]    ${pfs[0].name}
     ResourceSlices Should Follow Sysfs

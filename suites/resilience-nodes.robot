@@ -9,7 +9,7 @@ Suite Setup         Borrow Cluster
 Suite Teardown      Return Cluster
 Test Teardown       Clean Up And Check That Nothing Was Lost
 Test Timeout        45 minutes
-Test Tags           resilience    dra    long    needs-power
+Test Tags           resilience    dra    long    needs-power    needs-recovery    needs-attribute-numa-node
 
 
 *** Test Cases ***
@@ -40,6 +40,7 @@ Node Reboots With Pods
 
 Node Loses Power
     [Documentation]    Nothing is stopped or synced. Node, driver and pods recover without help, and soon.
+    [Tags]    needs-metrics
     Run Pod On NUMA Node    before    ${NODES}[0]    ${NUMA_NODES}[0]
     Cut Power Of Node    ${NODES}[0]
     Driver Pods Should Be Running    timeout=10 minutes
@@ -60,7 +61,7 @@ API Server Is Away For A Minute
 Claim Keeps Its Device When Names Move
     [Documentation]    After a boot with one slot empty, the claim's device has another name, and its old name is
     ...    another device's.
-    [Tags]    needs-hotplug
+    [Tags]    needs-hotplug    needs-events    needs-attribute-uuid
     ${slot}    Get Slot To Unplug    ${NODES}[0]
     ${pf}    Get PF Whose Name Moves Without    ${slot}
     Run Pod That Restarts    keeps    ${NODES}[0]    ${pf.uuid}

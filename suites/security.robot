@@ -21,6 +21,7 @@ Pod Without A Claim Gets Nothing
 
 Container Cannot Write An Attribute
     [Documentation]    It can write neither its device's nor another device's, by any path in sysfs.
+    [Tags]    needs-attribute-numa-node
     Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
     Container Should Not Write Any Attribute    has-one
     Nodes Should Agree With Allocations
@@ -45,7 +46,7 @@ Pod In A User Namespace Sees Exactly Its Devices
     Nodes Should Agree With Allocations
 
 Node Agent Publishes For Its Own Node Only
-    [Tags]    two-nodes
+    [Tags]    two-nodes    needs-least-rights
     Skip If    len($NODES) < 2    no second node in this topology
     Node Agent May Publish    ${NODES}[0]    ${NODES}[0]
     Node Agent May Not Publish    ${NODES}[0]    ${NODES}[1]
@@ -54,11 +55,12 @@ Node Agent Publishes For Its Own Node Only
 
 Token Without A Node Publishes Nothing
     [Documentation]    A token of the node agents' service account that is bound to no pod.
+    [Tags]    needs-least-rights
     ${reason}    Node Agent May Not Publish    ${None}    ${NODES}[0]
     Set Test Message    The API server says: ${reason}
 
 Node Agent Writes The Status Of Its Own Claims Only
-    [Tags]    two-nodes
+    [Tags]    two-nodes    needs-least-rights    needs-device-status    needs-attribute-numa-node
     Skip If    len($NODES) < 2    no second node in this topology
     Run Pod On NUMA Node    elsewhere    ${NODES}[1]    ${NUMA_NODES}[0]
     ${reason}    Node Agent May Not Write Status Of Claim    ${NODES}[0]    elsewhere
@@ -66,15 +68,18 @@ Node Agent Writes The Status Of Its Own Claims Only
 
 Claim Of Another UID Is Not Prepared
     [Documentation]    A claim that was replaced by another one with the same name gets no device for the old one's pod.
+    [Tags]    needs-claim-identity    needs-project-agent    needs-attribute-numa-node
     Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
     ${reason}    Node Agent Should Not Prepare Claim Of Another UID    ${NODES}[0]    has-one
     Nodes Should Agree With Allocations
     Set Test Message    The node agent says: ${reason}
 
 Node Agent Has No Other Rights
+    [Tags]    needs-least-rights
     Node Agent Should Have No Other Rights    ${NODES}[0]
 
 Only Root Can Use The Driver's Sockets
+    [Tags]    needs-attribute-numa-node
     [Setup]    Run Pod On NUMA Node    makes-a-checkpoint    ${NODES}[0]    ${NUMA_NODES}[0]
     Plugin Sockets Should Be Accessible To Root Only    ${NODES}[0]
 

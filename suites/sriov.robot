@@ -10,7 +10,12 @@ Suite Teardown      Return Cluster
 Test Setup          Choose PF With VFs
 Test Teardown       Clean Up And Restore Devices
 Test Timeout        30 minutes
-Test Tags           sriov    dra
+Test Tags    sriov
+...          dra
+...          needs-class-vf
+...          needs-follows-devices
+...          needs-attribute-pci-address
+...          needs-attribute-uuid
 
 
 *** Test Cases ***
@@ -48,6 +53,7 @@ PF Without VFs Refuses To Enable One
 
 VFs Stay While One Is Allocated
     [Documentation]    Disabling is refused with "Device or resource busy", and the pod keeps its device.
+    [Tags]    needs-status-register
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    keeps-vf    ${NODES}[0]    VF    ${VFS[0].uuid}
     Number Of VFs Should Be Refused    ${NODES}[0]    ${PF}    0    because=IN_USE
@@ -62,17 +68,19 @@ Two VFs Of One Parent
     [Documentation]    ``docs/examples/sriov-vf-allocation.yaml``, as a reader would apply it.
     ...
     ...    The container finds the parent behind ``device/physfn``.
+    [Tags]    needs-examples
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    sriov-vf-allocation
     Pod Should Be Running    sriov-vf-test
     Devices Of Pod Should Be Of Class    sriov-vf-test    VF    count=2
-    Devices Of Pod Should Share Attribute    sriov-vf-test    physfn
+    Devices Of Pod Should Share Attribute    sriov-vf-test    ${ATTRIBUTE.parent}
     Container Should See Exactly Its Devices    sriov-vf-test
     Nodes Should Agree With Allocations
 
 PF And VF Of Different Cards
     [Documentation]    ``docs/examples/mixed-pf-vf.yaml``: one claim has a PF, and a VF of another PF.
+    [Tags]    needs-examples
     Enable All VFs    ${NODES}[0]
     ResourceSlices Should Follow Sysfs
     Apply Example    mixed-pf-vf
@@ -84,6 +92,7 @@ PF And VF Of Different Cards
     Nodes Should Agree With Allocations
 
 PF Of An Allocated VF Is Not Allocated
+    [Tags]    needs-pf-vf-exclusion
     [Setup]    Choose PF With VFs And Enable All
     Run Pod With Device    has-vf    ${NODES}[0]    VF    ${VFS[-1].uuid}
     Start Pod With Device    wants-pf    ${NODES}[0]    PF    ${PF.uuid}
@@ -96,6 +105,7 @@ PF Of An Allocated VF Is Not Allocated
 
 VFs Of An Allocated PF Are Not Allocated
     [Documentation]    Not even when they are enabled after the PF was allocated.
+    [Tags]    needs-pf-vf-exclusion
     Run Pod With Device    has-pf    ${NODES}[0]    PF    ${PF.uuid}
     Enable And Publish VFs    ${NODES}[0]    ${PF}
     Start Pod With Device    wants-vf    ${NODES}[0]    VF    ${VFS[0].uuid}

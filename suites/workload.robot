@@ -9,7 +9,7 @@ Suite Setup         Borrow Cluster For Jobs
 Suite Teardown      Return Cluster
 Test Teardown       End Faults And Clean Up
 Test Timeout        30 minutes
-Test Tags           workload    dra    long
+Test Tags           workload    dra    long    needs-device-node    needs-attribute-uuid    needs-attribute-pci-address
 
 
 *** Test Cases ***
@@ -129,7 +129,7 @@ Container Cannot Use Another Device
     [Documentation]    Root without a claim, or with a claim for another device, gets EPERM by a node that it makes.
     ${pfs}    Get PFs    ${NODES}[0]
     Skip If    len($pfs) < 2    no node with two PFs in this topology
-    ${request}    Request Devices    device    cel=${DEVICE}.uuid == "${pfs[0].uuid}"
+    ${request}    Request Devices    device    cel=${CEL.uuid} == "${pfs[0].uuid}"
     Create Claim    other    ${request}
     Create Job Pod    other    other    node=${NODES}[0]    as_root=True
     Create Job Pod    nothing    node=${NODES}[0]    as_root=True

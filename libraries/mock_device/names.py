@@ -1,10 +1,7 @@
-"""Names under which the cluster knows the driver."""
-
-DRIVER = "mock-accel.example.com"
-"""Name of the DRA driver, and domain of its attributes."""
+"""Names of this project's objects on a cluster, whatever driver it has."""
 
 NAMESPACE = "mock-device"
-"""Namespace of the driver, and of what loads the kernel module."""
+"""Namespace of what loads the kernel module, and of this project's chart."""
 
 MADE_BY_TESTS = {"app.kubernetes.io/managed-by": "mock-device-suites"}
 """Labels of all objects that tests create, by which even leftovers of a killed run are found."""

@@ -11,6 +11,7 @@ from support.suite_run import run_suite, statuses
 from mock_device import topology
 from mock_device.acceptance import foreign
 from mock_device.acceptance.foreign import Foreign
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.cluster import Cluster
@@ -59,8 +60,8 @@ def user(cluster: Cluster, tmp_path: Path) -> Iterator[Foreign]:
     if f"{foreign.NAME}\texternal" in lab(user, "clusters"):  # the test failed
         lab(user, "detach")
     PodLoader().install(cluster)
-    deploy.install_driver(cluster)
-    deploy.wait_published(cluster)
+    deploy.install_driver(cluster, current.driver())
+    deploy.wait_published(cluster, current.driver())
 
 
 def lab(user: Foreign, *arguments: str | Path) -> str:

@@ -36,16 +36,17 @@ from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, DeviceRequest, Request
 from mock_device.checks.objects.taint_rules import Effect
 from mock_device.checks.waiting import until_no_complaints
-from mock_device.lab.cluster import deploy, profile
+from mock_device.driver import current
+from mock_device.lab.cluster import profile
 from mock_device.lab.controlplane.pki import Identity
 from mock_device.lab.kube import features, manifests
-from mock_device.names import DRIVER
 from support.recorded_cluster import NODE1
 from support.scheduler_inside import add_nodes, apply, base, keep_ready, on_control_plane
 
 Object = dict[str, Any]
 WAIT = timedelta(seconds=60)
 TOLERANT = (Toleration(taint_rules.KEY, "Exists"),)
+DRIVER = current.driver().name
 BY_NAME = f"{DRIVER}/pf"
 
 
@@ -183,7 +184,7 @@ def ask_attributes(api: ApiClient) -> Object:
 
 def ask_status(api: ApiClient) -> Object:
     manifests.apply(
-        api, yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": deploy.NAMESPACE}})
+        api, yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": current.driver().namespace}})
     )
     run(api, "reported", DeviceRequest("device"))
     claim = kube.get_claim(api, "reported")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mock_device.checks.objects.slices import NUMA_NODE, PublishedDevice
+from mock_device.checks.objects.slices import PublishedDevice
 from mock_device.topology import Function
 from support.topologies import CLUSTER
 
@@ -15,7 +15,7 @@ def publish(function: Function, node: str = NODE, numa_node: int | None = None) 
     attributes = {
         f"{DRIVER}/pciAddress": function.bdf,
         f"{DRIVER}/deviceType": "vf" if function.is_vf else "pf",
-        NUMA_NODE: function.numa_node if numa_node is None else numa_node,
+        f"{DRIVER}/numaNode": function.numa_node if numa_node is None else numa_node,
     }
     name = function.name.replace("_", "-")
     pool = f"{node}/{function.parent or function.name}"

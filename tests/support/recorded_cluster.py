@@ -18,6 +18,7 @@ from mock_device.checks.objects import claims, pods
 from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.diagnosis.folders import Folder
 from mock_device.diagnosis.snapshot import Access, ContainerKey, Event
+from mock_device.driver import current
 from mock_device.lab.cluster import deploy, kmm_state
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.node_runtime import NodeRuntime
@@ -120,7 +121,7 @@ def published() -> list[Object]:
 
 def device_classes() -> list[Object]:
     """DeviceClasses of the driver's manifest."""
-    return list(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"))
+    return [item for item in deploy.objects_of(current.driver()) if item["kind"] == "DeviceClass"]
 
 
 def claim(name: str = "user", *devices: str, selectors: tuple[str, ...] = (), count: int = 1) -> Object:

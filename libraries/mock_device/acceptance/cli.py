@@ -33,7 +33,7 @@ from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.variables import topology_path
 from mock_device.lab.build import prerequisites
-from mock_device.lab.cluster import client, deploy, golden, kvm, launcher
+from mock_device.lab.cluster import client, deploy, drivers, golden, kvm, launcher
 from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster.guest_cluster import GuestCluster
 from mock_device.lab.cluster.launcher import RUN_PREFIX
@@ -107,6 +107,7 @@ class Run:
 @options.clusters(_MAX_CLUSTERS)
 @options.topologies(many=True, default=", ".join(_TOPOLOGIES))
 @options.profile
+@options.driver
 @click.option("--cold", is_flag=True, help="Boot clusters instead of restoring saved ones.")
 @click.option("--rerun", is_flag=True, help="Run what failed last time, and merge the results.")
 @click.option(
@@ -118,6 +119,7 @@ def acceptance(
     clusters: int,
     topology: Sequence[str],
     profile: str,
+    driver: str | None,
     cold: bool,
     rerun: bool,
     seed: int | None,
@@ -135,6 +137,7 @@ def acceptance(
     if rerun and not _anything_to_run_again(first):
         return 0
     found = [topologies.load(topology_path(name)) for name in topology or _TOPOLOGIES]
+    chosen = drivers.choose(driver)
     check_memory(found, clusters)
     _prepare(found, profile, cold)
     folder = outputdir / _AGAIN if rerun else outputdir
@@ -149,6 +152,8 @@ def acceptance(
         robot_options += ["--randomize", f"tests:{seed}", "--metadata", f"Seed:{seed}"]
     if profile != DEFAULT_PROFILE:
         robot_options += ["--metadata", f"Profile:{profile}"]
+    if chosen:
+        robot_options += ["--metadata", f"Driver:{chosen.name}"]
     code, interrupted = asyncio.run(run.run(paths, robot_options, variables))
     if interrupted and not output.is_file():
         raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 
 from mock_device import names
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.paths import cache_root
@@ -89,14 +90,17 @@ def nodes_of(cluster: Cluster) -> list[NodeAccess]:
 
 def strip(cluster: Cluster, *, with_images: bool) -> None:
     """Remove driver, kernel module and, ``with_images``, their images from a cluster of the lab. Raises StepError."""
-    deploy.remove_driver(cluster)
+    driver = current.driver()
+    deploy.remove_driver(cluster, driver)
     PodLoader().remove(cluster)
-    namespace = (deploy.DRIVER_MANIFESTS / "00-namespace.yaml").read_text()
-    manifests.delete(kubeclient.connect(cluster.kubeconfig), namespace, timeout=Timeout.FOREIGN.seconds)
+    api = kubeclient.connect(cluster.kubeconfig)
+    for name in dict.fromkeys((driver.namespace, names.NAMESPACE)):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        manifests.delete_objects(api, [namespace], timeout=Timeout.FOREIGN.seconds)
 
     def clean(node: NodeAccess) -> None:
         runtime = node_runtime.find(node)
-        on_node(node, ["rm", "-rf", f"{runtime.kubelet_root}/plugins/{names.DRIVER}"], timeout=Timeout.FOREIGN.seconds)
+        on_node(node, ["rm", "-rf", f"{runtime.kubelet_root}/plugins/{driver.name}"], timeout=Timeout.FOREIGN.seconds)
         if with_images:
             node_images.remove(node, runtime, _OURS)
 

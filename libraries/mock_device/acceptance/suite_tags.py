@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from robot.running import TestSuite
 
+from mock_device.driver import description
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.cluster import Capability
 from mock_device.lab.kube.features import Needed, Version
@@ -28,15 +30,27 @@ def runs_long(suite: TestSuite) -> bool:
     return bool(suite.tests) and all(_LONG in test.tags for test in suite.tests)
 
 
-def needed(tags: Iterable[str]) -> set[Capability]:
-    """Capabilities that a test with ``tags`` needs of its cluster: ``needs-hotplug``, ``needs-power``…
+@dataclass(frozen=True)
+class Needs:
+    """What a test needs."""
 
-    Raises StepError for a capability that does not exist.
+    capabilities: frozenset[Capability]
+    """Of its cluster."""
+    offers: frozenset[str]
+    """Of the driver: promises, and parts of its description such as ``attribute-numa-node``."""
+
+
+def needed(tags: Iterable[str]) -> Needs:
+    """What a test with ``tags`` needs of its cluster (``needs-hotplug``) and its driver (``needs-status-register``).
+
+    Raises StepError for what neither can offer.
     """
     names = _of(_NEEDS, tags)
-    if unknown := names - {*Capability}:
-        raise StepError(f"expected a tag {_NEEDS} with {', '.join(Capability)}, found {', '.join(sorted(unknown))}")
-    return set(map(Capability, names))
+    offers = names & description.known_offers()
+    if unknown := names - offers - {*Capability}:
+        expected = ", ".join((*Capability, *sorted(description.known_offers())))
+        raise StepError(f"expected a tag {_NEEDS} with {expected}, found {', '.join(sorted(unknown))}")
+    return Needs(frozenset(map(Capability, names - offers)), offers)
 
 
 def needed_of_kubernetes(tags: Iterable[str]) -> Needed:

@@ -24,14 +24,16 @@ from kubernetes.client import ApiClient, ApiException
 from mock_device.checks.nodes import cdi, sysfs
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.tables import Table
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy, kmm_state, node_runtime
+from mock_device.lab.cluster import kmm_state, node_runtime
 from mock_device.lab.cluster.cluster import Capability
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.kube import kubeclient
+from mock_device.names import NAMESPACE
 
 FOLDER = "evidence"
 PROBLEMS = "problems.txt"
@@ -55,7 +57,7 @@ for unit in {" ".join(node_runtime.UNITS)}; do
   has_unit "$unit" || continue
   mark "$unit.txt"; journalctl --no-pager -u "$unit" -n {_JOURNAL_LINES} 2>&1 | tail -c {FILE_BYTES}
 done
-mark cdi.txt; for f in {cdi.FOLDER}/* {cdi.FOLDER}/.*mock-accel*; do
+mark cdi.txt; for f in {cdi.FOLDER}/* {cdi.FOLDER}/.[!.]*; do
   [ -h "$f" ] && ls -l "$f"
   [ -f "$f" ] && {{ echo "# $f"; tail -c {FILE_BYTES // 16} "$f"; echo; }}
 done
@@ -145,9 +147,8 @@ def driver_pods(pods: Iterable[kube.Object], namespace_of_tests: str) -> list[ku
     pods = list(pods)
     plugins = [pod for pod in pods if _is_kubelet_plugin(pod)]
     operators = [pod for pod in pods if _OPERATOR_LABEL in (pod["metadata"].get("labels") or {}).items()]
-    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {namespace_of_tests} | {
-        deploy.NAMESPACE
-    }
+    namespaces = {pod["metadata"]["namespace"] for pod in plugins + operators} - {namespace_of_tests}
+    namespaces |= {NAMESPACE, current.driver().namespace}
     return [pod for pod in pods if pod in plugins or pod["metadata"]["namespace"] in namespaces]
 
 

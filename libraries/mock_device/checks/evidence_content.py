@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mock_device.checks.evidence import PROBLEMS
-from mock_device.lab.cluster import deploy, node_runtime
+from mock_device.driver import current
+from mock_device.lab.cluster import node_runtime
 
 _OBJECTS = ("pods.json", "nodes.json", "claims.json", "slices.json", "deviceclasses.json")
 _OF_NODES = ("dmesg.txt", "sysfs.txt")
@@ -39,7 +40,8 @@ def _complaints(folder: Path, nodes: Sequence[str]) -> Iterator[str]:
         for name, text in there.items():
             if not _ENTRY.search(text):
                 yield f"expected entries of a journal in {node}/{name}, found {text.strip()[:100]!r}"
-    logs = list((folder / "driver" / deploy.NAMESPACE).glob(f"{deploy.NODE_AGENT}-*.txt"))
+    driver = current.driver()
+    logs = list((folder / "driver" / driver.namespace).glob(f"{driver.node_agent.workload}-*.txt"))
     if len(logs) < len(nodes):
         yield f"expected logs of {len(nodes)} node agents, found {len(logs)}"
     for path in logs:

@@ -144,17 +144,34 @@ def _tables_of_registry(found: Registry) -> Sequence[Table]:
 
 @click.command()
 @click.option("--undo", is_flag=True, help="Remove the driver instead.")
+@options.driver
 @options.name
-def deploy(undo: bool, name: str) -> None:
-    """Install the DRA driver, whose image the nodes already have."""
+def deploy(undo: bool, driver: str | None, name: str) -> None:
+    """Install a DRA driver, by default the cluster's own; another one is installed beside it."""
+    from mock_device.driver import current
     from mock_device.lab.base import progress
-    from mock_device.lab.cluster import client
+    from mock_device.lab.cluster import client, drivers, image_loading
     from mock_device.lab.cluster import deploy as deployment
 
-    cluster = client.attach(name, "lab deploy")
-    with progress.step("DRA driver removed" if undo else "DRA driver deployed", cluster.log_dir):
-        if undo:
-            deployment.remove_driver(cluster)
-        else:
-            deployment.install_driver(cluster)
-            deployment.wait_published(cluster)
+    chosen = drivers.choose(driver)
+    # Built before the cluster waits for it.
+    if chosen and not undo:
+        deployment.driver_archives(chosen)
+    cluster = client.attach(name, "lab deploy", any_driver=True)
+    used, others = current.driver(), [item for item in cluster.drivers if item.path != current.driver().path]
+    if undo:
+        with progress.step(f"DRA driver {used.name} removed", cluster.log_dir):
+            done = deployment.remove_driver(cluster, used)
+        # The last one is remembered: it is deployed again by default.
+        if others:
+            cluster.record_drivers(others)
+        print("\n".join(done))
+        return
+    with progress.step(f"DRA driver {used.name} deployed", cluster.log_dir):
+        if used not in cluster.drivers:
+            for archive in deployment.driver_archives(used):
+                image_loading.load(cluster, archive)
+        deployment.install_driver(cluster, used)
+        if used not in cluster.drivers:
+            cluster.record_drivers([*others, used])
+        deployment.wait_published(cluster, used)

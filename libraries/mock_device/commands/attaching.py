@@ -16,15 +16,17 @@ _enable_vfs = click.option(
 @click.command()
 @click.option("--profile", metavar="FILE", help="Profile of kind external; needed unless the cluster is attached.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be installed, but change nothing.")
+@options.driver
 @_enable_vfs
 @options.name
-def attach(profile: str | None, dry_run: bool, enable_vfs: bool, name: str) -> int:
+def attach(profile: str | None, dry_run: bool, driver: str | None, enable_vfs: bool, name: str) -> int:
     """Use a cluster that exists: check it, install kernel module and driver, discover its devices."""
     from mock_device.diagnosis import health
+    from mock_device.driver import current
     from mock_device.lab.base import progress, tables, timeouts
     from mock_device.lab.base.errors import StepError
     from mock_device.lab.base.tables import Note, Table
-    from mock_device.lab.cluster import attached, attaching, inventory
+    from mock_device.lab.cluster import attached, attaching, drivers, inventory
     from mock_device.lab.cluster.attached import AttachedPaths
     from mock_device.tools import access_checks
 
@@ -34,6 +36,7 @@ def attach(profile: str | None, dry_run: bool, enable_vfs: bool, name: str) -> i
         profile = AttachedPaths.of(name).load().profile
     wanted = inventory.load(profile)
     timeouts.use_profile(wanted.timeout_factor)
+    current.use(drivers.choose(driver))
     found = access_checks.check(wanted)
     tables.print_tables(access_checks.table(found), access_checks.plan(wanted))
     if problems := [item for item in found if item.problem]:

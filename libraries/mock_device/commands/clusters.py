@@ -16,11 +16,14 @@ _INTERVAL_SECONDS = 1.0
 @click.command()
 @options.topologies(default=DEFAULT_TOPOLOGY)
 @options.profile
+@options.driver
 @options.module_loader
 @click.option("--cold", is_flag=True, help="Boot the cluster instead of restoring a saved one.")
 @options.internet
 @options.name
-def up(topology: str, profile: str, module_loader: str | None, cold: bool, internet: bool, name: str) -> None:
+def up(
+    topology: str, profile: str, driver: str | None, module_loader: str | None, cold: bool, internet: bool, name: str
+) -> None:
     """Start a cluster with kernel module, DRA driver and devices; it runs until 'lab down'."""
     from mock_device.diagnosis import health
     from mock_device.lab.base import progress, tables
@@ -32,7 +35,9 @@ def up(topology: str, profile: str, module_loader: str | None, cold: bool, inter
     prerequisites.check()
     with progress.step(f"cluster {name} ({topology})"):
         loader = LoaderKind(module_loader) if module_loader else None
-        cluster = client.up(topology, name, profile=profile, cold=cold, internet=internet, module_loader=loader)
+        cluster = client.up(
+            topology, name, profile=profile, cold=cold, internet=internet, module_loader=loader, driver=driver
+        )
     cluster.stay()
     places = Table((), [Note("logs", str(cluster.log_dir)), Note("kubeconfig", str(cluster.kubeconfig))])
     tables.print_tables(*health.tables(health.status_of(cluster)), places)

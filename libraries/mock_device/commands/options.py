@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.base.variables import profile_names, topology_names
+from mock_device.lab.base.variables import driver_names, profile_names, topology_names
 
 if TYPE_CHECKING:
     from mock_device.topology import Node
@@ -32,6 +32,10 @@ def _complete_topology(_: click.Context, __: click.Parameter, incomplete: str) -
 
 def _complete_profile(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return _names_or_files(profile_names(), incomplete)
+
+
+def _complete_driver(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _names_or_files(driver_names(), incomplete)
 
 
 def _complete_cluster(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -81,6 +85,12 @@ profile = click.option(
     metavar="NAME-OR-FILE",
     shell_complete=_complete_profile,
     help=f"Name in variables, or the path of a .yaml file (default: {DEFAULT_PROFILE}).",
+)
+driver = click.option(
+    "--driver",
+    metavar="NAME-OR-FILE",
+    shell_complete=_complete_driver,
+    help="DRA driver: a name in variables/drivers, or the path of a .yaml file; LAB_DRIVER sets it, too.",
 )
 internet = click.option("--internet", is_flag=True, help="Let guests reach the outside (user-mode NAT by passt).")
 module_loader = click.option(

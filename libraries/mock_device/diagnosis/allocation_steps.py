@@ -8,23 +8,24 @@ from kubernetes import client
 
 from mock_device.checks.objects import availability, claim_forms, pod_claims, pods, slices
 from mock_device.checks.objects.claim_forms import Claim
-from mock_device.checks.objects.claims import DeviceClass
 from mock_device.diagnosis import causes, selectors
 from mock_device.diagnosis.causes import Supply
 from mock_device.diagnosis.discovery_steps import DEPLOY
 from mock_device.diagnosis.selectors import Selectors
 from mock_device.diagnosis.snapshot import Object, Snapshot, name_of
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged
+from mock_device.driver import current
 from mock_device.lab.cluster import deploy, kmm_state
-from mock_device.lab.kube import kubeexplain, manifests
-
-_CLASSES_MANIFEST = deploy.DRIVER_MANIFESTS / "20-device-classes.yaml"
+from mock_device.lab.kube import kubeexplain
 
 
 def controller(snapshot: Snapshot) -> Finding:
-    """The controller's pod is Ready."""
+    """The controller's pod is Ready, if the driver has one."""
+    described = current.driver().controller
+    if described is None:
+        return judged([], "", f"{current.driver().name} has none")
     if not snapshot.controllers:
-        return judged([f"there is no pod of {deploy.CONTROLLER}"], DEPLOY, "")
+        return judged([f"there is no pod of {described.workload}"], DEPLOY, "")
     wrong = [
         f"{pod['metadata']['name']} is not ready: {', '.join(kubeexplain.pod_reasons(client.V1Pod.from_dict(pod)))}"
         for pod in snapshot.controllers
@@ -40,30 +41,35 @@ def driver_pods(snapshot: Snapshot) -> Finding:
     """
     found = [pod for pod in snapshot.driver_pods if not kmm_state.is_passing(pod)]
     if not found:
-        return judged([f"no pods in namespace {deploy.NAMESPACE}"], DEPLOY, "")
+        return judged([f"no pods in namespace {current.driver().namespace}"], DEPLOY, "")
     wrong, remedy = [], ""
     for pod in found:
         if not pods.runs(pod):
             name, status = pod["metadata"]["name"], pod.get("status") or {}
             where = pod["spec"].get("nodeName") or "no node"
             wrong.append(f"pod {name} on {where} is not ready ({status.get('phase', 'no phase')})")
-            remedy = remedy or f"lab kubectl -n {deploy.NAMESPACE} describe pod {name}"
+            namespace = pod["metadata"]["namespace"]
+            remedy = remedy or f"lab kubectl -n {namespace} describe pod {name}"
     return judged(wrong, remedy, f"{len(found)} pods are Ready")
 
 
 def device_classes(snapshot: Snapshot) -> Finding:
-    """The driver's DeviceClasses exist, and select what its manifest says."""
+    """The driver's DeviceClasses exist, and select what its manifests say."""
     found = {item["metadata"]["name"]: item for item in snapshot.device_classes}
-    manifest = {item["metadata"]["name"]: item for item in manifests.read_manifest(_CLASSES_MANIFEST)}
+    driver = current.driver()
+    manifest = {item["metadata"]["name"]: item for item in deploy.objects_of(driver) if item["kind"] == "DeviceClass"}
     wrong = []
-    for name in (device_class.value for device_class in DeviceClass):
+    names = list(driver.device_classes.values())
+    for name in names:
         if name not in found:
             wrong.append(f"there is no DeviceClass {name}")
+            continue
+        if name not in manifest:
             continue
         expected, selected = selectors.of_class(manifest[name]), selectors.of_class(found[name])
         if not _is_as_narrow(selected, expected):
             wrong.append(f"DeviceClass {name}: expected CEL {expected}, found {selected or 'no selector'}")
-    return judged(wrong, DEPLOY, ", ".join(manifest))
+    return judged(wrong, DEPLOY, ", ".join(names))
 
 
 def _is_as_narrow(selected: Selectors, expected: Selectors) -> bool:

@@ -17,12 +17,11 @@ from typing import Any
 
 from mock_device.checks.objects.availability import Availability
 from mock_device.checks.objects.claim_forms import Claim, Constraint, Request, Wanted
-from mock_device.checks.objects.claims import DeviceClass
 from mock_device.checks.objects.slices import PublishedDevice, PublishedId
 from mock_device.diagnosis import selectors
 from mock_device.diagnosis.discovery_steps import DEPLOY
 from mock_device.diagnosis.selectors import Selectors
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 CLASSES = "lab kubectl get deviceclasses"
 DEVICES_THERE_ARE = "lab devices"
@@ -93,7 +92,7 @@ def _of_request(claim: Claim, request: Request, supply: Supply, reason: str) -> 
 def _of_wanted(wanted: Wanted, claim: Claim, supply: Supply, reason: str) -> Cause | None:
     if wanted.device_class not in supply.classes:
         known = ", ".join(supply.classes) or "none"
-        is_ours = wanted.device_class in {device_class.value for device_class in DeviceClass}
+        is_ours = wanted.device_class in current.driver().device_classes.values()
         return f"there is no DeviceClass {wanted.device_class!r}; available: {known}", DEPLOY if is_ours else CLASSES
     demand = _demand(wanted, supply)
     if demand is None:
@@ -271,7 +270,7 @@ def _demand(wanted: Wanted, supply: Supply) -> _Demand | None:
     if wanted.device_class not in supply.classes:
         return None
     of_class, own = _class_of(wanted, supply), selectors.parse(wanted.selectors)
-    if of_class.driver != DRIVER:
+    if of_class.driver != current.driver().name:
         return None
     devices = tuple(
         device

@@ -10,10 +10,11 @@ from mock_device.checks.nodes import cdi, cdi_schema, runtime, sysfs
 from mock_device.checks.objects import claims, pod_claims, pods, slices
 from mock_device.checks.objects.claims import AllocatedDevice
 from mock_device.diagnosis.allocation_steps import chosen
-from mock_device.diagnosis.discovery_steps import AGENTS_AGAIN
+from mock_device.diagnosis.discovery_steps import agents_again
 from mock_device.diagnosis.image_steps import images
 from mock_device.diagnosis.snapshot import Object, Snapshot, name_of
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.driver import current
 from mock_device.lab.cluster.node_runtime import Kind
 from mock_device.topology import Function
 
@@ -34,7 +35,8 @@ def folder(snapshot: Snapshot) -> Finding:
 
 
 def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
-    """Yield node, remedy and complaint."""
+    """Yield node, remedy and complaint. Only from our node agent's container can the folder be looked at."""
+    looks = "project-agent" in current.driver().promises
     for node, there in snapshot.cdi_folders.items():
         agent = snapshot.agent_folders.get(node)
         # containerd does not reread the folder without a restart.
@@ -42,19 +44,21 @@ def _folder_complaints(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
         uncover = on_node(node, f"umount {cdi.FOLDER} && systemctl restart {found.service}")
         if there.kind != "directory":
             make = on_node(node, f"mv {cdi.FOLDER} {cdi.FOLDER}.aside; mkdir {cdi.FOLDER}")
-            yield node, f"{make} && {AGENTS_AGAIN}", f"expected directory {cdi.FOLDER}, found {there.kind}"
+            yield node, f"{make} && {agents_again()}", f"expected directory {cdi.FOLDER}, found {there.kind}"
         elif not (there.readable and there.writable):
             lacks = " and ".join(["not readable"] * (not there.readable) + ["not writable"] * (not there.writable))
             covered = ", something is mounted on it" if there.mounted else ""
             repair = uncover if there.mounted else on_node(node, "mount -o remount,rw /run")
             yield node, repair, f"{cdi.FOLDER} is {lacks} for root{covered}"
+        elif not looks:
+            pass
         elif agent is None:
-            yield node, AGENTS_AGAIN, "no node agent to look from"
+            yield node, agents_again(), "no node agent to look from"
         elif agent.inode != there.inode:
-            repair = uncover if there.mounted else AGENTS_AGAIN
+            repair = uncover if there.mounted else agents_again()
             yield node, repair, f"the node agent writes to another folder than the node's {cdi.FOLDER}"
         elif not (agent.readable and agent.writable):
-            yield node, AGENTS_AGAIN, f"the node agent cannot read and write {cdi.FOLDER}"
+            yield node, agents_again(), f"the node agent cannot read and write {cdi.FOLDER}"
         folders = runtime.cdi_folders(snapshot.configs[node])
         if _resolved(cdi.FOLDER) not in map(_resolved, folders):
             complaint = f"{found.kind} applies CDI files of {', '.join(folders) or 'no folder'}, not of {cdi.FOLDER}"
@@ -90,7 +94,8 @@ def prepared(snapshot: Snapshot) -> Finding:
     with_file = {
         key: allocation.function_of(snapshot.topology, device)
         for key, device in devices.items()
-        if key in running or (key.node, cdi.path_of(key.name)) in files
+        if "cdi-file-a-device" in current.driver().promises
+        and (key in running or (key.node, cdi.path_of(key.name)) in files)
     }
     wrong += cdi.complaints(snapshot.cdi_files, with_file) + cdi_schema.complaints(snapshot.cdi_files)
     if wrong:

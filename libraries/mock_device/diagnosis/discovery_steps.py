@@ -18,16 +18,12 @@ from mock_device.checks.objects.pods import runs
 from mock_device.diagnosis import device_steps, loader_remedies
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Snapshot, answering
 from mock_device.diagnosis.steps import Finding, Issue, Step, judged, on_node
+from mock_device.driver import current
 from mock_device.lab.base.defaults import DEFAULT_TOPOLOGY
-from mock_device.lab.cluster import deploy, node_runtime
+from mock_device.lab.cluster import node_runtime
 from mock_device.lab.kube import kubeexplain
 
-AGENTS_AGAIN = f"lab kubectl -n {deploy.NAMESPACE} rollout restart daemonset/{deploy.NODE_AGENT}"
 DEPLOY = "lab deploy"
-ANY_NODE_AGAIN = (
-    f"lab kubectl -n {deploy.NAMESPACE} patch daemonset {deploy.NODE_AGENT} --type json "
-    """-p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'"""
-)
 _LEFT_OUT = "mock_accel_devices_left_out"
 _FIELDS_CHANGED = "mock_accel_slice_fields_changed"
 """Metrics of the node agents (dra-driver/mock_accel_dra/metrics.py)."""
@@ -38,6 +34,24 @@ _KERNEL_DRIVER = "mock_accel"
 _TROUBLE = re.compile(rf"[EWF]\d{{4}} |^{NO_LOG}")
 _REFUSAL = re.compile(r"\b403\b|[Ff]orbidden")
 _SHOWN_LINES = 5
+
+
+def _of_agents(command: str) -> str:
+    """``lab kubectl`` with ``command`` in the driver's namespace; ``{}`` in it stands for the node agents' workload."""
+    driver = current.driver()
+    return f"lab kubectl -n {driver.namespace} {command.replace('{}', driver.node_agent.workload)}"
+
+
+def agents_again() -> str:
+    """The command that replaces the driver's node agents."""
+    return _of_agents("rollout restart daemonset/{}")
+
+
+def any_node_again() -> str:
+    """The command that lets the driver's node agents run on all nodes."""
+    return _of_agents(
+        """patch daemonset {} --type json -p '[{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]'"""
+    )
 
 
 def start_again(snapshot: Snapshot) -> str:
@@ -160,8 +174,10 @@ def sysfs_class(snapshot: Snapshot) -> Finding:
 def agents(snapshot: Snapshot) -> Finding:
     """A node agent is Ready on each node. Errors in its log are only shown here; later steps check their causes."""
     daemon_set = snapshot.daemon_set
+    driver = current.driver()
+    workload = driver.node_agent.workload
     if daemon_set is None:
-        return judged([f"there is no DaemonSet {deploy.NAMESPACE}/{deploy.NODE_AGENT}"], DEPLOY, "")
+        return judged([f"there is no DaemonSet {driver.namespace}/{workload}"], DEPLOY, "")
     placed = {agent["spec"].get("nodeName"): agent for agent in snapshot.agents}
     wrong, remedy = [], ""
     selector = daemon_set["spec"]["template"]["spec"].get("nodeSelector")
@@ -169,9 +185,8 @@ def agents(snapshot: Snapshot) -> Finding:
         agent = placed.get(node.name)
         if agent is None:
             why = f"; its DaemonSet selects nodes with {json.dumps(selector)}" if selector else ""
-            wrong.append(f"{node.name}: no pod of {deploy.NODE_AGENT}{why}")
-            describe = f"lab kubectl -n {deploy.NAMESPACE} describe daemonset {deploy.NODE_AGENT}"
-            remedy = remedy or (ANY_NODE_AGAIN if selector else describe)
+            wrong.append(f"{node.name}: no pod of {workload}{why}")
+            remedy = remedy or (any_node_again() if selector else _of_agents("describe daemonset {}"))
         elif not runs(agent):
             reasons = ", ".join(kubeexplain.pod_reasons(client.V1Pod.from_dict(agent)))
             wrong.append(
@@ -196,7 +211,12 @@ def access(snapshot: Snapshot) -> Finding:
 
 
 def left_out(snapshot: Snapshot) -> Finding:
-    """The node agents can publish all devices, and the API server stores slices as written."""
+    """The node agents can publish all devices, and the API server stores slices as written.
+
+    Only by the metrics of drivers that promise ours.
+    """
+    if "metrics" not in current.driver().promises:
+        return judged([], "", f"not judged: {current.driver().name} does not promise metrics")
     wrong, remedy = [], ""
     for node, text in snapshot.agent_metrics.items():
         for family in text_string_to_metric_families(text):
@@ -230,7 +250,7 @@ def published(snapshot: Snapshot) -> Finding:
     wrong = slices.incomplete_pools(snapshot.slices)
     wrong += publication.complaints(snapshot.topology, snapshot.devices, found)
     fine = f"{len(found)} devices published, in agreement with sysfs"
-    return judged(wrong, AGENTS_AGAIN, fine, lambda: _log_lines(snapshot, _TROUBLE))
+    return judged(wrong, agents_again(), fine, lambda: _log_lines(snapshot, _TROUBLE))
 
 
 STEPS = (

@@ -13,23 +13,24 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from mock_device.checks.errors import CheckError
+from mock_device.checks.layers import allocation
 from mock_device.checks.nodes import sysfs
 from mock_device.checks.nodes.looking import LookingSession
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, NodeDevices
-from mock_device.checks.objects import others, pods
+from mock_device.checks.objects import kube, others, pods
 from mock_device.diagnosis import allocation_steps, discovery_steps
 from mock_device.diagnosis.discovery_steps import condition
 from mock_device.diagnosis.live_snapshot import LiveSnapshot
 from mock_device.diagnosis.snapshot import Snapshot
 from mock_device.diagnosis.steps import of_cluster, take
+from mock_device.driver import current
 from mock_device.lab.base.disk import mebibytes
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
 from mock_device.lab.cluster import kmm
 from mock_device.lab.cluster.cluster import Cluster, GuestAnswer
 from mock_device.lab.cluster.loader_settings import LoaderKind
-from mock_device.names import DRIVER
 from mock_device.topology import Node
 
 STEPS = tuple(step for step in (*discovery_steps.STEPS, *allocation_steps.STEPS) if step.of_health)
@@ -112,11 +113,18 @@ def complaints_of(session: Session, *, all_free: bool = False) -> list[str]:
     try:
         snapshot = LiveSnapshot(session)
         snapshot.look_at_health()
-        held = others.held(session.api) if all_free else {}
+        allocated = _still_allocated(session, snapshot) if all_free else []
     except (CheckError, StepError, ApiException, HTTPError) as error:
         return [str(error)]
-    found = complaints(snapshot)
-    return found + (sysfs.register_complaints(snapshot.devices, (), held) if all_free else [])
+    return complaints(snapshot) + allocated
+
+
+def _still_allocated(session: Session, snapshot: LiveSnapshot) -> list[str]:
+    """Devices that tests have not released: by the registers, or by the claims if the driver does not promise them."""
+    held = others.held(session.api)
+    if "status-register" in current.driver().promises:
+        return sysfs.register_complaints(snapshot.devices, (), held)
+    return allocation.still_allocated(kube.allocated_devices(session.api), held)
 
 
 def status_of(cluster: Cluster) -> ClusterStatus:
@@ -136,6 +144,7 @@ def collect(session: Session) -> ClusterStatus:
     """
     snapshot = LiveSnapshot(session)
     snapshot.look_at_health()
+    driver = current.driver().name
     state, holders = ("attached", [])
     if snapshot.has_guests:
         state, holders = snapshot.supervisor["state"], snapshot.supervisor["holders"]
@@ -154,7 +163,7 @@ def collect(session: Session) -> ClusterStatus:
             )
             for pod in snapshot.driver_pods
         ],
-        slices=sum(bool(item["spec"].get("devices")) for item in snapshot.slices if item["spec"]["driver"] == DRIVER),
+        slices=sum(bool(item["spec"].get("devices")) for item in snapshot.slices if item["spec"]["driver"] == driver),
         complaints=complaints(snapshot),
         module_loader=snapshot.loader.value,
         loader_files=kmm.checksums_in(session.api) if snapshot.loader is LoaderKind.KMM else {},

@@ -24,7 +24,9 @@ from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.checks.objects import kube, pod_claims, pods
 from mock_device.diagnosis import folders
 from mock_device.diagnosis.folders import Folder
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import NO_LOG, WATCHED_SECONDS, Access, ContainerKey, Event, Object, name_of
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.cluster import deploy, kmm_state, module_loader
@@ -32,13 +34,12 @@ from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 from mock_device.lab.cluster.kmm_state import KmmState
 from mock_device.lab.cluster.loader_settings import LoaderKind
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.lab.kube import kubeclient, manifests
-from mock_device.names import DRIVER
+from mock_device.lab.kube import kubeclient
+from mock_device.names import NAMESPACE
 
 CLOCK_PROBE = "date +%s.%N"
 _MANY_WRITES = 3
 """More writes than a real change causes: a VF may be written twice, with its PF and alone."""
-_RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
 _LOG_LINES = 200
 _SERVER = "devices-"
 
@@ -142,7 +143,9 @@ class LiveSnapshot:
     @cached_property
     def daemon_set(self) -> Object | None:
         lister = client.AppsV1Api(self._api).list_namespaced_daemon_set
-        found = self._list(lister, namespace=deploy.NAMESPACE, field_selector=f"metadata.name={deploy.NODE_AGENT}")
+        used = current.driver()
+        selector = f"metadata.name={used.node_agent.workload}"
+        found = self._list(lister, namespace=used.namespace, field_selector=selector)
         return found[0] if found else None
 
     @cached_property
@@ -167,14 +170,17 @@ class LiveSnapshot:
 
     @cached_property
     def agent_metrics(self) -> Mapping[str, str]:
+        if "metrics" not in current.driver().promises:
+            return {}
         return {agent["spec"]["nodeName"]: metrics.read(self._api, agent["metadata"]["name"]) for agent in self.agents}
 
     @cached_property
     def refused(self) -> Sequence[Access]:
         review = client.AuthorizationV1Api(self._api).create_subject_access_review
         refused = []
-        for access in granted(manifests.read_manifest(_RBAC_MANIFEST)):
-            user = f"system:serviceaccount:{deploy.NAMESPACE}:{access.account}"
+        used = current.driver()
+        for access in granted(deploy.objects_of(used)):
+            user = f"system:serviceaccount:{used.namespace}:{access.account}"
             resource, _, subresource = access.resource.partition("/")
             spec = client.V1SubjectAccessReviewSpec(
                 user=user,
@@ -204,7 +210,7 @@ class LiveSnapshot:
 
         def rewritten(found: Mapping[str, Any]) -> bool:
             for item in found.values():
-                if item.spec.driver == DRIVER:
+                if item.spec.driver == current.driver().name:
                     pool = item.spec.pool
                     grown[pool.name] = pool.generation - first.setdefault(pool.name, pool.generation)
             return any(count >= _MANY_WRITES for count in grown.values())
@@ -216,14 +222,17 @@ class LiveSnapshot:
         """By the API server's clock, rounded down: since the last write of one of the driver's slices; 0 if unknown."""
         listing, _, headers = client.ResourceV1Api(self._api).list_resource_slice_with_http_info()
         now = parsedate_to_datetime(headers["Date"])
-        ours: list[Any] = [item for item in listing.items if item.spec.driver == DRIVER]
+        ours: list[Any] = [item for item in listing.items if item.spec.driver == current.driver().name]
         writes = [entry.time for item in ours for entry in item.metadata.managed_fields or () if entry.time]
         # Times of fields are cut to seconds, and so is the date of the answer.
         return (now - max(writes)).total_seconds() - 1 if writes else 0.0
 
     @cached_property
     def driver_pods(self) -> Sequence[Object]:
-        return self._list(client.CoreV1Api(self._api).list_namespaced_pod, namespace=deploy.NAMESPACE)
+        lister = client.CoreV1Api(self._api).list_namespaced_pod
+        # The module's loader is in the project's namespace.
+        namespaces = dict.fromkeys((current.driver().namespace, NAMESPACE))
+        return [pod for namespace in namespaces for pod in self._list(lister, namespace=namespace)]
 
     @cached_property
     def controllers(self) -> Sequence[Object]:
@@ -280,11 +289,15 @@ class LiveSnapshot:
 
     @cached_property
     def agent_folders(self) -> Mapping[str, Folder]:
-        found = {}
+        found: dict[str, Folder] = {}
+        if "project-agent" not in current.driver().promises:
+            return found
         for agent in self.agents:
             name, node = agent["metadata"]["name"], agent["spec"]["nodeName"]
             command = ["/usr/bin/python3", "-c", folders.AGENT_PROBE]
-            output = kube.execute(self._api, name, command, Timeout.POD_COMMAND.nominal, namespace=deploy.NAMESPACE)
+            output = kube.execute(
+                self._api, name, command, Timeout.POD_COMMAND.nominal, namespace=current.driver().namespace
+            )
             found[node] = folders.parse(node, output)
         return found
 
@@ -312,7 +325,7 @@ class LiveSnapshot:
 
     def view(self, container: ContainerKey) -> str:
         namespace, pod, name = container
-        return kube.execute(self._api, pod, ["sh", "-c", pods.PROBE], Timeout.POD_COMMAND.nominal, name, namespace)
+        return kube.execute(self._api, pod, ["sh", "-c", pods.probe()], Timeout.POD_COMMAND.nominal, name, namespace)
 
     def _pods_of(self, component: Component) -> list[Object]:
         return [kubeclient.as_json(self._api, pod) for pod in driver.pods(self._api, component).values()]
@@ -325,19 +338,3 @@ class LiveSnapshot:
 def ahead(clock: float, before: float, after: float) -> float:
     """Seconds by which ``clock``, read between ``before`` and ``after``, is ahead; negative if it is behind."""
     return clock - after if clock > after else min(0.0, clock - before)
-
-
-def granted(objects: Sequence[Object]) -> list[Access]:
-    """Permissions that a manifest's ClusterRoles grant to the service accounts of its ClusterRoleBindings."""
-    roles = {item["metadata"]["name"]: item["rules"] for item in objects if item["kind"] == "ClusterRole"}
-    return [
-        Access(subject["name"], verb, group, resource, name)
-        for binding in objects
-        if binding["kind"] == "ClusterRoleBinding"
-        for subject in binding["subjects"]
-        for rule in roles[binding["roleRef"]["name"]]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        for name in rule.get("resourceNames", [""])
-    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mock_device.checks.objects.slices import PublishedDevice, Value
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 _LITERAL = r"""("[^"\\]*"|'[^'\\]*'|-?\d+|true|false)"""
 _DRIVER = re.compile(rf"device\.driver\s*==\s*{_LITERAL}")
@@ -44,7 +44,7 @@ class Selectors:
 
     def may_select(self, device: PublishedDevice) -> bool:
         """Whether ``device`` (of this project's driver) meets all understood parts."""
-        return self.driver in (None, DRIVER) and all(
+        return self.driver in (None, current.driver().name) and all(
             (found := device.attribute(name)) == value and isinstance(found, bool) == isinstance(value, bool)
             for name, value in self.attributes
         )

@@ -174,7 +174,7 @@ class Snapshot(Protocol):
         """Whether the container runtime of ``node`` has the image with this full name."""
 
     def view(self, container: ContainerKey) -> str:
-        """Output of ``checks.objects.pods.PROBE`` in a container. Raises CheckError if it cannot be run there."""
+        """Output of ``checks.objects.pods.probe`` in a container. Raises CheckError if it cannot be run there."""
 
 
 def answering(snapshot: Snapshot) -> Topology:

@@ -16,6 +16,7 @@ from kubernetes.client import ApiClient, ApiException
 from urllib3.exceptions import HTTPError
 
 from mock_device.checks.nodes import runtime
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import Table
 from mock_device.lab.base.timeouts import Timeout
@@ -27,7 +28,7 @@ from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.node_runtime import Kind, NodeRuntime
 from mock_device.lab.cluster.ssh import on_node, runner
 from mock_device.lab.kube import contexts, kubeclient, kubeexplain
-from mock_device.names import DRIVER, NAMESPACE
+from mock_device.names import NAMESPACE
 from mock_device.tools import ssh_remedies
 
 _STORE = threading.Lock()
@@ -145,7 +146,7 @@ def _dra(api: ApiClient) -> Iterator[Check]:
         "kind": "ResourceSlice",
         "metadata": {"generateName": "mock-device-check-"},
         "spec": {
-            "driver": DRIVER,
+            "driver": current.driver().name,
             "pool": {"name": "check", "generation": 1, "resourceSliceCount": 1},
             "allNodes": True,
             "sharedCounters": [{"name": "check", "counters": {"check": {"value": "1"}}}],

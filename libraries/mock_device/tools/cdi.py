@@ -73,7 +73,7 @@ def pick(files: list[CdiFile], device: str | None) -> list[CdiFile]:
 
 def device_of(file: CdiFile) -> str:
     """Device after which ``file`` is named; empty if there is none."""
-    start, end = f"{cdi.FOLDER}/{cdi.PREFIX}", ".json"
+    start, end = cdi.around_device()
     matches = file.path.startswith(start) and file.path.endswith(end)
     return file.path.removeprefix(start).removesuffix(end) if matches else ""
 

@@ -143,7 +143,7 @@ def pods(session: Session, component: Component | None, node: str | None) -> lis
     if not found and component is Component.MODULE_LOADER and module_loader.found_in(session.api) is LoaderKind.KMM:
         raise CheckError(f"KMM loads the kernel module, its pods end after a moment; see: {kmm_state.LOGS}")
     if not found:
-        what = component.value if component else "the driver"
+        what = component.title if component else "the driver"
         raise CheckError(f"no pod of {what}{f' on {node}' if node else ''}; see: lab diagnose")
     return found
 

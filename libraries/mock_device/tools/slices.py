@@ -69,11 +69,11 @@ def rows(
             node=device.node,
             device=device.name,
             numa_node=device.numa_node,
-            pci=str(device.attribute("pciAddress") or "-"),
+            pci=str(device.meaning("pci-address") or "-"),
             holders=holders.get(device.published_id, ()),
             is_free=available.is_free(device),
         )
-        for device in sorted(available.devices, key=lambda device: (device.node, str(device.attribute("pciAddress"))))
+        for device in sorted(available.devices, key=lambda device: (device.node, str(device.meaning("pci-address"))))
         if node in (None, device.node)
     ]
 

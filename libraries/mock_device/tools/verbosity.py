@@ -17,7 +17,6 @@ from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import kube
 from mock_device.checks.waiting import Deadline, until_no_complaints
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 from mock_device.tools.logs import pods
 
 LEVELS = range(2, 7)
@@ -46,12 +45,12 @@ def set_level(
     if level not in LEVELS:
         raise CheckError(f"expected a verbosity from {LEVELS[0]} to {LEVELS[-1]}, found {level}")
     if component not in (None, *COMPONENTS):
-        raise CheckError(f"{component.value} has no verbosity; {' and '.join(item.value for item in COMPONENTS)} have")
+        raise CheckError(f"{component.title} has no verbosity; {' and '.join(item.title for item in COMPONENTS)} have")
     deadline = Deadline(timeout)
     names = _pods(session, component, node)
     marks = [driver.mark(session.api, pod) for pod in names]
     for pod in names:
-        kube.execute(session.api, pod, command(level), deadline.left(), namespace=deploy.NAMESPACE)
+        kube.execute(session.api, pod, command(level), deadline.left(), namespace=driver.namespace())
     for mark in marks:
         until_no_complaints(
             partial(_unconfirmed, session, mark, level),

@@ -1,8 +1,8 @@
-"""YAML mappings with the line of each key."""
+"""YAML mappings and lists with the line of each key and item."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,6 +17,13 @@ class Fields(dict[Hashable, Any]):
     """Line of each key."""
     properties: Mapping[str, Any]
     """What the JSON schema allows for each key; set by ``Reader.fields``."""
+
+
+class Items(list[Any]):
+    """A YAML list."""
+
+    lines: list[int]
+    """Line of each item, which counts from 1."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -39,14 +46,31 @@ class _Loader(yaml.SafeLoader):
             fields[key] = self.construct_object(value_node, deep=True)
         return fields
 
+    def construct_items(self, node: yaml.SequenceNode) -> Items:
+        items = Items(self.construct_object(item, deep=True) for item in node.value)
+        items.lines = [item.start_mark.line + 1 for item in node.value]
+        return items
+
 
 def _construct(loader: _Loader, node: yaml.MappingNode) -> Fields:
     return loader.construct_mapping(node, deep=True)
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _Loader.construct_items)
+
+
+def line_of(document: object, path: Sequence[str | int]) -> int:
+    """Line of what the keys and indices in ``path`` lead to in a parsed document; of the deepest that has one."""
+    line = document.line if isinstance(document, Fields) else 1
+    for step in path:
+        lines = dict(enumerate(document.lines)) if isinstance(document, Items) else getattr(document, "lines", {})
+        if step not in lines:
+            break
+        line, document = lines[step], document[step]  # type: ignore[index]
+    return line
 
 
 def parse(text: str) -> object:
-    """The document in ``text``, its mappings as Fields. Raises yaml.YAMLError and RecursionError."""
+    """The document in ``text``: mappings are Fields, lists are Items. Raises yaml.YAMLError and RecursionError."""
     return yaml.load(text, _Loader)

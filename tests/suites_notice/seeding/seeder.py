@@ -21,13 +21,15 @@ from mock_device.checks.nodes.node_shell import NodeShell
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.diagnosis import health
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.build import kbuild
-from mock_device.lab.cluster import client, deploy
+from mock_device.lab.cluster import client
 from mock_device.lab.guest.monitor import device_add_arguments
 from mock_device.lab.kube import kubeclient, manifests
+from mock_device.names import NAMESPACE
 from mock_device.topology import Node, Slot
 
 HOOK = Path(__file__).with_name("hook")
@@ -85,11 +87,11 @@ class Seeder:
     @contextmanager
     def _driver(self, code: str) -> Iterator[None]:
         core, apps = CoreV1Api(self._api), AppsV1Api(self._api)
-        found: Any = apps.read_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE)
+        found: Any = apps.read_namespaced_daemon_set(current.driver().node_agent.workload, NAMESPACE)
         right = kubeclient.as_json(self._api, found.spec.template)
         data = {"sitecustomize.py": _program(code)}
         config = V1ConfigMap(metadata=V1ObjectMeta(name=_NAME), data=data)
-        core.create_namespaced_config_map(deploy.NAMESPACE, config)
+        core.create_namespaced_config_map(NAMESPACE, config)
         (container,) = right["spec"]["containers"]
         patched = {
             "name": container["name"],
@@ -103,7 +105,7 @@ class Seeder:
             yield
         finally:
             driver.change_agents(self._api, {"$patch": "replace", **right}, len(self._nodes), _TIMEOUT)
-            core.delete_namespaced_config_map(_NAME, deploy.NAMESPACE)
+            core.delete_namespaced_config_map(_NAME, NAMESPACE)
 
     @contextmanager
     def _server(self, code: str) -> Iterator[None]:

@@ -99,6 +99,13 @@ def test_bad_topology_is_refused_with_its_line(tmp_path: Path, capsys: pytest.Ca
     assert f"{path}:2: node name 'Node_1' is not a DNS label" in capsys.readouterr().err
 
 
+def test_bad_driver_is_refused_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: gpu.example.org\n")
+    assert cli.main(["--driver", str(path), "--outputdir", str(tmp_path)]) == 1
+    assert f"{path}:1: expected the key namespace, device-classes or pods" in capsys.readouterr().err
+
+
 def test_rerun_without_failures_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--rerun", "--outputdir", str(tmp_path)]) == 1
     assert f"there is no {tmp_path}/output.xml; run: make acceptance" in capsys.readouterr().err

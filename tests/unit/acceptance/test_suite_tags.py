@@ -21,9 +21,11 @@ def test_all_tests_of_a_suite_need_the_tag(tags: list[list[str]], alone: bool) -
     assert runs_alone(suite) is alone
 
 
-def test_capabilities_are_tags() -> None:
-    assert needed(["numa", "needs-hotplug", "needs-device-server"]) == {Capability.HOTPLUG, Capability.DEVICE_SERVER}
-    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* console, found wings"):
+def test_capabilities_and_offers_of_the_driver_are_tags() -> None:
+    found = needed(["numa", "needs-hotplug", "needs-device-server", "needs-health", "needs-attribute-numa-node"])
+    assert found.capabilities == {Capability.HOTPLUG, Capability.DEVICE_SERVER}
+    assert found.offers == {"health", "attribute-numa-node"}
+    with pytest.raises(StepError, match=r"expected a tag needs- with api, .* console, admin-access, .*, found wings"):
         needed(["needs-wings"])
 
 

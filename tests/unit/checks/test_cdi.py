@@ -44,7 +44,7 @@ def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
     (tmp_path / "example.com_mock-accel-mock2.links" / "a").symlink_to("../../devices/left")
     (tmp_path / "example.com_mock-accel-mock2.links" / "b").write_text("")
     (tmp_path / "example.com_mock-accel-mock3.link").symlink_to("dangling")
-    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path))
+    script = cdi.probe().replace(cdi.FOLDER, str(tmp_path))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     files = cdi.parse(NODE, output.replace(str(tmp_path), cdi.FOLDER))
     assert [(file.text, file.links) for file in files] == [
@@ -65,7 +65,7 @@ def test_probe_lists_all_files_of_the_driver(tmp_path: Path) -> None:
 
 
 def test_probe_of_a_missing_folder_lists_nothing(tmp_path: Path) -> None:
-    script = cdi.PROBE.replace(cdi.FOLDER, str(tmp_path / "cdi"))
+    script = cdi.probe().replace(cdi.FOLDER, str(tmp_path / "cdi"))
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     assert cdi.parse(NODE, output) == []
 

@@ -12,10 +12,11 @@ from mock_device.checks.layers import numa_layers
 from mock_device.checks.layers.numa_layers import PCI_BUS, SLICES, SYSFS, Layer, Sighting, judge
 from mock_device.checks.layers.verdict import Verdict
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices, PciFunction
-from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice, Value
+from mock_device.checks.objects.slices import STANDARD_NUMA_NODE, PublishedDevice, Value
 from mock_device.topology import DeviceId
 
 NODE = "mock-cluster-node1"
+NUMA_NODE = "mock-accel.example.com/numaNode"
 RIGHT = Verdict((), ())
 POSITIONS = {PCI_BUS: 0, SYSFS: 1, SLICES: 2}
 

@@ -12,7 +12,8 @@ from support.topologies import CLUSTER
 from mock_device.checks.nodes import cdi, sysfs
 from mock_device.checks.nodes.cdi import CdiFile
 from mock_device.checks.objects import kube, others, slices
-from mock_device.names import DRIVER, MADE_BY_TESTS
+from mock_device.driver import current
+from mock_device.names import MADE_BY_TESTS
 from mock_device.topology import DeviceId
 
 PUBLISHED = slices.parse(published())
@@ -22,7 +23,7 @@ NODE = CLUSTER.nodes[0]
 def claim(name: str, device: str, namespace: str = "team", **labels: str) -> dict[str, Any]:
     """A claim that has ``device`` of the first node."""
     (item,) = (entry for entry in PUBLISHED if entry.id == DeviceId(NODE1, device))
-    result = {"request": "device", "driver": DRIVER, "pool": item.pool, "device": item.device}
+    result = {"request": "device", "driver": current.driver().name, "pool": item.pool, "device": item.device}
     return {
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {},

@@ -160,7 +160,7 @@ def test_probe_lists_the_devices_of_the_container(tmp_path: Path) -> None:
         (folder / "device" / "vendor").write_text("0x1de5\n")
     (tree.classes / "mock9").symlink_to("../../devices/gone")
     (tree.classes / "mock0" / "left").symlink_to("../gone")
-    script = pods.PROBE.replace(CLASS_FOLDER, str(tree.classes))
+    script = pods.probe().replace(CLASS_FOLDER, str(tree.classes))
     environment = {"PATH": os.environ["PATH"], "HOME": "/", **ENVIRONMENT}
     output = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environment).stdout
     view = pods.parse_view(output.replace(str(tree.root), "/sys"))

@@ -18,7 +18,7 @@ from mock_accel_dra.settings import AgentSettings
 from mock_device.checks.driver import driver, prepare_call
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def agent_container(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         tree.add("mock1", "0000:11:00.0")
         api = FakeApiServer()
         api.add_node("node1")
-        api.add_claim("pair", [{"request": "r", "driver": DRIVER, "pool": "node1/mock1", "device": "mock1"}])
+        ours = current.driver().name
+        api.add_claim("pair", [{"request": "r", "driver": ours, "pool": "node1/mock1", "device": "mock1"}])
         settings = AgentSettings(
             node_name="node1",
             sysfs_root=tree.root,
@@ -43,7 +44,7 @@ def agent_container(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         def execute(_: ApiClient, pod: str, command: list[str], *rest: object, **__: object) -> str:
             assert pod == "agent-of-node1"
-            program = command[2].replace(f"/var/lib/kubelet/plugins/{DRIVER}", str(settings.plugin_dir))
+            program = command[2].replace("/var/lib/kubelet/plugins/{driver}", str(settings.plugin_dir))
             argv = [sys.executable, "-c", program, *command[3:]]
             return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
 

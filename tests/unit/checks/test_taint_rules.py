@@ -33,7 +33,7 @@ def test_rule_selects_one_device_or_all_of_the_driver() -> None:
     assert (one.pool, one.device, str(one.taint)) == (
         "node1/mock0",
         "mock0",
-        "mock-accel.example.com/test=off:NoSchedule (DeviceTaintRule off)",
+        "mock-device.example.com/test=off:NoSchedule (DeviceTaintRule off)",
     )
     assert body["metadata"]["labels"] == LABELS
     (every,) = parsed_rules([taint_rules.build("off", Effect.NO_EXECUTE)])

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from mock_device import topology
+from mock_device.driver import current, description
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
-from mock_device.lab.cluster import client, golden
+from mock_device.lab.base.variables import topology_path
+from mock_device.lab.cluster import client, drivers, golden
 from mock_device.lab.cluster.client import NoTopologyError
 from mock_device.lab.cluster.launcher import StartError
 from mock_device.topology.features import Feature
@@ -111,6 +113,7 @@ class Running:
     def __init__(self, loaded: topology.Topology) -> None:
         self.name = "default"
         self.topology = loaded
+        self.drivers = [description.load(description.DEFAULT)]
         self.released = False
 
     def release(self) -> None:
@@ -125,8 +128,8 @@ def test_cluster_whose_topology_file_was_edited_is_not_borrowed(
     path.write_text(text)
     running = Running(topology.load(path))
     said: list[str] = []
-    monkeypatch.setattr(client, "attach", lambda *_: running)
-    monkeypatch.setattr(client, "up", lambda *_: "another one")
+    monkeypatch.setattr(client, "attach", lambda *_, **__: running)
+    monkeypatch.setattr(client, "up", lambda *_, **__: "another one")
     monkeypatch.setattr(progress, "say", said.append)
     borrowed: Any = client.borrow(str(path))
     assert borrowed is running
@@ -135,6 +138,30 @@ def test_cluster_whose_topology_file_was_edited_is_not_borrowed(
     assert borrowed == "another one"
     assert running.released
     assert said == [f"{path} has changed since cluster 'default' was started from it"]
+
+
+def test_cluster_with_another_driver_is_not_borrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gpu.yaml"
+    pods = "pods: {node-agent: {workload: plugin, labels: {app: gpu}, container: driver}}\n"
+    path.write_text(f"name: gpu.example.com\nnamespace: gpus\ndevice-classes: {{all: gpu.example.com}}\n{pods}")
+    running = Running(topology.load(topology_path("single-node")))
+    said: list[str] = []
+    monkeypatch.setattr(drivers, "_chosen", None)
+    monkeypatch.setattr(client, "attach", lambda *_, **__: running)
+    monkeypatch.setattr(client, "up", lambda *_, driver, **__: f"one with {driver}")
+    monkeypatch.setattr(progress, "say", said.append)
+    try:
+        borrowed: Any = client.borrow("single-node", driver=str(path))
+        assert borrowed == f"one with {path}"
+        assert running.released
+        assert said == ["cluster 'default' has mock-accel.example.com, not gpu.example.com"]
+        running.drivers.append(description.read(path))
+        borrowed = client.borrow("single-node", driver=str(path))
+        assert borrowed is running
+        with pytest.raises(StepError, match=r"expected driver gpu\.example\.com .*; deploy it beside: lab deploy"):
+            drivers.check_deployed("default", running.drivers[:1])
+    finally:
+        current.use(None)
 
 
 def test_topology_without_the_feature_starts_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

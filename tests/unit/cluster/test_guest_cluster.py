@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from kubernetes import client
 from support.fake_supervisor import SPEC
 from support.topologies import CLUSTER
 
+from mock_device.driver import current, description
+from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
@@ -82,6 +86,28 @@ def test_node_without_a_port_is_a_damaged_file(paths: ClusterPaths) -> None:
     Access(6443, {NODES[0]: 2201}, 5001).save(paths.access)
     with pytest.raises(DamagedFileError, match=f"expected an SSH port of {NODES[1]}; stop the cluster: lab down"):
         attach(Control())
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_damaged_list_of_drivers_is_a_damaged_file(paths: ClusterPaths, content: str) -> None:
+    paths.drivers.write_text(content)
+    with pytest.raises(DamagedFileError, match=r"drivers\.json is damaged"):
+        attach(Control())
+
+
+def test_cluster_remembers_its_drivers(paths: ClusterPaths, tmp_path: Path) -> None:
+    assert [driver.name for driver in attach(Control()).drivers] == ["mock-accel.example.com"]
+    ours = description.load(description.DEFAULT)
+    other = tmp_path / "other.yaml"
+    other.write_text(ours.path.read_text().replace("example.com", "example.org"))
+    other.write_text(re.sub(r"(?m)^(manifests|images|  - build).*\n", "", other.read_text()))
+    attach(Control()).record_drivers([description.read(other), ours])
+    try:
+        cluster = attach(Control())
+        assert [driver.name for driver in cluster.drivers] == ["mock-accel.example.org", "mock-accel.example.com"]
+        assert current.driver().name == "mock-accel.example.org"
+    finally:
+        current.use(None)
 
 
 def test_qmp_commands_are_only_sent_to_known_nodes(paths: ClusterPaths) -> None:
@@ -194,6 +220,8 @@ class Foreign(Cluster):
         raise KeyError(name)
 
     def report_activity(self, who: str) -> None: ...
+
+    def record_drivers(self, found: Sequence[Driver]) -> None: ...
 
     def release(self) -> None: ...
 

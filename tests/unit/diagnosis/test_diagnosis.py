@@ -16,10 +16,10 @@ from support.topologies import CLUSTER
 from mock_device.checks.errors import CheckError
 from mock_device.diagnosis import diagnosis
 from mock_device.diagnosis.diagnosis import BROKEN, NOT_REACHED, OK
-from mock_device.diagnosis.live_snapshot import granted
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import Access, Event, check_pod
+from mock_device.driver import current
 from mock_device.lab.cluster import deploy
-from mock_device.lab.kube import manifests
 
 ALL_CASES = CASES | container_cases.CASES | health_cases.CASES | kmm_cases.CASES
 
@@ -231,7 +231,7 @@ def test_diagnosis_is_formatted_as_text_and_json() -> None:
 
 
 def test_permissions_come_from_the_manifest() -> None:
-    rights = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
+    rights = granted(deploy.objects_of(current.driver()))
     assert ONE_RIGHT in rights
     assert Access("mock-accel-controller", "watch", "", "nodes") in rights
     driver = ("resource.k8s.io", "resourceclaims/driver", "mock-accel.example.com")

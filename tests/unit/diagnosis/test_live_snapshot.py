@@ -20,12 +20,13 @@ from support.topologies import CLUSTER
 from mock_device.checks.driver import driver
 from mock_device.checks.nodes.sysfs import NodeDevices
 from mock_device.diagnosis import live_snapshot
-from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead, granted
+from mock_device.diagnosis.live_snapshot import CLOCK_PROBE, LiveSnapshot, ahead
+from mock_device.diagnosis.rights import granted
 from mock_device.diagnosis.snapshot import Event
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
 from mock_device.lab.cluster.cluster import Capability, GuestAnswer
-from mock_device.lab.kube import manifests
 
 CORE = "/api/v1"
 OURS = f"{CORE}/namespaces/mock-device"
@@ -206,7 +207,7 @@ def test_pods_and_logs_of_the_driver_are_read() -> None:
 @pytest.mark.parametrize("allowed", [True, False])
 def test_each_permission_is_reviewed(allowed: bool) -> None:
     answer = {"spec": {}, "status": {"allowed": allowed}}
-    needed = granted(manifests.read_manifest(deploy.DRIVER_MANIFESTS / "10-rbac.yaml"))
+    needed = granted(deploy.objects_of(current.driver()))
     with api_server({REVIEWS: (201, answer)}) as api:
         assert live(api).refused == ([] if allowed else needed)
 

@@ -1,8 +1,9 @@
-"""Tests that need what a cluster or its Kubernetes lacks are skipped, by Robot Framework itself."""
+"""Tests that need what a cluster, its driver or its Kubernetes lacks are skipped, by Robot Framework itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.topologies import CLUSTER
 
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.session import Session
+from mock_device.driver import current, description
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.cluster.cluster import ALWAYS, Capability, Cluster
 from mock_device.lab.kube.features import Gate, Offered
@@ -34,6 +36,10 @@ Flies
     [Tags]    needs-wings
     Log    flew
 
+Heals
+    [Tags]    needs-health    needs-class-vf
+    Fail    it ran
+
 Counts Pools
     [Tags]    gate-DRAResourcePoolStatus    since-1.36
     Log    counted
@@ -45,6 +51,13 @@ Looks
 Guesses
     [Tags]    gate-DRATypo    since-1.34
     Log    guessed
+"""
+DRIVER = """
+name: gpu.example.com
+namespace: gpus
+device-classes: {all: gpu.example.com}
+pods:
+  node-agent: {workload: plugin, labels: {app: gpu}, container: driver}
 """
 OFFERED = Offered(
     "v1.37.2",
@@ -79,7 +92,7 @@ def capabilities(request: pytest.FixtureRequest) -> Iterator[frozenset[Capabilit
 
 def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: frozenset[Capability]) -> None:
     result = TestSuite.from_string(SUITE).run(output=None, console="none")
-    plugs, reads, flies, counts, looks, guesses = result.suite.tests
+    plugs, reads, flies, heals, counts, looks, guesses = result.suite.tests
     if Capability.POWER in capabilities:
         assert (plugs.status, plugs.message) == ("FAIL", "it ran")
     else:
@@ -97,3 +110,18 @@ def test_test_without_its_capabilities_is_skipped_with_the_reason(capabilities: 
         "FAIL",
         "expected a feature gate of Kubernetes v1.37.2, found DRATypo",
     )
+    assert (heals.status, heals.message) == ("FAIL", "it ran")
+
+
+def test_test_without_promises_of_its_driver_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.yaml"
+    path.write_text(DRIVER)
+    session.begin(Session(cluster_with(frozenset(Capability)), lambda _: SimpleNamespace()))
+    current.use(description.read(path))
+    try:
+        heals = TestSuite.from_string(SUITE).run(output=None, console="none").suite.tests[3]
+    finally:
+        current.use(None)
+        session.end()
+    reason = f"driver gpu.example.com does not offer class-vf, health ({path})"
+    assert (heals.status, heals.message) == ("SKIP", reason)

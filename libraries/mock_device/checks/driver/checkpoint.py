@@ -1,4 +1,4 @@
-"""The driver's checkpoint of prepared claims on each node (dra-driver/mock_accel_dra/state.py)."""
+"""The driver's checkpoint of prepared claims on each node, in this project's format (docs/driver.md)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms
+from mock_device.driver import current
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.names import DRIVER
-
-_FILE = "state.json"
 
 
 def folder(runtime: NodeRuntime) -> str:
     """The driver's folder among the kubelet's plugins: its service's sockets and the checkpoint."""
-    return f"{runtime.kubelet_root}/plugins/{DRIVER}"
+    return f"{runtime.kubelet_root}/plugins/{current.driver().name}"
 
 
 def path(runtime: NodeRuntime) -> str:
     """The driver's checkpoint on a node."""
-    return f"{folder(runtime)}/{_FILE}"
+    return f"{folder(runtime)}/{current.driver().checkpoint}"
 
 
 class BrokenCheckpoint(Enum):
@@ -49,7 +47,9 @@ def _parse(node: str, text: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise CheckError(f"{node}: expected JSON in {_FILE}, found {text[:200]!r}: {error}") from error
+        raise CheckError(
+            f"{node}: expected JSON in {current.driver().checkpoint}, found {text[:200]!r}: {error}"
+        ) from error
     return content
 
 

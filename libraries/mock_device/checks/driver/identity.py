@@ -16,10 +16,10 @@ from mock_device.checks.driver import driver
 from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.driver import current
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient, manifests
-from mock_device.names import DRIVER, MADE_BY_TESTS
+from mock_device.names import MADE_BY_TESTS
 
 _TOKEN_SECONDS = 600
 """The shortest lifetime of a token that the API server accepts."""
@@ -34,10 +34,10 @@ def as_agent_of(api: ApiClient, node: str | None) -> ApiClient:
     token``. Raises CheckError.
     """
     if not node:
-        return _as_account(api, deploy.NODE_AGENT)
+        return _as_account(api, current.driver().node_agent.service_account)
     pod = driver.pods(api, Component.NODE_AGENT, node)[driver.pod_of(api, Component.NODE_AGENT, node)]
     reference = {"apiVersion": "v1", "kind": "Pod", "name": pod.metadata.name, "uid": pod.metadata.uid}
-    return _as_account(api, deploy.NODE_AGENT, boundObjectRef=reference)
+    return _as_account(api, current.driver().node_agent.service_account, boundObjectRef=reference)
 
 
 def as_default_account(api: ApiClient) -> ApiClient:
@@ -69,8 +69,13 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
     """Service account, role and binding of a driver of a test."""
     metadata = {"name": _OTHER_DRIVER, "labels": dict(MADE_BY_TESTS)}
     authorization = "rbac.authorization.k8s.io"
+    namespace = current.driver().namespace
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {**metadata, "namespace": deploy.NAMESPACE}},
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {**metadata, "namespace": namespace},
+        },
         {
             "apiVersion": f"{authorization}/v1",
             "kind": "ClusterRole",
@@ -82,7 +87,7 @@ def _account_of_driver(driver: str) -> list[dict[str, Any]]:
             "kind": "ClusterRoleBinding",
             "metadata": metadata,
             "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": _OTHER_DRIVER},
-            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": deploy.NAMESPACE}],
+            "subjects": [{"kind": "ServiceAccount", "name": _OTHER_DRIVER, "namespace": namespace}],
         },
     ]
 
@@ -109,7 +114,7 @@ def _as_account(api: ApiClient, account: str, **bound: dict[str, Any]) -> ApiCli
     spec = {"audiences": [], "expirationSeconds": _TOKEN_SECONDS, **bound}
     request: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     core = client.CoreV1Api(api)
-    answer: Any = core.create_namespaced_service_account_token(account, deploy.NAMESPACE, request)
+    answer: Any = core.create_namespaced_service_account_token(account, driver.namespace(), request)
     settings = copy.copy(api.configuration)
     settings.cert_file = settings.key_file = None
     settings.api_key = {"authorization": answer.status.token}
@@ -133,13 +138,14 @@ def refusal(what: str, call: Callable[[], object]) -> str:
 
 def slice_for(node: str) -> Any:
     """A ResourceSlice with a fake device of ``node``."""
-    name = f"{DRIVER}-{node}-pretended"
+    driver_name = current.driver().name
+    name = f"{driver_name}-{node}-pretended"
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceSlice",
         "metadata": {"name": name},
         "spec": {
-            "driver": DRIVER,
+            "driver": driver_name,
             "nodeName": node,
             "pool": {"name": f"{node}/pretended", "generation": 1, "resourceSliceCount": 1},
             "devices": [{"name": "pretended"}],

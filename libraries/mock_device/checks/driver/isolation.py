@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mock_device.checks.driver import checkpoint
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
+from mock_device.driver import current
 from mock_device.lab.cluster.node_runtime import NodeRuntime
-from mock_device.names import DRIVER
 
 USER = 65534
 """An ordinary user of the nodes (nobody)."""
@@ -28,10 +28,11 @@ _SOCKETS = 2
 
 def sockets_probe(runtime: NodeRuntime) -> str:
     """Shell command that counts the driver's sockets on a node, and names its files that USER can open."""
+    checkpoint_file = checkpoint.path(runtime) if current.driver().checkpoint else ""
     return f"""
 found=0
-for path in {checkpoint.folder(runtime)}/*.sock {checkpoint.path(runtime)} \\
-        {runtime.kubelet_root}/plugins_registry/{DRIVER}*.sock; do
+for path in {checkpoint.folder(runtime)}/*.sock {checkpoint_file} \\
+        {runtime.kubelet_root}/plugins_registry/{current.driver().name}*.sock; do
   [ -e "$path" ] || continue
   found=$((found + 1))
   for how in -r -w; do
@@ -44,7 +45,9 @@ echo "found $found"
 
 def device_complaints(output: str) -> list[str]:
     """What the output of DEVICES_PROBE, in a container without a claim, shows of devices."""
-    traces = [line for line in output.splitlines() if "MOCK_ACCEL" in line or f" {CLASS_FOLDER}" in line]
+    driver = current.driver()
+    signs = [f" {CLASS_FOLDER}", *([driver.environment.prefix] if driver.environment else [])]
+    traces = [line for line in output.splitlines() if any(sign in line for sign in signs)]
     return [f"expected no trace of a device without a claim, found {trace}" for trace in traces]
 
 

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from mock_device.checks.errors import CheckError
+from mock_device.driver import current
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 
 SCANS = "mock_accel_scan_duration_seconds"
 CLAIMS = "mock_accel_claim_duration_seconds"
@@ -60,7 +60,7 @@ class Histogram:
         if self.count < before.count:
             raise CheckError(
                 f"a node agent counts {self.count} now and {before.count} before: it has restarted in between; "
-                f"look at: kubectl -n {deploy.NAMESPACE} get pods"
+                f"look at: kubectl -n {current.driver().namespace} get pods"
             )
         within = {bound: count - before.within.get(bound, 0) for bound, count in self.within.items()}
         return Histogram(self.count - before.count, self.seconds - before.seconds, within)
@@ -119,6 +119,10 @@ def series(name: str, **labels: str) -> str:
 def read(api: ApiClient, pod: str) -> str:
     """Read ``/metrics`` of the driver's pod ``pod``."""
     answer: Any = client.CoreV1Api(api).connect_get_namespaced_pod_proxy_with_path(
-        f"{pod}:{PORT}", deploy.NAMESPACE, "metrics", _preload_content=False, _request_timeout=Timeout.METRICS.seconds
+        f"{pod}:{PORT}",
+        current.driver().namespace,
+        "metrics",
+        _preload_content=False,
+        _request_timeout=Timeout.METRICS.seconds,
     )
     return str(answer.data, "utf-8")

@@ -16,15 +16,16 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.waiting import until_no_complaints
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
+from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import deploy
-from mock_device.lab.kube import kubeclient, manifests
+from mock_device.lab.kube import kubeclient
 
 _AGENT = "[m]ock_accel_dra node-agent"
 """Pattern for pgrep(1) that does not match the shell that runs it."""
-_RBAC_MANIFEST = deploy.DRIVER_MANIFESTS / "10-rbac.yaml"
-_NOWHERE = {"mock-device.example.com/nowhere": "true"}
-"""Labels that no node has."""
+_NOWHERE = "mock-device.example.com/nowhere"
+"""A label that no node has."""
 AgentStarts = tuple[int, bool]
 """Restart count of a node agent's container, and whether it is ready."""
 
@@ -96,7 +97,7 @@ def seconds_until_registered(api: ApiClient, node: str, timeout: timedelta) -> f
 def wait_no_agent(api: ApiClient, timeout: timedelta) -> None:
     """Wait until all pods of the node agents are gone. Raises CheckError."""
     lister = client.CoreV1Api(api).list_namespaced_pod
-    selection = {"namespace": deploy.NAMESPACE, "label_selector": f"app={deploy.NODE_AGENT}"}
+    selection = {"namespace": driver.namespace(), "label_selector": current.driver().node_agent.selector}
     if left := kubeclient.watch_until(lister, lambda found: not found, timeouts.seconds(timeout), **selection):
         raise CheckError(f"expected no node agent, found {', '.join(left)}")
 
@@ -105,46 +106,66 @@ def start_rolling_update(api: ApiClient) -> None:
     """Start replacing the node agents, as ``kubectl rollout restart`` does."""
     stamp = {"mock-device.example.com/restarted-at": str(time.time())}
     body = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
-    client.AppsV1Api(api).patch_namespaced_daemon_set(deploy.NODE_AGENT, deploy.NAMESPACE, body)
+    workload = current.driver().node_agent.workload
+    client.AppsV1Api(api).patch_namespaced_daemon_set(workload, driver.namespace(), body)
 
 
 def send_agents_away(api: ApiClient) -> None:
     """Let the DaemonSet of the node agents select no node."""
-    _place_agents(api, _NOWHERE)
+    _select_nodes(api, "true")
 
 
 def bring_agents_back(api: ApiClient) -> None:
-    """Let the DaemonSet of the node agents select all nodes again."""
-    _place_agents(api, None)
+    """Let the DaemonSet of the node agents select the nodes of its manifest again."""
+    _select_nodes(api, None)
 
 
 def remove_rights(api: ApiClient) -> None:
-    """Take the node agents' service account out of their ClusterRoleBinding, which stays: others may own it."""
-    _bind(api, [])
+    """Take the node agents' service account out of its ClusterRoleBindings, which stay: others may own them."""
+    for item in _bindings():
+        _bind(api, item, [])
 
 
 def rules() -> list[dict[str, Any]]:
-    """Rules of the node agents' ClusterRole in the manifests."""
-    return _in_manifest("rules")
+    """Rules of the node agents' ClusterRoles in the manifests. Raises StepError if there are none."""
+    roles = {item["roleRef"]["name"] for item in _bindings()}
+    objects = deploy.objects_of(current.driver())
+    return [
+        rule
+        for item in objects
+        if item["kind"] == "ClusterRole" and item["metadata"]["name"] in roles
+        for rule in item["rules"]
+    ]
 
 
 def restore_rights(api: ApiClient) -> None:
     """Bind the node agents' service account again, as in the manifests."""
-    _bind(api, _in_manifest("subjects"))
+    for item in _bindings():
+        _bind(api, item, item["subjects"])
 
 
-def _in_manifest(key: str) -> list[dict[str, Any]]:
-    """``rules`` of the node agents' ClusterRole, or ``subjects`` of its binding, in the manifests."""
-    found = {item["metadata"]["name"]: item for item in manifests.read_manifest(_RBAC_MANIFEST) if key in item}
-    value: list[dict[str, Any]] = found[deploy.NODE_AGENT][key]
-    return value
+def _bindings() -> list[dict[str, Any]]:
+    """ClusterRoleBindings of the node agents' service account in the manifests. Raises StepError if there are none."""
+    used = current.driver()
+    found = [
+        item
+        for item in deploy.objects_of(used)
+        if item["kind"] == "ClusterRoleBinding"
+        and any(subject["name"] == used.node_agent.service_account for subject in item.get("subjects") or ())
+    ]
+    if not found:
+        raise StepError(
+            f"{used.path}: expected a ClusterRoleBinding of service account {used.node_agent.service_account} among "
+            "its manifests, found none"
+        )
+    return found
 
 
-def _bind(api: ApiClient, subjects: list[dict[str, Any]]) -> None:
+def _bind(api: ApiClient, binding: Mapping[str, Any], subjects: list[dict[str, Any]]) -> None:
     rbac = client.RbacAuthorizationV1Api(api)
-    rbac.patch_cluster_role_binding(deploy.NODE_AGENT, {"subjects": subjects})
+    rbac.patch_cluster_role_binding(binding["metadata"]["name"], {"subjects": subjects})
 
 
-def _place_agents(api: ApiClient, labels: Mapping[str, str] | None) -> None:
-    """Run node agents on nodes with ``labels`` only, or with None on all. Does not wait for their pods."""
-    driver.patch_agents(api, {"template": {"spec": {"nodeSelector": labels}}})
+def _select_nodes(api: ApiClient, value: str | None) -> None:
+    """Run node agents only on nodes with label _NOWHERE of ``value``; None removes it. Does not wait for their pods."""
+    driver.patch_agents(api, {"template": {"spec": {"nodeSelector": {_NOWHERE: value}}}})

@@ -9,8 +9,8 @@ from kubernetes.client import ApiClient
 
 from mock_device.checks.driver import metrics
 from mock_device.checks.errors import SkipCheck
+from mock_device.driver import current
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 from mock_device.topology import Node, Topology
 
 # A line of verbose /livez and /readyz (k8s.io/apiserver, pkg/server/healthz): `[+]etcd ok`, `[-]etcd failed: …`.
@@ -55,7 +55,7 @@ def access(api: ApiClient) -> HttpAccess:
 
 def proxy_path(pod: str) -> str:
     """Path on the API server below which a driver pod serves ``/healthz``, ``/readyz`` and ``/metrics``."""
-    return f"/api/v1/namespaces/{deploy.NAMESPACE}/pods/{pod}:{metrics.PORT}/proxy"
+    return f"/api/v1/namespaces/{current.driver().namespace}/pods/{pod}:{metrics.PORT}/proxy"
 
 
 def check_complaints(answer: str) -> list[str]:

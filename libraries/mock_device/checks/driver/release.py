@@ -14,6 +14,7 @@ from mock_device.checks.driver.driver import Component
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.session import Session
 from mock_device.checks.objects import claim_forms, kube, pods, slices
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.build import images
 from mock_device.lab.cluster import deploy, module_loader
@@ -137,8 +138,8 @@ def restore_manifests(session: Session, timeout: timedelta) -> None:
     release.uninstall(timeouts.seconds(timeout))
     if module_loader.found_in(session.api) is LoaderKind.POD:
         PodLoader().install(session.cluster)
-    deploy.install_driver(session.cluster)
-    deploy.wait_published(session.cluster)
+    deploy.install_driver(session.cluster, current.driver())
+    deploy.wait_published(session.cluster, current.driver())
 
 
 def wait_nothing_published(api: ApiClient, timeout: timedelta) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.device_selection import bus_of
@@ -123,6 +123,11 @@ def allocated_twice(devices: Iterable[AllocatedDevice]) -> list[str]:
         for key, count in counts.items()
         if count > 1
     ]
+
+
+def still_allocated(devices: Iterable[AllocatedDevice], others: Collection[DeviceId]) -> list[str]:
+    """Devices that claims have, a message each; other users may hold those of ``others``."""
+    return [f"claim {item.claim!r} still has {item}" for item in devices if item.id not in others]
 
 
 def shared_devices(by_pod: Mapping[str, Iterable[AllocatedDevice]]) -> list[str]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mock_device.checks.nodes import cdi
 from mock_device.checks.objects.slices import PublishedDevice
-from mock_device.names import DRIVER
+from mock_device.driver import current
 from mock_device.topology import DeviceId
-
-_OWN_RESOURCES = (f"{cdi.KIND}=", f"{DRIVER}/")
-"""Prefixes of the kubelet's resourceID for the driver's devices: the CDI id, else driver, pool and device."""
 
 
 def taint_complaints(published: Iterable[PublishedDevice], device_id: DeviceId, expected: str) -> list[str]:
@@ -39,19 +35,23 @@ def device_messages(pod: Mapping[str, Any]) -> list[str]:
 
 
 def _own_resources(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    driver = current.driver()
+    # The kubelet's resourceID is the CDI id, else driver, pool and device.
+    prefixes = (f"{driver.name}/", *([f"{driver.cdi.kind}="] if driver.cdi else []))
     return [
         resource
         for container in (pod.get("status") or {}).get("containerStatuses") or []
         for status in container.get("allocatedResourcesStatus") or []
         if status["name"].startswith("claim:")
         for resource in status.get("resources") or []
-        if str(resource.get("resourceID")).startswith(_OWN_RESOURCES)
+        if str(resource.get("resourceID")).startswith(prefixes)
     ]
 
 
 def condition_complaints(claim: Mapping[str, Any], kind: str, status: str, reason: str) -> list[str]:
     """Devices of the driver in a claim that lack the condition ``kind`` with ``status`` and ``reason``."""
-    devices = [item for item in (claim.get("status") or {}).get("devices") or [] if item["driver"] == DRIVER]
+    driver = current.driver().name
+    devices = [item for item in (claim.get("status") or {}).get("devices") or [] if item["driver"] == driver]
     if not devices:
         return ["status.devices has no device of the driver"]
     found = []

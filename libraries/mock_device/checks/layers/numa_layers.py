@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from mock_device.checks.layers.verdict import Verdict
 from mock_device.checks.nodes.sysfs import NodeDevices
-from mock_device.checks.objects.slices import NUMA_NODE, STANDARD_NUMA_NODE, PublishedDevice
+from mock_device.checks.objects.slices import STANDARD_NUMA_NODE, PublishedDevice
+from mock_device.driver import current
 from mock_device.topology import DeviceId, Function, Topology
 
 PCI_BUS = "guest PCI bus"
@@ -62,7 +63,14 @@ def sysfs(found: Iterable[NodeDevices]) -> Layer:
 
 
 def slices(published: Iterable[PublishedDevice]) -> Layer:
-    """ResourceSlices, with the driver's NUMA attribute and the standard one."""
+    """ResourceSlices, with the driver's NUMA attribute, and the standard one if the driver publishes it.
+
+    The driver must describe the attributes of NUMA node and PCI address.
+    """
+    driver = current.driver()
+    names = [driver.attributes["numa-node"]]
+    if "one-slice-a-device" in driver.promises:
+        names.append(STANDARD_NUMA_NODE)
     sightings: dict[DeviceId, tuple[Sighting, ...]] = {}
     counts: Counter[DeviceId] = Counter()
     for device in published:
@@ -70,8 +78,8 @@ def slices(published: Iterable[PublishedDevice]) -> Layer:
         counts[key] += 1
         if counts[key] > 1:
             key = DeviceId(device.node, f"{device.name} (published again in {device.slice_name})")
-        bdf = str(device.attribute("pciAddress"))
-        values = [(device.attribute(name), name) for name in (NUMA_NODE, STANDARD_NUMA_NODE)]
+        bdf = str(device.meaning("pci-address"))
+        values = [(device.attribute(name), name) for name in names]
         sightings[key] = tuple(
             Sighting(value if isinstance(value, int) else None, bdf, where) for value, where in values
         )

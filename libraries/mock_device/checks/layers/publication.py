@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from kubernetes.utils.quantity import parse_quantity
 
 from mock_device.checks.nodes.sysfs import Accelerator, NodeDevices
-from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
-from mock_device.names import DRIVER
+from mock_device.checks.objects.slices import PublishedDevice, Value
+from mock_device.driver import current
 from mock_device.topology import CAPABILITIES, DeviceId, Function, Topology
 
 STANDARD = "resource.kubernetes.io"
@@ -19,7 +19,18 @@ def complaints(topology: Topology, found: Iterable[NodeDevices], published: Iter
 
     Values that sysfs does not show (PCIe root, a VF's parent) come from the
     topology. Devices that are not in the topology are left to the check of sysfs.
+
+    A driver that promises a slice for each device must publish exactly what docs/driver.md says. Of others, the
+    attributes and capacities that they describe are compared; without the PCI address, each node must have a device.
     """
+    driver = current.driver()
+    if "one-slice-a-device" not in driver.promises and "pci-address" not in driver.attributes:
+        publishing = {device.node for device in published}
+        return [
+            f"{node.node}: expected published devices, found none; look at the node agent's log"
+            for node in found
+            if node.accelerators and node.node not in publishing
+        ]
     known = topology.devices
     slices: dict[DeviceId, list[PublishedDevice]] = {}
     for device in published:
@@ -47,41 +58,51 @@ def _expected(topology: Topology, function: Function, key: DeviceId, device: Acc
     node = topology.node(key.node)
     parent = node.parent_of(function)
     published_name = device.name.replace("_", "-")
-    attributes: dict[str, Value] = {
-        qualified("uuid"): device.uuid,
-        qualified("memory"): device.memory,
-        qualified("deviceType"): "vf" if function.is_vf else "pf",
-        qualified("pciAddress"): device.bdf,
-        qualified("numaNode"): device.numa_node,
-        qualified("capabilities"): ",".join(name for name, bit in CAPABILITIES.items() if device.capabilities & bit),
-        f"{STANDARD}/pciBusID": device.bdf,
-        f"{STANDARD}/pcieRoot": node.pcie_root_of(function),
-        f"{STANDARD}/numaNode": device.numa_node,
+    driver = current.driver()
+    values: dict[str, Value] = {
+        "uuid": device.uuid,
+        "memory": device.memory,
+        "kind": "vf" if function.is_vf else "pf",
+        "pci-address": device.bdf,
+        "numa-node": device.numa_node,
+        "capabilities": ",".join(name for name, bit in CAPABILITIES.items() if device.capabilities & bit),
+        "pci-root": node.pcie_root_of(function),
+        **({"parent": parent.bdf} if parent else {}),
     }
-    if parent:
-        attributes[qualified("physfn")] = parent.bdf
+    attributes = {name: values[meaning] for meaning, name in driver.attributes.items() if meaning in values}
+    if "one-slice-a-device" in driver.promises:
+        attributes |= {
+            f"{STANDARD}/pciBusID": device.bdf,
+            f"{STANDARD}/pcieRoot": node.pcie_root_of(function),
+            f"{STANDARD}/numaNode": device.numa_node,
+        }
     return PublishedDevice(
         node=key.node,
         pool=f"{key.node}/{(parent or function).name}",
         device=published_name,
         name=device.name,
-        slice_name=f"{DRIVER}-{key.node}-{published_name}",
+        slice_name=f"{driver.name}-{key.node}-{published_name}",
         attributes=attributes,
-        capacity={qualified("memory"): str(device.memory)},
-        labels={"driver": DRIVER, "node": key.node, "device": device.name},
+        capacity={name: str(device.memory) for name in driver.capacities.values()},
+        labels={"driver": driver.name, "node": key.node, "device": device.name},
     )
 
 
 def _differences(expected: PublishedDevice, found: PublishedDevice) -> Iterator[str]:
+    in_bytes = {name: _bytes(value) for name, value in found.capacity.items()}
+    capacity = {name: int(value) for name, value in expected.capacity.items()}
+    if "one-slice-a-device" not in current.driver().promises:
+        described = {name: found.attributes[name] for name in expected.attributes if name in found.attributes}
+        yield from _mapping_differences("attribute", expected.attributes, described)
+        described = {name: in_bytes[name] for name in capacity if name in in_bytes}
+        yield from _mapping_differences("capacity", capacity, described)
+        return
     for what in ("slice_name", "pool", "device"):
         if (wanted := getattr(expected, what)) != (actual := getattr(found, what)):
             yield f"expected {what.replace('_', ' ')} {wanted}, found {actual}"
     yield from _mapping_differences("label", expected.labels, found.labels)
     yield from _mapping_differences("attribute", expected.attributes, found.attributes)
-    in_bytes = {name: _bytes(value) for name, value in found.capacity.items()}
-    yield from _mapping_differences(
-        "capacity", {name: int(value) for name, value in expected.capacity.items()}, in_bytes
-    )
+    yield from _mapping_differences("capacity", capacity, in_bytes)
 
 
 def _bytes(quantity: str) -> int:

@@ -6,23 +6,24 @@ Format: Container Device Interface specification 0.8.0, SPEC.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mock_device.checks.errors import CheckError
+from mock_device.driver import current
 from mock_device.topology import DeviceId, Function
 
 VERSION = "0.8.0"
-KIND = "example.com/mock-accel"
 FOLDER = "/var/run/cdi"
-PREFIX = "example.com_mock-accel-"
 _TO_DEVICES = "../../../devices/"
 """From a device's folder in the class."""
 
-# Lists all files and folders of the driver, even temporary ones, with the content of the files that the runtime reads
-# and the targets of the links in the folders.
-PROBE = rf"""
-for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
+# Lists files and folders, even temporary ones, with the content of the files that the runtime reads and the targets of
+# the links in the folders.
+_PROBE = r"""
+for f in {patterns}; do
   [ -e "$f" ] || [ -h "$f" ] || continue
   if [ -d "$f" ]; then
     printf 'folder\t%s\n' "$f"
@@ -34,6 +35,27 @@ for f in {FOLDER}/*mock-accel* {FOLDER}/.*mock-accel*; do
 done
 echo end
 """
+
+
+def _files() -> str:
+    """Path of the driver's files with their placeholders. Raises CheckError if it describes none."""
+    driver = current.driver()
+    if driver.cdi is None:
+        raise CheckError(f"{driver.path}: expected the key cdi, found none")
+    return driver.cdi.files
+
+
+def probe() -> str:
+    """Shell command that lists the driver's files and folders, for ``parse``; of none, if the driver describes none.
+
+    A file that is being written has a name around that of the file, such as ``.NAME.json.tmp``.
+    """
+    driver = current.driver()
+    if driver.cdi is None:
+        return "echo end"
+    folder, _, name = driver.cdi.files.rpartition("/")
+    stem = re.sub(r"\{\w+\}", "*", name).removesuffix(".json").rstrip("*") or "*"
+    return _PROBE.replace("{patterns}", f"{folder}/{stem}* {folder}/.{stem}*")
 
 
 @dataclass(frozen=True)
@@ -49,16 +71,22 @@ class CdiFile:
 
 def path_of(device: str) -> str:
     """Path of the CDI file of the device named ``device`` in sysfs."""
-    return f"{FOLDER}/{PREFIX}{device}.json"
+    return _files().replace("{device}", device)
+
+
+def around_device() -> tuple[str, str]:
+    """What stands before and after a device's name in the path of its file."""
+    start, _, end = _files().partition("{device}")
+    return start, end
 
 
 def links_of(device: str) -> str:
     """Path of the folder of links beside the device's CDI file, which is mounted into containers."""
-    return f"{FOLDER}/{PREFIX}{device}.links"
+    return f"{path_of(device).removesuffix('.json')}.links"
 
 
 def parse(node: str, output: str) -> list[CdiFile]:
-    """Parse the output of PROBE on ``node``; a folder without a file becomes an entry without text.
+    """Parse the output of ``probe()`` on ``node``; a folder without a file becomes an entry without text.
 
     Raises ValueError with the invalid line.
     """
@@ -94,8 +122,10 @@ def complaints(
 ) -> list[str]:
     """How the CDI files differ from those expected for the devices ``allocated``.
 
-    Devices of ``others`` may have any.
+    Devices of ``others`` may have any. Drivers that promise no file for each device are not judged.
     """
+    if "cdi-file-a-device" not in current.driver().promises:
+        return []
     result = []
     missing = {key: function for key, function in allocated.items() if key not in others}
     ignored = {(key.node, path_of(key.name)) for key in others}
@@ -127,7 +157,9 @@ def _content_complaints(file: CdiFile, function: Function) -> list[str]:
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return [f"expected a CDI specification, found {file.text[:200]!r} ({error!r})"]
     found = []
-    for field, expected in (("cdiVersion", VERSION), ("kind", KIND)):
+    described = current.driver().cdi
+    kind = described.kind if described else ""
+    for field, expected in (("cdiVersion", VERSION), ("kind", kind)):
         if spec.get(field) != expected:
             found.append(f"expected {field} {expected!r}, found {spec.get(field)!r}")
     if names != [function.name]:
@@ -156,11 +188,27 @@ def _link_complaints(links: Mapping[str, str] | None, function: Function) -> lis
 
 def environment_of(function: Function) -> set[str]:
     """Environment variables (``NAME=value``) that describe this device to a container; their names contain its name."""
-    values = {"DEVICE": function.name, "UUID": function.uuid, "PCI": function.bdf}
-    return {f"MOCK_ACCEL_{key}_{function.name.upper()}={value}" for key, value in values.items()}
+    return {
+        f"{name.replace('{DEVICE}', function.name.upper())}={value}"
+        for names, value in described(function)
+        for name in names
+        if "{DEVICE}" in name
+    }
+
+
+def described(function: Function) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Names of variables, with ``{DEVICE}``, by the value that they have for this device."""
+    names = current.driver().environment
+    if names is None:
+        return ()
+    return (names.device, function.name), (names.uuid, function.uuid), (names.pci_address, function.bdf)
 
 
 def configuration_names(function: Function) -> set[str]:
-    """Names of variables that a container also has if its claim configures the device."""
+    """Names of variables that a container also has if its claim configures the device (docs/driver.md)."""
+    driver = current.driver()
+    if driver.environment is None or "claim-configuration" not in driver.promises:
+        return set()
     suffixes = ("", f"_{function.name.upper()}")
-    return {f"MOCK_ACCEL_{key}{suffix}" for key in ("MODE", "MAX_JOBS", "WINDOW_SIZE") for suffix in suffixes}
+    keys = ("MODE", "MAX_JOBS", "WINDOW_SIZE")
+    return {f"{driver.environment.prefix}{key}{suffix}" for key in keys for suffix in suffixes}

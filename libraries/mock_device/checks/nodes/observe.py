@@ -40,5 +40,5 @@ def read_module_states(session: Session) -> dict[str, str]:
 
 def read_cdi_files(session: Session, node: str | None = None) -> list[CdiFile]:
     """The driver's CDI files of ``node``, or of every node. Raises CheckError if a node does not answer."""
-    outputs = _on(session, node, cdi.PROBE)
+    outputs = _on(session, node, cdi.probe())
     return [file for node, output in outputs.items() for file in cdi.parse(node, output)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from mock_device.checks.objects.claim_forms import Claim, Result, Wanted
 from mock_device.checks.objects.slices import PublishedDevice, PublishedId, Taint, taint
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 
 def holders(claims: Iterable[Claim]) -> dict[PublishedId, list[tuple[Claim, Result]]]:
@@ -69,7 +69,7 @@ def taint_rules(items: Iterable[Mapping[str, Any]]) -> list[TaintRule]:
     rules = []
     for item in items:
         selector = item["spec"].get("deviceSelector")
-        if selector is not None and selector.get("driver") in (None, DRIVER):
+        if selector is not None and selector.get("driver") in (None, current.driver().name):
             found = taint(item["spec"]["taint"], item["metadata"]["name"])
             rules.append(TaintRule(found, selector.get("pool"), selector.get("device")))
     return rules

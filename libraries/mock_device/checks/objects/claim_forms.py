@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mock_device.checks.objects.slices import PublishedId, Taint
-from mock_device.names import DRIVER
+from mock_device.driver import current
 
 _EXACT, _ALL = "ExactCount", "All"
 
@@ -177,7 +177,8 @@ class Result:
         ]
 
     def __str__(self) -> str:
-        where = f"{self.pool.partition('/')[0]} {self.device}" + ("" if self.driver == DRIVER else f" of {self.driver}")
+        of = "" if self.driver == current.driver().name else f" of {self.driver}"
+        where = f"{self.pool.partition('/')[0]} {self.device}{of}"
         return where + (f" ({self.what})" if self.what else "")
 
 
@@ -207,7 +208,8 @@ class Claim:
     @property
     def own_results(self) -> tuple[Result, ...]:
         """Devices of this project's driver."""
-        return tuple(item for item in self.results if item.driver == DRIVER)
+        driver = current.driver().name
+        return tuple(item for item in self.results if item.driver == driver)
 
     @property
     def pods(self) -> tuple[str, ...]:

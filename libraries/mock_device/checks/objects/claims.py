@@ -15,17 +15,23 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms
 from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.slices import PublishedDevice, Value, qualified
-from mock_device.names import DRIVER
+from mock_device.driver import current
 from mock_device.topology import DeviceId
 
 Object = dict[str, Any]
 
 
 class DeviceClass(Enum):
-    """The driver's DeviceClasses."""
+    """The driver's DeviceClasses, by what they select."""
 
-    PF = "mock-accel-pf"
-    VF = "mock-accel-vf"
+    PF = "pf"
+    """All devices, if the driver has no class of PFs."""
+    VF = "vf"
+
+    @property
+    def object_name(self) -> str:
+        """Name of the driver's DeviceClass. Raises StepError if it has none."""
+        return current.driver().device_class(self.value)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class DeviceRequest:
     def __str__(self) -> str:
         where = f" where {' and '.join(self.selectors)}" if self.selectors else ""
         admin = " (adminAccess)" if self.admin_access else ""
-        return f"{'all' if self.every else self.count} of {self.device_class.value}{admin}{where}"
+        return f"{'all' if self.every else self.count} of {self.device_class.object_name}{admin}{where}"
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,12 @@ class AllocatedDevice:
         return self.published.id
 
     def __str__(self) -> str:
-        return f"{self.id} ({self.published.attribute('pciAddress')})"
+        return f"{self.id} ({self.published.meaning('pci-address')})"
 
 
 def numa_selector(numa_node: int) -> str:
-    """CEL expression that selects the devices of a NUMA node."""
-    return f'device.attributes["{DRIVER}"].numaNode == {numa_node}'
+    """CEL expression that selects the devices of a NUMA node. Raises StepError if the driver does not publish it."""
+    return f"{current.driver().in_cel('numa-node')} == {numa_node}"
 
 
 def build(
@@ -148,7 +154,7 @@ def _request(request: Request) -> Object:
 
 
 def _wanted(request: DeviceRequest) -> Object:
-    wanted: Object = {"deviceClassName": request.device_class.value}
+    wanted: Object = {"deviceClassName": request.device_class.object_name}
     wanted |= {"allocationMode": "All"} if request.every else {"allocationMode": "ExactCount", "count": request.count}
     if request.tolerations:
         wanted["tolerations"] = [_toleration(item) for item in request.tolerations]
@@ -205,11 +211,14 @@ def describe(claim: Mapping[str, Any]) -> str:
 
 
 def free(published: Iterable[PublishedDevice], claims: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, Value]]:
-    """Number of published PFs that a claim can get, by node and NUMA node; 0 if all are allocated."""
+    """Number of published PFs that a claim can get, by node and NUMA node; 0 if all are allocated.
+
+    All devices, if the driver does not say which are PFs.
+    """
     found = availability.of(published, claim_forms.parse_all(claims))
     counts: Counter[tuple[str, Value]] = Counter()
     for device in found.devices:
-        if device.attribute("deviceType") == "pf":
+        if device.meaning("kind") in ("pf", None):
             counts[device.node, device.numa_node] += found.is_free(device)
     return counts
 

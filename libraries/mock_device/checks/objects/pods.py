@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mock_device.checks.nodes.cdi import configuration_names, environment_of
+from mock_device.checks.nodes.cdi import configuration_names, described, environment_of
 from mock_device.checks.nodes.sysfs import CLASS_FOLDER
 from mock_device.checks.objects import pod_claims
+from mock_device.driver import current
 from mock_device.topology import Function, Node
 
 IMAGE = "localhost/mock-device/busybox:1"
@@ -26,8 +27,10 @@ Object = dict[str, Any]
 # The trap makes the container stop at once: PID 1 ignores signals that it does not handle.
 _IDLE = "trap 'exit 0' TERM; sleep 2147483647 & wait"
 
-PROBE = rf"""
-env | while IFS= read -r line; do case "$line" in MOCK_ACCEL_*) printf 'env\t%s\n' "$line" ;; esac; done
+_ENVIRONMENT = r"""
+env | while IFS= read -r line; do case "$line" in {prefix}*) printf 'env\t%s\n' "$line" ;; esac; done
+"""
+_VIEW = rf"""
 cd {CLASS_FOLDER} || exit 1
 for d in *; do
   [ -L "$d" ] || [ -e "$d" ] || continue
@@ -40,9 +43,17 @@ done
 for l in */*; do
   if [ -L "$l" ] && ! [ -e "$l" ]; then printf 'broken\t%s\n' "$l"; fi
 done
-echo end
 """
 _DEVICE_FIELDS, _LINK_FIELDS = 6, 2
+
+
+def probe() -> str:
+    """Shell command that shows, for ``parse_view``, what the driver in use promises that a container sees."""
+    driver = current.driver()
+    parts = [_ENVIRONMENT.replace("{prefix}", driver.environment.prefix)] if driver.environment else []
+    if "sysfs-view" in driver.promises:
+        parts.append(_VIEW)
+    return "".join([*parts, "echo end\n"])
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ def unschedulable_reason(pod: Mapping[str, Any]) -> str | None:
 
 
 def parse_view(output: str) -> ContainerView:
-    """Parse the output of PROBE in a container. Raises ValueError with an invalid line."""
+    """Parse the output of ``probe()`` in a container. Raises ValueError with an invalid line."""
     lines = output.splitlines()
     if not lines or lines[-1] != "end":
         raise ValueError(f"the container's list of devices is incomplete: {output[-200:]!r}")
@@ -194,8 +205,14 @@ def parse_view(output: str) -> ContainerView:
 
 
 def view_complaints(view: ContainerView, node: Node, functions: Iterable[Function]) -> list[str]:
-    """How the container's view differs from its devices, which are ``functions`` of ``node``."""
+    """How the container's view differs from its devices, which are ``functions`` of ``node``.
+
+    What the driver does not promise is not judged.
+    """
     expected = {function.name: function for function in functions}
+    environment = _environment_complaints(view.environment, expected)
+    if "sysfs-view" not in current.driver().promises:
+        return environment
     names = [device.name for device in view.devices]
     found: list[str] = []
     if sorted(names) != sorted(expected):
@@ -205,7 +222,7 @@ def view_complaints(view: ContainerView, node: Node, functions: Iterable[Functio
         if function := expected.get(device.name):
             found += _device_complaints(device, function, node.parent_of(function))
     found += [f"{CLASS_FOLDER}/{link} in the container: expected a link that resolves" for link in view.broken]
-    return found + _environment_complaints(view.environment, expected)
+    return found + environment
 
 
 def _device_complaints(device: SeenDevice, function: Function, parent: Function | None) -> list[str]:
@@ -224,9 +241,14 @@ def _device_complaints(device: SeenDevice, function: Function, parent: Function 
 
 
 def _environment_complaints(environment: Mapping[str, str], functions: Mapping[str, Function]) -> list[str]:
+    names_of_variables = current.driver().environment
+    if names_of_variables is None or not (names_of_variables.device or names_of_variables.uuid):
+        return []
     wanted = {variable for function in functions.values() for variable in environment_of(function)}
     names = {variable.partition("=")[0] for variable in wanted}
-    short = ("MOCK_ACCEL_DEVICE", "MOCK_ACCEL_UUID", "MOCK_ACCEL_PCI")
+    # With several devices, the short variables describe one of them.
+    one_of = [_short(function) for function in functions.values()]
+    short = [name for name, _ in one_of[0]] if one_of else []
     known = names | set(short) | {name for function in functions.values() for name in configuration_names(function)}
     has = {f"{name}={value}" for name, value in environment.items()}
     found = []
@@ -237,11 +259,14 @@ def _environment_complaints(environment: Mapping[str, str], functions: Mapping[s
         f"environment of the container: {name}={environment[name]} belongs to none of its devices"
         for name in sorted(environment.keys() - known)
     ]
-    # With several devices, the short variables describe one of them.
-    shorts = tuple(environment.get(name) for name in short)
-    one_of = [(function.name, function.uuid, function.bdf) for function in functions.values()]
-    if shorts not in one_of:
-        expected = " or ".join(" ".join(values) for values in one_of)
-        actual = " ".join(value or "(unset)" for value in shorts)
+    shorts = [(name, environment.get(name)) for name in short]
+    if one_of and shorts not in one_of:
+        expected = " or ".join(" ".join(value for _, value in pairs) for pairs in one_of)
+        actual = " ".join(value or "(unset)" for _, value in shorts)
         found.append(f"environment of the container: expected {', '.join(short)} to be {expected}, found {actual}")
     return found
+
+
+def _short(function: Function) -> list[tuple[str, str]]:
+    """Variables without a device's name, with their values for this device."""
+    return [(name, value) for names, value in described(function) for name in names if "{DEVICE}" not in name]

@@ -17,9 +17,9 @@ from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import availability, claim_forms, kube, slices
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
 
 Object = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def expected(items: Sequence[Object], claims: Iterable[Object], rules: Iterable[
 
     Shared counters are not considered, as in the API: a VF of an allocated PF is available.
     """
-    own = [item for item in items if item["spec"]["driver"] == DRIVER]
+    own = [item for item in items if item["spec"]["driver"] == current.driver().name]
     of_pool = Counter(item["spec"]["pool"]["name"] for item in own)
     parsed = claim_forms.parse_all(claims)
     found = availability.of(slices.parse(own), parsed, availability.taint_rules(rules))
@@ -102,7 +102,7 @@ def ask(api: ApiClient, name: str, timeout: timedelta) -> Object:
     body = {
         "kind": "ResourcePoolStatusRequest",
         "metadata": {"name": name, "labels": dict(kube.LABELS)},
-        "spec": {"driver": DRIVER, "limit": 1000},
+        "spec": {"driver": current.driver().name, "limit": 1000},
     }
     kube.create(
         api,

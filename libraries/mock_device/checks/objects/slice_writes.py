@@ -15,8 +15,8 @@ from kubernetes import client
 from kubernetes.client import ApiClient
 
 from mock_device.checks.errors import CheckError
+from mock_device.driver import current
 from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
 
 _MOST_WRITES = 100
 """Enough writes to stop watching."""
@@ -95,9 +95,10 @@ def follow(api: ApiClient, duration: timedelta) -> Writes:
         return writes.count >= _MOST_WRITES
 
     lister = client.ResourceV1Api(api).list_resource_slice
-    kubeclient.watch_until(lister, look, duration.total_seconds(), field_selector=f"spec.driver={DRIVER}")
+    driver = current.driver().name
+    kubeclient.watch_until(lister, look, duration.total_seconds(), field_selector=f"spec.driver={driver}")
     if not writes.names:
-        raise CheckError(f"expected ResourceSlices of {DRIVER}, found none; look at: lab diagnose")
+        raise CheckError(f"expected ResourceSlices of {driver}, found none; look at: lab diagnose")
     return writes
 
 

@@ -13,12 +13,11 @@ from kubernetes.client import ApiClient
 from kubernetes.utils.quantity import parse_quantity
 
 from mock_device.checks.errors import CheckError
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
 from mock_device.topology import DeviceId
 
-NUMA_NODE = f"{DRIVER}/numaNode"
 STANDARD_NUMA_NODE = "resource.kubernetes.io/numaNode"
 
 Value = str | int | bool | tuple[str | int | bool, ...] | None
@@ -66,7 +65,7 @@ class PublishedDevice:
     device: str
     """Name in the slice, a DNS label such as ``mock0-vf0``."""
     name: str
-    """Name in sysfs, such as ``mock0_vf0``."""
+    """Name in sysfs, such as ``mock0_vf0``; else derived from the name in the slice."""
     slice_name: str
     attributes: Mapping[str, Value]
     """Values by qualified name (``DOMAIN/NAME``)."""
@@ -96,21 +95,26 @@ class PublishedDevice:
         """Value of an attribute, None if it is missing; a name without a domain is in the driver's domain."""
         return self.attributes.get(qualified(name))
 
+    def meaning(self, meaning: str) -> Value:
+        """Value of the attribute that the driver's description has for ``meaning`` (``pci-address``); else None."""
+        return self.attributes.get(current.driver().attributes.get(meaning, ""))
+
     @property
     def numa_node(self) -> int | None:
         """NUMA node that the driver publishes; None if it publishes none."""
-        value = self.attribute(NUMA_NODE)
+        value = self.meaning("numa-node")
         return value if isinstance(value, int) else None
 
 
 def qualified(name: str) -> str:
     """Add the driver's domain to ``name`` if it has no domain."""
-    return name if "/" in name else f"{DRIVER}/{name}"
+    return current.driver().qualified(name)
 
 
 def parse(items: Iterable[Mapping[str, Any]]) -> list[PublishedDevice]:
     """Devices of the driver in ``items``, which are ResourceSlices (API's JSON)."""
-    own = [item for item in items if item["spec"]["driver"] == DRIVER]
+    name = current.driver().name
+    own = [item for item in items if item["spec"]["driver"] == name]
     counters: dict[str, dict[str, Decimal]] = {}
     for item in own:
         counters.setdefault(item["spec"]["pool"]["name"], {}).update(
@@ -130,7 +134,7 @@ def _device(item: Mapping[str, Any], device: Mapping[str, Any], counters: Mappin
         node=spec.get("nodeName", ""),
         pool=spec["pool"]["name"],
         device=device["name"],
-        name=labels.get("device") or device["name"].replace("-", "_"),
+        name=current.name_in_sysfs(item, device),
         slice_name=metadata["name"],
         attributes={qualified(name): _value(value) for name, value in (device.get("attributes") or {}).items()},
         capacity={qualified(name): str(value["value"]) for name, value in (device.get("capacity") or {}).items()},
@@ -164,8 +168,9 @@ def _counters(sets: Iterable[Mapping[str, Any]] | None, named_by: str) -> dict[s
 def incomplete_pools(items: Iterable[Mapping[str, Any]]) -> list[str]:
     """Pools of the driver with missing slices or mixed generations, which the scheduler ignores."""
     pools: dict[str, list[Mapping[str, Any]]] = {}
+    driver = current.driver().name
     for item in items:
-        if item["spec"]["driver"] == DRIVER:
+        if item["spec"]["driver"] == driver:
             pools.setdefault(item["spec"]["pool"]["name"], []).append(item["spec"]["pool"])
     complaints = []
     for name, parts in sorted(pools.items()):
@@ -225,6 +230,8 @@ def change_slice(api: ApiClient, name: str) -> None:
     """Change the UUID of the devices of a ResourceSlice, without the driver."""
     resource = client.ResourceV1Api(api)
     item: Any = resource.read_resource_slice(name)
+    driver = current.driver()
+    uuid = driver.attributes["uuid"].removeprefix(f"{driver.name}/")
     for device in item.spec.devices:
-        device.attributes["uuid"].string = "CHANGED-BY-A-TEST"
+        device.attributes[uuid].string = "CHANGED-BY-A-TEST"
     resource.replace_resource_slice(name, item)

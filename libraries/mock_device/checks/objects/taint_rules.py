@@ -19,11 +19,11 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.objects import kube
 from mock_device.checks.objects.kube import LABELS, namespace_of_tests
 from mock_device.checks.objects.slices import PublishedId
+from mock_device.driver import current
 from mock_device.lab.base import timeouts
 from mock_device.lab.kube import kubeclient
-from mock_device.names import DRIVER
 
-KEY = f"{DRIVER}/test"
+KEY = "mock-device.example.com/test"
 """Key of the taints of all rules of tests."""
 EVICTED = "DeletionByDeviceTaintManager"
 """Reason of a pod's condition DisruptionTarget."""
@@ -53,7 +53,7 @@ class Eviction:
 
 def build(name: str, effect: Effect, device: PublishedId | None = None) -> Object:
     """A rule (API's JSON) for ``device``, or for all devices of the driver; the taint's value is the rule's name."""
-    selector = {"driver": DRIVER} | ({"pool": device.pool, "device": device.device} if device else {})
+    selector = {"driver": current.driver().name} | ({"pool": device.pool, "device": device.device} if device else {})
     return {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "DeviceTaintRule",

@@ -23,7 +23,6 @@ from mock_device.checks.objects.claims import DeviceRequest
 from mock_device.checks.waiting import until_no_complaints
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.cluster import deploy
 from mock_device.lab.kube import kubeclient
 
 # Makes the kernel announce the first device again (KOBJ_ADD), after which the node agent scans all devices.
@@ -92,7 +91,7 @@ def sysfs_reads(session: Session, node: str, times: int) -> list[float]:
     pod = driver.pod_of(session.api, Component.NODE_AGENT, node)
     command = ["/usr/bin/python3", "-I", "-c", _READ, str(times)]
     return parse_reads(
-        kube.execute(session.api, pod, command, Timeout.NODE_COMMAND.nominal, namespace=deploy.NAMESPACE)
+        kube.execute(session.api, pod, command, Timeout.NODE_COMMAND.nominal, namespace=driver.namespace())
     )
 
 

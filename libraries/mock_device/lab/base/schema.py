@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonschema import Draft7Validator, ValidationError
 from jsonschema.exceptions import best_match
@@ -11,15 +11,34 @@ from jsonschema.exceptions import best_match
 _TYPES = {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false", "null": "nothing"}
 
 
-def complaint(schema: Mapping[str, Any], document: Any) -> str:
-    """The most relevant violation of ``schema`` in ``document``: where, what was expected and found; empty if valid."""
+class Violation(NamedTuple):
+    """What violates a schema."""
+
+    path: tuple[str | int, ...]
+    """Keys and indices that lead to it."""
+    reason: str
+    """What was expected and found."""
+
+    def __str__(self) -> str:
+        where = ".".join(map(str, self.path))
+        return f"{where}: {self.reason}" if where else self.reason
+
+
+def violation(schema: Mapping[str, Any], document: Any) -> Violation | None:
+    """The most relevant violation of ``schema`` in ``document``; None if it is valid."""
     if key := _key_that_is_no_text(document):
-        return f"expected text as key, found {key!r}; quote it"
+        return Violation((), f"expected text as key, found {key!r}; quote it")
     error = best_match(Draft7Validator(schema).iter_errors(document))
     if error is None:
-        return ""
-    where = ".".join(map(str, error.absolute_path))
-    return f"{where}: {_explained(error)}" if where else _explained(error)
+        return None
+    if isinstance(error.parent, ValidationError) and _constants(error.parent):
+        error = error.parent
+    return Violation(tuple(error.absolute_path), _explained(error))
+
+
+def complaint(schema: Mapping[str, Any], document: Any) -> str:
+    """``violation`` as text; empty if the document is valid."""
+    return str(violation(schema, document) or "")
 
 
 def _key_that_is_no_text(document: Any) -> Any:
@@ -38,6 +57,8 @@ def _explained(error: ValidationError) -> str:
     match error.validator:
         case "enum":
             return f"expected {_choice(wanted)}, found {found!r}"
+        case "oneOf" if constants := _constants(error):
+            return f"expected {_choice(constants)}, found {found!r}"
         case "const":
             return f"expected {wanted!r}, found {found!r}"
         case "type":
@@ -59,6 +80,13 @@ def _explained(error: ValidationError) -> str:
             return "this key is not allowed here"
         case _:
             return error.message
+
+
+def _constants(error: ValidationError) -> list[str]:
+    """The constants of which ``error`` wants one; empty if it wants something else."""
+    if error.validator != "oneOf" or not isinstance(error.validator_value, list):
+        return []
+    return [str(option["const"]) for option in error.validator_value if "const" in option]
 
 
 def _choice(values: list[str]) -> str:

@@ -180,6 +180,11 @@ class ClusterPaths:
         return self.root / "topology.yaml"
 
     @property
+    def drivers(self) -> Path:
+        """Which drivers the cluster has (JSON): ``lab.cluster.drivers``."""
+        return self.root / "drivers.json"
+
+    @property
     def access(self) -> Path:
         """How to reach the cluster, for its clients (JSON)."""
         return self.root / "access.json"

@@ -1,4 +1,4 @@
-"""Find profiles and topologies in ``variables`` by name."""
+"""Find profiles, topologies and drivers in ``variables`` by name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from mock_device.lab.base.paths import PROJECT
 
 _PROFILES = PROJECT / "variables"
 _TOPOLOGIES = _PROFILES / "topologies"
+_DRIVERS = _PROFILES / "drivers"
 LIMITS = _PROFILES / "limits" / "performance.yaml"
 """Limits that the performance suites enforce."""
 PROFILE_SCHEMA = _PROFILES / "profile.schema.json"
 """JSON schema of profiles."""
+DRIVER_SCHEMA = _PROFILES / "driver.schema.json"
+"""JSON schema of descriptions of drivers."""
 
 
 def profile_path(name: str) -> Path:
@@ -25,6 +28,11 @@ def topology_path(name: str) -> Path:
     return _find("topology", name, _TOPOLOGIES)
 
 
+def driver_path(name: str) -> Path:
+    """Description of the driver ``name``: a name in ``variables/drivers``, or a path. Raises StepError."""
+    return _find("driver", name, _DRIVERS)
+
+
 def topology_names() -> list[str]:
     """Names of the project's topologies."""
     return _names(_TOPOLOGIES)
@@ -33,6 +41,11 @@ def topology_names() -> list[str]:
 def profile_names() -> list[str]:
     """Names of the project's profiles."""
     return _names(_PROFILES)
+
+
+def driver_names() -> list[str]:
+    """Names of the drivers that the project describes."""
+    return _names(_DRIVERS)
 
 
 def _find(what: str, name: str, folder: Path) -> Path:

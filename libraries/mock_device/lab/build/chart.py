@@ -61,8 +61,8 @@ def helm_program() -> str:
     return os.environ.get("HELM") or str(build_helm() / "helm")
 
 
-Values = Mapping[str, str | Mapping[str, object]]
-"""Values of the chart by their dotted names; a mapping replaces all keys below its name."""
+Values = Mapping[str, object]
+"""Values of a chart by their dotted names; one that is no text is JSON, and replaces all below its name."""
 
 
 def settings(values: Values) -> list[str]:
@@ -75,7 +75,12 @@ def settings(values: Values) -> list[str]:
 
 def render(values: Values | None = None, *arguments: str | Path) -> str:
     """YAML of ``helm template`` with ``values``. Raises StepError with Helm's message."""
-    argv = [helm_program(), "template", RELEASE, CHART, f"--namespace={NAMESPACE}", *settings(values or {}), *arguments]
+    return template(CHART, RELEASE, NAMESPACE, values or {}, *arguments)
+
+
+def template(source: Path, release: str, namespace: str, values: Values, *arguments: str | Path) -> str:
+    """YAML of ``helm template`` of any chart. Raises StepError with Helm's message."""
+    argv = [helm_program(), "template", release, source, f"--namespace={namespace}", *settings(values), *arguments]
     return run(argv, timeout=Timeout.CHART.seconds).decode()
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from mock_device import topology as topologies
+from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.base.typed_json import read_typed
+from mock_device.lab.cluster import drivers
 from mock_device.lab.cluster import inventory as inventories
 from mock_device.lab.cluster.cluster import Cluster, NodeAccess
 from mock_device.lab.cluster.inventory import Inventory
@@ -71,6 +73,11 @@ class AttachedPaths:
     def topology(self) -> Path:
         """The declared or discovered topology."""
         return self.root / "topology.yaml"
+
+    @property
+    def drivers(self) -> Path:
+        """Which drivers the cluster has (JSON): ``lab.cluster.drivers``."""
+        return self.root / "drivers.json"
 
     @property
     def kubeconfig(self) -> Path:
@@ -134,6 +141,10 @@ class ExternalCluster(Cluster):
         self.vfs_before_tests = self.record.vfs
         self.look_seconds = Timeout.LOOK_EXTERNAL.seconds
         self.topology = self._topology() if self._paths.topology.exists() else nodes_only(self.inventory)
+        try:
+            self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        except ValueError as error:
+            raise StepError(f"cluster {name!r}: {self._paths.drivers} is damaged: {error}") from error
 
     def _topology(self) -> Topology:
         origin = self.inventory.topology or self._paths.topology
@@ -158,6 +169,10 @@ class ExternalCluster(Cluster):
 
     def node(self, name: str) -> NodeAccess:
         return self.inventory.node(self.topology.node(name).name)
+
+    def record_drivers(self, found: Sequence[Driver]) -> None:
+        drivers.write(self._paths.drivers, found)
+        self.drivers = found
 
     def report_activity(self, who: str) -> None:
         """Does nothing: others who use the cluster do not look here."""

@@ -10,6 +10,7 @@ from typing import Any
 from kubernetes.client import ApiClient
 
 from mock_device import names
+from mock_device.driver import current
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import remove_tree, write_file
 from mock_device.lab.base.locks import locked
@@ -20,12 +21,14 @@ from mock_device.lab.cluster import (
     attached,
     deploy,
     discovery,
+    drivers,
     image_loading,
     kmm,
     kmm_state,
     module_loader,
     node_images,
     node_runtime,
+    operator_files,
 )
 from mock_device.lab.cluster.attached import ATTACHED, AttachedPaths, ExternalCluster, Record
 from mock_device.lab.cluster.attachment import CDI_FOLDER, Attachment
@@ -46,8 +49,20 @@ def module_objects(inventory: Inventory) -> list[dict[str, Any]]:
 
 def driver_objects(inventory: Inventory) -> list[dict[str, Any]]:
     """Objects of the DRA driver on the nodes of ``inventory``, without those of a Helm release."""
-    paths = {"manifests": sorted(deploy.DRIVER_MANIFESTS.glob("*.yaml")), "helm": [kmm.NAMESPACE_MANIFEST]}
-    return _read(paths.get(inventory.driver, []), inventory)
+    driver = current.driver()
+    if inventory.driver == "manifests":
+        if not driver.manifests:
+            raise StepError(
+                f"{driver.path}: expected the key manifests, found none; set install.driver to none in "
+                f"{inventory.path}, and deploy the driver yourself"
+            )
+        return _read(driver.manifests, inventory)
+    if inventory.driver == "helm" and "project-chart" not in driver.promises:
+        raise StepError(
+            f"{inventory.path}: install.driver helm is for this project's chart; set it to manifests or none "
+            f"for driver {driver.name}"
+        )
+    return _read([kmm.NAMESPACE_MANIFEST] if inventory.driver == "helm" else [], inventory)
 
 
 def release_values(inventory: Inventory) -> Values:
@@ -87,8 +102,15 @@ def image_archives(inventory: Inventory, kernel_release: str, *, with_kmm: bool)
     if inventory.module != "none":
         found[images.KMOD_IMAGE] = images.kmod_image(kbuild.build_module_for(kernel_release), kernel_release)
     if inventory.driver != "none":
-        found[images.DRIVER_IMAGE] = images.driver_image()
+        found |= _driver_images()
     return {**found, **(KmmLoader(inventory.kmm).images() if with_kmm else {})}
+
+
+def _driver_images() -> dict[str, Path]:
+    """Archives of the driver's images by reference."""
+    driver = current.driver()
+    built = {reference: build() for reference, build in (deploy.BUILT[name] for name in driver.builds)}
+    return built | {name: archive for archive in driver.archives for name in operator_files.names_of(archive)}
 
 
 def attach(name: str, inventory: Inventory, *, enable_vfs: bool = False) -> ExternalCluster:
@@ -105,6 +127,7 @@ def attach(name: str, inventory: Inventory, *, enable_vfs: bool = False) -> Exte
         paths.logs.mkdir(parents=True, exist_ok=True)
         write_file(paths.profile, inventory.path.read_text())
         paths.topology.unlink(missing_ok=True)
+        drivers.write(paths.drivers, [current.driver()])
         record = Record(str(inventory.path), secrets.token_hex(8), "attaching")
         paths.save(record)
         try:
@@ -150,7 +173,8 @@ def _install(work: Attachment, *, enable_vfs: bool) -> None:
         with work.step("DRA driver serves"):
             _install_driver(work)
     with work.step("devices published"):
-        deploy.wait_published(ExternalCluster(work.cluster.name, complete=False), Timeout.ATTACH_ROLLOUT.seconds)
+        cluster = ExternalCluster(work.cluster.name, complete=False)
+        deploy.wait_published(cluster, current.driver(), Timeout.ATTACH_ROLLOUT.seconds)
 
 
 def kernel_release(node: NodeAccess) -> str:
@@ -177,7 +201,7 @@ def _record_node(work: Attachment, node: NodeAccess, wanted: Collection[str]) ->
     containerd gets all of them: one of the same name may be another image.
     """
     runtime = node_runtime.find(node)
-    plugin = f"{runtime.kubelet_root}/plugins/{names.DRIVER}"
+    plugin = f"{runtime.kubelet_root}/plugins/{current.driver().name}"
     there = node_images.references(node, runtime)
     folders = on_node(
         node, ["sh", "-c", f"ls -d {plugin} {CDI_FOLDER} 2>/dev/null; true"], timeout=Timeout.NODE_COMMAND.seconds
@@ -225,9 +249,7 @@ def _install_driver(work: Attachment) -> None:
             record.release = True
         release = Release(work.cluster.kubeconfig, work.paths.logs / "helm.log")
         release.install(release_values(inventory), Timeout.ATTACH_ROLLOUT.seconds, label=work.label)
-    count = len(inventory.nodes)
-    kubeclient.wait_daemonset(work.api, names.NAMESPACE, deploy.NODE_AGENT, Timeout.ATTACH_ROLLOUT.seconds, nodes=count)
-    kubeclient.wait_deployment(work.api, names.NAMESPACE, deploy.CONTROLLER, Timeout.ATTACH_ROLLOUT.seconds)
+    deploy.wait_available(work.api, current.driver(), len(inventory.nodes), Timeout.ATTACH_ROLLOUT.seconds)
 
 
 def _find_topology(work: Attachment, *, enable_vfs: bool) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mock_device import topology as topologies
+from mock_device.driver import current
 from mock_device.lab.base import progress, timeouts
 from mock_device.lab.base.defaults import DEFAULT_NAME, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.variables import topology_names, topology_path
-from mock_device.lab.cluster import attached, deploy, golden, inventory, kvm
+from mock_device.lab.cluster import attached, deploy, drivers, golden, inventory, kvm
 from mock_device.lab.cluster import profile as profiles
 from mock_device.lab.cluster.attached import ExternalCluster
 from mock_device.lab.cluster.cluster import Cluster
@@ -42,6 +43,7 @@ def up(
     cold: bool = False,
     internet: bool = False,
     module_loader: LoaderKind | None = None,
+    driver: str | None = None,
 ) -> GuestCluster:
     """Start a cluster with kernel module, driver and devices, held by this process.
 
@@ -49,6 +51,8 @@ def up(
     not cached; ``cold`` boots the cluster instead. ``topology`` is a name in
     ``variables/topologies`` or the path of a file, ``profile`` a name in
     ``variables`` or a path; ``module_loader`` takes precedence over the profile's.
+    ``driver`` is a name in ``variables/drivers`` or a path; without it, the one of
+    the environment, else this project's.
     Guests reach the outside with ``internet``, or if the profile says so.
     Raises TopologyError or StepError.
     """
@@ -63,6 +67,7 @@ def up(
         loaded_profile = replace(loaded_profile, internet=True)
     if module_loader:
         loaded_profile = replace(loaded_profile, module_loader=module_loader)
+    current.use(drivers.choose(driver), loaded)
     loader = deploy.loader_of(loaded_profile)
     # Missing files are found before anything is built or started.
     loader.archives()
@@ -101,11 +106,23 @@ def _restore(name: str, topology: Topology, profile: Profile, who: str) -> Guest
     return start(name, topology, profile, who, golden=golden.with_driver(topology, profile))
 
 
-def attach(name: str = DEFAULT_NAME, who: str = "lab") -> Cluster:
+def attach(name: str = DEFAULT_NAME, who: str = "lab", *, any_driver: bool = False) -> Cluster:
     """Hold the cluster ``name``, which runs or is attached.
 
+    Unless ``any_driver`` will do, it must have the driver that the user has chosen.
     Raises NoClusterError, or StepError with the reason why it cannot be used.
     """
+    cluster = _attach(name, who)
+    try:
+        if not any_driver:
+            drivers.check_deployed(name, cluster.drivers)
+    except StepError:
+        cluster.release()
+        raise
+    return cluster
+
+
+def _attach(name: str, who: str) -> Cluster:
     if attached.is_attached(name):
         return ExternalCluster(name)
     control = Control(name)
@@ -146,16 +163,19 @@ def borrow(
     features: Collection[Feature] = (),
     who: str = "robot",
     profile: str = DEFAULT_PROFILE,
+    driver: str | None = None,
 ) -> Cluster:
     """The cluster of ``lab up`` if it fits, else one started for this process by ``profile``.
 
     If ``profile`` describes a cluster that exists, it is that cluster, which must be attached.
 
     Without a ``topology``, any topology that offers the ``features`` fits; the
-    default topology is preferred. Raises NoTopologyError if no topology offers
+    default topology is preferred. With a ``driver`` (a name in
+    ``variables/drivers``, or a path) only a cluster that has it fits. Raises NoTopologyError if no topology offers
     all ``features``, or if ``topology`` lacks one of them. A cluster started for
     this process ends with it, also after kill -9.
     """
+    chosen = drivers.choose(driver)
     if profiles.read(profile)[1]["kind"] == inventory.KIND:
         return _borrow_attached(inventory.load(profile).path, features)
     if topology:
@@ -163,13 +183,17 @@ def borrow(
         if lacking := missing(wanted, features):
             raise NoTopologyError(f"no {', '.join(lacking)} in topology {wanted.name}")
     with contextlib.suppress(NoClusterError):
-        cluster = attach(DEFAULT_NAME, who)
-        if cluster.topology == wanted if topology else not missing(cluster.topology, features):
+        cluster = attach(DEFAULT_NAME, who, any_driver=True)
+        has_driver = chosen is None or chosen in cluster.drivers
+        if has_driver and (cluster.topology == wanted if topology else not missing(cluster.topology, features)):
             return cluster
-        if topology and cluster.topology.path == wanted.path:
+        if not has_driver:
+            has = ", ".join(item.name for item in cluster.drivers)
+            progress.say(f"cluster {cluster.name!r} has {has}, not {chosen.name if chosen else ''}")
+        elif topology and cluster.topology.path == wanted.path:
             progress.say(f"{wanted.path} has changed since cluster {cluster.name!r} was started from it")
         cluster.release()
-    return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who, profile)
+    return up(topology or _fitting(features), f"{RUN_PREFIX}{os.getpid()}", who, profile, driver=driver)
 
 
 def _borrow_attached(profile: Path, features: Collection[Feature]) -> Cluster:
@@ -178,6 +202,7 @@ def _borrow_attached(profile: Path, features: Collection[Feature]) -> Cluster:
     if name is None:
         raise StepError(f"{profile}: its cluster is not attached; attach it: lab attach --profile {profile}")
     cluster = ExternalCluster(name)
+    drivers.check_deployed(name, cluster.drivers)
     if lacking := missing(cluster.topology, features):
         raise NoTopologyError(f"no {', '.join(lacking)} in topology {cluster.topology.name} of cluster {name!r}")
     return cluster

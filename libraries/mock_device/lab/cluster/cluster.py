@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mock_device.driver.description import Driver
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster.ssh import JumpHost
 from mock_device.topology import Topology
@@ -134,6 +135,8 @@ class Cluster(ABC):
     """Whether the lab, or an operator that it knows, loads the kernel module; else the nodes do so themselves."""
     vfs_before_tests: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     """Number of enabled VFs of PFs, by node and PF, that tests must restore; 0 for all others."""
+    drivers: Sequence[Driver] = ()
+    """DRA drivers that it has, the first of them by default."""
     look_seconds: float
     """Seconds that interactive commands wait for a node that does not answer."""
 
@@ -160,6 +163,10 @@ class Cluster(ABC):
         """Raise MissingCapabilityError if the cluster lacks some of the ``needed`` capabilities."""
         if missing := set(needed) - self.capabilities:
             raise MissingCapabilityError(self.name, missing)
+
+    @abstractmethod
+    def record_drivers(self, found: Sequence[Driver]) -> None:
+        """Remember that the cluster has the drivers ``found``, the first of them by default."""
 
     @abstractmethod
     def report_activity(self, who: str) -> None:

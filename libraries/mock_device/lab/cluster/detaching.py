@@ -52,10 +52,11 @@ def users_of_devices(work: Attachment) -> list[str]:
     """``namespace/name`` of the claims that have devices of the driver, and that tests have not made."""
     claims: Any = client.ResourceV1Api(work.api).list_resource_claim_for_all_namespaces()
     users = []
+    ours = {driver.name for driver in work.cluster.drivers}
     for claim in claims.items:
         results = claim.status.allocation.devices.results if claim.status and claim.status.allocation else []
         labels = claim.metadata.labels or {}
-        if any(result.driver == names.DRIVER for result in results or []) and not (
+        if any(result.driver in ours for result in results or []) and not (
             names.MADE_BY_TESTS.items() <= labels.items()
         ):
             users.append(f"{claim.metadata.namespace}/{claim.metadata.name}")

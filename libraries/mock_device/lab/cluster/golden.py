@@ -20,12 +20,13 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from mock_device.driver import current
+from mock_device.driver.description import Driver
 from mock_device.lab.base import disk, progress
 from mock_device.lab.base.disk import explained_when_full
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.files import write_file
 from mock_device.lab.base.paths import PROJECT, cache_root
-from mock_device.lab.build import images
 from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.build.qemu_build import ensure_qemu
 from mock_device.lab.build.store import Input, cached
@@ -100,15 +101,25 @@ def with_driver(topology: Topology, profile: Profile) -> Path:
     """Folder of the golden cluster with kernel module and driver. Raises StepError."""
     loader = deploy.loader_of(profile)
     base = with_nodes(topology, profile)
+    driver = current.driver()
     inputs: dict[str, Input] = {
         "base": str(base),
-        "images": [str(deploy.kmod_image()), str(images.driver_image())],
-        "manifests": [POD_MANIFEST, deploy.DRIVER_MANIFESTS],
+        "images": [str(deploy.kmod_image()), *map(str, deploy.built_archives(driver))],
+        "manifests": [POD_MANIFEST, *driver.manifests, *driver.archives],
+        **_of_chart(driver),
         **loader.inputs(),
     }
     install = partial(deploy.install_everything, loader=loader)
     build = _build(topology, profile, install, base, archives=loader.archives())
     return cached("golden-driver", inputs, build, what="golden cluster: kernel module and DRA driver deployed")
+
+
+def _of_chart(driver: Driver) -> dict[str, Input]:
+    """The driver's chart; nothing for other drivers, whose keys it must not change."""
+    if not driver.chart:
+        return {}
+    values = json.dumps([driver.namespace, driver.chart.release, driver.chart.values], sort_keys=True)
+    return {"chart": [driver.chart.path], "chart values": values}
 
 
 def topology_files() -> set[Path]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mock_device.driver.description import Driver
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.spec import Access, ClusterPaths, ClusterSpec, DamagedFileError
+from mock_device.lab.cluster import drivers
 from mock_device.lab.cluster.cluster import Capability, Cluster, GuestAnswer, Guests, NodeAccess
 from mock_device.lab.cluster.control import Control
 from mock_device.lab.cluster.launcher import launch, wait_ended
@@ -77,6 +79,10 @@ class GuestCluster(Cluster):
         spec = ClusterSpec.load(self._paths.spec)
         timeouts.use_profile(spec.timeout_factor)
         self.topology = spec.load_topology()
+        try:
+            self.drivers = drivers.use_of_cluster(self._paths.drivers, self.topology)
+        except ValueError as error:
+            raise DamagedFileError(self._paths.drivers, str(error)) from error
         self.default_runtime = spec.default_runtime
         self.look_seconds = look_seconds(spec.qemu.accelerator)
         access = Access.load(self._paths.access)
@@ -112,6 +118,10 @@ class GuestCluster(Cluster):
             return bool(self._guests.status()["state"] == "running")
         except StepError:
             return False
+
+    def record_drivers(self, found: Sequence[Driver]) -> None:
+        drivers.write(self._paths.drivers, found)
+        self.drivers = found
 
     @contextmanager
     def failing_fast(self) -> Iterator[None]:

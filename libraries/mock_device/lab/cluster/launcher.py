@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from mock_device.driver import current
 from mock_device.lab.base import disk, progress
 from mock_device.lab.base.errors import DiskFullError, StepError
 from mock_device.lab.base.files import remove_tree, write_file
@@ -28,7 +29,7 @@ from mock_device.lab.base.spec import (
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build.gobuild import build_embedded_k8s, build_registry
 from mock_device.lab.build.qemu_build import ensure_qemu
-from mock_device.lab.cluster import passt, profile
+from mock_device.lab.cluster import drivers, passt, profile
 from mock_device.lab.cluster.control import Control, NoClusterError
 from mock_device.lab.cluster.profile import Profile
 from mock_device.topology import Topology
@@ -154,6 +155,7 @@ def launch(name: str, topology: Topology, cluster_profile: Profile, who: str, *,
         )
         # Save the topology as it was read: the file may have changed while golden clusters were built.
         write_file(paths.topology, topology.text)
+        drivers.write(paths.drivers, [current.driver()])
         spec.save(paths.spec)
         ssh_ports = {node: listener.getsockname()[1] for node, listener in ssh.items()}
         Access(api.getsockname()[1], ssh_ports, registry_listener.getsockname()[1]).save(paths.access)
