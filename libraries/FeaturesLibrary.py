@@ -77,6 +77,15 @@ class FeaturesLibrary:
                 f"pod {pod!r}: expected it to be evicted {seconds} s after the taint, found {passed:.0f} s"
             )
 
+    @keyword
+    def pod_should_not_be_evicted(self, pod: str) -> None:
+        """Check that the pod exists, and that nothing has deleted it."""
+        eviction = taint_rules.eviction_of(kube.get_pod(session.current().api, pod))
+        if eviction:
+            raise CheckError(
+                f"pod {pod!r}: expected it to stay, found that it was deleted: {eviction.reason or 'by hand'}"
+            )
+
     @keyword(tags=["wait"])
     def pool_status_should_agree(self, request: str, timeout: timedelta = Timeout.POOL_STATUS.nominal) -> None:
         """Ask Kubernetes for the state of the driver's pools, and compare it with slices, claims and taint rules.

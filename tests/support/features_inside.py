@@ -44,7 +44,7 @@ from support.recorded_cluster import NODE1
 from support.scheduler_inside import add_nodes, apply, base, keep_ready, on_control_plane
 
 Object = dict[str, Any]
-WAIT = timedelta(seconds=30)
+WAIT = timedelta(seconds=60)
 TOLERANT = (Toleration(taint_rules.KEY, "Exists"),)
 DRIVER = current.driver().name
 BY_NAME = f"{DRIVER}/pf"
@@ -130,7 +130,11 @@ def ask_no_schedule(api: ApiClient) -> Object:
 def ask_no_execute(api: ApiClient) -> Object:
     # The pods' grace period keeps them: no kubelet reports that they have ended.
     run(api, "must-go", DeviceRequest("device"))
-    run(api, "stays", DeviceRequest("device", tolerations=TOLERANT))
+    forever = Toleration(taint_rules.KEY, "Exists", effect="NoExecute")
+    run(api, "stays", DeviceRequest("device", tolerations=(forever,)))
+    run(api, "any-effect", DeviceRequest("device", tolerations=TOLERANT))
+    kube.create_pod(api, pods.build("extended", [], NODE1, kube.LABELS, resources={BY_NAME: 1}))
+    kube.wait_pod(api, "extended", placed, WAIT, "placed")
     later = Toleration(taint_rules.KEY, "Exists", effect="NoExecute", seconds=12)
     run(api, "later", DeviceRequest("device", tolerations=(later,)))
     taint_rules.create(api, taint_rules.build("broken", Effect.NO_EXECUTE))
@@ -143,12 +147,14 @@ def ask_no_execute(api: ApiClient) -> Object:
         lambda: taint_rules.condition_complaints(taint_rules.get(api, "broken"), "False", "Completed"), WAIT, "rule"
     )
     taint_rules.delete(api, "broken")
-    force(api, "must-go", "stays", "later")
+    others = {name: str(taint_rules.eviction_of(kube.get_pod(api, name))) for name in ("any-effect", "extended")}
+    force(api, "must-go", "stays", "later", *others)
     return {
         "reason": reason,
         "early": str(early),
         "later": (at - taint_rules.time_added(rule)).total_seconds(),
         "stays": str(stays),
+        **others,
     }
 
 

@@ -204,7 +204,8 @@ def _current() -> set[Path]:
     # None: the version of the profile.
     for made in product(files, _profiles_for_guests(), LoaderKind, [None, *_built_versions()]):
         goldens.append(partial(_golden, *made))
-    # What `make test-…` and `make kubernetes-e2e` of a night need, and the example in Go, are not exported: most machines do not need it.
+    # What `make test-…` and `make kubernetes-e2e` of a night need, and the example in Go, are not exported: most
+    # machines do not need them.
     rare: list[Callable[[], object]] = [
         _go_driver_image,
         build_outer_guest,

@@ -11,6 +11,7 @@ from mock_device.lab.build.gobuild import build_embedded_k8s
 from mock_device.lab.cluster import profile
 
 TIMEOUT_SECONDS = 300
+pytestmark = pytest.mark.timeout(TIMEOUT_SECONDS + 30)
 NO_GATES_OF_OURS = {
     # Kubernetes' own work on the speed and the form of DRA: nothing that users could ask for.
     "DRASchedulerFilterTimeout",
@@ -83,6 +84,11 @@ class TestFeatures:
             "None",
         )
         assert 12 <= evicted["later"] < 20
+        assert "DeletionByDeviceTaintManager" in evicted["extended"]
+
+    def test_toleration_without_an_effect_tolerates_no_eviction(self, found: dict[str, Any]) -> None:
+        """As docs/features.md says of 1.37.2; if this fails, the page and the suite are out of date."""
+        assert "DeletionByDeviceTaintManager" in found["no execute"]["any-effect"]
 
     def test_first_alternative_that_fits_is_taken(self, found: dict[str, Any]) -> None:
         assert found["alternatives"] == {"alternatives": ["two", "two"]}

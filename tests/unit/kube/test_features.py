@@ -148,6 +148,12 @@ def test_what_is_missing_is_named_with_the_way_to_turn_it_on(needed: Needed, rea
         features.check(OFFERED, needed)
 
 
+def test_gates_are_found_whatever_the_case_of_a_tag() -> None:
+    features.check(OFFERED, Needed(frozenset({"draadminaccess"}), since=Version(1, 34)))
+    with pytest.raises(MissingFeatureError, match=r"gate DRAResourcePoolStatus \(alpha\)"):
+        features.check(OFFERED, Needed(frozenset({"draresourcepoolstatus"}), since=Version(1, 36)))
+
+
 def test_gate_that_does_not_exist_is_an_error_of_the_test() -> None:
     with pytest.raises(StepError, match="found DRATypo; correct the tag") as raised:
         features.check(OFFERED, Needed(frozenset({"DRATypo"}), since=Version(1, 37)))

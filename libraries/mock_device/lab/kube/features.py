@@ -116,15 +116,18 @@ def check(offered: Offered, needed: Needed) -> None:
     Raises StepError if the version that should have a gate does not know it.
     """
     own = f"Kubernetes {offered.version}"
+    # Robot Framework's tags have no case.
+    known = {name.casefold(): gate for name, gate in offered.gates.items()}
     if needed.since and Version.parse(offered.version) < needed.since:
         what = _listing({*needed.gates, *needed.api_versions})
         first = f", the first one with {what}" if what else ""
         raise MissingFeatureError(f"expected Kubernetes {needed.since} or newer{first}, found {offered.version}")
-    if unknown := sorted(needed.gates - offered.gates.keys()):
+    if unknown := [name for name in needed.gates if name.casefold() not in known]:
         raise StepError(f"expected a feature gate of {own}, found {_listing(unknown)}; correct the tag of the test")
-    if off := sorted(name for name in needed.gates if not offered.gates[name].enabled):
-        stages = _listing(f"{name} ({offered.gates[name].stage})" for name in off)
-        setting = ", ".join(f"{name}: true" for name in off)
+    gates = sorted((known[name.casefold()] for name in needed.gates), key=lambda gate: gate.name)
+    if off := [gate for gate in gates if not gate.enabled]:
+        stages = _listing(f"{gate.name} ({gate.stage})" for gate in off)
+        setting = ", ".join(f"{gate.name}: true" for gate in off)
         raise MissingFeatureError(
             f"feature gate {stages} of {own} is off; turn it on by feature-gates: {{{setting}}} in the cluster's "
             "profile, as variables/alpha.yaml does: lab up --profile alpha, or robot --variable PROFILE:alpha"
