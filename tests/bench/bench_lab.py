@@ -28,6 +28,7 @@ from mock_device.acceptance.report import SUMMARY, read_summary
 from mock_device.checks.objects import kube, pods
 from mock_device.checks.objects.claims import DeviceRequest, build
 from mock_device.commands import options, overview
+from mock_device.driver import current
 from mock_device.lab.base import command_line, progress, tables
 from mock_device.lab.base.defaults import DEFAULT_PROFILE
 from mock_device.lab.base.errors import StepError
@@ -178,7 +179,7 @@ def publish(topology: str) -> float:
     try:
         begin = time.monotonic()
         deploy.plug_devices(cluster)
-        deploy.wait_published(cluster, 600)
+        deploy.wait_published(cluster, current.driver(), 600)
         return time.monotonic() - begin
     finally:
         cluster.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import gobuild, kubernetes_e2e
 from mock_device.lab.cluster import client, image_loading
 from mock_device.lab.cluster.cluster import Cluster
+from mock_device.lab.kube import features, kubeclient
 
 NAME = "kubernetes-e2e"
 REPORT = "ginkgo.json"
@@ -37,16 +37,6 @@ _LOOK = 1.0
 """Seconds between two looks at the progress."""
 _FAILED_TESTS = 1
 """Exit code of ginkgo when tests failed or its time was over; it has written a report."""
-_ENABLED = re.compile(r"^kubernetes_feature_enabled\{(?P<labels>[^}]*)\} 1(?:\.0)?$", re.MULTILINE)
-_GATE = re.compile(r'(?:^|,)name="([^"]+)"')
-
-
-def gates_on(metrics: str) -> frozenset[str]:
-    """Feature gates that are on, by the API server's metrics (``kubernetes_feature_enabled``). Raises StepError."""
-    found = frozenset(match[1] for item in _ENABLED.finditer(metrics) if (match := _GATE.search(item["labels"])))
-    if not found:
-        raise StepError("expected kubernetes_feature_enabled in the metrics of the API server, found none")
-    return found
 
 
 def label_filter(tests: Sequence[Test], on: frozenset[str]) -> str:
@@ -151,9 +141,8 @@ def load_images(cluster: Cluster) -> None:
 
 def feature_gates(cluster: Cluster) -> frozenset[str]:
     """Feature gates that are on in ``cluster``. Raises StepError."""
-    kubectl = gobuild.build_embedded_k8s() / "kubectl"
-    argv = [str(kubectl), "--kubeconfig", str(cluster.kubeconfig), "get", "--raw", "/metrics"]
-    return gates_on(run(argv, timeout=Timeout.E2E_GATES.seconds).decode())
+    gates = features.read(kubeclient.connect(cluster.kubeconfig)).gates
+    return frozenset(name for name, gate in gates.items() if gate.enabled)
 
 
 @click.command(NAME, context_settings=command_line.SETTINGS)

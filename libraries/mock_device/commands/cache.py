@@ -21,7 +21,7 @@ from mock_device.lab.base.locks import try_lock
 from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
-from mock_device.lab.build import images, kbuild, tools_program
+from mock_device.lab.build import images, kbuild, kubernetes_e2e, tools_program
 from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm, build_registry
 from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
@@ -187,8 +187,8 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    # The outer guest of `make test-kvm` is not exported: most machines do not need it.
-    return current_builds() | _requested_by([*goldens, build_outer_guest])
+    # What `make test-kvm` and `make kubernetes-e2e` need is not exported: most machines do not need it.
+    return current_builds() | _requested_by([*goldens, build_outer_guest, kubernetes_e2e.build_images])
 
 
 def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:

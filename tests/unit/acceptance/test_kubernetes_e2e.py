@@ -17,31 +17,24 @@ import yaml
 from mock_device.acceptance import ginkgo_report
 from mock_device.acceptance import kubernetes_e2e as command
 from mock_device.acceptance.ginkgo_report import Report, State, Test
-from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import kubernetes_e2e
 from mock_device.lab.cluster import client
+from mock_device.lab.kube import features, kubeclient
+from mock_device.lab.kube.features import Gate, Offered
 
 RECORD = PROJECT / "tests/support/data/e2e/ginkgo.json"
-METRICS = """\
-# TYPE kubernetes_feature_enabled gauge
-kubernetes_feature_enabled{name="DRAPartitionableDevices",stage="BETA"} 1
-kubernetes_feature_enabled{name="DynamicResourceAllocation",stage=""} 1
-kubernetes_feature_enabled{name="DRAResourcePoolStatus",stage="ALPHA"} 0
-apiserver_other{name="DRAResourcePoolStatus"} 1
-"""
 FAILING = ["must retry NodePrepareResources", "panics", "cleans up", "hangs"]
 KUBELET = "[sig-node] [DRA] kubelet [Feature:DynamicResourceAllocation]"
 
 
-def test_gates_are_those_that_the_api_server_has_on() -> None:
-    assert command.gates_on(METRICS) == {"DRAPartitionableDevices", "DynamicResourceAllocation"}
-
-
-def test_metrics_without_gates_are_an_error() -> None:
-    with pytest.raises(StepError, match="expected kubernetes_feature_enabled"):
-        command.gates_on("up 1\n")
+def test_gates_are_those_that_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates = {name: Gate(name, "beta", on) for name, on in {"A": True, "B": False}.items()}
+    monkeypatch.setattr(features, "read", lambda _: Offered("v1.37.2", gates))
+    monkeypatch.setattr(kubeclient, "connect", lambda _: None)
+    cluster: Any = SimpleNamespace(kubeconfig=Path("/k"))
+    assert command.feature_gates(cluster) == {"A"}
 
 
 def test_filter_selects_tests_whose_gates_are_all_on() -> None:

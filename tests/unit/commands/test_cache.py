@@ -181,3 +181,8 @@ def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     assert cache.disk_usage(tmp_path) < 1 << 20
+
+
+def test_what_tests_of_kubernetes_need_is_current(root: Path) -> None:
+    kinds = {path.parent.name for path in cache._current()}
+    assert {"kubernetes-e2e", "outer-guest", "kubernetes"} <= kinds

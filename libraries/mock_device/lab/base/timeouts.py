@@ -142,7 +142,6 @@ class Timeout(Enum):
     API_REQUEST = 30, "the API server answers a request that names no other time-out"
     API_DELETE = 60, "deleted objects are gone"
 
-    E2E_GATES = 60, "the API server shows its feature gates to Kubernetes' own tests"
     E2E_END = 300, "Kubernetes' own tests clean up and report after their time is over, or after Ctrl-C"
 
     # Start, stop and installation of a cluster.
