@@ -93,6 +93,10 @@ class ClusterStatus:
     """Reasons why the cluster is unhealthy, a sentence each."""
     module_loader: str = LoaderKind.POD.value
     """What loads the kernel module: ``pod`` or ``kmm``."""
+    driver: str = ""
+    """Name of the DRA driver that is judged."""
+    drivers: list[str] = field(default_factory=list)
+    """Names of all DRA drivers that the lab has deployed there."""
     loader_files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files from which the lab installed the loader, by file name."""
 
@@ -170,6 +174,8 @@ def collect(session: Session) -> ClusterStatus:
         ],
         slices=sum(bool(item["spec"].get("devices")) for item in snapshot.slices if item["spec"]["driver"] == driver),
         complaints=complaints(snapshot),
+        driver=driver,
+        drivers=[item.name for item in session.cluster.drivers],
         module_loader=snapshot.loader.value,
         loader_files=kmm.checksums_in(session.api) if snapshot.loader is LoaderKind.KMM else {},
     )
@@ -243,7 +249,10 @@ def tables(status: ClusterStatus) -> list[Table]:
 
 def _cluster_row(status: ClusterStatus) -> tuple[str, ...]:
     slices, loader = f"slices {status.slices}", f"module loader {status.module_loader}"
-    return ("cluster", status.name, status.topology, f"Kubernetes {status.kubernetes}", status.state, slices, loader)
+    others = [name for name in status.drivers if name != status.driver]
+    driver = f"driver {status.driver}" + (f", beside {', '.join(others)}" if others else "")
+    version = f"Kubernetes {status.kubernetes}"
+    return ("cluster", status.name, status.topology, version, status.state, slices, loader, driver)
 
 
 def _node_row(node: NodeStatus) -> tuple[str, ...]:

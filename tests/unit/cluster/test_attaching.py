@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.foreign_cluster import ForeignCluster
 from support.topologies import CLUSTER
 
+from mock_device.driver import current, description
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.cluster import attached, attaching, client, detaching, inventory
 from mock_device.lab.cluster.attached import AttachedPaths, ExternalCluster
@@ -69,6 +71,62 @@ def test_detaching_removes_exactly_what_attaching_made(foreign: ForeignCluster) 
     plugin = "/var/lib/kubelet/plugins/mock-accel.example.com"
     assert sorted(foreign.commands) == [(node, f"[ ! -d {plugin} ] || rm -rf -- {plugin}") for node in (NODE1, NODE2)]
     assert not attached.is_attached("mine")
+
+
+GPU = """\
+name: gpu.example.org
+namespace: gpus
+device-classes: {all: gpu}
+pods: {node-agent: {workload: plugin, labels: {app: gpu}, container: driver}}
+"""
+MANIFEST = """\
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: plugin, namespace: gpus}
+spec: {template: {spec: {containers: []}}}
+"""
+
+
+@pytest.fixture
+def gpu(tmp_path: Path) -> Iterator[Path]:
+    """A description of another driver, which is in use."""
+    path = tmp_path / "gpu.yaml"
+    path.write_text(f"{GPU}manifests: [plugin.yaml]\n")
+    (tmp_path / "plugin.yaml").write_text(MANIFEST)
+    current.use(description.read(path))
+    yield path
+    current.use(None)
+
+
+def test_another_driver_is_installed_and_remembered(foreign: ForeignCluster, gpu: Path) -> None:
+    cluster = attach(foreign)
+    assert [driver.name for driver in cluster.drivers] == ["gpu.example.org"]
+    assert ObjectId("apps/v1", "DaemonSet", "plugin", "gpus") in foreign.objects
+    assert AGENT not in foreign.objects
+    foreign.commands.clear()
+    assert detaching.detach("mine") == []
+    assert {command for _, command in foreign.commands if "plugins" in command} == {
+        "[ ! -d /var/lib/kubelet/plugins/gpu.example.org ] || rm -rf -- /var/lib/kubelet/plugins/gpu.example.org"
+    }
+
+
+def test_only_our_driver_is_installed_by_the_projects_chart(foreign: ForeignCluster, gpu: Path) -> None:
+    install_by(foreign, driver="helm")
+    with pytest.raises(
+        StepError, match=r"install\.driver helm is for this project's chart; set it to manifests or none"
+    ):
+        attach(foreign)
+
+
+def test_driver_without_manifests_is_deployed_by_its_user(foreign: ForeignCluster, tmp_path: Path) -> None:
+    path = tmp_path / "none.yaml"
+    path.write_text(GPU)
+    current.use(description.read(path))
+    try:
+        with pytest.raises(StepError, match=r"expected the key manifests, found none; set install\.driver to none"):
+            attach(foreign)
+    finally:
+        current.use(None)
 
 
 def test_pods_run_on_the_nodes_of_the_profile_only(foreign: ForeignCluster) -> None:

@@ -18,13 +18,16 @@ from mock_device.checks.errors import CheckError
 from mock_device.checks.nodes.sysfs import MODULE_ABSENT, Accelerator
 from mock_device.diagnosis import diagnosis, health
 from mock_device.diagnosis.health import ClusterStatus, NodeStatus, PodStatus
+from mock_device.driver import description
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.tables import text
 from mock_device.lab.cluster.cluster import Capability, GuestAnswer
 
 NODE = NodeStatus("node1", "running", 1 << 30, "True", "v1.36.3", True, {"mock0": "1", "mock1": "0"}, 2)
 POD = PodStatus("agent-1", "node1", "Running", True)
-STATUS = ClusterStatus("default", "small", "v1.37.2", "running", ["robot"], [NODE], [POD], 2, [])
+STATUS = ClusterStatus(
+    "default", "small", "v1.37.2", "running", ["robot"], [NODE], [POD], 2, [], driver="one", drivers=["one", "two"]
+)
 OF_HEALTH = {step.name for step in health.STEPS}
 FIRST, SECOND = HEALTHY.devices
 VF = next(function for function in CLUSTER.nodes[1].functions if function.is_vf)
@@ -115,7 +118,7 @@ def test_node_that_does_not_answer_has_one_complaint() -> None:
 
 def test_files_of_the_module_loader_are_shown_with_checksums() -> None:
     lines = as_text(replace(STATUS, module_loader="kmm", loader_files={"kmm.yaml": "ca97"})).splitlines()
-    assert lines[0].endswith("\tmodule loader kmm")
+    assert lines[0].split("\t")[5] == "module loader kmm"
     assert lines[-2:] == ["file of the module loader\tsha256", "kmm.yaml\tca97"]
 
 
@@ -129,7 +132,10 @@ def test_healthy_cluster() -> None:
     assert health.complaints(HEALTHY) == []
     assert STATUS.healthy and not replace(STATUS, complaints=["no pods"]).healthy
     lines = as_text(STATUS).splitlines()
-    assert lines[0] == "cluster\tdefault\tsmall\tKubernetes v1.37.2\trunning\tslices 2\tmodule loader pod"
+    assert (
+        lines[0]
+        == "cluster\tdefault\tsmall\tKubernetes v1.37.2\trunning\tslices 2\tmodule loader pod\tdriver one, beside two"
+    )
     assert lines[2] == "node1\trunning\t1024 MiB\tTrue\tv1.36.3\tloaded\t2 of 2\tmock0"
     assert lines[4] == "agent-1\tnode1\tRunning\tyes"
 
@@ -151,6 +157,7 @@ class Supervisor:
 
     name = "some"
     capabilities = frozenset(Capability)
+    drivers = (description.load(description.DEFAULT),)
 
     def __init__(self) -> None:
         self.asked: list[float] = []
