@@ -22,13 +22,14 @@ from mock_device.acceptance import history, rounds
 from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
+from mock_device.driver.description import DEFAULT as DEFAULT_DRIVER
 from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.commands import interrupt
 from mock_device.lab.base.defaults import DEFAULT_PROFILE, DEFAULT_TOPOLOGY
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.base.variables import topology_names
+from mock_device.lab.base.variables import driver_names, topology_names
 
 _SHORT = ("environment", "numa", "allocation")
 _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
@@ -49,12 +50,13 @@ class OtherCluster:
     """Name of its DRA driver in ``variables/drivers``; empty for this project's."""
 
 
+_OTHER_DRIVERS = [name for name in driver_names() if name != DEFAULT_DRIVER]
 OTHER_CLUSTERS = {
     "control-plane-on-node": OtherCluster("control-plane-on-node", _SHORT),
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
-    "go-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
+    **{f"driver-{name}": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver=name) for name in _OTHER_DRIVERS},
 }
 """Clusters of other makes on which suites run as well, by the names of their rounds."""
 _FAILED = 1
