@@ -22,6 +22,7 @@ from mock_device.acceptance import history, rounds
 from mock_device.acceptance.report import read_summary
 from mock_device.acceptance.rounds import Verdict
 from mock_device.commands import options
+from mock_device.driver.description import DEFAULT as DEFAULT_DRIVER
 from mock_device.lab.base import command_line, progress
 from mock_device.lab.base.commands import interrupt
 from mock_device.lab.base.defaults import DEFAULT_KUBERNETES, DEFAULT_PROFILE, DEFAULT_TOPOLOGY
@@ -29,7 +30,7 @@ from mock_device.lab.base.kubernetes_version import KubernetesVersion
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.tables import Note, Table, print_tables, to_json
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.base.variables import topology_names
+from mock_device.lab.base.variables import driver_names, topology_names
 
 _SHORT = ("environment", "numa", "allocation")
 _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
@@ -53,13 +54,14 @@ class OtherCluster:
 
 
 _OTHER_VERSIONS = [f"kubernetes-{version}" for version in KubernetesVersion if version is not DEFAULT_KUBERNETES]
+_OTHER_DRIVERS = [name for name in driver_names() if name != DEFAULT_DRIVER]
 OTHER_CLUSTERS = {
     **{name: OtherCluster(name, (*_ALL, "upgrade")) for name in _OTHER_VERSIONS},
     "control-plane-on-node": OtherCluster("control-plane-on-node", _SHORT),
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
-    "other-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
+    **{f"driver-{name}": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver=name) for name in _OTHER_DRIVERS},
 }
 """Clusters of other makes or versions on which suites run as well, by the names of their rounds."""
 _FAILED = 1

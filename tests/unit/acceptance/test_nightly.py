@@ -192,7 +192,7 @@ def test_suites_run_with_each_runtime_also_on_a_cluster_that_exists(
 
 
 def test_other_driver_runs_the_suites_that_know_no_driver() -> None:
-    line = " ".join(nightly.command("other-driver", 1, Path("/r"), []))
+    line = " ".join(nightly.command("driver-go-driver", 1, Path("/r"), []))
     assert " --topology numa-cluster --profile embedded --driver go-driver --outputdir /r -- " in line
     assert str(PROJECT / "suites/conformance.robot") in line
     assert "--driver" not in nightly.command("runc", 1, Path("/r"), [])
