@@ -35,7 +35,7 @@ _SHORT = ("environment", "numa", "allocation")
 _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
 _NO_HOTPLUG = (*_SHORT, "security", "discovery", "sriov", "pcie", "operation", "guide")
 _LONG = ("debugging", "faults", "images", "resilience-devices", "resilience-driver", "resilience-nodes", "workload")
-_ALL = (*_NO_HOTPLUG, *_LONG, "helm")
+_ALL = (*_NO_HOTPLUG, *_LONG, "features", "helm")
 
 
 @dataclass(frozen=True)
