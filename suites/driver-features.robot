@@ -54,7 +54,7 @@ Pod Waits Until Its Device Is Attached
     Claim Should Wait For Attachment    attached
     Bring Node Agents Back
     Pod Should Be Running    attached
-    Claim Should Report Condition    attached    mock-accel.example.com/Attached    True    Attached
+    Claim Should Report Condition    attached    ${DRIVER_NAME}/Attached    True    Attached
     Container Should See Exactly Its Devices    attached
     [Teardown]    Bring Agents Back And Turn Off Features
 
