@@ -145,7 +145,7 @@ Allocated Device With A Taint Is Not Also Unavailable
     ...       upstream
     ...       needs-attribute-uuid
     @{pfs}    Get PFs    ${NODES}[0]
-    Run Pod With Selected Devices    has-one    ${DEVICE}.uuid == "${pfs[0].uuid}"    node=${NODES}[0]
+    Run Pod With Selected Devices    has-one    ${CEL.uuid} == "${pfs[0].uuid}"    node=${NODES}[0]
     Taint Devices By Rule    one-off    NO_SCHEDULE    node=${NODES}[0]    device=${pfs}[0]
     Expect Failure Of Kubernetes
     ...    kubernetes/enhancements#5677, no issue of its own    Pool Status Should Agree    tainted

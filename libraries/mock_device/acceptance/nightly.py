@@ -37,7 +37,7 @@ _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
 _ANY_DRIVER = ("conformance", "environment", "numa", "pcie", "allocation")
 _NO_HOTPLUG = (*_SHORT, "security", "discovery", "sriov", "pcie", "operation", "guide")
 _LONG = ("debugging", "faults", "images", "resilience-devices", "resilience-driver", "resilience-nodes", "workload")
-_ALL = (*_NO_HOTPLUG, *_LONG, "conformance", "features", "helm")
+_ALL = (*_NO_HOTPLUG, *_LONG, "conformance", "driver-features", "features", "features-taints", "helm")
 
 
 @dataclass(frozen=True)
