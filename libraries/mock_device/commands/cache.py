@@ -197,8 +197,8 @@ def _current() -> set[Path]:
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    # What a night's `make test-…` and `make kubernetes-e2e` need, and the example in Go, is not exported: most machines do
-    # not need it.
+    # What a night needs for `make test-…` and `make kubernetes-e2e`, and the example in Go, are not exported: most
+    # machines do not need them.
     rare: list[Callable[[], object]] = [
         build_outer_guest,
         debug_kernel.module_image,
