@@ -1,8 +1,8 @@
 """Feature gates of each version of Kubernetes: which exist, and which of them a profile's cluster gets.
 
 A component refuses to start with a gate that it does not know, or whose value is locked. The lists in
-``embedded-k8s/versions/VERSION/feature-gates.json`` were read from the source of each version by
-``embedded-k8s/versions/gates.go``; after a change of a version: ``python -m mock_device.lab.build.feature_gates``.
+``embedded-k8s/versions/VERSION/feature-gates.json`` come from the source of each version. After a change of a version:
+``python -m mock_device.lab.build.feature_gates``, which asks the components by ``embedded-k8s/versions/gates.go``.
 """
 
 from __future__ import annotations
