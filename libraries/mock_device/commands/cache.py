@@ -212,7 +212,6 @@ def _current() -> set[Path]:
         debug_kernel.module_image,
         debug_kernel.test_modules,
         kubernetes_e2e.build_images,
-        _go_driver_image,
     ]
     return current_builds() | _requested_by([*goldens, *rare])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from mock_accel_dra.features import Feature
 
 from mock_device.lab.base.commands import run
 from mock_device.lab.base.errors import StepError
@@ -135,6 +137,24 @@ class TestWithHelm:
         expected = plain(*(Path(manifest.path).name for manifest in chart.MANIFESTS if "kmm" not in manifest.path))
         del expected["Namespace", "mock-device"]
         assert rendered() == expected
+
+    def test_optional_features_bring_their_rights(self) -> None:
+        values = {"nodeAgent.features[0]": "ConsumableCapacity", "nodeAgent.features[1]": "BindingConditions"}
+        found = rendered(values)
+        (agent,) = found["DaemonSet", "mock-accel-node-agent"]["spec"]["template"]["spec"]["containers"]
+        assert {"name": "FEATURES", "value": "ConsumableCapacity,BindingConditions"} in agent["env"]
+        rules = found["ClusterRole", "mock-accel-node-agent"]["rules"]
+        verbs = {rule["resources"][0]: rule["verbs"] for rule in rules}
+        assert verbs["resourceclaims"] == ["get", "list", "watch"]
+
+    def test_an_unknown_feature_is_refused(self) -> None:
+        with pytest.raises(StepError, match=r"/nodeAgent/features/0"):
+            rendered({"nodeAgent.features[0]": "SharedEverything"})
+
+    def test_every_feature_of_the_driver_is_a_value(self) -> None:
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        names = schema["properties"]["nodeAgent"]["properties"]["features"]["items"]["enum"]
+        assert names == list(Feature)
 
     def test_namespace_is_an_object_on_request_only(self) -> None:
         found = rendered({"namespace.create": "true"})
