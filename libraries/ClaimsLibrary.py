@@ -11,7 +11,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import refusal
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.nodes import session
-from mock_device.checks.objects import claims, kube, namespaces, taint_rules
+from mock_device.checks.objects import claim_objects, claims, kube, namespaces, taint_rules
 from mock_device.checks.objects.claim_forms import Toleration
 from mock_device.checks.objects.claims import AlternativeRequests, DeviceClass, DeviceRequest
 from mock_device.checks.objects.taint_rules import Effect
@@ -138,6 +138,17 @@ class ClaimsLibrary:
     def delete_claim(self, name: str) -> None:
         """Delete the claim without waiting; it is gone when no pod uses it."""
         kube.delete_claim(session.current().api, name)
+
+    @keyword(tags=["wait"])
+    def wait_until_claim_is_gone(self, name: str, timeout: timedelta = Timeout.DELETED.nominal) -> None:
+        """Wait until a claim that is being deleted is gone."""
+        claim_objects.wait_gone(session.current().api, name, timeout)
+
+    @keyword(tags=["wait"])
+    def claim_status_should_have_devices(self, claim: str, timeout: timedelta = Timeout.CLAIM_REPORT.nominal) -> None:
+        """Wait until the claim's ``status.devices`` has an entry for each of its devices of the driver."""
+        expected = "its devices in its status"
+        kube.wait_claim(session.current().api, claim, claim_objects.status_complaints, timeout, expected)
 
     @keyword(tags=["wait"])
     def claim_should_have_event(

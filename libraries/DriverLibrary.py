@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+from kubernetes import client
 from robot.api.deco import keyword, library
+from robot.libraries.BuiltIn import BuiltIn
 
 from mock_device.checks.driver import driver, module_loading
 from mock_device.checks.driver.driver import Component
@@ -15,6 +18,12 @@ from mock_device.lab.base.timeouts import Timeout
 @library(scope="GLOBAL", auto_keywords=False)
 class DriverLibrary:
     """Waits for the driver's pods, and restarts them."""
+
+    @keyword
+    def show_kubernetes_in_report(self) -> None:
+        """Show the version of Kubernetes in log and report, as metadata of the suite. For a suite's setup."""
+        version: Any = client.VersionApi(session.current().api).get_code()
+        BuiltIn().set_suite_metadata("Kubernetes", version.git_version)
 
     @keyword(tags=["wait"])
     def driver_pods_should_be_running(self, timeout: timedelta = Timeout.DRIVER_PODS.nominal) -> None:

@@ -11,7 +11,7 @@ from robot.api.deco import keyword, library
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.layers import device_conditions
 from mock_device.checks.layers.allocation import function_of
-from mock_device.checks.nodes import session
+from mock_device.checks.nodes import cdi_edits, session
 from mock_device.checks.objects import churn, clean_up, kube, namespaces, pod_claims, pods, runtime_handlers
 from mock_device.checks.waiting import Deadline
 from mock_device.driver import current
@@ -78,10 +78,23 @@ class KubernetesLibrary:
 
     @keyword
     def create_pod_with_containers(self, name: str, **containers: str) -> None:
-        """Create a pod with several idle containers, given as ``container=claim``; each uses its claim's devices."""
-        claims = list(dict.fromkeys(containers.values()))
+        """Create a pod with several idle containers, given as ``container=claim``; each uses its claim's devices.
+
+        With ``container=claim/request`` it uses those of one request.
+        """
+        claims = list(dict.fromkeys(claim.partition("/")[0] for claim in containers.values()))
         used = {container: [claim] for container, claim in containers.items()}
         kube.create_pod(session.current().api, pods.build(name, claims, None, kube.LABELS, containers=used))
+
+    @keyword
+    def create_pod_with_init_container(self, name: str, claim: str) -> None:
+        """Create a pod whose init container ``first`` and container ``main`` both use the devices of ``claim``.
+
+        The init container logs what it sees of them, and ends.
+        """
+        body = pods.build(name, [claim], None, kube.LABELS)
+        pods.add_init_container(body, "first", claim, cdi_edits.CONTAINER_PROBE)
+        kube.create_pod(session.current().api, body)
 
     @keyword
     def create_pod_with_extended_resource(
@@ -202,6 +215,14 @@ class KubernetesLibrary:
         """Create ``count`` pods with a claim each for ``node``, one by one, and delete each soon after."""
         ran = churn.churn(session.current().api, count, node)
         logger.info(f"{ran} of {count} pods were running when they were deleted")
+
+    @keyword
+    def pod_should_not_have_event(self, name: str, reason: str) -> None:
+        """Check that the pod has had no event with ``reason``."""
+        api = session.current().api
+        events = kube.events_of(api, kube.get_pod(api, name))
+        found = [f"{event.reason}: {event.message}" for event in events if event.reason == reason]
+        fail_if_any(found, f"pod {name!r}: expected no event {reason}, found:")
 
     @keyword(tags=["wait"])
     def run_pod_in_namespace(

@@ -7,11 +7,11 @@ from datetime import timedelta
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.errors import fail_if_any
-from mock_device.checks.layers import device_conditions, numa_layers, publication
+from mock_device.checks.errors import CheckError, SkipCheck, fail_if_any
+from mock_device.checks.layers import device_conditions, numa_layers, publication, standard_attributes
 from mock_device.checks.nodes import session
 from mock_device.checks.nodes.observe import read_devices
-from mock_device.checks.objects import slice_writes, slices
+from mock_device.checks.objects import slice_repair, slice_writes, slices
 from mock_device.lab.base import timeouts
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.topology import DeviceId
@@ -68,6 +68,47 @@ class SlicesLibrary:
     def change_slice_of_device(self, node: str, device: str) -> None:
         """Change the published UUID of ``device`` (name in sysfs), without the driver."""
         slices.change_slice(session.current().api, _slice_of(node, device))
+
+    @keyword
+    def get_published_devices(self) -> slice_repair.Content:
+        """Return what the driver publishes now, for `Published Devices Should Be`; fails if that is nothing."""
+        found = slice_repair.content(slices.published(session.current().api))
+        if not found:
+            raise CheckError("expected the driver to publish devices, found none; look at: lab slices")
+        logger.info("\n".join(f"{name}: {device}" for name, device in found.items()))
+        return found
+
+    @keyword(tags=["wait"])
+    def published_devices_should_be(
+        self, expected: slice_repair.Content, timeout: timedelta = Timeout.RESTORED.nominal
+    ) -> None:
+        """Wait until all pools are complete and publish the ``expected`` devices, each once, with the same attributes.
+
+        In which slices they are does not count.
+        """
+        slice_repair.wait_restored(session.current().api, expected, timeout)
+
+    @keyword(name="Delete ResourceSlices Of Node")
+    def delete_slices_of_node(self, node: str) -> None:
+        """Delete all ResourceSlices of the driver on ``node``, without the driver."""
+        logger.info(", ".join(slice_repair.delete_of_node(session.current().api, node)))
+
+    @keyword(name="Change A ResourceSlice Of Node")
+    def change_a_slice_of_node(self, node: str) -> None:
+        """Remove the attributes of a device that is published for ``node``, without the driver."""
+        logger.info(slice_repair.strip_first(session.current().api, node))
+
+    @keyword
+    def standard_attributes_should_agree_with_topology(self) -> None:
+        """Check NUMA node and PCIe root of all devices that have a PCI address, by the standard attributes.
+
+        Skips if no device has ``resource.kubernetes.io/pciBusID``.
+        """
+        current = session.current()
+        published = slices.published(current.api)
+        if not standard_attributes.addressed(published):
+            raise SkipCheck(f"not offered: the driver publishes no {standard_attributes.BUS_ID}")
+        fail_if_any(standard_attributes.complaints(current.topology, published))
 
     @keyword(name="ResourceSlices Should Agree With Topology On NUMA Nodes")
     def slices_should_agree_with_topology(self) -> None:

@@ -26,6 +26,10 @@ SOURCES = ["conftest.py", "libraries", "tests", "vfio-user", "dra-driver", "kern
 ROBOT_SOURCES = ["suites", "resources", "docs/examples"]
 ON_NODE = "control-plane-on-node"
 """Profile of a cluster whose control plane is on a node."""
+SMALLEST = "single-node"
+"""Topology of a cluster that starts soon."""
+GO_DRIVER = "go-driver"
+"""Driver that is not related to ours, in variables/drivers."""
 LONG = "long"
 """Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -122,6 +126,12 @@ def suites_on_node() -> Count:
     return _suites("suites with the control plane on a node", RESULTS / ON_NODE, argv)
 
 
+def other_driver() -> Count:
+    """Run what Kubernetes expects of any driver on the example in Go, except what restarts something."""
+    argv = ["--clusters", "1", "--topology", SMALLEST, "--driver", GO_DRIVER, "suites/conformance.robot"]
+    return _suites("conformance of the driver in Go", RESULTS / GO_DRIVER, [*argv, "--", "--exclude", LONG])
+
+
 def _suites(name: str, folder: Path, argv: Sequence[str]) -> Count:
     """Run suites by the command ``acceptance``, with the results in ``folder``."""
     (folder / SUMMARY).unlink(missing_ok=True)
@@ -186,7 +196,7 @@ def module() -> Count:
 
 def acceptance() -> Count:
     """The suites on a pool, then the tests that break a cluster and expect the suites to fail."""
-    counts = suites() + suites_on_node()
+    counts = suites() + suites_on_node() + other_driver()
     try:
         with progress.step("cluster for the tests of the suites"):
             cluster = client.default("make test")

@@ -32,6 +32,7 @@ from mock_device.lab.base.variables import topology_names
 
 _SHORT = ("environment", "numa", "allocation")
 _RUNTIME = ("environment", "security", "sriov", "pcie", "allocation", "guide")
+_ANY_DRIVER = ("conformance", "environment", "numa", "pcie", "allocation")
 _NO_HOTPLUG = (*_SHORT, "security", "discovery", "sriov", "pcie", "operation", "guide")
 
 
@@ -44,6 +45,8 @@ class OtherCluster:
     """Suites that run on it, unless others are named."""
     attached: bool = False
     """Whether it is attached as if somebody else had made it."""
+    driver: str = ""
+    """Name of its DRA driver in ``variables/drivers``; empty for this project's."""
 
 
 OTHER_CLUSTERS = {
@@ -51,6 +54,7 @@ OTHER_CLUSTERS = {
     "runc": OtherCluster("runc", _RUNTIME),
     "existing": OtherCluster(DEFAULT_PROFILE, _NO_HOTPLUG, attached=True),
     "existing-runc": OtherCluster("runc", _RUNTIME, attached=True),
+    "other-driver": OtherCluster(DEFAULT_PROFILE, _ANY_DRIVER, driver="go-driver"),
 }
 """Clusters of other makes on which suites run as well, by the names of their rounds."""
 _FAILED = 1
@@ -80,6 +84,8 @@ def command(topology: str, clusters: int, folder: Path, arguments: Sequence[str]
         argv += ["--clusters", str(clusters), "--topology", DEFAULT_TOPOLOGY if other else topology]
     if other:
         argv += ["--profile", other.profile]
+        if other.driver:
+            argv += ["--driver", other.driver]
         if not any(Path(argument).exists() for argument in arguments):
             arguments = [*(str(PROJECT / "suites" / f"{suite}.robot") for suite in other.suites), *arguments]
     return [*argv, "--outputdir", str(folder), "--", *arguments]

@@ -63,6 +63,12 @@ def _tools_image() -> Path:
     return images.tools_image(tools_program.program())
 
 
+def _go_driver_image() -> Path:
+    from mock_device.lab.build import gobuild, images
+
+    return images.go_driver_image(gobuild.build_go_driver())
+
+
 def _containerd() -> Path:
     from mock_device.lab.build.gobuild import build_containerd
 
@@ -80,6 +86,8 @@ _BUILDS: dict[str, Callable[[], Path | str]] = {
     "kubernetes": _kubernetes,
     "node-image": _node_image,
 }
+# No cluster needs them; built only if they are named.
+_EXAMPLES: dict[str, Callable[[], Path | str]] = {"go-driver-image": _go_driver_image}
 _KUBERNETES = "kubernetes"
 
 
@@ -114,7 +122,7 @@ def _kubernetes_meanwhile(names: Sequence[str]) -> Iterator[None]:
 
 
 @click.command()
-@click.argument("what", nargs=-1, type=click.Choice(list(_BUILDS)))
+@click.argument("what", nargs=-1, type=click.Choice([*_BUILDS, *_EXAMPLES]))
 @click.option("--kernel", metavar="RELEASE", help="kmod-image only: for this kernel of Debian, as uname -r prints it.")
 def build(what: Sequence[str], kernel: str | None) -> None:
     """Build what a cluster needs, all or the named parts; cached artifacts are not built again."""
@@ -129,7 +137,7 @@ def build(what: Sequence[str], kernel: str | None) -> None:
     names = what or list(_BUILDS)
     with _kubernetes_meanwhile(names):
         for name in names:
-            print(f"{name}\t{_BUILDS[name]()}")
+            print(f"{name}\t{(_BUILDS | _EXAMPLES)[name]()}")
 
 
 @click.group(invoke_without_command=True)

@@ -22,7 +22,13 @@ from mock_device.lab.base.paths import cache_root
 from mock_device.lab.base.spec import ClusterPaths, ClusterSpec, DamagedFileError
 from mock_device.lab.base.variables import profile_names, topology_names, topology_path
 from mock_device.lab.build import images, kbuild, kubernetes_e2e, tools_program
-from mock_device.lab.build.gobuild import build_containerd, build_embedded_k8s, build_helm, build_registry
+from mock_device.lab.build.gobuild import (
+    build_containerd,
+    build_embedded_k8s,
+    build_go_driver,
+    build_helm,
+    build_registry,
+)
 from mock_device.lab.build.k3s_image import NoBinaryError
 from mock_device.lab.build.node_image import build_node_image
 from mock_device.lab.build.outer_guest import build_outer_guest
@@ -182,13 +188,20 @@ def current_builds() -> set[Path]:
     return _requested_by(builds)
 
 
+def _go_driver_image() -> Path:
+    return images.go_driver_image(build_go_driver())
+
+
 def _current() -> set[Path]:
     """Artifacts of the current inputs: every profile with each topology of the project and of a golden cluster."""
     goldens: list[Callable[[], object]] = []
     for file in {*map(topology_path, topology_names()), *golden.topology_files()}:
         goldens += [partial(_golden, file, name, loader) for name in _profiles_for_guests() for loader in LoaderKind]
-    # What `make test-kvm` and `make kubernetes-e2e` need is not exported: most machines do not need it.
-    return current_builds() | _requested_by([*goldens, build_outer_guest, kubernetes_e2e.build_images])
+    # What `make test-kvm` and `make kubernetes-e2e` need, and the example in Go, are not exported: most machines do not
+    # need them.
+    return current_builds() | _requested_by(
+        [*goldens, build_outer_guest, kubernetes_e2e.build_images, _go_driver_image]
+    )
 
 
 def _requested_by(builds: Iterable[Callable[[], object]]) -> set[Path]:

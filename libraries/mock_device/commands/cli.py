@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mock_device.commands import access, attaching, building, clusters, faults, looking
+from mock_device.commands import access, attaching, building, clusters, conformance, faults, looking
 from mock_device.lab.base import command_line
 from mock_device.lab.base.errors import StepError
 from mock_device.topology import TopologyError
@@ -41,6 +41,7 @@ _SECTIONS: Mapping[str, Sequence[click.Command]] = {
         looking.logs,
         looking.verbosity,
         faults.fault,
+        conformance.conformance,
     ),
     "Build": (building.build, building.cache),
 }

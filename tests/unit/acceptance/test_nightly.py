@@ -21,7 +21,7 @@ from mock_device.acceptance.nightly import Plan
 from mock_device.acceptance.rounds import Row, Verdict
 from mock_device.lab.base.paths import PROJECT
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.base.variables import profile_names, topology_names
+from mock_device.lab.base.variables import driver_names, profile_names, topology_names
 
 SUITE = """\
     *** Test Cases ***
@@ -191,7 +191,15 @@ def test_suites_run_with_each_runtime_also_on_a_cluster_that_exists(
     assert all(path.is_file() for path in suites)
 
 
-def test_profiles_of_other_makes_exist() -> None:
+def test_other_driver_runs_the_suites_that_know_no_driver() -> None:
+    line = " ".join(nightly.command("other-driver", 1, Path("/r"), []))
+    assert " --topology numa-cluster --profile embedded --driver go-driver --outputdir /r -- " in line
+    assert str(PROJECT / "suites/conformance.robot") in line
+    assert "--driver" not in nightly.command("runc", 1, Path("/r"), [])
+
+
+def test_profiles_and_drivers_of_other_makes_exist() -> None:
+    assert {cluster.driver for cluster in nightly.OTHER_CLUSTERS.values()} - {""} <= set(driver_names())
     assert {cluster.profile for cluster in nightly.OTHER_CLUSTERS.values()} <= set(profile_names())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,22 @@ def test_helm_is_built_from_pinned_modules(go: FakeCommand) -> None:
     assert f"helm.sh/helm/v4 {version} h1:" in (folder / "go.sum").read_text()
     assert call["argv"][-1] == "helm.sh/helm/v4/cmd/helm"
     assert f"version.version={version}" in " ".join(call["argv"])
+
+
+def test_example_of_a_driver_is_static_and_its_tests_are_no_input(
+    go: FakeCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = tmp_path / "go-driver"
+    shutil.copytree(gobuild.GO_DRIVER, source)
+    monkeypatch.setattr(gobuild, "GO_DRIVER", source)
+    program = gobuild.build_go_driver.__wrapped__()
+    (call,) = go.calls
+    assert (call["cwd"], call["env"]["CGO_ENABLED"]) == (str(source), "0")
+    assert {"-trimpath", "-s -w"} <= {*call["argv"]}
+    (source / "driver_test.go").write_text("package main")
+    assert gobuild.build_go_driver.__wrapped__() == program
+    (source / "cdi.go").write_text("package main")
+    assert gobuild.build_go_driver.__wrapped__() != program
 
 
 def test_failed_build_names_its_log_and_is_retried(

@@ -67,6 +67,26 @@ def test_image_is_small(archive: Path) -> None:
     assert archive.stat().st_size < MOST_BYTES
 
 
+def test_image_of_the_go_driver_has_its_program_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    program = tmp_path / "go-driver"
+    program.write_text("#!/bin/false\n")
+    program.chmod(0o755)
+    with tarfile.open(images.go_driver_image(program)) as image:
+        manifest = image.extractfile("manifest.json")
+        assert manifest is not None
+        (entry,) = json.load(manifest)
+        config = image.extractfile(entry["Config"])
+        assert config is not None
+        assert json.load(config)["config"]["Entrypoint"] == ["/go-driver"]
+        (layer,) = entry["Layers"]
+        with tarfile.open(fileobj=image.extractfile(layer)) as files:
+            assert [(file.name, oct(file.mode)) for file in files if file.isfile()] == [("go-driver", "0o755")]
+    assert entry["RepoTags"] == [images.GO_DRIVER_IMAGE]
+
+
 def test_variant_of_the_module_s_image_has_its_name_and_one_more_file() -> None:
     tag = f"{images.REPOSITORY}/mock-accel-kmod:of-a-test"
     archive = images.kmod_variant(deploy.kmod_image(), tag, {"/firmware/some.bin": "some text"})

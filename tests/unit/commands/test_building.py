@@ -26,6 +26,7 @@ class Builds:
         self._cached = cached
         monkeypatch.setattr(prerequisites, "check", lambda: None)
         monkeypatch.setattr(building, "_BUILDS", {name: self._build(name) for name in building._BUILDS})
+        monkeypatch.setattr(building, "_EXAMPLES", {name: self._build(name) for name in building._EXAMPLES})
         monkeypatch.setattr(building, "_kubernetes", self._kubernetes)
         monkeypatch.setattr(node_image, "build_node_packages", self._build("packages"))
         monkeypatch.setattr(images, "build_base_images", self._build("base images"))
@@ -62,6 +63,17 @@ def test_kubernetes_is_built_beside_the_other_parts(
     assert parts == {*builds.done[3:-2]}
     assert "node-image\t/cache/node-image" in capsys.readouterr().out
     assert builds.children[0].poll() is not None
+
+
+def test_example_is_built_only_if_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builds = Builds(monkeypatch, cached=True)
+    assert cli.main(["build", "go-driver-image"]) == 0
+    assert builds.done == ["go-driver-image"]
+    assert capsys.readouterr().out == "go-driver-image\t/cache/go-driver-image\n"
+    assert cli.main(["build"]) == 0
+    assert builds.done.count("go-driver-image") == 1
 
 
 @pytest.mark.parametrize(

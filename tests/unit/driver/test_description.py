@@ -81,7 +81,11 @@ def test_chart_archives_and_manifests_are_found_beside_the_file(tmp_path: Path) 
         ("pods:", "promises: [checkpoint]\npods:", "4: promises.0: checkpoint needs the key checkpoint, found none"),
         ("pods:", "manifests: [deploy]\npods:", "4: manifests.0: expected a file or folder, "),
         ("pods:", "helm: {chart: c}\nmanifests: [m]\npods:", "5: manifests: this key is not allowed here"),
-        ("pods:", "images: [{build: nothing}]\npods:", "4: images.0.build: expected driver-image, found 'nothing'"),
+        (
+            "pods:",
+            "images: [{build: nothing}]\npods:",
+            "4: images.0.build: expected driver-image or go-driver-image, found 'nothing'",
+        ),
         ("pods:", "cdi:\n  kind: x\n  files: /a.json\npods:", "5: cdi.kind: expected text that matches"),
         ("pods:", "pods: {}\npods:", "5: not YAML: duplicate key 'pods'"),
     ],
@@ -99,7 +103,7 @@ def test_files_of_each_device_must_have_its_name(tmp_path: Path) -> None:
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(StepError, match="no driver 'gpu'; available: mock-accel, or the path of a .yaml file"):
+    with pytest.raises(StepError, match="no driver 'gpu'; available: go-driver, mock-accel, or the path"):
         description.load("gpu")
 
 

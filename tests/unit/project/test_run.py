@@ -83,6 +83,22 @@ def test_suites_run_on_a_control_plane_on_a_node_with_their_own_results(
     assert asked[asked.index("--outputdir") + 1] == str(tmp_path / "control-plane-on-node")
 
 
+def test_short_conformance_runs_on_the_driver_in_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+
+    def ran(_: str, argv: list[str]) -> int:
+        asked.extend(argv)
+        return 1
+
+    monkeypatch.setattr(run, "_run", ran)
+    monkeypatch.setattr(run, "read_summary", lambda folder: None)
+    assert run.other_driver().failures == ("conformance of the driver in Go: they wrote no summary",)
+    assert asked[asked.index("--driver") + 1] == "go-driver"
+    assert asked[asked.index("--outputdir") + 1] == str(tmp_path / "go-driver")
+    assert asked[-4:] == ["suites/conformance.robot", "--", "--exclude", "long"]
+
+
 def test_command_may_clean_up_after_ctrl_c() -> None:
     environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     # Shells start background processes with SIGINT ignored.

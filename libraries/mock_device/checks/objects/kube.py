@@ -167,6 +167,15 @@ def get_pod(api: ApiClient, name: str) -> Object:
     return kubeclient.as_json(api, pod)
 
 
+def log_of(api: ApiClient, name: str, container: str) -> str:
+    """Log of a container of a pod in the tests' namespace."""
+    # Raw, because the client would parse a log that looks like JSON.
+    answer: Any = client.CoreV1Api(api).read_namespaced_pod_log(
+        name, namespace_of_tests(api), container=container, _preload_content=False
+    )
+    return str(answer.data, "utf-8", "replace")
+
+
 def wait_pod(api: ApiClient, name: str, done: Callable[[Object], bool], timeout: timedelta, expected: str) -> Object:
     """Wait until ``done(pod)`` and return the pod; CheckError explains what the pod waits for.
 

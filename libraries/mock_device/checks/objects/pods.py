@@ -96,7 +96,7 @@ def build(
 ) -> Object:
     """A pod with idle containers; by default a single one with the devices of all ``claims``.
 
-    ``containers`` maps the names of containers to their claims. ``resources`` are
+    ``containers`` maps the names of containers to their claims, or to ``CLAIM/REQUEST``. ``resources`` are
     the extended resources that each container requests. From the
     ResourceClaimTemplate ``template`` one more claim is created for the pod, under
     the template's name. With ``as_root`` the containers run as user 0 with the
@@ -139,7 +139,7 @@ def _container(name: str, claims: Sequence[str], resources: Mapping[str, int], *
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", _IDLE],
         "resources": {
-            "claims": [{"name": claim} for claim in claims],
+            "claims": [_used(claim) for claim in claims],
             **({"limits": {resource: str(count) for resource, count in resources.items()}} if resources else {}),
         },
     }
@@ -152,9 +152,27 @@ def _container(name: str, claims: Sequence[str], resources: Mapping[str, int], *
     return container
 
 
+def _used(claim: str) -> Object:
+    """Entry of a container for all requests of a claim, or for one: ``CLAIM/REQUEST``."""
+    name, _, request = claim.partition("/")
+    return {"name": name, "request": request} if request else {"name": name}
+
+
 def container_names(pod: Mapping[str, Any]) -> list[str]:
     """Names of the containers of ``pod`` (API's JSON)."""
     return [container["name"] for container in pod["spec"]["containers"]]
+
+
+def init_container_names(pod: Mapping[str, Any]) -> list[str]:
+    """Names of the init containers of ``pod`` (API's JSON)."""
+    return [container["name"] for container in pod["spec"].get("initContainers") or []]
+
+
+def add_init_container(pod: Object, name: str, claim: str, script: str) -> None:
+    """Let an init container of ``pod`` run a shell ``script`` with the devices of ``claim``, which the pod has."""
+    container = _container(name, [claim], {}, as_root=False)
+    container["command"] = ["sh", "-c", script]
+    pod["spec"]["initContainers"] = [container]
 
 
 def claim_names(pod: Mapping[str, Any]) -> list[str]:

@@ -214,6 +214,7 @@ class Timeout(Enum):
     DIAGNOSED = 600, "`lab diagnose` finds what it should"
     CDI_REPORT = 60, "`lab cdi watch` reports a file"
     SLICES = 60, "ResourceSlices show what sysfs shows"
+    RESTORED = 300, "a driver publishes again what others have deleted or changed"
     TAINTED = 180, "a device is tainted, or not any more"
     NO_SLICE = 180, "the driver's ResourceSlices are gone"
     DRIVER_PODS = 60, "the driver's pods run"

@@ -1,4 +1,4 @@
-"""Builds the Go programs: Kubernetes as one multi-call binary, containerd, and Helm."""
+"""Builds the Go programs: Kubernetes as one multi-call binary, containerd, Helm, and the example of a driver."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ _CONTAINERD_TAGS = "no_btrfs,no_devmapper,no_zfs"
 _SHIM_TAGS = "no_grpc"
 _CONTAINERD_COMMANDS = {_CONTAINERD_TAGS: ("containerd", "ctr"), _SHIM_TAGS: ("containerd-shim-runc-v2",)}
 _SOURCE = PROJECT / "embedded-k8s"
+GO_DRIVER = PROJECT / "docs" / "examples" / "go-driver"
+"""The example of a DRA driver in Go."""
 _HELM = "helm.sh/helm/v4"
 _HELM_SOURCE = Path(__file__).parent / "data" / "helm"
 
@@ -99,6 +101,20 @@ def build_registry() -> Path:
 
     inputs: dict[str, Input] = {"sources": sources}
     return cached("registry", inputs, build, what="registry of clusters") / "lab-registry"
+
+
+@cache
+def build_go_driver() -> Path:
+    """The example's program, static; built if it is not cached. Its tests are no input."""
+    code = [path for path in sorted(GO_DRIVER.glob("*.go")) if not path.name.endswith("_test.go")]
+
+    def build(folder: Path) -> None:
+        argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(folder / GO_DRIVER.name), "."]
+        environment = {"CGO_ENABLED": "0"}
+        run(argv, cwd=GO_DRIVER, env=environment, log=log_path("go-driver"), timeout=Timeout.GO_BUILD.seconds)
+
+    inputs: dict[str, Input] = {"sources": [GO_DRIVER / "go.mod", GO_DRIVER / "go.sum", *code]}
+    return cached("go-driver", inputs, build, what="build the example driver in Go (minutes, once)") / GO_DRIVER.name
 
 
 @cache

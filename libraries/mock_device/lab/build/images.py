@@ -18,6 +18,7 @@ from mock_device.lab.base.files import remove_tree
 from mock_device.lab.base.paths import PROJECT, log_path
 from mock_device.lab.base.timeouts import Timeout
 from mock_device.lab.build import debian
+from mock_device.lab.build.gobuild import GO_DRIVER
 from mock_device.lab.build.rootless import as_root
 from mock_device.lab.build.store import Input, cached
 
@@ -25,6 +26,7 @@ REPOSITORY = "localhost/mock-device"
 KMOD_IMAGE = f"{REPOSITORY}/mock-accel-kmod:dev"
 DRIVER_IMAGE = f"{REPOSITORY}/mock-accel-dra-driver:dev"
 TOOLS_IMAGE = f"{REPOSITORY}/mock-accel-tools:dev"
+GO_DRIVER_IMAGE = f"{REPOSITORY}/go-driver:dev"
 PYTHON_VERSION = "3.13"
 """Version of Python in Debian trixie, and so in the driver's image."""
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
@@ -294,6 +296,22 @@ def tools_image(program: Path) -> Path:
 
     inputs: dict[str, Input] = {"program": str(program), "containerfile": containerfile, "base": str(archive)}
     return cached("image-tools", inputs, build, what=f"image {TOOLS_IMAGE}") / _ARCHIVE
+
+
+def go_driver_image(program: Path) -> Path:
+    """Archive of the image with ``program``, the example of a driver in Go, and nothing else."""
+    containerfile = GO_DRIVER / "Containerfile"
+
+    def build(folder: Path) -> None:
+        context = folder / "context"
+        context.mkdir()
+        for file in (program, containerfile):
+            shutil.copy2(file, context)
+        _build(folder, log_path("image-go-driver"), tag=GO_DRIVER_IMAGE, context=context)
+        shutil.rmtree(context)
+
+    inputs: dict[str, Input] = {"program": str(program), "containerfile": containerfile, "tag": GO_DRIVER_IMAGE}
+    return cached("image-go-driver", inputs, build, what=f"image {GO_DRIVER_IMAGE}") / _ARCHIVE
 
 
 def program_image(name: str, program: Path, path: str) -> Path:

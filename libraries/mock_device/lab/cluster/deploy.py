@@ -16,7 +16,7 @@ from mock_device.driver.description import Driver
 from mock_device.lab.base import progress
 from mock_device.lab.base.errors import StepError
 from mock_device.lab.base.timeouts import Timeout
-from mock_device.lab.build import chart, images, kbuild
+from mock_device.lab.build import chart, gobuild, images, kbuild
 from mock_device.lab.cluster import image_loading
 from mock_device.lab.cluster.kmm import KmmLoader
 from mock_device.lab.cluster.loader_settings import LoaderKind
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mock_device.lab.cluster.cluster import Cluster
     from mock_device.lab.cluster.profile import Profile
 
-BUILT: Mapping[str, tuple[str, Callable[[], Path]]] = {"driver-image": (images.DRIVER_IMAGE, images.driver_image)}
+BUILT: Mapping[str, tuple[str, Callable[[], Path]]] = {
+    "driver-image": (images.DRIVER_IMAGE, images.driver_image),
+    "go-driver-image": (images.GO_DRIVER_IMAGE, lambda: images.go_driver_image(gobuild.build_go_driver())),
+}
 """Reference and builder of the images that drivers name by ``build``, by the names of ``lab build``."""
 _POD_SECURITY = {"pod-security.kubernetes.io/enforce": "privileged"}
 """Node agents mount folders of their node."""

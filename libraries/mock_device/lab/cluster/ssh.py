@@ -60,13 +60,27 @@ Result = TypeVar("Result")
 
 def argv(node: SshTarget, command: Sequence[str] = ()) -> list[str]:
     """The ssh command line that runs ``command`` as root on ``node``, or a shell if it is empty."""
+    line = _to(node)
+    if command:
+        return [*line, _login(node), as_root(node, shlex.join(command))]
+    return [*line, *(["-t", _login(node), as_root(node, "-i")] if node.sudo else [_login(node)])]
+
+
+def forward_argv(node: SshTarget, local: Path, remote: str) -> list[str]:
+    """The ssh command line that forwards the Unix socket ``local``, which it makes, to ``remote`` of ``node``.
+
+    With the rights of the node's SSH user. It runs until it is ended.
+    """
+    return [*_to(node), "-N", "-o", "ExitOnForwardFailure=yes", "-L", f"{local}:{remote}", _login(node)]
+
+
+def _to(node: SshTarget) -> list[str]:
+    """ssh with the options that lead to ``node``."""
     line = _client(node)
     if node.jump:
         # Not -J, whose connection to the jump host has no options. ssh(1) replaces %h and %p.
         line += ["-o", f"ProxyCommand={_escaped(_client(node.jump))} -W [%h]:%p {_escaped([_login(node.jump)])}"]
-    if command:
-        return [*line, _login(node), as_root(node, shlex.join(command))]
-    return [*line, *(["-t", _login(node), as_root(node, "-i")] if node.sudo else [_login(node)])]
+    return line
 
 
 def as_root(node: SshTarget, words: str) -> str:
