@@ -86,7 +86,12 @@ def test_suites_run_on_a_control_plane_on_a_node_with_their_own_results(
 def test_short_conformance_runs_on_the_driver_in_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
     monkeypatch.setattr(run, "RESULTS", tmp_path)
-    monkeypatch.setattr(run, "_run", lambda name, argv: asked.extend(argv) or 1)
+
+    def ran(_: str, argv: list[str]) -> int:
+        asked.extend(argv)
+        return 1
+
+    monkeypatch.setattr(run, "_run", ran)
     monkeypatch.setattr(run, "read_summary", lambda folder: None)
     assert run.other_driver().failures == ("conformance of the driver in Go: they wrote no summary",)
     assert asked[asked.index("--driver") + 1] == "go-driver"
