@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-
 from robot.api import logger
 from robot.api.deco import keyword, library
 
-from mock_device.checks.driver import identity, isolation, node_agents, prepare_call
+from mock_device.checks.driver import identity, isolation, node_agents
 from mock_device.checks.errors import CheckError, fail_if_any
 from mock_device.checks.nodes import session
 from mock_device.checks.objects import kube, runtime_handlers, slices
@@ -114,14 +112,6 @@ class SecurityLibrary:
         if "resourceclaims/driver" not in reason:
             raise CheckError(f"{what}: expected it to be refused because of resourceclaims/driver, found {reason}")
         return _logged(reason)
-
-    @keyword
-    def node_agent_should_not_prepare_claim_of_another_uid(self, node: str, claim: str) -> str:
-        """Ask the node agent of ``node`` to prepare ``claim`` with the uid of a claim that does not exist.
-
-        The kubelet does so for a claim that was deleted and created again meanwhile. Returns the agent's reason.
-        """
-        return _logged(prepare_call.refusal(session.current().api, node, claim, str(uuid.uuid4())))
 
     @keyword
     def node_agent_should_have_no_other_rights(self, agent: str) -> None:

@@ -1,6 +1,7 @@
 *** Settings ***
 Name                Security
 Documentation       What pods, containers, node agents and other users of a node must not be able to do.
+Library             ../libraries/PluginLibrary.py
 Library             ../libraries/SecurityLibrary.py
 Resource            ../resources/cluster.resource
 Resource            ../resources/claims.resource
@@ -68,9 +69,9 @@ Node Agent Writes The Status Of Its Own Claims Only
 
 Claim Of Another UID Is Not Prepared
     [Documentation]    A claim that was replaced by another one with the same name gets no device for the old one's pod.
-    [Tags]    needs-claim-identity    needs-project-agent    needs-attribute-numa-node
+    [Tags]    needs-claim-identity    needs-attribute-numa-node
     Run Pod On NUMA Node    has-one    ${NODES}[0]    ${NUMA_NODES}[0]
-    ${reason}    Node Agent Should Not Prepare Claim Of Another UID    ${NODES}[0]    has-one
+    ${reason}    Prepare Of Another UID Should Be Refused    has-one
     Nodes Should Agree With Allocations
     Set Test Message    The node agent says: ${reason}
 
