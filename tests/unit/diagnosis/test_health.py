@@ -187,8 +187,22 @@ def session_of(api: ApiClient, allocated: tuple[str, ...] = ()) -> Any:
     )
 
 
+INFO = (
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+)
+"""Fields of a node's ``nodeInfo``, all of which the client needs."""
+
+
 def node_of(name: str, ready: str) -> Object:
-    info = {"kubeletVersion": "v1.36.3"}
+    info = {**dict.fromkeys(INFO, "-"), "kubeletVersion": "v1.36.3"}
     return {"metadata": {"name": name}, "status": {"conditions": [{**READY[0], "status": ready}], "nodeInfo": info}}
 
 
