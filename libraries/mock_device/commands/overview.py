@@ -96,7 +96,7 @@ def view(status: Mapping[str, Any]) -> ClusterView:
     return ClusterView(
         name=status["name"],
         topology=Path(status["topology"]).stem,
-        kubernetes=status["kubernetes"],
+        kubernetes=status.get("kubernetes", ""),
         state=status["state"],
         detail=status["reason"] or status.get("step", ""),
         started=status["started"],

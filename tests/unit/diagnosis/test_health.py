@@ -194,6 +194,20 @@ def session_of(api: ApiClient, allocated: tuple[str, ...] = ()) -> Any:
     )
 
 
+INFO = (
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+)
+"""Fields of a node's ``nodeInfo``, all of which the client needs."""
+
+
 def node_of(name: str, ready: str) -> Object:
     fields = ("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion", "machineID")
     info = dict.fromkeys((*fields, "operatingSystem", "osImage", "systemUUID"), "") | {"kubeletVersion": "v1.36.3"}
