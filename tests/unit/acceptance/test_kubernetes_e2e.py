@@ -94,8 +94,13 @@ def test_ctrl_c_lets_the_tests_clean_up(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(command, "_LOOK", 0.05)
     monkeypatch.setattr("mock_device.lab.base.progress.say", interrupted)
     argv = [sys.executable, "-c", code, str(tmp_path / "end"), str(tmp_path / "progress.jsonl")]
-    with pytest.raises(KeyboardInterrupt):
-        command.run_suite(argv, tmp_path, 60)
+    # Shells start background processes with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.run_suite(argv, tmp_path, 60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (tmp_path / "end").read_text() == "clean"
 
 
