@@ -192,7 +192,7 @@ Claim Is Recreated Under Its Name
 Next Pod Waits For One That Was Deleted By Force
     [Documentation]    The API server has forgotten the pod, its claim is deleted, but its container still runs.
     ...    Source: dynamic-resource-allocation/kubeletplugin/draplugin.go, PrepareResourceClaims
-    [Tags]    promise-forced-deletion
+    [Tags]    promise-forced-deletion    long
     Start Pod With All Devices    forced    ${NODES}[0]
     Pod Should Be Running    forced
     Delete Pod By Force    forced

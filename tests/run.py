@@ -30,6 +30,8 @@ SMALLEST = "single-node"
 """Topology of a cluster that starts soon."""
 GO_DRIVER = "go-driver"
 """Driver that is not related to ours, in variables/drivers."""
+CONFORMANCE = "conformance"
+"""Tag of the suite that then runs on GO_DRIVER only: the other suites check the same of ours."""
 LONG = "long"
 """Tag of suites that `make test` skips with fewer than four cores, so that it ends within a quarter of an hour."""
 CORES_FOR_EVERYTHING = 4
@@ -116,7 +118,7 @@ def pytest(name: str, timeout: int, *selection: str) -> Count:
 def suites() -> Count:
     """Run the acceptance suites with pabot on a pool of clusters."""
     enough = (os.cpu_count() or 1) >= CORES_FOR_EVERYTHING
-    left_out = [] if enough else ["--", "--exclude", LONG]
+    left_out = [] if enough else ["--", "--exclude", LONG, "--exclude", CONFORMANCE]
     return _suites("acceptance suites", RESULTS, ["--clusters", "2" if enough else "1", *left_out])
 
 
