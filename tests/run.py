@@ -129,7 +129,7 @@ def suites_on_node() -> Count:
 
 
 def other_driver() -> Count:
-    """Run what Kubernetes expects of any driver on the example in Go, except what restarts something."""
+    """Run what Kubernetes expects of any driver on the example in Go, except what restarts something or waits long."""
     argv = ["--clusters", "1", "--topology", SMALLEST, "--driver", GO_DRIVER, "suites/conformance.robot"]
     return _suites("conformance of the driver in Go", RESULTS / GO_DRIVER, [*argv, "--", "--exclude", LONG])
 

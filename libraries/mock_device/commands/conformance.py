@@ -12,7 +12,7 @@ from mock_device.lab.base.paths import PROJECT
 
 @click.command()
 @options.driver
-@click.option("--short", is_flag=True, help="Leave out what restarts the driver, the kubelet or the node.")
+@click.option("--short", is_flag=True, help="Leave out what restarts something or waits long.")
 @click.option("--topology", default="", metavar="NAME-OR-FILE", help="Of a cluster that is started, if none fits.")
 @click.option(
     "--from",
