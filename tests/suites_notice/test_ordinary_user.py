@@ -53,5 +53,5 @@ def test_ordinary_user_has_a_cluster_and_leaves_nothing(miswired: Path, tmp_path
     assert report["user on a node"] == "root\n"
     assert report["nodes"] == f"node/{node['name']}\n"
     assert report["left"] == []
-    kept = {"logs", "pki", "kubeconfig", "device-key", "sockets", "spec.json", "topology.yaml"}
+    kept = {"logs", "pki", "kubeconfig", "device-key", "drivers.json", "sockets", "spec.json", "topology.yaml"}
     assert set(report["files left"]) <= kept
