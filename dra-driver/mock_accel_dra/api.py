@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class ApiUnreachableError(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__(0, message)
+
+
+def timestamp() -> str:
+    """The current time as the API writes it (metav1.Time): UTC, whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def claim_path(namespace: str, name: str) -> str:

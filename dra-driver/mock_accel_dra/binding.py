@@ -13,18 +13,17 @@ from __future__ import annotations
 import http.client
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mock_accel_dra import allocations, discovery, klog, problems
-from mock_accel_dra.api import CLAIMS, ApiError, Client, Object, claim_path
+from mock_accel_dra.api import CLAIMS, ApiError, Client, Object, claim_path, timestamp
 from mock_accel_dra.discovery import Device, DeviceError
 from mock_accel_dra.features import Feature
 from mock_accel_dra.identity import of
 from mock_accel_dra.names import attach_manager
-from mock_accel_dra.reports import with_times
+from mock_accel_dra.reports import status_key, with_times
 from mock_accel_dra.settings import AgentSettings
 from mock_accel_dra.slice_features import ATTACH_FAILED, ATTACHED
 from mock_accel_dra.watch import Wake, follow
@@ -107,17 +106,17 @@ class Attacher:
 
     def _statuses(self, claim: Object, needed: Sequence[Object]) -> list[Object]:
         """``status.devices`` of all ``needed`` results; empty if the claim already has it."""
-        present = {_key(item): item for item in claim["status"].get("devices") or []}
+        present = {status_key(item): item for item in claim["status"].get("devices") or []}
         found, is_new = [], False
         for result in needed:
-            before = {item["type"]: item for item in present.get(_key(result), {}).get("conditions") or ()}
+            before = {item["type"]: item for item in present.get(status_key(result), {}).get("conditions") or ()}
             conditions = [before[name] for name in (ATTACHED, ATTACH_FAILED) if name in before]
             if len(conditions) < 2:
                 conditions, is_new = self._attach(result["device"]), True
             share = {"shareID": result["shareID"]} if result.get("shareID") else {}
             key = {name: result[name] for name in ("driver", "pool", "device")}
             found.append({**key, **share, "conditions": conditions})
-        return with_times(found, list(present.values()), _now()) if is_new else []
+        return with_times(found, list(present.values()), timestamp()) if is_new else []
 
     def _attach(self, published: str) -> list[Object]:
         """Conditions of the device of this node with the name ``published`` after an attempt to attach it."""
@@ -170,11 +169,3 @@ def _conditions(reason: str, message: str, *, failed: bool) -> list[Object]:
         {"type": ATTACHED, "status": str(not failed), "reason": reason, "message": message},
         {"type": ATTACH_FAILED, "status": str(failed), "reason": reason, "message": message},
     ]
-
-
-def _key(item: Object) -> tuple[str, str, str, str]:
-    return item["driver"], item["pool"], item["device"], item.get("shareID") or ""
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

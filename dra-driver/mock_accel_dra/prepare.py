@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import time
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mock_accel_dra import allocations, device_configuration, discovery, klog
-from mock_accel_dra.api import ApiError, claim_path
+from mock_accel_dra.api import ApiError, claim_path, timestamp
 from mock_accel_dra.claimed_devices import ClaimedDevices
 from mock_accel_dra.configuration import DEFAULTS
 from mock_accel_dra.discovery import ALLOCATED, FREE, Device, DeviceError
@@ -113,7 +112,7 @@ class Preparer:
                 namespace=namespace,
                 name=name,
                 devices=entries,
-                since=(before.since if before else "") or _now(),
+                since=(before.since if before else "") or timestamp(),
                 allocated=allocations.allocation_time(claim),
             )
             self._check_same(prepared, self._state.remembered(uid))
@@ -343,7 +342,3 @@ def _keeps(claim: PreparedClaim, before: PreparedDevice) -> bool:
 def _check_waits(claim: object, given_up: Callable[[], bool]) -> None:
     if given_up():
         raise GivenUpError(f"the call for claim {claim} was given up by its caller; nothing was changed")
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import http.client
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from mock_accel_dra import DRIVER_NAME, events, klog, problems
-from mock_accel_dra.api import ApiError, Client, claim_path
+from mock_accel_dra.api import ApiError, Client, claim_path, timestamp
 from mock_accel_dra.discovery import Device
 from mock_accel_dra.identity import of
 from mock_accel_dra.names import field_manager, pool_name
@@ -77,7 +76,7 @@ def _share(share: Share) -> Object:
 def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) -> list[Object]:
     """``statuses`` with times: a condition with the same status in ``present`` (``status.devices``) keeps its time."""
     before = {
-        (*_key(item), condition["type"], condition["status"]): condition.get("lastTransitionTime")
+        (*status_key(item), condition["type"], condition["status"]): condition.get("lastTransitionTime")
         for item in present
         for condition in item.get("conditions") or ()
     }
@@ -85,7 +84,7 @@ def with_times(statuses: Sequence[Object], present: Sequence[Object], now: str) 
         {
             **status,
             "conditions": [
-                {**item, "lastTransitionTime": before.get((*_key(status), item["type"], item["status"])) or now}
+                {**item, "lastTransitionTime": before.get((*status_key(status), item["type"], item["status"])) or now}
                 for item in status["conditions"]
             ],
         }
@@ -98,16 +97,17 @@ def shows(present: Sequence[Object], statuses: Sequence[Object]) -> bool:
 
     A device may have more conditions, of another field manager (`binding`).
     """
-    found = {_key(item): item for item in present}
+    found = {status_key(item): item for item in present}
     return all(
-        (item := found.get(_key(status)))
+        (item := found.get(status_key(status)))
         and item.get("data") == status["data"]
         and _without_times(item.get("conditions") or ()) >= _without_times(status["conditions"])
         for status in statuses
     )
 
 
-def _key(status: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def status_key(status: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What an entry of ``status.devices``, or a result of an allocation, is about."""
     return status["driver"], status["pool"], status["device"], status.get("shareID") or ""
 
 
@@ -131,12 +131,12 @@ class Reporter:
 
     def failed(self, namespace: str, claim: str, uid: str, message: str) -> None:
         """Queue an event on a claim that cannot be prepared."""
-        event = events.failure(self._node, namespace, claim, uid, message, _now())
+        event = events.failure(self._node, namespace, claim, uid, message, timestamp())
         self._send(event, f"event on claim {namespace}/{claim}")
 
     def about_device(self, device: Device, reason: str, message: str, claims: Sequence[PreparedClaim]) -> None:
         """Queue an event about ``device`` on the node, and on those of ``claims`` that have it."""
-        text, now = f"device {device.name} ({of(device)}): {message}", _now()
+        text, now = f"device {device.name} ({of(device)}): {message}", timestamp()
         self._send(events.on_node(self._node, reason, text, now), f"event on node {self._node}")
         for claim in claims:
             if any(entry.is_device(device) for entry in claim.devices):
@@ -196,7 +196,7 @@ class Reporter:
         if found["metadata"]["uid"] == claim.uid and status.get("allocation"):
             present = status.get("devices") or []
             if not shows(present, statuses):
-                self._write(claim, path, with_times(statuses, present, _now()))
+                self._write(claim, path, with_times(statuses, present, timestamp()))
         with self._lock:
             if self._wanted.get(claim.uid) == statuses:
                 self._told[claim.uid] = statuses
@@ -232,7 +232,3 @@ class Reporter:
             # NotFound refers to the namespace, and without it the claim is gone, too.
             if not is_there and error.status != http.client.NOT_FOUND:
                 raise
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

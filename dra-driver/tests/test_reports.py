@@ -253,7 +253,7 @@ def test_last_transition_time_moves_with_the_status_only(
     seen = []
     for hour, found in enumerate([devices, devices, moved, sick, sick, devices]):
         now = f"2026-11-27T{hour:02}:00:00Z"
-        monkeypatch.setattr(reports, "_now", lambda now=now: now)
+        monkeypatch.setattr(reports, "timestamp", lambda now=now: now)
         reporter = Reporter(Client(api.url), NODE)  # as after a restart of the agent
         reporter.claims([CLAIM], found)
         reported(reporter, "uid-pair")
